@@ -1,0 +1,1 @@
+"""A trustworthy history of a Tradier brokerage account."""

@@ -1,0 +1,505 @@
+"""The broker client: reads an account over HTTPS, whole and bounded in time. It has no method that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import random
+import re
+import ssl
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, AnyStr, Self
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.errors import (
+    AuthError,
+    BodyError,
+    BrokerError,
+    RateLimitError,
+    RefusedError,
+    UnavailableError,
+    excerpt,
+)
+from tradier_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from types import TracebackType
+
+    from pydantic import SecretStr
+
+SNAPSHOT_RESOURCES = ("account", "balances", "positions", "orders")
+
+_TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in use wait up to 30 s for positions
+_KEPT_HEADERS = re.compile(r"date|content-type|retry-after|x-ratelimit-.*")
+_ORDERS_PER_PAGE = 1000
+_PAGE_LIMIT = 100
+_QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
+_SECRET_CHARS = 16  # Tradier: tokens have 28 characters
+_QUOTES_PATH = "/v1/markets/quotes"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long a read may take.
+
+    Attributes:
+        attempts: requests per page, the first included.
+        base_delay, max_delay: seconds; the wait before attempt n+1 is random up to `base_delay * 2**(n-1)`.
+        deadline: seconds for everything one call does: requests, waits, pages.
+    """
+
+    attempts: int = 4
+    base_delay: float = 0.25
+    max_delay: float = 4.0
+    deadline: float = 45.0
+    jitter: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request. `outcome` is "200" or what was wrong, e.g. "HTTP 503 Service Unavailable", "ConnectTimeout"."""
+
+    started_at: datetime
+    ended_at: datetime
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer as received.
+
+    Attributes:
+        number: from 1.
+        query: the query, or the form of the one read that is a POST. Without secrets.
+        headers: date, content-type, retry-after and x-ratelimit-*, names in lower case.
+        body: the bytes after content decoding.
+        started_at, ended_at: UTC, of the request that got this answer.
+        attempts: every request made for this page, the one that got the answer last.
+    """
+
+    number: int
+    path: str
+    query: Mapping[str, str]
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    started_at: datetime
+    ended_at: datetime
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """A resource, completely received; every page is a checked 200 answer."""
+
+    resource: str
+    pages: tuple[Page, ...]
+
+    @property
+    def started_at(self) -> datetime:
+        return min(page.started_at for page in self.pages)
+
+    @property
+    def ended_at(self) -> datetime:
+        return max(page.ended_at for page in self.pages)
+
+
+class SnapshotFetchError(BrokerError):
+    """At least one of the four resources of a snapshot was not read.
+
+    Attributes:
+        extracts: what was received completely, by resource.
+        failures: why the others were not. A resource in neither was given up because another one's failure was final.
+    """
+
+    def __init__(self, extracts: Mapping[str, Extract], failures: Mapping[str, BrokerError]) -> None:
+        first = min(failures.values(), key=_telling)
+        others = [name for name in failures if name != first.resource]
+        super().__init__(
+            first.resource,
+            first.what + (f" (also failed: {', '.join(others)})" if others else ""),
+            first.remedy,
+            transient=first.transient,
+        )
+        self.args = (extracts, failures)
+        self.extracts = dict(extracts)
+        self.failures = dict(failures)
+
+
+def _telling(error: BrokerError) -> int:
+    """The lower, the more certainly the user must act: an outage explains itself, a refused token does not."""
+    order = (AuthError, RateLimitError, RefusedError, BodyError)
+    return next((rank for rank, kind in enumerate(order) if isinstance(error, kind)), len(order))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The record of one resource while it is read, kept when the read fails."""
+
+    resource: str
+    deadline: float  # on the event loop's clock
+    attempts: list[Attempt] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    refused: Page | None = None
+
+    def evidence_on(self, error: BrokerError) -> BrokerError:
+        error.attempts = tuple(self.attempts)
+        error.pages = (*self.pages, self.refused) if self.refused else tuple(self.pages)
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One page's request. `form` only for reading quotes."""
+
+    number: int
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: bool = False
+
+
+_PROFILE = _Request(1, "/v1/user/profile")
+
+
+class BrokerClient:
+    """Reads one broker. Use as an async context manager; requests share kept-alive connections.
+
+    Every read is repeated after transient failures only (timeouts, broken connections, 404, 429, 5xx, transient `fault`
+    bodies, pages that are not JSON) and ends by the policy's deadline. An answer counts as received once it has
+    the resource's shape.
+
+    Args:
+        base_url: scheme, host and port; paths `/v1/...` are appended. http only for a loopback host.
+        token: Tradier access token.
+        transport: replaces the network, for tests.
+        body_limit: bytes of one body.
+
+    Raises:
+        PipelineError: unusable base_url or token.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: SecretStr,
+        *,
+        policy: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        body_limit: int = envelope.BODY_LIMIT,
+    ) -> None:
+        loopback = _check_base_url(base_url)
+        _check_token(token)
+        self._policy = policy or RetryPolicy()
+        self._token = token
+        self._body_limit = body_limit
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            headers={
+                "Authorization": f"Bearer {token.get_secret_value()}",
+                "Accept": "application/json",  # Tradier: the default is XML
+                "User-Agent": f"tradier-pipeline/{version('tradier-pipeline')}",
+            },
+            timeout=_TIMEOUT,
+            follow_redirects=False,  # the header must not reach another host
+            trust_env=not loopback,
+            # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if base_url.startswith("http://") else True,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, traceback)
+
+    async def fetch_snapshot(self, account: str) -> dict[str, Extract]:
+        """Read account, balances, positions and orders in parallel, under one deadline.
+
+        Raises:
+            SnapshotFetchError: if any of them failed. A refused credential ends the other reads at once; after any
+                other failure they are finished, for diagnosis.
+        """
+        path = _account_path(account)
+        deadline = self._deadline()
+        reads = {
+            "account": self._single("account", _PROFILE, deadline),
+            "balances": self._single("balances", _Request(1, f"{path}/balances"), deadline),
+            "positions": self._single("positions", _Request(1, f"{path}/positions"), deadline),
+            "orders": self._orders(path, deadline),
+        }
+        extracts: dict[str, Extract] = {}
+        failures: dict[str, BrokerError] = {}
+
+        async def read(resource: str, extract: Coroutine[None, None, Extract]) -> None:
+            try:
+                extracts[resource] = await extract
+            except BrokerError as error:
+                failures[resource] = error
+                if isinstance(error, AuthError):
+                    raise
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for resource, extract in reads.items():
+                    group.create_task(read(resource, extract))
+        except* AuthError:
+            pass  # it is in failures; the group has cancelled the other reads
+        if failures:
+            raise SnapshotFetchError(extracts, failures)
+        return {resource: extracts[resource] for resource in reads}
+
+    async def fetch_account(self) -> Extract:
+        """The user's profile with its accounts. Raises BrokerError, as every read."""
+        return await self._single("account", _PROFILE, self._deadline())
+
+    async def fetch_balances(self, account: str) -> Extract:
+        """The balances of one account."""
+        return await self._single("balances", _Request(1, f"{_account_path(account)}/balances"), self._deadline())
+
+    async def fetch_positions(self, account: str) -> Extract:
+        """The positions of one account. Tradier: one answer, no pages."""
+        return await self._single("positions", _Request(1, f"{_account_path(account)}/positions"), self._deadline())
+
+    async def fetch_orders(self, account: str) -> Extract:
+        """The orders of the current New York trading day, with tags, all pages."""
+        return await self._orders(_account_path(account), self._deadline())
+
+    async def fetch_order(self, account: str, order_id: int) -> Extract:
+        """One order, also of an earlier day. Tradier: an unknown id is answered like a foreign account (AuthError)."""
+        request = _Request(1, f"{_account_path(account)}/orders/{order_id:d}", {"includeTags": "true"})
+        return await self._single("order", request, self._deadline())
+
+    async def fetch_quotes(self, symbols: Iterable[str]) -> Extract:
+        """Quotes with greeks of all symbols, in one request.
+
+        Raises:
+            ValueError: no symbols.
+        """
+        listed = ",".join(dict.fromkeys(symbols))
+        if not listed:
+            raise ValueError("no symbols to quote")
+        query = {"symbols": listed, "greeks": "true"}
+        # Tradier: quotes may be read by POST, for lists too long for a URL.
+        request = _Request(1, _QUOTES_PATH, query, form=len(urlencode(query)) > _QUERY_LIMIT)
+        return await self._single("quotes", request, self._deadline())
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._policy.deadline
+
+    async def _orders(self, account_path: str, deadline: float) -> Extract:
+        path = f"{account_path}/orders"
+        return await self._within(deadline, "orders", lambda reading: self._all_orders(path, reading))
+
+    async def _single(self, resource: str, request: _Request, deadline: float) -> Extract:
+        async def read(reading: _Reading) -> None:
+            reading.pages.append(await self._page(request, reading))
+
+        return await self._within(deadline, resource, read)
+
+    async def _within(self, deadline: float, resource: str, read: Callable[[_Reading], Awaitable[None]]) -> Extract:
+        reading = _Reading(resource, deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await read(reading)
+        except TimeoutError:
+            last = reading.attempts[-1].outcome if reading.attempts else "nothing sent"
+            raise reading.evidence_on(self._out_of_time(reading, last)) from None
+        except BrokerError as error:
+            reading.evidence_on(error)
+            raise
+        return Extract(resource, tuple(reading.pages))
+
+    async def _all_orders(self, path: str, reading: _Reading) -> None:
+        """Read pages until one is certainly the last; start again if the list moved between two of them."""
+        for _ in range(self._policy.attempts):
+            reading.pages.clear()
+            if await self._orders_unmoved(path, reading):
+                return
+        raise BodyError(reading.resource, f"the list changed between its pages {self._policy.attempts} times")
+
+    async def _orders_unmoved(self, path: str, reading: _Reading) -> bool:
+        """Read every page. False if a page repeats part of an earlier one: an order was added meanwhile."""
+        seen: set[int | str] = set()
+        previous: set[int | str] = set()
+        for number in range(1, _PAGE_LIMIT + 1):
+            query = {"includeTags": "true", "limit": str(_ORDERS_PER_PAGE), "page": str(number)}
+            page = await self._page(_Request(number, path, query), reading)
+            ids = _order_ids(page)
+            if ids and ids == previous:
+                return True  # the broker ignores `page`, or repeats its last one; the repetition is dropped
+            if ids & seen:
+                return False
+            reading.pages.append(page)
+            # What Tradier caps a page at is unclear (25 is documented, 27 were seen), so a count that a cap could have
+            # produced does not end the list: only the next, empty page does.
+            if not ids or (len(ids) < _ORDERS_PER_PAGE and len(ids) % 25 != 0):
+                return True
+            seen |= ids
+            previous = ids
+        raise BodyError(reading.resource, f"the list has more than {_PAGE_LIMIT} pages")
+
+    async def _page(self, request: _Request, reading: _Reading) -> Page:
+        """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
+        first = len(reading.attempts)
+        number = 0
+        while True:
+            number += 1
+            try:
+                return await self._attempt(request, reading, first)
+            except BrokerError as error:
+                if not error.transient:
+                    raise
+                await self._pause(number, error, reading)
+
+    async def _attempt(self, request: _Request, reading: _Reading, first: int) -> Page:
+        started_at = datetime.now(UTC)
+        outcome = "cancelled"
+        page: Page | None = None
+        reading.refused = None
+        try:
+            status, headers, body = await self._exchange(request, reading.resource)
+            ended_at = datetime.now(UTC)
+            kept = {name: value for name, value in headers.items() if _KEPT_HEADERS.fullmatch(name)}
+            page = Page(request.number, request.path, request.query, status, kept, body, started_at, ended_at, ())
+            envelope.raise_for_answer(reading.resource, status, headers, body, now=ended_at, limit=self._body_limit)
+            outcome = str(status)
+        except BrokerError as error:
+            outcome = error.what
+            raise
+        finally:
+            reading.attempts.append(Attempt(started_at, datetime.now(UTC), outcome))
+            reading.refused = page and replace(page, attempts=tuple(reading.attempts[first:]))
+        page, reading.refused = reading.refused, None
+        assert page is not None
+        return page
+
+    async def _exchange(self, request: _Request, resource: str) -> tuple[int, dict[str, str], bytes]:
+        """One request and its whole answer: status, headers with lower-case names, decoded body."""
+        if request.form:
+            sent = self._http.build_request("POST", request.path, data=request.query)
+        else:
+            sent = self._http.build_request("GET", request.path, params=request.query)
+        body = bytearray()
+        try:
+            async with contextlib.aclosing(await self._http.send(sent, stream=True)) as response:
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > self._body_limit:
+                        raise BodyError(resource, f"the body is larger than the limit of {self._body_limit} bytes")
+        except httpx.RequestError as error:
+            told = f": {excerpt(self._masked(str(error)))}" if str(error) else ""
+            # Without the cause: its text may quote the answer unmasked, and its request holds the token.
+            raise UnavailableError(
+                resource, f"{type(error).__name__}{told}", "Check the network and TRADIER_BASE_URL.", transient=True
+            ) from None
+        headers = {name.lower(): self._masked(value) for name, value in response.headers.items()}
+        return response.status_code, headers, self._masked(bytes(body))
+
+    async def _pause(self, number: int, error: BrokerError, reading: _Reading) -> None:
+        """Wait before the next attempt; raise if there is none, or if it would come after the deadline."""
+        policy = self._policy
+        if number >= policy.attempts:
+            if isinstance(error, RateLimitError):
+                raise error
+            raise UnavailableError(
+                reading.resource, f"no usable answer in {number} attempts, the last: {error.what}", error.remedy
+            ) from error
+        delay = policy.jitter() * min(policy.max_delay, policy.base_delay * 2 ** (number - 1))
+        if isinstance(error, RateLimitError) and error.wait is not None:
+            delay += error.wait
+        if delay >= reading.deadline - asyncio.get_running_loop().time():
+            if isinstance(error, RateLimitError):
+                raise error
+            raise self._out_of_time(reading, error.what) from error
+        await policy.sleep(delay)
+
+    def _out_of_time(self, reading: _Reading, last: str) -> UnavailableError:
+        return UnavailableError(
+            reading.resource,
+            f"no complete answer in {self._policy.deadline:g} s and {len(reading.attempts)} requests, the last: {last}",
+            "The next snapshot tries again; if it repeats, the broker or the network is too slow.",
+        )
+
+    def _masked(self, text: AnyStr) -> AnyStr:
+        """What the broker said, without our token in case it is echoed; a short token is the simulator's, no secret."""
+        token = self._token.get_secret_value()
+        if len(token) < _SECRET_CHARS:
+            return text
+        if isinstance(text, str):
+            return text.replace(token, "[access token]")
+        return text.replace(token.encode(), b"[access token]")
+
+
+def _check_base_url(url: str) -> bool:
+    """Whether the host is this machine. Raises PipelineError for a URL the token must not be sent to."""
+    remedy = "Set TRADIER_BASE_URL to scheme, host and port only, e.g. https://api.tradier.com."
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise PipelineError("TRADIER_BASE_URL is not a URL", remedy) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise PipelineError("TRADIER_BASE_URL is not an https URL", remedy)
+    if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise PipelineError("TRADIER_BASE_URL has more than scheme, host and port", remedy)
+    loopback = _is_loopback(host)
+    if parts.scheme == "http" and not loopback:
+        raise PipelineError(
+            f"TRADIER_BASE_URL would send the access token unencrypted to {excerpt(host)}",
+            "Use https; http is only for a broker simulated on this machine.",
+        )
+    return loopback
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_token(token: SecretStr) -> None:
+    # The HTTP library would quote an unusable header value in its error.
+    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+        raise PipelineError(
+            "TRADIER_ACCESS_TOKEN is empty or has characters no token has",
+            "Copy it again from the API access page of the account; mind spaces and line breaks.",
+        )
+
+
+def _account_path(account: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+", account):
+        raise PipelineError(
+            f"the account number {excerpt(account)} is not one of letters and digits",
+            "Set TRADIER_ACCOUNT_ID to an account number as the broker shows it.",
+        )
+    return f"/v1/accounts/{account}"
+
+
+def _order_ids(page: Page) -> set[int | str]:
+    """The ids of a page of orders. Raises BodyError if an order has none or one appears twice."""
+    orders = envelope.rows("orders", envelope.parse_json(page.body, "orders"))
+    ids: list[int | str] = []
+    for index, order in enumerate(orders):
+        order_id = order.get("id")
+        if not isinstance(order_id, int | str) or isinstance(order_id, bool):
+            raise BodyError("orders", "is missing or not an id", path=f"orders.order[{index}].id")
+        ids.append(order_id)
+    unique = set(ids)
+    if len(unique) != len(ids):
+        twice, _ = Counter(ids).most_common(1)[0]
+        raise BodyError("orders", f"has the id {excerpt(str(twice))} twice on page {page.number}", path="orders.order")
+    return unique

@@ -1,0 +1,19 @@
+"""The proof that the store equals the broker: rules over landed bytes and a connection, without side effects."""
+
+from __future__ import annotations
+
+import duckdb
+
+from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.verify import balance_checks, order_checks, position_checks, snapshot_checks
+from tradier_pipeline.verify.check import CHECKS
+from tradier_pipeline.verify.evidence import Evidence
+from tradier_pipeline.verify.outcome import Outcome
+
+__all__ = ["CHECKS", "balance_checks", "order_checks", "position_checks", "snapshot_checks", "verify_snapshot"]
+
+
+def verify_snapshot(landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> list[Outcome]:
+    """Run every check of one snapshot against the warehouse behind a connection. Never raises for a bad snapshot."""
+    evidence = Evidence(landed, connection)
+    return [check.run(evidence) for check in CHECKS]

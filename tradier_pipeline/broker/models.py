@@ -1,0 +1,267 @@
+"""The broker's bodies as frozen types: required fields, exact numbers, aware instants.
+
+Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions and orders.
+Every number is the `Decimal` of its JSON literal. Unknown fields are kept in `model_extra`, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tradier_pipeline.broker.errors import BodyError
+
+INTEGER_DIGITS = 16
+FRACTION_DIGITS = 8
+QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
+
+
+def _is_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("is not a number")
+    return value
+
+
+def _fits(value: Decimal) -> Decimal:
+    # the exponent tells without computing: quantize would round, and 1E+400 must not be expanded
+    if value and (value.adjusted() >= INTEGER_DIGITS or value != round(value, FRACTION_DIGITS)):
+        raise ValueError("does not fit DECIMAL(24,8) exactly")
+    return value
+
+
+def _is_iso(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("is not an ISO 8601 instant")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("has no time zone")
+    return value.astimezone(UTC)
+
+
+def _as_rows(value: Any) -> Any:
+    if value is None or value == "null":
+        return ()
+    return value if isinstance(value, list) else [value]
+
+
+Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_fits)]
+ModelValue = Annotated[float, BeforeValidator(lambda value: float(_is_number(value)))]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
+
+
+class BrokerModel(BaseModel):
+    """Base of all bodies: immutable, tolerant of new fields, strict about the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+M = TypeVar("M", bound=BrokerModel)
+
+
+class Account(BrokerModel):
+    """One `profile.account` row. `type` is cash or margin; pattern-day-trader shows in the balances only."""
+
+    account_number: str
+    status: str
+    type: str
+    classification: str | None = None
+    option_level: Annotated[int, Field(strict=True)] | None = None
+    day_trader: Annotated[bool, Field(strict=True)] | None = None
+    date_created: Instant | None = None
+    last_update_date: Instant | None = None
+
+
+class BuyingPower(BrokerModel):
+    """The `margin` or `pdt` block. USD. `day_trade_buying_power` is sent for pdt accounts only, and not always."""
+
+    fed_call: Number
+    maintenance_call: Number
+    option_buying_power: Number
+    stock_buying_power: Number
+    stock_short_value: Number
+    sweep: Number | None = None
+    day_trade_buying_power: Number | None = None
+
+
+class CashBlock(BrokerModel):
+    """The `cash` block. USD."""
+
+    cash_available: Number
+    sweep: Number
+    unsettled_funds: Number
+
+
+class Balances(BrokerModel):
+    """The `balances` object of one account. USD; short values are negative.
+
+    The broker's `equity` field is deprecated (0 in every current body) and stays in the landed bytes only.
+    """
+
+    account_number: str
+    account_type: str
+    total_equity: Number
+    total_cash: Number
+    market_value: Number
+    long_market_value: Number
+    short_market_value: Number
+    stock_long_value: Number
+    option_long_value: Number
+    option_short_value: Number
+    open_pl: Number
+    close_pl: Number
+    current_requirement: Number
+    option_requirement: Number
+    pending_cash: Number
+    pending_orders_count: Count
+    uncleared_funds: Number
+    margin: BuyingPower | None = None
+    pdt: BuyingPower | None = None
+    cash: CashBlock | None = None
+
+    @model_validator(mode="after")
+    def _has_its_block(self) -> Self:
+        if len(self._blocks()) != 1:
+            found = ", ".join(self._blocks()) or "none"
+            raise ValueError(f"needs exactly one of the blocks margin, pdt, cash (found: {found})")
+        return self
+
+    def _blocks(self) -> list[str]:
+        return [name for name in ("margin", "pdt", "cash") if getattr(self, name) is not None]
+
+    @property
+    def block(self) -> BuyingPower | CashBlock:
+        """The one block sent. A documented body names `margin` and sends `pdt`: the block decides, not the name."""
+        block = self.margin or self.pdt or self.cash
+        assert block is not None
+        return block
+
+    @property
+    def buying_power(self) -> Decimal:
+        """USD available for options: option_buying_power, or cash_available of a cash account."""
+        block = self.block
+        return block.cash_available if isinstance(block, CashBlock) else block.option_buying_power
+
+
+class Position(BrokerModel):
+    """One `positions.position` row: signed quantity, total cost basis in USD.
+
+    `date_acquired` moves on partial trades; it is not an opening date.
+    """
+
+    id: Annotated[int, Field(strict=True)]
+    symbol: Annotated[str, Field(strict=True)]
+    quantity: Number
+    cost_basis: Number
+    date_acquired: Instant
+
+
+class Greeks(BrokerModel):
+    """The `greeks` of an option quote: model values, not money, so binary floats are exact enough."""
+
+    delta: ModelValue | None = None
+    gamma: ModelValue | None = None
+    theta: ModelValue | None = None
+    vega: ModelValue | None = None
+    rho: ModelValue | None = None
+    mid_iv: ModelValue | None = None
+
+
+class Quote(BrokerModel):
+    """One `quotes.quote` row, in USD per share. Sizes and counts are whole numbers."""
+
+    symbol: str
+    type: str | None = None
+    bid: Number | None = None
+    ask: Number | None = None
+    last: Number | None = None
+    close: Number | None = None
+    prevclose: Number | None = None
+    volume: Number | None = None
+    open_interest: Number | None = None
+    contract_size: Annotated[int, Field(strict=True, gt=0)] | None = None
+    underlying: str | None = None
+    root_symbol: str | None = None
+    expiration_type: str | None = None
+    bid_date: Count | None = None
+    ask_date: Count | None = None
+    trade_date: Count | None = None
+    greeks: Greeks | None = None
+
+
+class OrderLeg(BrokerModel):
+    """One leg, and all that a leg shares with its parent order.
+
+    Only `id`, `class` and `status` are always there: an oco parent has no symbol, side, type or quantity.
+    """
+
+    id: Annotated[int, Field(strict=True)]
+    class_: str = Field(alias="class")
+    status: str
+    type: str | None = None
+    symbol: str | None = None
+    option_symbol: str | None = None
+    side: str | None = None
+    quantity: Number | None = None
+    duration: str | None = None
+    price: Number | None = None
+    stop_price: Number | None = None
+    avg_fill_price: Number | None = None
+    exec_quantity: Number | None = None
+    last_fill_price: Number | None = None
+    last_fill_quantity: Number | None = None
+    remaining_quantity: Number | None = None
+    create_date: Instant | None = None
+    transaction_date: Instant | None = None
+    reason_description: str | None = None
+
+
+class Order(OrderLeg):
+    """One `orders.order` row with its legs (none, one or many)."""
+
+    num_legs: Annotated[int, Field(strict=True)] | None = None
+    strategy: str | None = None
+    tag: str | None = None
+    create_date: Instant
+    leg: Annotated[tuple[OrderLeg, ...], BeforeValidator(_as_rows)] = ()
+
+
+def parse(model: type[M], resource: str, path: str, row: Any) -> M:
+    """Validate one object of a body.
+
+    Raises:
+        BodyError: names the resource and the path of the first field that is missing or malformed.
+    """
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join([path, *(str(part) for part in first["loc"])])
+        raise BodyError(resource, _problem(first["msg"]), path=where) from None
+
+
+def _problem(message: str) -> str:
+    return "is missing" if message == "Field required" else message.removeprefix("Value error, ")
+
+
+def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:
+    """Validate the rows of a list body; `path` is that of the list, such as `orders.order`."""
+    return tuple(parse(model, resource, f"{path}[{index}]", row) for index, row in enumerate(rows))
+
+
+def unknown_fields(path: str, model: BrokerModel) -> Iterator[str]:
+    """The paths of fields the broker sent and this project does not know, such as `orders.order.leg.venue`."""
+    for name in model.model_extra or {}:
+        yield f"{path}.{name}"
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, BrokerModel):
+                yield from unknown_fields(f"{path}.{name}", child)

@@ -1,0 +1,25 @@
+"""Instants and market dates: the one place that knows the exchange's time zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def now() -> datetime:
+    """The current instant in UTC."""
+    return datetime.now(UTC)
+
+
+def trade_date(instant: datetime) -> date:
+    """The America/New_York calendar date of an instant: the broker's business date."""
+    return instant.astimezone(NEW_YORK).date()
+
+
+def iso(instant: datetime) -> str:
+    """`2026-11-20T14:31:00Z`, with as many fractional digits as the instant has (none, milli or micro)."""
+    utc = instant.astimezone(UTC).replace(tzinfo=None)
+    spec = "seconds" if not utc.microsecond else "milliseconds" if utc.microsecond % 1000 == 0 else "microseconds"
+    return utc.isoformat(timespec=spec) + "Z"

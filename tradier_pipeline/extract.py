@@ -1,0 +1,246 @@
+"""Reading one snapshot from the broker into the landing zone: once, in time, under the right account's name."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.client import BrokerClient, Extract, RetryPolicy, SnapshotFetchError
+from tradier_pipeline.broker.errors import AuthError, BrokerError
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.landing import (
+    FailureRecord,
+    LandedSnapshot,
+    LandingZone,
+    Manifest,
+    MissedRecord,
+    PageRecord,
+    QuotesManifest,
+    attempt_records,
+    page_records,
+)
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
+from tradier_pipeline.warehouse.rows import CODE_VERSION
+
+T = TypeVar("T")
+
+
+class ExtractError(PipelineError):
+    """A snapshot was not read, for a reason that is not the broker's answer."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where to read from, and with which token."""
+
+    url: str
+    token: SecretStr
+    environment: str
+    policy: RetryPolicy | None = None
+
+    def read(self, read: Callable[[BrokerClient], Awaitable[T]]) -> T:
+        """Run one read to its end, wherever the caller is: also inside the event loop of a notebook."""
+
+        async def session() -> T:
+            async with BrokerClient(self.url, self.token, policy=self.policy) as client:
+                return await read(client)
+
+        return _run(session)
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Broker]:
+    """The broker the settings name; the embedded simulated one when they name none."""
+    if settings.broker_url is not None:
+        yield Broker(settings.broker_url, settings.token, settings.environment)
+        return
+    from tradier_pipeline.broker.simulator.server import embedded_simulator  # only where there is no real broker
+
+    with embedded_simulator(settings.simulator) as url:
+        yield Broker(url, settings.token, settings.environment)
+
+
+def extract_snapshot(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: str) -> LandedSnapshot:
+    """Land the four required resources of a snapshot, or find them landed already.
+
+    Raises:
+        ExtractError: the instant is too long ago or in the future; nothing was requested.
+        BrokerError: a required resource was not read; what did arrive is kept for diagnosis.
+        LandingError: the landing zone cannot be written.
+    """
+    with zone.reading(snapshot_id.account_id):
+        if landed := zone.find(snapshot_id):
+            return landed
+        _refuse_other_times(zone, snapshot_id, trigger)
+        newest = zone.newest(snapshot_id.account_id)
+        previous_as_of = newest.manifest.as_of if newest else None
+        _refuse_clock_running_back(previous_as_of)
+        try:
+            extracts = broker.read(lambda client: client.fetch_snapshot(snapshot_id.account_id))
+            _refuse_other_account(extracts, snapshot_id.account_id)
+        except BrokerError as error:
+            _keep(zone, broker, snapshot_id, trigger, error)
+            raise
+        return _land(zone, broker, snapshot_id, trigger, extracts, previous_as_of)
+
+
+def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) -> QuotesManifest:
+    """Land the quotes of all held symbols, or why there are none. Never fails because of the broker."""
+    with zone.reading(landed.snapshot_id.account_id):
+        if landed.quotes is not None:
+            return landed.quotes
+        manifest, bodies = _read_quotes(broker, landed)
+        zone.land_quotes(landed, manifest, bodies)
+        return manifest
+
+
+def _run(session: Callable[[], Awaitable[T]]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(asyncio.run(session()))  # type: ignore[arg-type]
+        except BaseException as error:
+            errors.append(error)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+    else:
+        thread = threading.Thread(target=work, name="tradier-broker")
+        thread.start()
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str) -> None:
+    now = clock.now()
+    if snapshot_id.instant > now + CLOCK_SKEW:
+        raise ExtractError(
+            f"{snapshot_id} lies in the future (it is {clock.iso(now)})",
+            "Name the current instant, or run the job request_snapshot, which needs no key.",
+        )
+    if snapshot_id.instant < now - MAX_LATENESS:
+        reason = f"nothing was landed within {MAX_LATENESS.seconds} s of the instant"
+        zone.record_missed(
+            MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason)
+        )
+        raise ExtractError(
+            f"{snapshot_id} was missed: {reason}, and a later reading is never filed under it",
+            "Take a snapshot of now: `tradier-pipeline snapshot`, or the job request_snapshot.",
+        )
+
+
+def _refuse_clock_running_back(previous_as_of: datetime | None) -> None:
+    now = clock.now()
+    if previous_as_of is not None and now <= previous_as_of:
+        raise ExtractError(
+            f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(previous_as_of)} is landed already",
+            "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/.",
+        )
+
+
+def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> None:
+    """One account's data is never filed under another's name."""
+    (profile,) = extracts["account"].pages
+    listed = [
+        str(row.get("account_number"))
+        for row in envelope.rows("account", envelope.parse_json(profile.body, "account"))
+    ]
+    (balances_page,) = extracts["balances"].pages
+    balances = envelope.one("balances", envelope.parse_json(balances_page.body, "balances"))
+    problem = None
+    if account_id not in listed:
+        problem = f"account {account_id} is not among the accounts of this access token"
+    elif balances.get("account_number") != account_id:
+        problem = f"the balances received for account {account_id} are another account's"
+    if problem:
+        refusal = AuthError("account", problem, "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV.")
+        raise SnapshotFetchError(extracts, {"account": refusal})
+
+
+def _land(
+    zone: LandingZone,
+    broker: Broker,
+    snapshot_id: SnapshotId,
+    trigger: str,
+    extracts: Mapping[str, Extract],
+    previous_as_of: datetime | None,
+) -> LandedSnapshot:
+    resources, bodies = _records(extracts)
+    manifest = Manifest(
+        snapshot_id=str(snapshot_id),
+        account_id=snapshot_id.account_id,
+        environment=broker.environment,
+        trigger=trigger,
+        requested_at=snapshot_id.instant,
+        previous_as_of=previous_as_of,
+        code_version=CODE_VERSION,
+        as_of=min(extract.started_at for extract in extracts.values()),
+        as_of_end=max(extract.ended_at for extract in extracts.values()),
+        resources=resources,
+    )
+    return zone.land(manifest, bodies)
+
+
+def _records(extracts: Mapping[str, Extract]) -> tuple[dict[str, tuple[PageRecord, ...]], dict[str, bytes]]:
+    resources: dict[str, tuple[PageRecord, ...]] = {}
+    bodies: dict[str, bytes] = {}
+    for resource, extract in extracts.items():
+        resources[resource], named = page_records(resource, extract)
+        bodies |= named
+    return resources, bodies
+
+
+def _keep(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: str, error: BrokerError) -> None:
+    """Keep what a failed read did receive: whole resources, and the answers that were refused."""
+    received: dict[str, Extract] = {}
+    failures: Mapping[str, BrokerError] = {error.resource: error}
+    if isinstance(error, SnapshotFetchError):
+        received, failures = dict(error.extracts), error.failures
+    received |= {name: Extract(name, failure.pages) for name, failure in failures.items() if failure.pages}
+    resources, bodies = _records(received)
+    zone.keep_failed(
+        FailureRecord(
+            snapshot_id=str(snapshot_id),
+            environment=broker.environment,
+            trigger=trigger,
+            failed_at=clock.now(),
+            errors={name: str(failure) for name, failure in failures.items()},
+            resources=resources,
+        ),
+        bodies,
+    )
+
+
+def _read_quotes(broker: Broker, landed: LandedSnapshot) -> tuple[QuotesManifest, dict[str, bytes]]:
+    (body,) = landed.bodies("positions")
+    rows = envelope.rows("positions", envelope.parse_json(body, "positions"))
+    symbols = [row["symbol"] for row in rows if isinstance(row.get("symbol"), str)]
+    if not symbols:
+        return QuotesManifest(state="not_needed", reason=None, pages=(), attempts=()), {}
+    if clock.now() > landed.manifest.as_of_end + MAX_LATENESS:
+        reason = f"more than {MAX_LATENESS.seconds} s had passed since the positions were read"
+        return QuotesManifest(state="missed", reason=reason, pages=(), attempts=()), {}
+    try:
+        extract = broker.read(lambda client: client.fetch_quotes(symbols))
+    except BrokerError as error:
+        return QuotesManifest(
+            state="failed", reason=str(error), pages=(), attempts=attempt_records(error.attempts)
+        ), {}
+    pages, bodies = page_records("quotes", extract)
+    return QuotesManifest(state="ok", reason=None, pages=pages, attempts=()), bodies

@@ -1,0 +1,375 @@
+"""The landing zone: what the broker sent, byte for byte, filed once and never fetched again.
+
+    raw/<account>/<trade date>/<snapshot id, file-safe>/
+        account.json balances.json positions.json orders.json manifest.json     filed together
+        quotes.json quotes.manifest.json                                        filed right after, once
+    raw/<account>/<trade date>/<snapshot id, file-safe>.failed-<instant>/       kept for diagnosis
+    raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
+
+A directory appears by one rename of a complete, fsynced directory, so whatever is there is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tradier_pipeline import clock
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.snapshot import SnapshotId
+
+if TYPE_CHECKING:
+    from tradier_pipeline.broker.client import Attempt, Extract
+
+REQUIRED_RESOURCES = ("account", "balances", "positions", "orders")
+MANIFEST = "manifest.json"
+QUOTES_MANIFEST = "quotes.manifest.json"
+LOCK_TIMEOUT_S = 60.0
+
+
+class LandingError(PipelineError):
+    """The landing zone cannot be written, or holds something that is not what was landed."""
+
+
+class Record(BaseModel):
+    """Base of what a manifest holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+R = TypeVar("R", bound=Record)
+
+
+class AttemptRecord(Record):
+    """One request of a page, successful or not."""
+
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    outcome: str
+
+
+class PageRecord(Record):
+    """Where one body came from and where it lies. `path` and `query` hold no secret."""
+
+    file: str
+    number: int
+    path: str
+    query: dict[str, str]
+    status: int
+    headers: dict[str, str]
+    attempts: tuple[AttemptRecord, ...]
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """What was read for one snapshot, when and how.
+
+    `as_of` is when the first resource was read, `as_of_end` when the last one had arrived; both are of the attempts
+    that succeeded. `previous_as_of` is the newest as-of of the account that had been landed before.
+    """
+
+    snapshot_id: str
+    account_id: str
+    environment: str
+    trigger: str
+    requested_at: AwareDatetime
+    previous_as_of: AwareDatetime | None
+    code_version: str
+    as_of: AwareDatetime
+    as_of_end: AwareDatetime
+    resources: dict[str, tuple[PageRecord, ...]]
+
+
+class QuotesManifest(Record):
+    """How the quotes of one snapshot were read, or why there are none. Nothing to price is `not_needed`."""
+
+    state: Literal["ok", "not_needed", "failed", "missed"]
+    reason: str | None
+    pages: tuple[PageRecord, ...]
+    attempts: tuple[AttemptRecord, ...]
+
+
+class FailureRecord(Record):
+    """Why nothing was landed, beside whatever bodies did arrive."""
+
+    snapshot_id: str
+    environment: str
+    trigger: str
+    failed_at: AwareDatetime
+    errors: dict[str, str]
+    resources: dict[str, tuple[PageRecord, ...]]
+
+
+class MissedRecord(Record):
+    """A scheduled instant that was not read in time and therefore never will be."""
+
+    snapshot_id: str
+    trigger: str
+    recorded_at: AwareDatetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class LandedSnapshot:
+    """One landed snapshot: its manifest and, on demand, its bytes."""
+
+    snapshot_id: SnapshotId
+    directory: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return _read_record(Manifest, self.directory / MANIFEST)
+
+    @cached_property
+    def quotes(self) -> QuotesManifest | None:
+        """The quotes' manifest; None until their one request has been made or given up."""
+        path = self.directory / QUOTES_MANIFEST
+        return _read_record(QuotesManifest, path) if path.exists() else None
+
+    def pages(self, resource: str) -> tuple[PageRecord, ...]:
+        """The page records of a resource; none for quotes that were not read."""
+        if resource == "quotes":
+            return self.quotes.pages if self.quotes else ()
+        return self.manifest.resources[resource]
+
+    def relative_path(self, page: PageRecord) -> str:
+        """The file of a page, relative to the landing zone."""
+        return (self.directory.relative_to(self.directory.parents[2]) / page.file).as_posix()
+
+    def bodies(self, resource: str) -> tuple[bytes, ...]:
+        """The landed bodies of a resource, page by page, proven to be what was landed.
+
+        Raises:
+            LandingError: a file is missing or is not what was landed.
+        """
+        return tuple(self._body(page) for page in self.pages(resource))
+
+    def _body(self, page: PageRecord) -> bytes:
+        path = self.directory / page.file
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+        if hashlib.sha256(body).hexdigest() != page.sha256:
+            raise LandingError(f"{path} is not what was landed (sha256 differs)", "Restore it from a backup.")
+        return body
+
+
+class LandingZone:
+    """The directory tree of everything that was ever read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def reading(self, account_id: str) -> Iterator[None]:
+        """Hold the account: at most one process reads one account at a time.
+
+        Raises:
+            LandingError: another process has been reading it for a minute.
+        """
+        with writing(self.root):
+            (self.root / account_id).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / account_id / ".lock", timeout=LOCK_TIMEOUT_S)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise LandingError(
+                f"another process has been reading account {account_id} for {LOCK_TIMEOUT_S:.0f} s",
+                "Wait for it, or end it.",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def find(self, snapshot_id: SnapshotId) -> LandedSnapshot | None:
+        """The landed snapshot of that id, if there is one."""
+        directory = self._directory(snapshot_id)
+        return LandedSnapshot(snapshot_id, directory) if directory.is_dir() else None
+
+    def snapshots(self, account_id: str | None = None) -> Iterator[LandedSnapshot]:
+        """Every landed snapshot, by account and in the order of the instants."""
+        for directory in sorted(self.root.glob(f"{account_id or '*'}/*/*Z/")):
+            yield _landed(directory)
+
+    def newest(self, account_id: str) -> LandedSnapshot | None:
+        """The landed snapshot of the account with the latest instant."""
+        for day in sorted(self.root.glob(f"{account_id}/*-*-*/"), reverse=True):
+            if directory := max(day.glob("*Z/"), default=None):
+                return _landed(directory)
+        return None
+
+    def land(self, manifest: Manifest, bodies: Mapping[str, bytes]) -> LandedSnapshot:
+        """File a complete snapshot by one rename. Call it while `reading` the account.
+
+        Args:
+            manifest: what was read.
+            bodies: file name -> body, for every page of the manifest.
+
+        Raises:
+            LandingError: it cannot be written; nothing was landed.
+        """
+        snapshot_id = SnapshotId.parse(manifest.snapshot_id)
+        directory = self._directory(snapshot_id)
+        self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(manifest)})
+        return LandedSnapshot(snapshot_id, directory)
+
+    def land_quotes(self, landed: LandedSnapshot, manifest: QuotesManifest, bodies: Mapping[str, bytes]) -> None:
+        """File the quotes beside their snapshot; the manifest last, since it says that they are complete."""
+        with writing(landed.directory):
+            for name, body in {**bodies, QUOTES_MANIFEST: _to_bytes(manifest)}.items():
+                partial = landed.directory / f".{name}.tmp"
+                _write_synced(partial, body)
+                partial.replace(landed.directory / name)
+            _sync_directory(landed.directory)
+        landed.__dict__.pop("quotes", None)
+
+    def keep_failed(self, failure: FailureRecord, bodies: Mapping[str, bytes]) -> Path:
+        """Keep what a failed attempt did receive. It never counts as landed."""
+        base = self._directory(SnapshotId.parse(failure.snapshot_id))
+        stamp = clock.iso(failure.failed_at).replace(":", "-")
+        directory = base.with_name(f"{base.name}.failed-{stamp}")
+        self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(failure)})
+        return directory
+
+    def record_missed(self, missed: MissedRecord) -> None:
+        """Note that an instant was missed; the first note stays."""
+        base = self._directory(SnapshotId.parse(missed.snapshot_id))
+        path = base.with_name(f"{base.name}.missed.json")
+        if path.exists():
+            return
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.tmp")
+            _write_synced(partial, _to_bytes(missed))
+            partial.replace(path)
+
+    def failures(self, account_id: str) -> Iterator[FailureRecord]:
+        """The failed attempts of an account, oldest first."""
+        for path in sorted(self.root.glob(f"{account_id}/*/*.failed-*/{MANIFEST}")):
+            yield _read_record(FailureRecord, path)
+
+    def missed(self, account_id: str) -> Iterator[MissedRecord]:
+        """The missed instants of an account, oldest first."""
+        for path in sorted(self.root.glob(f"{account_id}/*/*.missed.json")):
+            yield _read_record(MissedRecord, path)
+
+    def _directory(self, snapshot_id: SnapshotId) -> Path:
+        day = snapshot_id.trade_date.isoformat()
+        return self.root / snapshot_id.account_id / day / snapshot_id.file_name
+
+    def _file_directory(self, directory: Path, files: Mapping[str, bytes]) -> None:
+        with writing(directory):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in directory.parent.glob(f".{directory.name}.*.tmp"):
+                shutil.rmtree(leftover)  # of a process that died; the lock says none is alive
+            partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+            try:
+                for name, body in files.items():
+                    _write_synced(partial / name, body)
+                _sync_directory(partial)
+                partial.chmod(0o755)
+                partial.rename(directory)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            _sync_directory(directory.parent)
+
+
+def page_records(resource: str, extract: Extract) -> tuple[tuple[PageRecord, ...], dict[str, bytes]]:
+    """The page records of what the client received, and the bodies by the file names they get."""
+    bodies = {
+        f"{resource}.json" if page.number == 1 else f"{resource}.{page.number}.json": page.body
+        for page in extract.pages
+    }
+    records = tuple(
+        PageRecord(
+            file=file,
+            number=page.number,
+            path=page.path,
+            query=dict(page.query),
+            status=page.status,
+            headers=dict(page.headers),
+            attempts=attempt_records(page.attempts),
+            started_at=page.started_at,
+            ended_at=page.ended_at,
+            bytes=len(page.body),
+            sha256=hashlib.sha256(page.body).hexdigest(),
+        )
+        for file, page in zip(bodies, extract.pages, strict=True)
+    )
+    return records, bodies
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into one line with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = (
+            "Free some space; nothing was half-written."
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "Make TRADIER_PIPELINE_HOME a directory you may write to."
+        )
+        raise LandingError(f"cannot write {path}: {error.strerror or error}", remedy) from None
+
+
+def attempt_records(attempts: Iterable[Attempt]) -> tuple[AttemptRecord, ...]:
+    """The client's attempts as manifest records."""
+    return tuple(
+        AttemptRecord(started_at=attempt.started_at, ended_at=attempt.ended_at, outcome=attempt.outcome)
+        for attempt in attempts
+    )
+
+
+def _landed(directory: Path) -> LandedSnapshot:
+    account, instant = directory.name.split("@")
+    day, time = instant.split("T")
+    return LandedSnapshot(SnapshotId.parse(f"{account}@{day}T{time.replace('-', ':')}"), directory)
+
+
+def _to_bytes(record: Record) -> bytes:
+    return record.model_dump_json(indent=1).encode()
+
+
+def _read_record(model: type[R], path: Path) -> R:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+    except ValidationError as error:
+        raise LandingError(
+            f"{path} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
+        ) from None
+
+
+def _write_synced(path: Path, body: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

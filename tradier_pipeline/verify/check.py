@@ -1,0 +1,84 @@
+"""The registry of checks, and how one is run. Every check is a pure rule over the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.verify.evidence import Evidence, Row, shown
+from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity
+
+Rule = Callable[[Evidence], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A claim about a snapshot and the rule that proves or refutes it. `number`: its number in the list of 80 checks."""
+
+    name: str
+    number: int | None
+    severity: Severity
+    claim: str
+    rule: Rule
+
+    def run(self, evidence: Evidence) -> Outcome:
+        """Apply the rule. A rule that cannot even read its evidence has not been met."""
+        try:
+            finding = self.rule(evidence)
+        except PipelineError as error:
+            finding = Finding("unreadable", "-", (Difference("landed bytes", str(error), "-"),))
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            finding = Finding("unreadable", "-", (Difference("evidence", f"{type(error).__name__}: {error}", "-"),))
+        return Outcome(
+            check=self.name,
+            number=self.number,
+            severity=self.severity,
+            claim=self.claim,
+            passed=finding.passed,
+            broker=finding.broker,
+            stored=finding.stored,
+            differing=len(finding.differences),
+            differences=finding.differences[:MAX_DIFFERENCES],
+        )
+
+
+CHECKS: list[Check] = []
+
+
+def check(number: int | None, severity: Severity = Severity.FATAL) -> Callable[[Rule], Rule]:
+    """Register a rule: its name is the check's name, its docstring the claim."""
+
+    def register(rule: Rule) -> Rule:
+        claim = " ".join((rule.__doc__ or "").split())
+        CHECKS.append(Check(rule.__name__, number, severity, claim, rule))
+        return rule
+
+    return register
+
+
+def differing(
+    what: str, broker: Mapping[Any, Row], stored: Mapping[Any, Row], columns: Iterable[str] | None = None
+) -> tuple[Difference, ...]:
+    """Compare rows by key over the union of both sides, column by column (default: all the broker side names)."""
+    differences: list[Difference] = []
+    for key in broker.keys() | stored.keys():
+        where = f"{what} {' '.join(map(str, key))}".strip()
+        if key not in stored:
+            differences.append(Difference(where, "listed", "missing"))
+        elif key not in broker:
+            differences.append(Difference(where, "not listed", "stored"))
+        else:
+            ours, theirs = stored[key], broker[key]
+            differences += [
+                Difference(f"{where} {column}", shown(theirs[column]), shown(ours[column]))
+                for column in columns or theirs
+                if theirs[column] != ours[column]
+            ]
+    return tuple(sorted(differences, key=lambda difference: difference.where))
+
+
+def claim_that(holds: bool, where: str, broker: object, stored: object) -> tuple[Difference, ...]:
+    """No difference if it holds, else one."""
+    return () if holds else (Difference(where, shown(broker), shown(stored)),)

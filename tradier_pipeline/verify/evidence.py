@@ -1,0 +1,127 @@
+"""Both sides of a comparison, each by its own path: the landed bytes through the JSON module, the rows through SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+import duckdb
+
+from tradier_pipeline.landing import LandedSnapshot
+
+Row = dict[str, Any]
+
+LIST_KEYS = {
+    "account": ("profile", "account"),
+    "positions": ("positions", "position"),
+    "orders": ("orders", "order"),
+    "quotes": ("quotes", "quote"),
+}
+
+
+class Evidence:
+    """The landed bytes of one snapshot and what a warehouse stores of it.
+
+    The bytes are decoded here anew, without the models that wrote the rows: a mistake there must show here.
+    """
+
+    def __init__(self, landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> None:
+        self.landed = landed
+        self.connection = connection
+        self.snapshot_id = str(landed.snapshot_id)
+        self.account_id = landed.snapshot_id.account_id
+        self._stored: dict[str, list[Row]] = {}
+
+    @cached_property
+    def manifest(self) -> Row:
+        """The manifest as JSON."""
+        return _load((self.landed.directory / "manifest.json").read_bytes())
+
+    @cached_property
+    def documents(self) -> dict[str, list[Row]]:
+        """The landed documents, page by page, by resource; the bytes are proven to be those that were landed."""
+        resources = (*self.landed.manifest.resources, "quotes")
+        return {resource: [_load(body) for body in self.landed.bodies(resource)] for resource in resources}
+
+    def listed(self, resource: str) -> list[Row]:
+        """The rows the broker listed under a list resource."""
+        outer, inner = LIST_KEYS[resource]
+        rows: list[Row] = []
+        for document in self.documents[resource]:
+            holder = document[outer]
+            found = holder.get(inner) if isinstance(holder, dict) else None
+            rows += found if isinstance(found, list) else [] if found is None else [found]
+        return rows
+
+    @cached_property
+    def account(self) -> Row:
+        """The account's row of the profile, {} if it is not listed."""
+        return next((row for row in self.listed("account") if row.get("account_number") == self.account_id), {})
+
+    @cached_property
+    def balances(self) -> Row:
+        """The balances object."""
+        (document,) = self.documents["balances"]
+        balances: Row = document["balances"]
+        return balances
+
+    @cached_property
+    def quotes(self) -> dict[str, Row]:
+        """The quotes by symbol."""
+        return {row["symbol"]: row for row in self.listed("quotes")}
+
+    def stored(self, table: str) -> list[Row]:
+        """The stored rows of this snapshot, by column name."""
+        if table not in self._stored:
+            self._stored[table] = self.query(f"SELECT * FROM {table} WHERE snapshot_id = ?", self.snapshot_id)  # noqa: S608
+        return self._stored[table]
+
+    def query(self, sql: str, *parameters: Any) -> list[Row]:
+        """Rows of any query, by column name."""
+        cursor = self.connection.execute(sql, list(parameters))
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    @cached_property
+    def previous(self) -> Row | None:
+        """The header of the published snapshot of this account that was read last before this one."""
+        as_of = self.landed.manifest.as_of
+        sql = "SELECT * FROM tradier_snapshots WHERE account_id = ? AND as_of < ? ORDER BY as_of DESC LIMIT 1"
+        rows = self.query(sql, self.account_id, as_of)
+        return rows[0] if rows else None
+
+
+def number(value: Any) -> Decimal | None:
+    """A JSON number as an exact Decimal; null where the broker sent none."""
+    return None if value is None else Decimal(value)
+
+
+def instant(value: Any) -> datetime | None:
+    """An ISO 8601 text as an aware datetime; null where the broker sent none."""
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def shown(value: Any) -> str:
+    """A value as a person reads it in a difference."""
+    if value is None:
+        return "null"
+    if isinstance(value, Decimal):
+        text = format(value.normalize(), "f")
+        return "0" if text == "-0" else text
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)
+
+
+def _load(body: bytes) -> Row:
+    document: Row = json.loads(body, parse_float=Decimal)
+    return document
+
+
+def by_key(rows: list[Row], *columns: str) -> Mapping[tuple[Any, ...], Row]:
+    """Rows by the values of the key columns; a repeated key keeps its last row, which the counts reveal."""
+    return {tuple(row[column] for column in columns): row for row in rows}

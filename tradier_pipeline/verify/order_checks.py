@@ -1,0 +1,88 @@
+"""Checks of orders and their legs: every one stored, every field as the broker sent it."""
+
+from __future__ import annotations
+
+from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number
+from tradier_pipeline.verify.outcome import Finding
+
+STATUS_WORDS = ("open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held")
+WORDS = ("class", "type", "symbol", "option_symbol", "side", "duration")
+NUMBERS = (
+    "quantity",
+    "price",
+    "stop_price",
+    "avg_fill_price",
+    "exec_quantity",
+    "last_fill_price",
+    "last_fill_quantity",
+    "remaining_quantity",
+)
+INSTANTS = ("create_date", "transaction_date")
+
+
+@check(6)
+def order_counts_equal(evidence: Evidence) -> Finding:
+    """As many orders and legs are stored as the broker listed on all pages."""
+    listed, stored = evidence.listed("orders"), evidence.stored("orders")
+    legs = sum(len(_legs(order)) for order in listed)
+    stored_legs = evidence.stored("order_legs")
+    differences = [
+        *claim_that(len(listed) == len(stored), "orders", len(listed), len(stored)),
+        *claim_that(legs == len(stored_legs), "order_legs", legs, len(stored_legs)),
+    ]
+    return Finding(
+        f"{len(listed)} orders, {legs} legs", f"{len(stored)} orders, {len(stored_legs)} legs", tuple(differences)
+    )
+
+
+@check(38)
+def order_statuses_equal(evidence: Evidence) -> Finding:
+    """Every stored status is the broker's word, or unknown beside that word."""
+    expected = {(order["id"],): _status(order) for order in evidence.listed("orders")}
+    stored = by_key(evidence.stored("orders"), "order_id")
+    return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
+
+
+@check(None)
+def order_values_equal(evidence: Evidence) -> Finding:
+    """Every stored order field equals the broker's."""
+    expected = {
+        (order["id"],): {**_values(order), **{name: order.get(name) for name in ("num_legs", "strategy", "tag")}}
+        for order in evidence.listed("orders")
+    }
+    stored = by_key(evidence.stored("orders"), "order_id")
+    return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
+
+
+@check(None)
+def order_legs_equal(evidence: Evidence) -> Finding:
+    """Every stored leg equals the broker's, in its place under its order."""
+    expected = {
+        (order["id"], leg_no): {"leg_id": leg["id"], **_status(leg), **_values(leg)}
+        for order in evidence.listed("orders")
+        for leg_no, leg in enumerate(_legs(order), 1)
+    }
+    stored = by_key(evidence.stored("order_legs"), "order_id", "leg_no")
+    return Finding(f"{len(expected)} legs", f"{len(stored)} stored", differing("leg", expected, stored))
+
+
+def _legs(order: Row) -> list[Row]:
+    legs = order.get("leg")
+    if legs is None or legs == "null":
+        return []
+    return legs if isinstance(legs, list) else [legs]
+
+
+def _status(order: Row) -> Row:
+    word = order["status"]
+    return {"status": word if word in STATUS_WORDS else "unknown", "raw_status": word}
+
+
+def _values(order: Row) -> Row:
+    return {
+        **{name: order.get(name) for name in WORDS},
+        **{name: number(order.get(name)) for name in NUMBERS},
+        **{name: instant(order.get(name)) for name in INSTANTS},
+        "reason": order.get("reason_description"),
+    }

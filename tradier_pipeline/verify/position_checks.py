@@ -1,0 +1,253 @@
+"""Checks of positions and quotes: nothing missing, nothing extra, quantities, costs and symbols exact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, shown
+from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+
+CENT = Decimal("0.01")
+TOLERANCE = Decimal("0.00000001")  # what DECIMAL(24,8) rounds away in a product
+QUOTE_NUMBERS = ("bid", "ask", "last", "close", "prevclose", "volume", "open_interest")
+QUOTE_WORDS = ("type", "contract_size", "underlying", "root_symbol", "expiration_type")
+QUOTE_INSTANTS = {"bid_date": "bid_date", "ask_date": "ask_date", "last_date": "trade_date"}
+QUOTE_GREEKS = ("delta", "gamma", "theta", "vega", "rho", "mid_iv")
+
+
+@check(5)
+def position_counts_equal(evidence: Evidence) -> Finding:
+    """As many rows are stored as the broker listed, and their classes add up to it."""
+    listed, stored = evidence.listed("positions"), evidence.stored("positions")
+    classes = Counter(row["asset_class"] for row in stored)
+    known = sum(classes[name] for name in ("equity", "option", "adjusted_option", "unparsed"))
+    told = ", ".join(f"{count} {name}" for name, count in sorted(classes.items()))
+    return Finding(
+        f"{len(listed)} listed",
+        f"{len(stored)} stored ({told})",
+        claim_that(len(listed) == len(stored) == known, "rows", len(listed), f"{len(stored)} ({told})"),
+    )
+
+
+@check(7)
+def flat_is_explained(evidence: Evidence) -> Finding:
+    """An account that held positions and now holds none was closed by fills or expiry; on a later day, its balances
+    must show no market value either."""
+    previous = evidence.previous
+    held = [] if previous is None else _held(evidence, previous["snapshot_id"])
+    now_held = len(evidence.listed("positions"))
+    if previous is None or not held or now_held:
+        return Finding(f"{now_held} positions", f"{len(held)} before")
+    (header,) = evidence.stored("tradier_snapshots")
+    if header["trade_date"] != previous["trade_date"]:  # the broker's list of orders covers the current day only
+        value = number(evidence.balances["market_value"])
+        unexplained = claim_that(value == 0, "market_value", f"{shown(value)} USD", "0 positions")
+    else:
+        closed = set(_filled_symbols(evidence, previous["as_of"]))
+        unexplained = tuple(
+            Difference(row["symbol"], "neither filled nor expired", f"{shown(row['quantity'])} held before")
+            for row in held
+            if row["symbol"] not in closed and not _expired(row, header["trade_date"])
+        )
+    return Finding("0 positions", f"{len(held)} before", unexplained)
+
+
+@check(24)
+def position_keys_equal(evidence: Evidence) -> Finding:
+    """The stored symbols are the listed symbols: none missing, none extra."""
+    listed = Counter(row["symbol"] for row in evidence.listed("positions"))
+    stored = Counter(row["symbol"] for row in evidence.stored("positions"))
+    differences = tuple(
+        Difference(symbol, f"{listed[symbol]} rows", f"{stored[symbol]} rows")
+        for symbol in sorted(listed.keys() | stored.keys())
+        if listed[symbol] != stored[symbol]
+    )
+    return Finding(f"{len(listed)} symbols", f"{len(stored)} symbols", differences)
+
+
+@check(25)
+def position_quantities_equal(evidence: Evidence) -> Finding:
+    """Every signed quantity equals the listed one."""
+    expected = {key: {"quantity": number(row["quantity"])} for key, row in _listed(evidence).items()}
+    stored = _stored(evidence)
+    total = sum((row["quantity"] for row in expected.values()), Decimal(0))  # type: ignore[misc]
+    ours = sum((row["quantity"] for row in stored.values()), Decimal(0))
+    return Finding(f"sum {shown(total)}", f"sum {shown(ours)}", differing("position", expected, stored))
+
+
+@check(26)
+def cost_basis_equal(evidence: Evidence) -> Finding:
+    """Every total cost equals the listed one, and the cost per contract times the quantity is that total."""
+    expected = {key: {"cost_basis": number(row["cost_basis"])} for key, row in _listed(evidence).items()}
+    stored = _stored(evidence)
+    differences = list(differing("position", expected, stored))
+    for (row_no, symbol), row in stored.items():
+        each = row["cost_basis_per_contract"]
+        product = None if each is None else abs(row["quantity"]) * each
+        holds = (row["quantity"] == 0) == (each is None)
+        if product is not None:
+            rounding = max(CENT, abs(row["quantity"]) * TOLERANCE)
+            holds = each >= 0 and abs(product - abs(row["cost_basis"])) <= rounding
+        differences += claim_that(
+            holds, f"position {row_no} {symbol} cost_basis_per_contract", row["cost_basis"], product
+        )
+    total = sum((row["cost_basis"] for row in stored.values()), Decimal(0))
+    return Finding(f"{len(expected)} costs", f"sum {shown(total)} USD", tuple(differences))
+
+
+@check(27)
+def side_matches_sign(evidence: Evidence) -> Finding:
+    """Long is a positive quantity, short a negative one, and a quantity of zero has no side."""
+    differences: list[Difference] = []
+    for row in evidence.stored("positions"):
+        side = "long" if row["quantity"] > 0 else "short" if row["quantity"] < 0 else None
+        differences += claim_that(row["side"] == side, f"{row['symbol']} side", side, row["side"])
+    return Finding("signs", f"{len(evidence.stored('positions'))} sides", tuple(differences))
+
+
+@check(28, Severity.WARN)
+def one_row_per_symbol(evidence: Evidence) -> Finding:
+    """The broker lists every symbol once."""
+    counts = Counter(row["symbol"] for row in evidence.listed("positions"))
+    repeated = tuple(Difference(symbol, f"{count} rows", "1") for symbol, count in counts.items() if count > 1)
+    return Finding(f"{sum(counts.values())} rows", f"{len(counts)} symbols", repeated)
+
+
+@check(29)
+def symbols_round_trip(evidence: Evidence) -> Finding:
+    """Root, expiration, type and strike of every stored option rebuild its symbol."""
+    options = [row for row in evidence.stored("positions") if row["asset_class"] in ("option", "adjusted_option")]
+    differences: list[Difference] = []
+    for row in options:
+        compact = "".join(row["symbol"].split())
+        differences += claim_that(_rebuilt(row) == compact, f"position {row['row_no']}", compact, _rebuilt(row))
+    return Finding(f"{len(options)} options", "rebuilt", tuple(differences))
+
+
+@check(30, Severity.WARN)
+def positions_all_parsed(evidence: Evidence) -> Finding:
+    """No position with a quantity has a symbol that could not be understood."""
+    unparsed = [row for row in evidence.stored("positions") if row["asset_class"] == "unparsed" and row["quantity"]]
+    return Finding(
+        f"{len(evidence.stored('positions'))} positions",
+        f"{len(unparsed)} unparsed",
+        tuple(Difference(row["symbol"], f"quantity {shown(row['quantity'])}", "unparsed") for row in unparsed),
+    )
+
+
+@check(None)
+def position_values_equal(evidence: Evidence) -> Finding:
+    """Ids, dates, classes and prices of every position follow from the broker's row, its symbol and its quote."""
+    expected = {key: _expected_position(row, evidence.quotes.get(row["symbol"])) for key, row in _listed(evidence).items()}
+    stored = _stored(evidence)
+    differences = list(differing("position", expected, stored))
+    for key, row in stored.items():
+        differences += _value_differences(f"position {key[0]} {key[1]}", row)
+    return Finding(f"{len(expected)} positions", f"{len(stored)} stored", tuple(differences))
+
+
+@check(None)
+def quotes_equal(evidence: Evidence) -> Finding:
+    """Every stored quote equals the broker's, and none is missing."""
+    readable = evidence.landed.quotes is not None and evidence.landed.quotes.state == "ok"
+    expected = {(symbol,): _expected_quote(row) for symbol, row in evidence.quotes.items()} if readable else {}
+    rows = evidence.stored("quotes")
+    differences = differing("quote", expected, by_key(rows, "symbol"))
+    differences += claim_that(len(rows) == len(expected), "rows", len(expected), len(rows))
+    return Finding(f"{len(expected)} quotes", f"{len(rows)} stored", differences)
+
+
+@check(34, Severity.WARN)
+def quotes_cover_positions(evidence: Evidence) -> Finding:
+    """Every held symbol has a quote."""
+    held = {row["symbol"] for row in evidence.listed("positions")}
+    missing = sorted(held - {row["symbol"] for row in evidence.stored("quotes")})
+    reason = evidence.landed.quotes.reason if evidence.landed.quotes else "the quotes were not read"
+    return Finding(
+        f"{len(held)} symbols",
+        f"{len(held) - len(missing)} quoted",
+        tuple(Difference(symbol, reason or "not quoted by the broker", "null") for symbol in missing),
+    )
+
+
+def _listed(evidence: Evidence) -> dict[tuple[Any, ...], Row]:
+    return {(row_no, row["symbol"]): row for row_no, row in enumerate(evidence.listed("positions"), 1)}
+
+
+def _stored(evidence: Evidence) -> dict[tuple[Any, ...], Row]:
+    return dict(by_key(evidence.stored("positions"), "row_no", "symbol"))
+
+
+def _held(evidence: Evidence, snapshot_id: str) -> list[Row]:
+    return evidence.query("SELECT * FROM positions WHERE snapshot_id = ? AND quantity <> 0", snapshot_id)
+
+
+def _filled_symbols(evidence: Evidence, since: datetime) -> Iterator[str]:
+    """Symbols of orders and legs that filled after an instant."""
+    for order in evidence.listed("orders"):
+        legs = order.get("leg") or []
+        for part in (order, *(legs if isinstance(legs, list) else [legs])):
+            changed = instant(part.get("transaction_date") or order.get("transaction_date"))
+            if part.get("exec_quantity") and (changed is None or changed >= since):
+                yield part.get("option_symbol") or part.get("symbol") or ""
+
+
+def _expired(row: Row, today: date) -> bool:
+    return row["expiration"] is not None and row["expiration"] <= today
+
+
+def _rebuilt(row: Row) -> str:
+    thousandths = row["strike"] * 1000
+    return f"{row['root']}{row['expiration']:%y%m%d}{row['option_type'][0].upper()}{int(thousandths):08d}"
+
+
+def _expected_position(raw: Row, quote: Row | None) -> Row:
+    classified = classify(raw["symbol"])
+    option = classified.option
+    quote = quote or {}
+    size = quote.get("contract_size")
+    return {
+        "position_id": raw["id"],
+        "date_acquired": instant(raw["date_acquired"]),
+        "asset_class": classified.asset_class,
+        "root": option.root if option else None,
+        "underlying": option.underlying if option else None,
+        "expiration": option.expiration if option else None,
+        "option_type": option.option_type if option else None,
+        "strike": option.strike if option else None,
+        "multiplier": 1 if classified.asset_class == "equity" else size or (option.multiplier if option else None),
+        **{name: number(quote.get(name)) for name in ("bid", "ask", "last")},
+    }
+
+
+def _value_differences(where: str, row: Row) -> Iterator[Difference]:
+    """Mark, market value and unrealized P&L recomputed from the stored row itself."""
+    bid, ask = row["bid"], row["ask"]
+    mark = row["last"] if bid is None or ask is None else (bid + ask) / 2
+    value = None if mark is None or row["multiplier"] is None else row["quantity"] * row["mark"] * row["multiplier"]
+    cost = abs(row["cost_basis"]) * (-1 if row["quantity"] < 0 else 1)
+    gain = None if value is None else value - cost
+    for column, expected in (("mark", mark), ("market_value", value), ("unrealized_pl", gain)):
+        stored = row[column]
+        same = stored is expected if None in (stored, expected) else abs(stored - expected) <= TOLERANCE
+        yield from claim_that(same, f"{where} {column}", expected, stored)
+
+
+def _expected_quote(raw: Row) -> Row:
+    greeks = raw.get("greeks") or {}
+    return {
+        **{name: number(raw.get(name)) for name in QUOTE_NUMBERS},
+        **{name: raw.get(name) for name in QUOTE_WORDS},
+        **{column: _from_milliseconds(raw.get(field)) for column, field in QUOTE_INSTANTS.items()},
+        **{name: None if greeks.get(name) is None else float(greeks[name]) for name in QUOTE_GREEKS},
+    }
+
+
+def _from_milliseconds(epoch: int | None) -> datetime | None:
+    return datetime.fromtimestamp(epoch / 1000, UTC) if epoch else None

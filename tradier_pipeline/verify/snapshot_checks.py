@@ -1,0 +1,185 @@
+"""Checks of the snapshot as a whole: that everything was read, of the right account, in time, and stored together."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tradier_pipeline import clock
+from tradier_pipeline.landing import REQUIRED_RESOURCES
+from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
+from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+
+MAX_SKEW = timedelta(seconds=15)
+DATA_TABLES = ("accounts", "account_balances", "positions", "orders", "order_legs", "quotes", "raw_payloads")
+DOCUMENT_KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
+
+
+@check(1)
+def fetch_states_ok(evidence: Evidence) -> Finding:
+    """Every required resource was answered with status 200, and its landed bytes are those that were received."""
+    differences: list[Difference] = []
+    for resource in REQUIRED_RESOURCES:
+        pages = evidence.manifest["resources"].get(resource, [])
+        differences += claim_that(bool(pages), resource, "no page", "expected")
+        for page in pages:
+            differences += claim_that(page["status"] == 200, f"{resource} page {page['number']}", page["status"], 200)
+    differences += claim_that(len(evidence.documents) > 0, "bytes", "unreadable", "expected")
+    return Finding(f"{len(REQUIRED_RESOURCES)} resources", "all required", tuple(differences))
+
+
+@check(2)
+def payload_shapes_ok(evidence: Evidence) -> Finding:
+    """Every landed body is a JSON object with its documented top key, and is no error body."""
+    differences: list[Difference] = []
+    for resource, key in DOCUMENT_KEYS.items():
+        for document in evidence.documents[resource]:
+            differences += claim_that(key in document, resource, ", ".join(document), key)
+            differences += claim_that(not {"errors", "fault"} & document.keys(), resource, "an error body", key)
+    return Finding("bodies", "documented keys", tuple(differences))
+
+
+@check(3)
+def account_identity_ok(evidence: Evidence) -> Finding:
+    """Profile, balances and snapshot id name one account, it is active, and every row carries it."""
+    wanted = evidence.account_id
+    differences = [
+        *claim_that(bool(evidence.account), "profile", "not listed", wanted),
+        *claim_that(evidence.account.get("status") == "active", "status", evidence.account.get("status"), "active"),
+        *claim_that(
+            evidence.balances.get("account_number") == wanted, "balances", evidence.balances.get("account_number"), wanted
+        ),
+        *claim_that(evidence.manifest["account_id"] == wanted, "manifest", evidence.manifest["account_id"], wanted),
+    ]
+    return Finding(str(evidence.balances.get("account_number")), wanted, tuple(differences))
+
+
+@check(4)
+def snapshot_atomic(evidence: Evidence) -> Finding:
+    """There is one header, and every row of every table carries its id, account, as-of and trade date."""
+    headers = evidence.stored("tradier_snapshots")
+    if len(headers) != 1:
+        return Finding("1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),))
+    shared = ("account_id", "as_of", "trade_date")
+    header = {column: headers[0][column] for column in shared}
+    differences: list[Difference] = []
+    rows = 0
+    for table in DATA_TABLES:
+        stored = {(number,): row for number, row in enumerate(evidence.stored(table), 1)}
+        differences += differing(f"{table} row", dict.fromkeys(stored, header), stored, shared)
+        rows += len(stored)
+    for table in ("accounts", "account_balances"):
+        differences += claim_that(len(evidence.stored(table)) == 1, table, 1, len(evidence.stored(table)))
+    return Finding("1 header", f"1 header, {rows} rows", tuple(differences))
+
+
+@check(None)
+def header_equals_manifest(evidence: Evidence) -> Finding:
+    """The header repeats what the manifest recorded, counts what the broker listed, and was committed afterwards."""
+    manifest = evidence.manifest
+    as_of = instant(manifest["as_of"])
+    assert as_of is not None
+    expected: Row = {
+        "account_id": manifest["account_id"],
+        "as_of": as_of,
+        "trade_date": clock.trade_date(as_of),
+        "as_of_end": instant(manifest["as_of_end"]),
+        "requested_at": instant(manifest["requested_at"]),
+        "environment": manifest["environment"],
+        "trigger": manifest["trigger"],
+        "positions_count": len(evidence.listed("positions")),
+        "orders_count": len(evidence.listed("orders")),
+    }
+    stored = by_key(evidence.stored("tradier_snapshots"), "snapshot_id")
+    differences = list(differing("header", {(manifest["snapshot_id"],): expected}, stored))
+    for row in stored.values():
+        after = expected["as_of_end"] <= row["committed_at"] <= clock.now()
+        differences += claim_that(after, "committed_at", f"after {expected['as_of_end']}, not later", row["committed_at"])
+        differences += claim_that(bool(row["code_version"]), "code_version", "a version", row["code_version"])
+    return Finding(manifest["snapshot_id"], f"{len(stored)} header", tuple(differences))
+
+
+@check(None)
+def account_equal(evidence: Evidence) -> Finding:
+    """The stored account equals the account's row of the profile."""
+    raw = evidence.account
+    expected: Row = {
+        "status": raw["status"],
+        "type": raw["type"],
+        "classification": raw.get("classification"),
+        "option_level": raw.get("option_level"),
+        "day_trader": raw.get("day_trader"),
+        "date_created": instant(raw.get("date_created")),
+        "last_update_date": instant(raw.get("last_update_date")),
+    }
+    stored = by_key(evidence.stored("accounts"), "account_id")
+    return Finding("1 account", f"{len(stored)} rows", differing("account", {(evidence.account_id,): expected}, stored))
+
+
+@check(None)
+def provenance_equals_manifest(evidence: Evidence) -> Finding:
+    """raw_payloads lists exactly the landed bodies, with their status, times, lengths and digests."""
+    landed = evidence.landed
+    expected: dict[tuple[str, int], Row] = {}
+    for resource in (*landed.manifest.resources, "quotes"):
+        for page in landed.pages(resource):
+            expected[resource, page.number] = {
+                "status": page.status,
+                "attempts": len(page.attempts),
+                "started_at": page.started_at,
+                "ended_at": page.ended_at,
+                "bytes": page.bytes,
+                "sha256": page.sha256,
+                "path": landed.relative_path(page),
+            }
+    rows = evidence.stored("raw_payloads")
+    differences = differing("payload", expected, by_key(rows, "resource", "page"))
+    differences += claim_that(len(rows) == len(expected), "rows", len(expected), len(rows))
+    return Finding(f"{len(expected)} bodies", f"{len(rows)} rows", differences)
+
+
+@check(9)
+def as_of_increases(evidence: Evidence) -> Finding:
+    """The snapshot was read after everything of this account that had been landed before, and not in the future."""
+    manifest = evidence.landed.manifest
+    previous = manifest.previous_as_of
+    differences = [
+        *claim_that(previous is None or previous < manifest.as_of, "previous as-of", previous, manifest.as_of),
+        *claim_that(manifest.as_of <= manifest.as_of_end, "as_of_end", manifest.as_of_end, manifest.as_of),
+        *claim_that(manifest.as_of_end <= clock.now(), "now", manifest.as_of_end, clock.now()),
+    ]
+    return Finding(f"read at {clock.iso(manifest.as_of)}", f"after {_iso(previous)}", tuple(differences))
+
+
+@check(10, Severity.WARN)
+def resource_skew_small(evidence: Evidence) -> Finding:
+    """The resources were read within 15 seconds of each other."""
+    manifest = evidence.landed.manifest
+    skew = manifest.as_of_end - manifest.as_of
+    seconds = f"{skew.total_seconds():.3f} s"
+    return Finding(
+        seconds,
+        f"at most {MAX_SKEW.seconds} s",
+        claim_that(skew <= MAX_SKEW, "skew", seconds, f"at most {MAX_SKEW.seconds} s"),
+    )
+
+
+@check(80)
+def mirror_equals_newest(evidence: Evidence) -> Finding:
+    """portfolio_positions shows exactly the positions of the account's newest snapshot."""
+    newest = evidence.query(
+        "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? ORDER BY as_of DESC, snapshot_id DESC LIMIT 1",
+        evidence.account_id,
+    )
+    columns = ("row_no", "symbol", "quantity", "market_value")
+    expected = evidence.query("SELECT * FROM positions WHERE snapshot_id = ?", newest[0]["snapshot_id"])
+    shown_rows = evidence.query("SELECT * FROM portfolio_positions WHERE account_id = ?", evidence.account_id)
+    differences = differing(
+        "position", by_key(expected, "snapshot_id", "row_no"), by_key(shown_rows, "snapshot_id", "row_no"), columns
+    )
+    differences += claim_that(len(expected) == len(shown_rows), "rows", len(expected), len(shown_rows))
+    return Finding(f"{len(expected)} positions", f"{len(shown_rows)} shown", differences)
+
+
+def _iso(moment: datetime | None) -> str:
+    return "the first" if moment is None else clock.iso(moment)

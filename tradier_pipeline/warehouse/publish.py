@@ -1,0 +1,187 @@
+"""Writing the warehouse: copy aside, write, verify there, publish by one rename. Readers never wait and never block."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.landing import writing
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.rows import Row
+
+LOCK_TIMEOUT_S = 30.0
+STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can open
+
+
+class WarehouseError(PipelineError):
+    """The warehouse cannot be opened or written."""
+
+
+class StagedWarehouse:
+    """The copy of the warehouse that one writer changes before it is published."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+
+    def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
+        """Replace all rows of one snapshot, in one transaction."""
+        self.connection.execute("BEGIN")
+        for table in schema.TABLES:
+            self.connection.execute(f"DELETE FROM {table.name} WHERE snapshot_id = ?", [snapshot_id])  # noqa: S608
+            insert(self.connection, table, rows[table.name])
+        self.connection.execute("COMMIT")
+
+
+class Warehouse:
+    """The published DuckDB file and the way to change it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def staged(self, *, fresh: bool = False) -> Iterator[StagedWarehouse]:
+        """Work on a copy; publish it when the block ends, discard it when the block raises.
+
+        Args:
+            fresh: start from an empty warehouse instead of a copy (to rebuild it).
+
+        Raises:
+            WarehouseError: another writer holds the lock, the disk is full, or the file is of another schema version.
+        """
+        with writing(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock():
+            staged = self.path.with_name(f".{self.path.name}.staged")
+            try:
+                with writing(self.path):
+                    _remove(staged)
+                    if self.path.exists() and not fresh:
+                        shutil.copyfile(self.path, staged)
+                connection = _attach(staged)
+                try:
+                    _prepare(connection, self.path)
+                    yield StagedWarehouse(connection)
+                    connection.execute("CHECKPOINT warehouse")
+                finally:
+                    connection.close()
+                self._publish(staged)
+            except duckdb.Error as error:
+                raise _explained(error, self.path) from None
+            finally:
+                _remove(staged)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = self.path.with_name(f".{self.path.name}.lock")
+        lock = FileLock(path, timeout=LOCK_TIMEOUT_S)
+        try:
+            with writing(path):
+                lock.acquire()
+        except Timeout:
+            holder = path.with_suffix(".holder")
+            held_by = holder.read_text().strip() if holder.exists() else "an unknown process"
+            raise WarehouseError(
+                f"{self.path} is being written by {held_by}, for more than {LOCK_TIMEOUT_S:.0f} s",
+                "Wait for it, or end it.",
+            ) from None
+        try:
+            with writing(path):
+                path.with_suffix(".holder").write_text(f"process {os.getpid()}\n")
+            yield
+        finally:
+            lock.release()
+
+    def _publish(self, staged: Path) -> None:
+        with writing(self.path):
+            descriptor = os.open(staged, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            staged.chmod(0o444)
+            # a write-ahead log beside the published name can only be a stranger's, and would be replayed into ours
+            _remove(self.path.with_name(f"{self.path.name}.wal"))
+            staged.replace(self.path)
+            directory = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: schema.Table, rows: Sequence[Row]) -> None:
+    """Insert rows given by column name; missing columns are null. Decimals travel as text, so they stay exact."""
+    if not rows:
+        return
+    structure = json.dumps([{column.name: column.type for column in table.columns}])
+    columns = ", ".join(f'row."{name}"' for name in table.column_names)
+    connection.execute(
+        f"INSERT INTO {table.name} SELECT {columns} FROM (SELECT unnest(from_json(?, ?)) AS row)",  # noqa: S608
+        [json.dumps(rows, default=_to_json), structure],
+    )
+
+
+def _to_json(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+def _attach(path: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    escaped = str(path).replace("'", "''")
+    connection.execute(f"ATTACH '{escaped}' AS warehouse (STORAGE_VERSION '{STORAGE_VERSION}')")
+    connection.execute("USE warehouse")
+    return connection
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_functions() WHERE database_name = 'warehouse' AND function_name = 'schema_version'"
+    ).fetchone()
+    if found == (0,):
+        for table in schema.TABLES:
+            connection.execute(schema.ddl(table))
+        for view in schema.VIEWS:
+            connection.execute(schema.view_ddl(view))
+        connection.execute(f"CREATE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
+        return
+    (version,) = connection.execute("SELECT schema_version()").fetchone() or (None,)
+    if version > schema.SCHEMA_VERSION:
+        raise WarehouseError(
+            f"{path} has schema version {version}, and this tradier-pipeline knows {schema.SCHEMA_VERSION}",
+            "Upgrade tradier-pipeline, or set TRADIER_PIPELINE_HOME to another directory.",
+        )
+    if version < schema.SCHEMA_VERSION:
+        raise WarehouseError(
+            f"{path} has the older schema version {version}", "Run `tradier-pipeline rebuild`: the landing zone has all."
+        )
+
+
+def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
+    text = str(error).splitlines()[0]
+    if "No space left" in text:
+        return WarehouseError(f"cannot write {path}: no space left", "Free some space; nothing was published.")
+    return WarehouseError(
+        f"cannot write {path}: {text[:300]}",
+        "The published file is untouched. If it repeats, run `tradier-pipeline rebuild`.",
+    )
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)

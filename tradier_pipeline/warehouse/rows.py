@@ -1,0 +1,230 @@
+"""A landed snapshot -> typed values -> the rows of every table. Pure apart from reading the landed bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.broker.models import (
+    Account,
+    Balances,
+    BrokerModel,
+    Order,
+    OrderLeg,
+    Position,
+    Quote,
+    parse,
+    parse_rows,
+    unknown_fields,
+)
+from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.portfolio import PortfolioPosition, hold
+from tradier_pipeline.warehouse import schema
+
+Row = dict[str, Any]
+
+CODE_VERSION = version("tradier-pipeline")
+
+STATUSES = frozenset(
+    {"open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"}
+)
+
+
+@dataclass(frozen=True)
+class TypedSnapshot:
+    """Everything one landed snapshot says, validated."""
+
+    landed: LandedSnapshot
+    account: Account
+    balances: Balances
+    positions: tuple[PortfolioPosition, ...]
+    orders: tuple[Order, ...]
+    quotes: tuple[Quote, ...]
+    quotes_problem: str | None
+    unknown_fields: tuple[str, ...]
+
+
+def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
+    """Decode and validate the landed bodies.
+
+    Raises:
+        BodyError: a required body or field is missing or malformed; names the snapshot, the resource and the path.
+        LandingError: a landed file is missing or was changed.
+    """
+    try:
+        account = _account(landed)
+        (balances_body,) = landed.bodies("balances")
+        balances = parse(
+            Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(balances_body, "balances"))
+        )
+        held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
+        orders = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
+    except BodyError as error:
+        raise BodyError(error.resource, f"{error.what} (snapshot {landed.snapshot_id})") from None
+    quotes, problem = _quotes(landed)
+    by_symbol = {quote.symbol: quote for quote in quotes}
+    typed: list[tuple[str, BrokerModel]] = [("profile.account", account), ("balances", balances)]
+    typed += [("positions.position", position) for position in held]
+    typed += [("orders.order", order) for order in orders]
+    return TypedSnapshot(
+        landed=landed,
+        account=account,
+        balances=balances,
+        positions=tuple(
+            hold(number, position, by_symbol.get(position.symbol)) for number, position in enumerate(held, 1)
+        ),
+        orders=orders,
+        quotes=quotes,
+        quotes_problem=problem,
+        unknown_fields=tuple(sorted({path for name, model in typed for path in unknown_fields(name, model)})),
+    )
+
+
+def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
+    """The rows of every table by table name, ready to insert."""
+    lead = _lead(typed)
+    rows: dict[str, list[Row]] = {
+        "tradier_snapshots": [_header_row(typed)],
+        "accounts": [_account_row(typed.account)],
+        "account_balances": [_balances_row(typed.balances)],
+        "positions": [asdict(position) for position in typed.positions],
+        "orders": [_order_row(order) for order in typed.orders],
+        "order_legs": [row for order in typed.orders for row in _leg_rows(order)],
+        "quotes": [_quote_row(quote) for quote in typed.quotes],
+        "raw_payloads": list(_payload_rows(typed.landed)),
+    }
+    return {table: [lead | row for row in listed] for table, listed in rows.items()}
+
+
+def _account(landed: LandedSnapshot) -> Account:
+    accounts = parse_rows(Account, "account", "profile.account", _rows_of(landed, "account"))
+    wanted = landed.snapshot_id.account_id
+    found = next((account for account in accounts if account.account_number == wanted), None)
+    if found is None:
+        raise BodyError("account", f"does not list account {wanted}", path="profile.account")
+    return found
+
+
+def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Row]:
+    return [
+        row for body in landed.bodies(resource) for row in envelope.rows(resource, envelope.parse_json(body, resource))
+    ]
+
+
+def _quotes(landed: LandedSnapshot) -> tuple[tuple[Quote, ...], str | None]:
+    """The quotes, or none and why: unreadable quotes must not cost the snapshot."""
+    if landed.quotes is None:
+        return (), "not read"
+    try:
+        return parse_rows(Quote, "quotes", "quotes.quote", _rows_of(landed, "quotes")), landed.quotes.reason
+    except BodyError as error:
+        return (), str(error)
+
+
+def _lead(typed: TypedSnapshot) -> Row:
+    manifest = typed.landed.manifest
+    return {
+        "snapshot_id": manifest.snapshot_id,
+        "account_id": manifest.account_id,
+        "as_of": manifest.as_of,
+        "trade_date": clock.trade_date(manifest.as_of),
+    }
+
+
+def _header_row(typed: TypedSnapshot) -> Row:
+    manifest = typed.landed.manifest
+    return {
+        "as_of_end": manifest.as_of_end,
+        "requested_at": manifest.requested_at,
+        "environment": manifest.environment,
+        "trigger": manifest.trigger,
+        "positions_count": len(typed.positions),
+        "orders_count": len(typed.orders),
+        "code_version": CODE_VERSION,
+        "committed_at": clock.now(),
+    }
+
+
+def _account_row(account: Account) -> Row:
+    return _own_columns(schema.ACCOUNTS, account)
+
+
+def _balances_row(balances: Balances) -> Row:
+    return {
+        **_own_columns(schema.ACCOUNT_BALANCES, balances.block),
+        **_own_columns(schema.ACCOUNT_BALANCES, balances),
+        "cash": balances.total_cash,
+        "buying_power": balances.buying_power,
+        "equity": balances.total_equity,
+        "margin_requirement": balances.current_requirement,
+    }
+
+
+def _order_row(order: Order) -> Row:
+    return {
+        "order_id": order.id,
+        **_order_columns(order),
+        "num_legs": order.num_legs,
+        "strategy": order.strategy,
+        "tag": order.tag,
+    }
+
+
+def _leg_rows(order: Order) -> Iterator[Row]:
+    for number, leg in enumerate(order.leg, 1):
+        yield {"order_id": order.id, "leg_no": number, "leg_id": leg.id, **_order_columns(leg)}
+
+
+def _order_columns(order: OrderLeg) -> Row:
+    return {
+        **_own_columns(schema.ORDER_LEGS, order),
+        "class": order.class_,
+        "status": order.status if order.status in STATUSES else "unknown",
+        "raw_status": order.status,
+        "reason": order.reason_description,
+    }
+
+
+def _quote_row(quote: Quote) -> Row:
+    return {
+        **_own_columns(schema.QUOTES, quote),
+        **(_own_columns(schema.QUOTES, quote.greeks) if quote.greeks else {}),
+        "bid_date": _from_milliseconds(quote.bid_date),
+        "ask_date": _from_milliseconds(quote.ask_date),
+        "last_date": _from_milliseconds(quote.trade_date),
+    }
+
+
+def _payload_rows(landed: LandedSnapshot) -> Iterator[Row]:
+    for resource in (*landed.manifest.resources, "quotes"):
+        for page in landed.pages(resource):
+            yield {
+                "resource": resource,
+                "page": page.number,
+                "status": page.status,
+                "attempts": len(page.attempts),
+                "started_at": page.started_at,
+                "ended_at": page.ended_at,
+                "bytes": page.bytes,
+                "sha256": page.sha256,
+                "path": landed.relative_path(page),
+            }
+
+
+def _own_columns(table: schema.Table, model: BrokerModel) -> Row:
+    """The columns the broker's field fills under its own name."""
+    names = set(table.column_names) & set(type(model).model_fields) - set(schema.LEAD_NAMES)
+    return {name: getattr(model, name) for name in names}
+
+
+def _from_milliseconds(epoch: int | None) -> datetime | None:
+    return datetime.fromtimestamp(epoch / 1000, UTC) if epoch else None
+
+
+assert {field.name for field in fields(PortfolioPosition)} <= set(schema.POSITIONS.column_names)

@@ -1,0 +1,292 @@
+"""Every table of the warehouse, declared once: the DDL, the comments and the column schema in the UI come from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
+DECIMAL, DOUBLE, INSTANT = "DECIMAL(24,8)", "DOUBLE", "TIMESTAMPTZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: name, DuckDB type, comment with the unit, and whether it is always filled."""
+
+    name: str
+    type: str
+    comment: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its name, what one row is, and its columns."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+
+def _required(name: str, type_: str, comment: str) -> Column:
+    return Column(name, type_, comment, required=True)
+
+
+LEAD = (
+    _required("snapshot_id", VARCHAR, "The snapshot this row belongs to: <account number>@<instant>"),
+    _required("account_id", VARCHAR, "Account number"),
+    _required("as_of", INSTANT, "When the first resource of the snapshot was read (UTC)"),
+    _required("trade_date", DATE, "America/New_York date of as_of"),
+)
+
+LEAD_NAMES = tuple(column.name for column in LEAD)
+
+TRADIER_SNAPSHOTS = Table(
+    "tradier_snapshots",
+    "One row per snapshot. A row here proves that every table holds the whole snapshot.",
+    (
+        *LEAD,
+        _required("as_of_end", INSTANT, "When the last resource had arrived (UTC)"),
+        _required("requested_at", INSTANT, "The instant in the snapshot id: scheduled or requested (UTC)"),
+        _required("environment", VARCHAR, "simulator, sandbox or live"),
+        _required("trigger", VARCHAR, "Why the snapshot was taken, such as manual"),
+        _required("positions_count", INTEGER, "Position rows the broker listed"),
+        _required("orders_count", INTEGER, "Orders the broker listed, legs not counted"),
+        _required("code_version", VARCHAR, "Version of tradier-pipeline that stored the rows"),
+        _required("committed_at", INSTANT, "When the rows were last written (UTC); not part of what was observed"),
+    ),
+)
+
+ACCOUNTS = Table(
+    "accounts",
+    "One row per snapshot: the account as the user profile lists it.",
+    (
+        *LEAD,
+        _required("status", VARCHAR, "active or closed"),
+        _required("type", VARCHAR, "cash or margin; pattern day trader shows in account_balances.account_type"),
+        Column("classification", VARCHAR, "Such as individual, traditional_ira; free text of the broker"),
+        Column("option_level", INTEGER, "Option trading level"),
+        Column("day_trader", BOOLEAN, "Whether the broker marks a pattern day trader"),
+        Column("date_created", INSTANT, "When the account was opened (UTC)"),
+        Column("last_update_date", INSTANT, "When the account data last changed (UTC)"),
+    ),
+)
+
+ACCOUNT_BALANCES = Table(
+    "account_balances",
+    "One row per snapshot: the balances as the broker sent them, and the four mapped names.",
+    (
+        *LEAD,
+        _required("account_type", VARCHAR, "margin, cash or pdt, as sent"),
+        _required("cash", DECIMAL, "USD; = total_cash"),
+        _required("buying_power", DECIMAL, "USD; = option_buying_power (margin, pdt) or cash_available (cash)"),
+        _required("equity", DECIMAL, "USD; = total_equity (the broker's own deprecated equity field is not stored)"),
+        _required("margin_requirement", DECIMAL, "USD; = current_requirement"),
+        _required("total_equity", DECIMAL, "USD; total account value"),
+        _required("total_cash", DECIMAL, "USD"),
+        _required("market_value", DECIMAL, "USD; long plus short market value"),
+        _required("long_market_value", DECIMAL, "USD"),
+        _required("short_market_value", DECIMAL, "USD; negative when short"),
+        _required("stock_long_value", DECIMAL, "USD"),
+        _required("option_long_value", DECIMAL, "USD"),
+        _required("option_short_value", DECIMAL, "USD; negative when short"),
+        _required("open_pl", DECIMAL, "USD; unrealized profit or loss"),
+        _required("close_pl", DECIMAL, "USD; realized profit or loss of the current session"),
+        _required("current_requirement", DECIMAL, "USD; maintenance margin requirement"),
+        _required("option_requirement", DECIMAL, "USD; requirement of the option positions"),
+        _required("pending_cash", DECIMAL, "USD; reserved for working orders"),
+        _required("pending_orders_count", INTEGER, "Working orders, as the broker counts them"),
+        _required("uncleared_funds", DECIMAL, "USD"),
+        Column("option_buying_power", DECIMAL, "USD; margin and pdt accounts"),
+        Column("stock_buying_power", DECIMAL, "USD; margin and pdt accounts"),
+        Column("day_trade_buying_power", DECIMAL, "USD; pdt accounts, when sent"),
+        Column("fed_call", DECIMAL, "USD; margin and pdt accounts"),
+        Column("maintenance_call", DECIMAL, "USD; margin and pdt accounts"),
+        Column("stock_short_value", DECIMAL, "USD; margin and pdt accounts"),
+        Column("sweep", DECIMAL, "USD; margin and cash accounts"),
+        Column("cash_available", DECIMAL, "USD; settled cash to trade with; cash accounts"),
+        Column("unsettled_funds", DECIMAL, "USD; cash accounts"),
+    ),
+)
+
+POSITIONS = Table(
+    "positions",
+    "One row per position row of the broker, in its order, none left out.",
+    (
+        *LEAD,
+        _required("row_no", INTEGER, "1-based place in the broker's list"),
+        _required("position_id", BIGINT, "The broker's id of the position"),
+        _required("symbol", VARCHAR, "Equity ticker or compact OCC option symbol"),
+        _required("quantity", DECIMAL, "Shares or contracts; negative when short"),
+        _required("asset_class", VARCHAR, "equity, option, adjusted_option or unparsed"),
+        Column("root", VARCHAR, "Option root, such as SPXW"),
+        Column("underlying", VARCHAR, "What the option is written on, such as SPX"),
+        Column("expiration", DATE, "Option expiration date"),
+        Column("option_type", VARCHAR, "call or put"),
+        Column("strike", DECIMAL, "USD per share"),
+        Column("multiplier", INTEGER, "Shares per contract; 1 for equities; null while unknown"),
+        Column("side", VARCHAR, "long or short, the sign of the quantity; null when it is zero"),
+        _required("cost_basis", DECIMAL, "USD, total, as sent; its sign is not reliable for short positions"),
+        Column("cost_basis_per_contract", DECIMAL, "USD per share or contract, without sign"),
+        _required("date_acquired", INSTANT, "Acquired or most recently updated (UTC)"),
+        Column("bid", DECIMAL, "USD per share, from the quote of the snapshot"),
+        Column("ask", DECIMAL, "USD per share, from the quote of the snapshot"),
+        Column("last", DECIMAL, "USD per share, from the quote of the snapshot"),
+        Column("mark", DECIMAL, "USD per share: middle of bid and ask, or last where one is missing"),
+        Column("market_value", DECIMAL, "USD: quantity x mark x multiplier; negative when short"),
+        Column("unrealized_pl", DECIMAL, "USD: market value less cost, signed for the holder"),
+    ),
+)
+
+_ORDER_SHARED = (
+    _required("class", VARCHAR, "equity, option, multileg, combo, oto, oco, otoco"),
+    Column("type", VARCHAR, "market, limit, stop, stop_limit, debit, credit, even; null on an oco parent"),
+    Column("symbol", VARCHAR, "Equity ticker, or the underlying of an option order"),
+    Column("option_symbol", VARCHAR, "Compact OCC symbol of option orders and legs"),
+    Column("side", VARCHAR, "buy, sell, sell_short, buy_to_cover, buy_to_open, buy_to_close, ..."),
+    Column("quantity", DECIMAL, "Ordered shares or contracts; spreads on a multileg parent"),
+    _required("status", VARCHAR, "One of the closed set; a word outside it is unknown"),
+    _required("raw_status", VARCHAR, "The broker's own word"),
+    Column("duration", VARCHAR, "day, gtc, pre, post"),
+    Column("price", DECIMAL, "USD per share: limit, or net price of a debit or credit"),
+    Column("stop_price", DECIMAL, "USD per share"),
+    Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit"),
+    Column("exec_quantity", DECIMAL, "Filled so far"),
+    Column("last_fill_price", DECIMAL, "USD per share"),
+    Column("last_fill_quantity", DECIMAL, "Shares, contracts or spreads"),
+    Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order, filled or not"),
+    Column("create_date", INSTANT, "When the order was created (UTC)"),
+    Column("transaction_date", INSTANT, "When it last changed (UTC)"),
+    Column("reason", VARCHAR, "Why the broker rejected it"),
+)
+
+ORDERS = Table(
+    "orders",
+    "One row per order of the broker's list: the current trading day, and older orders still working.",
+    (
+        *LEAD,
+        _required("order_id", BIGINT, "The broker's order id"),
+        *_ORDER_SHARED,
+        Column("num_legs", INTEGER, "Legs, as the broker counts them"),
+        Column("strategy", VARCHAR, "Such as spread, condor, covered call; the broker's word"),
+        Column("tag", VARCHAR, "The client's own id of the order"),
+    ),
+)
+
+ORDER_LEGS = Table(
+    "order_legs",
+    "One row per leg of an order with legs.",
+    (
+        *LEAD,
+        _required("order_id", BIGINT, "The broker's id of the parent order"),
+        _required("leg_no", INTEGER, "1-based place among the legs"),
+        _required("leg_id", BIGINT, "The broker's id of the leg"),
+        *_ORDER_SHARED,
+    ),
+)
+
+QUOTES = Table(
+    "quotes",
+    "One row per held symbol the broker quoted right after the snapshot; none when the quotes could not be read.",
+    (
+        *LEAD,
+        _required("symbol", VARCHAR, "As in positions"),
+        Column("type", VARCHAR, "stock, option, etf, index, ..."),
+        Column("bid", DECIMAL, "USD per share"),
+        Column("ask", DECIMAL, "USD per share"),
+        Column("last", DECIMAL, "USD per share"),
+        Column("close", DECIMAL, "USD per share; today's close once there is one"),
+        Column("prevclose", DECIMAL, "USD per share; previous session's close"),
+        Column("volume", DECIMAL, "Shares or contracts today"),
+        Column("open_interest", DECIMAL, "Contracts"),
+        Column("contract_size", INTEGER, "Shares per contract"),
+        Column("underlying", VARCHAR, "What the option is written on"),
+        Column("root_symbol", VARCHAR, "Option root"),
+        Column("expiration_type", VARCHAR, "standard, weeklys, quarterlys, ..."),
+        Column("bid_date", INSTANT, "When the bid was set (UTC)"),
+        Column("ask_date", INSTANT, "When the ask was set (UTC)"),
+        Column("last_date", INSTANT, "When the last trade happened (UTC)"),
+        Column("delta", DOUBLE, "USD per USD of the underlying"),
+        Column("gamma", DOUBLE, "Change of delta per USD"),
+        Column("theta", DOUBLE, "USD per day"),
+        Column("vega", DOUBLE, "USD per point of volatility"),
+        Column("rho", DOUBLE, "USD per point of interest rate"),
+        Column("mid_iv", DOUBLE, "Implied volatility, 1 = 100 %"),
+    ),
+)
+
+RAW_PAYLOADS = Table(
+    "raw_payloads",
+    "One row per landed body: where every stored value came from.",
+    (
+        *LEAD,
+        _required("resource", VARCHAR, "account, balances, positions, orders or quotes"),
+        _required("page", INTEGER, "1-based page"),
+        _required("status", INTEGER, "HTTP status"),
+        _required("attempts", INTEGER, "Requests it took"),
+        _required("started_at", INSTANT, "Start of the request that succeeded (UTC)"),
+        _required("ended_at", INSTANT, "End of that request (UTC)"),
+        _required("bytes", BIGINT, "Length of the body"),
+        _required("sha256", VARCHAR, "Of the body, hexadecimal"),
+        _required("path", VARCHAR, "File under the landing zone"),
+    ),
+)
+
+TABLES = (TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS)
+
+VIEWS = {
+    "newest_snapshots": (
+        "The newest snapshot of each account.",
+        """
+        SELECT * FROM tradier_snapshots
+        QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY as_of DESC, snapshot_id DESC) = 1
+        """,
+    ),
+    "portfolio_positions": (
+        "What each account holds now: the positions of its newest snapshot.",
+        "SELECT positions.* FROM positions SEMI JOIN newest_snapshots USING (snapshot_id)",
+    ),
+    "balance_history": (
+        "One row per snapshot: balances in USD over time.",
+        """
+        SELECT account_balances.*, environment, trigger, as_of_end
+        FROM account_balances JOIN tradier_snapshots USING (snapshot_id)
+        """,
+    ),
+    "daily_balances": (
+        "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
+        """
+        SELECT account_id, trade_date,
+               arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
+               arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
+               min(as_of) AS first_as_of, max(as_of) AS last_as_of
+        FROM account_balances GROUP BY account_id, trade_date
+        """,
+    ),
+}
+
+
+def ddl(table: Table) -> str:
+    """CREATE TABLE with NOT NULL where a column is required, and the comments."""
+    columns = ", ".join(
+        f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
+    )
+    comments = "".join(
+        f'COMMENT ON COLUMN {table.name}."{column.name}" IS {_literal(column.comment)}; ' for column in table.columns
+    )
+    return f"CREATE TABLE {table.name} ({columns}); COMMENT ON TABLE {table.name} IS {_literal(table.comment)}; {comments}"
+
+
+def view_ddl(name: str) -> str:
+    """CREATE VIEW with its comment."""
+    comment, query = VIEWS[name]
+    return f"CREATE VIEW {name} AS {query}; COMMENT ON VIEW {name} IS {_literal(comment)};"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

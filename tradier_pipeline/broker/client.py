@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, AnyStr, Self
+from typing import TYPE_CHECKING, Any, AnyStr, Self
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -305,7 +305,8 @@ class BrokerClient:
 
     async def _single(self, resource: str, request: _Request, deadline: float) -> Extract:
         async def read(reading: _Reading) -> None:
-            reading.pages.append(await self._page(request, reading))
+            page, _ = await self._page(request, reading)
+            reading.pages.append(page)
 
         return await self._within(deadline, resource, read)
 
@@ -336,13 +337,14 @@ class BrokerClient:
         previous: set[int | str] = set()
         for number in range(1, _PAGE_LIMIT + 1):
             query = {"includeTags": "true", "limit": str(_ORDERS_PER_PAGE), "page": str(number)}
-            page = await self._page(_Request(number, path, query), reading)
-            ids = _order_ids(page)
+            page, document = await self._page(_Request(number, path, query), reading)
+            reading.pages.append(page)
+            ids = _order_ids(document)
             if ids and ids == previous:
-                return True  # the broker ignores `page`, or repeats its last one; the repetition is dropped
+                reading.pages.pop()  # the broker ignores `page`, or repeats its last one
+                return True
             if ids & seen:
                 return False
-            reading.pages.append(page)
             # What Tradier caps a page at is unclear (25 is documented, 27 were seen), so a count that a cap could have
             # produced does not end the list: only the next, empty page does.
             if not ids or (len(ids) < _ORDERS_PER_PAGE and len(ids) % 25 != 0):
@@ -351,7 +353,7 @@ class BrokerClient:
             previous = ids
         raise BodyError(reading.resource, f"the list has more than {_PAGE_LIMIT} pages")
 
-    async def _page(self, request: _Request, reading: _Reading) -> Page:
+    async def _page(self, request: _Request, reading: _Reading) -> tuple[Page, dict[str, Any]]:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
         first = len(reading.attempts)
         number = 0
@@ -364,7 +366,7 @@ class BrokerClient:
                     raise
                 await self._pause(number, error, reading)
 
-    async def _attempt(self, request: _Request, reading: _Reading, first: int) -> Page:
+    async def _attempt(self, request: _Request, reading: _Reading, first: int) -> tuple[Page, dict[str, Any]]:
         started_at = datetime.now(UTC)
         outcome = "cancelled"
         page: Page | None = None
@@ -374,7 +376,9 @@ class BrokerClient:
             ended_at = datetime.now(UTC)
             kept = {name: value for name, value in headers.items() if _KEPT_HEADERS.fullmatch(name)}
             page = Page(request.number, request.path, request.query, status, kept, body, started_at, ended_at, ())
-            envelope.raise_for_answer(reading.resource, status, headers, body, now=ended_at, limit=self._body_limit)
+            document = envelope.decode_answer(
+                reading.resource, status, headers, body, now=ended_at, limit=self._body_limit
+            )
             outcome = str(status)
         except BrokerError as error:
             outcome = error.what
@@ -384,7 +388,7 @@ class BrokerClient:
             reading.refused = page and replace(page, attempts=tuple(reading.attempts[first:]))
         page, reading.refused = reading.refused, None
         assert page is not None
-        return page
+        return page, document
 
     async def _exchange(self, request: _Request, resource: str) -> tuple[int, dict[str, str], bytes]:
         """One request and its whole answer: status, headers with lower-case names, decoded body."""
@@ -489,11 +493,10 @@ def _account_path(account: str) -> str:
     return f"/v1/accounts/{account}"
 
 
-def _order_ids(page: Page) -> set[int | str]:
+def _order_ids(document: Mapping[str, Any]) -> set[int | str]:
     """The ids of a page of orders. Raises BodyError if an order has none or one appears twice."""
-    orders = envelope.rows("orders", envelope.parse_json(page.body, "orders"))
     ids: list[int | str] = []
-    for index, order in enumerate(orders):
+    for index, order in enumerate(envelope.rows("orders", document)):
         order_id = order.get("id")
         if not isinstance(order_id, int | str) or isinstance(order_id, bool):
             raise BodyError("orders", "is missing or not an id", path=f"orders.order[{index}].id")
@@ -501,5 +504,5 @@ def _order_ids(page: Page) -> set[int | str]:
     unique = set(ids)
     if len(unique) != len(ids):
         twice, _ = Counter(ids).most_common(1)[0]
-        raise BodyError("orders", f"has the id {excerpt(str(twice))} twice on page {page.number}", path="orders.order")
+        raise BodyError("orders", f"has the id {excerpt(str(twice))} twice on one page", path="orders.order")
     return unique

@@ -150,14 +150,6 @@ def unmatched_symbols(document: Mapping[str, Any]) -> list[str]:
     return listed
 
 
-def check(resource: str, document: Mapping[str, Any]) -> None:
-    """Raise unless the document is a complete answer for the resource (see `one` and `rows`)."""
-    if resource in _OBJECT_KEYS:
-        one(cast(ObjectResource, resource), document)
-    else:
-        rows(cast(ListResource, resource), document)
-
-
 def raise_for_document(resource: str, document: Mapping[str, Any]) -> None:
     """Raise if a JSON answer is not data but an `errors` or a `fault` body. Tradier sends both with status 200, too."""
     if "errors" in document:
@@ -166,20 +158,28 @@ def raise_for_document(resource: str, document: Mapping[str, Any]) -> None:
         raise _fault(resource, document["fault"])
 
 
-def raise_for_answer(
+def decode_answer(
     resource: str, status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, limit: int = BODY_LIMIT
-) -> None:
-    """Raise unless the answer is a complete one for the resource; the error says whether reading again may help.
+) -> dict[str, Any]:
+    """The document of an answer that is complete for the resource (see `one` and `rows`).
 
     Args:
         headers: response headers with lower-case names.
         now: when the answer arrived, for a rate limit's expiry if the answer has no Date.
+
+    Raises:
+        BrokerError: any other answer; `transient` says whether reading again may help.
     """
     text = body[:1000].decode("utf-8", "replace").strip()
     if status == HTTPStatus.TOO_MANY_REQUESTS or text.startswith("Quota Violation"):
         raise _rate_limit(resource, status, headers, text, now)
     if status == HTTPStatus.OK:
-        return check(resource, parse_json(body, resource, limit=limit))
+        document = parse_json(body, resource, limit=limit)
+        if resource in _OBJECT_KEYS:
+            one(cast(ObjectResource, resource), document)
+        else:
+            rows(cast(ListResource, resource), document)
+        return document
     raise _http_error(resource, status, headers, text, body)
 
 
@@ -329,10 +329,9 @@ def _http_error(resource: str, status: int, headers: Mapping[str, str], text: st
         return _auth_error(resource, status, text)
     if fault is not None:
         return fault
-    quoted = "" if not text else " with an HTML page" if _is_html(body) else f": {excerpt(text)}"
-    what = f"HTTP {_status(status)}{quoted}"
+    what = _told(status, text)
     if 300 <= status < 400:
-        host = re.sub(r"^\w+://|[/?#].*$", "", headers.get("location", "")).rpartition("@")[2]
+        host = re.sub(r"^(\w+:)?//|[/?#].*$", "", headers.get("location", "")).rpartition("@")[2]
         return RefusedError(
             resource,
             f"HTTP {_status(status)} redirects to {excerpt(host)}, and redirects are not followed",
@@ -359,7 +358,7 @@ def _fault_of(resource: str, body: bytes) -> BrokerError | None:
 def _auth_error(resource: str, status: int, text: str) -> AuthError:
     account = _UNAUTHORIZED_ACCOUNT.match(text)
     if account is None:
-        return AuthError(resource, f"HTTP {_status(status)}: {excerpt(text)}", _CREDENTIAL)
+        return AuthError(resource, _told(status, text), _CREDENTIAL)
     return AuthError(
         resource,
         f"HTTP {_status(status)}: the access token does not give access to the account {excerpt(account[1])}"
@@ -400,6 +399,11 @@ def _http_date(text: str) -> datetime | None:
     except ValueError:
         return None
     return date.astimezone(UTC) if date.tzinfo else None
+
+
+def _told(status: int, text: str) -> str:
+    quoted = "" if not text else " with an HTML page" if text.startswith("<") else f": {excerpt(text)}"
+    return f"HTTP {_status(status)}{quoted}"
 
 
 def _status(status: int) -> str:

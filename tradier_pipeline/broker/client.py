@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, AnyStr, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx
 
@@ -196,13 +196,13 @@ class BrokerClient:
         transport: httpx.AsyncBaseTransport | None = None,
         body_limit: int = envelope.BODY_LIMIT,
     ) -> None:
-        loopback = _check_base_url(base_url)
+        url = _check_base_url(base_url)
         _check_token(token)
         self._policy = policy or RetryPolicy()
         self._token = token
         self._body_limit = body_limit
         self._http = httpx.AsyncClient(
-            base_url=base_url,
+            base_url=url,
             headers={
                 "Authorization": f"Bearer {token.get_secret_value()}",
                 "Accept": "application/json",  # Tradier: the default is XML
@@ -210,9 +210,9 @@ class BrokerClient:
             },
             timeout=_TIMEOUT,
             follow_redirects=False,  # the header must not reach another host
-            trust_env=not loopback,
+            trust_env=not _is_loopback(url.host),
             # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if base_url.startswith("http://") else True,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.scheme == "http" else True,
             transport=transport,
         )
 
@@ -368,7 +368,7 @@ class BrokerClient:
 
     async def _attempt(self, request: _Request, reading: _Reading, first: int) -> tuple[Page, dict[str, Any]]:
         started_at = datetime.now(UTC)
-        outcome = "cancelled"
+        outcome = "unfinished"
         page: Page | None = None
         reading.refused = None
         try:
@@ -421,7 +421,7 @@ class BrokerClient:
             raise UnavailableError(
                 reading.resource, f"no usable answer in {number} attempts, the last: {error.what}", error.remedy
             ) from error
-        delay = policy.jitter() * min(policy.max_delay, policy.base_delay * 2 ** (number - 1))
+        delay = policy.jitter() * min(policy.max_delay, policy.base_delay * 2 ** min(number - 1, 60))
         if isinstance(error, RateLimitError) and error.wait is not None:
             delay += error.wait
         if delay >= reading.deadline - asyncio.get_running_loop().time():
@@ -431,9 +431,10 @@ class BrokerClient:
         await policy.sleep(delay)
 
     def _out_of_time(self, reading: _Reading, last: str) -> UnavailableError:
+        seconds, requests = self._policy.deadline, len(reading.attempts)
         return UnavailableError(
             reading.resource,
-            f"no complete answer in {self._policy.deadline:g} s and {len(reading.attempts)} requests, the last: {last}",
+            f"no complete answer within {seconds:g} s; requests: {requests}, the last: {last}",
             "The next snapshot tries again; if it repeats, the broker or the network is too slow.",
         )
 
@@ -447,25 +448,23 @@ class BrokerClient:
         return text.replace(token.encode(), b"[access token]")
 
 
-def _check_base_url(url: str) -> bool:
-    """Whether the host is this machine. Raises PipelineError for a URL the token must not be sent to."""
+def _check_base_url(base_url: str) -> httpx.URL:
+    """The URL as the HTTP library reads it. Raises PipelineError if the token must not be sent there."""
     remedy = "Set TRADIER_BASE_URL to scheme, host and port only, e.g. https://api.tradier.com."
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
         raise PipelineError("TRADIER_BASE_URL is not a URL", remedy) from None
-    if parts.scheme not in ("http", "https") or not host:
+    if url.scheme not in ("http", "https") or not url.host:
         raise PipelineError("TRADIER_BASE_URL is not an https URL", remedy)
-    if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if url.userinfo or url.path != "/" or url.query or url.fragment:
         raise PipelineError("TRADIER_BASE_URL has more than scheme, host and port", remedy)
-    loopback = _is_loopback(host)
-    if parts.scheme == "http" and not loopback:
+    if url.scheme == "http" and not _is_loopback(url.host):
         raise PipelineError(
-            f"TRADIER_BASE_URL would send the access token unencrypted to {excerpt(host)}",
+            f"TRADIER_BASE_URL would send the access token unencrypted to {excerpt(url.host)}",
             "Use https; http is only for a broker simulated on this machine.",
         )
-    return loopback
+    return url
 
 
 def _is_loopback(host: str) -> bool:

@@ -20,7 +20,7 @@ class BrokerError(PipelineError):
     Attributes:
         resource: which one ("account", "balances", "positions", "orders", "quotes", ...).
         what: the cause without the resource's name.
-        transient: whether reading again may succeed; the client retries only these.
+        transient: whether the client may repeat the request.
         attempts: every request made for the resource, in order.
         pages: what was received, the refused answer last: kept for diagnosis, never a source of rows.
     """

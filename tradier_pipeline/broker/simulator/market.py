@@ -153,6 +153,10 @@ def _on_tick(value: float, tick: int, *, up: bool) -> Decimal:
     return Decimal(max(0, whole) * tick).scaleb(-2)
 
 
+def _cents(value: float) -> Decimal:
+    return Decimal(round(value * 100)).scaleb(-2)
+
+
 def _normal(x: float) -> float:
     return 0.5 * (1 + math.erf(x / math.sqrt(2)))
 
@@ -163,62 +167,74 @@ class Market:
 
     seed: int
 
-    def _spot(self, ticker: str, at: datetime) -> float:
-        level, _, turns = _character(self.seed, ticker)
-        seconds = at.timestamp()
-        drift = sum(
-            size * math.sin(2 * math.pi * (seconds / period + turn))
-            for (period, size), turn in zip(_WAVES, turns, strict=True)
-        )
-        return level * math.exp(drift)
-
     def price(self, ticker: str, at: datetime) -> Decimal | None:
         """The last price of a ticker in cents, None when nobody quotes it."""
-        if not is_quoted(ticker):
-            return None
-        return Decimal(round(self._spot(ticker, at) * 100)).scaleb(-2)
+        return _price(self.seed, ticker, at)
 
     def quote(self, symbol: str, at: datetime) -> Quote | None:
         """Bid, ask and last of a ticker or an option; None for an unknown symbol or an expired option."""
-        option = parse_option(symbol)
-        if option is None:
-            last = self.price(symbol, at)
-            if last is None:
-                return None
-            half = float(last) * 0.00008
-            return Quote(
-                symbol, _on_tick(float(last) - half, 1, up=False), _on_tick(float(last) + half, 1, up=True), last
-            )
-        if not is_quoted(option.underlying) or at > closes_at(option.expiration):
-            return None
-        value, _ = self._option(option, at)
-        tick = 5 if value >= 3 else 1
-        half = 0.005 + value * 0.006
-        bid, ask = _on_tick(value - half, tick, up=False), _on_tick(value + half, tick, up=True)
-        last = min(max(Decimal(round(value * 100)).scaleb(-2), bid), ask)
-        return Quote(symbol, bid, ask, last)
+        return _quote(self.seed, symbol, at)
 
     def greeks(self, option: Option, at: datetime) -> Greeks:
         """Sensitivities of a contract that has a quote; per share, theta per day, vega and rho per point."""
-        return self._option(option, at)[1]
-
-    def _option(self, option: Option, at: datetime) -> tuple[float, Greeks]:
-        """Black-Scholes without interest: intrinsic plus time value that decays to nothing at expiration."""
-        spot, strike = self._spot(option.underlying, at), float(option.strike)
-        volatility = _character(self.seed, option.underlying)[1]
-        years = max((closes_at(option.expiration) - at).total_seconds() / _YEAR, 1e-9)
-        spread = volatility * math.sqrt(years)
-        d1 = math.log(spot / max(strike, 0.001)) / spread + spread / 2
-        d2 = d1 - spread
-        sign = 1 if option.right == "call" else -1
-        value = max(0.0, sign * (spot * _normal(sign * d1) - strike * _normal(sign * d2)))
+        spot, strike = _spot(self.seed, option.underlying, at), float(option.strike)
+        years, volatility, d1, d2 = _terms(self.seed, option, spot, at)
+        sign, root = (1 if option.right == "call" else -1), math.sqrt(years)
         density = math.exp(-d1 * d1 / 2) / math.sqrt(2 * math.pi)
         greeks = (
             sign * _normal(sign * d1),
-            density / (spot * spread),
-            -spot * density * volatility / (2 * math.sqrt(years)) / 365,
-            spot * density * math.sqrt(years) / 100,
+            density / (spot * volatility * root),
+            -spot * density * volatility / (2 * root) / 365,
+            spot * density * root / 100,
             sign * strike * years * _normal(sign * d2) / 100,
             volatility,
         )
-        return value, Greeks(*(Decimal(f"{greek:.8f}") for greek in greeks))
+        return Greeks(*(Decimal(f"{greek:.8f}") for greek in greeks))
+
+
+def _spot(seed: int, ticker: str, at: datetime) -> float:
+    level, _, turns = _character(seed, ticker)
+    seconds, drift = at.timestamp(), 0.0
+    for (period, size), turn in zip(_WAVES, turns, strict=True):
+        drift += size * math.sin(2 * math.pi * (seconds / period + turn))
+    return level * math.exp(drift)
+
+
+@lru_cache(maxsize=2048)
+def _price(seed: int, ticker: str, at: datetime) -> Decimal | None:
+    return _cents(_spot(seed, ticker, at)) if is_quoted(ticker) else None
+
+
+# One instant values a position, its order and its balance: the same quote several times over.
+@lru_cache(maxsize=2048)
+def _quote(seed: int, symbol: str, at: datetime) -> Quote | None:
+    option = parse_option(symbol)
+    if option is None:
+        last = _price(seed, symbol, at)
+        if last is None:
+            return None
+        value, tick, half = float(last), 1, float(last) * 0.00008
+    else:
+        if not is_quoted(option.underlying) or at > closes_at(option.expiration):
+            return None
+        value = _model_value(seed, option, at)
+        tick, half = 5 if value >= 3 else 1, 0.005 + value * 0.006
+    bid, ask = _on_tick(value - half, tick, up=False), _on_tick(value + half, tick, up=True)
+    return Quote(symbol, bid, ask, min(max(_cents(value), bid), ask))
+
+
+def _model_value(seed: int, option: Option, at: datetime) -> float:
+    """Black-Scholes without interest: intrinsic plus time value that decays to nothing at expiration."""
+    spot = _spot(seed, option.underlying, at)
+    _, _, d1, d2 = _terms(seed, option, spot, at)
+    sign = 1 if option.right == "call" else -1
+    return max(0.0, sign * (spot * _normal(sign * d1) - float(option.strike) * _normal(sign * d2)))
+
+
+def _terms(seed: int, option: Option, spot: float, at: datetime) -> tuple[float, float, float, float]:
+    """(years left, volatility, d1, d2) of the model."""
+    volatility = _character(seed, option.underlying)[1]
+    years = max((closes_at(option.expiration) - at).total_seconds() / _YEAR, 1e-9)
+    spread = volatility * math.sqrt(years)
+    d1 = math.log(spot / max(float(option.strike), 0.001)) / spread + spread / 2
+    return years, volatility, d1, d1 - spread

@@ -97,8 +97,15 @@ class _Server(uvicorn.Server):
         self.ready.set()
         self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close what is open, at once; what still runs is canceled with the loop."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+        await asyncio.sleep(0)
+
     def stop(self) -> None:
-        self.force_exit = True  # a client that hangs must not keep us
         self.should_exit = True
 
     @contextmanager

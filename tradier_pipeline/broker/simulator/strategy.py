@@ -10,7 +10,7 @@ from random import Random
 
 from tradier_pipeline.broker.simulator.exchange import advance, cancel, place
 from tradier_pipeline.broker.simulator.margin import natural_price, value
-from tradier_pipeline.broker.simulator.market import Option, option_symbol, parse_option
+from tradier_pipeline.broker.simulator.market import Option, describe, option_symbol, parse_option
 from tradier_pipeline.broker.simulator.tickets import Ticket, strategy_name
 from tradier_pipeline.broker.simulator.world import (
     BRACKETS,
@@ -26,6 +26,8 @@ from tradier_pipeline.broker.simulator.world import (
 DEMO_SEED = 7
 _HISTORY = timedelta(days=6)  # lived through before the first request, so that there is something to see
 _TODAY = timedelta(hours=8)
+_STEPS_PER_DIVIDEND = 50
+_DIVIDEND = Decimal("0.12")
 _CENT = Decimal("0.01")
 
 
@@ -74,7 +76,7 @@ def create_world(now: datetime, seed: int = DEMO_SEED, plans: Sequence[AccountPl
     for plan in plans:
         account = Account(plan.id, plan.type, created=start)
         world.accounts[plan.id] = account
-        world.deposit(account, plan.cash, "ach", "ACH DEPOSIT")
+        world.credit(account, plan.cash, "ach", "ACH DEPOSIT")
         if plan.trader:
             _first_purchases(world, account)
             account.wakes_at = start + timedelta(minutes=15)
@@ -99,7 +101,10 @@ def act(world: World, account: Account) -> datetime:
     soon = new_york_date(world.now) + timedelta(days=2)
     throw = dice.random()
     if value(world, account).free_cash < trader.cash / 10:
-        world.deposit(account, trader.cash / 2, "ach", "ACH DEPOSIT")
+        world.credit(account, trader.cash / 2, "ach", "ACH DEPOSIT")
+    if account.steps % _STEPS_PER_DIVIDEND == 0:
+        ticker = dice.choice(trader.tickers)
+        world.credit(account, max(account.quantity(ticker), Decimal(0)) * _DIVIDEND, "dividend", describe(ticker))
     if len(resting) > 4 or (resting and throw < 0.12):
         cancel(world, account, resting[0])
     elif throw < 0.16:

@@ -185,7 +185,8 @@ class World:
         account.history.append(event)
         self.version += 1
 
-    def deposit(self, account: Account, amount: Decimal, kind: str, description: str) -> None:
+    def credit(self, account: Account, amount: Decimal, kind: str, description: str) -> None:
+        """Money from outside: a deposit (`ach`) or a dividend."""
         self.record(account, Event(self.now, kind, amount, description))
 
     def trade(self, account: Account, symbol: str, quantity: Decimal, price: Decimal, *, fee: bool = True) -> None:

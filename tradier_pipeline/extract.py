@@ -136,9 +136,7 @@ def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str
         )
     if snapshot_id.instant < now - MAX_LATENESS:
         reason = f"nothing was landed within {MAX_LATENESS.seconds} s of the instant"
-        zone.record_missed(
-            MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason)
-        )
+        zone.record_missed(MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason))
         raise ExtractError(
             f"{snapshot_id} was missed: {reason}, and a later reading is never filed under it",
             "Take a snapshot of now: `tradier-pipeline snapshot`, or the job request_snapshot.",
@@ -158,8 +156,7 @@ def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> N
     """One account's data is never filed under another's name."""
     (profile,) = extracts["account"].pages
     listed = [
-        str(row.get("account_number"))
-        for row in envelope.rows("account", envelope.parse_json(profile.body, "account"))
+        str(row.get("account_number")) for row in envelope.rows("account", envelope.parse_json(profile.body, "account"))
     ]
     (balances_page,) = extracts["balances"].pages
     balances = envelope.one("balances", envelope.parse_json(balances_page.body, "balances"))
@@ -239,8 +236,6 @@ def _read_quotes(broker: Broker, landed: LandedSnapshot) -> tuple[QuotesManifest
     try:
         extract = broker.read(lambda client: client.fetch_quotes(symbols))
     except BrokerError as error:
-        return QuotesManifest(
-            state="failed", reason=str(error), pages=(), attempts=attempt_records(error.attempts)
-        ), {}
+        return QuotesManifest(state="failed", reason=str(error), pages=(), attempts=attempt_records(error.attempts)), {}
     pages, bodies = page_records("quotes", extract)
     return QuotesManifest(state="ok", reason=None, pages=pages, attempts=()), bodies

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tradier_pipeline.errors import PipelineError
@@ -22,11 +22,11 @@ BASE_URLS: dict[Environment, str] = {
 }
 
 REMEDIES = {
-    "environment": "Set TRADIER_ENV to simulator, sandbox or live.",
-    "access_token": "Set TRADIER_ACCESS_TOKEN to the token of that environment, in the environment or in .env.",
-    "account_id": "Set TRADIER_ACCOUNT_ID to the account number, in the environment or in .env.",
-    "base_url": "Set TRADIER_BASE_URL to scheme://host[:port], or leave it unset.",
-    "home": "Set TRADIER_PIPELINE_HOME to a directory you may write to.",
+    "env": "Set it to simulator, sandbox or live.",
+    "access_token": "Set it to the access token of that environment, in the environment or in .env.",
+    "account_id": "Set it to the account number, in the environment or in .env.",
+    "base_url": "Set it to scheme://host[:port], or leave it unset.",
+    "pipeline_home": "Set it to a directory you may write to.",
 }
 
 
@@ -35,43 +35,46 @@ class SettingsError(PipelineError):
 
 
 class Settings(BaseSettings):
-    """What the user configured.
+    """What the user configured: the variables TRADIER_<field name in capitals>.
 
-    `base_url` is None exactly when the embedded simulated broker is meant. `home` is absolute.
+    `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TRADIER_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
-    environment: Environment = Field("simulator", validation_alias=AliasChoices("environment", "TRADIER_ENV"))
-    access_token: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("access_token", "TRADIER_ACCESS_TOKEN"), validate_default=True
-    )
-    account_id: str | None = Field(
-        None,
-        validation_alias=AliasChoices("account_id", "TRADIER_ACCOUNT_ID"),
-        pattern=r"^[A-Za-z0-9]{1,32}$",
-        validate_default=True,
-    )
-    base_url: str | None = Field(
-        None, validation_alias=AliasChoices("base_url", "TRADIER_BASE_URL"), pattern=r"^https?://[^/\s@?#]+/?$"
-    )
-    home: Path = Field(Path("data"), validation_alias=AliasChoices("home", "TRADIER_PIPELINE_HOME"))
+    env: Environment = "simulator"
+    access_token: SecretStr | None = None
+    account_id: str | None = Field(None, pattern=r"^[A-Za-z0-9]{1,32}$")
+    base_url: str | None = Field(None, pattern=r"^https?://[^/\s@?#]+/?$")
+    pipeline_home: Path = Path("data")
 
-    @field_validator("home")
+    @field_validator("pipeline_home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.environment == "simulator":
+        if self.env == "simulator":
             return self
         for field in ("access_token", "account_id"):
             if getattr(self, field) is None:
                 raise SettingsError(
-                    f"TRADIER_{field.upper()} is not set, and TRADIER_ENV={self.environment} needs it", REMEDIES[field]
+                    f"{_variable(field)} is not set, and TRADIER_ENV={self.env} needs it", REMEDIES[field]
                 )
         return self
+
+    @property
+    def environment(self) -> Environment:
+        """simulator, sandbox or live."""
+        return self.env
+
+    @property
+    def home(self) -> Path:
+        """Where everything is kept."""
+        return self.pipeline_home
 
     @property
     def token(self) -> SecretStr:
@@ -88,7 +91,7 @@ class Settings(BaseSettings):
     @property
     def broker_url(self) -> str | None:
         """`scheme://host[:port]` of the broker; None means the embedded simulated broker."""
-        return self.base_url or BASE_URLS.get(self.environment)
+        return self.base_url or BASE_URLS.get(self.env)
 
     @property
     def simulator(self) -> Path:
@@ -118,18 +121,11 @@ def load_settings() -> Settings:
         SettingsError: a setting is missing or malformed; the message names the variable and never its value.
     """
     try:
-        return Settings()  # type: ignore[call-arg]
+        return Settings()
     except ValidationError as error:
         field = str(error.errors(include_input=False)[0]["loc"][0])
-        name = _field_of(field)
-        raise SettingsError(f"{_variable(name)} is malformed", REMEDIES[name]) from None
-
-
-def _field_of(location: str) -> str:
-    return next(name for name in Settings.model_fields if location in (name, _variable(name)))
+        raise SettingsError(f"{_variable(field)} is malformed", REMEDIES[field]) from None
 
 
 def _variable(field: str) -> str:
-    alias = Settings.model_fields[field].validation_alias
-    assert isinstance(alias, AliasChoices)
-    return str(alias.choices[-1])
+    return f"TRADIER_{field.upper()}"

@@ -102,11 +102,12 @@ class CashBlock(BrokerModel):
 class Balances(BrokerModel):
     """The `balances` object of one account. USD; short values are negative.
 
-    The broker's `equity` field is deprecated (0 in every current body) and stays in the landed bytes only.
+    `equity` is deprecated by the broker (0 in every current body): use `total_equity`.
     """
 
     account_number: str
     account_type: str
+    equity: Number | None = None
     total_equity: Number
     total_cash: Number
     market_value: Number

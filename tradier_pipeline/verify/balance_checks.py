@@ -60,7 +60,9 @@ def balances_finite(evidence: Evidence) -> Finding:
     values = {name: value for name, value in stored.items() if isinstance(value, Decimal | float)}
     wrong = {name: value for name, value in values.items() if not Decimal(value).is_finite()}
     return Finding(
-        "finite", f"{len(values)} numbers", tuple(Difference(name, "finite", str(value)) for name, value in wrong.items())
+        "finite",
+        f"{len(values)} numbers",
+        tuple(Difference(name, "finite", str(value)) for name, value in wrong.items()),
     )
 
 

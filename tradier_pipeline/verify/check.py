@@ -15,7 +15,7 @@ Rule = Callable[[Evidence], Finding]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A claim about a snapshot and the rule that proves or refutes it. `number`: its number in the list of 80 checks."""
+    """A claim about a snapshot and the rule that proves or refutes it. `number`: its number among the 80 checks."""
 
     name: str
     number: int | None

@@ -76,7 +76,7 @@ def position_quantities_equal(evidence: Evidence) -> Finding:
     """Every signed quantity equals the listed one."""
     expected = {key: {"quantity": number(row["quantity"])} for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
-    total = sum((row["quantity"] for row in expected.values()), Decimal(0))  # type: ignore[misc]
+    total = sum((Decimal(row["quantity"]) for row in evidence.listed("positions")), Decimal(0))
     ours = sum((row["quantity"] for row in stored.values()), Decimal(0))
     return Finding(f"sum {shown(total)}", f"sum {shown(ours)}", differing("position", expected, stored))
 
@@ -144,7 +144,9 @@ def positions_all_parsed(evidence: Evidence) -> Finding:
 @check(None)
 def position_values_equal(evidence: Evidence) -> Finding:
     """Ids, dates, classes and prices of every position follow from the broker's row, its symbol and its quote."""
-    expected = {key: _expected_position(row, evidence.quotes.get(row["symbol"])) for key, row in _listed(evidence).items()}
+    expected = {
+        key: _expected_position(row, evidence.quotes.get(row["symbol"])) for key, row in _listed(evidence).items()
+    }
     stored = _stored(evidence)
     differences = list(differing("position", expected, stored))
     for key, row in stored.items():

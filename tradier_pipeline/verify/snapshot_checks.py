@@ -47,7 +47,10 @@ def account_identity_ok(evidence: Evidence) -> Finding:
         *claim_that(bool(evidence.account), "profile", "not listed", wanted),
         *claim_that(evidence.account.get("status") == "active", "status", evidence.account.get("status"), "active"),
         *claim_that(
-            evidence.balances.get("account_number") == wanted, "balances", evidence.balances.get("account_number"), wanted
+            evidence.balances.get("account_number") == wanted,
+            "balances",
+            evidence.balances.get("account_number"),
+            wanted,
         ),
         *claim_that(evidence.manifest["account_id"] == wanted, "manifest", evidence.manifest["account_id"], wanted),
     ]
@@ -59,7 +62,9 @@ def snapshot_atomic(evidence: Evidence) -> Finding:
     """There is one header, and every row of every table carries its id, account, as-of and trade date."""
     headers = evidence.stored("tradier_snapshots")
     if len(headers) != 1:
-        return Finding("1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),))
+        return Finding(
+            "1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),)
+        )
     shared = ("account_id", "as_of", "trade_date")
     header = {column: headers[0][column] for column in shared}
     differences: list[Difference] = []
@@ -94,7 +99,9 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
     differences = list(differing("header", {(manifest["snapshot_id"],): expected}, stored))
     for row in stored.values():
         after = expected["as_of_end"] <= row["committed_at"] <= clock.now()
-        differences += claim_that(after, "committed_at", f"after {expected['as_of_end']}, not later", row["committed_at"])
+        differences += claim_that(
+            after, "committed_at", f"after {expected['as_of_end']}, not later", row["committed_at"]
+        )
         differences += claim_that(bool(row["code_version"]), "code_version", "a version", row["code_version"])
     return Finding(manifest["snapshot_id"], f"{len(stored)} header", tuple(differences))
 

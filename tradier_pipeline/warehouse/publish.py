@@ -37,10 +37,29 @@ class StagedWarehouse:
     def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
         """Replace all rows of one snapshot, in one transaction."""
         self.connection.execute("BEGIN")
+        self._delete(snapshot_id)
+        self._insert(rows)
+        self.connection.execute("COMMIT")
+
+    def add(self, snapshots: Sequence[Mapping[str, Sequence[Row]]]) -> None:
+        """Add the rows of many snapshots that are not stored yet, in one transaction."""
+        self.connection.execute("BEGIN")
+        self._insert({table.name: [row for rows in snapshots for row in rows[table.name]] for table in schema.TABLES})
+        self.connection.execute("COMMIT")
+
+    def remove(self, snapshot_id: str) -> None:
+        """Remove all rows of one snapshot, in one transaction."""
+        self.connection.execute("BEGIN")
+        self._delete(snapshot_id)
+        self.connection.execute("COMMIT")
+
+    def _delete(self, snapshot_id: str) -> None:
         for table in schema.TABLES:
             self.connection.execute(f"DELETE FROM {table.name} WHERE snapshot_id = ?", [snapshot_id])  # noqa: S608
+
+    def _insert(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        for table in schema.TABLES:
             insert(self.connection, table, rows[table.name])
-        self.connection.execute("COMMIT")
 
 
 class Warehouse:
@@ -168,7 +187,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         )
     if version < schema.SCHEMA_VERSION:
         raise WarehouseError(
-            f"{path} has the older schema version {version}", "Run `tradier-pipeline rebuild`: the landing zone has all."
+            f"{path} has the older schema version {version}",
+            "Run `tradier-pipeline rebuild`: the landing zone has all.",
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -43,3 +45,34 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Every published snapshot, in the order of what was read."""
     rows = connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY as_of, snapshot_id").fetchall()
     return [snapshot_id for (snapshot_id,) in rows]
+
+
+def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The header of each account's newest snapshot, and how many `snapshots` the account has."""
+    cursor = connection.execute(
+        """
+        SELECT newest.*, snapshots FROM newest_snapshots AS newest
+        JOIN (SELECT account_id, count(*) AS snapshots FROM tradier_snapshots GROUP BY account_id) USING (account_id)
+        ORDER BY account_id
+        """
+    )
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def balances_query(account_id: str | None, since: date | None, until: date | None, *, daily: bool) -> str:
+    """The query behind `tradier-pipeline balances`."""
+    columns = (
+        "account_id, trade_date, open, high, low, close, cash_close, snapshots"
+        if daily
+        else "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, snapshot_id"
+    )
+    view, order = ("daily_balances", "trade_date") if daily else ("balance_history", "as_of")
+    conditions = ["true"]
+    if account_id:
+        conditions.append("account_id = '{}'".format(account_id.replace("'", "''")))
+    if since:
+        conditions.append(f"trade_date >= DATE '{since}'")
+    if until:
+        conditions.append(f"trade_date <= DATE '{until}'")
+    return f"SELECT {columns} FROM {view} WHERE {' AND '.join(conditions)} ORDER BY {order}, account_id"  # noqa: S608

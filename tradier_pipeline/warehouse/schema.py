@@ -279,7 +279,9 @@ def ddl(table: Table) -> str:
     comments = "".join(
         f'COMMENT ON COLUMN {table.name}."{column.name}" IS {_literal(column.comment)}; ' for column in table.columns
     )
-    return f"CREATE TABLE {table.name} ({columns}); COMMENT ON TABLE {table.name} IS {_literal(table.comment)}; {comments}"
+    return (
+        f"CREATE TABLE {table.name} ({columns}); COMMENT ON TABLE {table.name} IS {_literal(table.comment)}; {comments}"
+    )
 
 
 def view_ddl(name: str) -> str:

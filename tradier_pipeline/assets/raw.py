@@ -1,0 +1,119 @@
+"""The raw extracts: what the broker sent, landed byte for byte."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.broker.models import Account, Balances, BrokerModel, Order, Position, Quote
+from tradier_pipeline.extract import extract_quotes, extract_snapshot
+from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot
+from tradier_pipeline.snapshot import SnapshotId
+
+OWNERS = ["team:trading"]
+TRIGGER_TAG = "tradier/trigger"
+
+DESCRIPTIONS = {
+    "account": "The user profile: the accounts of the access token, their type, status and option level.",
+    "balances": "The balances of the account: equity, cash, buying power, requirements. USD.",
+    "positions": "The positions of the account: symbol, signed quantity, total cost basis.",
+    "orders": "The orders of the current trading day with legs and tags, and older orders that still work.",
+}
+MODELS: Mapping[str, type[BrokerModel]] = {
+    "account": Account,
+    "balances": Balances,
+    "positions": Position,
+    "orders": Order,
+    "quotes": Quote,
+}
+
+
+def raw_key(resource: str) -> dg.AssetKey:
+    """The asset key of a resource's raw extract."""
+    return dg.AssetKey(["raw", resource])
+
+
+def _body_schema(resource: str) -> dg.TableSchema:
+    """The fields the broker is known to send, from the models that validate them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                field.alias or name,
+                str(getattr(field.annotation, "__name__", field.annotation)).replace("NoneType", "null"),
+                constraints=dg.TableColumnConstraints(nullable=not field.is_required()),
+            )
+            for name, field in MODELS[resource].model_fields.items()
+        ]
+    )
+
+
+def _definition_metadata(resource: str) -> dict[str, Any]:
+    return {"dagster/column_schema": _body_schema(resource), "dagster/storage_kind": "json"}
+
+
+@dg.multi_asset(
+    name="raw_extracts",
+    specs=[
+        dg.AssetSpec(
+            raw_key(resource),
+            description=DESCRIPTIONS[resource] + " Landed as received, never fetched twice.",
+            group_name="raw",
+            kinds={"tradier", "json"},
+            owners=OWNERS,
+            metadata=_definition_metadata(resource),
+        )
+        for resource in REQUIRED_RESOURCES
+    ],
+    partitions_def=SNAPSHOTS,
+)
+def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
+    """Read account, balances, positions and orders in parallel and land them by one rename."""
+    with told_in_one_line():
+        snapshot_id = SnapshotId.parse(context.partition_key)
+        trigger = context.run.tags.get(TRIGGER_TAG, "ui")
+        zone = tradier.landing_zone
+        landed = zone.find(snapshot_id)
+        context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
+        landed = landed or extract_snapshot(zone, tradier.broker, snapshot_id, trigger)
+        for resource in REQUIRED_RESOURCES:
+            yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(landed, resource))
+
+
+@dg.asset(
+    key=raw_key("quotes"),
+    deps=[raw_key("positions")],
+    partitions_def=SNAPSHOTS,
+    description="Quotes of all held symbols, one request after the positions. Its failure never costs the snapshot.",
+    group_name="raw",
+    kinds={"tradier", "json"},
+    owners=OWNERS,
+    metadata=_definition_metadata("quotes"),
+)
+def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
+    """Quotes of all held symbols, one request right after the positions."""
+    with told_in_one_line():
+        zone = tradier.landing_zone
+        landed = zone.find(SnapshotId.parse(context.partition_key))
+        if landed is None:
+            raise dg.Failure(f"{context.partition_key} is not landed. Materialize raw/positions first.")
+        manifest = landed.quotes or extract_quotes(zone, tradier.broker, landed)
+        if manifest.reason:
+            context.log.warning("no quotes: %s", manifest.reason)
+        facts = _landed_metadata(landed, "quotes") if manifest.pages else {}
+        return dg.MaterializeResult(metadata={"state": manifest.state, "reason": manifest.reason or "-", **facts})
+
+
+def _landed_metadata(landed: LandedSnapshot, resource: str) -> dict[str, Any]:
+    pages = landed.pages(resource)
+    took = max(page.ended_at for page in pages) - min(page.started_at for page in pages)
+    return {
+        "fetch_ms": round(took.total_seconds() * 1000, 1),
+        "bytes": sum(page.bytes for page in pages),
+        "pages": len(pages),
+        "attempts": sum(len(page.attempts) for page in pages),
+        "read_at": dg.MetadataValue.timestamp(min(page.started_at for page in pages)),
+        "sha256": ", ".join(page.sha256 for page in pages),
+        "dagster/uri": (landed.directory / pages[0].file).as_uri(),
+    }

@@ -1,0 +1,51 @@
+"""The resource of every asset: the settings, the broker, the landing zone and the warehouse of this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.extract import Broker, connect
+from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.warehouse.publish import Warehouse
+
+
+class TradierResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """What the environment and `.env` configure. It has no fields: no secret can reach a run's config."""
+
+    _open: ExitStack = PrivateAttr(default_factory=ExitStack)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self._open.close()
+
+    @cached_property
+    def settings(self) -> Settings:
+        return load_settings()
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The broker; an embedded simulated one lives until the run ends."""
+        return self._open.enter_context(connect(self.settings))
+
+    @property
+    def landing_zone(self) -> LandingZone:
+        return LandingZone(self.settings.landing)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.settings.warehouse)
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Show an expected failure as its one line in the UI, and do not retry it."""
+    try:
+        yield
+    except PipelineError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None

@@ -1,0 +1,32 @@
+"""Proving a published snapshot again, whenever somebody wants to know."""
+
+import dagster as dg
+
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.warehouse.reads import reading
+
+
+@dg.asset_check(asset=tradier_snapshot, partitions_def=SNAPSHOTS)
+def published_equals_landed(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> dg.AssetCheckResult:
+    """Every check of the published rows against the landed bytes, run again on demand."""
+    with told_in_one_line():
+        landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
+        if landed is None:
+            raise dg.Failure(f"{context.partition_key} is not landed.")
+        with reading(tradier.settings.warehouse) as connection:
+            outcomes = verify_snapshot(landed, connection)
+    failed = [outcome for outcome in outcomes if outcome.blocks]
+    warned = [outcome for outcome in outcomes if not outcome.passed and not outcome.blocks]
+    return dg.AssetCheckResult(
+        passed=not failed,
+        description=", ".join(outcome.check for outcome in failed) or f"{len(outcomes)} checks",
+        metadata={
+            "checks": len(outcomes),
+            "failed": ", ".join(outcome.check for outcome in failed) or "-",
+            "warnings": ", ".join(outcome.check for outcome in warned) or "-",
+        },
+    )

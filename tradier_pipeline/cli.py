@@ -1,0 +1,334 @@
+"""The command line `tradier-pipeline`. Errors are one line on stderr; with --json, stdout holds one JSON document."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tradier_pipeline import clock
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from tradier_pipeline.snapshot import TradierSnapshot
+    from tradier_pipeline.status import AccountStatus
+    from tradier_pipeline.verify.outcome import Outcome
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
+ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: TRADIER_ACCOUNT_ID.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tradier-pipeline")
+def main() -> None:
+    """A trustworthy history of a Tradier brokerage account, in DuckDB."""
+
+
+def told(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn an expected failure into one line (or, with --json, one document) and exit code 1."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        try:
+            code = command(**arguments) or 0
+        except PipelineError as error:
+            outcomes = getattr(error, "outcomes", ())
+            if arguments.get("as_json"):
+                _print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": _checks(outcomes)})
+            else:
+                _print_checks([outcome for outcome in outcomes if not outcome.passed])
+            click.echo(f"tradier-pipeline: error: {error}", err=True)
+            code = 1
+        sys.stdout.flush()
+        sys.exit(code)
+
+    return run
+
+
+@main.command()
+@ACCOUNT
+@JSON
+@told
+def snapshot(account: str | None, as_json: bool) -> None:
+    """Take one snapshot now, and prove it. Exit code 0 only if it was published."""
+    from tradier_pipeline.cycles.on_demand import take_snapshot
+
+    settings = load_settings()
+    taken = take_snapshot(account, trigger="manual")
+    if as_json:
+        _print_json(_snapshot_document(taken, settings))
+        return
+    _print_snapshot(taken)
+    _print_where(settings)
+
+
+@main.command()
+@click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
+@click.option("--all", "everything", is_flag=True, help="Every published snapshot.")
+@JSON
+@told
+def verify(snapshots: tuple[str, ...], everything: bool, as_json: bool) -> int:
+    """Prove published snapshots again: stored rows against landed bytes. Default: the newest of each account.
+
+    A snapshot that is landed but was never published is tried on a copy. Exit code 1 if a blocking check fails.
+    """
+    from tradier_pipeline.reverify import reverify
+
+    results = reverify(load_settings(), snapshots, everything=everything)
+    failed = 0
+    documents: list[dict[str, Any]] = []
+    for result in results:
+        blocked = any(outcome.blocks for outcome in result.outcomes)
+        failed += blocked
+        documents.append(
+            {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
+            | {"checks": _checks(result.outcomes)}
+        )
+        if not as_json:
+            verdict = "FAILED" if blocked else "verified"
+            print(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
+            _print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
+    if as_json:
+        _print_json({"snapshots": documents})
+    return 1 if failed else 0
+
+
+@main.command()
+@JSON
+@told
+def rebuild(as_json: bool) -> int:
+    """Write the warehouse anew from the landing zone alone. Readers keep the old one until the new one is whole."""
+    from tradier_pipeline.landing import LandingZone
+    from tradier_pipeline.store import rebuild as rebuild_warehouse
+    from tradier_pipeline.warehouse.publish import Warehouse
+
+    settings = load_settings()
+
+    def progress(done: int) -> None:
+        click.echo(f"{done} snapshots read", err=True)
+
+    rebuilt = rebuild_warehouse(Warehouse(settings.warehouse), LandingZone(settings.landing), progress)
+    if as_json:
+        _print_json({"published": rebuilt.published, "refused": rebuilt.refused})
+    else:
+        print(f"{settings.warehouse}: {rebuilt.published} snapshots")
+        for reason in rebuilt.refused.values():
+            print(f"  left out: {reason}")
+    return 0
+
+
+@main.command()
+@click.argument("sql")
+@click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+@told
+def query(sql: str, form: str, output: Path | None) -> None:
+    """Run one SQL query, read-only, such as "FROM daily_balances"."""
+    from tradier_pipeline.warehouse.reads import reading
+
+    with reading(load_settings().warehouse) as connection:
+        _print_query(connection, sql, form, output)
+
+
+@main.command()
+@ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
+@click.option("--daily", is_flag=True, help="One row per trade date: open, high, low, close equity.")
+@click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+@told
+def balances(
+    account: str | None, since: datetime | None, until: datetime | None, daily: bool, form: str, output: Path | None
+) -> None:
+    """The history of the balances, oldest first: one row per snapshot, in USD."""
+    from tradier_pipeline.warehouse.reads import balances_query, reading
+
+    with reading(load_settings().warehouse) as connection:
+        dates = (since.date() if since else None, until.date() if until else None)
+        _print_query(connection, balances_query(account, *dates, daily=daily), form, output)
+
+
+@main.command()
+@JSON
+@told
+def status(as_json: bool) -> None:
+    """Age of the last snapshot, failures, missed instants, disk use, request budget."""
+    from tradier_pipeline.status import read_status
+
+    state = read_status(load_settings())
+    if as_json:
+        _print_json(state.as_json())
+        return
+    for account in state.accounts:
+        _print_account_status(account)
+    sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
+    print(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8470, show_default=True)
+@click.option(
+    "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Serve the recorded bodies of DIR instead."
+)
+@told
+def simulate(host: str, port: int, replay: Path | None) -> None:
+    """Run the simulated broker as a server, for TRADIER_BASE_URL.
+
+    DIR holds bodies named as in the landing zone: account.json, balances.json, positions.json, orders.json
+    (orders.2.json, ... for more pages), quotes.json.
+    """
+    from tradier_pipeline.broker.simulator.app import create_app
+    from tradier_pipeline.broker.simulator.replay import create_replay_app
+    from tradier_pipeline.broker.simulator.server import serve
+    from tradier_pipeline.broker.simulator.store import Store
+
+    app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
+
+    def ready(url: str) -> None:
+        click.echo(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C", err=True)
+
+    serve(app, host, port, ready)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=3000, show_default=True)
+@told
+def up(host: str, port: int) -> None:
+    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster."""
+    from tradier_pipeline.up import up as run_up
+
+    settings = load_settings()
+    click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
+    run_up(settings, host, port)
+
+
+def _print_account_status(account: AccountStatus) -> None:
+    budget = account.request_budget
+    left = f"{budget.available} of {budget.allowed} a minute left" if budget else "not sent by the broker"
+    print(f"{account.account_id} ({account.environment})")
+    print(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
+    print(
+        f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}"
+    )
+    print(f"  missed in 24 h  {account.missed_24h}")
+    print(f"  request budget  {left}")
+
+
+def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, Any]:
+    return {
+        "snapshot_id": taken.snapshot_id,
+        "as_of": taken.as_of,
+        "account": taken.account.account_number,
+        "environment": settings.environment,
+        "published": True,
+        "balances": _four_balances(taken),
+        "counts": {"positions": len(taken.positions), "orders": len(taken.orders)},
+        "checks": _checks(taken.checks),
+        "warehouse": settings.warehouse,
+    }
+
+
+def _four_balances(taken: TradierSnapshot) -> dict[str, Decimal]:
+    return {
+        "equity": taken.balances.total_equity,
+        "cash": taken.balances.total_cash,
+        "buying_power": taken.balances.buying_power,
+        "margin_requirement": taken.balances.current_requirement,
+    }
+
+
+def _print_snapshot(taken: TradierSnapshot) -> None:
+    eastern = taken.as_of.astimezone(clock.NEW_YORK)
+    print(f"snapshot   {taken.snapshot_id}")
+    print(f"as of      {clock.iso(taken.as_of)}  ({eastern:%Y-%m-%d %H:%M:%S} New York)")
+    for name, amount in _four_balances(taken).items():
+        print(f"{name:<20}{amount:>18,.2f} USD")
+    legs = sum(len(order.leg) for order in taken.orders)
+    print(f"positions  {len(taken.positions)}")
+    print(f"orders     {len(taken.orders)} ({legs} legs)")
+    print("checks")
+    _print_checks(taken.checks)
+
+
+def _print_where(settings: Settings) -> None:
+    home = os.path.relpath(settings.home)
+    print(f"\ndata       {home}/tradier.duckdb (history), {home}/raw (what the broker sent)")
+    print("look       tradier-pipeline balances")
+    print('           tradier-pipeline query "FROM portfolio_positions"')
+    print(f"           duckdb -readonly {home}/tradier.duckdb")
+    print("           make up, then http://127.0.0.1:3000")
+
+
+def _print_checks(outcomes: Any) -> None:
+    for outcome in outcomes:
+        mark = "ok  " if outcome.passed else "FAIL" if outcome.blocks else "warn"
+        print(f"  {mark} {outcome.check:<28} broker: {outcome.broker}; stored: {outcome.stored}")
+        for difference in outcome.differences:
+            print(f"         {difference.where}: broker {difference.broker}, stored {difference.stored}")
+        if outcome.differing > len(outcome.differences):
+            print(f"         and {outcome.differing - len(outcome.differences)} more")
+
+
+def _checks(outcomes: Any) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    return [asdict(outcome) for outcome in outcomes]
+
+
+def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, output: Path | None) -> None:
+    import duckdb
+
+    try:
+        relation = connection.sql(sql)
+        if relation is None:
+            raise PipelineError("the SQL is not a query", "Write one SELECT or FROM.")
+        if form == "text":
+            relation.show(max_rows=1000, max_width=shutil.get_terminal_size((200, 24)).columns)
+            return
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "result"
+            options = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY", "parquet": "FORMAT parquet"}[form]
+            connection.execute(f"COPY ({relation.sql_query()}) TO '{file}' ({options})")
+            if output:
+                shutil.copyfile(file, output)
+            else:
+                sys.stdout.flush()
+                sys.stdout.buffer.write(file.read_bytes())
+    except duckdb.Error as error:
+        raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
+    except OSError as error:
+        raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=1, default=_to_json))
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return clock.iso(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, date | Path):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+if __name__ == "__main__":
+    main()

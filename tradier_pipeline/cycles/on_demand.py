@@ -1,0 +1,125 @@
+"""A snapshot of now: for the command line, for Python callers, and for the job `request_snapshot`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.raw import TRIGGER_TAG
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.instance import open_instance
+from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.snapshot import SnapshotId, TradierSnapshot
+from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.outcome import Difference, Outcome
+from tradier_pipeline.warehouse.rows import read_typed
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class SnapshotFailedError(PipelineError):
+    """A snapshot was not published. `outcomes` are the checks that ran, if it came so far."""
+
+    def __init__(self, cause: str, remedy: str, outcomes: tuple[Outcome, ...]) -> None:
+        super().__init__(cause, remedy)
+        self.outcomes = outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRun:
+    """A finished run of the job `snapshot`."""
+
+    snapshot_id: SnapshotId
+    run_id: str
+    published: bool
+    failure: str | None
+    outcomes: tuple[Outcome, ...]
+
+    def raise_unless_published(self) -> None:
+        """Raises SnapshotFailedError with the first failure's own words."""
+        if not self.published:
+            cause, _, remedy = (self.failure or "the run failed").partition(". ")
+            raise SnapshotFailedError(cause, remedy or f"See run {self.run_id} in the UI.", self.outcomes)
+
+
+def take_snapshot(account_id: str | None, *, trigger: str) -> TradierSnapshot:
+    """Take one snapshot of an account now and return it. See `tradier_pipeline.sync_tradier_snapshot`."""
+    settings = load_settings()
+    with open_instance(settings.dagster_home) as instance:
+        run = run_snapshot(instance, account_id or settings.account, trigger)
+    run.raise_unless_published()
+    return read_published(settings, run)
+
+
+def run_snapshot(instance: dg.DagsterInstance, account_id: str, trigger: str) -> SnapshotRun:
+    """Run the job `snapshot` in this process on a new partition of now, recorded in the instance."""
+    from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
+
+    snapshot_id = SnapshotId.now(account_id)
+    SnapshotId.parse(str(snapshot_id))  # an account number that is none must not become a partition
+    instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
+    result = (
+        defs()
+        .resolve_job_def("snapshot")
+        .execute_in_process(
+            instance=instance,
+            partition_key=str(snapshot_id),
+            run_config=QUIET,
+            tags={TRIGGER_TAG: trigger, "tradier/account": account_id},
+            raise_on_error=False,
+        )
+    )
+    return SnapshotRun(
+        snapshot_id=snapshot_id,
+        run_id=result.run_id,
+        published=result.success,
+        failure=None if result.success else _first_failure(result),
+        outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
+    )
+
+
+def read_published(settings: Settings, run: SnapshotRun) -> TradierSnapshot:
+    """The value of a snapshot that has just been published."""
+    landed = LandingZone(settings.landing).find(run.snapshot_id)
+    assert landed is not None
+    typed = read_typed(landed)
+    return TradierSnapshot(
+        snapshot_id=str(run.snapshot_id),
+        as_of=landed.manifest.as_of,
+        account=typed.account,
+        balances=typed.balances,
+        positions=typed.positions,
+        orders=typed.orders,
+        checks=run.outcomes,
+    )
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None:
+                return data.user_failure_data.description or "the run failed"
+            return data.error_display_string.splitlines()[0]
+    return "the run failed before its first step"
+
+
+def _outcome(evaluation: dg.AssetCheckEvaluation) -> Outcome:
+    check = next(check for check in CHECKS if check.name == evaluation.check_name)
+    metadata = evaluation.metadata
+    table = metadata["differences"]
+    assert isinstance(table, dg.TableMetadataValue)
+    return Outcome(
+        check=check.name,
+        number=check.number,
+        severity=check.severity,
+        claim=check.claim,
+        passed=evaluation.passed,
+        broker=str(metadata["broker"].value),
+        stored=str(metadata["stored"].value),
+        differing=int(str(metadata["differing"].value)),
+        differences=tuple(Difference(**record.data) for record in table.records),  # type: ignore[arg-type]
+    )

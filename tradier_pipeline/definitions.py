@@ -1,0 +1,30 @@
+"""The code location on one screen."""
+
+import warnings
+
+import dagster as dg
+
+from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
+from tradier_pipeline.assets.resource import TradierResource
+from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.checks.published import published_equals_landed
+from tradier_pipeline.cycles.jobs import request_snapshot, snapshot
+
+
+def build_definitions() -> dg.Definitions:
+    """Everything Dagster knows of: assets, checks, jobs and the one resource."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
+        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot])
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=[published_equals_landed],
+        jobs=[snapshot, request_snapshot],
+        resources={"tradier": TradierResource()},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build_definitions()

@@ -1,0 +1,43 @@
+"""The Dagster instance of a home: its settings and its first start."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from tradier_pipeline.landing import writing
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+MANAGED = "# Managed by tradier-pipeline"
+
+
+def open_instance(dagster_home: Path) -> DagsterInstance:
+    """The Dagster instance under `dagster_home`, created if need be. Sets DAGSTER_HOME for this and child processes.
+
+    Opening is serialised: two processes that create the SQLite storage at once can leave it unusable.
+
+    Raises:
+        LandingError: the directory cannot be written.
+    """
+    from dagster import DagsterInstance
+
+    with writing(dagster_home):
+        dagster_home.mkdir(parents=True, exist_ok=True)
+        os.environ["DAGSTER_HOME"] = str(dagster_home)
+        with FileLock(dagster_home / ".opening.lock"):
+            _write_settings(dagster_home / "dagster.yaml")
+            return DagsterInstance.get()
+
+
+def _write_settings(path: Path) -> None:
+    """Keep the instance settings current, unless the user has taken them over by removing the first line."""
+    ours = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
+    theirs = path.read_text(encoding="utf-8") if path.exists() else MANAGED
+    if theirs.startswith(MANAGED) and theirs != ours:
+        path.write_text(ours, encoding="utf-8")

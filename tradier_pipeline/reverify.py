@@ -1,0 +1,52 @@
+"""Proving stored snapshots again, published or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.store import verify_landed
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.warehouse.publish import Warehouse
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, snapshot_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Reverified:
+    """The outcomes of one snapshot, and whether it is published."""
+
+    snapshot_id: str
+    published: bool
+    outcomes: list[Outcome]
+
+
+def reverify(settings: Settings, wanted: Sequence[str], *, everything: bool) -> Iterator[Reverified]:
+    """Run every check of the wanted snapshots; default the newest published one of each account.
+
+    Raises:
+        SnapshotIdError: a text is not a snapshot id.
+        PipelineError: a snapshot is not landed, or nothing is published.
+    """
+    zone = LandingZone(settings.landing)
+    warehouse = Warehouse(settings.warehouse)
+    named = [SnapshotId.parse(text) for text in wanted]
+    with reading(settings.warehouse) as connection:
+        published = snapshot_ids(connection)
+        if not named:
+            chosen = published if everything else newest_snapshot_ids(connection)
+            named = [SnapshotId.parse(text) for text in chosen]
+        for snapshot_id in named:
+            landed = zone.find(snapshot_id)
+            if landed is None:
+                raise PipelineError(
+                    f"no snapshot {snapshot_id} is landed in {settings.landing}",
+                    "List the known ones: `tradier-pipeline balances`.",
+                )
+            is_published = str(snapshot_id) in published
+            outcomes = verify_snapshot(landed, connection) if is_published else verify_landed(warehouse, landed)
+            yield Reverified(str(snapshot_id), is_published, outcomes)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
-    from tradier_pipeline.verify.outcome import Outcome
+
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: TRADIER_ACCOUNT_ID.")
@@ -202,7 +202,7 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
     def ready(url: str) -> None:
         click.echo(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C", err=True)
 
-    serve(app, host, port, ready)
+    serve(app, host, port, on_ready=ready)
 
 
 @main.command()

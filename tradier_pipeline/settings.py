@@ -46,8 +46,8 @@ class Settings(BaseSettings):
 
     env: Environment = "simulator"
     access_token: SecretStr | None = None
-    account_id: str | None = Field(None, pattern=r"^[A-Za-z0-9]{1,32}$")
-    base_url: str | None = Field(None, pattern=r"^https?://[^/\s@?#]+/?$")
+    account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}$")
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^/\s@?#]+/?$")
     pipeline_home: Path = Path("data")
 
     @field_validator("pipeline_home")

@@ -1,0 +1,98 @@
+"""What every test starts from: an empty home, no inherited settings, and a real simulated broker on a socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from tradier_pipeline.broker.client import RetryPolicy
+from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.landing import LandedSnapshot, LandingZone
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.warehouse.publish import Warehouse
+
+IMPATIENT = RetryPolicy(base_delay=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("TRADIER_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DAGSTER_HOME", "")  # set again by our commands; monkeypatch takes it back afterwards
+    monkeypatch.chdir(tmp_path)  # no .env of the checkout
+
+
+@dataclass(frozen=True)
+class Home:
+    """An empty home and its parts."""
+
+    path: Path
+
+    @property
+    def zone(self) -> LandingZone:
+        return LandingZone(self.path / "raw")
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.path / "tradier.duckdb")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A running simulated broker and its switchboard."""
+
+    url: str
+
+    @property
+    def broker(self) -> Broker:
+        return Broker(self.url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
+
+    def admin(self, method: str, path: str, json: Any = None) -> Any:
+        answer = httpx.request(method, f"{self.url}/_simulator/{path}", json=json, trust_env=False)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def fault(self, path: str, kind: str, **details: Any) -> None:
+        """Make requests whose path contains `path` fail in a way, until `heal` (or `times` times)."""
+        self.admin("POST", "faults", [{"path": path, "kind": kind, **details}])
+
+    def heal(self) -> None:
+        self.admin("DELETE", "faults")
+
+    def requests(self) -> list[Mapping[str, Any]]:
+        return list(self.admin("GET", "requests"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    path = tmp_path / "home"
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(path))
+    return Home(path)
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    """A fresh world in memory; TRADIER_BASE_URL points to it."""
+    with embedded_simulator(None) as url:
+        monkeypatch.setenv("TRADIER_BASE_URL", url)
+        yield Simulated(url)
+
+
+def take(home: Home, broker: Broker, account_id: str = DEMO_ACCOUNT) -> tuple[LandedSnapshot, list[Outcome]]:
+    """One whole snapshot without Dagster: read, land, store, verify, publish."""
+    landed = extract_snapshot(home.zone, broker, SnapshotId.now(account_id), "test")
+    extract_quotes(home.zone, broker, landed)
+    _, outcomes = store_snapshot(home.warehouse, landed)
+    return landed, outcomes

@@ -40,6 +40,7 @@ SNAPSHOT_RESOURCES = ("account", "balances", "positions", "orders")
 _TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in use wait up to 30 s for positions
 _KEPT_HEADERS = re.compile(r"date|content-type|retry-after|x-ratelimit-.*")
 _ORDERS_PER_PAGE = 1000
+_ROUND = 25  # divides every cap a broker is likely to choose, and our own limit
 _PAGE_LIMIT = 100
 _QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
@@ -345,9 +346,9 @@ class BrokerClient:
                 return True
             if ids & seen:
                 return False
-            # What Tradier caps a page at is unclear (25 is documented, 27 were seen), so a count that a cap could have
-            # produced does not end the list: only the next, empty page does.
-            if not ids or (len(ids) < _ORDERS_PER_PAGE and len(ids) % 25 != 0):
+            # What Tradier caps a page at is unclear (25 is documented, 27 were seen), so a round count, which a cap could
+            # have produced, does not end the list: only the next, empty page does.
+            if not ids or len(ids) % _ROUND != 0:
                 return True
             seen |= ids
             previous = ids

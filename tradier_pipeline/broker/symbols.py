@@ -97,7 +97,7 @@ class Classified:
 
 def classify(symbol: str) -> Classified:
     """Tell what a symbol is. Never raises: what cannot be read is "unparsed" and says why."""
-    padded = _PADDED.fullmatch(symbol) if len(symbol) == 21 else None
+    padded = _PADDED.fullmatch(symbol)
     match = _OPTION.fullmatch(padded[1] + padded[2] if padded else symbol)
     if match is None:
         if _EQUITY.fullmatch(symbol):

@@ -251,6 +251,7 @@ async def test_all_orders_are_read_whatever_the_broker_caps_a_page_at(server, to
         {"includeTags": "true", "limit": "1000", "page": str(number)} for number in range(1, requests + 1)
     ]
     assert [page.number for page in extract.pages] == list(range(1, requests + 1))
+    assert all(len(page.attempts) == 1 for page in extract.pages)
     assert [page.query["page"] for page in extract.pages] == [str(page.number) for page in extract.pages]
 
 
@@ -414,11 +415,11 @@ async def test_the_refused_answer_is_kept_for_diagnosis(server):
     assert page.attempts == error.attempts
 
 
-def recording(waits, **values):
+def recording(waits, jitter=1.0, **values):
     async def note(seconds: float) -> None:
         waits.append(seconds)
 
-    return RetryPolicy(sleep=note, jitter=lambda: 1.0, **values)
+    return RetryPolicy(sleep=note, jitter=lambda: jitter, **values)
 
 
 async def test_waits_grow_exponentially_up_to_their_limit(server):
@@ -426,6 +427,8 @@ async def test_waits_grow_exponentially_up_to_their_limit(server):
     server.on(POSITIONS_PATH, answer("", 503))
     await failure_of(server, recording(waits, attempts=7))
     assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 4.0]
+    await failure_of(server, recording(waits, jitter=0.5, attempts=3))
+    assert waits[6:] == [0.125, 0.25]
 
 
 async def test_a_wait_that_would_pass_the_deadline_is_not_begun(server):

@@ -346,7 +346,7 @@ class BrokerClient:
                 return True
             if ids & seen:
                 return False
-            # What Tradier caps a page at is unclear (25 is documented, 27 were seen), so a round count, which a cap could
+            # What Tradier caps a page at is unclear (25 documented, 27 seen), so a round count, which a cap could
             # have produced, does not end the list: only the next, empty page does.
             if not ids or len(ids) % _ROUND != 0:
                 return True

@@ -63,10 +63,12 @@ def create_app(
     guarded = FaultGate(Guard(broker, controls, token, Meter(limits) if limits else None), controls.switchboard)
     return Starlette(
         routes=[
-            Mount("/_simulator", routes=admin_routes(controls)),
+            Mount(
+                "/_simulator", app=Starlette(routes=admin_routes(controls), exception_handlers={ValueError: _explain})
+            ),
             Mount("", app=Journal(guarded, controls)),
         ],
-        exception_handlers={PipelineError: _explain, ValueError: _explain},
+        exception_handlers={PipelineError: _explain},
     )
 
 
@@ -108,12 +110,10 @@ class Guard:
         request = Request(scope)
         response: Response | None = None
         headers: dict[str, str] = {}
-        presented = request.headers.get("authorization", "").removeprefix("Bearer ")
+        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         if request.method == "HEAD" or not request.url.path.startswith("/v1/"):
             response = PlainTextResponse("Not Found", 404)
-        elif not presented or (
-            self._token is not None and not hmac.compare_digest(presented.encode(), self._token.encode())
-        ):
+        elif scheme != "Bearer" or not self._accepts(presented):
             response = Response(dumps(_FAULT_BODY), 401, media_type="application/json")
         elif self._meter is not None:
             now = self._controls.now()
@@ -129,6 +129,9 @@ class Guard:
             await send(message)
 
         await (response or self._app)(scope, receive, with_headers)
+
+    def _accepts(self, token: str) -> bool:
+        return bool(token) if self._token is None else hmac.compare_digest(token.encode(), self._token.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,5 +344,5 @@ async def _refuse_parameter(_: Request, error: Exception) -> Response:
 
 
 async def _explain(_: Request, error: Exception) -> Response:
-    """A failure of the simulation itself, or a malformed control request, in words."""
+    """A state that cannot be read, or a malformed control request, in words."""
     return PlainTextResponse(str(error), 500 if isinstance(error, PipelineError) else 400)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar as months
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
@@ -280,6 +280,7 @@ def _event_row(event: Event) -> Json:
         detail = {
             "commission": event.commission,
             **detail,
+            "description": describe(event.symbol or ""),
             "price": event.price,
             "symbol": event.symbol,
             "trade_type": "Option" if parse_option(event.symbol or "") else "Equity",
@@ -307,8 +308,9 @@ def quotes(market: Market, symbols: Sequence[str], at: datetime, *, greeks: bool
     """Bare object for one, array for many, also among the unmatched symbols."""
     found: list[Json] = []
     unmatched: list[Json] = []
+    grid = _Grid.around(at)
     for symbol in symbols:
-        row = _quote_row(market, symbol, at, greeks=greeks)
+        row = _quote_row(market, symbol, at, grid, greeks=greeks)
         (found.append(row) if row is not None else unmatched.append(symbol))
     body: dict[str, Json] = {}
     if found:
@@ -318,17 +320,32 @@ def quotes(market: Market, symbols: Sequence[str], at: datetime, *, greeks: bool
     return {"quotes": body}
 
 
-def _quote_row(market: Market, symbol: str, at: datetime, *, greeks: bool) -> dict[str, Json] | None:
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Instants whose prices make up a day's and a year's range. A fixed grid: its prices are remembered."""
+
+    day: tuple[datetime, ...]  # yesterday's close, today's opening, then some hours
+    season: tuple[datetime, ...]
+
+    @classmethod
+    def around(cls, at: datetime) -> _Grid:
+        today = new_york_date(at)
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        opening = datetime.combine(today, time(9, 30), NEW_YORK).astimezone(UTC)
+        return cls(
+            (closes_at(today - timedelta(days=1)), min(opening, hour), *(hour - timedelta(hours=n) for n in range(5))),
+            tuple(closes_at(today - timedelta(days=26 * n)) for n in range(1, 15)),
+        )
+
+
+def _quote_row(market: Market, symbol: str, at: datetime, grid: _Grid, *, greeks: bool) -> dict[str, Json] | None:
     quote = market.quote(symbol, at)
     if quote is None:
         return None
     option = parse_option(symbol)
-    today = new_york_date(at)
-    morning = datetime.combine(today, time(9, 30), NEW_YORK)
-    before = _last(market, symbol, closes_at(today - timedelta(days=1)), quote.last)
-    opening = _last(market, symbol, min(morning, at), quote.last)
-    seen = [quote.last, opening, *(_last(market, symbol, at - timedelta(minutes=47 * n), quote.last) for n in range(5))]
-    season = [*seen, *(_last(market, symbol, at - timedelta(days=26 * n), quote.last) for n in range(1, 15))]
+    before, opening, *day = (_last(market, symbol, instant, quote.last) for instant in grid.day)
+    seen = [quote.last, opening, *day]
+    season = [*seen, *(_last(market, symbol, instant, quote.last) for instant in grid.season)]
     stamp = int(at.timestamp()) * 1000
     volume = int(at.timestamp()) % 86400 * (len(symbol) + 3)
     row: dict[str, Json] = {

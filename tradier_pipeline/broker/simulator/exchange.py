@@ -13,7 +13,7 @@ from decimal import Decimal
 from math import gcd
 from random import Random
 
-from tradier_pipeline.broker.simulator.margin import estimate, natural_price, option_requirement, reserved, value
+from tradier_pipeline.broker.simulator.margin import MARGIN_RATE, estimate, natural_price, option_requirement, value
 from tradier_pipeline.broker.simulator.market import INDEXES, ZERO, closes_at, parse_option
 from tradier_pipeline.broker.simulator.tickets import Ticket
 from tradier_pipeline.broker.simulator.world import (
@@ -34,6 +34,7 @@ _FIRST_LOOK = timedelta(seconds=2)
 _LOOK = timedelta(seconds=15)
 # After a long sleep the market is looked at more rarely: catching up costs the same however long it was.
 _LOOKS_PER_CATCH_UP = 200
+_LARGE = 10  # an order of this size never trades at once
 _UNHURRIED = timedelta(days=2)
 
 _NO_BUYING_POWER = "You do not have enough buying power for this trade."
@@ -281,7 +282,7 @@ def _objection(world: World, account: Account, order: Order) -> str | None:
             return _NOT_CLOSING.format("Sell", "long")
         if part.side in {"buy_to_cover", "buy_to_close"} and -_closable(account, part, order) < part.quantity:
             return _NOT_CLOSING.format("Buy", "short")
-    if _need(world, account, order) > value(world, account).free_cash + reserved(world, order):
+    if _need(world, account, order) > value(world, account).free_cash:
         return _NO_BUYING_POWER
     return None
 
@@ -290,7 +291,7 @@ def _closable(account: Account, part: Order, order: Order) -> Decimal:
     """The holding that `part` may still close: what other working orders are closing is spoken for."""
     held = account.quantity(part.instrument)
     for other in account.live:
-        if other is order or other.cls in BRACKETS:
+        if other is order or other.cls in BRACKETS or other.status == "pending":
             continue
         for leg in other.legs or [other]:
             if leg.instrument == part.instrument and leg.sign == part.sign:
@@ -300,11 +301,16 @@ def _closable(account: Account, part: Order, order: Order) -> Decimal:
 
 def _need(world: World, account: Account, order: Order) -> Decimal:
     """Cash and requirement that an order would take up, USD."""
-    after = {symbol: position.quantity for symbol, position in account.positions.items()}
-    before = option_requirement(world, after)
+    held = {symbol: position.quantity for symbol, position in account.positions.items()}
+    need = -option_requirement(world, held)
     for part in order.legs or [order]:
-        after[part.instrument] = after.get(part.instrument, ZERO) + part.sign * part.quantity
-    return estimate(world, order)[0] + option_requirement(world, after) - before
+        held[part.instrument] = held.get(part.instrument, ZERO) + part.sign * part.quantity
+        cost, _ = estimate(world, part, limit=part is order)
+        if part.option_symbol:
+            need += cost
+        elif part.side in {"buy", "sell_short"}:
+            need += abs(cost) * MARGIN_RATE[account.type]
+    return need + option_requirement(world, held)
 
 
 def _fill_price(world: World, order: Order) -> Decimal | None:
@@ -367,7 +373,9 @@ def _dice(world: World, order: Order) -> Random:
 def _slice(world: World, order: Order) -> Decimal:
     """How much of an order trades at once: all of it, or a part."""
     dice, rest = _dice(world, order), int(order.remaining)
-    return Decimal(rest if rest < 2 or dice.random() < 0.4 else dice.randint(1, rest - 1))
+    large = rest >= _LARGE and not order.executed
+    whole = rest < 2 or (not large and dice.random() < 0.4)
+    return Decimal(rest if whole else dice.randint(1, rest - 1))
 
 
 def _settle_bracket(world: World, parent: Order) -> None:

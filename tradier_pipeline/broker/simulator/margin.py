@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import takewhile
 
 from tradier_pipeline.broker.simulator.market import CONTRACT_SIZE, ZERO, Market, Option, multiplier, parse_option
-from tradier_pipeline.broker.simulator.world import BRACKETS, FEE_PER_CONTRACT, Account, Order, World, new_york_date
+from tradier_pipeline.broker.simulator.world import BRACKETS, FEE_PER_CONTRACT, Account, Order, World, start_of_day
 
-_MARGIN_RATE = {"margin": Decimal("0.5"), "pdt": Decimal("0.25"), "cash": Decimal(1)}
+MARGIN_RATE = {"margin": Decimal("0.5"), "pdt": Decimal("0.25"), "cash": Decimal(1)}
 _NAKED_CALL_RATE = Decimal("0.2")
 
 
@@ -50,9 +51,9 @@ def value(world: World, account: Account) -> Valuation:
     options: list[Decimal] = []
     for symbol, position in account.positions.items():
         (options if parse_option(symbol) else stocks).append(world.mark(symbol, position))
-    today = new_york_date(world.now)
+    midnight = start_of_day(world.now)
     held = {symbol: position.quantity for symbol, position in account.positions.items()}
-    rate = _MARGIN_RATE[account.type]
+    rate = MARGIN_RATE[account.type]
     return Valuation(
         total_cash=account.cash,
         stock_long=sum((worth for worth in stocks if worth > 0), ZERO),
@@ -60,7 +61,9 @@ def value(world: World, account: Account) -> Valuation:
         option_long=sum((worth for worth in options if worth > 0), ZERO),
         option_short=sum((worth for worth in options if worth < 0), ZERO),
         cost_basis=sum((position.cost_basis for position in account.positions.values()), ZERO),
-        close_pl=sum((lot.gain for lot in account.closed if new_york_date(lot.closed) == today), ZERO),
+        close_pl=sum(
+            (lot.gain for lot in takewhile(lambda lot: lot.closed >= midnight, reversed(account.closed))), ZERO
+        ),
         stock_requirement=sum((abs(worth) * rate for worth in stocks), ZERO),
         option_requirement=option_requirement(world, held),
         pending_cash=sum((reserved(world, order) for order in account.live), ZERO),
@@ -89,7 +92,9 @@ def _worst_case(world: World, legs: list[tuple[Option, Decimal]]) -> Decimal:
 
 
 def reserved(world: World, order: Order) -> Decimal:
-    """Cash a live order would still pay out if it filled now, USD; nothing for sales and credits."""
+    """Cash an accepted order would still pay out if it filled now, USD; nothing for sales and credits."""
+    if order.status == "pending":
+        return ZERO
     if order.cls in BRACKETS:
         # Two legs that exclude each other, or follow each other, never spend at the same time.
         return max((reserved(world, leg) for leg in order.legs if leg.is_live), default=ZERO)
@@ -100,12 +105,13 @@ def reserved(world: World, order: Order) -> Decimal:
     return max(ZERO, price * order.sign) * order.remaining * per_unit if price is not None else ZERO
 
 
-def estimate(world: World, order: Order) -> tuple[Decimal, Decimal]:
+def estimate(world: World, order: Order, *, limit: bool = True) -> tuple[Decimal, Decimal]:
     """(cost, fees) of a whole order at its limit or at the market, USD; a negative cost is received."""
     cost = fees = ZERO
     for part in order.legs or [order]:
-        limit = None if order.legs else part.price
-        price = limit if limit is not None else natural_price(world.market, part, world)
+        # The price of a leg is its parent's net, which says nothing about the leg.
+        price = part.price if limit and not order.legs else None
+        price = price if price is not None else natural_price(world.market, part, world)
         cost += (price or ZERO) * part.sign * part.quantity * multiplier(part.instrument)
         fees += part.quantity * FEE_PER_CONTRACT if part.option_symbol else ZERO
     return cost, fees

@@ -200,13 +200,13 @@ def _spot(seed: int, ticker: str, at: datetime) -> float:
     return level * math.exp(drift)
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=16384)
 def _price(seed: int, ticker: str, at: datetime) -> Decimal | None:
     return _cents(_spot(seed, ticker, at)) if is_quoted(ticker) else None
 
 
 # One instant values a position, its order and its balance: the same quote several times over.
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=16384)
 def _quote(seed: int, symbol: str, at: datetime) -> Quote | None:
     option = parse_option(symbol)
     if option is None:

@@ -28,6 +28,7 @@ _HISTORY = timedelta(days=6)  # lived through before the first request, so that 
 _TODAY = timedelta(hours=8)
 _STEPS_PER_DIVIDEND = 50
 _DIVIDEND = Decimal("0.12")
+_TAG = "demo-"
 _CENT = Decimal("0.01")
 
 
@@ -55,10 +56,10 @@ class AccountPlan:
 
 _TRADERS: dict[AccountType, Trader] = {
     "margin": Trader(
-        ("SPY", "AAPL", "SPXW"), ("AAPL", "MSFT", "KO", "F", "BRK/B"), timedelta(minutes=20), 8, Decimal(250000), 3
+        ("SPY", "AAPL", "SPXW"), ("AAPL", "MSFT", "KO", "F", "BRK/B"), timedelta(minutes=30), 8, Decimal(250000), 3
     ),
-    "cash": Trader((), ("KO", "F", "XLF", "GE"), timedelta(hours=3), 0, Decimal(20000), 2),
-    "pdt": Trader(("QQQ", "IWM"), ("NVDA", "MSFT"), timedelta(hours=2), 4, Decimal(60000), 2),
+    "cash": Trader((), ("KO", "F", "XLF", "GE"), timedelta(hours=6), 0, Decimal(20000), 2),
+    "pdt": Trader(("QQQ", "IWM"), ("NVDA", "MSFT"), timedelta(hours=4), 4, Decimal(60000), 2),
 }
 DEMO_ACCOUNTS = (
     AccountPlan("SIM00000001", "margin", _TRADERS["margin"].cash),
@@ -96,30 +97,35 @@ def act(world: World, account: Account) -> datetime:
     """One action of the account's trader, and when the next is due."""
     trader, dice = _TRADERS[account.type], _dice(world, account)
     account.steps += 1
+    _receive(world, account, trader, dice)
+    own = [order for order in account.live if (order.tag or "").startswith(_TAG)]  # leave a user's orders alone
     legs = [option for symbol in account.positions if (option := parse_option(symbol))]
-    resting = account.live
-    soon = new_york_date(world.now) + timedelta(days=2)
+    expiring = new_york_date(world.now) + timedelta(days=2)
     throw = dice.random()
-    if value(world, account).free_cash < trader.cash / 10:
-        world.credit(account, trader.cash / 2, "ach", "ACH DEPOSIT")
-    if account.steps % _STEPS_PER_DIVIDEND == 0:
-        ticker = dice.choice(trader.tickers)
-        world.credit(account, max(account.quantity(ticker), Decimal(0)) * _DIVIDEND, "dividend", describe(ticker))
-    if len(resting) > 4 or (resting and throw < 0.12):
-        cancel(world, account, resting[0])
+    if len(own) > 4 or (own and throw < 0.12):
+        cancel(world, account, own[0])
     elif throw < 0.16:
         _ask_too_much(world, account, dice)
     elif throw < 0.30:
         _rest(world, account, dice)
-    elif trader.roots and len(legs) < trader.option_legs:
+    elif len(legs) < trader.option_legs:
         _enter(world, account, dice)
-    elif legs and (throw < 0.5 or (throw < 0.8 and any(leg.expiration <= soon for leg in legs))):
+    elif legs and (throw < 0.5 or (throw < 0.8 and any(leg.expiration <= expiring for leg in legs))):
         _exit(world, account, dice)
-    elif throw < 0.6 and any("/" not in symbol and not parse_option(symbol) for symbol in account.positions):
+    elif throw < 0.6:
         _protect(world, account, dice)
     else:
         _trade_shares(world, account, dice)
     return world.now + trader.pause * dice.uniform(0.5, 1.5)
+
+
+def _receive(world: World, account: Account, trader: Trader, dice: Random) -> None:
+    """A dividend now and then, and a deposit when the money runs out: the demo goes on for years."""
+    if account.steps % _STEPS_PER_DIVIDEND == 0:
+        ticker = dice.choice(trader.tickers)
+        world.credit(account, max(account.quantity(ticker), Decimal(0)) * _DIVIDEND, "dividend", describe(ticker))
+    if value(world, account).free_cash < trader.cash / 10:
+        world.credit(account, trader.cash / 2, "ach", "ACH DEPOSIT")
 
 
 def _dice(world: World, account: Account) -> Random:
@@ -128,7 +134,7 @@ def _dice(world: World, account: Account) -> Random:
 
 
 def _tag(account: Account, what: str) -> str:
-    return f"demo-{what}-{account.steps:04d}"
+    return f"{_TAG}{what}-{account.steps:04d}"
 
 
 def _first_purchases(world: World, account: Account) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii
 from typing import TypeAlias
 from xml.sax.saxutils import escape
 
@@ -14,13 +15,15 @@ Json: TypeAlias = "bool | int | Decimal | str | Sequence[Json] | Mapping[str, Js
 
 def dumps(value: Json) -> str:
     """JSON text in which every Decimal keeps its exact literal (`1.00000000`, `0E-8`); nothing passes through float."""
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
     if isinstance(value, Decimal):
         return str(value if value else value.copy_abs())
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return json.dumps(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(key)}:{dumps(item)}" for key, item in value.items()) + "}"
-    return "[" + ",".join(map(dumps, value)) + "]"
+        return "{" + ",".join([f'"{key}":{dumps(item)}' for key, item in value.items()]) + "}"
+    return "[" + ",".join([dumps(item) for item in value]) + "]"
 
 
 def loads(text: str | bytes) -> Json:

@@ -7,7 +7,7 @@ and its positions only in `World._move`. The state is plain dataclasses, stored 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal
 
@@ -17,7 +17,6 @@ from tradier_pipeline.broker.simulator.market import (
     ZERO,
     Market,
     closes_at,
-    describe,
     multiplier,
     parse_option,
 )
@@ -31,8 +30,8 @@ FEE_PER_CONTRACT = Decimal("0.0412")
 _ORDERS_KEPT = timedelta(days=35)
 _ROWS_KEPT = timedelta(days=400)
 # Ages bound a normal demo; these bound one whose strategy or user is very busy (the state file stays below 2 MB).
-_MOST_ORDERS = 500
-_MOST_ROWS = 3000
+_MOST_ORDERS = 300
+_MOST_ROWS = 1500
 
 
 @dataclass(slots=True)
@@ -105,7 +104,7 @@ class Event:
     at: datetime
     kind: str  # trade | option | ach | dividend
     amount: Decimal
-    description: str
+    description: str = ""  # of a trade: what the symbol is called
     symbol: str | None = None
     quantity: Decimal = ZERO
     price: Decimal | None = None
@@ -193,9 +192,7 @@ class World:
         """Book one fill: `quantity` signed, `price` USD per share; options also pay a small fee per contract."""
         gross = quantity * price * multiplier(symbol)
         charge = abs(quantity) * FEE_PER_CONTRACT if fee and parse_option(symbol) else ZERO
-        self.record(
-            account, Event(self.now, "trade", -gross - charge, describe(symbol), symbol, quantity, price, charge)
-        )
+        self.record(account, Event(self.now, "trade", -gross - charge, "", symbol, quantity, price, charge))
         self._move(account, symbol, quantity, gross)
 
     def expire(self, account: Account, symbol: str) -> None:
@@ -272,6 +269,11 @@ class World:
 def new_york_date(at: datetime) -> date:
     """The trading day an instant belongs to."""
     return at.astimezone(NEW_YORK).date()
+
+
+def start_of_day(at: datetime) -> datetime:
+    """Midnight in New York of the trading day an instant belongs to, UTC."""
+    return datetime.combine(new_york_date(at), time(), NEW_YORK).astimezone(UTC)
 
 
 def next_close(after: datetime) -> datetime:

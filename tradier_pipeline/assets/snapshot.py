@@ -15,6 +15,7 @@ from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.check import Check
+from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import TypedSnapshot
@@ -81,13 +82,13 @@ def tradier_snapshot(
         except NotPublishedError as error:
             yield from map(_check_result, error.outcomes)
             raise
+        publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
         if typed.unknown_fields:
             context.log.warning(
                 "the broker sent fields this version does not know: %s", ", ".join(typed.unknown_fields)
             )
         yield from map(_check_result, outcomes)
-        publish_ms = (clock.now() - started).total_seconds() * 1000
-        yield dg.MaterializeResult(metadata={**_metadata(typed), "publish_ms": round(publish_ms, 1)})
+        yield dg.MaterializeResult(metadata={**_metadata(typed), "publish_ms": publish_ms})
 
 
 def _metadata(typed: TypedSnapshot) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def _position_table(positions: tuple[PortfolioPosition, ...]) -> dg.TableMetadat
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else shown(value)
 
 
 def _check_result(outcome: Outcome) -> dg.AssetCheckResult:

@@ -38,7 +38,7 @@ def _required(name: str, type_: str, comment: str) -> Column:
 
 
 LEAD = (
-    _required("snapshot_id", VARCHAR, "The snapshot this row belongs to: <account number>@<instant>"),
+    _required("snapshot_id", VARCHAR, "The snapshot this row belongs to: account number, @, instant"),
     _required("account_id", VARCHAR, "Account number"),
     _required("as_of", INSTANT, "When the first resource of the snapshot was read (UTC)"),
     _required("trade_date", DATE, "America/New_York date of as_of"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
-from tradier_pipeline.broker.models import QUANTUM, Position, Quote
+from tradier_pipeline.broker.models import INTEGER_DIGITS, QUANTUM, Position, Quote
 from tradier_pipeline.broker.symbols import classify
+
+_UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,7 @@ class PortfolioPosition:
     """One held position. Money in USD; `quantity` and `market_value` are negative when short.
 
     The fields are the columns of the `positions` table; null is what cannot be known without a quote or because the
-    symbol is not an option's.
+    symbol is not an option's, and a computed value too large for DECIMAL(24,8).
     """
 
     row_no: int
@@ -46,15 +48,18 @@ def hold(row_no: int, position: Position, quote: Quote | None) -> PortfolioPosit
     classified = classify(position.symbol)
     option = classified.option
     multiplier = _multiplier(classified.asset_class, option.multiplier if option else None, quote)
-    mark = _mark(quote)
-    market_value = None if mark is None or multiplier is None else exact(position.quantity * mark * multiplier)
-    # the broker's sign for short positions varies, so the cost takes the sign of the quantity
-    cost = abs(position.cost_basis).copy_sign(position.quantity)
+    quantity, cost = position.quantity, abs(position.cost_basis)
+    with localcontext(_UNROUNDED):
+        mark = _mark(quote)
+        market_value = None if mark is None or multiplier is None else rounded(quantity * mark * multiplier)
+        # the broker's sign for short positions varies, so the cost takes the sign of the quantity
+        gain = None if market_value is None else rounded(market_value - (-cost if quantity < 0 else cost))
+        cost_each = rounded(cost / abs(quantity)) if quantity else None
     return PortfolioPosition(
         row_no=row_no,
         position_id=position.id,
         symbol=position.symbol,
-        quantity=position.quantity,
+        quantity=quantity,
         asset_class=classified.asset_class,
         root=option.root if option else None,
         underlying=option.underlying if option else None,
@@ -62,22 +67,23 @@ def hold(row_no: int, position: Position, quote: Quote | None) -> PortfolioPosit
         option_type=option.option_type if option else None,
         strike=option.strike if option else None,
         multiplier=multiplier,
-        side=None if position.quantity == 0 else "short" if position.quantity < 0 else "long",
+        side=None if quantity == 0 else "short" if quantity < 0 else "long",
         cost_basis=position.cost_basis,
-        cost_basis_per_contract=exact(abs(cost / position.quantity)) if position.quantity else None,
+        cost_basis_per_contract=cost_each,
         date_acquired=position.date_acquired,
         bid=quote.bid if quote else None,
         ask=quote.ask if quote else None,
         last=quote.last if quote else None,
         mark=mark,
         market_value=market_value,
-        unrealized_pl=None if market_value is None else market_value - cost,
+        unrealized_pl=gain,
     )
 
 
-def exact(value: Decimal) -> Decimal:
-    """Round a computed value to what DECIMAL(24,8) holds, half to even."""
-    return value.quantize(QUANTUM)
+def rounded(value: Decimal) -> Decimal | None:
+    """A computed value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
+    near = value.quantize(QUANTUM)
+    return near if near.adjusted() < INTEGER_DIGITS else None
 
 
 def _multiplier(asset_class: str, from_symbol: int | None, quote: Quote | None) -> int | None:
@@ -93,4 +99,4 @@ def _mark(quote: Quote | None) -> Decimal | None:
         return None
     if quote.bid is None or quote.ask is None:
         return quote.last
-    return exact((quote.bid + quote.ask) / 2)
+    return rounded((quote.bid + quote.ask) / 2)

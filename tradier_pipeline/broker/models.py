@@ -6,6 +6,7 @@ Every number is the `Decimal` of its JSON literal. Unknown fields are kept in `m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +19,9 @@ from tradier_pipeline.broker.errors import BodyError
 INTEGER_DIGITS = 16
 FRACTION_DIGITS = 8
 QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
+_LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 
 
 def _is_number(value: Any) -> Any:
@@ -33,8 +37,15 @@ def _fits(value: Decimal) -> Decimal:
     return value
 
 
+def _to_float(value: Any) -> float:
+    try:
+        return float(_is_number(value))
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
 def _is_iso(value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _ISO.fullmatch(value):
         raise ValueError("is not an ISO 8601 instant")
     return value
 
@@ -42,7 +53,10 @@ def _is_iso(value: Any) -> Any:
 def _in_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("has no time zone")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
 
 
 def _as_rows(value: Any) -> Any:
@@ -52,8 +66,12 @@ def _as_rows(value: Any) -> Any:
 
 
 Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_fits)]
-ModelValue = Annotated[float, BeforeValidator(lambda value: float(_is_number(value)))]
-Count = Annotated[int, Field(strict=True, ge=0)]
+ModelValue = Annotated[float, BeforeValidator(_to_float), Field(allow_inf_nan=False)]
+Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Identifier = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
+# Tradier sends milliseconds, nanoseconds in its event stream; microseconds are what is kept
 Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
 
 
@@ -73,7 +91,7 @@ class Account(BrokerModel):
     status: str
     type: str
     classification: str | None = None
-    option_level: Annotated[int, Field(strict=True)] | None = None
+    option_level: Integer | None = None
     day_trader: Annotated[bool, Field(strict=True)] | None = None
     date_created: Instant | None = None
     last_update_date: Instant | None = None
@@ -157,7 +175,7 @@ class Position(BrokerModel):
     `date_acquired` moves on partial trades; it is not an opening date.
     """
 
-    id: Annotated[int, Field(strict=True)]
+    id: Identifier
     symbol: Annotated[str, Field(strict=True)]
     quantity: Number
     cost_basis: Number
@@ -187,13 +205,13 @@ class Quote(BrokerModel):
     prevclose: Number | None = None
     volume: Number | None = None
     open_interest: Number | None = None
-    contract_size: Annotated[int, Field(strict=True, gt=0)] | None = None
+    contract_size: Annotated[Integer, Field(gt=0)] | None = None
     underlying: str | None = None
     root_symbol: str | None = None
     expiration_type: str | None = None
-    bid_date: Count | None = None
-    ask_date: Count | None = None
-    trade_date: Count | None = None
+    bid_date: Milliseconds | None = None
+    ask_date: Milliseconds | None = None
+    trade_date: Milliseconds | None = None
     greeks: Greeks | None = None
 
 
@@ -203,7 +221,7 @@ class OrderLeg(BrokerModel):
     Only `id`, `class` and `status` are always there: an oco parent has no symbol, side, type or quantity.
     """
 
-    id: Annotated[int, Field(strict=True)]
+    id: Identifier
     class_: str = Field(alias="class")
     status: str
     type: str | None = None
@@ -227,7 +245,7 @@ class OrderLeg(BrokerModel):
 class Order(OrderLeg):
     """One `orders.order` row with its legs (none, one or many)."""
 
-    num_legs: Annotated[int, Field(strict=True)] | None = None
+    num_legs: Integer | None = None
     strategy: str | None = None
     tag: str | None = None
     create_date: Instant
@@ -249,7 +267,7 @@ def parse(model: type[M], resource: str, path: str, row: Any) -> M:
 
 
 def _problem(message: str) -> str:
-    return "is missing" if message == "Field required" else message.removeprefix("Value error, ")
+    return "is missing" if message == "Field required" else message.removeprefix("Value error, ").removeprefix("Input ")
 
 
 def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:

@@ -110,7 +110,8 @@ def equity_identity_holds(evidence: Evidence) -> Finding:
 
 
 def _block_name(evidence: Evidence) -> str:
-    return next(name for name in ("margin", "pdt", "cash") if isinstance(evidence.balances.get(name), dict))
+    (name,) = [name for name in ("margin", "pdt", "cash") if isinstance(evidence.balances.get(name), dict)]
+    return name
 
 
 def _had_money_today(evidence: Evidence) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import localcontext
 from typing import Any
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.verify.evidence import Evidence, Row, shown
+from tradier_pipeline.verify.evidence import UNROUNDED, Evidence, Row, shown
 from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity
 
 Rule = Callable[[Evidence], Finding]
@@ -26,7 +27,8 @@ class Check:
     def run(self, evidence: Evidence) -> Outcome:
         """Apply the rule. A rule that cannot even read its evidence has not been met."""
         try:
-            finding = self.rule(evidence)
+            with localcontext(UNROUNDED):
+                finding = self.rule(evidence)
         except PipelineError as error:
             finding = Finding("unreadable", "-", (Difference("landed bytes", str(error), "-"),))
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

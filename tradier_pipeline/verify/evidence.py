@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,10 @@ import duckdb
 from tradier_pipeline.landing import LandedSnapshot
 
 Row = dict[str, Any]
+
+ULP = Decimal("0.00000001")
+LIMIT = Decimal(10) ** 16
+UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 
 LIST_KEYS = {
     "account": ("profile", "account"),
@@ -69,11 +73,6 @@ class Evidence:
         balances: Row = document["balances"]
         return balances
 
-    @cached_property
-    def quotes(self) -> dict[str, Row]:
-        """The quotes by symbol."""
-        return {row["symbol"]: row for row in self.listed("quotes")}
-
     def stored(self, table: str) -> list[Row]:
         """The stored rows of this snapshot, by column name."""
         if table not in self._stored:
@@ -97,7 +96,27 @@ class Evidence:
 
 def number(value: Any) -> Decimal | None:
     """A JSON number as an exact Decimal; null where the broker sent none."""
-    return None if value is None else Decimal(value)
+    return None if value is None else exact(value)
+
+
+def exact(value: Any) -> Decimal:
+    """A JSON number as an exact Decimal.
+
+    Raises:
+        ValueError: it is no number, or DECIMAL(24,8) does not hold it exactly.
+    """
+    if type(value) not in (int, Decimal):
+        raise ValueError(f"{value!r} is not a number")
+    decimal = Decimal(value)
+    if abs(decimal) >= LIMIT or rounded(decimal) != decimal:
+        raise ValueError(f"{value} does not fit DECIMAL(24,8)")
+    return decimal
+
+
+def rounded(value: Decimal) -> Decimal | None:
+    """A computed value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
+    near = value.quantize(ULP, context=UNROUNDED)
+    return near if abs(near) < LIMIT else None
 
 
 def instant(value: Any) -> datetime | None:

@@ -25,14 +25,16 @@ INSTANTS = ("create_date", "transaction_date")
 def order_counts_equal(evidence: Evidence) -> Finding:
     """As many orders and legs are stored as the broker listed on all pages."""
     listed, stored = evidence.listed("orders"), evidence.stored("orders")
-    legs = sum(len(_legs(order)) for order in listed)
+    listed_legs = sum(len(legs(order)) for order in listed)
     stored_legs = evidence.stored("order_legs")
     differences = [
         *claim_that(len(listed) == len(stored), "orders", len(listed), len(stored)),
-        *claim_that(legs == len(stored_legs), "order_legs", legs, len(stored_legs)),
+        *claim_that(listed_legs == len(stored_legs), "order_legs", listed_legs, len(stored_legs)),
     ]
     return Finding(
-        f"{len(listed)} orders, {legs} legs", f"{len(stored)} orders, {len(stored_legs)} legs", tuple(differences)
+        f"{len(listed)} orders, {listed_legs} legs",
+        f"{len(stored)} orders, {len(stored_legs)} legs",
+        tuple(differences),
     )
 
 
@@ -61,17 +63,18 @@ def order_legs_equal(evidence: Evidence) -> Finding:
     expected = {
         (order["id"], leg_no): {"leg_id": leg["id"], **_status(leg), **_values(leg)}
         for order in evidence.listed("orders")
-        for leg_no, leg in enumerate(_legs(order), 1)
+        for leg_no, leg in enumerate(legs(order), 1)
     }
     stored = by_key(evidence.stored("order_legs"), "order_id", "leg_no")
     return Finding(f"{len(expected)} legs", f"{len(stored)} stored", differing("leg", expected, stored))
 
 
-def _legs(order: Row) -> list[Row]:
-    legs = order.get("leg")
-    if legs is None or legs == "null":
+def legs(order: Row) -> list[Row]:
+    """The legs of an order: none, a bare object, or an array."""
+    found = order.get("leg")
+    if found is None or found == "null":
         return []
-    return legs if isinstance(legs, list) else [legs]
+    return found if isinstance(found, list) else [found]
 
 
 def _status(order: Row) -> Row:

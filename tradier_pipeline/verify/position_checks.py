@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, shown
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, exact, instant, number, rounded, shown
+from tradier_pipeline.verify.order_checks import legs
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
-CENT = Decimal("0.01")
-TOLERANCE = Decimal("0.00000001")  # what DECIMAL(24,8) rounds away in a product
+LAG = timedelta(minutes=1)  # the broker's clock may be behind ours, and its positions behind its orders
 QUOTE_NUMBERS = ("bid", "ask", "last", "close", "prevclose", "volume", "open_interest")
-QUOTE_WORDS = ("type", "contract_size", "underlying", "root_symbol", "expiration_type")
+QUOTE_WORDS = ("type", "underlying", "root_symbol", "expiration_type")
 QUOTE_INSTANTS = {"bid_date": "bid_date", "ask_date": "ask_date", "last_date": "trade_date"}
 QUOTE_GREEKS = ("delta", "gamma", "theta", "vega", "rho", "mid_iv")
 
@@ -49,7 +50,7 @@ def flat_is_explained(evidence: Evidence) -> Finding:
         value = number(evidence.balances["market_value"])
         unexplained = claim_that(value == 0, "market_value", f"{shown(value)} USD", "0 positions")
     else:
-        closed = set(_filled_symbols(evidence, previous["as_of"]))
+        closed = set(_filled_symbols(evidence, previous["as_of"] - LAG))
         unexplained = tuple(
             Difference(row["symbol"], "neither filled nor expired", f"{shown(row['quantity'])} held before")
             for row in held
@@ -83,22 +84,12 @@ def position_quantities_equal(evidence: Evidence) -> Finding:
 
 @check(26)
 def cost_basis_equal(evidence: Evidence) -> Finding:
-    """Every total cost equals the listed one, and the cost per contract times the quantity is that total."""
-    expected = {key: {"cost_basis": number(row["cost_basis"])} for key, row in _listed(evidence).items()}
+    """Every total cost equals the listed one, and the cost per contract is that total divided by the quantity."""
+    expected = {key: _costs(row) for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
-    differences = list(differing("position", expected, stored))
-    for (row_no, symbol), row in stored.items():
-        each = row["cost_basis_per_contract"]
-        product = None if each is None else abs(row["quantity"]) * each
-        holds = (row["quantity"] == 0) == (each is None)
-        if product is not None:
-            rounding = max(CENT, abs(row["quantity"]) * TOLERANCE)
-            holds = each >= 0 and abs(product - abs(row["cost_basis"])) <= rounding
-        differences += claim_that(
-            holds, f"position {row_no} {symbol} cost_basis_per_contract", row["cost_basis"], product
-        )
-    total = sum((row["cost_basis"] for row in stored.values()), Decimal(0))
-    return Finding(f"{len(expected)} costs", f"sum {shown(total)} USD", tuple(differences))
+    total = sum((row["cost_basis"] for row in expected.values()), Decimal(0))
+    ours = sum((row["cost_basis"] for row in stored.values()), Decimal(0))
+    return Finding(f"sum {shown(total)} USD", f"sum {shown(ours)} USD", differing("position", expected, stored))
 
 
 @check(27)
@@ -144,21 +135,16 @@ def positions_all_parsed(evidence: Evidence) -> Finding:
 @check(None)
 def position_values_equal(evidence: Evidence) -> Finding:
     """Ids, dates, classes and prices of every position follow from the broker's row, its symbol and its quote."""
-    expected = {
-        key: _expected_position(row, evidence.quotes.get(row["symbol"])) for key, row in _listed(evidence).items()
-    }
+    quotes = _quotes(evidence)
+    expected = {key: _expected_position(row, quotes.get(row["symbol"], {})) for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
-    differences = list(differing("position", expected, stored))
-    for key, row in stored.items():
-        differences += _value_differences(f"position {key[0]} {key[1]}", row)
-    return Finding(f"{len(expected)} positions", f"{len(stored)} stored", tuple(differences))
+    return Finding(f"{len(expected)} positions", f"{len(stored)} stored", differing("position", expected, stored))
 
 
 @check(None)
 def quotes_equal(evidence: Evidence) -> Finding:
-    """Every stored quote equals the broker's, and none is missing."""
-    readable = evidence.landed.quotes is not None and evidence.landed.quotes.state == "ok"
-    expected = {(symbol,): _expected_quote(row) for symbol, row in evidence.quotes.items()} if readable else {}
+    """Every stored quote equals the broker's, and none is missing but malformed ones."""
+    expected = {(symbol,): row for symbol, row in _quotes(evidence).items()}
     rows = evidence.stored("quotes")
     differences = differing("quote", expected, by_key(rows, "symbol"))
     differences += claim_that(len(rows) == len(expected), "rows", len(expected), len(rows))
@@ -170,11 +156,15 @@ def quotes_cover_positions(evidence: Evidence) -> Finding:
     """Every held symbol has a quote."""
     held = {row["symbol"] for row in evidence.listed("positions")}
     missing = sorted(held - {row["symbol"] for row in evidence.stored("quotes")})
+    malformed = {row.get("symbol") for row in evidence.listed("quotes")}
     reason = evidence.landed.quotes.reason if evidence.landed.quotes else "the quotes were not read"
     return Finding(
         f"{len(held)} symbols",
         f"{len(held) - len(missing)} quoted",
-        tuple(Difference(symbol, reason or "not quoted by the broker", "null") for symbol in missing),
+        tuple(
+            Difference(symbol, "malformed" if symbol in malformed else reason or "not quoted by the broker", "null")
+            for symbol in missing
+        ),
     )
 
 
@@ -191,10 +181,9 @@ def _held(evidence: Evidence, snapshot_id: str) -> list[Row]:
 
 
 def _filled_symbols(evidence: Evidence, since: datetime) -> Iterator[str]:
-    """Symbols of orders and legs that filled after an instant."""
+    """Symbols that filled since an instant. An order with legs names the underlying, so its legs count instead."""
     for order in evidence.listed("orders"):
-        legs = order.get("leg") or []
-        for part in (order, *(legs if isinstance(legs, list) else [legs])):
+        for part in legs(order) or [order]:
             changed = instant(part.get("transaction_date") or order.get("transaction_date"))
             if part.get("exec_quantity") and (changed is None or changed >= since):
                 yield part.get("option_symbol") or part.get("symbol") or ""
@@ -209,11 +198,28 @@ def _rebuilt(row: Row) -> str:
     return f"{row['root']}{row['expiration']:%y%m%d}{row['option_type'][0].upper()}{int(thousandths):08d}"
 
 
-def _expected_position(raw: Row, quote: Row | None) -> Row:
+def _quotes(evidence: Evidence) -> dict[str, Row]:
+    """What must be stored of every quote that can be stored exactly, by symbol."""
+    quotes: dict[str, Row] = {}
+    for raw in evidence.listed("quotes"):
+        with suppress(LookupError, ValueError, ArithmeticError):
+            quotes[_text(raw["symbol"])] = _expected_quote(raw)
+    return quotes
+
+
+def _costs(raw: Row) -> Row:
+    quantity, cost = exact(raw["quantity"]), exact(raw["cost_basis"])
+    return {"cost_basis": cost, "cost_basis_per_contract": rounded(abs(cost) / abs(quantity)) if quantity else None}
+
+
+def _expected_position(raw: Row, quote: Row) -> Row:
     classified = classify(raw["symbol"])
     option = classified.option
-    quote = quote or {}
     size = quote.get("contract_size")
+    multiplier = 1 if classified.asset_class == "equity" else size or (option.multiplier if option else None)
+    quantity, cost = exact(raw["quantity"]), abs(exact(raw["cost_basis"]))
+    mark = _mark(quote)
+    value = None if mark is None or multiplier is None else rounded(quantity * mark * multiplier)
     return {
         "position_id": raw["id"],
         "date_acquired": instant(raw["date_acquired"]),
@@ -223,33 +229,51 @@ def _expected_position(raw: Row, quote: Row | None) -> Row:
         "expiration": option.expiration if option else None,
         "option_type": option.option_type if option else None,
         "strike": option.strike if option else None,
-        "multiplier": 1 if classified.asset_class == "equity" else size or (option.multiplier if option else None),
-        **{name: number(quote.get(name)) for name in ("bid", "ask", "last")},
+        "multiplier": multiplier,
+        **{name: quote.get(name) for name in ("bid", "ask", "last")},
+        "mark": mark,
+        "market_value": value,
+        "unrealized_pl": None if value is None else rounded(value + cost if quantity < 0 else value - cost),
     }
 
 
-def _value_differences(where: str, row: Row) -> Iterator[Difference]:
-    """Mark, market value and unrealized P&L recomputed from the stored row itself."""
-    bid, ask = row["bid"], row["ask"]
-    mark = row["last"] if bid is None or ask is None else (bid + ask) / 2
-    value = None if mark is None or row["multiplier"] is None else row["quantity"] * row["mark"] * row["multiplier"]
-    cost = abs(row["cost_basis"]) * (-1 if row["quantity"] < 0 else 1)
-    gain = None if value is None else value - cost
-    for column, expected in (("mark", mark), ("market_value", value), ("unrealized_pl", gain)):
-        stored = row[column]
-        same = stored is expected if None in (stored, expected) else abs(stored - expected) <= TOLERANCE
-        yield from claim_that(same, f"{where} {column}", expected, stored)
+def _mark(quote: Row) -> Decimal | None:
+    bid, ask, last = (quote.get(name) for name in ("bid", "ask", "last"))
+    return last if bid is None or ask is None else rounded((bid + ask) / 2)
 
 
 def _expected_quote(raw: Row) -> Row:
-    greeks = raw.get("greeks") or {}
+    greeks, size = raw.get("greeks"), raw.get("contract_size")
+    if greeks is not None and not isinstance(greeks, dict):
+        raise ValueError(f"{greeks!r} are no greeks")
+    if size is not None and (type(size) is not int or not 0 < size < 2**31):
+        raise ValueError(f"{size!r} is not a contract size")
     return {
         **{name: number(raw.get(name)) for name in QUOTE_NUMBERS},
-        **{name: raw.get(name) for name in QUOTE_WORDS},
+        **{name: None if raw.get(name) is None else _text(raw[name]) for name in QUOTE_WORDS},
+        "contract_size": size,
         **{column: _from_milliseconds(raw.get(field)) for column, field in QUOTE_INSTANTS.items()},
-        **{name: None if greeks.get(name) is None else float(greeks[name]) for name in QUOTE_GREEKS},
+        **{name: _model_value((greeks or {}).get(name)) for name in QUOTE_GREEKS},
     }
 
 
-def _from_milliseconds(epoch: int | None) -> datetime | None:
-    return datetime.fromtimestamp(epoch / 1000, UTC) if epoch else None
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _model_value(value: Any) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, Decimal):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _from_milliseconds(epoch: Any) -> datetime | None:
+    if epoch is None:
+        return None
+    if type(epoch) is not int or epoch < 0:
+        raise ValueError(f"{epoch!r} is not an epoch in milliseconds")
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=epoch) if epoch else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -46,7 +47,6 @@ class TypedSnapshot:
     positions: tuple[PortfolioPosition, ...]
     orders: tuple[Order, ...]
     quotes: tuple[Quote, ...]
-    quotes_problem: str | None
     unknown_fields: tuple[str, ...]
 
 
@@ -65,10 +65,9 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         )
         held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
         orders = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
+        quotes = _quotes(landed)
     except BodyError as error:
-        raise BodyError(error.resource, f"{error.what} (snapshot {landed.snapshot_id})") from None
-    quotes, problem = _quotes(landed)
-    by_symbol = {quote.symbol: quote for quote in quotes}
+        raise _of_snapshot(landed, error) from None
     typed: list[tuple[str, BrokerModel]] = [("profile.account", account), ("balances", balances)]
     typed += [("positions.position", position) for position in held]
     typed += [("orders.order", order) for order in orders]
@@ -76,12 +75,9 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         landed=landed,
         account=account,
         balances=balances,
-        positions=tuple(
-            hold(number, position, by_symbol.get(position.symbol)) for number, position in enumerate(held, 1)
-        ),
+        positions=tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1)),
         orders=orders,
-        quotes=quotes,
-        quotes_problem=problem,
+        quotes=tuple(quotes.values()),
         unknown_fields=tuple(sorted({path for name, model in typed for path in unknown_fields(name, model)})),
     )
 
@@ -117,14 +113,20 @@ def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Ro
     ]
 
 
-def _quotes(landed: LandedSnapshot) -> tuple[tuple[Quote, ...], str | None]:
-    """The quotes, or none and why: unreadable quotes must not cost the snapshot."""
-    if landed.quotes is None:
-        return (), "not read"
-    try:
-        return parse_rows(Quote, "quotes", "quotes.quote", _rows_of(landed, "quotes")), landed.quotes.reason
-    except BodyError as error:
-        return (), str(error)
+def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:
+    """The quotes by symbol. A malformed one is left out, since it must not cost the snapshot; a check tells of it."""
+    quotes: dict[str, Quote] = {}
+    for row in _rows_of(landed, "quotes"):
+        with suppress(BodyError):
+            quote = parse(Quote, "quotes", "quotes.quote", row)
+            quotes[quote.symbol] = quote
+    return quotes
+
+
+def _of_snapshot(landed: LandedSnapshot, error: BodyError) -> BodyError:
+    told = BodyError(error.resource, f"{error.what} (snapshot {landed.snapshot_id})")
+    told.path = error.path
+    return told
 
 
 def _lead(typed: TypedSnapshot) -> Row:
@@ -224,7 +226,8 @@ def _own_columns(table: schema.Table, model: BrokerModel) -> Row:
 
 
 def _from_milliseconds(epoch: int | None) -> datetime | None:
-    return datetime.fromtimestamp(epoch / 1000, UTC) if epoch else None
+    """Tradier sends 0 where nothing has happened yet."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=epoch) if epoch else None
 
 
 assert {field.name for field in fields(PortfolioPosition)} <= set(schema.POSITIONS.column_names)

@@ -81,15 +81,16 @@ def create_world(now: datetime, seed: int = DEMO_SEED, plans: Sequence[AccountPl
         if plan.trader:
             _first_purchases(world, account)
             account.wakes_at = start + timedelta(minutes=15)
+    traders = [world.accounts[plan.id] for plan in plans if plan.trader]
     advance(world, now - _TODAY, act)  # in one leap, coarsely
+    for account in traders:
+        _fill_up(world, account)
     advance(world, now, act)
-    for plan in plans:
-        if plan.trader:
-            account = world.accounts[plan.id]
-            _rest(world, account, _dice(world, account))
-            if _TRADERS[plan.type].roots:
-                _enter(world, account, _dice(world, account))
-            account.wakes_at = now + timedelta(seconds=40)
+    for account in traders:
+        account.steps += 1
+        _rest(world, account, _dice(world, account))
+        _trade_shares(world, account, _dice(world, account))
+        account.wakes_at = now + timedelta(seconds=40)
     return world
 
 
@@ -142,7 +143,13 @@ def _first_purchases(world: World, account: Account) -> None:
     for ticker in trader.tickers:
         shares = Decimal(dice.randint(1, 4) * (10 if account.type == "margin" else 5))
         place(world, account, Ticket("equity", "market", ticker, None, "buy", shares, tag=_tag(account, "core")))
-    for _ in range(trader.option_legs // 2):
+    _fill_up(world, account)
+
+
+def _fill_up(world: World, account: Account) -> None:
+    """Enter as many spreads as the account usually holds."""
+    held = sum(1 for symbol in account.positions if parse_option(symbol))
+    for _ in range((_TRADERS[account.type].option_legs - held + 1) // 2):
         account.steps += 1
         _enter(world, account, _dice(world, account))
 
@@ -161,15 +168,23 @@ def _enter(world: World, account: Account, dice: Random) -> None:
     spot = world.market.price(underlying, world.now)
     assert spot is not None
     step = _STRIKE_STEP[root]
-    expiration = dice.choice(_expirations(new_york_date(world.now)))
+    expiration = _quietest(account, dice.sample(_expirations(new_york_date(world.now)), 2))
     right, away = dice.choice(["call", "put"]), dice.randint(0, 3)
     outward = 1 if right == "call" else -1
     near = Decimal(int(spot / step) * step + outward * away * step)
     far = near + outward * step * dice.randint(1, 2)
+    contracts = [option_symbol(root, expiration, right, strike) for strike in (near, far)]
+    if any(contract in account.positions for contract in contracts):
+        return  # it would net against another spread
     quantity = Decimal(dice.randint(1, trader.lots))
     sides = ("sell_to_open", "buy_to_open") if dice.random() < 0.6 else ("buy_to_open", "sell_to_open")
-    contracts = [option_symbol(root, expiration, right, strike) for strike in (near, far)]
     _place_spread(world, account, underlying, contracts, sides, quantity, "entry")
+
+
+def _quietest(account: Account, expirations: Sequence[date]) -> date:
+    """The expiration with the fewest holdings, so that they spread over several."""
+    held = [option.expiration for symbol in account.positions if (option := parse_option(symbol))]
+    return min(expirations, key=held.count)
 
 
 def _exit(world: World, account: Account, dice: Random) -> None:

@@ -32,7 +32,7 @@ def position_counts_equal(evidence: Evidence) -> Finding:
     return Finding(
         f"{len(listed)} listed",
         f"{len(stored)} stored ({told})",
-        claim_that(len(listed) == len(stored) == known, "rows", len(listed), f"{len(stored)} ({told})"),
+        claim_that(len(listed) == len(stored) == known, "positions", len(listed), f"{len(stored)} ({told})"),
     )
 
 
@@ -147,7 +147,7 @@ def quotes_equal(evidence: Evidence) -> Finding:
     expected = {(symbol,): row for symbol, row in _quotes(evidence).items()}
     rows = evidence.stored("quotes")
     differences = differing("quote", expected, by_key(rows, "symbol"))
-    differences += claim_that(len(rows) == len(expected), "rows", len(expected), len(rows))
+    differences += claim_that(len(rows) == len(expected), "quotes", len(expected), len(rows))
     return Finding(f"{len(expected)} quotes", f"{len(rows)} stored", differences)
 
 

@@ -141,7 +141,7 @@ def provenance_equals_manifest(evidence: Evidence) -> Finding:
             }
     rows = evidence.stored("raw_payloads")
     differences = differing("payload", expected, by_key(rows, "resource", "page"))
-    differences += claim_that(len(rows) == len(expected), "rows", len(expected), len(rows))
+    differences += claim_that(len(rows) == len(expected), "raw_payloads", len(expected), len(rows))
     return Finding(f"{len(expected)} bodies", f"{len(rows)} rows", differences)
 
 
@@ -184,7 +184,7 @@ def mirror_equals_newest(evidence: Evidence) -> Finding:
     differences = differing(
         "position", by_key(expected, "snapshot_id", "row_no"), by_key(shown_rows, "snapshot_id", "row_no"), columns
     )
-    differences += claim_that(len(expected) == len(shown_rows), "rows", len(expected), len(shown_rows))
+    differences += claim_that(len(expected) == len(shown_rows), "portfolio_positions", len(expected), len(shown_rows))
     return Finding(f"{len(expected)} positions", f"{len(shown_rows)} shown", differences)
 
 

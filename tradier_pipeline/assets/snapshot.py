@@ -121,20 +121,18 @@ def _cell(value: Any) -> str:
 
 
 def _check_result(outcome: Outcome) -> dg.AssetCheckResult:
-    columns = ("where", "broker", "stored")
-    rows = [dg.TableRecord({name: getattr(row, name) for name in columns}) for row in outcome.differences]
+    """The result in the UI: both figures, and the rows that differ if any do."""
+    metadata: dict[str, Any] = {"broker": outcome.broker, "stored": outcome.stored}
+    if outcome.differences:
+        columns = ("where", "broker", "stored")
+        rows = [dg.TableRecord({name: getattr(row, name) for name in columns}) for row in outcome.differences]
+        table_schema = dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
+        metadata["differences"] = dg.MetadataValue.table(records=rows, schema=table_schema)
+        metadata["differing"] = outcome.differing
     return dg.AssetCheckResult(
         asset_key=ASSET_KEY,
         check_name=outcome.check,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if outcome.severity is Severity.FATAL else dg.AssetCheckSeverity.WARN,
-        description=f"broker: {outcome.broker}; stored: {outcome.stored}",
-        metadata={
-            "broker": outcome.broker,
-            "stored": outcome.stored,
-            "differing": outcome.differing,
-            "differences": dg.MetadataValue.table(
-                records=rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
-            ),
-        },
+        metadata=metadata,
     )

@@ -1,0 +1,294 @@
+"""Measure what the design budgets: `make bench`. Every figure stands beside the bare limit of the same run.
+
+The bare limit of a snapshot is what no implementation can avoid: four parallel GETs over kept connections, and one
+DuckDB transaction that inserts the same rows into a plain file. Ratios carry over between machines, milliseconds do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+from pydantic import SecretStr
+
+from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.landing import LandedSnapshot, LandingZone
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import Warehouse, insert
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.rows import read_typed, table_rows
+
+ROUNDS = 9
+YEAR_OF_SNAPSHOTS = 98_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: a measured value, what it is compared with, and the budget."""
+
+    what: str
+    measured: float
+    bare: float | None
+    unit: str
+    budget: str
+    met: bool
+
+    @property
+    def ratio(self) -> float | None:
+        return None if not self.bare else round(self.measured / self.bare, 2)
+
+
+def main() -> None:
+    figures = [*run_process_against_empty_job(), *snapshot_against_bare_limit(), *year_of_snapshots()]
+    for figure in figures:
+        bare = "" if figure.bare is None else f"  bare {figure.bare:,.1f}  ratio {figure.ratio}"
+        mark = "ok  " if figure.met else "OVER"
+        print(f"{mark} {figure.what:<68} {figure.measured:>9,.1f} {figure.unit}{bare}  (budget {figure.budget})")
+    report = Path(os.environ.get("BENCH_JSON", "bench.json"))
+    report.write_text(json.dumps([asdict(figure) | {"ratio": figure.ratio} for figure in figures], indent=1))
+    print(f"written to {report}")
+
+
+def snapshot_against_bare_limit() -> list[Figure]:
+    """Fetch, land, validate, store, verify and publish 100 positions and 500 orders, against the bare limit."""
+    with _home() as home, embedded_simulator(None, limits=None) as url:
+        _large_account(url)
+        broker, zone, warehouse = Broker(url, SecretStr(DEMO_TOKEN), "simulator"), _zone(home), _warehouse(home)
+        first = _whole(zone, warehouse, broker)  # the first publish creates the tables
+        rows = table_rows(read_typed(first))
+        plain = home / "plain.duckdb"
+        with duckdb.connect(plain) as connection:
+            for table in schema.TABLES:
+                connection.execute(schema.ddl(table))
+        whole, bare = _in_turn(
+            lambda: _whole(zone, warehouse, broker),
+            lambda: (asyncio.run(_bare_gets(url)), _bare_transaction(plain, rows)),
+        )
+        requests = len(zone.newest(DEMO_ACCOUNT).manifest.resources) + 1  # type: ignore[union-attr]
+    return [
+        _ratio("snapshot, 100 positions and 500 orders: fetch to published", whole, bare, 2.0),
+        Figure("broker requests of a snapshot", requests, None, "", "<= 5", requests <= 5),
+    ]
+
+
+def year_of_snapshots() -> list[Figure]:
+    """Store and publish one more snapshot on top of 98 000, against an empty warehouse; and a year by day."""
+    with _home() as home, embedded_simulator(None, limits=None) as url:
+        broker, zone = Broker(url, SecretStr(DEMO_TOKEN), "simulator"), _zone(home)
+        empty, full = Warehouse(home / "empty.duckdb"), Warehouse(home / "full.duckdb")
+        landed = _landed(zone, broker)
+        store_snapshot(empty, landed)
+        _fill_a_year(full, landed)
+        snapshots = iter([_landed(zone, broker) for _ in range(2 * ROUNDS + 2)])
+        on_full, on_empty = _in_turn(
+            lambda: _publish_only(full, next(snapshots)), lambda: _publish_only(empty, next(snapshots))
+        )
+        size = full.path.stat().st_size / 1e6
+        by_day = _median(lambda: _balances_by_day(full.path))
+    return [
+        Figure("commit and publish on 98 000 snapshots", on_full, None, "ms", "<= 150 ms", on_full <= 150),
+        _ratio("commit and publish on 98 000 snapshots, against an empty warehouse", on_full, on_empty, 3.0),
+        Figure("warehouse of 98 000 snapshots, 15 positions, moving quotes", size, None, "MB", "-", True),
+        Figure("a year of balances by day", by_day, None, "ms", "<= 50 ms", by_day <= 50),
+    ]
+
+
+def run_process_against_empty_job() -> list[Figure]:
+    """A whole run in a process of its own, against an empty Dagster job with one asset on Dagster's own storage."""
+    with _home() as home, embedded_simulator(None, limits=None) as url:
+        environment = os.environ | {"TRADIER_PIPELINE_HOME": str(home), "TRADIER_BASE_URL": url}
+        plain = environment | {"DAGSTER_HOME": str(home / "plain")}
+        (home / "plain").mkdir()
+        before_runs = 2
+        for _ in range(before_runs):  # create both storages first
+            _process("snapshot", environment), _process("empty", plain)
+        storage = _size(home / "dagster")
+        ours: list[float] = []
+        theirs: list[float] = []
+        memory = 0.0
+        for _ in range(ROUNDS):
+            seconds, peak = _process("snapshot", environment)
+            ours.append(seconds)
+            memory = max(memory, peak)
+            theirs.append(_process("empty", plain)[0])
+        per_run = (_size(home / "dagster") - storage) / ROUNDS / 1000
+    return [
+        _ratio("run process, against an empty job with one asset", _ms(ours), _ms(theirs), 1.3),
+        Figure("memory of a run process", memory, None, "MB", "<= 300 MB", memory <= 300),
+        Figure("Dagster storage per run", per_run, None, "kB", "<= 300 kB", per_run <= 300),
+    ]
+
+
+def _whole(zone: LandingZone, warehouse: Warehouse, broker: Broker) -> LandedSnapshot:
+    landed = _landed(zone, broker)
+    store_snapshot(warehouse, landed)
+    return landed
+
+
+def _landed(zone: LandingZone, broker: Broker) -> LandedSnapshot:
+    landed = extract_snapshot(zone, broker, SnapshotId.now(DEMO_ACCOUNT), "bench")
+    extract_quotes(zone, broker, landed)
+    return landed
+
+
+def _publish_only(warehouse: Warehouse, landed: LandedSnapshot) -> None:
+    rows = table_rows(read_typed(landed))
+    with warehouse.staged() as staged:
+        staged.store(str(landed.snapshot_id), rows)
+
+
+async def _bare_gets(url: str) -> None:
+    account = f"/v1/accounts/{DEMO_ACCOUNT}"
+    paths = [
+        "/v1/user/profile",
+        f"{account}/balances",
+        f"{account}/positions",
+        f"{account}/orders?limit=1000&includeTags=true",
+    ]
+    headers = {"Authorization": f"Bearer {DEMO_TOKEN}", "Accept": "application/json"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        for answer in await asyncio.gather(*(client.get(path) for path in paths)):
+            answer.raise_for_status()
+
+
+def _bare_transaction(path: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
+    with duckdb.connect(path) as connection:
+        connection.execute("BEGIN")
+        for table in schema.TABLES:
+            insert(connection, table, rows[table.name])
+        connection.execute("COMMIT")
+
+
+def _large_account(url: str) -> None:
+    positions = [
+        {"symbol": f"SPY261218C{strike:05d}000", "quantity": "1", "cost_basis": "123.45"} for strike in range(500, 600)
+    ]
+    orders = [
+        {
+            "id": number,
+            "type": "limit",
+            "symbol": "SPY",
+            "side": "buy",
+            "quantity": 10.0,
+            "status": "filled",
+            "duration": "day",
+            "price": 601.25,
+            "avg_fill_price": 601.2,
+            "exec_quantity": 10.0,
+            "last_fill_price": 601.2,
+            "last_fill_quantity": 10.0,
+            "remaining_quantity": 0.0,
+            "create_date": "2026-11-20T14:31:00.123Z",
+            "transaction_date": "2026-11-20T14:31:01.456Z",
+            "class": "equity",
+            "tag": f"bench-{number}",
+        }
+        for number in range(1, 501)
+    ]
+    world = {"account": DEMO_ACCOUNT, "cash": "100000", "positions": positions, "orders": orders}
+    httpx.post(f"{url}/_simulator/world", json=world, trust_env=False).raise_for_status()
+
+
+def _fill_a_year(warehouse: Warehouse, landed: LandedSnapshot) -> None:
+    """98 000 copies of one snapshot, one a minute, with prices and balances that move."""
+    with warehouse.staged() as staged:
+        staged.store(str(landed.snapshot_id), table_rows(read_typed(landed)))
+        moving = {"bid", "ask", "last", "mark", "market_value", "unrealized_pl", "cash", "equity", "total_equity"}
+        for table in schema.TABLES:
+            columns = ", ".join(_copied(column, moving) for column in table.columns)
+            staged.connection.execute(
+                f"INSERT INTO {table.name} SELECT {columns} FROM {table.name}, range(1, {YEAR_OF_SNAPSHOTS}) AS minutes(n)"
+            )
+
+
+def _copied(column: schema.Column, moving: set[str]) -> str:
+    minute = "(n // 390 * 1440 + n % 390)"  # 390 minutes a day
+    if column.name == "snapshot_id":
+        return "snapshot_id || '-' || n AS snapshot_id"
+    if column.type == schema.INSTANT:
+        return f'"{column.name}" - INTERVAL 1 MINUTE * {minute}'
+    if column.type == schema.DATE and column.name == "trade_date":
+        return "trade_date - (n // 390)::INTEGER"
+    if column.name in moving:
+        return f'"{column.name}" + (hash(n, "{column.name}") % 2000)::DECIMAL(24,8) / 100 - 10'
+    return f'"{column.name}"'
+
+
+def _balances_by_day(path: Path) -> None:
+    with reading(path) as connection:
+        connection.execute("SELECT * FROM daily_balances ORDER BY account_id, trade_date").fetchall()
+
+
+def _process(kind: str, environment: dict[str, str]) -> tuple[float, float]:
+    """Wall seconds and peak megabytes of one run in a process of its own."""
+    command = [sys.executable, "-m", "tradier_pipeline_tests.bench_process", kind]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started, float(done.stdout.split()[-1]) / 1000
+
+
+def _in_turn(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:
+    """Median milliseconds of both, run in turn so that a slow moment of the machine meets both."""
+    pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(ROUNDS + 1)][1:]
+    return _ms([ours for ours, _ in pairs]), _ms([theirs for _, theirs in pairs])
+
+
+def _median(work: Callable[[], object]) -> float:
+    return _ms([_seconds(work) for _ in range(ROUNDS)])
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _ms(seconds: list[float]) -> float:
+    return statistics.median(seconds) * 1000
+
+
+def _ratio(what: str, measured: float, bare: float, budget: float) -> Figure:
+    return Figure(what, measured, bare, "ms", f"<= {budget} x", measured / bare <= budget)
+
+
+def _zone(home: Path) -> LandingZone:
+    return LandingZone(home / "raw")
+
+
+def _warehouse(home: Path) -> Warehouse:
+    return Warehouse(home / "tradier.duckdb")
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="tradier-bench-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()

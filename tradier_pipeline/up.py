@@ -8,16 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.resources import as_file, files
 from types import FrameType
 
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.extract import connect
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.settings import Settings
 
-STOP_TIMEOUT_S = 15
+STOP_TIMEOUT_S = 8.0
 
 
 class UpError(PipelineError):
@@ -32,44 +34,55 @@ def up(settings: Settings, host: str, port: int) -> None:
     """
     _refuse_busy_port(host, port)
     open_instance(settings.dagster_home).dispose()  # once, before the processes that share it start
-    workspace = _workspace_arguments()
     stopping = _stop_on_signals()
-    environment = dict(os.environ, TRADIER_PIPELINE_HOME=str(settings.home), PYTHONUNBUFFERED="1")
-    with ExitStack() as stack:
-        if settings.broker_url is None:
-            environment["TRADIER_BASE_URL"] = stack.enter_context(_simulator(settings))
-        webserver = ["dagster_webserver", *workspace, "--host", host, "--port", str(port)]
-        processes = {
-            "the UI": stack.enter_context(_process(webserver, environment)),
-            "the daemon": stack.enter_context(_process(["dagster._daemon", "run", *workspace], environment)),
+    with connect(settings) as broker, as_file(files("tradier_pipeline.instance") / "workspace.yaml") as workspace:
+        environment = {
+            **os.environ,
+            "DAGSTER_HOME": str(settings.dagster_home),
+            "TRADIER_PIPELINE_HOME": str(settings.home),
+            "TRADIER_BASE_URL": broker.url,
+            "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),  # the embedded simulator never sees the user's
+            "PYTHONUNBUFFERED": "1",
         }
-        while not stopping.wait(0.5):
-            for name, process in processes.items():
-                if process.poll() is not None:
-                    raise UpError(f"{name} ended with exit code {process.returncode}", "Its last lines above say why.")
+        commands = {
+            "the UI": ["dagster_webserver", "-w", str(workspace), "--host", host, "--port", str(port)],
+            "the daemon": ["dagster._daemon", "run", "-w", str(workspace)],
+        }
+        with _running(commands, environment) as processes:
+            while not stopping.wait(0.5):
+                for name, process in processes.items():
+                    if process.poll() is not None:
+                        raise UpError(
+                            f"{name} ended with exit code {process.returncode}", "Its last lines above say why."
+                        )
 
 
 @contextmanager
-def _process(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    # a session of its own: an interrupt at the terminal reaches only us, and we end both in order
-    process = subprocess.Popen([sys.executable, "-m", *arguments], env=environment, start_new_session=True)  # noqa: S603
+def _running(
+    commands: Mapping[str, list[str]], environment: Mapping[str, str]
+) -> Iterator[Mapping[str, subprocess.Popen[bytes]]]:
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        yield process
+        for name, arguments in commands.items():
+            # a session of its own: an interrupt at the terminal reaches only us, and we end all of it in order
+            command = [sys.executable, "-m", *arguments]
+            processes[name] = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+        yield processes
     finally:
+        _end(processes.values())
+
+
+def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    """Ask the processes to end, then end whatever is left of their sessions: code servers wait a minute for a run."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    for process in processes:
         process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@contextmanager
-def _simulator(settings: Settings) -> Iterator[str]:
-    from tradier_pipeline.broker.simulator.server import embedded_simulator
-
-    with embedded_simulator(settings.simulator) as url:
-        yield url
+        process.wait()
 
 
 def _stop_on_signals() -> threading.Event:
@@ -78,16 +91,9 @@ def _stop_on_signals() -> threading.Event:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopping.set()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last one: the terminal was closed
+        signal.signal(number, stop)
     return stopping
-
-
-def _workspace_arguments() -> list[str]:
-    workspace = Path("workspace.yaml")
-    if workspace.exists():
-        return ["-w", str(workspace)]
-    return ["-m", "tradier_pipeline.definitions"]
 
 
 def _refuse_busy_port(host: str, port: int) -> None:

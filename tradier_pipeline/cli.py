@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
@@ -29,9 +29,27 @@ if TYPE_CHECKING:
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: TRADIER_ACCOUNT_ID.")
+USAGE_ERROR, INTERRUPTED = 2, 130
+MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands; a wrong call is told in one line like every other failure."""
+
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
+        arguments = sys.argv[1:] if args is None else list(args)
+        try:
+            sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
+        except click.UsageError as error:
+            help_command = f"{error.ctx.command_path if error.ctx else 'tradier-pipeline'} --help"
+            message = " ".join(error.format_message().split()).rstrip(".?")
+            _print_error(PipelineError(message, f"See `{help_command}`."), as_json="--json" in arguments)
+            sys.exit(USAGE_ERROR)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tradier-pipeline")
 def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
@@ -45,12 +63,7 @@ def told(command: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = command(**arguments) or 0
         except PipelineError as error:
-            outcomes = getattr(error, "outcomes", ())
-            if arguments.get("as_json"):
-                _print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": _checks(outcomes)})
-            else:
-                _print_checks([outcome for outcome in outcomes if not outcome.passed])
-            click.echo(f"tradier-pipeline: error: {error}", err=True)
+            _print_error(error, as_json=arguments.get("as_json", False))
             code = 1
         sys.stdout.flush()
         sys.exit(code)
@@ -181,7 +194,7 @@ def status(as_json: bool) -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8470, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8470, show_default=True, help="0: any free port.")
 @click.option(
     "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Serve the recorded bodies of DIR instead."
 )
@@ -207,7 +220,7 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=3000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @told
 def up(host: str, port: int) -> None:
     """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster."""
@@ -216,6 +229,15 @@ def up(host: str, port: int) -> None:
     settings = load_settings()
     click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
     run_up(settings, host, port)
+
+
+def _print_error(error: PipelineError, *, as_json: bool) -> None:
+    outcomes = getattr(error, "outcomes", ())
+    if as_json:
+        _print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": _checks(outcomes)})
+    else:
+        _print_checks([outcome for outcome in outcomes if not outcome.passed])
+    click.echo(f"tradier-pipeline: error: {error}", err=True)
 
 
 def _print_account_status(account: AccountStatus) -> None:
@@ -294,26 +316,57 @@ def _checks(outcomes: Any) -> list[dict[str, Any]]:
 def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, output: Path | None) -> None:
     import duckdb
 
-    try:
-        relation = connection.sql(sql)
-        if relation is None:
-            raise PipelineError("the SQL is not a query", "Write one SELECT or FROM.")
-        if form == "text":
-            relation.show(max_rows=1000, max_width=shutil.get_terminal_size((200, 24)).columns)
-            return
-        with tempfile.TemporaryDirectory() as directory:
-            file = Path(directory) / "result"
+    with tempfile.TemporaryDirectory() as directory:
+        result = Path(directory) / "result"
+        try:
+            _confine(connection, directory)
+            query = _only_query(connection, sql)
+            if form == "text":
+                _show(connection.sql(query))
+                return
             options = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY", "parquet": "FORMAT parquet"}[form]
-            connection.execute(f"COPY ({relation.sql_query()}) TO '{file}' ({options})")
-            if output:
-                shutil.copyfile(file, output)
-            else:
-                sys.stdout.flush()
-                sys.stdout.buffer.write(file.read_bytes())
-    except duckdb.Error as error:
-        raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
-    except OSError as error:
-        raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+            connection.execute(f"COPY (FROM (\n{query}\n)) TO '{result}' ({options})")
+        except duckdb.Error as error:
+            raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
+        if output is None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(result.read_bytes())
+            return
+        try:
+            shutil.copyfile(result, output)
+        except OSError as error:
+            raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:
+    """From here on SQL reaches the warehouse and this directory, no other file and no network."""
+    connection.execute(f"SET allowed_directories = ['{directory}']")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The one statement of the text that returns rows; what precedes it (temporary tables) is run."""
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    rows_only = [duckdb.ExpectedResultType.QUERY_RESULT]
+    queries = [statement for statement in statements if statement.expected_result_type == rows_only]
+    if len(queries) != 1 or queries != statements[-1:]:
+        raise PipelineError("the SQL is not one query", "Write one SELECT or FROM.")
+    for statement in statements[:-1]:
+        connection.execute(statement)
+    return queries[0].query.rstrip("; \n")
+
+
+def _show(relation: duckdb.DuckDBPyRelation) -> None:
+    """A terminal gets what fits and is told what does not; a file or another program gets every row and column."""
+    if sys.stdout.isatty():
+        relation.show(max_rows=1000, max_width=shutil.get_terminal_size().columns)
+        return
+    if len(relation) > MAX_TEXT_ROWS:
+        raise PipelineError(f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet.")
+    relation.show(max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
 
 
 def _print_json(document: dict[str, Any]) -> None:

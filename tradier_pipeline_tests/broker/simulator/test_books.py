@@ -192,8 +192,10 @@ def test_selling_part_of_a_holding_closes_it_at_average_cost_and_leaves_the_rest
     world, account = quiet_world()
     world.trade(account, "F", Decimal(3), Decimal("10.00"))
     world.trade(account, "F", Decimal(4), Decimal("13.00"))
+    wait(world, hours=1)
     world.trade(account, "F", Decimal(-2), Decimal("15.00"))
 
+    assert account.positions["F"].acquired == world.now > account.positions["F"].opened
     lot = account.closed[0]
     assert (lot.quantity, lot.proceeds) == (2, 30)
     assert lot.cost + account.positions["F"].cost_basis == 82
@@ -232,6 +234,25 @@ def test_small_steps_and_one_step_agree_on_every_fill():
     advance(large, small.now, act)
 
     assert small == large
+
+
+def test_a_leap_looks_at_instants_of_the_small_grid_only_and_so_never_contradicts_what_was_seen():
+    fills = []
+    for step in (timedelta(minutes=1), timedelta(hours=30)):
+        world, account = quiet_world()
+        spot = world.market.price("SPY", world.now)
+        placed = [
+            order(world, account, class_="equity", symbol="SPY", side="buy", quantity="1", type="limit",
+                  duration="gtc", price=str((spot * Decimal(factor)).quantize(Decimal("0.01"))))
+            for factor in ("0.9997", "0.999", "0.998", "0.996")
+        ]  # fmt: skip
+        while world.now < MONDAY_NOON + timedelta(hours=30):
+            wait(world, seconds=step.total_seconds())
+        fills.append([one.updated for one in placed if one.status == "filled"])
+    close, coarse = fills
+    assert coarse
+    assert all(at.second % 15 == 0 and at.microsecond == 0 for at in coarse)
+    assert all(seen <= at for seen, at in zip(close, coarse, strict=False))
 
 
 def test_what_is_forgotten_is_carried_in_the_opening_figures():

@@ -95,6 +95,15 @@ def test_a_changed_limit_fills_and_a_finished_order_can_no_longer_be_touched():
         change(world, placed, price=Decimal(1))
 
 
+def test_an_order_changed_to_market_forgets_its_limit():
+    world, account = quiet_world()
+    placed = buy(world, account, "1", type="limit", price="5")
+    change(world, placed, kind="market")
+    assert "price" not in body(bodies.order(placed, tags=False))["order"]
+    wait(world, minutes=5)
+    assert placed.status == "filled"
+
+
 @pytest.mark.parametrize(
     ("form", "reason"),
     [

@@ -93,10 +93,12 @@ def test_a_lagging_answer_is_as_of_some_seconds_ago(broker):
     broker.post("/_simulator/clock", json={"now": "2026-11-16T17:00:30Z"})
     hold(broker, "2")
     broker.post("/_simulator/clock", json={"now": "2026-11-16T17:00:50Z"})
+    undisturbed = broker.get(POSITIONS)
     answers = []
     for seconds in (10, 25, 3600):
         fault(broker, kind="lag", seconds=seconds)
         answers.append(broker.get(POSITIONS).json()["positions"])
     assert [answer["position"]["quantity"] for answer in answers[:2]] == [2, 1]
     assert answers[2] == answers[1]  # as far back as it remembers
-    assert broker.get(POSITIONS).json()["positions"]["position"]["quantity"] == 2
+    fault(broker, kind="stale")
+    assert broker.get(POSITIONS).text == undisturbed.text

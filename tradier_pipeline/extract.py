@@ -227,7 +227,7 @@ def _keep(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: s
 def _read_quotes(broker: Broker, landed: LandedSnapshot) -> tuple[QuotesManifest, dict[str, bytes]]:
     (body,) = landed.bodies("positions")
     rows = envelope.rows("positions", envelope.parse_json(body, "positions"))
-    symbols = [row["symbol"] for row in rows if isinstance(row.get("symbol"), str)]
+    symbols = [row["symbol"] for row in rows if isinstance(row.get("symbol"), str) and row["symbol"]]
     if not symbols:
         return QuotesManifest(state="not_needed", reason=None, pages=(), attempts=()), {}
     if clock.now() > landed.manifest.as_of_end + MAX_LATENESS:

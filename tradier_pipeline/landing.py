@@ -43,6 +43,10 @@ class LandingError(PipelineError):
     """The landing zone cannot be written, or holds something that is not what was landed."""
 
 
+class BusyError(PipelineError):
+    """Another process has held a lock for too long."""
+
+
 class Record(BaseModel):
     """Base of what a manifest holds."""
 
@@ -181,22 +185,14 @@ class LandingZone:
         """Hold the account: at most one process reads one account at a time.
 
         Raises:
-            LandingError: another process has been reading it for a minute.
+            BusyError: another process has been reading it for a minute.
+            LandingError: the landing zone cannot be written.
         """
-        with writing(self.root):
-            (self.root / account_id).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / account_id / ".lock", timeout=LOCK_TIMEOUT_S)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise LandingError(
-                f"another process has been reading account {account_id} for {LOCK_TIMEOUT_S:.0f} s",
-                "Wait for it, or end it.",
-            ) from None
-        try:
+        directory = self.root / account_id
+        with writing(directory):
+            _make_directory(directory)
+        with exclusive(directory / ".lock", LOCK_TIMEOUT_S, f"account {account_id} is being read"):
             yield
-        finally:
-            lock.release()
 
     def find(self, snapshot_id: SnapshotId) -> LandedSnapshot | None:
         """The landed snapshot of that id, if there is one."""
@@ -205,13 +201,14 @@ class LandingZone:
 
     def snapshots(self, account_id: str | None = None) -> Iterator[LandedSnapshot]:
         """Every landed snapshot, by account and in the order of the instants."""
-        for directory in sorted(self.root.glob(f"{account_id or '*'}/*/*Z/")):
-            yield _landed(directory)
+        for day in sorted(self.root.glob(f"{account_id or '*'}/*-*-*/")):
+            for directory in sorted(_landed_directories(day), key=_instant):
+                yield _landed(directory)
 
     def newest(self, account_id: str) -> LandedSnapshot | None:
         """The landed snapshot of the account with the latest instant."""
         for day in sorted(self.root.glob(f"{account_id}/*-*-*/"), reverse=True):
-            if directory := max(day.glob("*Z/"), default=None):
+            if directory := max(_landed_directories(day), key=_instant, default=None):
                 return _landed(directory)
         return None
 
@@ -233,6 +230,8 @@ class LandingZone:
     def land_quotes(self, landed: LandedSnapshot, manifest: QuotesManifest, bodies: Mapping[str, bytes]) -> None:
         """File the quotes beside their snapshot; the manifest last, since it says that they are complete."""
         with writing(landed.directory):
+            for leftover in landed.directory.glob(".*.tmp"):
+                leftover.unlink()
             for name, body in {**bodies, QUOTES_MANIFEST: _to_bytes(manifest)}.items():
                 partial = landed.directory / f".{name}.tmp"
                 _write_synced(partial, body)
@@ -255,10 +254,11 @@ class LandingZone:
         if path.exists():
             return
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(path.parent)
             partial = path.with_name(f".{path.name}.tmp")
             _write_synced(partial, _to_bytes(missed))
             partial.replace(path)
+            _sync_directory(path.parent)
 
     def failures(self, account_id: str) -> Iterator[FailureRecord]:
         """The failed attempts of an account, oldest first."""
@@ -276,9 +276,9 @@ class LandingZone:
 
     def _file_directory(self, directory: Path, files: Mapping[str, bytes]) -> None:
         with writing(directory):
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in directory.parent.glob(f".{directory.name}.*.tmp"):
-                shutil.rmtree(leftover)  # of a process that died; the lock says none is alive
+            _make_directory(directory.parent)
+            for leftover in directory.parent.glob(".*.tmp/"):
+                shutil.rmtree(leftover)  # of a process that died; the lock of the account says none is alive
             partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
             try:
                 for name, body in files.items():
@@ -331,12 +331,49 @@ def writing(path: Path) -> Iterator[None]:
         raise LandingError(f"cannot write {path}: {error.strerror or error}", remedy) from None
 
 
+@contextmanager
+def exclusive(path: Path, timeout: float, doing: str) -> Iterator[None]:
+    """Hold a lock file, which names its holder. The system lets go of it when the holder dies.
+
+    Args:
+        timeout: seconds to wait for another holder.
+        doing: what the holder does, as the beginning of a sentence: "account 6YA05708 is being read".
+
+    Raises:
+        BusyError: another process holds it for longer; names that process.
+        LandingError: the lock file cannot be written.
+    """
+    lock = FileLock(path)
+    with writing(path):
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:  # an OSError, too
+            holder = path.read_text(encoding="utf-8").strip() or "an unknown process"
+            raise BusyError(f"{doing} by {holder}, for more than {timeout:.0f} s", "Wait for it, or end it.") from None
+    try:
+        with writing(path):
+            path.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
 def attempt_records(attempts: Iterable[Attempt]) -> tuple[AttemptRecord, ...]:
     """The client's attempts as manifest records."""
     return tuple(
         AttemptRecord(started_at=attempt.started_at, ended_at=attempt.ended_at, outcome=attempt.outcome)
         for attempt in attempts
     )
+
+
+def _landed_directories(day: Path) -> Iterator[Path]:
+    """What was landed on a day; not what failed."""
+    return (directory for directory in day.glob("*@*Z/") if ".failed-" not in directory.name)
+
+
+def _instant(directory: Path) -> str:
+    """Sorts whole seconds before their milliseconds."""
+    return directory.name.removesuffix("Z")
 
 
 def _landed(directory: Path) -> LandedSnapshot:
@@ -365,6 +402,14 @@ def _write_synced(path: Path, body: bytes) -> None:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _make_directory(path: Path) -> None:
+    """Create a directory and its parents so that they outlive a power failure."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

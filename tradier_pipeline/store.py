@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import LandedSnapshot, LandingZone
+from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
@@ -73,13 +73,21 @@ def rebuild(warehouse: Warehouse, zone: LandingZone, progress: Callable[[int], N
 
     A snapshot that fails a blocking check stays out, as it did the first time.
     """
-    landed = sorted(zone.snapshots(), key=lambda found: (found.manifest.as_of, found.snapshot_id))
+    landed: list[LandedSnapshot] = []
     refused: dict[str, str] = {}
+    for found in zone.snapshots():
+        try:
+            found.manifest  # noqa: B018 - read, and kept
+            landed.append(found)
+        except LandingError as error:
+            refused[str(found.snapshot_id)] = str(error)
+    landed.sort(key=lambda found: (found.manifest.as_of, found.snapshot_id))
+    count = len(landed) + len(refused)
     with warehouse.staged(fresh=True) as staged:
         for start in range(0, len(landed), REBUILD_BATCH):
             refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH])
             progress(min(start + REBUILD_BATCH, len(landed)))
-    return Rebuilt(published=len(landed) - len(refused), refused=refused)
+    return Rebuilt(published=count - len(refused), refused=refused)
 
 
 def _store_verified(staged: StagedWarehouse, typed: TypedSnapshot) -> list[Outcome]:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from filelock import FileLock, Timeout
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import writing
+from tradier_pipeline.landing import exclusive, writing
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import Row
 
@@ -76,22 +75,26 @@ class Warehouse:
             fresh: start from an empty warehouse instead of a copy (to rebuild it).
 
         Raises:
-            WarehouseError: another writer holds the lock, the disk is full, or the file is of another schema version.
+            BusyError: another process has been writing it for half a minute.
+            LandingError: the disk is full, or the directory cannot be written.
+            WarehouseError: the file cannot be opened or written, or is of another schema version.
         """
         with writing(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written"):
             staged = self.path.with_name(f".{self.path.name}.staged")
             try:
                 with writing(self.path):
                     _remove(staged)
                     if self.path.exists() and not fresh:
                         shutil.copyfile(self.path, staged)
-                connection = _attach(staged)
+                connection = duckdb.connect(":memory:")
                 try:
+                    attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'")
                     _prepare(connection, self.path)
                     yield StagedWarehouse(connection)
-                    connection.execute("CHECKPOINT warehouse")
+                    connection.execute("CHECKPOINT tradier")
                 finally:
                     connection.close()
                 self._publish(staged)
@@ -99,27 +102,6 @@ class Warehouse:
                 raise _explained(error, self.path) from None
             finally:
                 _remove(staged)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        path = self.path.with_name(f".{self.path.name}.lock")
-        lock = FileLock(path, timeout=LOCK_TIMEOUT_S)
-        try:
-            with writing(path):
-                lock.acquire()
-        except Timeout:
-            holder = path.with_suffix(".holder")
-            held_by = holder.read_text().strip() if holder.exists() else "an unknown process"
-            raise WarehouseError(
-                f"{self.path} is being written by {held_by}, for more than {LOCK_TIMEOUT_S:.0f} s",
-                "Wait for it, or end it.",
-            ) from None
-        try:
-            with writing(path):
-                path.with_suffix(".holder").write_text(f"process {os.getpid()}\n")
-            yield
-        finally:
-            lock.release()
 
     def _publish(self, staged: Path) -> None:
         with writing(self.path):
@@ -159,20 +141,17 @@ def _to_json(value: Any) -> str:
     raise TypeError(type(value).__name__)
 
 
-def _attach(path: Path) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:")
-    connection.execute("SET TimeZone = 'UTC'")
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
+    """Make a warehouse file the connection's default database, under the name that opening it directly gives it."""
     escaped = str(path).replace("'", "''")
-    connection.execute(f"ATTACH '{escaped}' AS warehouse (STORAGE_VERSION '{STORAGE_VERSION}')")
-    connection.execute("USE warehouse")
-    return connection
+    connection.execute(f"ATTACH '{escaped}' AS tradier ({options})")
+    connection.execute("USE tradier")
+    connection.execute("SET TimeZone = 'UTC'")
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_functions() WHERE database_name = 'warehouse' AND function_name = 'schema_version'"
-    ).fetchone()
-    if found == (0,):
+    tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'tradier'").fetchone()
+    if tables == (0,):
         for table in schema.TABLES:
             connection.execute(schema.ddl(table))
         for view in schema.VIEWS:

@@ -10,26 +10,33 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.warehouse.publish import WarehouseError
+from tradier_pipeline.warehouse.publish import WarehouseError, attach
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-only connection to the published file, in UTC.
+    """A read-only connection to the newest published file, in UTC.
 
     Raises:
-        WarehouseError: nothing has been published yet, or the file cannot be opened.
+        WarehouseError: nothing has been published yet, or the file cannot be opened, or another program writes to it.
     """
     if not path.exists():
         raise WarehouseError(f"there is no warehouse at {path} yet", "Take a snapshot: `tradier-pipeline snapshot`.")
-    try:
-        connection = duckdb.connect(path, read_only=True)
-    except duckdb.Error as error:
+    log = path.with_name(f"{path.name}.wal")
+    if log.exists():  # ours never has one; DuckDB would read a stranger's rows as if they were published
         raise WarehouseError(
-            f"cannot open {path}: {str(error).splitlines()[0][:300]}", "Run `tradier-pipeline rebuild`."
-        ) from None
+            f"another program has written to {path}: its log {log.name} lies beside it",
+            "End that program and take a snapshot, which removes the log; open the warehouse read-only.",
+        )
+    connection = duckdb.connect(":memory:")
     try:
-        connection.execute("SET TimeZone = 'UTC'")
+        try:
+            # attached, because connect() would return an older state that this process may still hold open elsewhere
+            attach(connection, path, "READ_ONLY")
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"cannot open {path}: {str(error).splitlines()[0][:300]}", "Run `tradier-pipeline rebuild`."
+            ) from None
         yield connection
     finally:
         connection.close()

@@ -243,8 +243,11 @@ def _print_error(error: PipelineError, *, as_json: bool) -> None:
 def _print_account_status(account: AccountStatus) -> None:
     budget = account.request_budget
     left = f"{budget.available} of {budget.allowed} a minute left" if budget else "not sent by the broker"
-    print(f"{account.account_id} ({account.environment})")
-    print(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
+    print(f"{account.account_id} ({account.environment or 'nothing published yet'})")
+    if account.age_s is not None:
+        print(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
+    if account.not_published:
+        print(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
     print(
         f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}"
     )

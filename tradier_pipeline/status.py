@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 from tradier_pipeline import clock
 from tradier_pipeline.landing import FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.reads import newest_headers, reading
+from tradier_pipeline.warehouse.reads import newest_headers, reading, snapshot_ids
 
 RECENT = timedelta(hours=24)
 
@@ -25,14 +27,18 @@ class RequestBudget:
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """The state of one account's history."""
+    """The state of one account's history. The first fields are None, and `snapshots` 0, before its first snapshot.
+
+    `not_published` is the newest landed snapshot if a check keeps it out of the warehouse.
+    """
 
     account_id: str
-    environment: str
-    snapshot_id: str
-    as_of: datetime
-    age_s: float
+    environment: str | None
+    snapshot_id: str | None
+    as_of: datetime | None
+    age_s: float | None
     snapshots: int
+    not_published: str | None
     failures_24h: int
     last_failure: str | None
     missed_24h: int
@@ -57,36 +63,48 @@ def read_status(settings: Settings) -> Status:
     """Read the state of the home.
 
     Raises:
-        WarehouseError: nothing has been published yet.
+        WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
     """
     zone = LandingZone(settings.landing)
-    with reading(settings.warehouse) as connection:
-        headers = newest_headers(connection)
+    tried = {directory.name for directory in settings.landing.glob("*/")}
+    headers: dict[str, dict[str, Any]] = {}
+    published: set[str] = set()
+    if settings.warehouse.exists() or not tried:
+        with reading(settings.warehouse) as connection:
+            headers = {header["account_id"]: header for header in newest_headers(connection)}
+            published = set(snapshot_ids(connection))
     return Status(
         home=str(settings.home),
-        accounts=tuple(_account_status(zone, header) for header in headers),
+        accounts=tuple(
+            _account_status(zone, account_id, headers.get(account_id, {}), published)
+            for account_id in sorted(tried | headers.keys())
+        ),
         warehouse_bytes=_size(settings.warehouse),
         landing_bytes=_size(settings.landing),
         dagster_bytes=_size(settings.dagster_home),
     )
 
 
-def _account_status(zone: LandingZone, header: dict[str, Any]) -> AccountStatus:
+def _account_status(
+    zone: LandingZone, account_id: str, header: Mapping[str, Any], published: Collection[str]
+) -> AccountStatus:
     now = clock.now()
-    account_id = header["account_id"]
+    as_of = header.get("as_of")
+    newest = zone.newest(account_id)
     failures = [failure for failure in zone.failures(account_id) if failure.failed_at > now - RECENT]
     missed = [missed for missed in zone.missed(account_id) if missed.recorded_at > now - RECENT]
     return AccountStatus(
         account_id=account_id,
-        environment=header["environment"],
-        snapshot_id=header["snapshot_id"],
-        as_of=header["as_of"],
-        age_s=round((now - header["as_of"]).total_seconds(), 1),
-        snapshots=header["snapshots"],
+        environment=header.get("environment"),
+        snapshot_id=header.get("snapshot_id"),
+        as_of=as_of,
+        age_s=round((now - as_of).total_seconds(), 1) if as_of else None,
+        snapshots=header.get("snapshots", 0),
+        not_published=str(newest.snapshot_id) if newest and str(newest.snapshot_id) not in published else None,
         failures_24h=len(failures),
         last_failure=_told(failures[-1]) if failures else None,
         missed_24h=len(missed),
-        request_budget=_request_budget(zone.newest(account_id)),
+        request_budget=_request_budget(newest),
     )
 
 
@@ -99,15 +117,18 @@ def _request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     if landed is None:
         return None
     pages = [page for pages in landed.manifest.resources.values() for page in pages]
-    figures = [
-        RequestBudget(int(page.headers["x-ratelimit-allowed"]), int(page.headers["x-ratelimit-available"]))
-        for page in pages
-        if {"x-ratelimit-allowed", "x-ratelimit-available"} <= page.headers.keys()
-    ]
+    sent = [[page.headers.get(f"x-ratelimit-{name}", "") for name in ("allowed", "available")] for page in pages]
+    figures = [RequestBudget(*map(int, pair)) for pair in sent if all(figure.isdecimal() for figure in pair)]
     return min(figures, key=lambda budget: budget.available, default=None)
 
 
 def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return sum(_file_size(file) for file in (path, *path.rglob("*")))
+
+
+def _file_size(path: Path) -> int:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # a log that another process has just removed
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

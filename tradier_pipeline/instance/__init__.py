@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ MANAGED = "# Managed by tradier-pipeline"
 
 
 def open_instance(dagster_home: Path) -> DagsterInstance:
-    """The Dagster instance under `dagster_home`, created if need be. Sets DAGSTER_HOME for this and child processes.
+    """The Dagster instance under `dagster_home`, created if need be, whatever DAGSTER_HOME says.
 
     Opening is serialised: two processes that create the SQLite storage at once can leave it unusable.
 
@@ -29,10 +31,23 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
 
     with writing(dagster_home):
         dagster_home.mkdir(parents=True, exist_ok=True)
-        os.environ["DAGSTER_HOME"] = str(dagster_home)
-        with FileLock(dagster_home / ".opening.lock"):
+        with FileLock(dagster_home / ".opening.lock"), _environment("DAGSTER_HOME", str(dagster_home)):
             _write_settings(dagster_home / "dagster.yaml")
             return DagsterInstance.get()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for a while: the caller's process may have a Dagster of its own."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _write_settings(path: Path) -> None:

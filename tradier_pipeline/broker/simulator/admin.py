@@ -23,7 +23,8 @@ _LOGGED = 10_000
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built on first use: only tests ask for these, and every start would pay.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ForcedPosition(_Strict):

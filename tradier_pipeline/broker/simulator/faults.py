@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TRANSPORT = "tradier_pipeline.transport"  # ASGI extension under which the server passes the connection
@@ -32,7 +32,7 @@ class Fault:
     times: Annotated[int, Field(ge=1)] | None = None
 
 
-FAULTS = TypeAdapter(list[Fault])
+FAULTS = TypeAdapter(list[Fault], config=ConfigDict(defer_build=True))
 
 
 class Switchboard:

@@ -137,8 +137,7 @@ class ScriptedServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        async with asyncio.timeout(10):
-            await self.all_closed()
+        await self.all_closed()
 
     def on(self, path: str, *answers: Answer) -> Self:
         """Answer a path with these, in order; the last one repeats."""
@@ -149,8 +148,9 @@ class ScriptedServer:
         return sum(request.path == path for request in self.requests)
 
     async def all_closed(self) -> None:
-        """Return when no connection is open any more."""
-        await asyncio.gather(*self._handlers)
+        """Return when no connection is open any more; fail if that does not happen."""
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self._handlers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

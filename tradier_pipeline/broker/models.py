@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,7 +25,7 @@ _LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 
 
 def _is_number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+    if type(value) not in (int, Decimal):  # True is an int, too
         raise ValueError("is not a number")
     return value
 
@@ -79,6 +79,7 @@ class BrokerModel(BaseModel):
     """Base of all bodies: immutable, tolerant of new fields, strict about the known ones."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+    nested: ClassVar[tuple[str, ...]] = ()  # the fields that hold models themselves
 
 
 M = TypeVar("M", bound=BrokerModel)
@@ -122,6 +123,8 @@ class Balances(BrokerModel):
 
     `equity` is deprecated by the broker (0 in every current body): use `total_equity`.
     """
+
+    nested = ("margin", "pdt", "cash")
 
     account_number: str
     account_type: str
@@ -196,6 +199,8 @@ class Greeks(BrokerModel):
 class Quote(BrokerModel):
     """One `quotes.quote` row, in USD per share. Sizes and counts are whole numbers."""
 
+    nested = ("greeks",)
+
     symbol: str
     type: str | None = None
     bid: Number | None = None
@@ -245,6 +250,8 @@ class OrderLeg(BrokerModel):
 class Order(OrderLeg):
     """One `orders.order` row with its legs (none, one or many)."""
 
+    nested = ("leg",)
+
     num_legs: Integer | None = None
     strategy: str | None = None
     tag: str | None = None
@@ -279,8 +286,8 @@ def unknown_fields(path: str, model: BrokerModel) -> Iterator[str]:
     """The paths of fields the broker sent and this project does not know, such as `orders.order.leg.venue`."""
     for name in model.model_extra or {}:
         yield f"{path}.{name}"
-    for name in type(model).model_fields:
+    for name in model.nested:
         value = getattr(model, name)
         for child in value if isinstance(value, tuple) else (value,):
-            if isinstance(child, BrokerModel):
+            if child is not None:
                 yield from unknown_fields(f"{path}.{name}", child)

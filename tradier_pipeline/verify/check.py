@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import localcontext
 from typing import Any
@@ -60,22 +60,22 @@ def check(number: int | None, severity: Severity = Severity.FATAL) -> Callable[[
     return register
 
 
-def differing(
-    what: str, broker: Mapping[Any, Row], stored: Mapping[Any, Row], columns: Iterable[str] | None = None
-) -> tuple[Difference, ...]:
-    """Compare rows by key over the union of both sides, column by column (default: all the broker side names)."""
+def differing(what: str, broker: Mapping[Any, Row], stored: Mapping[Any, Row]) -> tuple[Difference, ...]:
+    """Compare rows by key over the union of both sides, in all columns the broker side names."""
     differences: list[Difference] = []
     for key in broker.keys() | stored.keys():
+        ours, theirs = stored.get(key), broker.get(key)
+        if ours is not None and theirs is not None and theirs.items() <= ours.items():
+            continue
         where = f"{what} {' '.join(map(str, key))}".strip()
-        if key not in stored:
+        if ours is None:
             differences.append(Difference(where, "listed", "missing"))
-        elif key not in broker:
+        elif theirs is None:
             differences.append(Difference(where, "not listed", "stored"))
         else:
-            ours, theirs = stored[key], broker[key]
             differences += [
                 Difference(f"{where} {column}", shown(theirs[column]), shown(ours[column]))
-                for column in columns or theirs
+                for column in theirs
                 if theirs[column] != ours[column]
             ]
     return tuple(sorted(differences, key=lambda difference: difference.where))

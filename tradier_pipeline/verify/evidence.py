@@ -95,22 +95,20 @@ class Evidence:
 
 
 def number(value: Any) -> Decimal | None:
-    """A JSON number as an exact Decimal; null where the broker sent none."""
-    return None if value is None else exact(value)
-
-
-def exact(value: Any) -> Decimal:
-    """A JSON number as an exact Decimal.
-
-    Raises:
-        ValueError: it is no number, or DECIMAL(24,8) does not hold it exactly.
-    """
-    if type(value) not in (int, Decimal):
+    """A JSON number as an exact Decimal; null where the broker sent none. Raises ValueError if it is something else."""
+    if value is None or type(value) is Decimal:
+        return value
+    if type(value) is not int:
         raise ValueError(f"{value!r} is not a number")
-    decimal = Decimal(value)
-    if abs(decimal) >= LIMIT or rounded(decimal) != decimal:
+    return Decimal(value)
+
+
+def storable(value: Any) -> Decimal | None:
+    """A JSON number as an exact Decimal. Raises ValueError if it is something else, or DECIMAL(24,8) would round it."""
+    exact = number(value)
+    if exact is not None and rounded(exact) != exact:
         raise ValueError(f"{value} does not fit DECIMAL(24,8)")
-    return decimal
+    return exact
 
 
 def rounded(value: Decimal) -> Decimal | None:

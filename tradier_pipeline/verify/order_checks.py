@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
 from tradier_pipeline.verify.outcome import Finding
 
 STATUS_WORDS = ("open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held")
-WORDS = ("class", "type", "symbol", "option_symbol", "side", "duration")
-NUMBERS = (
+AS_SENT = (
+    "class",
+    "type",
+    "symbol",
+    "option_symbol",
+    "side",
+    "duration",
     "quantity",
     "price",
     "stop_price",
@@ -84,8 +89,7 @@ def _status(order: Row) -> Row:
 
 def _values(order: Row) -> Row:
     return {
-        **{name: order.get(name) for name in WORDS},
-        **{name: number(order.get(name)) for name in NUMBERS},
+        **{name: order.get(name) for name in AS_SENT},
         **{name: instant(order.get(name)) for name in INSTANTS},
         "reason": order.get("reason_description"),
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, exact, instant, number, rounded, shown
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, shown, storable
 from tradier_pipeline.verify.order_checks import legs
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
@@ -208,7 +208,7 @@ def _quotes(evidence: Evidence) -> dict[str, Row]:
 
 
 def _costs(raw: Row) -> Row:
-    quantity, cost = exact(raw["quantity"]), exact(raw["cost_basis"])
+    quantity, cost = Decimal(raw["quantity"]), Decimal(raw["cost_basis"])
     return {"cost_basis": cost, "cost_basis_per_contract": rounded(abs(cost) / abs(quantity)) if quantity else None}
 
 
@@ -217,7 +217,7 @@ def _expected_position(raw: Row, quote: Row) -> Row:
     option = classified.option
     size = quote.get("contract_size")
     multiplier = 1 if classified.asset_class == "equity" else size or (option.multiplier if option else None)
-    quantity, cost = exact(raw["quantity"]), abs(exact(raw["cost_basis"]))
+    quantity, cost = Decimal(raw["quantity"]), abs(Decimal(raw["cost_basis"]))
     mark = _mark(quote)
     value = None if mark is None or multiplier is None else rounded(quantity * mark * multiplier)
     return {
@@ -249,7 +249,7 @@ def _expected_quote(raw: Row) -> Row:
     if size is not None and (type(size) is not int or not 0 < size < 2**31):
         raise ValueError(f"{size!r} is not a contract size")
     return {
-        **{name: number(raw.get(name)) for name in QUOTE_NUMBERS},
+        **{name: storable(raw.get(name)) for name in QUOTE_NUMBERS},
         **{name: None if raw.get(name) is None else _text(raw[name]) for name in QUOTE_WORDS},
         "contract_size": size,
         **{column: _from_milliseconds(raw.get(field)) for column, field in QUOTE_INSTANTS.items()},
@@ -264,11 +264,8 @@ def _text(value: Any) -> str:
 
 
 def _model_value(value: Any) -> float | None:
-    if value is None:
-        return None
-    if type(value) not in (int, Decimal):
-        raise ValueError(f"{value!r} is not a number")
-    return float(value)
+    exact = number(value)
+    return None if exact is None else float(exact)
 
 
 def _from_milliseconds(epoch: Any) -> datetime | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from tradier_pipeline import clock
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 MAX_SKEW = timedelta(seconds=15)
@@ -66,13 +66,14 @@ def snapshot_atomic(evidence: Evidence) -> Finding:
             "1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),)
         )
     shared = ("account_id", "as_of", "trade_date")
-    header = {column: headers[0][column] for column in shared}
-    differences: list[Difference] = []
-    rows = 0
-    for table in DATA_TABLES:
-        stored = {(number,): row for number, row in enumerate(evidence.stored(table), 1)}
-        differences += differing(f"{table} row", dict.fromkeys(stored, header), stored, shared)
-        rows += len(stored)
+    differences = [
+        Difference(f"{table} row {row_no} {column}", shown(headers[0][column]), shown(row[column]))
+        for table in DATA_TABLES
+        for row_no, row in enumerate(evidence.stored(table), 1)
+        for column in shared
+        if row[column] != headers[0][column]
+    ]
+    rows = sum(len(evidence.stored(table)) for table in DATA_TABLES)
     for table in ("accounts", "account_balances"):
         differences += claim_that(len(evidence.stored(table)) == 1, table, 1, len(evidence.stored(table)))
     return Finding("1 header", f"1 header, {rows} rows", tuple(differences))
@@ -174,15 +175,15 @@ def resource_skew_small(evidence: Evidence) -> Finding:
 @check(80)
 def mirror_equals_newest(evidence: Evidence) -> Finding:
     """portfolio_positions shows exactly the positions of the account's newest snapshot."""
-    newest = evidence.query(
+    (newest,) = evidence.query(
         "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? ORDER BY as_of DESC, snapshot_id DESC LIMIT 1",
         evidence.account_id,
     )
-    columns = ("row_no", "symbol", "quantity", "market_value")
-    expected = evidence.query("SELECT * FROM positions WHERE snapshot_id = ?", newest[0]["snapshot_id"])
-    shown_rows = evidence.query("SELECT * FROM portfolio_positions WHERE account_id = ?", evidence.account_id)
+    held = "SELECT snapshot_id, row_no, symbol, quantity, market_value FROM"
+    expected = evidence.query(f"{held} positions WHERE snapshot_id = ?", newest["snapshot_id"])
+    shown_rows = evidence.query(f"{held} portfolio_positions WHERE account_id = ?", evidence.account_id)
     differences = differing(
-        "position", by_key(expected, "snapshot_id", "row_no"), by_key(shown_rows, "snapshot_id", "row_no"), columns
+        "position", by_key(expected, "snapshot_id", "row_no"), by_key(shown_rows, "snapshot_id", "row_no")
     )
     differences += claim_that(len(expected) == len(shown_rows), "portfolio_positions", len(expected), len(shown_rows))
     return Finding(f"{len(expected)} positions", f"{len(shown_rows)} shown", differences)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +16,9 @@ from tradier_pipeline.broker.models import (
     Account,
     Balances,
     BrokerModel,
+    BuyingPower,
+    CashBlock,
+    Greeks,
     Order,
     OrderLeg,
     Position,
@@ -35,6 +38,21 @@ CODE_VERSION = version("tradier-pipeline")
 STATUSES = frozenset(
     {"open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"}
 )
+
+
+def _shared(table: schema.Table, model: type[BrokerModel]) -> tuple[str, ...]:
+    """The columns that the broker's field of the same name fills."""
+    return tuple(sorted(set(table.column_names) & set(model.model_fields) - set(schema.LEAD_NAMES)))
+
+
+_OF_ACCOUNT = _shared(schema.ACCOUNTS, Account)
+_OF_BALANCES = _shared(schema.ACCOUNT_BALANCES, Balances)
+_OF_MARGIN = _shared(schema.ACCOUNT_BALANCES, BuyingPower)
+_OF_CASH = _shared(schema.ACCOUNT_BALANCES, CashBlock)
+_OF_POSITION = tuple(field.name for field in fields(PortfolioPosition))
+_OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
+_OF_QUOTE = _shared(schema.QUOTES, Quote)
+_OF_GREEKS = _shared(schema.QUOTES, Greeks)
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
         "tradier_snapshots": [_header_row(typed)],
         "accounts": [_account_row(typed.account)],
         "account_balances": [_balances_row(typed.balances)],
-        "positions": [asdict(position) for position in typed.positions],
+        "positions": [_fields(position, _OF_POSITION) for position in typed.positions],
         "orders": [_order_row(order) for order in typed.orders],
         "order_legs": [row for order in typed.orders for row in _leg_rows(order)],
         "quotes": [_quote_row(quote) for quote in typed.quotes],
@@ -154,13 +172,14 @@ def _header_row(typed: TypedSnapshot) -> Row:
 
 
 def _account_row(account: Account) -> Row:
-    return _own_columns(schema.ACCOUNTS, account)
+    return _fields(account, _OF_ACCOUNT)
 
 
 def _balances_row(balances: Balances) -> Row:
+    block = balances.block
     return {
-        **_own_columns(schema.ACCOUNT_BALANCES, balances.block),
-        **_own_columns(schema.ACCOUNT_BALANCES, balances),
+        **_fields(block, _OF_CASH if isinstance(block, CashBlock) else _OF_MARGIN),
+        **_fields(balances, _OF_BALANCES),
         "cash": balances.total_cash,
         "buying_power": balances.buying_power,
         "equity": balances.total_equity,
@@ -185,7 +204,7 @@ def _leg_rows(order: Order) -> Iterator[Row]:
 
 def _order_columns(order: OrderLeg) -> Row:
     return {
-        **_own_columns(schema.ORDER_LEGS, order),
+        **_fields(order, _OF_LEG),
         "class": order.class_,
         "status": order.status if order.status in STATUSES else "unknown",
         "raw_status": order.status,
@@ -195,8 +214,8 @@ def _order_columns(order: OrderLeg) -> Row:
 
 def _quote_row(quote: Quote) -> Row:
     return {
-        **_own_columns(schema.QUOTES, quote),
-        **(_own_columns(schema.QUOTES, quote.greeks) if quote.greeks else {}),
+        **_fields(quote, _OF_QUOTE),
+        **(_fields(quote.greeks, _OF_GREEKS) if quote.greeks else {}),
         "bid_date": _from_milliseconds(quote.bid_date),
         "ask_date": _from_milliseconds(quote.ask_date),
         "last_date": _from_milliseconds(quote.trade_date),
@@ -219,15 +238,10 @@ def _payload_rows(landed: LandedSnapshot) -> Iterator[Row]:
             }
 
 
-def _own_columns(table: schema.Table, model: BrokerModel) -> Row:
-    """The columns the broker's field fills under its own name."""
-    names = set(table.column_names) & set(type(model).model_fields) - set(schema.LEAD_NAMES)
-    return {name: getattr(model, name) for name in names}
+def _fields(value: object, names: tuple[str, ...]) -> Row:
+    return {name: getattr(value, name) for name in names}
 
 
 def _from_milliseconds(epoch: int | None) -> datetime | None:
     """Tradier sends 0 where nothing has happened yet."""
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=epoch) if epoch else None
-
-
-assert {field.name for field in fields(PortfolioPosition)} <= set(schema.POSITIONS.column_names)

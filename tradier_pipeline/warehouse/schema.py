@@ -239,36 +239,73 @@ RAW_PAYLOADS = Table(
 
 TABLES = (TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS)
 
-VIEWS = {
-    "newest_snapshots": (
-        "The newest snapshot of each account.",
-        """
-        SELECT * FROM tradier_snapshots
-        QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY as_of DESC, snapshot_id DESC) = 1
-        """,
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: its name, what one row is, its columns (named and typed as the query gives them), and its query."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    query: str
+
+
+def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
+    return tuple(column for column in table.columns if column.name in names)
+
+
+NEWEST_SNAPSHOTS = View(
+    "newest_snapshots",
+    "The newest snapshot of each account.",
+    TRADIER_SNAPSHOTS.columns,
+    """
+    SELECT * FROM tradier_snapshots
+    QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY as_of DESC, snapshot_id DESC) = 1
+    """,
+)
+
+PORTFOLIO_POSITIONS = View(
+    "portfolio_positions",
+    "What each account holds now: the positions of its newest snapshot.",
+    POSITIONS.columns,
+    "SELECT positions.* FROM positions SEMI JOIN newest_snapshots USING (snapshot_id)",
+)
+
+BALANCE_HISTORY = View(
+    "balance_history",
+    "One row per snapshot: balances in USD over time.",
+    (*ACCOUNT_BALANCES.columns, *_borrowed(TRADIER_SNAPSHOTS, "environment", "trigger", "as_of_end")),
+    """
+    SELECT account_balances.*, as_of_end, environment, trigger
+    FROM account_balances JOIN tradier_snapshots USING (snapshot_id)
+    """,
+)
+
+DAILY_BALANCES = View(
+    "daily_balances",
+    "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date"),
+        Column("open", DECIMAL, "USD; equity at the first snapshot of the day"),
+        Column("high", DECIMAL, "USD; highest equity of the day's snapshots"),
+        Column("low", DECIMAL, "USD; lowest equity of the day's snapshots"),
+        Column("close", DECIMAL, "USD; equity at the last snapshot of the day"),
+        Column("cash_close", DECIMAL, "USD; cash at the last snapshot of the day"),
+        Column("snapshots", BIGINT, "Snapshots of the day"),
+        Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
+        Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
     ),
-    "portfolio_positions": (
-        "What each account holds now: the positions of its newest snapshot.",
-        "SELECT positions.* FROM positions SEMI JOIN newest_snapshots USING (snapshot_id)",
-    ),
-    "balance_history": (
-        "One row per snapshot: balances in USD over time.",
-        """
-        SELECT account_balances.*, environment, trigger, as_of_end
-        FROM account_balances JOIN tradier_snapshots USING (snapshot_id)
-        """,
-    ),
-    "daily_balances": (
-        "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
-        """
-        SELECT account_id, trade_date,
-               arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-               arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
-               min(as_of) AS first_as_of, max(as_of) AS last_as_of
-        FROM account_balances GROUP BY account_id, trade_date
-        """,
-    ),
-}
+    """
+    SELECT account_id, trade_date,
+           arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
+           arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
+           min(as_of) AS first_as_of, max(as_of) AS last_as_of
+    FROM account_balances GROUP BY account_id, trade_date
+    """,
+)
+
+VIEWS = (NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, BALANCE_HISTORY, DAILY_BALANCES)
 
 
 def ddl(table: Table) -> str:
@@ -276,18 +313,20 @@ def ddl(table: Table) -> str:
     columns = ", ".join(
         f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
     )
-    comments = "".join(
-        f'COMMENT ON COLUMN {table.name}."{column.name}" IS {_literal(column.comment)}; ' for column in table.columns
-    )
-    return (
-        f"CREATE TABLE {table.name} ({columns}); COMMENT ON TABLE {table.name} IS {_literal(table.comment)}; {comments}"
-    )
+    return f"CREATE TABLE {table.name} ({columns}); {_comments('TABLE', table)}"
 
 
-def view_ddl(name: str) -> str:
-    """CREATE VIEW with its comment."""
-    comment, query = VIEWS[name]
-    return f"CREATE VIEW {name} AS {query}; COMMENT ON VIEW {name} IS {_literal(comment)};"
+def view_ddl(view: View) -> str:
+    """CREATE VIEW with the comments."""
+    return f"CREATE VIEW {view.name} AS {view.query}; {_comments('VIEW', view)}"
+
+
+def _comments(kind: str, relation: Table | View) -> str:
+    columns = "".join(
+        f'COMMENT ON COLUMN {relation.name}."{column.name}" IS {_literal(column.comment)}; '
+        for column in relation.columns
+    )
+    return f"COMMENT ON {kind} {relation.name} IS {_literal(relation.comment)}; {columns}"
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,234 @@
+"""No stored value can be wrong unnoticed: every column, every row, and every number of the landed bytes is proven."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tradier_pipeline.landing import MANIFEST, QUOTES_MANIFEST, LandedSnapshot
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify.outcome import Difference
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import StagedWarehouse
+from tradier_pipeline_tests.bodies import Answers, dumps, land, rich, store, warehouse_in_memory, zone_in
+
+# facts of the commit, not of what was observed: no landed byte tells them
+FREE = {("tradier_snapshots", "committed_at"), ("tradier_snapshots", "code_version")}
+
+COLUMNS = [
+    pytest.param(table, column, id=f"{table.name}.{column.name}")
+    for table in schema.TABLES
+    for column in table.columns
+    if (table.name, column.name) not in FREE
+]
+TABLES = [pytest.param(table, id=table.name) for table in schema.TABLES]
+
+ANOTHER = {
+    schema.VARCHAR: "concat({0}, 'x')",
+    schema.INTEGER: "{0} + 1",
+    schema.BIGINT: "{0} + 1",
+    schema.BOOLEAN: "NOT {0}",
+    schema.DATE: "{0} + 1",
+    schema.DECIMAL: "{0} + 0.00000001",
+    schema.DOUBLE: "nextafter({0}, 1e9::DOUBLE)",
+    schema.INSTANT: "{0} + INTERVAL 1 MICROSECOND",
+}
+SOME = {schema.DECIMAL: "0", schema.VARCHAR: "''", schema.INTEGER: "0", schema.BOOLEAN: "false", schema.DOUBLE: "0"}
+SOME |= {schema.DATE: "DATE '2026-01-02'", schema.INSTANT: "TIMESTAMPTZ '2026-01-02 00:00:00Z'"}
+
+
+class Proven:
+    """A stored snapshot that passes every check, to be spoiled."""
+
+    def __init__(self, staged: StagedWarehouse, landed: LandedSnapshot) -> None:
+        self.landed = landed
+        self.connection = staged.connection
+        assert [outcome for outcome in store(staged, landed) if outcome.blocks] == []
+
+    @contextmanager
+    def spoiled(self, sql: str) -> Iterator[None]:
+        self.connection.execute("BEGIN")
+        try:
+            self.connection.execute(sql)
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    def found(self, landed: LandedSnapshot | None = None) -> dict[str, tuple[Difference, ...]]:
+        """What each failed blocking check names."""
+        fresh = landed or LandedSnapshot(self.landed.snapshot_id, self.landed.directory)
+        outcomes = verify_snapshot(fresh, self.connection)
+        return {outcome.check: outcome.differences for outcome in outcomes if outcome.blocks}
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proven]:
+    with warehouse_in_memory() as staged:
+        yield Proven(staged, land(zone_in(tmp_path_factory.mktemp("margin")), rich("margin")))
+
+
+@pytest.fixture(scope="module")
+def proven_cash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proven]:
+    """A cash account: some balances exist for these only."""
+    with warehouse_in_memory() as staged:
+        yield Proven(staged, land(zone_in(tmp_path_factory.mktemp("cash")), rich("cash")))
+
+
+def names(found: dict[str, tuple[Difference, ...]], *places: object) -> bool:
+    told = " ".join(difference.where for differences in found.values() for difference in differences)
+    return any(str(place) in told for place in places)
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_one_changed_value_in_any_column_is_found_and_named(
+    proven: Proven, proven_cash: Proven, table: schema.Table, column: schema.Column
+) -> None:
+    accounts = (proven, proven_cash) if table is schema.ACCOUNT_BALANCES else (proven,)
+    tried = [_changed(account, table, column) for account in accounts]
+    assert any(tried), "neither fixture has a value to change"
+
+
+def _changed(account: Proven, table: schema.Table, column: schema.Column) -> bool:
+    kept = account.rows(f'SELECT rowid, "{column.name}" FROM {table.name} WHERE "{column.name}" IS NOT NULL')
+    if kept:
+        (rowid, value), *_ = kept
+        another = ANOTHER[column.type].format(f'"{column.name}"')
+        with account.spoiled(f'UPDATE {table.name} SET "{column.name}" = {another} WHERE rowid = {rowid}'):
+            assert names(account.found(), column.name, value, table.name)
+    return bool(kept)
+
+
+@pytest.mark.parametrize(("table", "column"), [column for column in COLUMNS if not column.values[1].required])
+def test_a_value_that_was_lost_or_invented_is_found_and_named(
+    proven: Proven, table: schema.Table, column: schema.Column
+) -> None:
+    for rowid, known in proven.rows(f'SELECT rowid, "{column.name}" IS NOT NULL FROM {table.name}'):
+        other = "NULL" if known else SOME[column.type]
+        with proven.spoiled(f'UPDATE {table.name} SET "{column.name}" = {other} WHERE rowid = {rowid}'):
+            assert names(proven.found(), column.name)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_any_one_removed_row_is_found_and_named(proven: Proven, table: schema.Table) -> None:
+    for (rowid,) in proven.rows(f"SELECT rowid FROM {table.name}"):
+        with proven.spoiled(f"DELETE FROM {table.name} WHERE rowid = {rowid}"):
+            assert names(proven.found(), table.name)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_any_one_row_stored_twice_is_found_and_named(proven: Proven, table: schema.Table) -> None:
+    for (rowid,) in proven.rows(f"SELECT rowid FROM {table.name}"):
+        with proven.spoiled(f"INSERT INTO {table.name} SELECT * FROM {table.name} WHERE rowid = {rowid}"):
+            assert names(proven.found(), table.name)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_of_another_account_under_the_snapshots_id_is_found(proven: Proven, table: schema.Table) -> None:
+    foreign = f"SELECT * REPLACE ('6YA05708' AS account_id) FROM {table.name} LIMIT 1"
+    with proven.spoiled(f"INSERT INTO {table.name} {foreign}"):
+        assert names(proven.found(), table.name)
+
+
+@pytest.mark.parametrize(
+    ("table", "changed"),
+    [
+        ("positions", "99 AS row_no, 'MSFT' AS symbol"),
+        ("orders", "99 AS order_id"),
+        ("order_legs", "99 AS leg_no"),
+        ("quotes", "'MSFT' AS symbol"),
+        ("raw_payloads", "99 AS page"),
+    ],
+)
+def test_a_row_the_broker_did_not_list_is_found_and_named(proven: Proven, table: str, changed: str) -> None:
+    with proven.spoiled(f"INSERT INTO {table} SELECT * REPLACE ({changed}) FROM {table} LIMIT 1"):
+        assert names(proven.found(), "99", "MSFT")
+
+
+@pytest.mark.parametrize("moment", ["as_of_end - INTERVAL 1 MICROSECOND", "now() + INTERVAL 1 DAY"])
+def test_a_commit_before_the_read_or_in_the_future_is_found(proven: Proven, moment: str) -> None:
+    with proven.spoiled(f"UPDATE tradier_snapshots SET committed_at = {moment}"):
+        assert names(proven.found(), "committed_at")
+
+
+def test_rows_without_a_code_version_are_found(proven: Proven) -> None:
+    with proven.spoiled("UPDATE tradier_snapshots SET code_version = ''"):
+        assert names(proven.found(), "code_version")
+
+
+def test_a_commit_says_when_and_by_which_version_and_that_is_free(proven: Proven) -> None:
+    with proven.spoiled("UPDATE tradier_snapshots SET code_version = '9.9', committed_at = as_of_end"):
+        assert proven.found() == {}
+
+
+# --- the other direction: the landed bytes change, the rows stay ------------------------------------------------------
+
+NOT_STORED = {"change", "bidsize", "asksize", "phi", "bid_iv", "equity"}
+
+
+def numbers(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all numbers of a document."""
+    members = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in members:
+        if isinstance(value, dict | list):
+            yield from numbers(value, (*path, key))
+        elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+            yield (*path, key)
+
+
+def changed_numbers(told: Answers) -> list[Any]:
+    pages: Sequence[tuple[str, int, Any]] = [
+        (resource, number, page)
+        for resource in ("account", "balances", "positions", "orders", "quotes")
+        for number, page in enumerate(_pages(getattr(told, resource)), 1)
+    ]
+    return [
+        pytest.param(resource, number, page, path, id=f"{resource}-{number}-{'.'.join(map(str, path))}")
+        for resource, number, page in pages
+        for path in numbers(page)
+        if not (resource == "account" and path[2] == 0)  # the first account listed is another one
+    ]
+
+
+def _pages(document: Any) -> list[Any]:
+    return document if isinstance(document, list) else [document]
+
+
+@pytest.mark.parametrize(("resource", "number", "page", "path"), changed_numbers(rich()))
+def test_one_changed_number_in_the_landed_bytes_is_found(
+    resource: str, number: int, page: Any, path: tuple[Any, ...], tmp_path: Path, proven: Proven
+) -> None:
+    spoiled = copy.deepcopy(page)
+    holder = spoiled
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] += Decimal("0.00000001") if isinstance(holder[path[-1]], Decimal) else 1
+    found = proven.found(_reland(proven.landed, tmp_path, resource, number, dumps(spoiled).encode()))
+    assert found.pop("provenance_equals_manifest")
+    assert (found == {}) == (path[-1] in NOT_STORED)
+
+
+def _reland(landed: LandedSnapshot, home: Path, resource: str, number: int, body: bytes) -> LandedSnapshot:
+    """The landing zone as if the broker had sent another body: its digest is right, the rows are of the old one."""
+    directory = home / landed.directory.relative_to(landed.directory.parents[2])
+    directory.mkdir(parents=True)
+    for file in landed.directory.iterdir():
+        (directory / file.name).symlink_to(file)
+    manifest = directory / (QUOTES_MANIFEST if resource == "quotes" else MANIFEST)
+    record = json.loads(manifest.read_bytes())
+    page = (record["pages"] if resource == "quotes" else record["resources"][resource])[number - 1]
+    page |= {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    for file, content in ((directory / page["file"], body), (manifest, json.dumps(record).encode())):
+        file.unlink()
+        file.write_bytes(content)
+    return LandedSnapshot(landed.snapshot_id, directory)

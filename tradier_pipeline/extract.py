@@ -160,14 +160,15 @@ def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> N
     ]
     (balances_page,) = extracts["balances"].pages
     balances = envelope.one("balances", envelope.parse_json(balances_page.body, "balances"))
-    problem = None
+    problems: dict[str, str] = {}
     if account_id not in listed:
-        problem = f"account {account_id} is not among the accounts of this access token"
-    elif balances.get("account_number") != account_id:
-        problem = f"the balances received for account {account_id} are another account's"
-    if problem:
-        refusal = AuthError("account", problem, "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV.")
-        raise SnapshotFetchError(extracts, {"account": refusal})
+        problems["account"] = f"{account_id} is not among the accounts of this access token"
+    if balances.get("account_number") != account_id:
+        problems["balances"] = f"what was received does not name the account {account_id}"
+    if problems:
+        remedy = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV."
+        refusals = {resource: AuthError(resource, problem, remedy) for resource, problem in problems.items()}
+        raise SnapshotFetchError(extracts, refusals)
 
 
 def _land(

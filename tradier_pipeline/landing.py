@@ -262,13 +262,13 @@ class LandingZone:
 
     def failures(self, account_id: str) -> Iterator[FailureRecord]:
         """The failed attempts of an account, oldest first."""
-        for path in sorted(self.root.glob(f"{account_id}/*/*.failed-*/{MANIFEST}")):
-            yield _read_record(FailureRecord, path)
+        paths = self.root.glob(f"{account_id}/*/*.failed-*/{MANIFEST}")
+        yield from sorted((_read_record(FailureRecord, path) for path in paths), key=lambda record: record.failed_at)
 
     def missed(self, account_id: str) -> Iterator[MissedRecord]:
         """The missed instants of an account, oldest first."""
-        for path in sorted(self.root.glob(f"{account_id}/*/*.missed.json")):
-            yield _read_record(MissedRecord, path)
+        paths = self.root.glob(f"{account_id}/*/*.missed.json")
+        yield from sorted((_read_record(MissedRecord, path) for path in paths), key=lambda record: record.recorded_at)
 
     def _directory(self, snapshot_id: SnapshotId) -> Path:
         day = snapshot_id.trade_date.isoformat()

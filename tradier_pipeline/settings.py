@@ -53,7 +53,10 @@ class Settings(BaseSettings):
     @field_validator("pipeline_home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+        try:
+            return home.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("no such user") from None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -125,6 +128,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         field = str(error.errors(include_input=False)[0]["loc"][0])
         raise SettingsError(f"{_variable(field)} is malformed", REMEDIES[field]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{Path('.env').absolute()} cannot be read: {reason}", "Correct it or remove it.") from None
 
 
 def _variable(field: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import dagster as dg
@@ -12,7 +14,7 @@ from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.snapshot import SnapshotId, TradierSnapshot
+from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.outcome import Difference, Outcome
 from tradier_pipeline.warehouse.rows import read_typed
@@ -47,6 +49,15 @@ class SnapshotRun:
 
 def take_snapshot(account_id: str | None, *, trigger: str) -> TradierSnapshot:
     """Take one snapshot of an account now and return it. See `tradier_pipeline.sync_tradier_snapshot`."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _take_snapshot(account_id, trigger)
+    with ThreadPoolExecutor(1) as pool:  # a notebook: Dagster cannot end a run in a thread whose event loop runs
+        return pool.submit(_take_snapshot, account_id, trigger).result()
+
+
+def _take_snapshot(account_id: str | None, trigger: str) -> TradierSnapshot:
     settings = load_settings()
     with open_instance(settings.dagster_home) as instance:
         run = run_snapshot(instance, account_id or settings.account, trigger)
@@ -58,8 +69,7 @@ def run_snapshot(instance: dg.DagsterInstance, account_id: str, trigger: str) ->
     """Run the job `snapshot` in this process on a new partition of now, recorded in the instance."""
     from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
 
-    snapshot_id = SnapshotId.now(account_id)
-    SnapshotId.parse(str(snapshot_id))  # an account number that is none must not become a partition
+    snapshot_id = _id_of_now(account_id)
     instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
     result = (
         defs()
@@ -79,6 +89,15 @@ def run_snapshot(instance: dg.DagsterInstance, account_id: str, trigger: str) ->
         failure=None if result.success else _first_failure(result),
         outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
     )
+
+
+def _id_of_now(account_id: str) -> SnapshotId:
+    """What is no account number must not become a partition."""
+    try:
+        return SnapshotId.parse(str(SnapshotId.now(account_id)))
+    except SnapshotIdError:
+        remedy = "Write its letters and digits, such as VA12345678."
+        raise PipelineError(f"{account_id[:80]!r} is not an account number", remedy) from None
 
 
 def read_published(settings: Settings, run: SnapshotRun) -> TradierSnapshot:

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import writing
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 MANAGED = "# Managed by tradier-pipeline"
+
+
+class InstanceError(PipelineError):
+    """The Dagster instance of a home cannot be opened."""
 
 
 def open_instance(dagster_home: Path) -> DagsterInstance:
@@ -26,14 +31,20 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
 
     Raises:
         LandingError: the directory cannot be written.
+        InstanceError: the user's own settings are not what Dagster accepts.
     """
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterInvalidConfigError
 
     with writing(dagster_home):
         dagster_home.mkdir(parents=True, exist_ok=True)
         with FileLock(dagster_home / ".opening.lock"), _environment("DAGSTER_HOME", str(dagster_home)):
-            _write_settings(dagster_home / "dagster.yaml")
-            return DagsterInstance.get()
+            path = dagster_home / "dagster.yaml"
+            _write_settings(path)
+            try:
+                return DagsterInstance.get()
+            except DagsterInvalidConfigError as error:
+                reason = error.errors[0].message[:200]
+                raise InstanceError(f"{path}: {reason}", "Correct it, or delete it: it is written anew.") from None
 
 
 @contextmanager

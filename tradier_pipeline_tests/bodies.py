@@ -296,6 +296,9 @@ def rich(block: str = "margin") -> Answers:
         tag="exit-1",
     ) | {"class": "option"}
     rejected = order(228750, status="rejected", reason_description="Buying power O'Hara", stop_price=22)
+    told = balances(block)
+    if block != "cash":
+        told[block] |= {"day_trade_buying_power": Decimal("25455.44")}
     stripped = {
         "id": 228751,
         "class": "oco",
@@ -308,7 +311,7 @@ def rich(block: str = "margin") -> Answers:
         account={
             "profile": {"id": "id-1", "name": "A B", "account": [account("6YA05708", status="closed"), account()]}
         },
-        balances={"balances": balances(block)},
+        balances={"balances": told},
         positions=listed(
             "positions",
             "position",

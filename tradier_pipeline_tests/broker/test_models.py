@@ -1,0 +1,284 @@
+"""Bodies into types: what is required, what a number is, what an instant is, and how a refusal is told."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.broker.models import (
+    Account,
+    Balances,
+    BrokerModel,
+    Order,
+    Position,
+    Quote,
+    parse,
+    parse_rows,
+    unknown_fields,
+)
+from tradier_pipeline_tests import bodies
+from tradier_pipeline_tests.bodies import account, balances, dumps, leg, option_quote, order, position, quote, spread
+
+SPX = "SPXW251219P06000000"
+
+
+def refused(model: type[BrokerModel], body: Any) -> BodyError:
+    with pytest.raises(BodyError) as told:
+        parse(model, "resource", "path", body)
+    return told.value
+
+
+def without(body: bodies.Body, *path: str) -> bodies.Body:
+    first, *rest = path
+    if rest:
+        return {**body, first: without(body[first], *rest)}
+    return {key: value for key, value in body.items() if key != first}
+
+
+MISSING = [
+    *[(Account, account(), (name,)) for name in ("account_number", "status", "type")],
+    *[
+        (Balances, balances(), (name,))
+        for name in balances()
+        if name not in ("equity", "margin")  # deprecated; the block has a test of its own
+    ],
+    *[(Balances, balances("margin"), ("margin", name)) for name in balances("margin")["margin"] if name != "sweep"],
+    *[(Balances, balances("pdt"), ("pdt", name)) for name in balances("pdt")["pdt"]],
+    *[(Balances, balances("cash"), ("cash", name)) for name in balances("cash")["cash"]],
+    *[(Position, position(), (name,)) for name in position()],
+    *[(Order, order(), (name,)) for name in ("id", "class", "status", "create_date")],
+    (Quote, quote(), ("symbol",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "path"), MISSING, ids=lambda value: ".".join(value) if isinstance(value, tuple) else None
+)
+@pytest.mark.parametrize("absent", ["missing", "null"])
+def test_a_required_field_that_is_missing_or_null_is_refused_by_its_path(
+    model: type[BrokerModel], body: bodies.Body, path: tuple[str, ...], absent: str
+) -> None:
+    parse(model, "resource", "path", body)
+    spoiled = without(body, *path)
+    if absent == "null":
+        holder = spoiled
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = None
+    error = refused(model, spoiled)
+    assert error.resource == "resource"
+    assert error.path == ".".join(("path", *path))
+    assert error.path in str(error)
+    assert absent == "null" or "is missing" in str(error)
+
+
+@pytest.mark.parametrize("name", ["id", "class", "status"])
+def test_a_required_field_of_a_leg_is_refused_by_its_path(name: str) -> None:
+    body = spread(leg=[leg(1, SPX, "buy_to_open"), without(leg(2, SPX, "sell_to_open"), name)])
+    assert refused(Order, body).path == f"path.leg.1.{name}"
+
+
+def test_rows_are_refused_by_their_place_in_the_list() -> None:
+    with pytest.raises(BodyError, match=r"positions\.position\[1\]\.quantity is missing"):
+        parse_rows(Position, "positions", "positions.position", [position(), without(position(), "quantity")])
+
+
+def test_a_refusal_does_not_quote_the_value() -> None:
+    assert "secret" not in str(refused(Position, position(quantity="secret")))
+
+
+# --- balances ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", ["margin", "pdt", "cash"])
+def test_the_block_that_is_sent_decides_not_the_account_type(block: str) -> None:
+    told = parse(Balances, "balances", "balances", balances(block) | {"account_type": "margin"})
+    assert told.buying_power == (Decimal("4343.38") if block == "cash" else Decimal("6363.86"))
+
+
+@pytest.mark.parametrize("blocks", [(), ("margin", "pdt"), ("margin", "cash"), ("margin", "pdt", "cash")])
+def test_balances_without_exactly_one_block_are_refused(blocks: tuple[str, ...]) -> None:
+    body = without(balances("margin"), "margin") | {name: balances(name)[name] for name in blocks}
+    assert "exactly one of the blocks margin, pdt, cash" in str(refused(Balances, body))
+
+
+@pytest.mark.parametrize("empty", [{}, "null", [], 0])
+def test_a_block_that_is_not_an_object_of_its_fields_is_refused(empty: Any) -> None:
+    assert refused(Balances, balances("pdt", pdt=empty)).path.startswith("path.pdt")
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["12.5", "", "NaN", True, False, [], {}, 12.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["quantity", "cost_basis"])
+def test_what_is_not_a_number_is_refused_where_one_belongs(name: str, value: Any) -> None:
+    error = refused(Position, position(**{name: value}))
+    assert error.path == f"path.{name}"
+    assert "is not a number" in str(error)
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_number_words_that_are_not_json_are_refused_when_decoding(literal: str) -> None:
+    body = dumps({"positions": {"position": position(quantity=7)}}).replace('"quantity": 7', f'"quantity": {literal}')
+    with pytest.raises(BodyError, match="positions"):
+        envelope.parse_json(body.encode(), "positions")
+
+
+@pytest.mark.parametrize(
+    "literal",
+    ["1E+16", "10000000000000000", "-10000000000000000.0", "0.000000001", "1.123456789", "1E-9", "1E+400", "9" * 60],
+)
+def test_a_number_that_decimal_24_8_would_round_is_refused(literal: str) -> None:
+    for value in {Decimal(literal), int(literal) if literal.isdigit() else Decimal(literal)}:
+        error = refused(Position, position(cost_basis=value))
+        assert error.path == "path.cost_basis"
+        assert "does not fit DECIMAL(24,8) exactly" in str(error)
+
+
+@pytest.mark.parametrize(
+    "literal",
+    ["0", "-0.0", "0E-8", "0E+90", "0E-90", "17798.360000000000000000000000", "9999999999999999.99999999", "-1E-8"],
+)
+def test_a_number_that_decimal_24_8_holds_is_exact(literal: str) -> None:
+    assert parse(Position, "positions", "path", position(cost_basis=Decimal(literal))).cost_basis == Decimal(literal)
+
+
+@given(st.integers(-(10**24) + 1, 10**24 - 1))
+def test_every_decimal_24_8_is_accepted_unchanged(units: int) -> None:
+    value = Decimal(units).scaleb(-8)
+    assert parse(Position, "positions", "path", position(quantity=value)).quantity == value
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "name"),
+    [
+        (Position, position(id=2**63), "id"),
+        (Position, position(id=Decimal("1.0")), "id"),
+        (Position, position(id="1"), "id"),
+        (Position, position(id=True), "id"),
+        (Order, order(-(2**63) - 1), "id"),
+        (Order, order(num_legs=2**31), "num_legs"),
+        (Account, account(option_level=2**31), "option_level"),
+        (Account, account(day_trader=1), "day_trader"),
+        (Balances, balances(pending_orders_count=2**31), "pending_orders_count"),
+        (Balances, balances(pending_orders_count=-1), "pending_orders_count"),
+        (Balances, balances(pending_orders_count=Decimal("1.0")), "pending_orders_count"),
+        (Quote, quote(contract_size=0), "contract_size"),
+        (Quote, quote(contract_size=2**31), "contract_size"),
+        (Quote, quote(bid_date=10**15), "bid_date"),
+        (Quote, quote(bid_date=-1), "bid_date"),
+        (Quote, option_quote(SPX, greeks={"delta": 10**400}), "greeks.delta"),
+        (Quote, option_quote(SPX, greeks={"delta": "0.1"}), "greeks.delta"),
+    ],
+)
+def test_a_whole_number_that_its_column_cannot_hold_is_refused(
+    model: type[BrokerModel], body: bodies.Body, name: str
+) -> None:
+    assert refused(model, body).path == f"path.{name}"
+
+
+@pytest.mark.parametrize("number", [-(2**63), 0, 38_400_000, 2**31, 2**63 - 1])
+def test_broker_ids_are_64_bit(number: int) -> None:
+    assert parse(Order, "orders", "path", order(number)).id == number
+
+
+# --- instants ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2018-08-08T14:41:11.405Z", datetime(2018, 8, 8, 14, 41, 11, 405_000, UTC)),
+        ("2018-08-08T14:41:11Z", datetime(2018, 8, 8, 14, 41, 11, 0, UTC)),
+        ("2025-12-10T18:02:51.028929606Z", datetime(2025, 12, 10, 18, 2, 51, 28_929, UTC)),  # microseconds are kept
+        ("2018-08-08T10:41:11.405-04:00", datetime(2018, 8, 8, 14, 41, 11, 405_000, UTC)),
+        ("2018-08-08T10:41:11-0400", datetime(2018, 8, 8, 14, 41, 11, 0, UTC)),
+    ],
+)
+def test_instants_are_utc_to_the_microsecond(text: str, instant: datetime) -> None:
+    read = parse(Position, "positions", "path", position(date_acquired=text)).date_acquired
+    assert (read, read.tzinfo) == (instant, UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("2018-08-08T14:41:11.405", "has no time zone"),
+        ("2018-08-08", "is not an ISO 8601 instant"),
+        ("2018-08-08 14:41:11Z", "is not an ISO 8601 instant"),
+        ("1533739271", "is not an ISO 8601 instant"),
+        ("", "is not an ISO 8601 instant"),
+        ("null", "is not an ISO 8601 instant"),
+        (1533739271, "is not an ISO 8601 instant"),
+        (True, "is not an ISO 8601 instant"),
+        ("2018-13-08T14:41:11Z", "should be a valid datetime"),
+        ("0001-01-01T00:00:00+14:00", "is out of range"),
+    ],
+)
+def test_what_is_not_an_instant_with_a_zone_is_refused(value: Any, told: str) -> None:
+    error = refused(Position, position(date_acquired=value))
+    assert error.path == "path.date_acquired"
+    assert told in str(error)
+
+
+# --- orders and legs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leg_", [None, "null", []])
+def test_an_order_may_have_no_legs_in_any_form(leg_: Any) -> None:
+    assert parse(Order, "orders", "path", order(leg=leg_)).leg == ()
+    assert parse(Order, "orders", "path", order()).leg == ()
+
+
+def test_one_leg_may_be_a_bare_object() -> None:
+    assert [one.id for one in parse(Order, "orders", "path", spread(leg=leg(5, SPX, "buy_to_open"))).leg] == [5]
+
+
+@pytest.mark.parametrize("leg_", ["leg", 5, [5], {}])
+def test_a_leg_that_is_not_an_object_is_refused(leg_: Any) -> None:
+    assert refused(Order, spread(leg=leg_)).path.startswith("path.leg.0")
+
+
+def test_a_stripped_oco_parent_is_whole() -> None:
+    parent = {"id": 1, "class": "oco", "status": "open", "create_date": "2025-02-26T15:00:00.000Z"}
+    read = parse(Order, "orders", "path", parent | {"leg": [order(2), order(3)]})
+    assert (read.symbol, read.side, read.quantity, len(read.leg)) == (None, None, None, 2)
+
+
+def test_texts_are_kept_to_the_character() -> None:
+    for text in ("null", "", " padded ", "O'Hara; DROP TABLE", "\x1b[31m", "é\u0301😀"):
+        assert parse(Order, "orders", "path", order(tag=text)).tag == text
+
+
+# --- unknown fields ---------------------------------------------------------------------------------------------------
+
+
+def test_unknown_fields_are_kept_and_told_by_their_path() -> None:
+    body = spread(venue="X", leg=leg(5, SPX, "buy_to_open", exch="C"))
+    read = parse(Order, "orders", "orders.order", body)
+    assert sorted(unknown_fields("orders.order", read)) == ["orders.order.leg.exch", "orders.order.venue"]
+    told = parse(
+        Balances, "balances", "balances", balances("cash", x=1) | {"cash": balances("cash")["cash"] | {"y": 2}}
+    )
+    assert sorted(unknown_fields("balances", told)) == ["balances.cash.y", "balances.x"]
+
+
+@pytest.mark.parametrize("model", [Account, Balances, Position, Order, Quote])
+def test_every_field_that_holds_models_is_searched_for_unknown_ones(model: type[BrokerModel]) -> None:
+    schema = json.loads(json.dumps(model.model_json_schema()))
+    properties = schema.get("properties") or schema["$defs"][model.__name__]["properties"]
+    assert set(model.nested) == {name for name, property_ in properties.items() if "$ref" in json.dumps(property_)}
+
+
+def test_models_are_immutable() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse(Position, "positions", "path", position()).quantity = Decimal(2)  # type: ignore[misc]

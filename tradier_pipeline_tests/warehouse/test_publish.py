@@ -1,0 +1,206 @@
+"""Publishing: all of a snapshot or nothing of it, one writer at a time, and never anything but what was proven."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tradier_pipeline import store
+from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.landing import BusyError
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.warehouse import publish
+from tradier_pipeline.warehouse.publish import WarehouseError
+from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.crash_child import Job, Nursery, nursery
+from tradier_pipeline_tests.test_crashes import stored
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Nursery]:
+    with nursery() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Simulated]:
+    with embedded_simulator(None, limits=None) as url:
+        yield Simulated(url)
+
+
+def _published(home: Home) -> list[str]:
+    with reading(home.warehouse.path) as connection:
+        return snapshot_ids(connection)
+
+
+def test_storing_a_snapshot_again_yields_identical_rows(home: Home, simulated: Simulated) -> None:
+    landed, _ = take(home, simulated.broker)
+    before = stored(home.warehouse.path)
+    store_snapshot(home.warehouse, landed)
+    assert stored(home.warehouse.path) == before
+    assert home.warehouse.path.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_quote_in_the_path_is_part_of_the_path(home: Home, simulated: Simulated) -> None:
+    landed, _ = take(Home(home.path / "it's"), simulated.broker)
+    assert _published(Home(home.path / "it's")) == [str(landed.snapshot_id)]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, duckdb.Error])
+def test_a_block_that_raises_publishes_nothing(home: Home, simulated: Simulated, error: type[BaseException]) -> None:
+    take(home, simulated.broker)
+    before = home.warehouse.path.read_bytes()
+    told = WarehouseError if error is duckdb.Error else error
+
+    def break_off() -> None:
+        with home.warehouse.staged() as staged:
+            staged.connection.execute("DELETE FROM positions")
+            raise error("broken")
+
+    with pytest.raises(told):
+        break_off()
+    assert home.warehouse.path.read_bytes() == before
+    assert [path.name for path in home.path.iterdir() if "staged" in path.name] == []
+
+
+def test_a_snapshot_that_fails_a_blocking_check_is_never_visible(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, _ = take(home, simulated.broker)
+    monkeypatch.setattr(
+        store,
+        "verify_snapshot",
+        lambda *given: [replace(outcome, passed=False) for outcome in verify_snapshot(*given)],
+    )
+    with pytest.raises(NotPublishedError, match="last good snapshot stays current"):
+        take(home, simulated.broker)
+    assert _published(home) == [str(good.snapshot_id)]
+    monkeypatch.undo()
+    assert len(list(home.zone.snapshots())) == 2
+
+
+def _set_version(path: Path, version: int) -> None:
+    path.chmod(0o644)
+    with duckdb.connect(path) as connection:
+        connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {version}")
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [(10_000, r"has schema version 10000.*Upgrade"), (0, r"older schema version 0.*rebuild")]
+)
+def test_a_warehouse_of_another_version_is_told_and_left_alone(
+    home: Home, simulated: Simulated, version: int, told: str
+) -> None:
+    take(home, simulated.broker)
+    _set_version(home.warehouse.path, version)
+    before = home.warehouse.path.read_bytes()
+    with pytest.raises(WarehouseError, match=told):
+        take(home, simulated.broker)
+    assert home.warehouse.path.read_bytes() == before
+    if not version:
+        assert rebuild(home.warehouse, home.zone, lambda _: None).published == 2
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "cut", "torn page", "header"])
+def test_a_corrupt_warehouse_names_the_rebuild_and_the_rebuild_repairs_it(
+    home: Home, simulated: Simulated, damage: str
+) -> None:
+    landed, _ = take(home, simulated.broker)
+    path, before = home.warehouse.path, stored(home.warehouse.path)
+    body = path.read_bytes()
+    path.chmod(0o644)
+    noise = os.urandom(4096)
+    damaged = {
+        "text": b"not a database\n" * 1000,
+        "empty": b"",
+        "cut": body[: len(body) // 2],
+        "torn page": b"".join(
+            body[at : at + 4096] if at < 12288 or at % 65536 else noise for at in range(0, len(body), 4096)
+        ),
+        "header": noise + body[4096:],
+    }[damage]
+    path.write_bytes(damaged)
+    with pytest.raises(WarehouseError, match="tradier-pipeline rebuild"):
+        store_snapshot(home.warehouse, landed)
+    assert path.read_bytes() == damaged
+    assert rebuild(home.warehouse, home.zone, lambda _: None).published == 1
+    assert stored(path) == before
+
+
+def test_a_rebuild_leaves_out_only_what_is_damaged(home: Home, simulated: Simulated) -> None:
+    snapshots = [take(home, simulated.broker)[0] for _ in range(4)]
+    (snapshots[1].directory / "manifest.json").write_text("{")
+    (snapshots[2].directory / "orders.json").write_text('{"orders":"null"}')
+    rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
+    kept = [str(snapshots[number].snapshot_id) for number in (0, 3)]
+    assert _published(home) == kept
+    assert rebuilt.published == 2
+    assert rebuilt.refused.keys() == {str(snapshots[number].snapshot_id) for number in (1, 2)}
+
+
+def test_a_second_writer_is_told_who_holds_the_warehouse(
+    home: Home, simulated: Simulated, children: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, _ = take(home, simulated.broker)
+    stopped = Job(
+        home=str(home.path),
+        url=simulated.url,
+        snapshot_id=str(SnapshotId.now(DEMO_ACCOUNT)),
+        point="K5",
+        signal=signal.SIGSTOP,
+    )
+    holder = children.start(stopped)
+    assert children.wait(holder).stopped
+    assert _published(home) == [str(good.snapshot_id)]  # a reader does not wait for it
+
+    monkeypatch.setattr(publish, "LOCK_TIMEOUT_S", 0.0)
+    with pytest.raises(BusyError, match=rf"is being written by process {holder}, for more than"):
+        store_snapshot(home.warehouse, good)
+    os.kill(holder, signal.SIGKILL)
+    assert children.wait(holder).signal == signal.SIGKILL
+    store_snapshot(home.warehouse, good)  # what the dead held is free
+
+
+def test_writers_of_different_snapshots_wait_for_each_other(
+    home: Home, simulated: Simulated, children: Nursery
+) -> None:
+    first, _ = take(home, simulated.broker)
+    jobs = [
+        Job(home=str(home.path), url=simulated.url, snapshot_id=str(SnapshotId.now(account)))
+        for account in (DEMO_ACCOUNT, "SIM00000002")
+    ]
+    slow = children.start(replace(jobs[0], point="K5", signal=signal.SIGSTOP))
+    assert children.wait(slow).stopped
+    waiting = children.start(jobs[1])
+    os.kill(slow, signal.SIGCONT)
+    assert [children.wait(pid).code for pid in (slow, waiting)] == [0, 0]
+    assert sorted(_published(home)) == sorted([str(first.snapshot_id), *(job.snapshot_id for job in jobs)])
+
+
+@pytest.mark.parametrize("where", ["K2", "K5"])
+def test_processes_asked_for_one_snapshot_fetch_it_once(
+    home: Home, simulated: Simulated, children: Nursery, where: str
+) -> None:
+    simulated.admin("DELETE", "requests")
+    job = Job(home=str(home.path), url=simulated.url, snapshot_id=str(SnapshotId.now(DEMO_ACCOUNT)))
+    slow = children.start(replace(job, point=where, signal=signal.SIGSTOP))
+    assert children.wait(slow).stopped
+    others = [children.start(job) for _ in range(2)]
+    os.kill(slow, signal.SIGCONT)
+    assert [children.wait(pid).code for pid in (slow, *others)] == [0, 0, 0]
+    assert len(simulated.requests()) == 5
+    once = stored(home.warehouse.path)
+    assert len(once["tradier_snapshots"]) == 1
+    (landed,) = home.zone.snapshots()
+    store_snapshot(home.warehouse, landed)
+    assert stored(home.warehouse.path) == once

@@ -5,6 +5,7 @@ A number is an `int` or a `Decimal` and is written as the literal that its `Deci
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,15 @@ import duckdb
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.client import Attempt, Extract, Page
-from tradier_pipeline.landing import LandedSnapshot, LandingZone, Manifest, QuotesManifest, page_records
+from tradier_pipeline.landing import (
+    MANIFEST,
+    QUOTES_MANIFEST,
+    LandedSnapshot,
+    LandingZone,
+    Manifest,
+    QuotesManifest,
+    page_records,
+)
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
@@ -337,6 +346,22 @@ def rich(block: str = "margin") -> Answers:
             ],
         ),
     )
+
+
+def reland(landed: LandedSnapshot, home: Path, resource: str, number: int, body: bytes) -> LandedSnapshot:
+    """The landing zone as if the broker had sent another body: its digest is right, the rows are of the old one."""
+    directory = home / landed.directory.relative_to(landed.directory.parents[2])
+    directory.mkdir(parents=True)
+    for file in landed.directory.iterdir():
+        (directory / file.name).symlink_to(file)
+    manifest = directory / (QUOTES_MANIFEST if resource == "quotes" else MANIFEST)
+    record = json.loads(manifest.read_bytes())
+    page = (record["pages"] if resource == "quotes" else record["resources"][resource])[number - 1]
+    page |= {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    for file, content in ((directory / page["file"], body), (manifest, json.dumps(record).encode())):
+        file.unlink()
+        file.write_bytes(content)
+    return LandedSnapshot(landed.snapshot_id, directory)
 
 
 def zone_in(directory: Path) -> LandingZone:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -13,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.landing import MANIFEST, QUOTES_MANIFEST, LandedSnapshot
+from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Difference
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import StagedWarehouse
-from tradier_pipeline_tests.bodies import Answers, dumps, land, rich, store, warehouse_in_memory, zone_in
+from tradier_pipeline_tests.bodies import Answers, dumps, land, reland, rich, store, warehouse_in_memory, zone_in
 
 # facts of the commit, not of what was observed: no landed byte tells them
 FREE = {("tradier_snapshots", "committed_at"), ("tradier_snapshots", "code_version")}
@@ -213,22 +211,6 @@ def test_one_changed_number_in_the_landed_bytes_is_found(
     for step in path[:-1]:
         holder = holder[step]
     holder[path[-1]] += Decimal("0.00000001") if isinstance(holder[path[-1]], Decimal) else 1
-    found = proven.found(_reland(proven.landed, tmp_path, resource, number, dumps(spoiled).encode()))
+    found = proven.found(reland(proven.landed, tmp_path, resource, number, dumps(spoiled).encode()))
     assert found.pop("provenance_equals_manifest")
     assert (found == {}) == (path[-1] in NOT_STORED)
-
-
-def _reland(landed: LandedSnapshot, home: Path, resource: str, number: int, body: bytes) -> LandedSnapshot:
-    """The landing zone as if the broker had sent another body: its digest is right, the rows are of the old one."""
-    directory = home / landed.directory.relative_to(landed.directory.parents[2])
-    directory.mkdir(parents=True)
-    for file in landed.directory.iterdir():
-        (directory / file.name).symlink_to(file)
-    manifest = directory / (QUOTES_MANIFEST if resource == "quotes" else MANIFEST)
-    record = json.loads(manifest.read_bytes())
-    page = (record["pages"] if resource == "quotes" else record["resources"][resource])[number - 1]
-    page |= {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    for file, content in ((directory / page["file"], body), (manifest, json.dumps(record).encode())):
-        file.unlink()
-        file.write_bytes(content)
-    return LandedSnapshot(landed.snapshot_id, directory)

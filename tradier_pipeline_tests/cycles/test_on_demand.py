@@ -1,0 +1,54 @@
+"""The job `request_snapshot`: a snapshot of now, without a key, as a run of its own."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from tradier_pipeline.instance import open_instance
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+
+
+def test_a_request_runs_the_job_snapshot_on_a_new_partition(home: Home, simulated: Simulated) -> None:
+    with open_instance(home.path / "dagster") as instance:
+        assert run_job(instance, job="request_snapshot").success
+        inner, outer = instance.get_runs()
+        assert (inner.job_name, outer.job_name) == ("snapshot", "request_snapshot")
+        assert (inner.status, outer.status) == (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.SUCCESS)
+        key = inner.tags["dagster/partition"]
+        assert inner.tags["tradier/trigger"] == "manual"
+        assert materialized(instance) == {key}
+    with reading(home.warehouse.path) as connection:
+        assert snapshot_ids(connection) == [key]
+
+
+def test_a_request_fails_with_the_words_of_the_snapshot_run(home: Home, simulated: Simulated) -> None:
+    simulated.fault("/orders", "status", status=400, body="no", times=1)
+    with open_instance(home.path / "dagster") as instance:
+        result = run_job(instance, job="request_snapshot")
+        assert not result.success
+        assert failure(result).startswith("orders: ")
+        assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.FAILURE}
+        assert materialized(instance) == set()
+
+
+def test_what_is_no_account_number_becomes_no_partition(home: Home, simulated: Simulated) -> None:
+    config = {"ops": {"take_requested_snapshot": {"config": {"account_id": "../../etc"}}}}
+    with open_instance(home.path / "dagster") as instance:
+        job = definitions().resolve_job_def("request_snapshot")
+        result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
+        assert failure(result).startswith("'../../etc' is not an account number. ")
+        assert instance.get_dynamic_partitions("tradier_snapshots") == []
+    assert simulated.requests() == []
+
+
+def test_two_requests_are_two_snapshots(home: Home, simulated: Simulated) -> None:
+    with open_instance(home.path / "dagster") as instance:
+        assert run_job(instance, job="request_snapshot").success
+        assert run_job(instance, job="request_snapshot").success
+        assert len(materialized(instance)) == 2
+    with reading(home.warehouse.path) as connection:
+        assert len(snapshot_ids(connection)) == 2
+        assert {key.partition("@")[0] for key in snapshot_ids(connection)} == {DEMO_ACCOUNT}

@@ -1,0 +1,155 @@
+"""The job `snapshot` on a real instance against the simulated broker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from tradier_pipeline.instance import open_instance
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
+from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
+
+RAW = [dg.AssetKey(["raw", name]) for name in ("account", "balances", "positions", "orders", "quotes")]
+
+
+@pytest.fixture
+def instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    with open_instance(home.path / "dagster") as opened:
+        yield opened
+
+
+def rows(home: Home) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything stored, but when it was last written."""
+    with reading(home.warehouse.path) as connection:
+        return {
+            table.name: connection.execute(
+                f"SELECT COLUMNS(c -> c <> 'committed_at') FROM {table.name} ORDER BY ALL"
+            ).fetchall()
+            for table in schema.TABLES
+        }
+
+
+def current(home: Home) -> list[str]:
+    with reading(home.warehouse.path) as connection:
+        return newest_snapshot_ids(connection)
+
+
+def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    key = new_key()
+    result = run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"})
+    assert result.success
+    assert [asset for asset in (*RAW, SNAPSHOT) if materialized(instance, asset) != {key}] == []
+    assert [check.name for check in CHECKS if evaluations(instance, check.name) != [(key, True)]] == []
+    assert current(home) == [key]
+    (header,) = rows(home)["tradier_snapshots"]
+    assert "monitor_cycle" in header
+    metadata = instance.get_latest_materialization_event(SNAPSHOT).asset_materialization.metadata  # type: ignore[union-attr]
+    for name in ("equity", "cash", "buying_power", "fetch_ms", "publish_ms"):
+        assert isinstance(metadata[name], dg.FloatMetadataValue), name
+        assert metadata[name].value > 0, name
+    with reading(home.warehouse.path) as connection:
+        stored = connection.execute(
+            "SELECT equity::DOUBLE, positions_count, orders_count "
+            "FROM account_balances JOIN tradier_snapshots USING (snapshot_id)"
+        ).fetchone()
+    assert (metadata["equity"].value, metadata["positions"].value, metadata["orders"].value) == stored
+
+
+def test_an_equal_key_is_replayed_without_a_request_and_leaves_identical_rows(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    key = new_key()
+    assert run_job(instance, key).success
+    before, asked = rows(home), len(simulated.requests())
+    assert asked == 5
+    assert run_job(instance, key).success
+    assert len(simulated.requests()) == asked
+    assert rows(home) == before
+
+
+@pytest.mark.parametrize(
+    "key", ["nonsense", "SIM00000001@2026-13-01T00:00:00Z", "SIM00000001@2026-11-20T14:31:00.000Z"]
+)
+def test_a_malformed_key_fails_in_one_line_and_asks_nothing(
+    key: str, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    result = run_job(instance, key)
+    assert not result.success
+    assert failure(result) == (
+        f"'{key}' is not a snapshot id. Write <account number>@<UTC instant>, such as VA12345678@2026-11-20T14:31:00Z."
+    )
+    assert simulated.requests() == []
+
+
+def test_a_key_of_the_past_is_missed_and_never_back_dated(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
+    result = run_job(instance, key)
+    assert not result.success
+    assert failure(result).startswith(f"{key} was missed: nothing was landed within 60 s of the instant")
+    assert "\n" not in failure(result)
+    assert [missed.snapshot_id for missed in home.zone.missed(DEMO_ACCOUNT)] == [key]
+    assert simulated.requests() == []
+    assert not home.warehouse.path.exists()
+    assert materialized(instance) == set()
+
+
+def test_a_failed_required_resource_fails_the_run_and_stores_nothing(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    simulated.fault("/balances", "status", status=400, body="no", times=1)
+    key = new_key()
+    result = run_job(instance, key)
+    assert not result.success
+    assert failure(result).startswith("balances: HTTP 400")
+    assert [materialized(instance, asset) for asset in (*RAW, SNAPSHOT)] == [set()] * 6
+    assert not home.warehouse.path.exists()
+    assert [record.snapshot_id for record in home.zone.failures(DEMO_ACCOUNT)] == [key]
+
+
+def test_failed_quotes_do_not_cost_the_snapshot(home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> None:
+    simulated.fault("/quotes", "status", status=400, body="no", times=1)
+    key = new_key()
+    assert run_job(instance, key).success
+    assert current(home) == [key]
+    assert evaluations(instance, "quotes_cover_positions") == [(key, False)]
+    event = instance.get_latest_materialization_event(dg.AssetKey(["raw", "quotes"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["state"].value == "failed"
+
+
+def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    good = new_key()
+    assert run_job(instance, good).success
+    published = hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest()
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    bad = new_key()
+    result = run_job(instance, bad)
+    assert not result.success
+    told = failure(result)
+    assert told.startswith(f"{bad} was not published: the check flat_is_explained")
+    assert "\n" not in told
+    assert evaluations(instance, "flat_is_explained") == [(bad, False), (good, True)]
+    assert evaluations(instance, "balances_equal") == [(bad, True), (good, True)]
+    assert materialized(instance) == {good}
+    assert materialized(instance, RAW[0]) == {good, bad}
+    assert hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest() == published
+    assert current(home) == [good]
+    # the next good one is published over it
+    after = new_key()
+    assert run_job(instance, after).success
+    assert current(home) == [after]

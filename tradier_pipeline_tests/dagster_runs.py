@@ -1,0 +1,61 @@
+"""Running the project's jobs in this process on a real instance, and asking it what it recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import dagster as dg
+
+from tradier_pipeline.cycles.on_demand import QUIET
+from tradier_pipeline.definitions import build_definitions
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.snapshot import SnapshotId
+
+SNAPSHOT = dg.AssetKey("tradier_snapshot")
+
+
+@cache
+def definitions() -> dg.Definitions:
+    return build_definitions()
+
+
+def new_key() -> str:
+    """The partition key of a snapshot of now."""
+    return str(SnapshotId.now(DEMO_ACCOUNT))
+
+
+def run_job(
+    instance: dg.DagsterInstance,
+    key: str | None = None,
+    *,
+    job: str = "snapshot",
+    within: dg.Definitions | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Run a job to its end; a key becomes a partition first."""
+    if key is not None:
+        instance.add_dynamic_partitions("tradier_snapshots", [key])
+    resolved = (within or definitions()).resolve_job_def(job)
+    return resolved.execute_in_process(
+        instance=instance, partition_key=key, run_config=QUIET, tags=dict(tags or {}), raise_on_error=False
+    )
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step tells the user."""
+    failed = next(event for event in result.all_events if event.is_step_failure)
+    told = failed.step_failure_data.user_failure_data
+    assert told is not None, failed.step_failure_data.error_display_string
+    return str(told.description)
+
+
+def materialized(instance: dg.DagsterInstance, key: dg.AssetKey = SNAPSHOT) -> set[str]:
+    """The partitions of an asset that Dagster counts as materialized."""
+    return set(instance.get_materialized_partitions(key))
+
+
+def evaluations(instance: dg.DagsterInstance, check: str) -> list[tuple[str | None, bool]]:
+    """What the instance recorded of a check of the snapshot, newest first: partition, passed."""
+    records = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(SNAPSHOT, check), limit=10)
+    return [(record.partition, record.status.value == "SUCCEEDED") for record in records]

@@ -1,0 +1,164 @@
+"""What this project leans on in Dagster without a promise of its documentation. A failure here explains the others."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+PARTS = dg.DynamicPartitionsDefinition(name="parts")
+LOADED = dg.AssetKey("loaded")
+
+
+def test_partitioned_check_specs_are_still_in_preview() -> None:
+    # once they are not, the filters in assets/__init__.py and pyproject.toml can go
+    with pytest.warns(dg.PreviewWarning, match="Specifying a partitions_def on an AssetCheckSpec"):
+        dg.AssetCheckSpec("sound", asset="loaded", partitions_def=PARTS)
+
+
+def test_code_references_are_still_in_beta() -> None:
+    @dg.asset
+    def anything() -> None: ...
+
+    with pytest.warns(dg.BetaWarning, match="with_source_code_references"):
+        dg.with_source_code_references([anything])
+
+
+def _checked(partitions: dg.PartitionsDefinition, *, sound: bool) -> dg.Definitions:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        spec = dg.AssetCheckSpec("sound", asset=LOADED, blocking=True, partitions_def=partitions)
+
+    @dg.asset(key=LOADED, partitions_def=partitions, check_specs=[spec])
+    def loaded() -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        yield dg.AssetCheckResult(check_name="sound", passed=sound, metadata={"seen": 1})
+        if not sound:
+            raise dg.Failure("refused", allow_retries=False)
+        yield dg.MaterializeResult()
+
+    @dg.asset(deps=[LOADED], partitions_def=partitions)
+    def downstream() -> None: ...
+
+    job = dg.define_asset_job("load", selection="*", executor_def=dg.in_process_executor)
+    return dg.Definitions([loaded, downstream], jobs=[job])
+
+
+def test_check_results_yielded_before_a_failure_are_stored_and_nothing_is_materialized() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("parts", ["a", "b"])
+        for key, sound in (("a", True), ("b", False)):
+            job = _checked(PARTS, sound=sound).resolve_job_def("load")
+            result = job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False)
+            assert result.success is sound
+            (evaluation,) = result.get_asset_check_evaluations()
+            assert (evaluation.partition, evaluation.passed) == (key, sound)
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(LOADED, "sound"), limit=5
+        )
+        assert [(record.partition, record.status.value) for record in records] == [("b", "FAILED"), ("a", "SUCCEEDED")]
+        assert instance.get_materialized_partitions(LOADED) == {"a"}
+        assert instance.get_materialized_partitions(dg.AssetKey("downstream")) == {"a"}
+
+
+def test_execute_in_process_takes_no_partition_key_for_a_check_alone() -> None:
+    @dg.asset(partitions_def=PARTS)
+    def plain() -> None: ...
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+
+        @dg.asset_check(asset=plain, partitions_def=PARTS)
+        def alone(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=context.partition_key == "a")
+
+    definitions = dg.Definitions(
+        [plain], asset_checks=[alone], jobs=[dg.define_asset_job("check", dg.AssetSelection.checks(alone))]
+    )
+    job = definitions.resolve_job_def("check")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("parts", ["a"])
+        with pytest.raises(Exception, match="no PartitionsDefinition shared"):
+            job.execute_in_process(instance=instance, partition_key="a")
+        result = job.execute_in_process(instance=instance, tags={"dagster/partition": "a"})
+        assert [(one.partition, one.passed) for one in result.get_asset_check_evaluations()] == [("a", True)]
+
+
+def test_a_run_inside_an_op_is_recorded_as_a_run_of_its_own() -> None:
+    @dg.op
+    def inner_op() -> None: ...
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def inner() -> None:
+        inner_op()
+
+    @dg.op
+    def outer_op(context: dg.OpExecutionContext) -> None:
+        assert inner.execute_in_process(instance=context.instance).success
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def outer() -> None:
+        outer_op()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert outer.execute_in_process(instance=instance).success
+        recorded = [(run.job_name, run.status) for run in instance.get_runs()]
+    assert recorded == [("inner", dg.DagsterRunStatus.SUCCESS), ("outer", dg.DagsterRunStatus.SUCCESS)]
+
+
+@dg.asset
+def noted() -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"rows": 3})
+
+
+POOLED = """
+storage:
+  custom:
+    module: tradier_pipeline.instance.storage
+    class: PooledSqliteStorage
+    config: {base_dir: HOME}
+"""
+PLAIN = """
+run_storage: {module: dagster._core.storage.runs, class: SqliteRunStorage, config: {base_dir: HOME/history}}
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config: {base_dir: HOME/history}
+schedule_storage:
+  module: dagster._core.storage.schedules
+  class: SqliteScheduleStorage
+  config: {base_dir: HOME/schedules}
+"""
+
+
+def _open(home: Path, storage: str) -> dg.DagsterInstance:
+    (home / "dagster.yaml").write_text(storage.replace("HOME", str(home)) + "telemetry: {enabled: false}\n")
+    return dg.DagsterInstance.from_config(str(home))
+
+
+@pytest.mark.parametrize(("writer", "reader"), [(POOLED, PLAIN), (PLAIN, POOLED)], ids=["read plainly", "read pooled"])
+def test_kept_connections_leave_the_files_to_dagsters_own_storage_and_take_them_over(
+    writer: str, reader: str, tmp_path: Path
+) -> None:
+    with _open(tmp_path, writer) as instance:
+        run_id = dg.materialize([noted], instance=instance).run_id
+        instance.add_dynamic_partitions("parts", ["a"])
+        written = [entry.message for entry in instance.all_logs(run_id)]
+    with _open(tmp_path, reader) as instance:
+        (run,) = instance.get_runs()
+        assert (run.run_id, run.status) == (run_id, dg.DagsterRunStatus.SUCCESS)
+        assert [entry.message for entry in instance.all_logs(run_id)] == written != []
+        assert instance.get_dynamic_partitions("parts") == ["a"]
+        entry = instance.get_latest_materialization_event(noted.key)
+        assert entry is not None
+        assert entry.asset_materialization is not None
+        assert entry.asset_materialization.metadata["rows"].value == 3
+        assert dg.materialize([noted], instance=instance).success  # and goes on writing
+        assert len(instance.get_runs()) == 2
+
+
+def test_two_open_instances_see_each_others_runs(tmp_path: Path) -> None:
+    with _open(tmp_path, POOLED) as one, _open(tmp_path, POOLED) as other:
+        first = dg.materialize([noted], instance=one).run_id
+        second = dg.materialize([noted], instance=other).run_id
+        assert {run.run_id for run in one.get_runs()} == {run.run_id for run in other.get_runs()} == {first, second}

@@ -1,0 +1,132 @@
+"""The code location: what is in it, and that it loads anywhere without asking anything."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import tradier_pipeline
+from tradier_pipeline.verify import CHECKS
+from tradier_pipeline_tests.dagster_runs import definitions
+
+PROJECT = Path(tradier_pipeline.__file__).parents[1]
+
+ASSETS = {
+    "raw/account": ("raw", {"tradier", "json"}),
+    "raw/balances": ("raw", {"tradier", "json"}),
+    "raw/positions": ("raw", {"tradier", "json"}),
+    "raw/orders": ("raw", {"tradier", "json"}),
+    "raw/quotes": ("raw", {"tradier", "json"}),
+    "tradier_snapshot": ("snapshot", {"duckdb", "table"}),
+}
+JOBS = {"snapshot", "request_snapshot"}
+
+LOADS_WITHOUT_ANYTHING = """
+import os, socket, warnings
+import dagster as dg
+
+warnings.simplefilter("error")  # deprecated, superseded, beta and preview: all but what is named in the code
+warnings.filterwarnings("ignore", "The `__fields__` attribute")  # Dagster's own use of pydantic
+def refuse(*_): raise AssertionError("network")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+
+from tradier_pipeline.definitions import defs
+dg.Definitions.validate_loadable(defs())
+print(sorted(os.environ), sorted(os.listdir()))
+"""
+
+
+def specs() -> list[dg.AssetSpec]:
+    return list(definitions().resolve_all_asset_specs())
+
+
+def test_the_location_loads_without_environment_network_files_or_warnings(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADS_WITHOUT_ANYTHING], env={}, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith("[]\n")
+
+
+def test_the_assets_are_these_in_these_groups() -> None:
+    assert {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()} == ASSETS
+
+
+def test_the_jobs_are_these() -> None:
+    assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
+
+
+@pytest.mark.parametrize("key", ASSETS)
+def test_an_asset_says_what_it_is_whose_it_is_what_its_columns_are_and_where_its_code_is(key: str) -> None:
+    (spec,) = [spec for spec in specs() if spec.key.to_user_string() == key]
+    assert spec.description
+    assert spec.owners == ["team:trading"]
+    assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
+    assert spec.partitions_def.name == "tradier_snapshots"
+    columns = spec.metadata["dagster/column_schema"].columns
+    assert len({column.name for column in columns}) == len(columns) > 0
+    (reference,) = spec.metadata["dagster/code_references"].code_references
+    assert Path(reference.file_path).is_relative_to(PROJECT / "tradier_pipeline" / "assets")
+
+
+def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() -> None:
+    (spec,) = [spec for spec in specs() if spec.key == dg.AssetKey("tradier_snapshot")]
+    columns = {column.name: column for column in spec.metadata["dagster/column_schema"].columns}
+    assert columns["account_balances.equity"].type == "DECIMAL(24,8)"
+    assert columns["account_balances.equity"].description.startswith("USD")
+    assert not columns["account_balances.equity"].constraints.nullable
+    assert [name for name, column in columns.items() if not column.description] == []
+
+
+def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
+    graph = definitions().resolve_asset_graph()
+    found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
+    assert set(found) == {check.name for check in CHECKS} | {"published_equals_landed"}
+    for check in CHECKS:
+        spec = found[check.name]
+        assert spec.blocking is (check.severity == "fatal")
+        assert spec.partitions_def is not None
+        assert spec.description
+        assert spec.description.startswith(check.claim)
+        assert (f"(check {check.number})" in spec.description) is (check.number is not None)
+
+
+def test_every_job_runs_in_one_process() -> None:
+    for name in JOBS:
+        assert definitions().resolve_job_def(name).executor_def is dg.in_process_executor
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project folder somewhere else."""
+    folder = tmp_path_factory.mktemp("copied") / "project"
+    shutil.copytree(PROJECT / "tradier_pipeline", folder / "tradier_pipeline")
+    for name in ("pyproject.toml", "workspace.yaml"):
+        shutil.copy(PROJECT / name, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["dg", "check", "defs"], "All definitions loaded successfully"),
+        (["dg", "list", "defs", "--json"], '"request_snapshot"'),
+        (["dagster", "definitions", "validate", "-w", "workspace.yaml"], "Validation successful for code location"),
+    ],
+    ids=["dg check", "dg list", "dagster validate"],
+)
+def test_dagsters_own_tools_accept_the_project_folder(
+    command: list[str], said: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(scripts), prepend=":")
+    monkeypatch.setenv("DAGSTER_DG_CLI_DISABLE_TELEMETRY", "1")
+    monkeypatch.setenv("HOME", str(copy.parent))
+    monkeypatch.delenv("DAGSTER_HOME")
+    ended = subprocess.run([scripts / command[0], *command[1:]], cwd=copy, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert said in ended.stdout + ended.stderr

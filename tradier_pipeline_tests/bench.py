@@ -1,7 +1,7 @@
 """Measure what the design budgets: `make bench`. Every figure stands beside the bare limit of the same run.
 
 The bare limit of a snapshot is what no implementation can avoid: four parallel GETs over kept connections, and one
-DuckDB transaction that inserts the same rows into a plain file. Ratios carry over between machines, milliseconds do not.
+DuckDB transaction that inserts the same rows into a plain file. Ratios carry over between machines, times do not.
 """
 
 from __future__ import annotations
@@ -38,6 +38,16 @@ from tradier_pipeline.warehouse.rows import read_typed, table_rows
 
 ROUNDS = 9
 YEAR_OF_SNAPSHOTS = 98_000
+FOLLOWS_THE_CLOCK = {
+    "as_of",
+    "as_of_end",
+    "requested_at",
+    "committed_at",
+    "started_at",
+    "ended_at",
+    "bid_date",
+    "ask_date",
+}
 
 
 @dataclass(frozen=True)
@@ -215,7 +225,7 @@ def _fill_a_year(warehouse: Warehouse, landed: LandedSnapshot) -> None:
         for table in schema.TABLES:
             columns = ", ".join(_copied(column, moving) for column in table.columns)
             staged.connection.execute(
-                f"INSERT INTO {table.name} SELECT {columns} FROM {table.name}, range(1, {YEAR_OF_SNAPSHOTS}) AS minutes(n)"
+                f"INSERT INTO {table.name} SELECT {columns} FROM {table.name}, range(1, {YEAR_OF_SNAPSHOTS}) AS _(n)"
             )
 
 
@@ -223,7 +233,7 @@ def _copied(column: schema.Column, moving: set[str]) -> str:
     minute = "(n // 390 * 1440 + n % 390)"  # 390 minutes a day
     if column.name == "snapshot_id":
         return "snapshot_id || '-' || n AS snapshot_id"
-    if column.type == schema.INSTANT:
+    if column.name in FOLLOWS_THE_CLOCK:
         return f'"{column.name}" - INTERVAL 1 MINUTE * {minute}'
     if column.type == schema.DATE and column.name == "trade_date":
         return "trade_date - (n // 390)::INTEGER"

@@ -36,7 +36,8 @@ class StagedWarehouse:
     def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
         """Replace all rows of one snapshot, in one transaction."""
         self.connection.execute("BEGIN")
-        self._delete(snapshot_id)
+        if self._has(snapshot_id):
+            self._delete(snapshot_id)
         self._insert(rows)
         self.connection.execute("COMMIT")
 
@@ -51,6 +52,11 @@ class StagedWarehouse:
         self.connection.execute("BEGIN")
         self._delete(snapshot_id)
         self.connection.execute("COMMIT")
+
+    def _has(self, snapshot_id: str) -> bool:
+        # the header proves the rest: without it there is nothing to delete, and looking for it would read every table
+        found = self.connection.execute("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", [snapshot_id])
+        return found.fetchone() is not None
 
     def _delete(self, snapshot_id: str) -> None:
         for table in schema.TABLES:
@@ -91,6 +97,7 @@ class Warehouse:
                         shutil.copyfile(self.path, staged)
                 connection = duckdb.connect(":memory:")
                 try:
+                    connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
                     attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'")
                     _prepare(connection, self.path)
                     yield StagedWarehouse(connection)

@@ -73,14 +73,17 @@ def _running(
 
 
 def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    """Ask the processes to end, then end whatever is left of their sessions: code servers wait a minute for a run."""
+    """Ask the processes to end; what is left of their sessions (code servers, runs) may finish until the deadline."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
     for process in processes:
         process.send_signal(signal.SIGINT)
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # all of it has ended
+            while time.monotonic() < deadline:
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

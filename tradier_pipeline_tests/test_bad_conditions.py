@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,21 @@ def children() -> Iterator[Nursery]:
 def simulated() -> Iterator[Simulated]:
     with embedded_simulator(None, limits=None) as url:
         yield Simulated(url)
+
+
+@pytest.fixture(scope="module")
+def template(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("template") / "home")
+    take(home, simulated.broker)
+    return home
+
+
+@pytest.fixture
+def good(home: Home, template: Home) -> LandedSnapshot:
+    """The snapshot that the home already has."""
+    shutil.copytree(template.path, home.path)
+    (landed,) = home.zone.snapshots()
+    return landed
 
 
 @contextmanager
@@ -97,9 +113,8 @@ def test_a_full_disk_costs_the_snapshot_and_nothing_else(tmp_path: Path, simulat
 
 @pytest.mark.parametrize(("limit", "lands"), [(2_000, False), (200_000, True)], ids=["while landing", "while staging"])
 def test_a_file_size_limit_is_told_and_leaves_nothing_behind(
-    home: Home, simulated: Simulated, children: Nursery, limit: int, lands: bool
+    home: Home, simulated: Simulated, children: Nursery, limit: int, lands: bool, good: LandedSnapshot
 ) -> None:
-    good, _ = take(home, simulated.broker)
     before = home.warehouse.path.read_bytes()
     job = Job(home=str(home.path), url=simulated.url, snapshot_id=str(SnapshotId.now(DEMO_ACCOUNT)), file_size=limit)
     end = children.run(job)
@@ -155,31 +170,29 @@ def test_a_directory_that_may_not_be_written_is_told(simulated: Simulated, child
 )
 @pytest.mark.parametrize("damage", ["changed", "deleted", "truncated"])
 def test_a_landed_file_that_was_touched_is_found_and_nothing_is_overwritten(
-    home: Home, simulated: Simulated, file: str, damage: str
+    home: Home, file: str, damage: str, good: LandedSnapshot
 ) -> None:
     if (file, damage) == ("manifest.json", "deleted"):
         pytest.skip("there is nothing left to compare with")
-    landed, _ = take(home, simulated.broker)
-    path = landed.directory / file
+    path = good.directory / file
     if damage == "deleted":
         path.unlink()
     else:
         body = path.read_bytes()
         path.write_bytes(body.replace(b"1", b"2", 1) if damage == "changed" else body[: len(body) // 2])
-    before = {found.name: found.read_bytes() for found in landed.directory.iterdir()}
+    before = {found.name: found.read_bytes() for found in good.directory.iterdir()}
     published = home.warehouse.path.read_bytes()
     assert [outcome for outcome in _outcomes(home) if outcome.blocks]
-    again = LandedSnapshot(landed.snapshot_id, landed.directory)
+    again = LandedSnapshot(good.snapshot_id, good.directory)
     if file not in ("quotes.manifest.json", "manifest.json") or damage == "truncated":
         with pytest.raises(LandingError, match=f"{file}.*"):
             store_snapshot(home.warehouse, again)
         assert home.warehouse.path.read_bytes() == published
-    assert {found.name: found.read_bytes() for found in landed.directory.iterdir()} == before
+    assert {found.name: found.read_bytes() for found in good.directory.iterdir()} == before
 
 
-def test_a_damaged_body_fails_the_check_of_what_was_fetched(home: Home, simulated: Simulated) -> None:
-    landed, _ = take(home, simulated.broker)
-    (landed.directory / "positions.json").write_text('{"positions":"null"}')
+def test_a_damaged_body_fails_the_check_of_what_was_fetched(home: Home, good: LandedSnapshot) -> None:
+    (good.directory / "positions.json").write_text('{"positions":"null"}')
     failed = {outcome.check for outcome in _outcomes(home) if outcome.blocks}
     assert "fetch_states_ok" in failed
 

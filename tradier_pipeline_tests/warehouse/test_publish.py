@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from tradier_pipeline import store
 from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.landing import BusyError
+from tradier_pipeline.landing import BusyError, LandedSnapshot
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
@@ -38,15 +39,29 @@ def simulated() -> Iterator[Simulated]:
         yield Simulated(url)
 
 
+@pytest.fixture(scope="module")
+def template(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("template") / "home")
+    take(home, simulated.broker)
+    return home
+
+
+@pytest.fixture
+def good(home: Home, template: Home) -> LandedSnapshot:
+    """The snapshot that the home already has."""
+    shutil.copytree(template.path, home.path)
+    (landed,) = home.zone.snapshots()
+    return landed
+
+
 def _published(home: Home) -> list[str]:
     with reading(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
-def test_storing_a_snapshot_again_yields_identical_rows(home: Home, simulated: Simulated) -> None:
-    landed, _ = take(home, simulated.broker)
+def test_storing_a_snapshot_again_yields_identical_rows(home: Home, good: LandedSnapshot) -> None:
     before = stored(home.warehouse.path)
-    store_snapshot(home.warehouse, landed)
+    store_snapshot(home.warehouse, good)
     assert stored(home.warehouse.path) == before
     assert home.warehouse.path.stat().st_mode & 0o777 == 0o444
 
@@ -57,8 +72,7 @@ def test_a_quote_in_the_path_is_part_of_the_path(home: Home, simulated: Simulate
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, duckdb.Error])
-def test_a_block_that_raises_publishes_nothing(home: Home, simulated: Simulated, error: type[BaseException]) -> None:
-    take(home, simulated.broker)
+def test_a_block_that_raises_publishes_nothing(home: Home, error: type[BaseException], good: LandedSnapshot) -> None:
     before = home.warehouse.path.read_bytes()
     told = WarehouseError if error is duckdb.Error else error
 
@@ -74,9 +88,8 @@ def test_a_block_that_raises_publishes_nothing(home: Home, simulated: Simulated,
 
 
 def test_a_snapshot_that_fails_a_blocking_check_is_never_visible(
-    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch, good: LandedSnapshot
 ) -> None:
-    good, _ = take(home, simulated.broker)
     monkeypatch.setattr(
         store,
         "verify_snapshot",
@@ -99,9 +112,8 @@ def _set_version(path: Path, version: int) -> None:
     ("version", "told"), [(10_000, r"has schema version 10000.*Upgrade"), (0, r"older schema version 0.*rebuild")]
 )
 def test_a_warehouse_of_another_version_is_told_and_left_alone(
-    home: Home, simulated: Simulated, version: int, told: str
+    home: Home, simulated: Simulated, version: int, told: str, good: LandedSnapshot
 ) -> None:
-    take(home, simulated.broker)
     _set_version(home.warehouse.path, version)
     before = home.warehouse.path.read_bytes()
     with pytest.raises(WarehouseError, match=told):
@@ -113,9 +125,8 @@ def test_a_warehouse_of_another_version_is_told_and_left_alone(
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut", "torn page", "header"])
 def test_a_corrupt_warehouse_names_the_rebuild_and_the_rebuild_repairs_it(
-    home: Home, simulated: Simulated, damage: str
+    home: Home, damage: str, good: LandedSnapshot
 ) -> None:
-    landed, _ = take(home, simulated.broker)
     path, before = home.warehouse.path, stored(home.warehouse.path)
     body = path.read_bytes()
     path.chmod(0o644)
@@ -131,7 +142,7 @@ def test_a_corrupt_warehouse_names_the_rebuild_and_the_rebuild_repairs_it(
     }[damage]
     path.write_bytes(damaged)
     with pytest.raises(WarehouseError, match="tradier-pipeline rebuild"):
-        store_snapshot(home.warehouse, landed)
+        store_snapshot(home.warehouse, good)
     assert path.read_bytes() == damaged
     assert rebuild(home.warehouse, home.zone, lambda _: None).published == 1
     assert stored(path) == before
@@ -149,9 +160,8 @@ def test_a_rebuild_leaves_out_only_what_is_damaged(home: Home, simulated: Simula
 
 
 def test_a_second_writer_is_told_who_holds_the_warehouse(
-    home: Home, simulated: Simulated, children: Nursery, monkeypatch: pytest.MonkeyPatch
+    home: Home, simulated: Simulated, children: Nursery, monkeypatch: pytest.MonkeyPatch, good: LandedSnapshot
 ) -> None:
-    good, _ = take(home, simulated.broker)
     stopped = Job(
         home=str(home.path),
         url=simulated.url,
@@ -172,9 +182,8 @@ def test_a_second_writer_is_told_who_holds_the_warehouse(
 
 
 def test_writers_of_different_snapshots_wait_for_each_other(
-    home: Home, simulated: Simulated, children: Nursery
+    home: Home, simulated: Simulated, children: Nursery, good: LandedSnapshot
 ) -> None:
-    first, _ = take(home, simulated.broker)
     jobs = [
         Job(home=str(home.path), url=simulated.url, snapshot_id=str(SnapshotId.now(account)))
         for account in (DEMO_ACCOUNT, "SIM00000002")
@@ -184,7 +193,7 @@ def test_writers_of_different_snapshots_wait_for_each_other(
     waiting = children.start(jobs[1])
     os.kill(slow, signal.SIGCONT)
     assert [children.wait(pid).code for pid in (slow, waiting)] == [0, 0]
-    assert sorted(_published(home)) == sorted([str(first.snapshot_id), *(job.snapshot_id for job in jobs)])
+    assert sorted(_published(home)) == sorted([str(good.snapshot_id), *(job.snapshot_id for job in jobs)])
 
 
 @pytest.mark.parametrize("where", ["K2", "K5"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import duckdb
 import pytest
 
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.reverify import reverify
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.warehouse.publish import WarehouseError
@@ -78,16 +80,32 @@ def simulated() -> Iterator[Simulated]:
         yield Simulated(url)
 
 
+@pytest.fixture(scope="module")
+def template(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("template") / "home")
+    take(home, simulated.broker)
+    return home
+
+
+@pytest.fixture
+def good(home: Home, template: Home) -> LandedSnapshot:
+    """The snapshot that the home already has."""
+    shutil.copytree(template.path, home.path)
+    (landed,) = home.zone.snapshots()
+    return landed
+
+
 def _ids(home: Home) -> list[str]:
     with reading(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
-def test_a_reader_that_stands_still_delays_no_snapshot_and_keeps_its_view(home: Home, simulated: Simulated) -> None:
-    first, _ = take(home, simulated.broker)
+def test_a_reader_that_stands_still_delays_no_snapshot_and_keeps_its_view(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
     with client(home.warehouse.path) as reader:
         view = reader.ask(COUNT)
-        assert view == f"[(1, '{first.snapshot_id}')]"
+        assert view == f"[(1, '{good.snapshot_id}')]"
         reader.ask("BEGIN")
         reader.ask(COUNT)
         os.kill(reader.process.pid, signal.SIGSTOP)  # whoever waits for it now waits for ever
@@ -102,27 +120,24 @@ def test_a_reader_that_stands_still_delays_no_snapshot_and_keeps_its_view(home: 
 
 
 def test_a_notebook_that_holds_the_warehouse_open_sees_the_newest_through_the_pipeline(
-    home: Home, simulated: Simulated
+    home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
-    first, _ = take(home, simulated.broker)
     with duckdb.connect(home.warehouse.path, read_only=True) as notebook:
         second, _ = take(home, simulated.broker)
-        assert notebook.execute(COUNT).fetchall() == [(1, str(first.snapshot_id))]
-        assert _ids(home) == [str(first.snapshot_id), str(second.snapshot_id)]
+        assert notebook.execute(COUNT).fetchall() == [(1, str(good.snapshot_id))]
+        assert _ids(home) == [str(good.snapshot_id), str(second.snapshot_id)]
         assert all(result.published for result in reverify(Settings(pipeline_home=home.path), [], everything=True))
 
 
-def test_pipeline_reads_cannot_write(home: Home, simulated: Simulated) -> None:
-    take(home, simulated.broker)
+def test_pipeline_reads_cannot_write(home: Home, good: LandedSnapshot) -> None:
     with reading(home.warehouse.path) as connection, pytest.raises(duckdb.Error, match="read-only"):
         connection.execute("DELETE FROM positions")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may write a file of mode 0444")
 def test_what_a_stranger_writes_beside_the_published_file_never_becomes_history(
-    home: Home, simulated: Simulated
+    home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
-    first, _ = take(home, simulated.broker)
     log = home.path / "tradier.duckdb.wal"
     with client(home.warehouse.path, "write") as stranger:
         assert stranger.greeting == "open"
@@ -138,7 +153,7 @@ def test_what_a_stranger_writes_beside_the_published_file_never_becomes_history(
         fourth, _ = take(home, simulated.broker)
         os.kill(stranger.process.pid, signal.SIGKILL)
         stranger.process.wait()
-    taken = [str(landed.snapshot_id) for landed in (first, second, third, fourth)]
+    taken = [str(landed.snapshot_id) for landed in (good, second, third, fourth)]
     assert not log.exists()
     assert _ids(home) == taken
     results = list(reverify(Settings(pipeline_home=home.path), [], everything=True))
@@ -156,9 +171,8 @@ def test_what_a_stranger_writes_beside_the_published_file_never_becomes_history(
     ],
 )
 def test_a_change_a_stranger_made_in_the_published_file_is_found(
-    home: Home, simulated: Simulated, damage: str, told: str
+    home: Home, damage: str, told: str, good: LandedSnapshot
 ) -> None:
-    take(home, simulated.broker)
     with client(home.warehouse.path, "write") as stranger:
         stranger.ask(damage)
     (result,) = reverify(Settings(pipeline_home=home.path), [], everything=True)
@@ -172,6 +186,8 @@ def test_nobody_but_root_can_open_the_published_file_for_writing(simulated: Simu
         Path(directory).chmod(0o755)
         home = Home(Path(directory) / "home")
         take(home, simulated.broker)
+        if user:
+            os.chown(home.warehouse.path, NOBODY, NOBODY)  # its owner may not write it either
         with client(home.warehouse.path, "write", user) as stranger:
             assert stranger.greeting.startswith("refused")
             assert "Permission denied" in stranger.greeting

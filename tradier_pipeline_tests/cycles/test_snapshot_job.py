@@ -55,8 +55,10 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
     assert "monitor_cycle" in header
     metadata = instance.get_latest_materialization_event(SNAPSHOT).asset_materialization.metadata  # type: ignore[union-attr]
     for name in ("equity", "cash", "buying_power", "fetch_ms", "publish_ms"):
-        assert isinstance(metadata[name], dg.FloatMetadataValue), name
-        assert metadata[name].value > 0, name
+        value = metadata[name]
+        assert isinstance(value, dg.FloatMetadataValue), name
+        assert value.value is not None, name
+        assert value.value > 0, name
     with reading(home.warehouse.path) as connection:
         stored = connection.execute(
             "SELECT equity::DOUBLE, positions_count, orders_count "

@@ -7,20 +7,20 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TypeVar
 
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import BrokerClient, Extract, RetryPolicy, SnapshotFetchError
+from tradier_pipeline.broker.client import BrokerClient, Extract, Page, RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import (
     FailureRecord,
     LandedSnapshot,
     LandingZone,
+    LookupRecord,
     Manifest,
     MissedRecord,
     PageRecord,
@@ -28,6 +28,7 @@ from tradier_pipeline.landing import (
     attempt_records,
     page_records,
 )
+from tradier_pipeline.lookups import look_up, vanished
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.warehouse.rows import CODE_VERSION
@@ -83,15 +84,13 @@ def extract_snapshot(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId,
             return landed
         _refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
-        previous_as_of = newest.manifest.as_of if newest else None
-        _refuse_clock_running_back(previous_as_of)
+        _refuse_clock_running_back(newest)
         try:
-            extracts = broker.read(lambda client: client.fetch_snapshot(snapshot_id.account_id))
-            _refuse_other_account(extracts, snapshot_id.account_id)
+            received = broker.read(lambda client: _receive(client, snapshot_id.account_id, newest))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             raise
-        return _land(zone, broker, snapshot_id, trigger, extracts, previous_as_of)
+        return _land(zone, broker, snapshot_id, trigger, received, newest)
 
 
 def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) -> QuotesManifest:
@@ -102,6 +101,22 @@ def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) ->
         manifest, bodies = _read_quotes(broker, landed)
         zone.land_quotes(landed, manifest, bodies)
         return manifest
+
+
+@dataclass(frozen=True)
+class Received:
+    """What the broker said for one snapshot: the required resources, and the orders that had left the list."""
+
+    extracts: Mapping[str, Extract]
+    lookups: tuple[LookupRecord, ...]
+    looked_up: tuple[Page, ...]
+
+
+async def _receive(client: BrokerClient, account_id: str, newest: LandedSnapshot | None) -> Received:
+    extracts = await client.fetch_snapshot(account_id)
+    _refuse_other_account(extracts, account_id)
+    lookups, looked_up = await look_up(client, account_id, vanished(newest, extracts["orders"]))
+    return Received(extracts, lookups, looked_up)
 
 
 def _run(session: Callable[[], Awaitable[T]]) -> T:
@@ -143,11 +158,11 @@ def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str
         )
 
 
-def _refuse_clock_running_back(previous_as_of: datetime | None) -> None:
+def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:
     now = clock.now()
-    if previous_as_of is not None and now <= previous_as_of:
+    if newest is not None and now <= newest.manifest.as_of:
         raise ExtractError(
-            f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(previous_as_of)} is landed already",
+            f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already",
             "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/.",
         )
 
@@ -176,21 +191,24 @@ def _land(
     broker: Broker,
     snapshot_id: SnapshotId,
     trigger: str,
-    extracts: Mapping[str, Extract],
-    previous_as_of: datetime | None,
+    received: Received,
+    newest: LandedSnapshot | None,
 ) -> LandedSnapshot:
-    resources, bodies = _records(extracts)
+    extracts = received.extracts
+    by_id = {"order": Extract("order", received.looked_up)} if received.looked_up else {}
+    resources, bodies = _records({**extracts, **by_id})
     manifest = Manifest(
         snapshot_id=str(snapshot_id),
         account_id=snapshot_id.account_id,
         environment=broker.environment,
         trigger=trigger,
         requested_at=snapshot_id.instant,
-        previous_as_of=previous_as_of,
+        previous_as_of=newest.manifest.as_of if newest else None,
         code_version=CODE_VERSION,
         as_of=min(extract.started_at for extract in extracts.values()),
         as_of_end=max(extract.ended_at for extract in extracts.values()),
         resources=resources,
+        lookups=received.lookups,
     )
     return zone.land(manifest, bodies)
 

@@ -2,6 +2,7 @@
 
     raw/<account>/<trade date>/<snapshot id, file-safe>/
         account.json balances.json positions.json orders.json manifest.json     filed together
+        orders.2.json ... order.json order.2.json ...                           more pages; orders read by their ids
         quotes.json quotes.manifest.json                                        filed right after, once
     raw/<account>/<trade date>/<snapshot id, file-safe>.failed-<instant>/       kept for diagnosis
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
@@ -80,6 +81,18 @@ class PageRecord(Record):
     sha256: str
 
 
+class LookupRecord(Record):
+    """An order that had been working, left the broker's list, and was asked for by its id.
+
+    `not_found` twice ends the search; `failed` and `deferred` (over the budget of one snapshot) are asked again.
+    """
+
+    order_id: int
+    state: Literal["found", "not_found", "failed", "deferred"]
+    times_not_found: int = 0
+    reason: str | None = None
+
+
 class Manifest(Record):
     """What was read for one snapshot, when and how.
 
@@ -97,6 +110,7 @@ class Manifest(Record):
     as_of: AwareDatetime
     as_of_end: AwareDatetime
     resources: dict[str, tuple[PageRecord, ...]]
+    lookups: tuple[LookupRecord, ...] = ()
 
 
 class QuotesManifest(Record):
@@ -149,7 +163,7 @@ class LandedSnapshot:
         """The page records of a resource; none for quotes that were not read."""
         if resource == "quotes":
             return self.quotes.pages if self.quotes else ()
-        return self.manifest.resources[resource]
+        return self.manifest.resources.get(resource, ())
 
     def relative_path(self, page: PageRecord) -> str:
         """The file of a page, relative to the landing zone."""

@@ -220,6 +220,21 @@ class Quote(BrokerModel):
     greeks: Greeks | None = None
 
 
+# Tradier: order reference pages; a word outside its set is stored as unknown, beside the word itself
+ORDER_WORDS = {
+    "status": ("open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"),
+    "class": ("equity", "option", "multileg", "combo", "oto", "oco", "otoco"),
+    "type": ("market", "limit", "stop", "stop_limit", "debit", "credit", "even"),
+    "side": (
+        *("buy", "sell", "sell_short", "buy_to_cover"),
+        *("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close"),
+    ),
+    "duration": ("day", "gtc", "pre", "post"),
+}
+FINISHED = frozenset({"filled", "expired", "canceled", "rejected", "error"})
+UNKNOWN = "unknown"
+
+
 class OrderLeg(BrokerModel):
     """One leg, and all that a leg shares with its parent order.
 

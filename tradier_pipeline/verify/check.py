@@ -31,7 +31,7 @@ class Check:
                 finding = self.rule(evidence)
         except PipelineError as error:
             finding = Finding("unreadable", "-", (Difference("landed bytes", str(error), "-"),))
-        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             finding = Finding("unreadable", "-", (Difference("evidence", f"{type(error).__name__}: {error}", "-"),))
         return Outcome(
             check=self.name,

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.warehouse.sql import bind
 
 Row = dict[str, Any]
 
@@ -50,7 +51,7 @@ class Evidence:
     @cached_property
     def documents(self) -> dict[str, list[Row]]:
         """The landed documents, page by page, by resource; the bytes are proven to be those that were landed."""
-        resources = (*self.landed.manifest.resources, "quotes")
+        resources = (*self.landed.manifest.resources, "order", "quotes")
         return {resource: [_load(body) for body in self.landed.bodies(resource)] for resource in resources}
 
     def listed(self, resource: str) -> list[Row]:
@@ -62,6 +63,11 @@ class Evidence:
             found = holder.get(inner) if isinstance(holder, dict) else None
             rows += found if isinstance(found, list) else [] if found is None else [found]
         return rows
+
+    @cached_property
+    def orders(self) -> list[Row]:
+        """The listed orders, and those read by their ids."""
+        return [*self.listed("orders"), *(document["order"] for document in self.documents["order"])]
 
     @cached_property
     def account(self) -> Row:
@@ -89,7 +95,7 @@ class Evidence:
 
     def query(self, sql: str, *parameters: Any) -> list[Row]:
         """Rows of any query, by column name."""
-        cursor = self.connection.execute(sql, list(parameters))
+        cursor = self.connection.execute(bind(sql, *parameters))
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -6,14 +6,17 @@ from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
 from tradier_pipeline.verify.outcome import Finding
 
-STATUS_WORDS = ("open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held")
+WORDS = {
+    "status": {"open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"},
+    "class": {"equity", "option", "multileg", "combo", "oto", "oco", "otoco"},
+    "type": {"market", "limit", "stop", "stop_limit", "debit", "credit", "even"},
+    "side": {f"{action}{effect}" for action in ("buy", "sell") for effect in ("", "_to_open", "_to_close")}
+    | {"sell_short", "buy_to_cover"},
+    "duration": {"day", "gtc", "pre", "post"},
+}
 AS_SENT = (
-    "class",
-    "type",
     "symbol",
     "option_symbol",
-    "side",
-    "duration",
     "quantity",
     "price",
     "stop_price",
@@ -28,8 +31,8 @@ INSTANTS = ("create_date", "transaction_date")
 
 @check(6)
 def order_counts_equal(evidence: Evidence) -> Finding:
-    """As many orders and legs are stored as the broker listed on all pages."""
-    listed, stored = evidence.listed("orders"), evidence.stored("orders")
+    """As many orders and legs are stored as the broker listed on all pages and told by id."""
+    listed, stored = evidence.orders, evidence.stored("orders")
     listed_legs = sum(len(legs(order)) for order in listed)
     stored_legs = evidence.stored("order_legs")
     differences = [
@@ -46,7 +49,7 @@ def order_counts_equal(evidence: Evidence) -> Finding:
 @check(38)
 def order_statuses_equal(evidence: Evidence) -> Finding:
     """Every stored status is the broker's word, or unknown beside that word."""
-    expected = {(order["id"],): _status(order) for order in evidence.listed("orders")}
+    expected = {(order["id"],): _word("status", order) for order in evidence.orders}
     stored = by_key(evidence.stored("orders"), "order_id")
     return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
 
@@ -54,9 +57,14 @@ def order_statuses_equal(evidence: Evidence) -> Finding:
 @check(None)
 def order_values_equal(evidence: Evidence) -> Finding:
     """Every stored order field equals the broker's."""
+    listed = {order["id"] for order in evidence.listed("orders")}
     expected = {
-        (order["id"],): {**_values(order), **{name: order.get(name) for name in ("num_legs", "strategy", "tag")}}
-        for order in evidence.listed("orders")
+        (order["id"],): {
+            "listed": order["id"] in listed,
+            **_values(order),
+            **{name: order.get(name) for name in ("num_legs", "strategy", "tag")},
+        }
+        for order in evidence.orders
     }
     stored = by_key(evidence.stored("orders"), "order_id")
     return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
@@ -66,8 +74,8 @@ def order_values_equal(evidence: Evidence) -> Finding:
 def order_legs_equal(evidence: Evidence) -> Finding:
     """Every stored leg equals the broker's, in its place under its order."""
     expected = {
-        (order["id"], leg_no): {"leg_id": leg["id"], **_status(leg), **_values(leg)}
-        for order in evidence.listed("orders")
+        (order["id"], leg_no): {"leg_id": leg["id"], **_values(leg)}
+        for order in evidence.orders
         for leg_no, leg in enumerate(legs(order), 1)
     }
     stored = by_key(evidence.stored("order_legs"), "order_id", "leg_no")
@@ -82,13 +90,14 @@ def legs(order: Row) -> list[Row]:
     return found if isinstance(found, list) else [found]
 
 
-def _status(order: Row) -> Row:
-    word = order["status"]
-    return {"status": word if word in STATUS_WORDS else "unknown", "raw_status": word}
+def _word(name: str, order: Row) -> Row:
+    word = order.get(name)
+    return {name: word if word is None or word in WORDS[name] else "unknown", f"raw_{name}": word}
 
 
 def _values(order: Row) -> Row:
     return {
+        **{column: word for name in WORDS for column, word in _word(name, order).items()},
         **{name: order.get(name) for name in AS_SENT},
         **{name: instant(order.get(name)) for name in INSTANTS},
         "reason": order.get("reason_description"),

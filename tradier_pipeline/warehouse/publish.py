@@ -18,6 +18,7 @@ from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, writing
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import Row
+from tradier_pipeline.warehouse.sql import bind, literal
 
 LOCK_TIMEOUT_S = 30.0
 STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can open
@@ -55,12 +56,12 @@ class StagedWarehouse:
 
     def _has(self, snapshot_id: str) -> bool:
         # the header proves the rest: without it there is nothing to delete, and looking for it would read every table
-        found = self.connection.execute("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", [snapshot_id])
+        found = self.connection.execute(bind("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id))
         return found.fetchone() is not None
 
     def _delete(self, snapshot_id: str) -> None:
         for table in schema.TABLES:
-            self.connection.execute(f"DELETE FROM {table.name} WHERE snapshot_id = ?", [snapshot_id])  # noqa: S608
+            self.connection.execute(bind(f"DELETE FROM {table.name} WHERE snapshot_id = ?", snapshot_id))  # noqa: S608
 
     def _insert(self, rows: Mapping[str, Sequence[Row]]) -> None:
         for table in schema.TABLES:
@@ -134,9 +135,13 @@ def insert(connection: duckdb.DuckDBPyConnection, table: schema.Table, rows: Seq
         return
     structure = json.dumps([{column.name: column.type for column in table.columns}])
     columns = ", ".join(f'row."{name}"' for name in table.column_names)
+    document = json.dumps(rows, default=_to_json)
     connection.execute(
-        f"INSERT INTO {table.name} SELECT {columns} FROM (SELECT unnest(from_json(?, ?)) AS row)",  # noqa: S608
-        [json.dumps(rows, default=_to_json), structure],
+        bind(
+            f"INSERT INTO {table.name} SELECT {columns} FROM (SELECT unnest(from_json(?, ?)) AS row)",  # noqa: S608
+            document,
+            structure,
+        )
     )
 
 
@@ -150,8 +155,7 @@ def _to_json(value: Any) -> str:
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
     """Make a warehouse file the connection's default database, under the name that opening it directly gives it."""
-    escaped = str(path).replace("'", "''")
-    connection.execute(f"ATTACH '{escaped}' AS tradier ({options})")
+    connection.execute(f"ATTACH {literal(str(path))} AS tradier ({options})")
     connection.execute("USE tradier")
     connection.execute("SET TimeZone = 'UTC'")
 

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
+from tradier_pipeline.warehouse.sql import literal
 
 
 @contextmanager
@@ -77,9 +78,9 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
     view, order = ("daily_balances", "trade_date") if daily else ("balance_history", "as_of")
     conditions = ["true"]
     if account_id:
-        conditions.append("account_id = '{}'".format(account_id.replace("'", "''")))
+        conditions.append(f"account_id = {literal(account_id)}")
     if since:
-        conditions.append(f"trade_date >= DATE '{since}'")
+        conditions.append(f"trade_date >= {literal(since)}")
     if until:
-        conditions.append(f"trade_date <= DATE '{until}'")
+        conditions.append(f"trade_date <= {literal(until)}")
     return f"SELECT {columns} FROM {view} WHERE {' AND '.join(conditions)} ORDER BY {order}, account_id"  # noqa: S608

@@ -13,6 +13,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import (
+    ORDER_WORDS,
+    UNKNOWN,
     Account,
     Balances,
     BrokerModel,
@@ -34,10 +36,6 @@ from tradier_pipeline.warehouse import schema
 Row = dict[str, Any]
 
 CODE_VERSION = version("tradier-pipeline")
-
-STATUSES = frozenset(
-    {"open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"}
-)
 
 
 def _shared(table: schema.Table, model: type[BrokerModel]) -> tuple[str, ...]:
@@ -64,6 +62,7 @@ class TypedSnapshot:
     balances: Balances
     positions: tuple[PortfolioPosition, ...]
     orders: tuple[Order, ...]
+    looked_up: tuple[Order, ...]
     quotes: tuple[Quote, ...]
     unknown_fields: tuple[str, ...]
 
@@ -83,18 +82,20 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         )
         held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
         orders = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
+        looked_up = tuple(_looked_up(landed))
         quotes = _quotes(landed)
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
     typed: list[tuple[str, BrokerModel]] = [("profile.account", account), ("balances", balances)]
     typed += [("positions.position", position) for position in held]
-    typed += [("orders.order", order) for order in orders]
+    typed += [("orders.order", order) for order in (*orders, *looked_up)]
     return TypedSnapshot(
         landed=landed,
         account=account,
         balances=balances,
         positions=tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1)),
         orders=orders,
+        looked_up=looked_up,
         quotes=tuple(quotes.values()),
         unknown_fields=tuple(sorted({path for name, model in typed for path in unknown_fields(name, model)})),
     )
@@ -108,8 +109,11 @@ def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
         "accounts": [_account_row(typed.account)],
         "account_balances": [_balances_row(typed.balances)],
         "positions": [_fields(position, _OF_POSITION) for position in typed.positions],
-        "orders": [_order_row(order) for order in typed.orders],
-        "order_legs": [row for order in typed.orders for row in _leg_rows(order)],
+        "orders": [
+            *(_order_row(order, listed=True) for order in typed.orders),
+            *(_order_row(order, listed=False) for order in typed.looked_up),
+        ],
+        "order_legs": [row for order in (*typed.orders, *typed.looked_up) for row in _leg_rows(order)],
         "quotes": [_quote_row(quote) for quote in typed.quotes],
         "raw_payloads": list(_payload_rows(typed.landed)),
     }
@@ -129,6 +133,11 @@ def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Ro
     return [
         row for body in landed.bodies(resource) for row in envelope.rows(resource, envelope.parse_json(body, resource))
     ]
+
+
+def _looked_up(landed: LandedSnapshot) -> Iterator[Order]:
+    for body in landed.bodies("order"):
+        yield parse(Order, "order", "order", envelope.one("order", envelope.parse_json(body, "order")))
 
 
 def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:
@@ -187,9 +196,10 @@ def _balances_row(balances: Balances) -> Row:
     }
 
 
-def _order_row(order: Order) -> Row:
+def _order_row(order: Order, *, listed: bool) -> Row:
     return {
         "order_id": order.id,
+        "listed": listed,
         **_order_columns(order),
         "num_legs": order.num_legs,
         "strategy": order.strategy,
@@ -203,13 +213,24 @@ def _leg_rows(order: Order) -> Iterator[Row]:
 
 
 def _order_columns(order: OrderLeg) -> Row:
+    words = {
+        "status": order.status,
+        "class": order.class_,
+        "type": order.type,
+        "side": order.side,
+        "duration": order.duration,
+    }
     return {
         **_fields(order, _OF_LEG),
-        "class": order.class_,
-        "status": order.status if order.status in STATUSES else "unknown",
-        "raw_status": order.status,
+        **{name: _known(name, word) for name, word in words.items()},
+        **{f"raw_{name}": word for name, word in words.items()},
         "reason": order.reason_description,
     }
+
+
+def _known(name: str, word: str | None) -> str | None:
+    """The word if its closed set has it, else unknown: never the nearest or the default one."""
+    return word if word is None or word in ORDER_WORDS[name] else UNKNOWN
 
 
 def _quote_row(quote: Quote) -> Row:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tradier_pipeline.warehouse.sql import literal
+
 SCHEMA_VERSION = 1
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -144,15 +146,19 @@ POSITIONS = Table(
 )
 
 _ORDER_SHARED = (
-    _required("class", VARCHAR, "equity, option, multileg, combo, oto, oco, otoco"),
-    Column("type", VARCHAR, "market, limit, stop, stop_limit, debit, credit, even; null on an oco parent"),
+    _required("class", VARCHAR, "equity, option, multileg, combo, oto, oco, otoco or unknown"),
+    Column("type", VARCHAR, "market, limit, stop, stop_limit, debit, credit, even or unknown; null on an oco parent"),
     Column("symbol", VARCHAR, "Equity ticker, or the underlying of an option order"),
     Column("option_symbol", VARCHAR, "Compact OCC symbol of option orders and legs"),
-    Column("side", VARCHAR, "buy, sell, sell_short, buy_to_cover, buy_to_open, buy_to_close, ..."),
+    Column("side", VARCHAR, "buy, sell, sell_short, buy_to_cover, buy_to_open, ..., sell_to_close or unknown"),
     Column("quantity", DECIMAL, "Ordered shares or contracts; spreads on a multileg parent"),
     _required("status", VARCHAR, "One of the closed set; a word outside it is unknown"),
-    _required("raw_status", VARCHAR, "The broker's own word"),
-    Column("duration", VARCHAR, "day, gtc, pre, post"),
+    Column("duration", VARCHAR, "day, gtc, pre, post or unknown"),
+    _required("raw_status", VARCHAR, "The broker's own word for status"),
+    _required("raw_class", VARCHAR, "The broker's own word for class"),
+    Column("raw_type", VARCHAR, "The broker's own word for type"),
+    Column("raw_side", VARCHAR, "The broker's own word for side"),
+    Column("raw_duration", VARCHAR, "The broker's own word for duration"),
     Column("price", DECIMAL, "USD per share: limit, or net price of a debit or credit"),
     Column("stop_price", DECIMAL, "USD per share"),
     Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit"),
@@ -167,10 +173,11 @@ _ORDER_SHARED = (
 
 ORDERS = Table(
     "orders",
-    "One row per order of the broker's list: the current trading day, and older orders still working.",
+    "One row per order: the broker's list of the current trading day, and working orders that left the list.",
     (
         *LEAD,
         _required("order_id", BIGINT, "The broker's order id"),
+        _required("listed", BOOLEAN, "False: not in the list any more, read by its id because it had been working"),
         *_ORDER_SHARED,
         Column("num_legs", INTEGER, "Legs, as the broker counts them"),
         Column("strategy", VARCHAR, "Such as spread, condor, covered call; the broker's word"),
@@ -225,8 +232,8 @@ RAW_PAYLOADS = Table(
     "One row per landed body: where every stored value came from.",
     (
         *LEAD,
-        _required("resource", VARCHAR, "account, balances, positions, orders or quotes"),
-        _required("page", INTEGER, "1-based page"),
+        _required("resource", VARCHAR, "account, balances, positions, orders, order or quotes"),
+        _required("page", INTEGER, "1-based page; of orders read by their ids, 1-based place"),
         _required("status", INTEGER, "HTTP status"),
         _required("attempts", INTEGER, "Requests it took"),
         _required("started_at", INSTANT, "Start of the request that succeeded (UTC)"),
@@ -325,11 +332,7 @@ def view_ddl(view: View) -> str:
 
 def _comments(kind: str, relation: Table | View) -> str:
     columns = "".join(
-        f'COMMENT ON COLUMN {relation.name}."{column.name}" IS {_literal(column.comment)}; '
+        f'COMMENT ON COLUMN {relation.name}."{column.name}" IS {literal(column.comment)}; '
         for column in relation.columns
     )
-    return f"COMMENT ON {kind} {relation.name} IS {_literal(relation.comment)}; {columns}"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return f"COMMENT ON {kind} {relation.name} IS {literal(relation.comment)}; {columns}"

@@ -1,0 +1,29 @@
+"""Values in SQL text, without DuckDB's parameters.
+
+The first bound parameter makes DuckDB's Python client import pandas: 0.9 s and 90 MB of a run that takes 3 s.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+
+def bind(sql: str, *values: str | int | date | datetime) -> str:
+    """The statement with every `?` replaced by a literal, in order. The statement's own text must have no other `?`."""
+    parts = sql.split("?")
+    if len(parts) != len(values) + 1:
+        raise ValueError(f"{len(parts) - 1} places for {len(values)} values")
+    return parts[0] + "".join(literal(value) + part for value, part in zip(values, parts[1:], strict=True))
+
+
+def literal(value: str | int | date | datetime) -> str:
+    """A value as a SQL literal. Text has no escapes but the doubled quote."""
+    match value:
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case int():
+            return str(int(value))
+        case datetime():
+            return f"TIMESTAMPTZ '{value.isoformat()}'"
+        case date():
+            return f"DATE '{value.isoformat()}'"

@@ -11,10 +11,10 @@ are left uncovered than must be. A rule takes the smaller of the quantities it j
 2. Verticals: shorts and longs of one root, type and expiration. Of several pairings the one with the least total
    width, then the fewest pairs, then the lower strikes together: 280, 281 with 285, 286 are two of width 5.
 3. Verticals joined at equal quantity and width first, then at any, the innermost first: butterflies (same type, a
-   shared strike), iron butterflies, iron condors (a put below a call vertical), condors.
+   shared strike), then iron condors (a put below a call vertical; iron butterflies where they meet), then condors.
 4. Calendars (same strike), then diagonals: a short with the nearest long that expires after it, latest shorts first.
 5. Collars, covered calls, protective puts: with no more shares than the contracts deliver.
-6. Straddles, then strangles: a put and a call of one side, the put's strike not above the call's.
+6. Straddles and strangles: a put and a call of one side, the put's strike not above the call's, the innermost first.
 7. Each leg that is left, alone.
 
 Roots are never mixed by inference: SPX settles at the open, SPXW at the close of the same day. Neither are contracts
@@ -82,8 +82,8 @@ _STRATEGIES: Mapping[str, tuple[str, Side]] = {
     "+?": ("other", "long"),
     "-?": ("other", "short"),
 }
-# How two verticals join, in this order: the lower's type, the upper's, and whether they share a strike.
-_JOINS = (("P", "P", True), ("C", "C", True), ("P", "C", True), ("P", "C", False), ("P", "P", False), ("C", "C", False))
+# How two verticals join, in this order: the lower's type, the upper's, and whether they must share a strike.
+_JOINS = (("P", "P", True), ("C", "C", True), ("P", "C", False), ("P", "P", False), ("C", "C", False))
 _OPENING = {"buy": 1, "buy_to_open": 1, "sell_short": -1, "sell_to_open": -1}
 _EXACT = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 _ZERO = Decimal(0)
@@ -442,16 +442,11 @@ def _with_shares(lots: Iterable[_Lot]) -> Iterator[_Draft]:
             yield from _allocate((shares, option.row.multiplier or 1), (option, 1))
 
 
-def _puts_with_calls(lots: Sequence[_Lot]) -> Iterator[_Draft]:
-    options = [lot for lot in lots if lot.letter in "PC"]
-    keys: tuple[Callable[[_Lot], Hashable], ...] = (
-        lambda lot: (lot.series, lot.expiration, lot.sign, lot.strike),
-        lambda lot: (lot.series, lot.expiration, lot.sign),
-    )
-    for key in keys:
-        for same in _by(options, key):
-            for put, call in _nested(same, lambda lot: lot.strike, lambda lot: lot.letter == "C"):
-                yield from _allocate((put, 1), (call, 1))
+def _puts_with_calls(lots: Iterable[_Lot]) -> Iterator[_Draft]:
+    options = (lot for lot in lots if lot.letter in "PC")
+    for same in _by(options, lambda lot: (lot.series, lot.expiration, lot.sign)):
+        for put, call in _nested(same, lambda lot: lot.strike, lambda lot: lot.letter == "C"):
+            yield from _allocate((put, 1), (call, 1))
 
 
 def _singles(lots: Iterable[_Lot]) -> Iterator[_Draft]:

@@ -49,7 +49,7 @@ def holding(*legs: tuple[Any, ...], root: str = "AAPL", expiration: date = JAN) 
     return [held(contract(name, root, expiration), *terms) for name, *terms in legs]
 
 
-def order(number: int, *legs: tuple[str, str, int], root: str = "AAPL", expiration: date = JAN, **fields: Any) -> Order:
+def order(number: int, *legs: tuple[str, str, Any], root: str = "AAPL", expiration: date = JAN, **fields: Any) -> Order:
     listed = [
         bodies.leg(number + place, contract(name, root, expiration), side, quantity=D(quantity))
         if name[0] in "PC" and name[1].isdigit()
@@ -203,6 +203,11 @@ def test_a_short_butterfly_of_puts() -> None:
     assert told(group(holding(("P280", -2), ("P285", 4), ("P290", -2)))) == [("butterfly", "short", 2)]
 
 
+def test_a_butterfly_is_not_torn_apart_for_an_iron_condor() -> None:
+    spreads = group(holding(("P280", 1), ("P285", -2), ("P290", 1), ("C300", -1), ("C305", 1)))
+    assert [spread.strategy for spread in spreads] == ["butterfly", "bear_call_credit"]
+
+
 def test_a_broken_wing_counts_as_its_wider_one() -> None:
     (spread,) = group(holding(("P270", 1), ("P285", -2), ("P290", 1)))
     assert (spread.strategy, spread.width) == ("butterfly", 15)
@@ -283,6 +288,15 @@ def test_a_straddle_and_a_strangle_have_their_side() -> None:
     # 250 received; nothing limits the rise
     assert (spread.strategy, spread.side, spread.width) == ("strangle", "short", None)
     assert (spread.has_payoff, spread.max_profit, spread.max_loss) == (True, 250, None)
+
+
+def test_strangles_nest_and_use_up_every_leg() -> None:
+    spreads = group(holding(("P270", 1), ("P280", 3), ("C280", 1), ("C300", 2), ("C310", 1)))
+    assert [(spread.strategy, spread.quantity, list(shape(spread))) for spread in spreads] == [
+        ("strangle", 1, ["P270", "C310"]),
+        ("straddle", 1, ["P280", "C280"]),
+        ("strangle", 2, ["P280", "C300"]),
+    ]
 
 
 def test_a_long_straddle_gains_without_limit() -> None:
@@ -467,8 +481,19 @@ def test_an_order_s_group_takes_all_units_that_are_held() -> None:
         order(700, ("P280", "buy_to_open", 1), ("P300", "sell_to_open", 2)),
         order(700, ("P280", "buy_to_open", 1), ("P300", "sell_to_open", 1), **{"class": "oco"}),
         order(700, ("P280", "buy_to_open", -1), ("P300", "sell_to_open", -1)),
+        order(700, ("P280", "buy_to_open", D("1.5")), ("P300", "sell_to_open", D("1.5"))),
     ],
-    ids=["open", "canceled", "closing", "other side", "not held", "other ratio", "not one order", "negative"],
+    ids=[
+        "open",
+        "canceled",
+        "closing",
+        "other side",
+        "not held",
+        "other ratio",
+        "not one order",
+        "negative",
+        "fraction",
+    ],
 )
 def test_an_order_that_did_not_open_what_is_held_tells_nothing(other: Order) -> None:
     legs = holding(("P280", 1), ("P285", -1), ("P290", 1), ("P300", -1))

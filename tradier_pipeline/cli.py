@@ -19,16 +19,19 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.verify.evidence import shown
 
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
-ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: TRADIER_ACCOUNT_ID.")
+ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: those of TRADIER_ACCOUNT_ID.")
+ONLY_ACCOUNT = click.option("--account", metavar="NUMBER", help="Only this account number.")
 USAGE_ERROR, INTERRUPTED = 2, 130
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
@@ -75,32 +78,50 @@ def told(command: Callable[..., int | None]) -> Callable[..., None]:
 @ACCOUNT
 @JSON
 @told
-def snapshot(account: str | None, as_json: bool) -> None:
-    """Take one snapshot now, and prove it. Exit code 0 only if it was published."""
-    from tradier_pipeline.cycles.on_demand import take_snapshot
+def snapshot(account: str | None, as_json: bool) -> int:
+    """Take a snapshot of every configured account now, and prove it. Exit code 0 only if all were published.
+
+    With --json and several accounts, the document is {"snapshots": [...]}.
+    """
+    from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
 
     settings = load_settings()
-    taken = take_snapshot(account, trigger="manual")
+    runs = take_snapshots(settings, account, trigger="manual")
+    if len(runs) == 1:
+        runs[0].raise_unless_published()
+    taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
     if as_json:
-        _print_json(_snapshot_document(taken, settings))
-        return
-    _print_snapshot(taken)
-    _print_where(settings)
+        documents = [
+            _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
+            for run in runs
+        ]
+        _print_json(documents[0] if len(runs) == 1 else {"snapshots": documents})
+    else:
+        for run in runs:
+            if run.published:
+                _print_snapshot(taken[run.snapshot_id])
+            else:
+                print(f"snapshot   {run.snapshot_id}: not published")
+                _print_error(run.error, as_json=False)
+            print()
+        _print_where(settings)
+    return 0 if len(taken) == len(runs) else 1
 
 
 @main.command()
 @click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
 @click.option("--all", "everything", is_flag=True, help="Every published snapshot.")
+@ONLY_ACCOUNT
 @JSON
 @told
-def verify(snapshots: tuple[str, ...], everything: bool, as_json: bool) -> int:
+def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as_json: bool) -> int:
     """Prove published snapshots again: stored rows against landed bytes. Default: the newest of each account.
 
     A snapshot that is landed but was never published is tried on a copy. Exit code 1 if a blocking check fails.
     """
     from tradier_pipeline.reverify import reverify
 
-    results = reverify(load_settings(), snapshots, everything=everything)
+    results = reverify(load_settings(), snapshots, account_id=account, everything=everything)
     failed = 0
     documents: list[dict[str, Any]] = []
     for result in results:
@@ -157,7 +178,7 @@ def query(sql: str, form: str, output: Path | None) -> None:
 
 
 @main.command()
-@ACCOUNT
+@ONLY_ACCOUNT
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
 @click.option("--daily", is_flag=True, help="One row per trade date: open, high, low, close equity.")
@@ -176,18 +197,19 @@ def balances(
 
 
 @main.command()
+@ONLY_ACCOUNT
 @JSON
 @told
-def status(as_json: bool) -> None:
+def status(account: str | None, as_json: bool) -> None:
     """Age of the last snapshot, failures, missed instants, disk use, request budget."""
     from tradier_pipeline.status import read_status
 
-    state = read_status(load_settings())
+    state = read_status(load_settings(), account)
     if as_json:
         _print_json(state.as_json())
         return
-    for account in state.accounts:
-        _print_account_status(account)
+    for one in state.accounts:
+        _print_account_status(one)
     sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
     print(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
 
@@ -269,6 +291,17 @@ def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, 
     }
 
 
+def _failure_document(run: SnapshotRun) -> dict[str, Any]:
+    error = {"cause": run.error.cause, "remedy": run.error.remedy}
+    return {
+        "snapshot_id": str(run.snapshot_id),
+        "account": run.snapshot_id.account_id,
+        "published": False,
+        "error": error,
+        "checks": _checks(run.outcomes),
+    }
+
+
 def _four_balances(taken: TradierSnapshot) -> dict[str, Decimal]:
     return {
         "equity": taken.balances.total_equity,
@@ -293,7 +326,7 @@ def _print_snapshot(taken: TradierSnapshot) -> None:
 
 def _print_where(settings: Settings) -> None:
     home = os.path.relpath(settings.home)
-    print(f"\ndata       {home}/tradier.duckdb (history), {home}/raw (what the broker sent)")
+    print(f"data       {home}/tradier.duckdb (history), {home}/raw (what the broker sent)")
     print("look       tradier-pipeline balances")
     print('           tradier-pipeline query "FROM portfolio_positions"')
     print(f"           duckdb -readonly {home}/tradier.duckdb")
@@ -380,7 +413,7 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return clock.iso(value)
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return shown(value)
     if isinstance(value, date | Path):
         return str(value)
     raise TypeError(type(value).__name__)

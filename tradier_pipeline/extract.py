@@ -71,6 +71,26 @@ def connect(settings: Settings) -> Iterator[Broker]:
         yield Broker(url, settings.token, settings.environment)
 
 
+def accounts_to_read(settings: Settings) -> tuple[str, ...]:
+    """The configured account numbers; for `all`, every active account of the profile.
+
+    Raises:
+        BrokerError: the profile was not read.
+        ExtractError: the profile lists no active account.
+    """
+    if settings.accounts is not None:
+        return settings.accounts
+    with connect(settings) as broker:
+        (profile,) = broker.read(lambda client: client.fetch_account()).pages
+    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
+    active = tuple(str(row["account_number"]) for row in rows if row.get("status") == "active")
+    if not active:
+        raise ExtractError(
+            "the profile lists no active account", "Set TRADIER_ACCOUNT_ID to the account you want, if it has one."
+        )
+    return active
+
+
 def extract_snapshot(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: str) -> LandedSnapshot:
     """Land the four required resources of a snapshot, or find them landed already.
 

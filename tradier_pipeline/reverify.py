@@ -25,7 +25,9 @@ class Reverified:
     outcomes: list[Outcome]
 
 
-def reverify(settings: Settings, wanted: Sequence[str], *, everything: bool) -> Iterator[Reverified]:
+def reverify(
+    settings: Settings, wanted: Sequence[str], *, account_id: str | None = None, everything: bool
+) -> Iterator[Reverified]:
     """Run every check of the wanted snapshots; default the newest published one of each account.
 
     Raises:
@@ -38,8 +40,8 @@ def reverify(settings: Settings, wanted: Sequence[str], *, everything: bool) -> 
     with reading(settings.warehouse) as connection:
         published = snapshot_ids(connection)
         if not named:
-            chosen = published if everything else newest_snapshot_ids(connection)
-            named = [SnapshotId.parse(text) for text in chosen]
+            chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
+            named = [snapshot_id for snapshot_id in chosen if account_id in (None, snapshot_id.account_id)]
         for snapshot_id in named:
             landed = zone.find(snapshot_id)
             if landed is None:

@@ -24,7 +24,7 @@ BASE_URLS: dict[Environment, str] = {
 REMEDIES = {
     "env": "Set it to simulator, sandbox or live.",
     "access_token": "Set it to the access token of that environment, in the environment or in .env.",
-    "account_id": "Set it to the account number, in the environment or in .env.",
+    "account_id": "Set it to an account number, several (A,B), or all; in the environment or in .env.",
     "base_url": "Set it to scheme://host[:port], or leave it unset.",
     "pipeline_home": "Set it to a directory you may write to.",
 }
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
 
     env: Environment = "simulator"
     access_token: SecretStr | None = None
-    account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}$")
+    account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}(\s*,\s*[A-Za-z0-9]{1,32})*$")
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/\s@?#]+/?$")
     pipeline_home: Path = Path("data")
 
@@ -87,9 +87,12 @@ class Settings(BaseSettings):
         return self.access_token
 
     @property
-    def account(self) -> str:
-        """The account number to read: the user's, or in the simulator the demo account."""
-        return self.account_id or DEMO_ACCOUNT
+    def accounts(self) -> tuple[str, ...] | None:
+        """The account numbers to read, each once; in the simulator by default the demo account. None means all."""
+        if self.account_id == "all":
+            return None
+        named = (self.account_id or DEMO_ACCOUNT).split(",")
+        return tuple(dict.fromkeys(name.strip() for name in named))
 
     @property
     def broker_url(self) -> str | None:

@@ -59,7 +59,7 @@ class Status:
         return asdict(self)
 
 
-def read_status(settings: Settings) -> Status:
+def read_status(settings: Settings, account_id: str | None = None) -> Status:
     """Read the state of the home.
 
     Raises:
@@ -76,8 +76,9 @@ def read_status(settings: Settings) -> Status:
     return Status(
         home=str(settings.home),
         accounts=tuple(
-            _account_status(zone, account_id, headers.get(account_id, {}), published)
-            for account_id in sorted(tried | headers.keys())
+            _account_status(zone, account, headers.get(account, {}), published)
+            for account in sorted(tried | headers.keys())
+            if account_id in (None, account)
         ),
         warehouse_bytes=_size(settings.warehouse),
         landing_bytes=_size(settings.landing),

@@ -19,7 +19,7 @@ SECRET = "0123456789abcdefSECRET789012"  # as long as a real token
 
 def test_without_any_variable_the_simulated_account_is_read_into_the_working_directory(tmp_path: Path) -> None:
     settings = load_settings()
-    assert (settings.environment, settings.account, settings.broker_url) == ("simulator", DEMO_ACCOUNT, None)
+    assert (settings.environment, settings.accounts, settings.broker_url) == ("simulator", (DEMO_ACCOUNT,), None)
     assert settings.token.get_secret_value() == DEMO_TOKEN == app.DEMO_TOKEN
     assert settings.home == tmp_path / "data"
     assert settings.warehouse == tmp_path / "data" / "tradier.duckdb"
@@ -42,7 +42,7 @@ def test_an_environment_has_its_url_and_needs_token_and_account(
     assert SECRET not in f"{told.value}{told.value.__cause__}{told.value.__context__}"
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "VA12345678")
     settings = load_settings()
-    assert (settings.broker_url, settings.account) == (url, "VA12345678")
+    assert (settings.broker_url, settings.accounts) == (url, ("VA12345678",))
     assert settings.token.get_secret_value() == SECRET
     assert SECRET not in repr(settings)
     monkeypatch.setenv("TRADIER_BASE_URL", "http://127.0.0.1:8470")
@@ -78,11 +78,11 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         "TRADIER_PIPELINE_HOME=history\nUNRELATED=1\nDAGSTER_HOME=elsewhere\n"
     )
     settings = load_settings()
-    assert (settings.environment, settings.account) == ("sandbox", "VA12345678")
+    assert (settings.environment, settings.accounts) == ("sandbox", ("VA12345678",))
     assert settings.token.get_secret_value() == SECRET
     assert settings.home == tmp_path / "history"
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "VA87654321")
-    assert load_settings().account == "VA87654321"
+    assert load_settings().accounts == ("VA87654321",)
 
 
 def test_empty_values_are_as_good_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_empty_values_are_as_good_as_none(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TRADIER_ENV", "")
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", "")
     settings = load_settings()
-    assert (settings.environment, settings.account, settings.broker_url) == ("simulator", DEMO_ACCOUNT, None)
+    assert (settings.environment, settings.accounts, settings.broker_url) == ("simulator", (DEMO_ACCOUNT,), None)
     assert settings.home == tmp_path / "data"
 
 

@@ -6,7 +6,8 @@ from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.checks.published import published_equals_landed
-from tradier_pipeline.cycles.on_demand import run_snapshot
+from tradier_pipeline.cycles.on_demand import run_snapshots
+from tradier_pipeline.extract import accounts_to_read
 
 snapshot = dg.define_asset_job(
     "snapshot",
@@ -18,7 +19,7 @@ snapshot = dg.define_asset_job(
 
 
 class SnapshotRequest(dg.Config):
-    """What to take a snapshot of. Nothing needs to be filled in."""
+    """What to take a snapshot of. Nothing needs to be filled in: the default is every configured account."""
 
     account_id: str | None = None
     reason: str = "manual"
@@ -26,15 +27,14 @@ class SnapshotRequest(dg.Config):
 
 @dg.op
 def take_requested_snapshot(context: dg.OpExecutionContext, config: SnapshotRequest, tradier: TradierResource) -> None:
-    """Run the job `snapshot` on a new partition of now and wait for it."""
+    """Run the job `snapshot` on a new partition of now for every configured account, and wait for it."""
     with told_in_one_line():
-        account_id = config.account_id or tradier.settings.account
-        run = run_snapshot(context.instance, account_id, config.reason)
-        context.log.info("run %s took %s", run.run_id, run.snapshot_id)
-        context.add_output_metadata(
-            {"snapshot_id": str(run.snapshot_id), "run": dg.MetadataValue.dagster_run(run.run_id)}
-        )
-        run.raise_unless_published()
+        named = config.account_id
+        accounts = (named,) if named else accounts_to_read(tradier.settings)
+        runs = run_snapshots(context.instance, accounts, config.reason)
+        context.add_output_metadata({str(run.snapshot_id): dg.MetadataValue.dagster_run(run.run_id) for run in runs})
+        for run in runs:
+            run.raise_unless_published()
 
 
 @dg.job(

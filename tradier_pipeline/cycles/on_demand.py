@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.settings import Settings, load_settings
@@ -40,36 +42,61 @@ class SnapshotRun:
     failure: str | None
     outcomes: tuple[Outcome, ...]
 
+    @property
+    def error(self) -> SnapshotFailedError:
+        """Why it was not published, in the first failure's own words."""
+        cause, _, remedy = (self.failure or "the run failed").partition(". ")
+        return SnapshotFailedError(cause, remedy or f"See run {self.run_id} in the UI.", self.outcomes)
+
     def raise_unless_published(self) -> None:
-        """Raises SnapshotFailedError with the first failure's own words."""
+        """Raises SnapshotFailedError."""
         if not self.published:
-            cause, _, remedy = (self.failure or "the run failed").partition(". ")
-            raise SnapshotFailedError(cause, remedy or f"See run {self.run_id} in the UI.", self.outcomes)
+            raise self.error
 
 
 def take_snapshot(account_id: str | None, *, trigger: str) -> TradierSnapshot:
-    """Take one snapshot of an account now and return it. See `tradier_pipeline.sync_tradier_snapshot`."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _take_snapshot(account_id, trigger)
-    with ThreadPoolExecutor(1) as pool:  # a notebook: Dagster cannot end a run in a thread whose event loop runs
-        return pool.submit(_take_snapshot, account_id, trigger).result()
-
-
-def _take_snapshot(account_id: str | None, trigger: str) -> TradierSnapshot:
+    """Take one snapshot of one account now and return it. See `tradier_pipeline.sync_tradier_snapshot`."""
     settings = load_settings()
-    with open_instance(settings.dagster_home) as instance:
-        run = run_snapshot(instance, account_id or settings.account, trigger)
+    if account_id is None and (settings.accounts is None or len(settings.accounts) > 1):
+        raise PipelineError(
+            f"TRADIER_ACCOUNT_ID={settings.account_id} names more than one account",
+            "Pass the account_id you want; the command `tradier-pipeline snapshot` takes all of them.",
+        )
+    (run,) = take_snapshots(settings, account_id, trigger=trigger)
     run.raise_unless_published()
     return read_published(settings, run)
 
 
-def run_snapshot(instance: dg.DagsterInstance, account_id: str, trigger: str) -> SnapshotRun:
-    """Run the job `snapshot` in this process on a new partition of now, recorded in the instance."""
+def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) -> list[SnapshotRun]:
+    """Take one snapshot of every configured account, or of the one named, all of one instant.
+
+    The failure of one account does not touch the others: see `SnapshotRun.published`.
+    """
+
+    def take() -> list[SnapshotRun]:
+        accounts = (account_id,) if account_id else accounts_to_read(settings)
+        with open_instance(settings.dagster_home) as instance:
+            return run_snapshots(instance, accounts, trigger)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return take()
+    with ThreadPoolExecutor(1) as pool:  # a notebook: Dagster cannot end a run in a thread whose event loop runs
+        return pool.submit(take).result()
+
+
+def run_snapshots(instance: dg.DagsterInstance, accounts: Sequence[str], trigger: str) -> list[SnapshotRun]:
+    """Run the job `snapshot` for each account, one after the other, on partitions of one instant: now."""
+    ids = [_id_of_now(account_id) for account_id in accounts]
+    instant = min(snapshot_id.instant for snapshot_id in ids)
+    return [run_snapshot(instance, replace(snapshot_id, instant=instant), trigger) for snapshot_id in ids]
+
+
+def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
+    """Run the job `snapshot` in this process on one partition, recorded in the instance."""
     from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
 
-    snapshot_id = _id_of_now(account_id)
     instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
     result = (
         defs()
@@ -78,7 +105,7 @@ def run_snapshot(instance: dg.DagsterInstance, account_id: str, trigger: str) ->
             instance=instance,
             partition_key=str(snapshot_id),
             run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, "tradier/account": account_id},
+            tags={TRIGGER_TAG: trigger, "tradier/account": snapshot_id.account_id},
             raise_on_error=False,
         )
     )

@@ -1,6 +1,6 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,7 +10,6 @@ from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.landing import REQUIRED_RESOURCES
-from tradier_pipeline.portfolio import PortfolioPosition
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, store_snapshot
 from tradier_pipeline.verify import CHECKS
@@ -21,7 +20,7 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import TypedSnapshot
 
 ASSET_KEY = dg.AssetKey("tradier_snapshot")
-SHOWN_POSITIONS = 50
+SHOWN_ROWS = 10  # stored with every run
 
 
 def describe(check: Check) -> str:
@@ -29,8 +28,8 @@ def describe(check: Check) -> str:
     return check.claim if check.number is None else f"{check.claim} (check {check.number})"
 
 
-def _table_schema() -> dg.TableSchema:
-    """Every column of every table a snapshot fills, as `table.column`."""
+def _table_schema(*tables: schema.Table) -> dg.TableSchema:
+    """Every column of the tables, as `table.column`."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -39,15 +38,54 @@ def _table_schema() -> dg.TableSchema:
                 description=column.comment,
                 constraints=dg.TableColumnConstraints(nullable=not column.required),
             )
-            for table in schema.TABLES
+            for table in tables
             for column in table.columns
         ]
     )
 
 
-@dg.asset(
-    key=ASSET_KEY,
-    deps=[raw_key(resource) for resource in (*REQUIRED_RESOURCES, "quotes")],
+def _table_metadata(name: str, *tables: schema.Table) -> dict[str, Any]:
+    return {"dagster/column_schema": _table_schema(*tables), "dagster/table_name": f"tradier.main.{name}"}
+
+
+DERIVED = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
+OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
+
+
+@dg.multi_asset(
+    name="tradier_snapshot",
+    specs=[
+        dg.AssetSpec(
+            ASSET_KEY,
+            deps=[raw_key(resource) for resource in (*REQUIRED_RESOURCES, "quotes")],
+            description="One snapshot of one account in DuckDB: account, balances, positions, orders, legs and quotes "
+            "under one id. A row of `tradier_snapshots` proves that every table holds the whole of it. Nothing is "
+            "visible to a reader before every blocking check has passed.",
+            group_name="snapshot",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=_table_metadata("tradier_snapshots", *OBSERVED),
+        ),
+        dg.AssetSpec(
+            "portfolio_positions",
+            deps=[ASSET_KEY],
+            description="What each account holds now: the positions of its newest snapshot, with their quotes.",
+            group_name="portfolio",
+            kinds={"duckdb", "view"},
+            owners=OWNERS,
+            metadata=_table_metadata("portfolio_positions", schema.POSITIONS),
+        ),
+        dg.AssetSpec(
+            "option_spreads",
+            deps=[ASSET_KEY],
+            description="The option positions of a snapshot as spreads - verticals, condors, calendars, covered calls, "
+            "naked legs - with cost, width, maximum profit and loss. Derived: every contract is in exactly one.",
+            group_name="portfolio",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=_table_metadata("option_spreads", *DERIVED),
+        ),
+    ],
     partitions_def=SNAPSHOTS,
     check_specs=[
         dg.AssetCheckSpec(
@@ -59,19 +97,11 @@ def _table_schema() -> dg.TableSchema:
         )
         for check in CHECKS
     ],
-    group_name="snapshot",
-    kinds={"duckdb", "table"},
-    owners=OWNERS,
-    metadata={"dagster/column_schema": _table_schema(), "dagster/table_name": "tradier.main.tradier_snapshots"},
 )
 def tradier_snapshot(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
-    """One snapshot of one account in DuckDB: account, balances, positions, orders, legs and quotes under one id.
-
-    A row of `tradier_snapshots` proves that every table holds the whole of it. Nothing is visible to a reader before
-    every blocking check has passed.
-    """
+    """Store, verify and publish one landed snapshot, with what is derived from it, in one transaction."""
     with told_in_one_line():
         landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
         if landed is None:
@@ -83,15 +113,15 @@ def tradier_snapshot(
             yield from map(_check_result, error.outcomes)
             raise
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
-        if typed.unknown_fields:
-            context.log.warning(
-                "the broker sent fields this version does not know: %s", ", ".join(typed.unknown_fields)
-            )
         yield from map(_check_result, outcomes)
-        yield dg.MaterializeResult(metadata={**_metadata(typed), "publish_ms": publish_ms})
+        yield dg.MaterializeResult(
+            asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms}
+        )
+        yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
+        yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
 
 
-def _metadata(typed: TypedSnapshot) -> dict[str, Any]:
+def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     manifest, balances = typed.landed.manifest, typed.balances
     return {
         "equity": float(balances.total_equity),  # the UI plots floats; the warehouse keeps the exact values
@@ -103,21 +133,26 @@ def _metadata(typed: TypedSnapshot) -> dict[str, Any]:
         "as_of": dg.MetadataValue.timestamp(manifest.as_of),
         "environment": manifest.environment,
         "trigger": manifest.trigger,
-        "portfolio": _position_table(typed.positions[:SHOWN_POSITIONS]),
-        "unknown_fields": ", ".join(typed.unknown_fields) or "-",
     }
 
 
-def _position_table(positions: tuple[PortfolioPosition, ...]) -> dg.TableMetadataValue:
-    columns = ("symbol", "quantity", "cost_basis", "mark", "market_value", "unrealized_pl")
+def _positions_metadata(typed: TypedSnapshot) -> dict[str, Any]:
+    largest = sorted(typed.positions, key=lambda held: abs(held.market_value or held.cost_basis), reverse=True)
+    columns = ("symbol", "quantity", "mark", "market_value", "unrealized_pl")
+    return {"rows": len(typed.positions), "largest": _rows_table(largest, columns)}
+
+
+def _spreads_metadata(typed: TypedSnapshot) -> dict[str, Any]:
+    columns = ("underlying", "expiration", "strategy", "quantity", "cost", "unrealized_pl", "max_loss")
+    return {"rows": len(typed.spreads), "spreads": _rows_table(typed.spreads, columns)}
+
+
+def _rows_table(rows: Sequence[object], columns: Sequence[str]) -> dg.TableMetadataValue:
+    """The first rows as a table; all of them are in DuckDB."""
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: _cell(getattr(position, name)) for name in columns}) for position in positions],
+        records=[dg.TableRecord({name: shown(getattr(row, name)) for name in columns}) for row in rows[:SHOWN_ROWS]],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else shown(value)
 
 
 def _check_result(outcome: Outcome) -> dg.AssetCheckResult:

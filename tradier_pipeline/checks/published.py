@@ -4,13 +4,13 @@ import dagster as dg
 
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.assets.snapshot import ASSET_KEY
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.reads import reading
 
 
-@dg.asset_check(asset=tradier_snapshot, partitions_def=SNAPSHOTS)
+@dg.asset_check(asset=ASSET_KEY, partitions_def=SNAPSHOTS)
 def published_equals_landed(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> dg.AssetCheckResult:
     """Every check of the published rows against the landed bytes, run again on demand."""
     with told_in_one_line():

@@ -5,12 +5,20 @@ from __future__ import annotations
 import duckdb
 
 from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.verify import balance_checks, order_checks, position_checks, snapshot_checks
+from tradier_pipeline.verify import balance_checks, order_checks, position_checks, snapshot_checks, spread_checks
 from tradier_pipeline.verify.check import CHECKS
 from tradier_pipeline.verify.evidence import Evidence
 from tradier_pipeline.verify.outcome import Outcome
 
-__all__ = ["CHECKS", "balance_checks", "order_checks", "position_checks", "snapshot_checks", "verify_snapshot"]
+__all__ = [
+    "CHECKS",
+    "balance_checks",
+    "order_checks",
+    "position_checks",
+    "snapshot_checks",
+    "spread_checks",
+    "verify_snapshot",
+]
 
 
 def verify_snapshot(landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> list[Outcome]:

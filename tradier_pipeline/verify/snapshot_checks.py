@@ -9,9 +9,10 @@ from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+from tradier_pipeline.warehouse import schema
 
 MAX_SKEW = timedelta(seconds=15)
-DATA_TABLES = ("accounts", "account_balances", "positions", "orders", "order_legs", "quotes", "raw_payloads")
+DATA_TABLES = tuple(table.name for table in schema.TABLES if table is not schema.TRADIER_SNAPSHOTS)
 DOCUMENT_KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
 
 

@@ -31,6 +31,7 @@ from tradier_pipeline.broker.models import (
 )
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.portfolio import PortfolioPosition, hold
+from tradier_pipeline.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.warehouse import schema
 
 Row = dict[str, Any]
@@ -48,6 +49,8 @@ _OF_BALANCES = _shared(schema.ACCOUNT_BALANCES, Balances)
 _OF_MARGIN = _shared(schema.ACCOUNT_BALANCES, BuyingPower)
 _OF_CASH = _shared(schema.ACCOUNT_BALANCES, CashBlock)
 _OF_POSITION = tuple(field.name for field in fields(PortfolioPosition))
+_OF_SPREAD = tuple(field.name for field in fields(Spread) if field.name != "legs")
+_OF_SPREAD_LEG = tuple(field.name for field in fields(SpreadLeg))
 _OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
 _OF_QUOTE = _shared(schema.QUOTES, Quote)
 _OF_GREEKS = _shared(schema.QUOTES, Greeks)
@@ -64,6 +67,7 @@ class TypedSnapshot:
     orders: tuple[Order, ...]
     looked_up: tuple[Order, ...]
     quotes: tuple[Quote, ...]
+    spreads: tuple[Spread, ...]
     unknown_fields: tuple[str, ...]
 
 
@@ -89,14 +93,16 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
     typed: list[tuple[str, BrokerModel]] = [("profile.account", account), ("balances", balances)]
     typed += [("positions.position", position) for position in held]
     typed += [("orders.order", order) for order in (*orders, *looked_up)]
+    positions = tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1))
     return TypedSnapshot(
         landed=landed,
         account=account,
         balances=balances,
-        positions=tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1)),
+        positions=positions,
         orders=orders,
         looked_up=looked_up,
         quotes=tuple(quotes.values()),
+        spreads=group(positions, (*orders, *looked_up)),
         unknown_fields=tuple(sorted({path for name, model in typed for path in unknown_fields(name, model)})),
     )
 
@@ -116,6 +122,12 @@ def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
         "order_legs": [row for order in (*typed.orders, *typed.looked_up) for row in _leg_rows(order)],
         "quotes": [_quote_row(quote) for quote in typed.quotes],
         "raw_payloads": list(_payload_rows(typed.landed)),
+        "option_spreads": [_fields(spread, _OF_SPREAD) for spread in typed.spreads],
+        "option_spread_legs": [
+            {"spread_no": spread.spread_no, "leg_no": leg_no, **_fields(leg, _OF_SPREAD_LEG)}
+            for spread in typed.spreads
+            for leg_no, leg in enumerate(spread.legs, 1)
+        ],
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
 

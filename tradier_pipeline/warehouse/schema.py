@@ -227,6 +227,52 @@ QUOTES = Table(
     ),
 )
 
+OPTION_SPREADS = Table(
+    "option_spreads",
+    "One row per option spread: derived from positions and orders, every contract in exactly one of them.",
+    (
+        *LEAD,
+        _required("spread_no", INTEGER, "1-based, by underlying, expiration and legs"),
+        _required("underlying", VARCHAR, "What the options are written on; a root that is not known stands for itself"),
+        _required(
+            "strategy", VARCHAR, "Such as bull_put_credit, iron_condor, covered_call, naked_put, long_call, other"
+        ),
+        _required("side", VARCHAR, "credit or debit of verticals and iron ones, else long or short"),
+        _required("source", VARCHAR, "order: a filled order joined the legs; inferred: their terms did"),
+        Column("order_id", BIGINT, "The broker's id of that order"),
+        _required("quantity", DECIMAL, "Units"),
+        Column("expiration", DATE, "The nearest of the legs' expirations"),
+        Column("width", DECIMAL, "USD per share between long and short strike, the wider of two"),
+        Column("cost", DECIMAL, "USD; positive when paid, negative when received; from the broker's average cost"),
+        Column("market_value", DECIMAL, "USD; null if a leg has no quote"),
+        Column("unrealized_pl", DECIMAL, "USD; null if a leg has no quote"),
+        _required("has_payoff", BOOLEAN, "Whether the value at expiration is known: one root, one expiration"),
+        Column("max_profit", DECIMAL, "USD at expiration; null with a payoff means unlimited"),
+        Column("max_loss", DECIMAL, "USD at expiration, positive for a loss; null with a payoff means unlimited"),
+    ),
+)
+
+OPTION_SPREAD_LEGS = Table(
+    "option_spread_legs",
+    "One row per leg of an option spread: the part of a position that belongs to it.",
+    (
+        *LEAD,
+        _required("spread_no", INTEGER, "The spread"),
+        _required("leg_no", INTEGER, "1-based place among its legs"),
+        _required("symbol", VARCHAR, "As in positions"),
+        _required("asset_class", VARCHAR, "As in positions; equity for the shares of a covered call or collar"),
+        Column("root", VARCHAR, "Option root"),
+        Column("expiration", DATE, "Option expiration date"),
+        Column("option_type", VARCHAR, "call or put"),
+        Column("strike", DECIMAL, "USD per share"),
+        Column("multiplier", INTEGER, "Shares per contract"),
+        _required("quantity", DECIMAL, "Contracts or shares; negative when short"),
+        _required("ratio", INTEGER, "Contracts or shares in one unit of the spread, without sign"),
+        Column("cost", DECIMAL, "USD; positive when paid, negative when received"),
+        Column("market_value", DECIMAL, "USD; negative when short"),
+    ),
+)
+
 RAW_PAYLOADS = Table(
     "raw_payloads",
     "One row per landed body: where every stored value came from.",
@@ -244,7 +290,10 @@ RAW_PAYLOADS = Table(
     ),
 )
 
-TABLES = (TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS)
+TABLES = (
+    *(TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS),
+    *(OPTION_SPREADS, OPTION_SPREAD_LEGS),  # derived: they never change the others
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +327,13 @@ PORTFOLIO_POSITIONS = View(
     "What each account holds now: the positions of its newest snapshot.",
     POSITIONS.columns,
     f"SELECT positions.* FROM positions SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
+)
+
+PORTFOLIO_SPREADS = View(
+    "portfolio_spreads",
+    "The option spreads each account holds now: those of its newest snapshot.",
+    OPTION_SPREADS.columns,
+    f"SELECT option_spreads.* FROM option_spreads SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
 )
 
 BALANCE_HISTORY = View(
@@ -314,7 +370,7 @@ DAILY_BALANCES = View(
     """,
 )
 
-VIEWS = (NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, BALANCE_HISTORY, DAILY_BALANCES)
+VIEWS = (NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES)
 
 
 def ddl(table: Table) -> str:

@@ -1,0 +1,64 @@
+"""Checks of the derived option spreads: they use every contract once and follow from what was observed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import fields
+from decimal import Decimal
+
+from tradier_pipeline.broker.models import Order, parse_rows
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.portfolio import PortfolioPosition
+from tradier_pipeline.spreads import Spread, SpreadLeg, group
+from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
+from tradier_pipeline.verify.outcome import Difference, Finding
+
+OPTIONS = ("option", "adjusted_option")
+SPREAD_COLUMNS = tuple(field.name for field in fields(Spread) if field.name not in ("spread_no", "legs"))
+LEG_COLUMNS = tuple(field.name for field in fields(SpreadLeg))
+
+
+@check(None)
+def spreads_use_contracts_once(evidence: Evidence) -> Finding:
+    """The legs of all spreads add up to exactly the listed quantity of every option symbol."""
+    listed: dict[str, Decimal] = defaultdict(Decimal)
+    for row in evidence.listed("positions"):
+        if classify(row["symbol"]).asset_class in OPTIONS:
+            listed[row["symbol"]] += storable(row["quantity"]) or 0
+    used: dict[str, Decimal] = defaultdict(Decimal)
+    for leg in evidence.stored("option_spread_legs"):
+        if leg["asset_class"] in OPTIONS:
+            used[leg["symbol"]] += leg["quantity"]
+    differences = [
+        difference
+        for symbol in sorted(listed.keys() | used.keys())
+        for difference in claim_that(listed[symbol] == used[symbol], f"{symbol} quantity", listed[symbol], used[symbol])
+    ]
+    return Finding(f"{len(listed)} option symbols", f"{len(used)} used", tuple(differences))
+
+
+@check(None)
+def spreads_follow_positions(evidence: Evidence) -> Finding:
+    """Every stored spread is what the stored positions and the broker's orders group to."""
+    names = [field.name for field in fields(PortfolioPosition)]
+    positions = [PortfolioPosition(**{name: row[name] for name in names}) for row in evidence.stored("positions")]
+    spreads = group(positions, parse_rows(Order, "orders", "orders.order", evidence.orders))
+    expected = {(spread.spread_no,): _fields(spread, SPREAD_COLUMNS) for spread in spreads}
+    legs = {
+        (spread.spread_no, leg_no): _fields(leg, LEG_COLUMNS)
+        for spread in spreads
+        for leg_no, leg in enumerate(spread.legs, 1)
+    }
+    rows, leg_rows = evidence.stored("option_spreads"), evidence.stored("option_spread_legs")
+    differences: list[Difference] = [
+        *differing("spread", expected, by_key(rows, "spread_no")),
+        *differing("spread leg", legs, by_key(leg_rows, "spread_no", "leg_no")),
+        *claim_that(len(rows) == len(expected), "option_spreads", len(expected), len(rows)),
+        *claim_that(len(leg_rows) == len(legs), "option_spread_legs", len(legs), len(leg_rows)),
+    ]
+    return Finding(f"{len(expected)} spreads", f"{len(rows)} stored", tuple(differences))
+
+
+def _fields(value: object, names: tuple[str, ...]) -> Row:
+    return {name: getattr(value, name) for name in names}

@@ -21,6 +21,8 @@ ASSETS = {
     "raw/orders": ("raw", {"tradier", "json"}),
     "raw/quotes": ("raw", {"tradier", "json"}),
     "tradier_snapshot": ("snapshot", {"duckdb", "table"}),
+    "portfolio_positions": ("portfolio", {"duckdb", "view"}),
+    "option_spreads": ("portfolio", {"duckdb", "table"}),
 }
 JOBS = {"snapshot", "request_snapshot"}
 

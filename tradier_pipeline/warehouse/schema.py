@@ -240,7 +240,7 @@ OPTION_SPREADS = Table(
         _required("side", VARCHAR, "credit or debit of verticals and iron ones, else long or short"),
         _required("source", VARCHAR, "order: a filled order joined the legs; inferred: their terms did"),
         Column("order_id", BIGINT, "The broker's id of that order"),
-        _required("quantity", DECIMAL, "Units"),
+        _required("quantity", DECIMAL, "How many spreads"),
         Column("expiration", DATE, "The nearest of the legs' expirations"),
         Column("width", DECIMAL, "USD per share between long and short strike, the wider of two"),
         Column("cost", DECIMAL, "USD; positive when paid, negative when received; from the broker's average cost"),

@@ -141,9 +141,10 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 
 
 @main.command()
+@click.option("--forget", is_flag=True, help="Go on although published snapshots are not landed any more.")
 @JSON
 @told
-def rebuild(as_json: bool) -> int:
+def rebuild(forget: bool, as_json: bool) -> int:
     """Write the warehouse anew from the landing zone alone. Readers keep the old one until the new one is whole."""
     from tradier_pipeline.landing import LandingZone
     from tradier_pipeline.store import rebuild as rebuild_warehouse
@@ -154,7 +155,7 @@ def rebuild(as_json: bool) -> int:
     def progress(done: int) -> None:
         click.echo(f"{done} snapshots read", err=True)
 
-    rebuilt = rebuild_warehouse(Warehouse(settings.warehouse), LandingZone(settings.landing), progress)
+    rebuilt = rebuild_warehouse(Warehouse(settings.warehouse), LandingZone(settings.landing), progress, forget=forget)
     if as_json:
         _print_json({"published": rebuilt.published, "refused": rebuilt.refused})
     else:

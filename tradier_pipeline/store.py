@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
+from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError
+from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
 
 REBUILD_BATCH = 200
@@ -68,11 +70,21 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot) -> list[Outcome]
         return trial.outcomes
 
 
-def rebuild(warehouse: Warehouse, zone: LandingZone, progress: Callable[[int], None]) -> Rebuilt:
+def rebuild(
+    warehouse: Warehouse, zone: LandingZone, progress: Callable[[int], None], *, forget: bool = False
+) -> Rebuilt:
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
     A snapshot that fails a blocking check stays out, as it did the first time.
+
+    Args:
+        forget: go on although published snapshots are no longer landed; they are lost.
+
+    Raises:
+        LandingError: such snapshots exist, or nothing is landed at all.
     """
+    if not forget:
+        _refuse_loss(warehouse, zone)
     landed: list[LandedSnapshot] = []
     refused: dict[str, str] = {}
     for found in zone.snapshots():
@@ -88,6 +100,21 @@ def rebuild(warehouse: Warehouse, zone: LandingZone, progress: Callable[[int], N
             refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH])
             progress(min(start + REBUILD_BATCH, len(landed)))
     return Rebuilt(published=count - len(refused), refused=refused)
+
+
+def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
+    """An unmounted or half-restored landing zone must not cost a warehouse that is whole."""
+    published: list[str] = []
+    with suppress(WarehouseError), reading(warehouse.path) as connection:  # unreadable: what rebuild is for
+        published = snapshot_ids(connection)
+    landed = {str(found.snapshot_id) for found in zone.snapshots()}
+    lost = [snapshot_id for snapshot_id in published if snapshot_id not in landed]
+    if lost or not landed:
+        what = f"{len(lost)} published snapshots are not, such as {lost[0]}" if lost else "nothing is"
+        raise LandingError(
+            f"the warehouse is rebuilt from what is landed in {zone.root}, and {what}",
+            "Restore the landing zone; to go on without them: `tradier-pipeline rebuild --forget`.",
+        )
 
 
 def _store_verified(staged: StagedWarehouse, typed: TypedSnapshot) -> list[Outcome]:

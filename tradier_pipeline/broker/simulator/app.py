@@ -27,8 +27,8 @@ from tradier_pipeline.broker.simulator.tickets import InvalidParameterError, rea
 from tradier_pipeline.broker.simulator.wire import Json, dumps, xml
 from tradier_pipeline.broker.simulator.world import Account, Order, World
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.settings import DEMO_TOKEN
 
-DEMO_TOKEN = "simulator"  # noqa: S105 - opens a simulation, nothing else
 TRADIER_LIMITS = Limits()
 
 _FAULT_BODY: Json = {

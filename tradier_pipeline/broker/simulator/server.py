@@ -15,16 +15,13 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tradier_pipeline.broker.simulator.app import DEMO_TOKEN, TRADIER_LIMITS, create_app, utc_now
+from tradier_pipeline.broker.simulator.app import TRADIER_LIMITS, create_app, utc_now
 from tradier_pipeline.broker.simulator.faults import TRANSPORT
 from tradier_pipeline.broker.simulator.limits import Limits
 from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.strategy import DEMO_ACCOUNTS
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.settings import DEMO_TOKEN
 
-__all__ = ["DEMO_ACCOUNT", "DEMO_TOKEN", "create_app", "embedded_simulator", "serve"]
-
-DEMO_ACCOUNT = DEMO_ACCOUNTS[0].id
 _STARTUP_SECONDS = 10
 
 

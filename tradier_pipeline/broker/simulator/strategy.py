@@ -22,6 +22,7 @@ from tradier_pipeline.broker.simulator.world import (
     next_close,
     to_milliseconds,
 )
+from tradier_pipeline.settings import DEMO_ACCOUNT
 
 DEMO_SEED = 7
 _HISTORY = timedelta(days=6)  # lived through before the first request, so that there is something to see
@@ -62,7 +63,7 @@ _TRADERS: dict[AccountType, Trader] = {
     "pdt": Trader(("QQQ", "IWM"), ("NVDA", "MSFT"), timedelta(hours=4), 4, Decimal(60000), 2),
 }
 DEMO_ACCOUNTS = (
-    AccountPlan("SIM00000001", "margin", _TRADERS["margin"].cash),
+    AccountPlan(DEMO_ACCOUNT, "margin", _TRADERS["margin"].cash),
     AccountPlan("SIM00000002", "cash", _TRADERS["cash"].cash),
     AccountPlan("SIM00000003", "pdt", _TRADERS["pdt"].cash),
 )

@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.server import DEMO_TOKEN, running
+from tradier_pipeline.broker.simulator.server import running
 from tradier_pipeline.broker.simulator.store import Store
 from tradier_pipeline.broker.simulator.strategy import AccountPlan
+from tradier_pipeline.settings import DEMO_TOKEN
 from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT
 
 HEADERS = {"Authorization": f"Bearer {DEMO_TOKEN}", "Accept": "application/json"}

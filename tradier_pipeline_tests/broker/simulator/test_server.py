@@ -13,13 +13,15 @@ import threading
 import httpx
 import pytest
 
-from tradier_pipeline.broker.simulator.server import DEMO_ACCOUNT, embedded_simulator, serve
+from tradier_pipeline.broker.simulator.server import embedded_simulator, serve
 from tradier_pipeline.broker.simulator.store import STATE_FILE
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.broker.simulator.conftest import HEADERS, NOON
 
 PROGRAM = """
-from tradier_pipeline.broker.simulator.server import create_app, serve
+from tradier_pipeline.broker.simulator.app import create_app
+from tradier_pipeline.broker.simulator.server import serve
 from tradier_pipeline.broker.simulator.store import Store
 serve(create_app(Store(None)), on_ready=lambda url: print(url, flush=True))
 print("left", flush=True)

@@ -329,12 +329,13 @@ def rich(block: str = "margin") -> Answers:
                 position("SPY251219P00602500", -3, Decimal("-147.0"), id=2),
                 position("AAPL1251219C00150000", 2, Decimal("310.00"), id=3),
                 position("odd one", 1, Decimal("5.00"), id=4),
+                position("SPY251219P00597500", 3, Decimal("90.00"), id=5),
             ],
         ),
         orders=[
             listed("orders", "order", [order(), filled, rejected]),
             listed("orders", "order", [stripped]),
-            listed("orders", "order", [spread()]),
+            listed("orders", "order", [spread(status="filled")]),
         ],
         quotes=listed(
             "quotes",
@@ -342,6 +343,7 @@ def rich(block: str = "margin") -> Answers:
             [
                 quote("AAPL", close=Decimal("207.9"), ask_date=1557168406456),
                 option_quote("SPY251219P00602500"),
+                option_quote("SPY251219P00597500", bid=Decimal("1.00"), ask=Decimal("1.10")),
                 option_quote("AAPL1251219C00150000", contract_size=150, bid=None),
             ],
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +39,8 @@ ANOTHER = {
     schema.DOUBLE: "nextafter({0}, 1e9::DOUBLE)",
     schema.INSTANT: "{0} + INTERVAL 1 MICROSECOND",
 }
-SOME = {schema.DECIMAL: "0", schema.VARCHAR: "''", schema.INTEGER: "0", schema.BOOLEAN: "false", schema.DOUBLE: "0"}
+SOME = dict.fromkeys((schema.DECIMAL, schema.INTEGER, schema.BIGINT, schema.DOUBLE), "0")
+SOME |= {schema.VARCHAR: "''", schema.BOOLEAN: "false"}
 SOME |= {schema.DATE: "DATE '2026-01-02'", schema.INSTANT: "TIMESTAMPTZ '2026-01-02 00:00:00Z'"}
 
 
@@ -185,17 +186,16 @@ def numbers(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def changed_numbers(told: Answers) -> list[Any]:
-    pages: Sequence[tuple[str, int, Any]] = [
-        (resource, number, page)
-        for resource in ("account", "balances", "positions", "orders", "quotes")
-        for number, page in enumerate(_pages(getattr(told, resource)), 1)
-    ]
-    return [
-        pytest.param(resource, number, page, path, id=f"{resource}-{number}-{'.'.join(map(str, path))}")
-        for resource, number, page in pages
-        for path in numbers(page)
-        if not (resource == "account" and path[2] == 0)  # the first account listed is another one
-    ]
+    """Every number of every body, fields that repeat from row to row once."""
+    found: dict[str, Any] = {}
+    for resource in ("account", "balances", "positions", "orders", "quotes"):
+        for number, page in enumerate(_pages(getattr(told, resource)), 1):
+            for path in numbers(page):
+                if resource == "account" and path[2] == 0:
+                    continue  # the first account listed is another one
+                field = ".".join(step for step in (resource, *path) if isinstance(step, str))
+                found.setdefault(field, pytest.param(resource, number, page, path, id=field))
+    return list(found.values())
 
 
 def _pages(document: Any) -> list[Any]:

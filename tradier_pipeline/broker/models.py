@@ -31,8 +31,10 @@ def _is_number(value: Any) -> Any:
 
 
 def _fits(value: Decimal) -> Decimal:
+    if not value:
+        return abs(value)  # DECIMAL has no negative zero
     # the exponent tells without computing: quantize would round, and 1E+400 must not be expanded
-    if value and (value.adjusted() >= INTEGER_DIGITS or value != round(value, FRACTION_DIGITS)):
+    if value.adjusted() >= INTEGER_DIGITS or value != round(value, FRACTION_DIGITS):
         raise ValueError("does not fit DECIMAL(24,8) exactly")
     return value
 

@@ -152,6 +152,12 @@ def test_a_number_that_decimal_24_8_holds_is_exact(literal: str) -> None:
     assert parse(Position, "positions", "path", position(cost_basis=Decimal(literal))).cost_basis == Decimal(literal)
 
 
+@pytest.mark.parametrize("literal", ["-0", "-0.0", "-0E-8"])
+def test_a_negative_zero_is_zero_as_in_the_database(literal: str) -> None:
+    quantity = parse(Position, "positions", "path", position(quantity=Decimal(literal))).quantity
+    assert (quantity, quantity.is_signed()) == (0, False)
+
+
 @given(st.integers(-(10**24) + 1, 10**24 - 1))
 def test_every_decimal_24_8_is_accepted_unchanged(units: int) -> None:
     value = Decimal(units).scaleb(-8)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import duckdb
+
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.verify import verify_snapshot
@@ -105,7 +107,8 @@ def rebuild(
 def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
     """An unmounted or half-restored landing zone must not cost a warehouse that is whole."""
     published: list[str] = []
-    with suppress(WarehouseError), reading(warehouse.path) as connection:  # unreadable: what rebuild is for
+    # an unreadable warehouse is what rebuild is for
+    with suppress(WarehouseError, duckdb.Error), reading(warehouse.path) as connection:
         published = snapshot_ids(connection)
     landed = {str(found.snapshot_id) for found in zone.snapshots()}
     lost = [snapshot_id for snapshot_id in published if snapshot_id not in landed]

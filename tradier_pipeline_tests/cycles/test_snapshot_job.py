@@ -31,7 +31,7 @@ def rows(home: Home) -> dict[str, list[tuple[Any, ...]]]:
     with reading(home.warehouse.path) as connection:
         return {
             table.name: connection.execute(
-                f"SELECT COLUMNS(c -> c <> 'committed_at') FROM {table.name} ORDER BY ALL"
+                f"SELECT COLUMNS(lambda c: c <> 'committed_at') FROM {table.name} ORDER BY ALL"
             ).fetchall()
             for table in schema.TABLES
         }

@@ -5,7 +5,16 @@ from __future__ import annotations
 import duckdb
 
 from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.verify import balance_checks, order_checks, position_checks, snapshot_checks, spread_checks
+from tradier_pipeline.verify import (
+    balance_checks,
+    drift_checks,
+    holding_checks,
+    order_checks,
+    position_checks,
+    progress_checks,
+    snapshot_checks,
+    spread_checks,
+)
 from tradier_pipeline.verify.check import CHECKS
 from tradier_pipeline.verify.evidence import Evidence
 from tradier_pipeline.verify.outcome import Outcome
@@ -13,8 +22,11 @@ from tradier_pipeline.verify.outcome import Outcome
 __all__ = [
     "CHECKS",
     "balance_checks",
+    "drift_checks",
+    "holding_checks",
     "order_checks",
     "position_checks",
+    "progress_checks",
     "snapshot_checks",
     "spread_checks",
     "verify_snapshot",

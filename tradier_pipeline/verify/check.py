@@ -1,4 +1,10 @@
-"""The registry of checks, and how one is run. Every check is a pure rule over the evidence."""
+"""The registry of checks, and how one is run. Every check is a pure rule over the evidence.
+
+A check that compares our rows with the landed bytes is fatal: what it refutes is our mistake, and must not be shown.
+A check that judges what the broker said, against itself or over time, warns: to hide a true answer of the broker,
+however odd, would lose history. Two of these block all the same, `flat_is_explained` and `balances_not_all_zero`: what
+they refute is how an outage looks, not how an account does.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +37,7 @@ class Check:
                 finding = self.rule(evidence)
         except PipelineError as error:
             finding = Finding("unreadable", "-", (Difference("landed bytes", str(error), "-"),))
-        except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except _UNREADABLE as error:
             finding = Finding("unreadable", "-", (Difference("evidence", f"{type(error).__name__}: {error}", "-"),))
         return Outcome(
             check=self.name,
@@ -45,6 +51,11 @@ class Check:
             differences=finding.differences[:MAX_DIFFERENCES],
         )
 
+
+_UNREADABLE = (
+    *(OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
+    RecursionError,  # JSON nested too deeply
+)
 
 CHECKS: list[Check] = []
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Context, Decimal
 from functools import cached_property
@@ -21,6 +23,7 @@ LIMIT = Decimal(10) ** 16
 UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 
 NEARBY = timedelta(days=1)
+SETTLING = timedelta(seconds=5)  # the broker's clock against ours, and its positions against its orders
 
 LIST_KEYS = {
     "account": ("profile", "account"),
@@ -28,6 +31,33 @@ LIST_KEYS = {
     "orders": ("orders", "order"),
     "quotes": ("quotes", "quote"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What an order without legs, or one leg, filled. Shares or contracts, signed like the position they make.
+
+    Attributes:
+        quantity: filled since the previous snapshot.
+        late: filled so shortly before the previous snapshot that its positions may not show it yet.
+        settled: whether the positions must show all of `quantity`, since it was not filled just around a snapshot.
+    """
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    late: Decimal
+    settled: bool
+
+    @property
+    def least(self) -> Decimal:
+        """The lowest change of the position that this can account for."""
+        return (self.quantity if self.settled else min(self.quantity, Decimal(0))) + min(self.late, Decimal(0))
+
+    @property
+    def most(self) -> Decimal:
+        """The highest change of the position that this can account for."""
+        return (self.quantity if self.settled else max(self.quantity, Decimal(0))) + max(self.late, Decimal(0))
 
 
 class Evidence:
@@ -106,6 +136,68 @@ class Evidence:
         sql = "SELECT * FROM tradier_snapshots WHERE account_id = ? AND as_of < ? ORDER BY as_of DESC LIMIT 1"
         rows = self.query(sql, self.account_id, as_of)
         return rows[0] if rows else None
+
+    @cached_property
+    def legs(self) -> Mapping[int, list[Row]]:
+        """The stored legs by the id of their order."""
+        legs: dict[int, list[Row]] = defaultdict(list)
+        for leg in self.stored("order_legs"):
+            legs[leg["order_id"]].append(leg)
+        return legs
+
+    @cached_property
+    def held_before(self) -> list[Row]:
+        """What the previous snapshot held; nothing if there is none."""
+        if self.previous is None:
+            return []
+        return self.query(
+            "SELECT symbol, quantity, asset_class, underlying, expiration FROM positions "
+            "WHERE snapshot_id = ? AND as_of = ? AND quantity <> 0",
+            self.previous["snapshot_id"],
+            self.previous["as_of"],
+        )
+
+    @cached_property
+    def progress_before(self) -> Mapping[tuple[int, int | None], Row]:
+        """How far the previous snapshot saw every order (order id, None) and leg (order id, leg id)."""
+        if self.previous is None:
+            return {}
+        told = "status, exec_quantity, transaction_date >= ? AS is_late FROM"
+        snapshot = (self.previous["as_of"] - SETTLING, self.previous["snapshot_id"], self.previous["as_of"])
+        rows = self.query(
+            f"SELECT order_id, NULL AS leg_id, {told} orders WHERE snapshot_id = ? AND as_of = ? UNION ALL "
+            f"SELECT order_id, leg_id, {told} order_legs WHERE snapshot_id = ? AND as_of = ?",
+            *snapshot,
+            *snapshot,
+        )
+        return {(row["order_id"], row["leg_id"]): row for row in rows}
+
+    @cached_property
+    def fills(self) -> list[Fill]:
+        """What filled since the previous snapshot. An order with legs names the underlying: its legs count instead."""
+        return list(self._fills()) if self.previous is not None else []
+
+    def _fills(self) -> Iterator[Fill]:
+        assert self.previous is not None
+        (header,) = self.stored("tradier_snapshots")
+        for order in self.stored("orders"):
+            for part in self.legs.get(order["order_id"]) or [order]:
+                if not part["exec_quantity"] or part["side"] in (None, "unknown"):
+                    continue
+                at = part["transaction_date"] or order["transaction_date"]
+                before = self.progress_before.get((order["order_id"], part.get("leg_id")), {})
+                since = part["exec_quantity"] - (before.get("exec_quantity") or 0)
+                is_late = before.get("is_late")
+                if not since and not is_late:
+                    continue
+                sign = 1 if part["side"].startswith("buy") else -1
+                yield Fill(
+                    symbol=part["option_symbol"] or part["symbol"] or "",
+                    side=part["side"],
+                    quantity=sign * since,
+                    late=sign * (before.get("exec_quantity") or Decimal(0)) if is_late else Decimal(0),
+                    settled=at is not None and self.previous["as_of_end"] + SETTLING < at < header["as_of"] - SETTLING,
+                )
 
 
 def number(value: Any) -> Decimal | None:

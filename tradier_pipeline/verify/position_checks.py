@@ -41,7 +41,7 @@ def flat_is_explained(evidence: Evidence) -> Finding:
     """An account that held positions and now holds none was closed by fills or expiry; on a later day, its balances
     must show no market value either."""
     previous = evidence.previous
-    held = [] if previous is None else _held(evidence, previous)
+    held = evidence.held_before
     now_held = len(evidence.listed("positions"))
     if previous is None or not held or now_held:
         return Finding(f"{now_held} positions", f"{len(held)} before")
@@ -174,11 +174,6 @@ def _listed(evidence: Evidence) -> dict[tuple[Any, ...], Row]:
 
 def _stored(evidence: Evidence) -> dict[tuple[Any, ...], Row]:
     return dict(by_key(evidence.stored("positions"), "row_no", "symbol"))
-
-
-def _held(evidence: Evidence, header: Row) -> list[Row]:
-    sql = "SELECT * FROM positions WHERE snapshot_id = ? AND as_of = ? AND quantity <> 0"
-    return evidence.query(sql, header["snapshot_id"], header["as_of"])
 
 
 def _filled_symbols(evidence: Evidence, since: datetime) -> Iterator[str]:

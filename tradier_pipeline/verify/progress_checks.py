@@ -1,0 +1,239 @@
+"""Plausibility of what the broker says of orders: words, arithmetic of fills, and progress over time. They warn."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import chain
+
+from tradier_pipeline.verify.check import check, claim_that
+from tradier_pipeline.verify.evidence import Evidence, Row, shown
+from tradier_pipeline.verify.order_checks import WORDS
+from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+
+WORKING = ("open", "partially_filled", "pending", "held")
+FINISHED = ("filled", "expired", "canceled", "rejected", "error")
+PACKAGES = ("multileg", "combo")  # they fill as one, at one net price
+CENT = Decimal("0.01")
+SHARES = 100  # of a standard contract
+
+
+@check(39, Severity.WARN)
+def order_words_known(evidence: Evidence) -> Finding:
+    """Status, class, type, side and duration of every order and leg are words of the closed sets."""
+    unknown = tuple(
+        Difference(f"{_called(part)} {name}", shown(part[f"raw_{name}"]), "unknown")
+        for part in _parts(evidence)
+        for name in WORDS
+        if part[name] == "unknown"
+    )
+    words = sorted({difference.broker for difference in unknown})
+    return Finding(", ".join(words)[:50] or "known words", f"{len(unknown)} unknown", unknown)
+
+
+@check(40, Severity.WARN)
+def order_progress_monotonic(evidence: Evidence) -> Finding:
+    """Since the previous snapshot, nothing finished works again, and nothing that was filled was taken back."""
+    differences: list[Difference] = []
+    compared = 0
+    for part in _parts(evidence):
+        before = evidence.progress_before.get((part["order_id"], part.get("leg_id")))
+        if before is None:
+            continue
+        compared += 1
+        if before["status"] in FINISHED and part["status"] not in FINISHED:
+            differences.append(Difference(f"{_called(part)} status", part["raw_status"], f"{before['status']} before"))
+        filled, had = part["exec_quantity"] or 0, before["exec_quantity"] or 0
+        if filled < had:
+            differences.append(Difference(f"{_called(part)} exec_quantity", shown(filled), f"{shown(had)} before"))
+    return Finding(f"{compared} seen before", f"{len(differences)} went back", tuple(differences))
+
+
+@check(41, Severity.WARN)
+def fill_arithmetic_holds(evidence: Evidence) -> Finding:
+    """Nothing fills beyond its quantity, what is filled is filled whole, and what works still has the rest to do."""
+    differences: list[Difference] = []
+    for part in _parts(evidence):
+        quantity, filled, rest = part["quantity"], part["exec_quantity"], part["remaining_quantity"]
+        if quantity is None or filled is None:
+            continue
+        wrong = (
+            not 0 <= filled <= quantity
+            or (part["status"] == "filled" and filled != quantity)
+            or (part["status"] in WORKING and rest is not None and filled + rest != quantity)
+        )
+        if wrong:
+            told = f"{shown(filled)} filled, {shown(rest)} remaining"
+            differences.append(Difference(f"{_called(part)} {part['status']}", told, f"quantity {shown(quantity)}"))
+    return Finding(_counted(evidence), f"{len(differences)} do not add up", tuple(differences))
+
+
+@check(42, Severity.WARN)
+def fill_prices_present(evidence: Evidence) -> Finding:
+    """Whatever was filled has an average price, and only a package of legs can net to zero."""
+    filled = [part for part in _parts(evidence) if part["exec_quantity"]]
+    wrong = [
+        part
+        for part in filled
+        if part["avg_fill_price"] is None or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES)
+    ]
+    return Finding(
+        f"{len(filled)} with fills",
+        f"{len(wrong)} without a price",
+        tuple(
+            Difference(
+                f"{_called(part)} avg_fill_price",
+                shown(part["avg_fill_price"]),
+                f"{shown(part['exec_quantity'])} filled",
+            )
+            for part in wrong
+        ),
+    )
+
+
+@check(43, Severity.WARN)
+def leg_fills_agree(evidence: Evidence) -> Finding:
+    """The legs of a package fill in their ratio, and their prices net to the package's within a cent."""
+    packages = [
+        (order, legs)
+        for order in evidence.stored("orders")
+        if order["class"] in PACKAGES and (legs := evidence.legs.get(order["order_id"])) and order["quantity"]
+    ]
+    differences = [difference for order, legs in packages for difference in _leg_differences(order, legs)]
+    return Finding(f"{len(packages)} packages", f"{len(differences)} disagree", tuple(differences))
+
+
+@check(44, Severity.WARN)
+def working_orders_found(evidence: Evidence) -> Finding:
+    """Every order that had been working and left the list was found by its id."""
+    lookups = evidence.landed.manifest.lookups
+    lost = [lookup for lookup in lookups if lookup.state != "found"]
+    return Finding(
+        f"{len(lookups)} orders left the list",
+        f"{len(lookups) - len(lost)} found by id",
+        tuple(
+            Difference(
+                f"order {lookup.order_id}", lookup.state, lookup.reason or f"{lookup.times_not_found} times unknown"
+            )
+            for lookup in lost
+        ),
+    )
+
+
+@check(46, Severity.WARN)
+def orders_tagged(evidence: Evidence) -> Finding:
+    """Every order carries a tag: none was placed by hand or by another program."""
+    orders = evidence.stored("orders")
+    untagged = [order for order in orders if not order["tag"]]
+    return Finding(
+        f"{len(orders)} orders",
+        f"{len(untagged)} without a tag",
+        tuple(
+            Difference(
+                _called(order), f"{order['raw_side'] or order['raw_class']} {order['symbol'] or ''}".strip(), "no tag"
+            )
+            for order in untagged
+        ),
+    )
+
+
+@check(51, Severity.WARN)
+def rejections_explained(evidence: Evidence) -> Finding:
+    """Every order that was rejected or ended in an error says why."""
+    refused = [order for order in evidence.stored("orders") if order["status"] in ("rejected", "error")]
+    silent = [order for order in refused if not (order["reason"] or "").strip()]
+    return Finding(
+        f"{len(refused)} refused",
+        f"{len(silent)} without a reason",
+        tuple(Difference(_called(order), order["status"], "no reason") for order in silent),
+    )
+
+
+@check(53, Severity.WARN)
+def leg_effects_fit(evidence: Evidence) -> Finding:
+    """Option orders open or close, nothing closes more than was held, and a credit is received, a debit paid."""
+    differences = [*_plain_sides(evidence), *_closed_beyond_held(evidence), *_wrong_way_money(evidence)]
+    return Finding(_counted(evidence), f"{len(differences)} do not fit", tuple(differences))
+
+
+def _parts(evidence: Evidence) -> Iterator[Row]:
+    """Every stored order, then every leg."""
+    return chain(evidence.stored("orders"), evidence.stored("order_legs"))
+
+
+def _called(part: Row) -> str:
+    return f"order {part['order_id']} leg {part['leg_id']}" if "leg_id" in part else f"order {part['order_id']}"
+
+
+def _counted(evidence: Evidence) -> str:
+    return f"{len(evidence.stored('orders'))} orders, {len(evidence.stored('order_legs'))} legs"
+
+
+def _sign(part: Row) -> int:
+    return 1 if str(part["side"]).startswith("buy") else -1
+
+
+def _leg_differences(order: Row, legs: list[Row]) -> Iterator[Difference]:
+    if any(leg["quantity"] is None or leg["exec_quantity"] is None for leg in legs) or order["exec_quantity"] is None:
+        return
+    for leg in legs:
+        in_ratio = leg["exec_quantity"] * order["quantity"] == order["exec_quantity"] * leg["quantity"]
+        told = f"{shown(leg['exec_quantity'])} of {shown(leg['quantity'])}"
+        whole = f"package {shown(order['exec_quantity'])} of {shown(order['quantity'])}"
+        yield from claim_that(in_ratio, f"{_called(leg)} exec_quantity", told, whole)
+    prices = [leg["avg_fill_price"] for leg in legs]
+    if not order["exec_quantity"] or order["avg_fill_price"] is None or None in prices:
+        return
+    # per share of the package: a leg of stock has as many shares as contracts stand for
+    net = sum(
+        (
+            _sign(leg)
+            * leg["avg_fill_price"]
+            * leg["quantity"]
+            / order["quantity"]
+            / (1 if leg["option_symbol"] else SHARES)
+            for leg in legs
+        ),
+        Decimal(0),
+    )
+    agree = abs(net - order["avg_fill_price"]) <= CENT
+    yield from claim_that(agree, f"{_called(order)} avg_fill_price", order["avg_fill_price"], f"legs net {shown(net)}")
+
+
+def _plain_sides(evidence: Evidence) -> Iterator[Difference]:
+    """Option orders and legs whose side neither opens nor closes. A package itself says `buy`, whatever its legs do."""
+    for part in _parts(evidence):
+        if part["class"] == "option" and part["side"] in ("buy", "sell", "sell_short", "buy_to_cover"):
+            yield Difference(f"{_called(part)} side", part["side"], "to open or to close")
+
+
+def _closed_beyond_held(evidence: Evidence) -> Iterator[Difference]:
+    """Symbols of which more was closed since the previous snapshot of the day than was held then or opened since."""
+    (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
+    if previous is None or previous["trade_date"] != header["trade_date"]:
+        return
+    held: dict[str, Decimal] = defaultdict(Decimal)
+    for row in evidence.held_before:
+        held[row["symbol"]] += row["quantity"]
+    opened: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
+    closed: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
+    for fill in evidence.fills:
+        way = 1 if fill.side.startswith("buy") else -1
+        if fill.side.endswith("_to_open"):
+            opened[fill.symbol, way] += abs(fill.quantity + fill.late)
+        elif fill.side.endswith("_to_close"):
+            closed[fill.symbol, -way] += abs(fill.quantity)
+    for (symbol, way), quantity in closed.items():
+        had = max(Decimal(0), way * held[symbol]) + opened[symbol, way]
+        if quantity > had:
+            yield Difference(symbol, f"{shown(quantity)} closed", f"{shown(had)} held")
+
+
+def _wrong_way_money(evidence: Evidence) -> Iterator[Difference]:
+    for order in evidence.stored("orders"):
+        price = order["avg_fill_price"]
+        if order["exec_quantity"] and price and order["class"] in PACKAGES and order["type"] in ("credit", "debit"):
+            received = price < 0  # Tradier: negative for a net credit
+            if received != (order["type"] == "credit"):
+                yield Difference(f"{_called(order)} avg_fill_price", shown(price), order["type"])

@@ -1,0 +1,26 @@
+"""A warehouse that is emptied after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import StagedWarehouse
+from tradier_pipeline_tests.bodies import warehouse_in_memory
+from tradier_pipeline_tests.verify.incidents import Bench
+
+
+@pytest.fixture(scope="module")
+def staged() -> Iterator[StagedWarehouse]:
+    with warehouse_in_memory() as warehouse:
+        yield warehouse
+
+
+@pytest.fixture
+def bench(tmp_path: Path, staged: StagedWarehouse) -> Iterator[Bench]:
+    yield Bench(tmp_path, staged)
+    for table in schema.TABLES:
+        staged.connection.execute(f"DELETE FROM {table.name}")

@@ -1,16 +1,17 @@
 """The broker's bodies as frozen types: required fields, exact numbers, aware instants.
 
 Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions and orders.
-Every number is the `Decimal` of its JSON literal. Unknown fields are kept in `model_extra`, never an error.
+Every number is the `Decimal` of its JSON literal. Unknown fields are never an error: they stay in
+the landed bytes, and the check fields_known tells of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -80,8 +81,7 @@ Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
 class BrokerModel(BaseModel):
     """Base of all bodies: immutable, tolerant of new fields, strict about the known ones."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-    nested: ClassVar[tuple[str, ...]] = ()  # the fields that hold models themselves
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 M = TypeVar("M", bound=BrokerModel)
@@ -125,8 +125,6 @@ class Balances(BrokerModel):
 
     `equity` is deprecated by the broker (0 in every current body): use `total_equity`.
     """
-
-    nested = ("margin", "pdt", "cash")
 
     account_number: str
     account_type: str
@@ -201,8 +199,6 @@ class Greeks(BrokerModel):
 class Quote(BrokerModel):
     """One `quotes.quote` row, in USD per share. Sizes and counts are whole numbers."""
 
-    nested = ("greeks",)
-
     symbol: str
     type: str | None = None
     bid: Number | None = None
@@ -267,8 +263,6 @@ class OrderLeg(BrokerModel):
 class Order(OrderLeg):
     """One `orders.order` row with its legs (none, one or many)."""
 
-    nested = ("leg",)
-
     num_legs: Integer | None = None
     strategy: str | None = None
     tag: str | None = None
@@ -297,14 +291,3 @@ def _problem(message: str) -> str:
 def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:
     """Validate the rows of a list body; `path` is that of the list, such as `orders.order`."""
     return tuple(parse(model, resource, f"{path}[{index}]", row) for index, row in enumerate(rows))
-
-
-def unknown_fields(path: str, model: BrokerModel) -> Iterator[str]:
-    """The paths of fields the broker sent and this project does not know, such as `orders.order.leg.venue`."""
-    for name in model.model_extra or {}:
-        yield f"{path}.{name}"
-    for name in model.nested:
-        value = getattr(model, name)
-        for child in value if isinstance(value, tuple) else (value,):
-            if child is not None:
-                yield from unknown_fields(f"{path}.{name}", child)

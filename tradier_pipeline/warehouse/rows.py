@@ -27,7 +27,6 @@ from tradier_pipeline.broker.models import (
     Quote,
     parse,
     parse_rows,
-    unknown_fields,
 )
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.portfolio import PortfolioPosition, hold
@@ -68,7 +67,6 @@ class TypedSnapshot:
     looked_up: tuple[Order, ...]
     quotes: tuple[Quote, ...]
     spreads: tuple[Spread, ...]
-    unknown_fields: tuple[str, ...]
 
 
 def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
@@ -90,9 +88,6 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         quotes = _quotes(landed)
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
-    typed: list[tuple[str, BrokerModel]] = [("profile.account", account), ("balances", balances)]
-    typed += [("positions.position", position) for position in held]
-    typed += [("orders.order", order) for order in (*orders, *looked_up)]
     positions = tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1))
     return TypedSnapshot(
         landed=landed,
@@ -103,7 +98,6 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         looked_up=looked_up,
         quotes=tuple(quotes.values()),
         spreads=group(positions, (*orders, *looked_up)),
-        unknown_fields=tuple(sorted({path for name, model in typed for path in unknown_fields(name, model)})),
     )
 
 

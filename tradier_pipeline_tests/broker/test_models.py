@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -22,7 +21,6 @@ from tradier_pipeline.broker.models import (
     Quote,
     parse,
     parse_rows,
-    unknown_fields,
 )
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.bodies import account, balances, dumps, leg, option_quote, order, position, quote, spread
@@ -263,28 +261,3 @@ def test_a_stripped_oco_parent_is_whole() -> None:
 def test_texts_are_kept_to_the_character() -> None:
     for text in ("null", "", " padded ", "O'Hara; DROP TABLE", "\x1b[31m", "é\u0301😀"):
         assert parse(Order, "orders", "path", order(tag=text)).tag == text
-
-
-# --- unknown fields ---------------------------------------------------------------------------------------------------
-
-
-def test_unknown_fields_are_kept_and_told_by_their_path() -> None:
-    body = spread(venue="X", leg=leg(5, SPX, "buy_to_open", exch="C"))
-    read = parse(Order, "orders", "orders.order", body)
-    assert sorted(unknown_fields("orders.order", read)) == ["orders.order.leg.exch", "orders.order.venue"]
-    told = parse(
-        Balances, "balances", "balances", balances("cash", x=1) | {"cash": balances("cash")["cash"] | {"y": 2}}
-    )
-    assert sorted(unknown_fields("balances", told)) == ["balances.cash.y", "balances.x"]
-
-
-@pytest.mark.parametrize("model", [Account, Balances, Position, Order, Quote])
-def test_every_field_that_holds_models_is_searched_for_unknown_ones(model: type[BrokerModel]) -> None:
-    schema = json.loads(json.dumps(model.model_json_schema()))
-    properties = schema.get("properties") or schema["$defs"][model.__name__]["properties"]
-    assert set(model.nested) == {name for name, property_ in properties.items() if "$ref" in json.dumps(property_)}
-
-
-def test_models_are_immutable() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        parse(Position, "positions", "path", position()).quantity = Decimal(2)  # type: ignore[misc]

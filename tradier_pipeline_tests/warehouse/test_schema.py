@@ -195,7 +195,9 @@ def test_daily_balances_say_when_the_day_was_first_and_last_read(history: duckdb
 
 
 def test_balance_history_has_one_row_per_snapshot_with_its_circumstances(history: duckdb.DuckDBPyConnection) -> None:
-    found = rows(history, "SELECT account_id, equity, environment, trigger FROM balance_history ORDER BY as_of, account_id")
+    found = rows(
+        history, "SELECT account_id, equity, environment, trigger FROM balance_history ORDER BY as_of, account_id"
+    )
     assert [row[:2] for row in found] == [
         ("VA1", 100),
         ("VA1", 300),

@@ -25,7 +25,7 @@ OPTIONS = ("option", "adjusted_option")
 @check(31, Severity.WARN)
 def contract_metadata_agrees(evidence: Evidence) -> Finding:
     """The quote of every held option tells the contract that its symbol names, and how many shares it stands for."""
-    quotes = {row["symbol"]: row for row in evidence.listed("quotes")}
+    quotes = {row.get("symbol"): row for row in evidence.listed("quotes")}
     options = [row for row in evidence.stored("positions") if row["asset_class"] in OPTIONS]
     quoted = [(row, quotes[row["symbol"]]) for row in options if row["symbol"] in quotes]
     differences = [

@@ -219,6 +219,27 @@ INCIDENTS = [
         "-1 held",
         "1 uncovered",
     ),
+    Incident(
+        "short_options_covered",  # the stock covers one of them
+        taken(holding((CALL, -1), ("SPY251219C00710000", -1), ("SPY", 100))),
+        "SPY251219C007",
+        "-1 held",
+        "1 uncovered",
+    ),
+    Incident(
+        "short_options_covered",  # the long covers one of them
+        taken(holding((PUT, -1), ("SPY251219P00610000", -1), (LOWER_PUT, 1))),
+        "SPY251219P006",
+        "-1 held",
+        "1 uncovered",
+    ),
+    Incident(
+        "short_options_covered",  # what covers the earlier one is gone before the later one ends
+        taken(holding((PUT, -1), ("SPY260116P00602500", -1), (LOWER_PUT, 2))),
+        "SPY260116P00602500",
+        "-1 held",
+        "1 uncovered",
+    ),
     # 37
     Incident(
         "stock_not_from_assignment",
@@ -523,6 +544,13 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ),
     ("order_progress_monotonic", then(answers(orders=[order(7)]), answers(orders=[filled(7, "buy", 50)]))),
     ("order_progress_monotonic", then(answers(orders=[order(7)]), answers(orders=[order(8)]))),
+    (  # a leg is compared with itself, not with its package
+        "order_progress_monotonic",
+        then(
+            answers(orders=[package(SOLD, (*BOUGHT[:2], 1, 1))]),
+            answers(orders=[package(SOLD, (*BOUGHT[:2], 1, 1))]),
+        ),
+    ),
     (
         "order_progress_monotonic",
         then(answers(orders=[order(7, status="pending_cancel")]), answers(orders=[order(7)])),
@@ -592,6 +620,13 @@ def test_a_fill_just_before_the_snapshot_may_not_show_yet(bench: Bench, ago: int
 def test_a_fill_just_before_the_previous_snapshot_may_show_only_now(bench: Bench, ago: int, passes: bool) -> None:
     orders = [filled(1, "buy", 5, EARLIER - timedelta(seconds=ago))]
     happens = then(holding(("AAPL", 10), orders=orders), holding(("AAPL", 15), orders=orders))
+    assert outcome_of(bench, "positions_follow_fills", happens).passed == passes
+
+
+@pytest.mark.parametrize(("later", "passes"), [(5, True), (6, False)])
+def test_a_fill_around_the_previous_snapshot_may_have_shown_there(bench: Bench, later: int, passes: bool) -> None:
+    orders = [filled(1, "buy", 5, EARLIER + timedelta(seconds=later))]
+    happens = then(holding(("AAPL", 15)), holding(("AAPL", 15), orders=orders))
     assert outcome_of(bench, "positions_follow_fills", happens).passed == passes
 
 

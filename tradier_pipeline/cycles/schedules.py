@@ -4,7 +4,7 @@ Cycles that coincide share one run: the schedule of the widest requests it, the 
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -24,6 +24,8 @@ from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
 CYCLES_TAG = "tradier/cycles"
 PARTITION_TAG = "dagster/partition"
 ACCOUNTS_KEPT = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+LONGEST_GAP = timedelta(days=7)  # beyond it the gap between two snapshots speaks for itself
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -80,6 +82,7 @@ def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunR
     cycles = due(instant, session, cadence)
     if cycle not in cycles:
         return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
+    _record_gap(cycle, settings, cadence, context)
     if widest(cycles) != cycle:
         stopped = _stopped_schedules(context.instance)
         cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
@@ -136,6 +139,48 @@ def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, trigger: str, ru
         return None
     zone.record_missed(MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason))
     return f"missed, {reason}"
+
+
+def _record_gap(cycle: str, settings: Settings, cadence: Cadence, context: dg.ScheduleEvaluationContext) -> None:
+    """Record the due minutes for which this schedule never ticked. Dagster itself only evaluates the newest one."""
+    instant = context.scheduled_execution_time.astimezone(UTC)
+    last = _last_tick(cycle, instant, context.instance)
+    if last is None:
+        return
+    zone = LandingZone(settings.landing)
+    minute = max(last, instant - LONGEST_GAP) + MINUTE
+    while minute < instant:
+        cycles = due(minute, session_of(clock.trade_date(minute)), cadence)
+        for account_id in _accounts(settings) if cycle in cycles else ():
+            key = str(SnapshotId(account_id, minute))
+            if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
+                continue
+            try:
+                zone.record_missed(
+                    MissedRecord(
+                        snapshot_id=key,
+                        trigger=",".join(cycles),
+                        recorded_at=clock.now(),
+                        reason="the scheduler was not running",
+                    )
+                )
+            except PipelineError as error:  # of one account; the others go on
+                context.log.warning(f"{account_id}: {error}")
+        minute += MINUTE
+
+
+def _last_tick(cycle: str, before: datetime, instance: dg.DagsterInstance) -> datetime | None:
+    """When the schedule of a cycle ticked last, or was switched on since; None if this is its first tick."""
+    seen: list[float] = []
+    for state in instance.all_instigator_state():
+        if state.instigator_name == cycle:
+            ticks = instance.get_ticks(
+                state.instigator_origin_id, state.selector_id, before=before.timestamp(), limit=1
+            )
+            if ticks:
+                switched_on = getattr(state.instigator_data, "start_timestamp", None) or 0.0
+                seen.append(max(ticks[0].timestamp, switched_on))
+    return datetime.fromtimestamp(max(seen) // 60 * 60, UTC) if seen else None
 
 
 def _running_partitions(instance: dg.DagsterInstance) -> Mapping[str, str]:

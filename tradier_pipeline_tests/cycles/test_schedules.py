@@ -308,8 +308,9 @@ class Daemon:
 
 
 @pytest.fixture
-def daemon(machine: Clock, instance: dg.DagsterInstance) -> Iterator[Daemon]:
+def daemon(machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """A scheduler that has been up since a minute before the open."""
+    monkeypatch.setattr(instance, "purge_ticks", lambda *_, **__: None)  # ticks of 2025 are past their age
     target = LoadableTargetOrigin(executable_path=sys.executable, module_name="tradier_pipeline.definitions")
     origin = InProcessCodeLocationOrigin(target, location_name="tradier_pipeline")
     with create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(origin), instance) as context:
@@ -362,3 +363,32 @@ def test_a_run_that_still_waits_makes_the_next_minute_a_missed_one(
     (record,) = missed(home)
     assert record.snapshot_id == f"{DEMO_ACCOUNT}@2025-11-03T14:31:00Z"
     assert record.reason.startswith("overlap")
+
+
+def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_taken(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    finish_runs(instance)
+    daemon.iterate(OPEN + 17 * MINUTE + timedelta(seconds=1))
+    assert launched(instance) == {
+        f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle",
+        f"{DEMO_ACCOUNT}@2025-11-03T14:47:00Z": "monitor_cycle",
+    }
+    records = {record.snapshot_id: record for record in missed(home)}
+    assert set(records) == {f"{DEMO_ACCOUNT}@2025-11-03T14:{minute}:00Z" for minute in range(31, 47)}
+    newest_of_the_trade_cycle = records.pop(f"{DEMO_ACCOUNT}@2025-11-03T14:45:00Z")  # Dagster does evaluate it, late
+    assert newest_of_the_trade_cycle.trigger == "monitor_cycle,trade_cycle"
+    assert {(record.trigger, record.reason) for record in records.values()} == {
+        ("monitor_cycle", "the scheduler was not running")
+    }
+
+
+def test_a_night_is_no_gap(home: Home, daemon: Daemon, instance: dg.DagsterInstance) -> None:
+    daemon.iterate(CLOSE - MINUTE + timedelta(seconds=1))
+    finish_runs(instance)
+    before = len(missed(home))
+    daemon.iterate(OPEN + timedelta(days=1, seconds=1))
+    finish_runs(instance)
+    assert len(missed(home)) == before
+    assert len(instance.get_runs()) == 2

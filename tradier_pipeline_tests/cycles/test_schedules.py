@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -34,10 +36,20 @@ LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home in which nothing has happened yet: creating one takes longer than most of these tests."""
+    path = tmp_path_factory.mktemp("empty") / "dagster"
+    open_instance(path).dispose()
+    return path
+
+
 @pytest.fixture
-def instance(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(home.path / "dagster"))  # a schedule opens the instance by its settings
-    with open_instance(home.path / "dagster") as opened:
+def instance(home: Home, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    dagster_home = home.path / "dagster"
+    shutil.copytree(empty, dagster_home)
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))  # a schedule opens the instance by its settings
+    with open_instance(dagster_home) as opened:
         yield opened
 
 

@@ -27,6 +27,9 @@ REMEDIES = {
     "account_id": "Set it to an account number, several (A,B), or all; in the environment or in .env.",
     "base_url": "Set it to scheme://host[:port], or leave it unset.",
     "pipeline_home": "Set it to a directory you may write to.",
+    "monitor_minutes": "Set it to whole minutes, up to 390; 0 switches the cycle off.",
+    "trade_minutes": "Set it to a multiple of 5 minutes, up to 390; 0 switches the cycle off.",
+    "sync_minutes": "Set it to a multiple of 5 minutes, up to 780; 0 switches the cycle off.",
 }
 
 
@@ -38,6 +41,7 @@ class Settings(BaseSettings):
     """What the user configured: the variables TRADIER_<field name in capitals>.
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
+    The minutes are between two ticks of a cycle; 0 switches the cycle off.
     """
 
     model_config = SettingsConfigDict(
@@ -49,6 +53,9 @@ class Settings(BaseSettings):
     account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}(\s*,\s*[A-Za-z0-9]{1,32})*$")
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/\s@?#]+/?$")
     pipeline_home: Path = Path("data")
+    monitor_minutes: int = Field(default=1, ge=0, le=390)
+    trade_minutes: int = Field(default=15, ge=0, le=390, multiple_of=5)
+    sync_minutes: int = Field(default=30, ge=0, le=780, multiple_of=5)
 
     @field_validator("pipeline_home")
     @classmethod

@@ -24,7 +24,8 @@ ASSETS = {
     "portfolio_positions": ("portfolio", {"duckdb", "view"}),
     "option_spreads": ("portfolio", {"duckdb", "table"}),
 }
-JOBS = {"snapshot", "request_snapshot"}
+CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
+JOBS = {"snapshot", "request_snapshot", *CYCLES}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings
@@ -60,6 +61,22 @@ def test_the_assets_are_these_in_these_groups() -> None:
 
 def test_the_jobs_are_these() -> None:
     assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
+
+
+def test_every_cycle_has_a_schedule_of_its_job_that_runs_by_default_on_new_york_time() -> None:
+    schedules = {schedule.name: schedule for schedule in definitions().get_repository_def().schedule_defs}
+    assert set(schedules) == CYCLES
+    for name, schedule in schedules.items():
+        assert schedule.job_name == name
+        assert schedule.execution_timezone == "America/New_York"
+        assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+        assert schedule.description
+
+
+def test_every_cycle_takes_the_whole_snapshot() -> None:
+    nodes = {name: definitions().resolve_job_def(name).asset_layer.executable_asset_keys for name in JOBS}
+    for name in CYCLES:
+        assert nodes[name] == nodes["snapshot"] == {dg.AssetKey(key.split("/")) for key in ASSETS}
 
 
 @pytest.mark.parametrize("key", ASSETS)

@@ -58,6 +58,9 @@ def test_an_environment_has_its_url_and_needs_token_and_account(
         ("TRADIER_BASE_URL", "https://api.tradier.com/v1/secret"),
         ("TRADIER_BASE_URL", "secret.tradier.com"),
         ("TRADIER_PIPELINE_HOME", "~nosuchuser-secret/data"),
+        ("TRADIER_MONITOR_MINUTES", "-1"),
+        ("TRADIER_TRADE_MINUTES", "7"),
+        ("TRADIER_SYNC_MINUTES", "secret"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(

@@ -25,6 +25,7 @@ from tradier_pipeline_tests.dagster_runs import materialized
 
 T = TypeVar("T")
 DEADLINE_S = 90.0  # of one wait; on an idle machine `up` is ready after 6 s
+NO_CYCLES = dict.fromkeys(("TRADIER_MONITOR_MINUTES", "TRADIER_TRADE_MINUTES", "TRADIER_SYNC_MINUTES"), "0")
 USERS_TOKEN = "0123456789abcdefSECRET789012"
 
 LAUNCH = """
@@ -93,6 +94,7 @@ def running(folder: Path) -> Iterator[Up]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)],
             cwd=folder,
+            env={**os.environ, **NO_CYCLES},
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,

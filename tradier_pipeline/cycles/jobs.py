@@ -1,4 +1,4 @@
-"""The jobs: one that takes the snapshot of a partition, and one that asks for a snapshot of now."""
+"""The jobs: one that takes the snapshot of a partition, that of each cycle, and one that asks for a snapshot of now."""
 
 import dagster as dg
 
@@ -9,12 +9,38 @@ from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.on_demand import run_snapshots
 from tradier_pipeline.extract import accounts_to_read
 
+# published_equals_landed would only repeat what has just been proven
+ONE_SNAPSHOT = dg.AssetSelection.assets(raw_extracts, raw_quotes, tradier_snapshot) - dg.AssetSelection.checks(
+    published_equals_landed
+)
+EXECUTOR = dg.in_process_executor  # a process per step costs ten times what the snapshot costs
+
 snapshot = dg.define_asset_job(
     "snapshot",
-    selection=dg.AssetSelection.assets(raw_extracts, raw_quotes, tradier_snapshot)
-    - dg.AssetSelection.checks(published_equals_landed),  # it would only repeat what has just been proven
+    selection=ONE_SNAPSHOT,
     description="Take the snapshot of one partition: read, land, store, verify, publish.",
-    executor_def=dg.in_process_executor,  # a process per step costs ten times what the snapshot costs
+    executor_def=EXECUTOR,
+)
+
+# The same work under the name of each cycle: the run list shows why a run was.
+monitor_cycle = dg.define_asset_job(
+    "monitor_cycle",
+    selection=ONE_SNAPSHOT,
+    description="The snapshot of the session, every TRADIER_MONITOR_MINUTES.",
+    executor_def=EXECUTOR,
+)
+trade_cycle = dg.define_asset_job(
+    "trade_cycle",
+    selection=ONE_SNAPSHOT,
+    description="The snapshot a trading decision is made on, every TRADIER_TRADE_MINUTES of the session.",
+    executor_def=EXECUTOR,
+)
+account_sync = dg.define_asset_job(
+    "account_sync",
+    selection=ONE_SNAPSHOT,
+    description="The snapshots around the session: 08:00, every TRADIER_SYNC_MINUTES from 07:00 to 20:00, and 15 "
+    "minutes after the close.",
+    executor_def=EXECUTOR,
 )
 
 
@@ -39,7 +65,7 @@ def take_requested_snapshot(context: dg.OpExecutionContext, config: SnapshotRequ
 
 @dg.job(
     description="Take a snapshot now. Needs no input: press Launch Run.",
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTOR,
 )
 def request_snapshot() -> None:
     take_requested_snapshot()

@@ -21,6 +21,7 @@ from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.outcome import Difference, Outcome
 from tradier_pipeline.warehouse.rows import read_typed
 
+ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -105,7 +106,7 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
             instance=instance,
             partition_key=str(snapshot_id),
             run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, "tradier/account": snapshot_id.account_id},
+            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id},
             raise_on_error=False,
         )
     )

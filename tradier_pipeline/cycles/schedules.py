@@ -1,0 +1,210 @@
+"""The schedules: what is due at a minute becomes one run for each account, or is recorded as missed.
+
+Cycles that coincide share one run: the schedule of the widest requests it, the others skip and say so.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from tradier_pipeline import clock
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.raw import TRIGGER_TAG
+from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
+from tradier_pipeline.cycles.ticks import Cadence, due, widest
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.extract import accounts_to_read
+from tradier_pipeline.landing import LandingZone, MissedRecord
+from tradier_pipeline.market_calendar import session_of
+from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
+
+CYCLES_TAG = "tradier/cycles"
+PARTITION_TAG = "dagster/partition"
+ACCOUNTS_KEPT = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+LONGEST_GAP = timedelta(days=7)  # beyond it the gap between two snapshots speaks for itself
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+_active_accounts: dict[Settings, tuple[datetime, tuple[str, ...]]] = {}
+
+
+def _schedule(cycle: str, cron: str, description: str) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=cycle,
+        job_name=cycle,
+        cron_schedule=cron,
+        execution_timezone=str(clock.NEW_YORK),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+    def evaluate(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        with told_in_one_line():
+            return requested(cycle, context)
+
+    return evaluate
+
+
+# The finest grids the settings allow, in the hours in which the cycle can be due; `due` decides at every minute.
+SCHEDULES = [
+    _schedule("monitor_cycle", "* 9-15 * * 1-5", "Every minute of the session (TRADIER_MONITOR_MINUTES)."),
+    _schedule("trade_cycle", "*/5 9-15 * * 1-5", "Every 15 minutes of the session (TRADIER_TRADE_MINUTES)."),
+    _schedule(
+        "account_sync",
+        "*/5 7-20 * * 1-5",
+        "On session days at 08:00, every 30 minutes from 07:00 to 20:00 outside the session (TRADIER_SYNC_MINUTES), "
+        "and 15 minutes after the close.",
+    ),
+]
+
+
+def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """What the schedule of a cycle asks for at a minute: a run for each account, or why there is none.
+
+    Raises:
+        PipelineError: the settings are malformed, or the accounts of the token cannot be read.
+    """
+    settings = load_settings()
+    instant = context.scheduled_execution_time
+    day = clock.trade_date(instant)
+    session = session_of(day)
+    if session is None:
+        return dg.SkipReason(f"the exchange is closed on {day}")
+    cadence = Cadence(settings.monitor_minutes, settings.trade_minutes, settings.sync_minutes)
+    cycles = due(instant, session, cadence)
+    if cycle not in cycles:
+        return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
+    _record_gap(cycle, settings, cadence, context)
+    if widest(cycles) != cycle:
+        stopped = _stopped_schedules(context.instance)
+        cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
+    if (runner := widest(cycles)) != cycle:
+        return dg.SkipReason(f"{runner} takes the snapshot of this minute")
+    return _for_each_account(settings, instant, cycles, context)
+
+
+def _for_each_account(
+    settings: Settings, instant: datetime, cycles: tuple[str, ...], context: dg.ScheduleEvaluationContext
+) -> list[dg.RunRequest] | dg.SkipReason:
+    trigger = ",".join(cycles)
+    zone = LandingZone(settings.landing)
+    running = _running_partitions(context.instance)
+    requests: list[dg.RunRequest] = []
+    skipped: list[str] = []
+    for account_id in _accounts(settings):
+        try:
+            snapshot_id = SnapshotId.parse(str(SnapshotId(account_id, instant)))
+            reason = _reason_to_skip(zone, snapshot_id, trigger, running.get(account_id))
+            if reason is None:
+                requests.append(_request(snapshot_id, trigger))
+        except PipelineError as error:  # of one account; the others go on
+            reason = str(error)
+        if reason is not None:
+            skipped.append(f"{account_id}: {reason}")
+    if not requests:
+        return dg.SkipReason("; ".join(skipped))
+    for line in skipped:
+        context.log.warning(line)
+    keys = [str(request.partition_key) for request in requests]
+    context.instance.add_dynamic_partitions(str(SNAPSHOTS.name), keys)
+    return requests
+
+
+def _request(snapshot_id: SnapshotId, trigger: str) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=str(snapshot_id),
+        partition_key=str(snapshot_id),
+        tags={ACCOUNT_TAG: snapshot_id.account_id, CYCLES_TAG: trigger, TRIGGER_TAG: trigger},
+    )
+
+
+def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, trigger: str, running: str | None) -> str | None:
+    """Why this account gets no run now; a minute that is lost by it is recorded as missed."""
+    now = clock.now()
+    if zone.find(snapshot_id):
+        return "landed already"
+    if now > snapshot_id.instant + MAX_LATENESS:
+        reason = f"late: the tick came {(now - snapshot_id.instant).total_seconds():.0f} s after its minute"
+    elif running not in (None, str(snapshot_id)):  # its own run: this tick was interrupted and is evaluated again
+        reason = f"overlap: {running} is still being taken"
+    else:
+        return None
+    zone.record_missed(MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason))
+    return f"missed, {reason}"
+
+
+def _record_gap(cycle: str, settings: Settings, cadence: Cadence, context: dg.ScheduleEvaluationContext) -> None:
+    """Record the due minutes for which this schedule never ticked. Dagster itself only evaluates the newest one."""
+    instant = context.scheduled_execution_time.astimezone(UTC)
+    last = _last_tick(cycle, instant, context.instance)
+    if last is None:
+        return
+    zone = LandingZone(settings.landing)
+    minute = max(last, instant - LONGEST_GAP) + MINUTE
+    while minute < instant:
+        cycles = due(minute, session_of(clock.trade_date(minute)), cadence)
+        for account_id in _accounts(settings) if cycle in cycles else ():
+            key = str(SnapshotId(account_id, minute))
+            if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
+                continue
+            try:
+                zone.record_missed(
+                    MissedRecord(
+                        snapshot_id=key,
+                        trigger=",".join(cycles),
+                        recorded_at=clock.now(),
+                        reason="the scheduler was not running",
+                    )
+                )
+            except PipelineError as error:  # of one account; the others go on
+                context.log.warning(f"{account_id}: {error}")
+        minute += MINUTE
+
+
+def _last_tick(cycle: str, before: datetime, instance: dg.DagsterInstance) -> datetime | None:
+    """When the schedule of a cycle ticked last, or was switched on since; None if this is its first tick."""
+    seen: list[float] = []
+    for state in instance.all_instigator_state():
+        if state.instigator_name == cycle:
+            ticks = instance.get_ticks(
+                state.instigator_origin_id, state.selector_id, before=before.timestamp(), limit=1
+            )
+            if ticks:
+                switched_on = getattr(state.instigator_data, "start_timestamp", None) or 0.0
+                seen.append(max(ticks[0].timestamp, switched_on))
+    return datetime.fromtimestamp(max(seen) // 60 * 60, UTC) if seen else None
+
+
+def _running_partitions(instance: dg.DagsterInstance) -> Mapping[str, str]:
+    """Account -> the partition of its unfinished run."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    return {run.tags[ACCOUNT_TAG]: run.tags.get(PARTITION_TAG, run.run_id) for run in runs if ACCOUNT_TAG in run.tags}
+
+
+def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
+    """The schedules that were switched off in the UI: another one must do their work."""
+    return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}
+
+
+def _accounts(settings: Settings) -> tuple[str, ...]:
+    """The accounts to read. For `all` the profile is asked once an hour, not every minute."""
+    if settings.accounts is not None:
+        return settings.accounts
+    now = clock.now()
+    read_at, accounts = _active_accounts.get(settings, (None, ()))
+    if read_at is None or now - read_at > ACCOUNTS_KEPT:
+        try:
+            accounts = accounts_to_read(settings)
+        except PipelineError as error:
+            remedy = "Name the accounts in TRADIER_ACCOUNT_ID: then no cycle depends on this."
+            raise PipelineError(f"the accounts of the token are not known: {error.cause}", remedy) from None
+        _active_accounts[settings] = (now, accounts)
+    return accounts

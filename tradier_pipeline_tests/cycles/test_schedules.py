@@ -1,0 +1,406 @@
+"""The schedules, called as the daemon calls them: one run for each due minute and account, or a recorded miss."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.test_utils import create_run_for_test, create_test_daemon_workspace_context
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from tradier_pipeline import clock
+from tradier_pipeline.cycles.schedules import SCHEDULES
+from tradier_pipeline.instance import open_instance
+from tradier_pipeline.landing import MissedRecord
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+
+CYCLES = {schedule.name: schedule for schedule in SCHEDULES}
+OPEN = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
+CLOSE = datetime(2025, 11, 3, 21, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+LOGGER = logging.getLogger(__name__)
+OTHER = "SIM00000002"
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home in which nothing has happened yet: creating one takes longer than most of these tests."""
+    path = tmp_path_factory.mktemp("empty") / "dagster"
+    open_instance(path).dispose()
+    return path
+
+
+@pytest.fixture
+def instance(home: Home, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    dagster_home = home.path / "dagster"
+    shutil.copytree(empty, dagster_home)
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))  # a schedule opens the instance by its settings
+    with open_instance(dagster_home) as opened:
+        yield opened
+
+
+class Clock:
+    """The machine's clock, set by the test."""
+
+    def __init__(self, now: datetime) -> None:
+        self.time = now
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    setting = Clock(OPEN)
+    monkeypatch.setattr(clock, "now", setting.now)
+    return setting
+
+
+def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tuple[list[dg.RunRequest], str | None]:
+    """What the schedule function of a cycle returns for a minute: its requests, and why there are none."""
+    local = instant.astimezone(clock.NEW_YORK)
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=local) as context:
+        context._instance = instance  # it would open the storage anew for every call
+        answer = CYCLES[cycle](context)
+    if isinstance(answer, dg.SkipReason):
+        return [], answer.skip_message
+    return list(answer), None  # type: ignore[call-overload]
+
+
+def every_cycle(instance: dg.DagsterInstance, instant: datetime) -> Mapping[str, list[dg.RunRequest]]:
+    return {cycle: requests for cycle in CYCLES if (requests := evaluate(instance, cycle, instant)[0])}
+
+
+def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
+    return list(home.zone.missed(account_id))
+
+
+def unfinished(instance: dg.DagsterInstance, account_id: str, status: dg.DagsterRunStatus, key: str) -> None:
+    tags = {"tradier/account": account_id, "dagster/partition": key}
+    create_run_for_test(instance, job_name="snapshot", status=status, tags=tags)
+
+
+def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
+    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
+    asked: Counter[str] = Counter()
+    tags: dict[str, Mapping[str, str]] = {}
+    jobs = Counter[str]()
+    for minute in range(391):
+        machine.time = OPEN + minute * MINUTE + timedelta(seconds=1)
+        for cycle, requests in every_cycle(instance, OPEN + minute * MINUTE).items():
+            jobs[cycle] += len(requests)
+            for request in requests:
+                assert request.run_key == request.partition_key
+                asked[str(request.partition_key)] += 1
+                tags[str(request.partition_key)] = request.tags
+    due = [OPEN + minute * MINUTE for minute in range(391)]  # the 391st is the account sync at the close
+    expected = {f"{account}@{clock.iso(instant)}" for account in (DEMO_ACCOUNT, OTHER) for instant in due}
+    assert asked == dict.fromkeys(expected, 1)
+    assert jobs == {"monitor_cycle": 2 * 364, "trade_cycle": 2 * 26, "account_sync": 2}
+    assert set(instance.get_dynamic_partitions("tradier_snapshots")) == expected
+    assert tags[f"{OTHER}@2025-11-03T14:45:00Z"] == {
+        "tradier/account": OTHER,
+        "tradier/cycles": "monitor_cycle,trade_cycle",
+        "tradier/trigger": "monitor_cycle,trade_cycle",
+    }
+    assert tags[f"{OTHER}@2025-11-03T14:46:00Z"]["tradier/cycles"] == "monitor_cycle"
+    assert missed(home) == []
+
+
+def test_the_schedules_tick_at_every_minute_their_cycle_can_be_due() -> None:
+    for cycle, offsets in {
+        "monitor_cycle": range(390),
+        "trade_cycle": range(0, 390, 5),
+        "account_sync": [*range(-150, 0, 5), *range(390, 631, 5)],
+    }.items():
+        for opened in (OPEN, datetime(2025, 6, 4, 13, 30, tzinfo=UTC)):
+            schedule = CYCLES[cycle]
+            found = schedule_execution_time_iterator(
+                (opened - 180 * MINUTE).timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
+            )
+            ticks = {next(found).astimezone(UTC) for _ in range(500)}
+            assert {opened + offset * MINUTE for offset in offsets} <= ticks
+
+
+def test_a_request_fits_its_job(home: Home, machine: Clock, instance: dg.DagsterInstance) -> None:
+    for cycle, instant in {
+        "trade_cycle": OPEN,
+        "monitor_cycle": OPEN + MINUTE,
+        "account_sync": CLOSE,
+    }.items():
+        machine.time = instant
+        ((request,), _) = evaluate(instance, cycle, instant)
+        job = definitions().resolve_job_def(CYCLES[cycle].job_name)
+        assert job.name == cycle
+        assert dg.validate_run_config(job, request.run_config)
+        local = instant.astimezone(clock.NEW_YORK)
+        repository = definitions().get_repository_def()
+        with dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=local, repository_def=repository
+        ) as context:
+            data = CYCLES[cycle].evaluate_tick(context)
+        (resolved,) = data.run_requests or []
+        assert resolved.tags["dagster/partition"] == request.partition_key
+
+
+@pytest.mark.parametrize("day", ["2025-11-27", "2025-12-25"])
+def test_a_holiday_has_no_request_and_no_miss(
+    day: str, home: Home, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    machine.time = datetime.fromisoformat(f"{day}T15:00:00Z")
+    for cycle in CYCLES:
+        assert evaluate(instance, cycle, machine.time) == ([], f"the exchange is closed on {day}")
+    assert missed(home) == []
+
+
+def test_the_schedules_that_skip_name_the_one_that_runs(
+    home: Home, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    assert evaluate(instance, "monitor_cycle", OPEN) == ([], "trade_cycle takes the snapshot of this minute")
+    assert evaluate(instance, "account_sync", OPEN) == ([], "not due at 09:30 New York time")
+
+
+def test_a_cycle_switched_off_by_zero_leaves_its_minutes_to_the_others(
+    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_TRADE_MINUTES", "0")
+    assert set(every_cycle(instance, OPEN)) == {"monitor_cycle"}
+    monkeypatch.setenv("TRADIER_MONITOR_MINUTES", "0")
+    assert every_cycle(instance, OPEN) == {}
+    assert missed(home) == []
+
+
+def test_a_tick_later_than_a_minute_is_recorded_as_missed_and_not_requested(
+    home: Home, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    machine.time = OPEN + timedelta(seconds=60)
+    assert len(every_cycle(instance, OPEN)) == 1
+    machine.time = OPEN + timedelta(seconds=61)
+    requests, reason = evaluate(instance, "trade_cycle", OPEN)
+    assert (requests, reason) == ([], f"{DEMO_ACCOUNT}: missed, late: the tick came 61 s after its minute")
+    (record,) = missed(home)
+    assert record == MissedRecord(
+        snapshot_id=f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z",
+        trigger="monitor_cycle,trade_cycle",
+        recorded_at=machine.time,
+        reason="late: the tick came 61 s after its minute",
+    )
+    assert evaluate(instance, "monitor_cycle", OPEN)[0] == []
+    assert len(missed(home)) == 1
+
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+def test_a_tick_while_a_run_of_the_account_is_unfinished_is_missed_for_that_account_alone(
+    status: str, home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
+    before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
+    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus[status], before)
+    ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
+    assert request.partition_key == f"{OTHER}@2025-11-03T14:30:00Z"
+    (record,) = missed(home)
+    assert (record.trigger, record.reason) == (
+        "monitor_cycle,trade_cycle",
+        f"overlap: {before} is still being taken",
+    )
+    assert missed(home, OTHER) == []
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED"])
+def test_a_finished_run_holds_nothing_up(status: str, home: Home, machine: Clock, instance: dg.DagsterInstance) -> None:
+    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus[status], f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
+    assert len(evaluate(instance, "trade_cycle", OPEN)[0]) == 1
+
+
+def test_an_interrupted_tick_that_is_evaluated_again_asks_for_its_own_run_again(
+    home: Home, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    """Dagster then finds the run by its key and starts no second one."""
+    ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
+    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus.STARTED, str(request.partition_key))
+    assert evaluate(instance, "trade_cycle", OPEN)[0] == [request]
+    assert missed(home) == []
+
+
+def test_an_account_whose_miss_cannot_be_recorded_does_not_stop_the_others(
+    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
+    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus.STARTED, f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
+    (home.path / "raw").mkdir()
+    (home.path / "raw" / DEMO_ACCOUNT).write_text("a file in the way")
+    ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
+    assert request.tags["tradier/account"] == OTHER
+
+
+def test_a_malformed_setting_fails_the_tick_in_one_line(
+    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_TRADE_MINUTES", "7")
+    with pytest.raises(dg.Failure) as told:
+        evaluate(instance, "trade_cycle", OPEN)
+    assert told.value.description == (
+        "TRADIER_TRADE_MINUTES is malformed. Set it to a multiple of 5 minutes, up to 390; 0 switches the cycle off."
+    )
+
+
+def test_all_accounts_are_looked_up_once_an_hour(
+    home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
+    for minute in range(61):
+        machine.time = OPEN + minute * MINUTE
+        for requests in every_cycle(instance, machine.time).values():
+            assert [request.tags["tradier/account"] for request in requests] == [DEMO_ACCOUNT, OTHER, "SIM00000003"]
+    assert len(simulated.requests()) == 1
+    machine.time = OPEN + 61 * MINUTE
+    assert len(every_cycle(instance, machine.time)) == 1
+    assert len(simulated.requests()) == 2
+
+
+def test_accounts_that_cannot_be_looked_up_fail_the_tick_and_say_to_name_them(
+    home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
+    monkeypatch.setenv("TRADIER_ACCESS_TOKEN", "wrong")
+    with pytest.raises(dg.Failure, match="Name the accounts in TRADIER_ACCOUNT_ID"):
+        evaluate(instance, "trade_cycle", OPEN)
+
+
+def test_a_requested_run_takes_the_snapshot_under_the_names_of_its_cycles(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    now = clock.now().replace(second=0, microsecond=0)
+    key = f"{DEMO_ACCOUNT}@{clock.iso(now)}"
+    tags = {"tradier/trigger": "monitor_cycle,trade_cycle"}
+    result = run_job(instance, key, job="trade_cycle", tags=tags)
+    assert result.success, failure(result)
+    assert materialized(instance) == {key}
+    (landed,) = home.zone.snapshots(DEMO_ACCOUNT)
+    assert landed.manifest.trigger == "monitor_cycle,trade_cycle"
+
+
+class Daemon:
+    """Dagster's own scheduler on the project's code location, an iteration at a time, at the test's clock."""
+
+    def __init__(self, context: WorkspaceProcessContext, machine: Clock) -> None:
+        self._context = context
+        self._machine = machine
+        self._iterations: dict[str, ScheduleIterationTimes] = {}
+
+    def iterate(self, now: datetime) -> None:
+        self._machine.time = now
+        errors = [
+            error for error in launch_scheduled_runs(self._context, LOGGER, now, self._iterations) if error is not None
+        ]
+        assert errors == []
+
+    def stop(self, cycle: str) -> None:
+        """What the switch in the UI does."""
+        (entry,) = self._context.create_request_context().get_code_location_entries().values()
+        assert entry.code_location is not None
+        schedule = entry.code_location.get_repository("__repository__").get_schedule(cycle)
+        self._context.instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+
+
+@pytest.fixture
+def daemon(machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """A scheduler that has been up since a minute before the open."""
+    monkeypatch.setattr(instance, "purge_ticks", lambda *_, **__: None)  # ticks of 2025 are past their age
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name="tradier_pipeline.definitions")
+    origin = InProcessCodeLocationOrigin(target, location_name="tradier_pipeline")
+    with create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(origin), instance) as context:
+        started = Daemon(context, machine)
+        started.iterate(OPEN - timedelta(seconds=30))
+        yield started
+
+
+def launched(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Partition -> the job that was launched for it, and proof that it was once."""
+    runs = [(run.tags["dagster/partition"], run.job_name) for run in instance.get_runs()]
+    assert len(dict(runs)) == len(runs)
+    return dict(runs)
+
+
+def finish_runs(instance: dg.DagsterInstance) -> None:
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])):
+        instance.report_run_canceled(run)
+
+
+def test_the_daemon_launches_the_cycles_by_default_one_run_a_minute(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    for minute in range(3):
+        daemon.iterate(OPEN + minute * MINUTE + timedelta(seconds=1))
+        finish_runs(instance)
+    assert launched(instance) == {
+        f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle",
+        f"{DEMO_ACCOUNT}@2025-11-03T14:31:00Z": "monitor_cycle",
+        f"{DEMO_ACCOUNT}@2025-11-03T14:32:00Z": "monitor_cycle",
+    }
+    assert missed(home) == []
+
+
+def test_a_schedule_switched_off_in_the_ui_leaves_its_minutes_to_the_others(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    daemon.stop("trade_cycle")
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    (run,) = instance.get_runs()
+    assert (run.job_name, run.tags["tradier/cycles"]) == ("monitor_cycle", "monitor_cycle")
+
+
+def test_a_run_that_still_waits_makes_the_next_minute_a_missed_one(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    daemon.iterate(OPEN + MINUTE + timedelta(seconds=1))
+    assert launched(instance) == {f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle"}
+    (record,) = missed(home)
+    assert record.snapshot_id == f"{DEMO_ACCOUNT}@2025-11-03T14:31:00Z"
+    assert record.reason.startswith("overlap")
+
+
+def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_taken(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    finish_runs(instance)
+    daemon.iterate(OPEN + 17 * MINUTE + timedelta(seconds=1))
+    assert launched(instance) == {
+        f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle",
+        f"{DEMO_ACCOUNT}@2025-11-03T14:47:00Z": "monitor_cycle",
+    }
+    records = {record.snapshot_id: record for record in missed(home)}
+    assert set(records) == {f"{DEMO_ACCOUNT}@2025-11-03T14:{minute}:00Z" for minute in range(31, 47)}
+    newest_of_the_trade_cycle = records.pop(f"{DEMO_ACCOUNT}@2025-11-03T14:45:00Z")  # Dagster does evaluate it, late
+    assert newest_of_the_trade_cycle.trigger == "monitor_cycle,trade_cycle"
+    assert {(record.trigger, record.reason) for record in records.values()} == {
+        ("monitor_cycle", "the scheduler was not running")
+    }
+
+
+def test_a_night_is_no_gap(home: Home, daemon: Daemon, instance: dg.DagsterInstance) -> None:
+    daemon.iterate(CLOSE - MINUTE + timedelta(seconds=1))
+    finish_runs(instance)
+    before = len(missed(home))
+    daemon.iterate(OPEN + timedelta(days=1, seconds=1))
+    finish_runs(instance)
+    assert len(missed(home)) == before
+    assert len(instance.get_runs()) == 2

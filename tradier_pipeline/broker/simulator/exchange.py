@@ -27,7 +27,7 @@ from tradier_pipeline.broker.simulator.world import (
 )
 
 # Acts for an account when its time has come and says when to act next, None for never.
-Agent = Callable[[World, Account], datetime | None]
+Turn = Callable[[World, Account], datetime | None]
 
 _ACCEPTANCE = timedelta(milliseconds=800)
 _FIRST_LOOK = timedelta(seconds=2)
@@ -48,7 +48,7 @@ class FinalizedOrderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How closely one catch-up looks: the time between looks at a resting order, the stretch of the agent's pauses."""
+    """How closely one catch-up looks: the time between looks at a resting order, the stretch of the trader's pauses."""
 
     look: timedelta
     stretch: float
@@ -60,7 +60,7 @@ class _Pace:
         return cls(_LOOK * steps, max(1.0, gap / _UNHURRIED))
 
 
-def advance(world: World, to: datetime, agent: Agent | None = None) -> None:
+def advance(world: World, to: datetime, turn: Turn | None = None) -> None:
     """Let everything happen that happens until `to`. An earlier instant leaves the world as it is: it never rewinds."""
     to = to_milliseconds(to)
     if to <= world.now:
@@ -74,7 +74,7 @@ def advance(world: World, to: datetime, agent: Agent | None = None) -> None:
         elif order is not None:
             _look(world, account, order, pace)
         else:
-            _wake(world, account, agent, pace)
+            _wake(world, account, turn, pace)
     world.now = to
 
 
@@ -152,7 +152,7 @@ def _order(world: World, order_id: int, ticket: Ticket) -> Order:
 
 
 def _next(world: World, to: datetime) -> tuple[datetime, Account | None, Order | None] | None:
-    """The earliest thing due until `to`: the day's close, a look at an order, an agent's turn."""
+    """The earliest thing due until `to`: the day's close, a look at an order, a trader's turn."""
     best: tuple[datetime, Account | None, Order | None] | None = None
     if world.next_close <= to:
         best = (world.next_close, None, None)
@@ -175,8 +175,8 @@ def _due_orders(account: Account) -> Iterator[Order]:
                 yield leg
 
 
-def _wake(world: World, account: Account, agent: Agent | None, pace: _Pace) -> None:
-    again = agent(world, account) if agent else None
+def _wake(world: World, account: Account, turn: Turn | None, pace: _Pace) -> None:
+    again = turn(world, account) if turn else None
     account.wakes_at = to_milliseconds(world.now + (again - world.now) * pace.stretch) if again else None
     world.version += 1
 

@@ -27,7 +27,7 @@ def test_the_settings_are_what_dagster_takes_them_for(tmp_path: Path) -> None:
         assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
         assert instance.run_coordinator.dequeue_interval_seconds == 1
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4  # type: ignore[union-attr]
-        assert instance.run_monitoring_max_runtime_seconds == 600
+        assert instance.run_monitoring_max_runtime_seconds == 180
         assert isinstance(instance.run_storage, PooledRunStorage)
         assert isinstance(instance.event_log_storage, PooledEventLogStorage)
     assert {path.name for path in tmp_path.iterdir()} == {"dagster"}

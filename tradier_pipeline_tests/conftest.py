@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,3 +97,19 @@ def take(home: Home, broker: Broker, account_id: str = DEMO_ACCOUNT) -> tuple[La
     extract_quotes(home.zone, broker, landed)
     _, outcomes = store_snapshot(home.warehouse, landed)
     return landed, outcomes
+
+
+@pytest.fixture(scope="module")
+def template(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with one snapshot to copy; for modules whose `simulated` lives as long as they do."""
+    home = Home(tmp_path_factory.mktemp("template") / "home")
+    take(home, simulated.broker)
+    return home
+
+
+@pytest.fixture
+def good(home: Home, template: Home) -> LandedSnapshot:
+    """The snapshot that the home already has."""
+    shutil.copytree(template.path, home.path)
+    (landed,) = home.zone.snapshots()
+    return landed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,21 +36,6 @@ def children() -> Iterator[Nursery]:
 def simulated() -> Iterator[Simulated]:
     with embedded_simulator(None, limits=None) as url:
         yield Simulated(url)
-
-
-@pytest.fixture(scope="module")
-def template(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("template") / "home")
-    take(home, simulated.broker)
-    return home
-
-
-@pytest.fixture
-def good(home: Home, template: Home) -> LandedSnapshot:
-    """The snapshot that the home already has."""
-    shutil.copytree(template.path, home.path)
-    (landed,) = home.zone.snapshots()
-    return landed
 
 
 def _published(home: Home) -> list[str]:

@@ -30,7 +30,7 @@ from tradier_pipeline.broker.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BODY_LIMIT = 64 * 1024 * 1024
+BODY_LIMIT = 32 * 1024 * 1024
 """Bytes. The largest documented answers (1500 orders with legs) are about 2 MB."""
 
 _DEPTH_LIMIT = 32  # the deepest documented body, an order's legs, has 6 levels

@@ -250,7 +250,7 @@ class LandingZone:
                 partial = landed.directory / f".{name}.tmp"
                 _write_synced(partial, body)
                 partial.replace(landed.directory / name)
-            _sync_directory(landed.directory)
+            sync(landed.directory)
         landed.__dict__.pop("quotes", None)
 
     def keep_failed(self, failure: FailureRecord, bodies: Mapping[str, bytes]) -> Path:
@@ -272,7 +272,7 @@ class LandingZone:
             partial = path.with_name(f".{path.name}.tmp")
             _write_synced(partial, _to_bytes(missed))
             partial.replace(path)
-            _sync_directory(path.parent)
+            sync(path.parent)
 
     def failures(self, account_id: str) -> Iterator[FailureRecord]:
         """The failed attempts of an account, oldest first."""
@@ -297,13 +297,13 @@ class LandingZone:
             try:
                 for name, body in files.items():
                     _write_synced(partial / name, body)
-                _sync_directory(partial)
+                sync(partial)
                 partial.chmod(0o755)
                 partial.rename(directory)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            _sync_directory(directory.parent)
+            sync(directory.parent)
 
 
 def page_records(resource: str, extract: Extract) -> tuple[tuple[PageRecord, ...], dict[str, bytes]]:
@@ -423,10 +423,11 @@ def _make_directory(path: Path) -> None:
     if not path.is_dir():
         _make_directory(path.parent)
         path.mkdir(exist_ok=True)
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, outlive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

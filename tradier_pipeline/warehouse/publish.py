@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import exclusive, writing
+from tradier_pipeline.landing import exclusive, sync, writing
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
@@ -113,20 +112,12 @@ class Warehouse:
 
     def _publish(self, staged: Path) -> None:
         with writing(self.path):
-            descriptor = os.open(staged, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(staged)
             staged.chmod(0o444)
             # a write-ahead log beside the published name can only be a stranger's, and would be replayed into ours
             _remove(self.path.with_name(f"{self.path.name}.wal"))
             staged.replace(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync(self.path.parent)
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: schema.Table, rows: Sequence[Row]) -> None:

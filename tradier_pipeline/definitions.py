@@ -9,7 +9,8 @@ from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.jobs import account_sync, monitor_cycle, request_snapshot, snapshot, trade_cycle
-from tradier_pipeline.cycles.schedules import SCHEDULES
+from tradier_pipeline.cycles.schedules import build_schedules
+from tradier_pipeline.settings import load_settings
 
 
 def build_definitions() -> dg.Definitions:
@@ -21,7 +22,7 @@ def build_definitions() -> dg.Definitions:
         assets=assets,
         asset_checks=[published_equals_landed],
         jobs=[snapshot, monitor_cycle, trade_cycle, account_sync, request_snapshot],
-        schedules=SCHEDULES,
+        schedules=build_schedules(load_settings()),
         resources={"tradier": TradierResource()},
         executor=dg.in_process_executor,
     )

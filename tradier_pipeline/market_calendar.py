@@ -1,11 +1,14 @@
-"""The sessions of the exchange: holidays and early closes of XNYS."""
+"""The sessions by which the cycles tick: those of XNYS with holidays and early closes, or every day whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+
+from tradier_pipeline.clock import NEW_YORK
+from tradier_pipeline.settings import Calendar
 
 SATURDAY = 5
 
@@ -23,8 +26,26 @@ class Session:
         return self.open <= instant < self.close
 
 
+@dataclass(frozen=True, slots=True)
+class MarketCalendar:
+    """The sessions of a calendar; `close_extension` is how long some options trade on after the close."""
+
+    calendar: Calendar
+    close_extension: timedelta = timedelta()
+
+    def session_of(self, day: date) -> Session | None:
+        """The session of a New York date; None if there is none."""
+        if self.calendar == "24/7":
+            midnight, next_midnight = (
+                datetime.combine(on, time(), NEW_YORK).astimezone(UTC) for on in (day, day + timedelta(days=1))
+            )
+            return Session(day, midnight, next_midnight)
+        session = session_of(day)
+        return session and Session(day, session.open, session.close + self.close_extension)
+
+
 def session_of(day: date) -> Session | None:
-    """The session of a New York date; None on weekends and holidays."""
+    """The session of XNYS on a New York date; None on weekends and holidays."""
     if day.weekday() >= SATURDAY:
         return None
     return _sessions(day.year).get(day)

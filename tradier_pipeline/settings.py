@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tradier_pipeline.errors import PipelineError
 
 Environment = Literal["simulator", "sandbox", "live"]
+Calendar = Literal["XNYS", "24/7"]
 
 # unlike any real number: demo history can never be taken for that of a real account
 DEMO_ACCOUNT = "SIM00000001"
@@ -30,6 +32,12 @@ REMEDIES = {
     "monitor_minutes": "Set it to whole minutes, up to 390; 0 switches the cycle off.",
     "trade_minutes": "Set it to a multiple of 5 minutes, up to 390; 0 switches the cycle off.",
     "sync_minutes": "Set it to a multiple of 5 minutes, up to 780; 0 switches the cycle off.",
+    "calendar": "Set it to XNYS, or to 24/7 to rehearse outside the session.",
+    "close_extension_minutes": "Set it to whole minutes, up to 60: 15 where options trade until 16:15.",
+    "sync_from": "Set it to a New York time on a multiple of 5 minutes, such as 07:00.",
+    "sync_until": "Set it to a New York time on a multiple of 5 minutes, after TRADIER_SYNC_FROM, such as 20:00.",
+    "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
+    "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
 }
 
 
@@ -41,7 +49,7 @@ class Settings(BaseSettings):
     """What the user configured: the variables TRADIER_<field name in capitals>.
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
-    The minutes are between two ticks of a cycle; 0 switches the cycle off.
+    The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
     """
 
     model_config = SettingsConfigDict(
@@ -56,6 +64,12 @@ class Settings(BaseSettings):
     monitor_minutes: int = Field(default=1, ge=0, le=390)
     trade_minutes: int = Field(default=15, ge=0, le=390, multiple_of=5)
     sync_minutes: int = Field(default=30, ge=0, le=780, multiple_of=5)
+    sync_from: time = time(7)
+    sync_until: time = time(20)
+    sync_before_open: time = time(8)
+    sync_after_close_minutes: int = Field(default=15, ge=0, le=240, multiple_of=5)
+    calendar: Calendar = "XNYS"
+    close_extension_minutes: int = Field(default=0, ge=0, le=60)
 
     @field_validator("pipeline_home")
     @classmethod
@@ -65,8 +79,17 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("no such user") from None
 
+    @field_validator("sync_from", "sync_until", "sync_before_open")
+    @classmethod
+    def _on_the_grid(cls, at: time) -> time:
+        if at.tzinfo or at.minute % 5 or at.second or at.microsecond:
+            raise ValueError("not a time of day on a multiple of 5 minutes")
+        return at
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.sync_until <= self.sync_from:
+            raise SettingsError("TRADIER_SYNC_UNTIL is not after TRADIER_SYNC_FROM", REMEDIES["sync_until"])
         if self.env == "simulator":
             return self
         for field in ("access_token", "account_id"):
@@ -115,6 +138,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> Path:
         """The published DuckDB file."""
         return self.home / "tradier.duckdb"
+
+    @property
+    def ledger(self) -> Path:
+        """What the trading engine believes, and its requests for snapshots (SQLite)."""
+        return self.home / "ledger.sqlite"
 
     @property
     def landing(self) -> Path:

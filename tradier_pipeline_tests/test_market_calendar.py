@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tradier_pipeline.market_calendar import Session, session_of
+from tradier_pipeline.clock import NEW_YORK
+from tradier_pipeline.market_calendar import MarketCalendar, Session, session_of
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,19 @@ def test_a_weekend_and_the_code_location_do_not_load_the_library() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "False False\n"
+
+
+@pytest.mark.parametrize(("day", "close"), [("2025-06-04", "16:15"), ("2025-11-28", "13:15")])
+def test_an_extension_moves_every_close(day: str, close: str) -> None:
+    session = MarketCalendar("XNYS", timedelta(minutes=15)).session_of(date.fromisoformat(day))
+    assert session is not None
+    assert f"{session.close.astimezone(NEW_YORK):%H:%M}" == close
+    assert MarketCalendar("XNYS", timedelta(minutes=15)).session_of(date(2025, 12, 25)) is None
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-11-22", 24), ("2025-12-25", 24), ("2025-03-09", 23)])
+def test_a_rehearsal_calendar_has_every_day_from_midnight_to_midnight_new_york_time(day: str, hours: int) -> None:
+    session = MarketCalendar("24/7").session_of(date.fromisoformat(day))
+    assert session is not None
+    assert session.close - session.open == timedelta(hours=hours)
+    assert session.open.astimezone(NEW_YORK).isoformat()[:16] == f"{day}T00:00"

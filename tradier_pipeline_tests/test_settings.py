@@ -61,6 +61,12 @@ def test_an_environment_has_its_url_and_needs_token_and_account(
         ("TRADIER_MONITOR_MINUTES", "-1"),
         ("TRADIER_TRADE_MINUTES", "7"),
         ("TRADIER_SYNC_MINUTES", "secret"),
+        ("TRADIER_CALENDAR", "secret"),
+        ("TRADIER_CLOSE_EXTENSION_MINUTES", "61"),
+        ("TRADIER_SYNC_FROM", "07:01"),
+        ("TRADIER_SYNC_UNTIL", "secret"),
+        ("TRADIER_SYNC_BEFORE_OPEN", "08:00+01:00"),
+        ("TRADIER_SYNC_AFTER_CLOSE_MINUTES", "7"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -143,3 +149,9 @@ def test_a_real_broker_is_read_without_loading_the_simulator_and_the_token_is_wr
     assert (ended.returncode, ended.stdout.strip()) == (0, DEMO_ACCOUNT), ended.stderr
     holding = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert holding == []
+
+
+def test_a_sync_window_that_ends_before_it_begins_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_SYNC_FROM", "20:00")
+    with pytest.raises(SettingsError, match="TRADIER_SYNC_UNTIL is not after TRADIER_SYNC_FROM"):
+        load_settings()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from tradier_pipeline.verify.outcome import Difference, Outcome
 from tradier_pipeline.warehouse.rows import read_typed
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
+PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -106,7 +109,7 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
             instance=instance,
             partition_key=str(snapshot_id),
             run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id},
+            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: _this_process()},
             raise_on_error=False,
         )
     )
@@ -117,6 +120,24 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
         failure=None if result.success else _first_failure(result),
         outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
     )
+
+
+def abandoned(run: dg.DagsterRun) -> bool:
+    """Whether the run's process on this machine is gone without having ended the run."""
+    host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(" ")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's: it lives
+        return False
+    return False
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
 
 
 def _id_of_now(account_id: str) -> SnapshotId:

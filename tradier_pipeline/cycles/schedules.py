@@ -12,12 +12,12 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, abandoned
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.landing import LandingZone, MissedRecord
-from tradier_pipeline.market_calendar import session_of
+from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
 
@@ -53,17 +53,23 @@ def _schedule(cycle: str, cron: str, description: str) -> dg.ScheduleDefinition:
     return evaluate
 
 
-# The finest grids the settings allow, in the hours in which the cycle can be due; `due` decides at every minute.
-SCHEDULES = [
-    _schedule("monitor_cycle", "* 9-15 * * 1-5", "Every minute of the session (TRADIER_MONITOR_MINUTES)."),
-    _schedule("trade_cycle", "*/5 9-15 * * 1-5", "Every 15 minutes of the session (TRADIER_TRADE_MINUTES)."),
-    _schedule(
-        "account_sync",
-        "*/5 7-20 * * 1-5",
-        "On session days at 08:00, every 30 minutes from 07:00 to 20:00 outside the session (TRADIER_SYNC_MINUTES), "
-        "and 15 minutes after the close.",
-    ),
-]
+def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """The schedules on the finest grids the settings allow, in the hours in which a cycle can be due.
+
+    Whether it is due is decided at every tick, by `due`.
+    """
+    session = "* * *" if settings.calendar == "24/7" else "* * 1-5"
+    hours = "*" if settings.calendar == "24/7" else "9-16"
+    return [
+        _schedule("monitor_cycle", f"* {hours} {session}", "Every minute of the session (TRADIER_MONITOR_MINUTES)."),
+        _schedule("trade_cycle", f"*/5 {hours} {session}", "Every 15 minutes of the session (TRADIER_TRADE_MINUTES)."),
+        _schedule(
+            "account_sync",
+            f"*/5 {settings.sync_from.hour}-{settings.sync_until.hour} {session}",
+            "Around the session: before the open, every 30 minutes of the window outside it (TRADIER_SYNC_MINUTES), "
+            "and 15 minutes after the close.",
+        ),
+    ]
 
 
 def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
@@ -75,14 +81,15 @@ def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunR
     settings = load_settings()
     instant = context.scheduled_execution_time
     day = clock.trade_date(instant)
-    session = session_of(day)
+    calendar = _calendar(settings)
+    session = calendar.session_of(day)
     if session is None:
         return dg.SkipReason(f"the exchange is closed on {day}")
-    cadence = Cadence(settings.monitor_minutes, settings.trade_minutes, settings.sync_minutes)
+    cadence = Cadence.of(settings)
     cycles = due(instant, session, cadence)
     if cycle not in cycles:
         return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
-    _record_gap(cycle, settings, cadence, context)
+    _record_gap(cycle, settings, calendar, context)
     if widest(cycles) != cycle:
         stopped = _stopped_schedules(context.instance)
         cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
@@ -141,16 +148,18 @@ def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, trigger: str, ru
     return f"missed, {reason}"
 
 
-def _record_gap(cycle: str, settings: Settings, cadence: Cadence, context: dg.ScheduleEvaluationContext) -> None:
+def _record_gap(
+    cycle: str, settings: Settings, calendar: MarketCalendar, context: dg.ScheduleEvaluationContext
+) -> None:
     """Record the due minutes for which this schedule never ticked. Dagster itself only evaluates the newest one."""
     instant = context.scheduled_execution_time.astimezone(UTC)
     last = _last_tick(cycle, instant, context.instance)
     if last is None:
         return
-    zone = LandingZone(settings.landing)
+    zone, cadence = LandingZone(settings.landing), Cadence.of(settings)
     minute = max(last, instant - LONGEST_GAP) + MINUTE
     while minute < instant:
-        cycles = due(minute, session_of(clock.trade_date(minute)), cadence)
+        cycles = due(minute, calendar.session_of(clock.trade_date(minute)), cadence)
         for account_id in _accounts(settings) if cycle in cycles else ():
             key = str(SnapshotId(account_id, minute))
             if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
@@ -184,14 +193,19 @@ def _last_tick(cycle: str, before: datetime, instance: dg.DagsterInstance) -> da
 
 
 def _running_partitions(instance: dg.DagsterInstance) -> Mapping[str, str]:
-    """Account -> the partition of its unfinished run."""
+    """Account -> the partition of its unfinished run, whoever started it."""
     runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    return {run.tags[ACCOUNT_TAG]: run.tags.get(PARTITION_TAG, run.run_id) for run in runs if ACCOUNT_TAG in run.tags}
+    partitions = [run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags and not abandoned(run)]
+    return {partition.partition("@")[0]: partition for partition in partitions}
 
 
 def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
     """The schedules that were switched off in the UI: another one must do their work."""
     return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}
+
+
+def _calendar(settings: Settings) -> MarketCalendar:
+    return MarketCalendar(settings.calendar, timedelta(minutes=settings.close_extension_minutes))
 
 
 def _accounts(settings: Settings) -> tuple[str, ...]:

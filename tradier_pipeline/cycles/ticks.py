@@ -4,27 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from typing import Self
 
 from tradier_pipeline.clock import NEW_YORK
 from tradier_pipeline.market_calendar import Session
+from tradier_pipeline.settings import Settings
 
 CYCLES = ("monitor_cycle", "trade_cycle", "account_sync")
 WIDEST_FIRST = ("trade_cycle", "monitor_cycle", "account_sync")
 
-# New York wall clock; XNYS sessions lie between 09:30 and 16:00
-SYNC_FROM = time(7)
-SYNC_UNTIL = time(20)
-SYNC_BEFORE_OPEN = time(8)
-SYNC_AFTER_CLOSE = timedelta(minutes=15)
-
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """Minutes between two ticks of each cycle; 0 switches it off."""
+    """Minutes between two ticks of each cycle, 0 switches it off; New York times and minutes of the account sync."""
 
     monitor: int
     trade: int
     sync: int
+    sync_from: time = time(7)
+    sync_until: time = time(20)
+    sync_before_open: time = time(8)
+    sync_after_close: timedelta = timedelta(minutes=15)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The configured one."""
+        return cls(
+            monitor=settings.monitor_minutes,
+            trade=settings.trade_minutes,
+            sync=settings.sync_minutes,
+            sync_from=settings.sync_from,
+            sync_until=settings.sync_until,
+            sync_before_open=settings.sync_before_open,
+            sync_after_close=timedelta(minutes=settings.sync_after_close_minutes),
+        )
 
 
 def due(instant: datetime, session: Session | None, cadence: Cadence) -> tuple[str, ...]:
@@ -40,7 +53,7 @@ def due(instant: datetime, session: Session | None, cadence: Cadence) -> tuple[s
     ticking = (
         _during(instant, session, cadence.monitor),
         _during(instant, session, cadence.trade),
-        _around(instant, session, cadence.sync),
+        _around(instant, session, cadence),
     )
     return tuple(cycle for cycle, ticks in zip(CYCLES, ticking, strict=True) if ticks)
 
@@ -55,13 +68,16 @@ def _during(instant: datetime, session: Session, minutes: int) -> bool:
     return minutes > 0 and instant in session and _whole(instant - session.open, minutes)
 
 
-def _around(instant: datetime, session: Session, minutes: int) -> bool:
+def _around(instant: datetime, session: Session, cadence: Cadence) -> bool:
     """Every so many minutes outside the session, before the open and once when the close has settled."""
     local = instant.astimezone(NEW_YORK)
-    if minutes == 0 or instant in session or not SYNC_FROM <= local.time() <= SYNC_UNTIL:
+    if cadence.sync == 0 or instant in session or not cadence.sync_from <= local.time() <= cadence.sync_until:
         return False
-    since = local - datetime.combine(local.date(), SYNC_FROM, NEW_YORK)
-    return _whole(since, minutes) or local.time() == SYNC_BEFORE_OPEN or instant == session.close + SYNC_AFTER_CLOSE
+    return (
+        _whole(local - datetime.combine(local.date(), cadence.sync_from, NEW_YORK), cadence.sync)
+        or local.time() == cadence.sync_before_open
+        or instant == session.close + cadence.sync_after_close
+    )
 
 
 def _whole(since: timedelta, minutes: int) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,14 +24,14 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
-from tradier_pipeline.cycles.schedules import SCHEDULES
+from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import MissedRecord
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
 
-CYCLES = {schedule.name: schedule for schedule in SCHEDULES}
+CYCLES = {schedule.name: schedule for schedule in build_schedules(Settings())}
 OPEN = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
 CLOSE = datetime(2025, 11, 3, 21, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -89,8 +92,8 @@ def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
     return list(home.zone.missed(account_id))
 
 
-def unfinished(instance: dg.DagsterInstance, account_id: str, status: dg.DagsterRunStatus, key: str) -> None:
-    tags = {"tradier/account": account_id, "dagster/partition": key}
+def unfinished(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, key: str, process: str = "") -> None:
+    tags = {"dagster/partition": key} | ({"tradier/process": process} if process else {})
     create_run_for_test(instance, job_name="snapshot", status=status, tags=tags)
 
 
@@ -211,7 +214,7 @@ def test_a_tick_while_a_run_of_the_account_is_unfinished_is_missed_for_that_acco
 ) -> None:
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
-    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus[status], before)
+    unfinished(instance, dg.DagsterRunStatus[status], before)
     ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
     assert request.partition_key == f"{OTHER}@2025-11-03T14:30:00Z"
     (record,) = missed(home)
@@ -222,9 +225,21 @@ def test_a_tick_while_a_run_of_the_account_is_unfinished_is_missed_for_that_acco
     assert missed(home, OTHER) == []
 
 
+def test_a_run_whose_process_died_holds_nothing_up_and_one_that_lives_does(
+    home: Home, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
+    unfinished(instance, dg.DagsterRunStatus.STARTED, before, f"{socket.gethostname()} {dead.pid}")
+    assert len(evaluate(instance, "trade_cycle", OPEN)[0]) == 1
+    unfinished(instance, dg.DagsterRunStatus.STARTED, before, f"{socket.gethostname()} {os.getpid()}")
+    assert evaluate(instance, "trade_cycle", OPEN)[0] == []
+
+
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED"])
 def test_a_finished_run_holds_nothing_up(status: str, home: Home, machine: Clock, instance: dg.DagsterInstance) -> None:
-    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus[status], f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
+    unfinished(instance, dg.DagsterRunStatus[status], f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
     assert len(evaluate(instance, "trade_cycle", OPEN)[0]) == 1
 
 
@@ -233,7 +248,7 @@ def test_an_interrupted_tick_that_is_evaluated_again_asks_for_its_own_run_again(
 ) -> None:
     """Dagster then finds the run by its key and starts no second one."""
     ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
-    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus.STARTED, str(request.partition_key))
+    unfinished(instance, dg.DagsterRunStatus.STARTED, str(request.partition_key))
     assert evaluate(instance, "trade_cycle", OPEN)[0] == [request]
     assert missed(home) == []
 
@@ -242,7 +257,7 @@ def test_an_account_whose_miss_cannot_be_recorded_does_not_stop_the_others(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
-    unfinished(instance, DEMO_ACCOUNT, dg.DagsterRunStatus.STARTED, f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
+    unfinished(instance, dg.DagsterRunStatus.STARTED, f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
     (home.path / "raw").mkdir()
     (home.path / "raw" / DEMO_ACCOUNT).write_text("a file in the way")
     ((request,), _) = evaluate(instance, "trade_cycle", OPEN)

@@ -107,3 +107,12 @@ def test_the_trade_cycle_does_the_work_of_the_monitor() -> None:
     assert widest(("monitor_cycle", "trade_cycle")) == "trade_cycle"
     assert widest(("monitor_cycle", "account_sync")) == "monitor_cycle"
     assert widest(("account_sync",)) == "account_sync"
+
+
+def test_the_windows_of_the_account_sync_are_settings() -> None:
+    cadence = Cadence(0, 0, 60, sync_from=time(6, 30), sync_until=time(17), sync_before_open=time(9, 15))
+    assert ticks("2025-06-04", cadence)["account_sync"] == [
+        *("06:30", "07:30", "08:30", "09:15", "16:15", "16:30"),
+    ]
+    late = Cadence(0, 0, 390, sync_after_close=timedelta(minutes=45))
+    assert ticks("2025-06-04", late)["account_sync"] == ["07:00", "08:00", "16:45", "20:00"]

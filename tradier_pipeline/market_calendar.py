@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from typing import Self
 
 from tradier_pipeline.clock import NEW_YORK
-from tradier_pipeline.settings import Calendar
+from tradier_pipeline.settings import Calendar, Settings
 
 SATURDAY = 5
 
@@ -32,6 +33,11 @@ class MarketCalendar:
 
     calendar: Calendar
     close_extension: timedelta = timedelta()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The configured one."""
+        return cls(settings.calendar, timedelta(minutes=settings.close_extension_minutes))
 
     def session_of(self, day: date) -> Session | None:
         """The session of a New York date; None if there is none."""

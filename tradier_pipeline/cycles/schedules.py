@@ -81,7 +81,7 @@ def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunR
     settings = load_settings()
     instant = context.scheduled_execution_time
     day = clock.trade_date(instant)
-    calendar = _calendar(settings)
+    calendar = MarketCalendar.of(settings)
     session = calendar.session_of(day)
     if session is None:
         return dg.SkipReason(f"the exchange is closed on {day}")
@@ -202,10 +202,6 @@ def _running_partitions(instance: dg.DagsterInstance) -> Mapping[str, str]:
 def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
     """The schedules that were switched off in the UI: another one must do their work."""
     return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}
-
-
-def _calendar(settings: Settings) -> MarketCalendar:
-    return MarketCalendar(settings.calendar, timedelta(minutes=settings.close_extension_minutes))
 
 
 def _accounts(settings: Settings) -> tuple[str, ...]:

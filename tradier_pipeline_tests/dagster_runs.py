@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 
 import dagster as dg
 
+from tradier_pipeline import clock
 from tradier_pipeline.cycles.on_demand import QUIET
+from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.definitions import build_definitions
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.snapshot import SnapshotId
 
 SNAPSHOT = dg.AssetKey("tradier_snapshot")
+CYCLES = {schedule.name: schedule for schedule in build_schedules(Settings())}
 
 
 @cache
@@ -59,3 +63,14 @@ def evaluations(instance: dg.DagsterInstance, check: str) -> list[tuple[str | No
     """What the instance recorded of a check of the snapshot, newest first: partition, passed."""
     records = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(SNAPSHOT, check), limit=10)
     return [(record.partition, record.status.value == "SUCCEEDED") for record in records]
+
+
+def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tuple[list[dg.RunRequest], str | None]:
+    """What the schedule function of a cycle returns for a minute: its requests, and why there are none."""
+    local = instant.astimezone(clock.NEW_YORK)
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=local) as context:
+        context._instance = instance  # it would open the storage anew for every call
+        answer = CYCLES[cycle](context)
+    if isinstance(answer, dg.SkipReason):
+        return [], answer.skip_message
+    return list(answer), None  # type: ignore[call-overload]

@@ -10,13 +10,13 @@ import re
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 from urllib.parse import urlencode
 
 import httpx
 
+from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import (
     AuthError,
@@ -31,6 +31,7 @@ from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from datetime import datetime
     from types import TracebackType
 
     from pydantic import SecretStr
@@ -368,13 +369,13 @@ class BrokerClient:
                 await self._pause(number, error, reading)
 
     async def _attempt(self, request: _Request, reading: _Reading, first: int) -> tuple[Page, dict[str, Any]]:
-        started_at = datetime.now(UTC)
+        started_at = clock.now()
         outcome = "unfinished"
         page: Page | None = None
         reading.refused = None
         try:
             status, headers, body = await self._exchange(request, reading.resource)
-            ended_at = datetime.now(UTC)
+            ended_at = clock.now()
             kept = {name: value for name, value in headers.items() if _KEPT_HEADERS.fullmatch(name)}
             page = Page(request.number, request.path, request.query, status, kept, body, started_at, ended_at, ())
             document = envelope.decode_answer(
@@ -385,7 +386,7 @@ class BrokerClient:
             outcome = error.what
             raise
         finally:
-            reading.attempts.append(Attempt(started_at, datetime.now(UTC), outcome))
+            reading.attempts.append(Attempt(started_at, clock.now(), outcome))
             reading.refused = page and replace(page, attempts=tuple(reading.attempts[first:]))
         page, reading.refused = reading.refused, None
         assert page is not None

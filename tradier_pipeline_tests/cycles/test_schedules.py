@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -24,64 +22,16 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
-from tradier_pipeline.cycles.schedules import build_schedules
-from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import MissedRecord
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated
-from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
+from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
 
-CYCLES = {schedule.name: schedule for schedule in build_schedules(Settings())}
-OPEN = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
 CLOSE = datetime(2025, 11, 3, 21, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Dagster home in which nothing has happened yet: creating one takes longer than most of these tests."""
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
-
-
-@pytest.fixture
-def instance(home: Home, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    dagster_home = home.path / "dagster"
-    shutil.copytree(empty, dagster_home)
-    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))  # a schedule opens the instance by its settings
-    with open_instance(dagster_home) as opened:
-        yield opened
-
-
-class Clock:
-    """The machine's clock, set by the test."""
-
-    def __init__(self, now: datetime) -> None:
-        self.time = now
-
-    def now(self) -> datetime:
-        return self.time
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    setting = Clock(OPEN)
-    monkeypatch.setattr(clock, "now", setting.now)
-    return setting
-
-
-def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tuple[list[dg.RunRequest], str | None]:
-    """What the schedule function of a cycle returns for a minute: its requests, and why there are none."""
-    local = instant.astimezone(clock.NEW_YORK)
-    with dg.build_schedule_context(instance=instance, scheduled_execution_time=local) as context:
-        context._instance = instance  # it would open the storage anew for every call
-        answer = CYCLES[cycle](context)
-    if isinstance(answer, dg.SkipReason):
-        return [], answer.skip_message
-    return list(answer), None  # type: ignore[call-overload]
 
 
 def every_cycle(instance: dg.DagsterInstance, instant: datetime) -> Mapping[str, list[dg.RunRequest]]:

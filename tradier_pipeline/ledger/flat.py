@@ -5,12 +5,18 @@ One snapshot that lacks a position proves nothing: a second one confirms it befo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal
 
 from tradier_pipeline.ledger.records import HOLDING, Trade
+from tradier_pipeline.warehouse.sql import literal
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,16 @@ class Gone:
     symbols: tuple[str, ...]
     snapshot_id: str
     state: Literal["suspected", "confirmed"]
+
+
+def read_gone(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> list[Gone]:
+    """The trades whose legs are gone, by the two newest published snapshots of each account."""
+    recent = _newest_holdings(connection, {trade.account_id for trade in trades})
+    return [
+        missing
+        for account_id, (newest, before) in recent.items()
+        for missing in gone([trade for trade in trades if trade.account_id == account_id], newest, before)
+    ]
 
 
 def gone(trades: Sequence[Trade], newest: Holdings, before: Holdings | None) -> list[Gone]:
@@ -58,3 +74,28 @@ def _missing(trade: Trade, shown: Holdings) -> tuple[str, ...]:
     if trade.status not in HOLDING or (trade.opened_at is not None and trade.opened_at > shown.as_of):
         return ()
     return tuple(leg.option_symbol for leg in trade.legs if (leg.option_symbol, leg.side) not in shown.held)
+
+
+def _newest_holdings(
+    connection: duckdb.DuckDBPyConnection, accounts: Collection[str]
+) -> Mapping[str, tuple[Holdings, Holdings | None]]:
+    """Account -> its newest published snapshot and the one before."""
+    if not accounts:
+        return {}
+    rows = connection.execute(
+        f"""
+        WITH recent AS (
+            SELECT account_id, as_of, snapshot_id FROM tradier_snapshots
+            WHERE account_id IN ({", ".join(literal(account) for account in sorted(accounts))})
+            QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY as_of DESC) <= 2
+        )
+        SELECT recent.account_id, recent.as_of, recent.snapshot_id, symbol, side
+        FROM recent LEFT JOIN positions USING (snapshot_id) ORDER BY ALL
+        """  # noqa: S608
+    ).fetchall()
+    found: dict[str, tuple[Holdings, Holdings | None]] = {}
+    for (account_id, as_of, snapshot_id), group in groupby(rows, key=itemgetter(0, 1, 2)):
+        held = frozenset((symbol, side) for *_, symbol, side in group)
+        before, _ = found.get(account_id, (None, None))
+        found[account_id] = (Holdings(snapshot_id, as_of, held), before)
+    return found

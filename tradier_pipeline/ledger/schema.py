@@ -40,7 +40,9 @@ def _decimal(column: str) -> str:
 
 
 def _instant(column: str) -> str:
-    written = f"{column} GLOB '????-??-??T??:??:??*Z' AND julianday({column}) IS NOT NULL"
+    # the modifier makes SQLite work the date out: 30 February becomes 2 March
+    worked_out = f"strftime('%Y-%m-%dT%H:%M:%S', {column}, '+0 days') IS substr({column}, 1, 19)"
+    written = f"{column} GLOB '*Z' AND {worked_out}"
     return f"CONSTRAINT {column}_is_an_instant CHECK ({column} IS NULL OR ({written}))"
 
 
@@ -166,7 +168,7 @@ CREATE TABLE trades ( -- a trade as the trading engine believes it to be: what i
     trade_id TEXT PRIMARY KEY NOT NULL CHECK (trade_id <> ''), -- the engine's own id
     account_id TEXT NOT NULL {ACCOUNT}, -- account number
     symbol TEXT NOT NULL, -- the underlying, or the equity
-    expiration TEXT CHECK (expiration IS date(expiration)), -- YYYY-MM-DD; null without options or with several
+    expiration TEXT CHECK (expiration IS date(expiration, '+0 days')), -- YYYY-MM-DD; null if there is not just one
     strategy TEXT, -- such as bull_put_credit
     short_strike TEXT {_amount("short_strike")}, -- USD per share
     long_strike TEXT {_amount("long_strike")}, -- USD per share

@@ -223,7 +223,7 @@ def balances(
 @JSON
 @told
 def status(account: str | None, as_json: bool) -> None:
-    """Age of the last snapshot, failures, missed instants, disk use, request budget."""
+    """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.status import read_status
 
     state = read_status(load_settings(), account)
@@ -235,9 +235,8 @@ def status(account: str | None, as_json: bool) -> None:
     sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
     print(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
     if state.oldest_request_age_s is not None:
-        print(
-            f"{state.waiting_requests} requests for a snapshot wait, the oldest for {state.oldest_request_age_s:,.0f} s"
-        )
+        age = f"{state.oldest_request_age_s:,.0f} s"
+        print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""How the history of a home is doing: age, failures, missed instants, disk use, request budget."""
+"""How the history of a home is doing: age, failures, missed instants, disk use, request budget, waiting requests."""
 
 from __future__ import annotations
 

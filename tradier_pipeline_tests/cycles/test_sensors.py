@@ -110,7 +110,7 @@ def test_requests_of_an_account_become_one_run_that_names_their_reasons(
         assert dg.validate_run_config(job, request.run_config)
 
 
-@pytest.mark.parametrize("status", ["NOT_STARTED", "QUEUED", "STARTED"])
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTED", "CANCELING"])
 def test_an_account_whose_run_has_not_ended_waits_for_it_and_no_other_does(
     status: str,
     home: Home,

@@ -26,7 +26,7 @@ from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
-COMMANDS = ("snapshot", "verify", "rebuild", "query", "balances", "status", "simulate", "up")
+COMMANDS = ("snapshot", "request", "verify", "rebuild", "query", "balances", "status", "simulate", "up")
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
 
@@ -82,6 +82,8 @@ def test_every_command_explains_itself(command: str) -> None:
         ([], "Missing command. See `tradier-pipeline --help`."),
         (["nope"], "No such command 'nope'. See `tradier-pipeline --help`."),
         (["snapshot", "--nope"], "No such option '--nope'. See `tradier-pipeline snapshot --help`."),
+        (["request"], "Missing option '--reason'. Choose from: order_placed, position_flat, manual, debug"),
+        (["request", "--reason", "because"], "Invalid value for '--reason': 'because' is not one of "),
         (["query"], "Missing argument 'SQL'. See `tradier-pipeline query --help`."),
         (["balances", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of "),
         (["balances", "--since", "yesterday"], "Invalid value for '--since': 'yesterday' does not match "),
@@ -260,6 +262,32 @@ def test_status_tells_age_failures_missed_disk_and_budget(home: Home, simulated:
     for words in (f"last snapshot   {landed.snapshot_id}, ", "failed in 24 h  0", "missed in 24 h  0", "116 of 120"):
         assert words in result.stdout
     assert f"{home.path}: warehouse " in result.stdout
+
+
+def test_a_request_is_written_and_counted_until_a_snapshot_answers_it(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    assert run("request", "--reason", "manual").stdout == f"request 1 for {DEMO_ACCOUNT}\n"
+    written = document(run("request", "--reason", "order_placed", "--order-id", "o-1", "--note", "by hand", "--json"))
+    (request,) = written["requests"]
+    assert request.pop("requested_at").endswith("Z")
+    assert request == {
+        "request_id": 2,
+        "account_id": DEMO_ACCOUNT,
+        "reason": "order_placed",
+        "order_id": "o-1",
+        "note": "by hand",
+    }
+    told = error_line(run("request", "--reason", "manual", "--account", "VA1"))
+    assert told == f"VA1 is not an account of this home ({DEMO_ACCOUNT}). Add it to TRADIER_ACCOUNT_ID."
+    state = document(run("status", "--json"))
+    assert state["waiting_requests"] == 2
+    assert state["oldest_request_age_s"] >= 0
+    assert "requests waiting for a snapshot: 2, the oldest for " in run("status").stdout
+    assert document(run("status", "--json", "--account", "VA1"))["waiting_requests"] == 0
+    assert run("snapshot").exit_code == 0
+    state = document(run("status", "--json"))
+    assert (state["waiting_requests"], state["oldest_request_age_s"]) == (0, None)
+    assert "waiting" not in run("status").stdout
 
 
 # ---------------------------------------------------------------- query, balances

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 import tradier_pipeline
+from tradier_pipeline.definitions import build_definitions
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline_tests.dagster_runs import definitions
 
@@ -71,6 +72,18 @@ def test_every_cycle_has_a_schedule_of_its_job_that_runs_by_default_on_new_york_
         assert schedule.execution_timezone == "America/New_York"
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
         assert schedule.description
+
+
+def test_the_sensors_run_by_default_and_the_one_that_asks_the_broker_only_if_it_is_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sensors = {sensor.name: sensor for sensor in definitions().get_repository_def().sensor_defs}
+    assert set(sensors) == {"request_sensor", "flat_sensor"}
+    for sensor in sensors.values():
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        assert sensor.description
+    monkeypatch.setenv("TRADIER_BROKER_SENSOR_SECONDS", "15")
+    assert build_definitions().get_repository_def().get_sensor_def("broker_sensor").minimum_interval_seconds == 15
 
 
 def test_every_cycle_takes_the_whole_snapshot() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dagster as dg
+import pytest
 
 from tradier_pipeline.instance import open_instance
+from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
@@ -42,6 +44,23 @@ def test_what_is_no_account_number_becomes_no_partition(home: Home, simulated: S
         assert failure(result).startswith("'../../etc' is not an account number. ")
         assert instance.get_dynamic_partitions("tradier_snapshots") == []
     assert simulated.requests() == []
+
+
+def test_the_reason_is_one_of_four_and_the_snapshot_answers_what_waits_in_the_ledger(
+    home: Home, simulated: Simulated
+) -> None:
+    ledger = Ledger(home.path / "ledger.sqlite")
+    ledger.request(DEMO_ACCOUNT, "order_placed", order_id="gw-1-entry")
+    job = definitions().resolve_job_def("request_snapshot")
+    refused = {"ops": {"take_requested_snapshot": {"config": {"reason": "because"}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError, match="because"):
+        dg.validate_run_config(job, refused)
+    config = {"ops": {"take_requested_snapshot": {"config": {"reason": "position_flat"}}}}
+    with open_instance(home.path / "dagster") as instance:
+        assert job.execute_in_process(instance=instance, run_config=config).success
+        (inner, _) = instance.get_runs()
+    assert inner.tags["tradier/trigger"] == "position_flat"
+    assert [request.snapshot_id for request in ledger.requests()] == [inner.tags["dagster/partition"]]
 
 
 def test_two_requests_are_two_snapshots(home: Home, simulated: Simulated) -> None:

@@ -13,11 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.test_utils import create_run_for_test, create_test_daemon_workspace_context
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
 from dagster._utils.schedules import schedule_execution_time_iterator
 
@@ -25,11 +21,9 @@ from tradier_pipeline import clock
 from tradier_pipeline.landing import MissedRecord
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated
-from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
+from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
 
-CLOSE = datetime(2025, 11, 3, 21, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"
 
@@ -40,11 +34,6 @@ def every_cycle(instance: dg.DagsterInstance, instant: datetime) -> Mapping[str,
 
 def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
     return list(home.zone.missed(account_id))
-
-
-def unfinished(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, key: str, process: str = "") -> None:
-    tags = {"dagster/partition": key} | ({"tradier/process": process} if process else {})
-    create_run_for_test(instance, job_name="snapshot", status=status, tags=tags)
 
 
 def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
@@ -288,9 +277,7 @@ class Daemon:
 def daemon(machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """A scheduler that has been up since a minute before the open."""
     monkeypatch.setattr(instance, "purge_ticks", lambda *_, **__: None)  # ticks of 2025 are past their age
-    target = LoadableTargetOrigin(executable_path=sys.executable, module_name="tradier_pipeline.definitions")
-    origin = InProcessCodeLocationOrigin(target, location_name="tradier_pipeline")
-    with create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(origin), instance) as context:
+    with workspace_of(instance) as context:
         started = Daemon(context, machine)
         started.iterate(OPEN - timedelta(seconds=30))
         yield started

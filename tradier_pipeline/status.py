@@ -92,8 +92,8 @@ def _account_status(
     now = clock.now()
     as_of = header.get("as_of")
     newest = zone.newest(account_id)
-    failures = [failure for failure in zone.failures(account_id) if failure.failed_at > now - RECENT]
-    missed = [missed for missed in zone.missed(account_id) if missed.recorded_at > now - RECENT]
+    failures = list(zone.failures(account_id, now - RECENT))
+    missed = list(zone.missed(account_id, now - RECENT))
     return AccountStatus(
         account_id=account_id,
         environment=header.get("environment"),

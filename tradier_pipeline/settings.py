@@ -38,6 +38,8 @@ REMEDIES = {
     "sync_until": "Set it to a New York time on a multiple of 5 minutes, after TRADIER_SYNC_FROM, such as 20:00.",
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "keep_run_days": "Set it to whole days, from 1 to 365.",
+    "compact_after_days": "Set it to whole days, from 1 to 3650.",
 }
 
 
@@ -70,6 +72,8 @@ class Settings(BaseSettings):
     sync_after_close_minutes: int = Field(default=15, ge=0, le=240, multiple_of=5)
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
+    keep_run_days: int = Field(default=7, ge=1, le=365)
+    compact_after_days: int = Field(default=2, ge=1, le=3650)
 
     @field_validator("pipeline_home")
     @classmethod

@@ -80,9 +80,9 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
         ),
-        warehouse_bytes=_size(settings.warehouse),
-        landing_bytes=_size(settings.landing),
-        dagster_bytes=_size(settings.dagster_home),
+        warehouse_bytes=size_of(settings.warehouse),
+        landing_bytes=size_of(settings.landing),
+        dagster_bytes=size_of(settings.dagster_home),
     )
 
 
@@ -123,7 +123,8 @@ def _request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     return min(figures, key=lambda budget: budget.available, default=None)
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory; 0 if there is none."""
     return sum(_file_size(file) for file in (path, *path.rglob("*")))
 
 

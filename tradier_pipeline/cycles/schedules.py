@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import PARTITION_TAG, SNAPSHOTS
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, abandoned
@@ -22,7 +22,6 @@ from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
 
 CYCLES_TAG = "tradier/cycles"
-PARTITION_TAG = "dagster/partition"
 ACCOUNTS_KEPT = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 LONGEST_GAP = timedelta(days=7)  # beyond it the gap between two snapshots speaks for itself
@@ -163,6 +162,8 @@ def _record_gap(
         for account_id in _accounts(settings) if cycle in cycles else ():
             key = str(SnapshotId(account_id, minute))
             if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
+                continue
+            if zone.find(SnapshotId(account_id, minute)):  # it did, and maintenance has removed the key
                 continue
             try:
                 zone.record_missed(

@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import PARTITION_TAG, SNAPSHOTS
 from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError
 
-PARTITION_TAG = "dagster/partition"
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # one run a day: a year of them takes less than an hour of cycles, and the UI plots what they report
 DAILY_JOBS = frozenset({"maintenance", "daily_summary"})

@@ -6,6 +6,7 @@
         quotes.json quotes.manifest.json                                        filed right after, once
     raw/<account>/<trade date>/<snapshot id, file-safe>.failed-<instant>/       kept for diagnosis
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
+    raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever is there is whole.
 """
@@ -17,10 +18,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import date, datetime
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -38,6 +42,10 @@ REQUIRED_RESOURCES = ("account", "balances", "positions", "orders")
 MANIFEST = "manifest.json"
 QUOTES_MANIFEST = "quotes.manifest.json"
 LOCK_TIMEOUT_S = 60.0
+
+_DATE = "????-??-??"
+_FAILED = ".failed-"
+_MISSED = ".missed.json"
 
 
 class LandingError(PipelineError):
@@ -142,22 +150,130 @@ class MissedRecord(Record):
     reason: str
 
 
+class Archive(zipfile.ZipFile):
+    """All of a closed day in one file. Its members are named as the files of the day's directory."""
+
+    @cached_property
+    def entries(self) -> frozenset[str]:
+        """The names at the top: snapshots, failures, missed instants."""
+        return frozenset(name.partition("/")[0] for name in self.namelist())
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What one account has of one trade date: a directory, once compacted an archive, and at times both.
+
+    The archive wins for what it holds. A compaction removes a file only after it has filed the archive, so what is
+    looked for in the directory first and then in the archive is always found.
+    """
+
+    directory: Path
+
+    @property
+    def trade_date(self) -> date:
+        return date.fromisoformat(self.directory.name)
+
+    @property
+    def archive_path(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}.zip")
+
+    def archive(self) -> Archive | None:
+        """The archive of the day, kept open; None before the day is compacted.
+
+        Raises:
+            LandingError: it is damaged.
+        """
+        path = self.archive_path
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        try:
+            return _opened_archive(path, status.st_ino, status.st_mtime_ns)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise LandingError(f"cannot read {path}: {error}", "Restore it from a backup.") from None
+
+    def entries(self) -> set[str]:
+        """The names of what was filed: snapshots, failures, missed instants."""
+        plain: list[str] = []
+        with suppress(FileNotFoundError):
+            plain = [path.name for path in self.directory.iterdir() if not path.name.startswith(".")]
+        archive = self.archive()
+        return {*plain, *(archive.entries if archive else ())}
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such an entry, or such a file of one."""
+        if (self.directory / name).exists():
+            return True
+        archive = self.archive()
+        return archive is not None and (name in archive.entries or name in archive.NameToInfo)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file, such as `<entry>/orders.json`.
+
+        Raises:
+            LandingError: it is missing or damaged.
+        """
+        path = self.directory / name
+        archived = self._read_archived(name)
+        if archived is not None:
+            return archived
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if (archived := self._read_archived(name)) is not None:  # compacted just now
+                return archived
+            raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+
+    def _read_archived(self, name: str) -> bytes | None:
+        archive = self.archive()
+        if archive is None or name not in archive.NameToInfo:
+            return None
+        try:
+            return archive.read(name)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise LandingError(
+                f"cannot read {name} in {self.archive_path}: {error}", "Restore it from a backup."
+            ) from None
+
+
+@lru_cache(maxsize=4)
+def _opened_archive(path: Path, _inode: int, _written: int) -> Archive:
+    """Opening an archive reads its whole table of contents; one that was replaced is another file."""
+    return Archive(path)
+
+
 @dataclass(frozen=True)
 class LandedSnapshot:
-    """One landed snapshot: its manifest and, on demand, its bytes."""
+    """One landed snapshot: its manifest and, on demand, its bytes.
+
+    `directory` is where it was landed; once its day is compacted, it is in the archive of the day.
+    """
 
     snapshot_id: SnapshotId
     directory: Path
 
     @cached_property
     def manifest(self) -> Manifest:
-        return _read_record(Manifest, self.directory / MANIFEST)
+        return _read_record(Manifest, self.day, f"{self.directory.name}/{MANIFEST}")
 
     @cached_property
     def quotes(self) -> QuotesManifest | None:
         """The quotes' manifest; None until their one request has been made or given up."""
-        path = self.directory / QUOTES_MANIFEST
-        return _read_record(QuotesManifest, path) if path.exists() else None
+        name = f"{self.directory.name}/{QUOTES_MANIFEST}"
+        return _read_record(QuotesManifest, self.day, name) if self.day.holds(name) else None
+
+    @property
+    def day(self) -> Day:
+        return Day(self.directory.parent)
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one of its files.
+
+        Raises:
+            LandingError: it is missing or damaged.
+        """
+        return self.day.read(f"{self.directory.name}/{file}")
 
     def pages(self, resource: str) -> tuple[PageRecord, ...]:
         """The page records of a resource; none for quotes that were not read."""
@@ -178,12 +294,9 @@ class LandedSnapshot:
         return tuple(self._body(page) for page in self.pages(resource))
 
     def _body(self, page: PageRecord) -> bytes:
-        path = self.directory / page.file
-        try:
-            body = path.read_bytes()
-        except OSError as error:
-            raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+        body = self.read(page.file)
         if hashlib.sha256(body).hexdigest() != page.sha256:
+            path = self.directory / page.file
             raise LandingError(f"{path} is not what was landed (sha256 differs)", "Restore it from a backup.")
         return body
 
@@ -211,19 +324,24 @@ class LandingZone:
     def find(self, snapshot_id: SnapshotId) -> LandedSnapshot | None:
         """The landed snapshot of that id, if there is one."""
         directory = self._directory(snapshot_id)
-        return LandedSnapshot(snapshot_id, directory) if directory.is_dir() else None
+        return LandedSnapshot(snapshot_id, directory) if Day(directory.parent).holds(directory.name) else None
+
+    def days(self, account_id: str | None = None) -> list[Day]:
+        """The days of which anything is filed, by account and date."""
+        found = [*self.root.glob(f"{account_id or '*'}/{_DATE}/"), *self.root.glob(f"{account_id or '*'}/{_DATE}.zip")]
+        return [Day(path) for path in sorted({path.with_suffix("") for path in found})]
 
     def snapshots(self, account_id: str | None = None) -> Iterator[LandedSnapshot]:
         """Every landed snapshot, by account and in the order of the instants."""
-        for day in sorted(self.root.glob(f"{account_id or '*'}/*-*-*/")):
-            for directory in sorted(_landed_directories(day), key=_instant):
-                yield _landed(directory)
+        for day in self.days(account_id):
+            for name in sorted(_landed_names(day), key=_instant):
+                yield _landed(day.directory / name)
 
     def newest(self, account_id: str) -> LandedSnapshot | None:
         """The landed snapshot of the account with the latest instant."""
-        for day in sorted(self.root.glob(f"{account_id}/*-*-*/"), reverse=True):
-            if directory := max(_landed_directories(day), key=_instant, default=None):
-                return _landed(directory)
+        for day in reversed(self.days(account_id)):
+            if name := max(_landed_names(day), key=_instant, default=None):
+                return _landed(day.directory / name)
         return None
 
     def land(self, manifest: Manifest, bodies: Mapping[str, bytes]) -> LandedSnapshot:
@@ -244,6 +362,7 @@ class LandingZone:
     def land_quotes(self, landed: LandedSnapshot, manifest: QuotesManifest, bodies: Mapping[str, bytes]) -> None:
         """File the quotes beside their snapshot; the manifest last, since it says that they are complete."""
         with writing(landed.directory):
+            _make_directory(landed.directory)  # its day may have been compacted
             for leftover in landed.directory.glob(".*.tmp"):
                 leftover.unlink()
             for name, body in {**bodies, QUOTES_MANIFEST: _to_bytes(manifest)}.items():
@@ -257,15 +376,15 @@ class LandingZone:
         """Keep what a failed attempt did receive. It never counts as landed."""
         base = self._directory(SnapshotId.parse(failure.snapshot_id))
         stamp = clock.iso(failure.failed_at).replace(":", "-")
-        directory = base.with_name(f"{base.name}.failed-{stamp}")
+        directory = base.with_name(f"{base.name}{_FAILED}{stamp}")
         self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(failure)})
         return directory
 
     def record_missed(self, missed: MissedRecord) -> None:
         """Note that an instant was missed; the first note stays."""
         base = self._directory(SnapshotId.parse(missed.snapshot_id))
-        path = base.with_name(f"{base.name}.missed.json")
-        if path.exists():
+        path = base.with_name(f"{base.name}{_MISSED}")
+        if Day(path.parent).holds(path.name):
             return
         with writing(path):
             _make_directory(path.parent)
@@ -274,15 +393,35 @@ class LandingZone:
             partial.replace(path)
             sync(path.parent)
 
-    def failures(self, account_id: str) -> Iterator[FailureRecord]:
-        """The failed attempts of an account, oldest first."""
-        paths = self.root.glob(f"{account_id}/*/*.failed-*/{MANIFEST}")
-        yield from sorted((_read_record(FailureRecord, path) for path in paths), key=lambda record: record.failed_at)
+    def failures(self, account_id: str, since: datetime | None = None) -> Iterator[FailureRecord]:
+        """The failed attempts of an account, oldest first; only those after an instant, if one is given."""
+        records = (
+            _read_record(FailureRecord, day, f"{name}/{MANIFEST}")
+            for day, name in self._recorded(account_id, since)
+            if _FAILED in name
+        )
+        yield from sorted(
+            (record for record in records if since is None or record.failed_at > since),
+            key=lambda record: record.failed_at,
+        )
 
-    def missed(self, account_id: str) -> Iterator[MissedRecord]:
-        """The missed instants of an account, oldest first."""
-        paths = self.root.glob(f"{account_id}/*/*.missed.json")
-        yield from sorted((_read_record(MissedRecord, path) for path in paths), key=lambda record: record.recorded_at)
+    def missed(self, account_id: str, since: datetime | None = None) -> Iterator[MissedRecord]:
+        """The missed instants of an account, oldest first; only those recorded after an instant, if one is given."""
+        records = (
+            _read_record(MissedRecord, day, name)
+            for day, name in self._recorded(account_id, since)
+            if name.endswith(_MISSED)
+        )
+        yield from sorted(
+            (record for record in records if since is None or record.recorded_at > since),
+            key=lambda record: record.recorded_at,
+        )
+
+    def _recorded(self, account_id: str, since: datetime | None) -> Iterator[tuple[Day, str]]:
+        """Every entry of an account that may have been made since. An archive is newer than all it holds."""
+        for day in self.days(account_id):
+            if since is None or day.directory.is_dir() or day.archive_path.stat().st_mtime >= since.timestamp():
+                yield from ((day, name) for name in day.entries())
 
     def _directory(self, snapshot_id: SnapshotId) -> Path:
         day = snapshot_id.trade_date.isoformat()
@@ -380,14 +519,14 @@ def attempt_records(attempts: Iterable[Attempt]) -> tuple[AttemptRecord, ...]:
     )
 
 
-def _landed_directories(day: Path) -> Iterator[Path]:
-    """What was landed on a day; not what failed."""
-    return (directory for directory in day.glob("*@*Z/") if ".failed-" not in directory.name)
+def _landed_names(day: Day) -> Iterator[str]:
+    """What was landed on a day; not what failed or was missed."""
+    return (name for name in day.entries() if "@" in name and name.endswith("Z") and _FAILED not in name)
 
 
-def _instant(directory: Path) -> str:
+def _instant(name: str) -> str:
     """Sorts whole seconds before their milliseconds."""
-    return directory.name.removesuffix("Z")
+    return name.removesuffix("Z")
 
 
 def _landed(directory: Path) -> LandedSnapshot:
@@ -400,14 +539,12 @@ def _to_bytes(record: Record) -> bytes:
     return record.model_dump_json(indent=1).encode()
 
 
-def _read_record(model: type[R], path: Path) -> R:
+def _read_record(model: type[R], day: Day, name: str) -> R:
     try:
-        return model.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+        return model.model_validate_json(day.read(name))
     except ValidationError as error:
         raise LandingError(
-            f"{path} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
+            f"{day.directory / name} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
         ) from None
 
 

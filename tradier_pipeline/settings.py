@@ -39,6 +39,8 @@ REMEDIES = {
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
     "broker_sensor_seconds": "Set it to whole seconds from 5 to 3600; 0 switches the sensor off.",
+    "keep_run_days": "Set it to whole days, from 1 to 365.",
+    "compact_after_days": "Set it to whole days, from 1 to 3650.",
 }
 
 
@@ -72,6 +74,8 @@ class Settings(BaseSettings):
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
     broker_sensor_seconds: int = Field(default=0, ge=0, le=3600)
+    keep_run_days: int = Field(default=7, ge=1, le=365)
+    compact_after_days: int = Field(default=2, ge=1, le=3650)
 
     @field_validator("pipeline_home")
     @classmethod

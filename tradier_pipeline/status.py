@@ -86,9 +86,9 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
         ),
-        warehouse_bytes=_size(settings.warehouse),
-        landing_bytes=_size(settings.landing),
-        dagster_bytes=_size(settings.dagster_home),
+        warehouse_bytes=size_of(settings.warehouse),
+        landing_bytes=size_of(settings.landing),
+        dagster_bytes=size_of(settings.dagster_home),
         waiting_requests=len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
     )
@@ -100,8 +100,8 @@ def _account_status(
     now = clock.now()
     as_of = header.get("as_of")
     newest = zone.newest(account_id)
-    failures = [failure for failure in zone.failures(account_id) if failure.failed_at > now - RECENT]
-    missed = [missed for missed in zone.missed(account_id) if missed.recorded_at > now - RECENT]
+    failures = list(zone.failures(account_id, now - RECENT))
+    missed = list(zone.missed(account_id, now - RECENT))
     return AccountStatus(
         account_id=account_id,
         environment=header.get("environment"),
@@ -141,7 +141,8 @@ def _request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     return min(figures, key=lambda budget: budget.available, default=None)
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory; 0 if there is none."""
     return sum(_file_size(file) for file in (path, *path.rglob("*")))
 
 

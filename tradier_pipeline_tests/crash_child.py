@@ -15,9 +15,11 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +28,7 @@ import duckdb
 import pandas  # noqa: F401 - what DuckDB imports at its first parameter
 from pydantic import SecretStr
 
-from tradier_pipeline import landing, store
+from tradier_pipeline import compaction, landing, store
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.errors import PipelineError
@@ -153,6 +155,23 @@ POINTS: dict[str, tuple[Point, ...]] = {
     ),
 }
 
+_ARCHIVE = _named(".zip.tmp")
+_JSON = _named(".json")
+
+
+def compaction_points(nth: int) -> tuple[Point, ...]:
+    """Where a compaction dies: around the archive's rename, and at the nth of many files, in, out and away."""
+    return (
+        Point("before the archive is written", _before(compaction, "_write_archive")),
+        Point(f"before member {nth} is written", _before(zipfile.ZipFile, "writestr", nth)),
+        Point("before the archive's rename", _before(Path, "replace", when=_ARCHIVE)),
+        Point("right after the archive's rename", _after(Path, "replace", when=_ARCHIVE)),
+        Point("before a file is removed", _before(compaction, "_remove")),
+        Point(f"before file {nth} is removed", _before(Path, "unlink", nth, when=_JSON)),
+        Point("before a directory is removed", _before(Path, "rmdir")),
+        Point("before the day's directory is removed", _before(Path, "rmdir", when=_named("-20"))),
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -256,7 +275,7 @@ def _start(job: Job, pipes: dict[int, int]) -> dict[str, Any]:
         _child(job, writable)
     os.close(writable)
     pipes[pid] = readable
-    if job.point and POINTS[job.point][job.variant].races:
+    if (point := _point(job)) and point.races:
         os.read(readable, 1)  # it is about to begin; or it is dead
         until = time.perf_counter() + job.delay
         while time.perf_counter() < until:
@@ -284,8 +303,7 @@ def _child(job: Job, report: int) -> NoReturn:
     REPORT = report
     try:
         _restrict(job)
-        if job.point:
-            point = POINTS[job.point][job.variant]
+        if point := _point(job):
             point.arm(lambda: _tell_parent() if point.races else os.kill(os.getpid(), job.signal))
         _work(job)
     except PipelineError as error:
@@ -295,6 +313,13 @@ def _child(job: Job, report: int) -> NoReturn:
         os.write(report, f"unexpected {type(error).__name__}: {error}\n".encode())
         os._exit(FAILED + 1)
     os._exit(0)
+
+
+def _point(job: Job) -> Point | None:
+    """Where the job dies. A compaction's `point` is its nth file."""
+    if job.point is None:
+        return None
+    return (compaction_points(int(job.point)) if job.work == "compact" else POINTS[job.point])[job.variant]
 
 
 def _tell_parent() -> None:
@@ -316,6 +341,9 @@ def _work(job: Job) -> None:
     zone, warehouse = LandingZone(Path(job.home) / "raw"), Warehouse(Path(job.home) / "tradier.duckdb")
     if job.work == "rebuild":
         store.rebuild(warehouse, zone, lambda _: None)
+        return
+    if job.work == "compact":
+        compaction.compact(zone, date.max)
         return
     broker = Broker(job.url, SecretStr(DEMO_TOKEN), "simulator", RetryPolicy(base_delay=0.0))
     landed = extract_snapshot(zone, broker, SnapshotId.parse(job.snapshot_id), "test")

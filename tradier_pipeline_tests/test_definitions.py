@@ -25,8 +25,15 @@ ASSETS = {
     "portfolio_positions": ("portfolio", {"duckdb", "view"}),
     "option_spreads": ("portfolio", {"duckdb", "table"}),
 }
+MAINTENANCE = {
+    "pruned_runs": ("reporting", {"dagster"}),
+    "compacted_days": ("reporting", {"zip"}),
+    "reverified_snapshots": ("reporting", {"duckdb"}),
+    "storage_report": ("reporting", {"report"}),
+}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
-JOBS = {"snapshot", "request_snapshot", *CYCLES}
+SCHEDULED = {*CYCLES, "maintenance"}
+JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings
@@ -57,16 +64,19 @@ def test_the_location_loads_without_environment_network_files_or_warnings(tmp_pa
 
 
 def test_the_assets_are_these_in_these_groups() -> None:
-    assert {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()} == ASSETS
+    assert {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()} == {
+        **ASSETS,
+        **MAINTENANCE,
+    }
 
 
 def test_the_jobs_are_these() -> None:
     assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
 
 
-def test_every_cycle_has_a_schedule_of_its_job_that_runs_by_default_on_new_york_time() -> None:
+def test_every_scheduled_job_has_a_schedule_of_its_name_that_runs_by_default_on_new_york_time() -> None:
     schedules = {schedule.name: schedule for schedule in definitions().get_repository_def().schedule_defs}
-    assert set(schedules) == CYCLES
+    assert set(schedules) == SCHEDULED
     for name, schedule in schedules.items():
         assert schedule.job_name == name
         assert schedule.execution_timezone == "America/New_York"
@@ -90,6 +100,19 @@ def test_every_cycle_takes_the_whole_snapshot() -> None:
     nodes = {name: definitions().resolve_job_def(name).asset_layer.executable_asset_keys for name in JOBS}
     for name in CYCLES:
         assert nodes[name] == nodes["snapshot"] == {dg.AssetKey(key.split("/")) for key in ASSETS}
+
+
+def test_maintenance_is_its_own_assets_every_night_with_more_time_than_a_snapshot() -> None:
+    job = definitions().resolve_job_def("maintenance")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(MAINTENANCE)
+    assert job.tags["dagster/max_runtime"] == "7200"
+    assert definitions().resolve_schedule_def("maintenance").cron_schedule == "30 3 * * *"
+    for spec in specs():
+        if spec.key.to_user_string() in MAINTENANCE:
+            assert spec.description
+            assert spec.owners == ["team:trading"]
+            (reference,) = spec.metadata["dagster/code_references"].code_references
+            assert Path(reference.file_path).is_relative_to(PROJECT / "tradier_pipeline" / "assets")
 
 
 @pytest.mark.parametrize("key", ASSETS)

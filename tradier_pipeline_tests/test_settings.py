@@ -62,6 +62,8 @@ def test_an_environment_has_its_url_and_needs_token_and_account(
         ("TRADIER_TRADE_MINUTES", "7"),
         ("TRADIER_SYNC_MINUTES", "secret"),
         ("TRADIER_CALENDAR", "secret"),
+        ("TRADIER_KEEP_RUN_DAYS", "0"),
+        ("TRADIER_COMPACT_AFTER_DAYS", "0"),
         ("TRADIER_CLOSE_EXTENSION_MINUTES", "61"),
         ("TRADIER_SYNC_FROM", "07:01"),
         ("TRADIER_SYNC_UNTIL", "secret"),

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import dagster as dg
 
+PARTITION_TAG = "dagster/partition"  # of every run of a partition
+
 SNAPSHOTS = dg.DynamicPartitionsDefinition(name="tradier_snapshots")

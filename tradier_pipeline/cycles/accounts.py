@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.cycles.on_demand import abandoned
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.settings import Settings
 
-PARTITION_TAG = "dagster/partition"
 ACCOUNTS_KEPT = timedelta(hours=1)
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,

@@ -152,6 +152,8 @@ def _record_gap(
             key = str(SnapshotId(account_id, minute))
             if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
                 continue
+            if zone.find(SnapshotId(account_id, minute)):  # it did, and maintenance has removed the key
+                continue
             try:
                 zone.record_missed(
                     MissedRecord(

@@ -2,7 +2,7 @@
 
 Dagster's default makes a database for every run, which stays for ever, stores most events twice, and opens a new
 engine for every event: 0.6 MB and 2.5 s for the 125 events of a snapshot, against 0.25 MB and 0.7 s with these
-classes. Tables and behaviour are Dagster's own.
+classes. Tables and behaviour are Dagster's own, but that a deleted run leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import Any
 
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.polling_event_watcher import SqlPollingEventWatcher
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.runs.schema import RunTagsTable
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.pool import QueuePool
 
 EventCallback = Callable[[EventLogEntry, str], None]
@@ -39,6 +41,13 @@ class PooledEventLogStorage(ConsolidatedSqliteEventLogStorage):
     def _connect(self) -> Iterator[Connection]:
         with self._engine.connect() as connection, connection.begin():
             yield connection
+
+    def delete_events_for_run(self, conn: Connection, run_id: str) -> None:
+        # Dagster keeps the check results of deleted runs, and no index finds them by run: look before the write lock
+        table = AssetCheckExecutionsTable
+        ids = conn.scalars(select(table.c.id).where(table.c.run_id == run_id)).all()
+        super().delete_events_for_run(conn, run_id)
+        conn.execute(table.delete().where(table.c.id.in_(ids)))
 
     @cached_property
     def _watcher(self) -> SqlPollingEventWatcher:
@@ -68,6 +77,11 @@ class PooledRunStorage(SqliteRunStorage):
     def connect(self) -> Iterator[Connection]:
         with self._engine.connect() as connection, connection.begin():
             yield connection
+
+    def delete_run(self, run_id: str) -> None:
+        with self.connect() as connection:  # Dagster leaves them to a cascade that SQLite does not run by default
+            connection.execute(RunTagsTable.delete().where(RunTagsTable.c.run_id == run_id))
+        super().delete_run(run_id)
 
     def dispose(self) -> None:
         super().dispose()

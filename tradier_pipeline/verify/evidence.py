@@ -76,7 +76,7 @@ class Evidence:
     @cached_property
     def manifest(self) -> Row:
         """The manifest as JSON."""
-        return _load((self.landed.directory / "manifest.json").read_bytes())
+        return _load(self.landed.read("manifest.json"))
 
     @cached_property
     def documents(self) -> dict[str, list[Row]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
-from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline.warehouse.sql import bind, literal
 
 
 @contextmanager
@@ -53,6 +53,14 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Every published snapshot, in the order of what was read."""
     rows = connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY as_of, snapshot_id").fetchall()
     return [snapshot_id for (snapshot_id,) in rows]
+
+
+def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
+    """The published snapshots read after an instant: id -> as-of, in the order of what was read."""
+    query = bind(
+        "SELECT snapshot_id, as_of FROM tradier_snapshots WHERE as_of > ? ORDER BY as_of, snapshot_id", instant
+    )
+    return dict(connection.execute(query).fetchall())
 
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -4,25 +4,35 @@ import warnings
 
 import dagster as dg
 
+from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.checks.published import published_equals_landed
-from tradier_pipeline.cycles.jobs import account_sync, monitor_cycle, request_snapshot, snapshot, trade_cycle
+from tradier_pipeline.cycles.daily import build_daily_schedules
+from tradier_pipeline.cycles.jobs import (
+    account_sync,
+    exchange_calendar,
+    monitor_cycle,
+    request_snapshot,
+    snapshot,
+    trade_cycle,
+)
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.settings import load_settings
 
 
 def build_definitions() -> dg.Definitions:
     """Everything Dagster knows of: assets, checks, jobs, schedules and the one resource."""
+    settings = load_settings()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
-        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot])
+        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot, raw_calendar])
     return dg.Definitions(
         assets=assets,
-        asset_checks=[published_equals_landed],
-        jobs=[snapshot, monitor_cycle, trade_cycle, account_sync, request_snapshot],
-        schedules=build_schedules(load_settings()),
+        asset_checks=[published_equals_landed, sessions_equal_brokers],
+        jobs=[snapshot, monitor_cycle, trade_cycle, account_sync, request_snapshot, exchange_calendar],
+        schedules=[*build_schedules(settings), *build_daily_schedules(settings)],
         resources={"tradier": TradierResource()},
         executor=dg.in_process_executor,
     )

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -267,12 +268,7 @@ class LandingZone:
         path = base.with_name(f"{base.name}.missed.json")
         if path.exists():
             return
-        with writing(path):
-            _make_directory(path.parent)
-            partial = path.with_name(f".{path.name}.tmp")
-            _write_synced(partial, _to_bytes(missed))
-            partial.replace(path)
-            sync(path.parent)
+        write_whole(path, _to_bytes(missed))
 
     def failures(self, account_id: str) -> Iterator[FailureRecord]:
         """The failed attempts of an account, oldest first."""
@@ -409,6 +405,23 @@ def _read_record(model: type[R], path: Path) -> R:
         raise LandingError(
             f"{path} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
         ) from None
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a small file that is there whole or not at all, whatever happens meanwhile and whoever else writes it.
+
+    Raises:
+        LandingError: it cannot be written; the file is as it was.
+    """
+    with writing(path):
+        _make_directory(path.parent)
+        partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        try:
+            _write_synced(partial, body)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)
 
 
 def _write_synced(path: Path, body: bytes) -> None:

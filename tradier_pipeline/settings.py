@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         return self.home / "raw"
 
     @property
+    def calendar_files(self) -> Path:
+        """The sessions of the exchange: those computed once a year, and those the broker names."""
+        return self.home / "calendar"
+
+    @property
     def dagster_home(self) -> Path:
         """DAGSTER_HOME: run history of the UI, the daemon and the command line alike."""
         return self.home / "dagster"

@@ -24,8 +24,12 @@ ASSETS = {
     "portfolio_positions": ("portfolio", {"duckdb", "view"}),
     "option_spreads": ("portfolio", {"duckdb", "table"}),
 }
+DAILY_ASSETS = {
+    "raw/calendar": ("raw", {"tradier", "json"}),
+}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
-JOBS = {"snapshot", "request_snapshot", *CYCLES}
+DAILY = {"exchange_calendar"}
+JOBS = {"snapshot", "request_snapshot", *CYCLES, *DAILY}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings
@@ -56,16 +60,16 @@ def test_the_location_loads_without_environment_network_files_or_warnings(tmp_pa
 
 
 def test_the_assets_are_these_in_these_groups() -> None:
-    assert {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()} == ASSETS
+    assert {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()} == ASSETS | DAILY_ASSETS
 
 
 def test_the_jobs_are_these() -> None:
     assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
 
 
-def test_every_cycle_has_a_schedule_of_its_job_that_runs_by_default_on_new_york_time() -> None:
+def test_every_cycle_and_daily_job_has_a_schedule_that_runs_by_default_on_new_york_time() -> None:
     schedules = {schedule.name: schedule for schedule in definitions().get_repository_def().schedule_defs}
-    assert set(schedules) == CYCLES
+    assert set(schedules) == CYCLES | DAILY
     for name, schedule in schedules.items():
         assert schedule.job_name == name
         assert schedule.execution_timezone == "America/New_York"
@@ -79,13 +83,14 @@ def test_every_cycle_takes_the_whole_snapshot() -> None:
         assert nodes[name] == nodes["snapshot"] == {dg.AssetKey(key.split("/")) for key in ASSETS}
 
 
-@pytest.mark.parametrize("key", ASSETS)
+@pytest.mark.parametrize("key", [*ASSETS, *DAILY_ASSETS])
 def test_an_asset_says_what_it_is_whose_it_is_what_its_columns_are_and_where_its_code_is(key: str) -> None:
     (spec,) = [spec for spec in specs() if spec.key.to_user_string() == key]
     assert spec.description
     assert spec.owners == ["team:trading"]
-    assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
-    assert spec.partitions_def.name == "tradier_snapshots"
+    if key in ASSETS:
+        assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
+        assert spec.partitions_def.name == "tradier_snapshots"
     columns = spec.metadata["dagster/column_schema"].columns
     assert len({column.name for column in columns}) == len(columns) > 0
     (reference,) = spec.metadata["dagster/code_references"].code_references
@@ -104,7 +109,7 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    assert set(found) == {check.name for check in CHECKS} | {"published_equals_landed"}
+    assert set(found) == {check.name for check in CHECKS} | {"published_equals_landed", "sessions_equal_brokers"}
     for check in CHECKS:
         spec = found[check.name]
         assert spec.blocking is (check.severity == "fatal")

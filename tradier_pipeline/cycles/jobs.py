@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
@@ -40,6 +41,13 @@ account_sync = dg.define_asset_job(
     selection=ONE_SNAPSHOT,
     description="The snapshots around the session: 08:00, every TRADIER_SYNC_MINUTES from 07:00 to 20:00, and 15 "
     "minutes after the close.",
+    executor_def=EXECUTOR,
+)
+
+exchange_calendar = dg.define_asset_job(
+    "exchange_calendar",
+    selection=dg.AssetSelection.assets(raw_calendar),
+    description="The broker's calendar, once a day before the first cycle, compared with the one in use.",
     executor_def=EXECUTOR,
 )
 

@@ -8,10 +8,12 @@ from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_broker
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.daily import build_daily_schedules
 from tradier_pipeline.cycles.jobs import (
     account_sync,
+    daily_summary_job,
     exchange_calendar,
     monitor_cycle,
     request_snapshot,
@@ -27,11 +29,21 @@ def build_definitions() -> dg.Definitions:
     settings = load_settings()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
-        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot, raw_calendar])
+        assets = dg.with_source_code_references(
+            [raw_extracts, raw_quotes, tradier_snapshot, raw_calendar, daily_summary]
+        )
     return dg.Definitions(
         assets=assets,
         asset_checks=[published_equals_landed, sessions_equal_brokers],
-        jobs=[snapshot, monitor_cycle, trade_cycle, account_sync, request_snapshot, exchange_calendar],
+        jobs=[
+            snapshot,
+            monitor_cycle,
+            trade_cycle,
+            account_sync,
+            request_snapshot,
+            exchange_calendar,
+            daily_summary_job,
+        ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings)],
         resources={"tradier": TradierResource()},
         executor=dg.in_process_executor,

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -270,14 +271,14 @@ class LandingZone:
             return
         write_whole(path, _to_bytes(missed))
 
-    def failures(self, account_id: str) -> Iterator[FailureRecord]:
-        """The failed attempts of an account, oldest first."""
-        paths = self.root.glob(f"{account_id}/*/*.failed-*/{MANIFEST}")
+    def failures(self, account_id: str, day: date | None = None) -> Iterator[FailureRecord]:
+        """The failed attempts of an account, on a trade date or ever, oldest first."""
+        paths = self.root.glob(f"{account_id}/{day or '*'}/*.failed-*/{MANIFEST}")
         yield from sorted((_read_record(FailureRecord, path) for path in paths), key=lambda record: record.failed_at)
 
-    def missed(self, account_id: str) -> Iterator[MissedRecord]:
-        """The missed instants of an account, oldest first."""
-        paths = self.root.glob(f"{account_id}/*/*.missed.json")
+    def missed(self, account_id: str, day: date | None = None) -> Iterator[MissedRecord]:
+        """The missed instants of an account, on a trade date or ever, oldest first."""
+        paths = self.root.glob(f"{account_id}/{day or '*'}/*.missed.json")
         yield from sorted((_read_record(MissedRecord, path) for path in paths), key=lambda record: record.recorded_at)
 
     def _directory(self, snapshot_id: SnapshotId) -> Path:

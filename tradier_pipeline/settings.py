@@ -38,6 +38,7 @@ REMEDIES = {
     "sync_until": "Set it to a New York time on a multiple of 5 minutes, after TRADIER_SYNC_FROM, such as 20:00.",
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "summary_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
 }
 
 
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     sync_after_close_minutes: int = Field(default=15, ge=0, le=240, multiple_of=5)
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
+    summary_after_close_minutes: int = Field(default=30, ge=0, le=240, multiple_of=5)
 
     @field_validator("pipeline_home")
     @classmethod

@@ -26,9 +26,10 @@ ASSETS = {
 }
 DAILY_ASSETS = {
     "raw/calendar": ("raw", {"tradier", "json"}),
+    "daily_summary": ("reporting", {"duckdb"}),
 }
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
-DAILY = {"exchange_calendar"}
+DAILY = {"exchange_calendar", "daily_summary"}
 JOBS = {"snapshot", "request_snapshot", *CYCLES, *DAILY}
 
 LOADS_WITHOUT_ANYTHING = """

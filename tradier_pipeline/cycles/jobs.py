@@ -6,6 +6,7 @@ from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.on_demand import run_snapshots
 from tradier_pipeline.extract import accounts_to_read
@@ -48,6 +49,13 @@ exchange_calendar = dg.define_asset_job(
     "exchange_calendar",
     selection=dg.AssetSelection.assets(raw_calendar),
     description="The broker's calendar, once a day before the first cycle, compared with the one in use.",
+    executor_def=EXECUTOR,
+)
+
+daily_summary_job = dg.define_asset_job(
+    "daily_summary",
+    selection=dg.AssetSelection.assets(daily_summary),
+    description="The summary of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
     executor_def=EXECUTOR,
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
-from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline.warehouse.sql import bind, literal
 
 
 @contextmanager
@@ -66,6 +66,14 @@ def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     )
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
+    """The row of `daily_balances` of each account that has one on a trade date."""
+    cursor = connection.execute(bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
+    names = [column[0] for column in cursor.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return {row["account_id"]: row for row in rows}
 
 
 def balances_query(account_id: str | None, since: date | None, until: date | None, *, daily: bool) -> str:

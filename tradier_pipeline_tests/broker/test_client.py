@@ -151,8 +151,8 @@ async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sen
 async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
-        "fetch_account", "fetch_balances", "fetch_calendar", "fetch_order", "fetch_orders", "fetch_positions", "fetch_quotes",
-        "fetch_snapshot",
+        "fetch_account", "fetch_balances", "fetch_calendar", "fetch_order", "fetch_orders", "fetch_positions",
+        "fetch_quotes", "fetch_snapshot",
     }  # fmt: skip
     server.on(f"{ORDERS_PATH}/1", document({"order": {"id": 1}}))
     server.on(QUOTES_PATH, document({"quotes": {"quote": []}}))

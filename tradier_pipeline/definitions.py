@@ -10,6 +10,7 @@ from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.published import published_equals_landed
+from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
 from tradier_pipeline.cycles.jobs import (
     account_sync,
@@ -45,6 +46,7 @@ def build_definitions() -> dg.Definitions:
             daily_summary_job,
         ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings)],
+        sensors=[run_failure_alert, run_recovery_alert],
         resources={"tradier": TradierResource()},
         executor=dg.in_process_executor,
     )

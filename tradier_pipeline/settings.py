@@ -39,6 +39,8 @@ REMEDIES = {
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
     "summary_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "max_age_seconds": "Set it to whole seconds, from 60 to 3600.",
+    "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
 }
 
 
@@ -72,6 +74,8 @@ class Settings(BaseSettings):
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
     summary_after_close_minutes: int = Field(default=30, ge=0, le=240, multiple_of=5)
+    max_age_seconds: int = Field(default=120, ge=60, le=3600)
+    alert_urls: SecretStr | None = None
 
     @field_validator("pipeline_home")
     @classmethod

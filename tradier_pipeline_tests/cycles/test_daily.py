@@ -11,7 +11,6 @@ from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
 from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_schedule
-from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import MissedRecord
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.snapshot import SnapshotId
@@ -42,30 +41,27 @@ def evaluate(instance: dg.DagsterInstance, at: str) -> str:
         ("2026-11-27 13:30", "2026-11-27"),
     ],
 )
-def test_a_session_day_is_due_half_an_hour_after_its_close(home: Home, at: str, answer: str) -> None:
-    with open_instance(home.path / "dagster") as instance:
-        assert evaluate(instance, at) == answer
+def test_a_session_day_is_due_half_an_hour_after_its_close(instance: dg.DagsterInstance, at: str, answer: str) -> None:
+    assert evaluate(instance, at) == answer
 
 
 def test_the_minutes_after_the_close_and_the_extension_are_settings(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRADIER_SUMMARY_AFTER_CLOSE_MINUTES", "60")
     monkeypatch.setenv("TRADIER_CLOSE_EXTENSION_MINUTES", "15")
-    with open_instance(home.path / "dagster") as instance:
-        assert evaluate(instance, "2026-11-23 17:10") == "due at 17:15 New York time"
+    assert evaluate(instance, "2026-11-23 17:10") == "due at 17:15 New York time"
 
 
-def test_a_day_is_asked_for_once(home: Home) -> None:
-    with open_instance(home.path / "dagster") as instance:
-        create_run_for_test(
-            instance,
-            job_name="daily_summary",
-            status=dg.DagsterRunStatus.FAILURE,
-            tags={"dagster/partition": "2026-11-23"},
-        )
-        assert evaluate(instance, "2026-11-23 16:35") == "2026-11-23 has a run already"
-        assert evaluate(instance, "2026-11-24 16:35") == "2026-11-24"
+def test_a_day_is_asked_for_once(instance: dg.DagsterInstance) -> None:
+    create_run_for_test(
+        instance,
+        job_name="daily_summary",
+        status=dg.DagsterRunStatus.FAILURE,
+        tags={"dagster/partition": "2026-11-23"},
+    )
+    assert evaluate(instance, "2026-11-23 16:35") == "2026-11-23 has a run already"
+    assert evaluate(instance, "2026-11-24 16:35") == "2026-11-24"
 
 
 def test_a_calendar_without_closes_has_no_summary_schedule() -> None:
@@ -74,7 +70,7 @@ def test_a_calendar_without_closes_has_no_summary_schedule() -> None:
 
 
 def test_the_summary_counts_the_snapshots_of_its_day_and_shows_its_balances(
-    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+    home: Home, instance: dg.DagsterInstance, simulated: Simulated
 ) -> None:
     first, _ = take(home, simulated.broker)
     second, _ = take(home, simulated.broker)
@@ -85,13 +81,12 @@ def test_the_summary_counts_the_snapshots_of_its_day_and_shows_its_balances(
             MissedRecord(snapshot_id=str(missed), trigger="monitor_cycle", recorded_at=clock.now(), reason="late")
         )
     simulated.fault("/positions", "status", status=400, body="no")
-    with open_instance(home.path / "dagster") as instance:
-        result = run_job(instance, str(SnapshotId.now(DEMO_ACCOUNT)))
-        assert not result.success
-        result = definitions().resolve_job_def("daily_summary").execute_in_process(
-            instance=instance, partition_key=str(day)
-        )  # fmt: skip
-        assert materialized(instance, SUMMARY) == {str(day)}
+    result = run_job(instance, str(SnapshotId.now(DEMO_ACCOUNT)))
+    assert not result.success
+    result = definitions().resolve_job_def("daily_summary").execute_in_process(
+        instance=instance, partition_key=str(day)
+    )  # fmt: skip
+    assert materialized(instance, SUMMARY) == {str(day)}
     (event,) = result.asset_materializations_for_node("summarize_day")
     assert {name: event.metadata[name].value for name in ("snapshots", "missed", "failed")} == {
         "snapshots": 2,
@@ -109,10 +104,11 @@ def test_the_summary_counts_the_snapshots_of_its_day_and_shows_its_balances(
     assert figures[3] == max(figures)
 
 
-def test_a_day_without_snapshots_fails_in_one_line(home: Home, simulated: Simulated) -> None:
+def test_a_day_without_snapshots_fails_in_one_line(
+    home: Home, instance: dg.DagsterInstance, simulated: Simulated
+) -> None:
     take(home, simulated.broker)
-    with open_instance(home.path / "dagster") as instance:
-        job = definitions().resolve_job_def("daily_summary")
-        result = job.execute_in_process(instance=instance, partition_key="2026-01-02", raise_on_error=False)
-        assert failure(result).startswith("no snapshot of 2026-01-02 is published. ")
-        assert materialized(instance, SUMMARY) == set()
+    job = definitions().resolve_job_def("daily_summary")
+    result = job.execute_in_process(instance=instance, partition_key="2026-01-02", raise_on_error=False)
+    assert failure(result).startswith("no snapshot of 2026-01-02 is published. ")
+    assert materialized(instance, SUMMARY) == set()

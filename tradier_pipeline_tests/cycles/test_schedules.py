@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -25,7 +23,6 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
 from tradier_pipeline.cycles.schedules import build_schedules
-from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import MissedRecord
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline_tests.conftest import Home, Simulated
@@ -37,23 +34,6 @@ CLOSE = datetime(2025, 11, 3, 21, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Dagster home in which nothing has happened yet: creating one takes longer than most of these tests."""
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
-
-
-@pytest.fixture
-def instance(home: Home, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    dagster_home = home.path / "dagster"
-    shutil.copytree(empty, dagster_home)
-    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))  # a schedule opens the instance by its settings
-    with open_instance(dagster_home) as opened:
-        yield opened
 
 
 class Clock:

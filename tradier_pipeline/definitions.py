@@ -9,9 +9,11 @@ from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
+from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
+from tradier_pipeline.cycles.freshness import freshness_sensor
 from tradier_pipeline.cycles.jobs import (
     account_sync,
     daily_summary_job,
@@ -35,7 +37,7 @@ def build_definitions() -> dg.Definitions:
         )
     return dg.Definitions(
         assets=assets,
-        asset_checks=[published_equals_landed, sessions_equal_brokers],
+        asset_checks=[published_equals_landed, snapshot_is_fresh, sessions_equal_brokers],
         jobs=[
             snapshot,
             monitor_cycle,
@@ -46,7 +48,7 @@ def build_definitions() -> dg.Definitions:
             daily_summary_job,
         ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings)],
-        sensors=[run_failure_alert, run_recovery_alert],
+        sensors=[run_failure_alert, run_recovery_alert, freshness_sensor],
         resources={"tradier": TradierResource()},
         executor=dg.in_process_executor,
     )

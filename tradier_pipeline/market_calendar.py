@@ -71,6 +71,13 @@ class MarketCalendar:
         session = told[day] if day in told else self.known_session(day)
         return session and Session(day, session.open, session.close + self.close_extension)
 
+    def last_session(self, instant: datetime) -> Session:
+        """The session that is on at an instant, or else the last one before it."""
+        day = instant.astimezone(NEW_YORK).date()
+        while (session := self.session_of(day)) is None or session.open > instant:
+            day -= timedelta(days=1)
+        return session
+
     def known_session(self, day: date) -> Session | None:
         """The session as the library knows it, whatever the broker says."""
         if self.directory is None or day.weekday() >= SATURDAY:

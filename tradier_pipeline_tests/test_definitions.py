@@ -29,6 +29,7 @@ DAILY_ASSETS = {
     "daily_summary": ("reporting", {"duckdb"}),
 }
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
+SENSORS = {"run_failure_alert", "run_recovery_alert", "freshness_sensor"}
 DAILY = {"exchange_calendar", "daily_summary"}
 JOBS = {"snapshot", "request_snapshot", *CYCLES, *DAILY}
 
@@ -78,6 +79,14 @@ def test_every_cycle_and_daily_job_has_a_schedule_that_runs_by_default_on_new_yo
         assert schedule.description
 
 
+def test_the_sensors_are_these_and_run_by_default() -> None:
+    sensors = {sensor.name: sensor for sensor in definitions().get_repository_def().sensor_defs}
+    assert set(sensors) == SENSORS
+    for sensor in sensors.values():
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        assert sensor.description
+
+
 def test_every_cycle_takes_the_whole_snapshot() -> None:
     nodes = {name: definitions().resolve_job_def(name).asset_layer.executable_asset_keys for name in JOBS}
     for name in CYCLES:
@@ -110,7 +119,11 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    assert set(found) == {check.name for check in CHECKS} | {"published_equals_landed", "sessions_equal_brokers"}
+    assert set(found) == {check.name for check in CHECKS} | {
+        "published_equals_landed",
+        "sessions_equal_brokers",
+        "snapshot_is_fresh",
+    }
     for check in CHECKS:
         spec = found[check.name]
         assert spec.blocking is (check.severity == "fatal")

@@ -7,13 +7,14 @@ from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
+from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.on_demand import run_snapshots
 from tradier_pipeline.extract import accounts_to_read
 
-# published_equals_landed would only repeat what has just been proven
+# published_equals_landed would only repeat what has just been proven, and what has just been taken is fresh
 ONE_SNAPSHOT = dg.AssetSelection.assets(raw_extracts, raw_quotes, tradier_snapshot) - dg.AssetSelection.checks(
-    published_equals_landed
+    published_equals_landed, snapshot_is_fresh
 )
 EXECUTOR = dg.in_process_executor  # a process per step costs ten times what the snapshot costs
 

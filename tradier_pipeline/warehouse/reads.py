@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,11 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Every published snapshot, in the order of what was read."""
     rows = connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY as_of, snapshot_id").fetchall()
     return [snapshot_id for (snapshot_id,) in rows]
+
+
+def newest_as_of(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
+    """The as-of of the newest published snapshot of each account."""
+    return dict(connection.execute("SELECT account_id, as_of FROM newest_snapshots").fetchall())
 
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 
 from tradier_pipeline.clock import iso
 from tradier_pipeline.market_calendar import MarketCalendar, Session
@@ -49,8 +51,7 @@ def read_freshness(settings: Settings, now: datetime, watched_since: datetime | 
     """
     published: Mapping[str, datetime] = {}
     if settings.warehouse.exists():
-        with reading(settings.warehouse) as connection:
-            published = newest_as_of(connection)
+        published = _published(settings.warehouse, settings.warehouse.stat().st_mtime_ns)
     accounts = settings.accounts or [name for name, as_of in published.items() if now - as_of < FORGOTTEN]
     return judge(
         now,
@@ -59,6 +60,13 @@ def read_freshness(settings: Settings, now: datetime, watched_since: datetime | 
         allowed_age(settings),
         watched_since,
     )
+
+
+@lru_cache(maxsize=1)
+def _published(path: Path, changed: int) -> Mapping[str, datetime]:
+    """Read again when another file has been published: opening it takes longer than all the rest."""
+    with reading(path) as connection:
+        return newest_as_of(connection)
 
 
 def judge(

@@ -4,12 +4,26 @@ import warnings
 
 import dagster as dg
 
+from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.maintenance import MAINTENANCE
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.assets.summary import daily_summary
+from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.published import published_equals_landed
-from tradier_pipeline.cycles.jobs import account_sync, monitor_cycle, request_snapshot, snapshot, trade_cycle
+from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
+from tradier_pipeline.cycles.daily import build_daily_schedules
+from tradier_pipeline.cycles.freshness import freshness_sensor
+from tradier_pipeline.cycles.jobs import (
+    account_sync,
+    daily_summary_job,
+    exchange_calendar,
+    monitor_cycle,
+    request_snapshot,
+    snapshot,
+    trade_cycle,
+)
 from tradier_pipeline.cycles.maintenance import maintenance, nightly_maintenance
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.sensors import build_sensors
@@ -18,15 +32,27 @@ from tradier_pipeline.settings import load_settings
 
 def build_definitions() -> dg.Definitions:
     """Everything Dagster knows of: assets, checks, jobs, schedules, sensors and the one resource."""
+    settings = load_settings()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
-        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot, *MAINTENANCE])
+        assets = dg.with_source_code_references(
+            [raw_extracts, raw_quotes, tradier_snapshot, raw_calendar, daily_summary, *MAINTENANCE]
+        )
     return dg.Definitions(
         assets=assets,
-        asset_checks=[published_equals_landed],
-        jobs=[snapshot, monitor_cycle, trade_cycle, account_sync, request_snapshot, maintenance],
-        schedules=[*build_schedules(load_settings()), nightly_maintenance],
-        sensors=build_sensors(load_settings()),
+        asset_checks=[published_equals_landed, snapshot_is_fresh, sessions_equal_brokers],
+        jobs=[
+            snapshot,
+            monitor_cycle,
+            trade_cycle,
+            account_sync,
+            request_snapshot,
+            exchange_calendar,
+            daily_summary_job,
+            maintenance,
+        ],
+        schedules=[*build_schedules(settings), *build_daily_schedules(settings), nightly_maintenance],
+        sensors=[*build_sensors(settings), freshness_sensor, run_failure_alert, run_recovery_alert],
         resources={"tradier": TradierResource()},
         executor=dg.in_process_executor,
     )

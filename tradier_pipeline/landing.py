@@ -27,6 +27,7 @@ from datetime import date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -386,18 +387,15 @@ class LandingZone:
         path = base.with_name(f"{base.name}{_MISSED}")
         if Day(path.parent).holds(path.name):
             return
-        with writing(path):
-            _make_directory(path.parent)
-            partial = path.with_name(f".{path.name}.tmp")
-            _write_synced(partial, _to_bytes(missed))
-            partial.replace(path)
-            sync(path.parent)
+        write_whole(path, _to_bytes(missed))
 
-    def failures(self, account_id: str, since: datetime | None = None) -> Iterator[FailureRecord]:
-        """The failed attempts of an account, oldest first; only those after an instant, if one is given."""
+    def failures(
+        self, account_id: str, *, since: datetime | None = None, day: date | None = None
+    ) -> Iterator[FailureRecord]:
+        """The failed attempts of an account, oldest first: all, those after an instant, or those of a trade date."""
         records = (
-            _read_record(FailureRecord, day, f"{name}/{MANIFEST}")
-            for day, name in self._recorded(account_id, since)
+            _read_record(FailureRecord, filed, f"{name}/{MANIFEST}")
+            for filed, name in self._recorded(account_id, since, day)
             if _FAILED in name
         )
         yield from sorted(
@@ -405,11 +403,13 @@ class LandingZone:
             key=lambda record: record.failed_at,
         )
 
-    def missed(self, account_id: str, since: datetime | None = None) -> Iterator[MissedRecord]:
-        """The missed instants of an account, oldest first; only those recorded after an instant, if one is given."""
+    def missed(
+        self, account_id: str, *, since: datetime | None = None, day: date | None = None
+    ) -> Iterator[MissedRecord]:
+        """The missed instants of an account, oldest first: all, those after an instant, or those of a trade date."""
         records = (
-            _read_record(MissedRecord, day, name)
-            for day, name in self._recorded(account_id, since)
+            _read_record(MissedRecord, filed, name)
+            for filed, name in self._recorded(account_id, since, day)
             if name.endswith(_MISSED)
         )
         yield from sorted(
@@ -417,9 +417,11 @@ class LandingZone:
             key=lambda record: record.recorded_at,
         )
 
-    def _recorded(self, account_id: str, since: datetime | None) -> Iterator[tuple[Day, str]]:
+    def _recorded(self, account_id: str, since: datetime | None, on: date | None) -> Iterator[tuple[Day, str]]:
         """Every entry of an account that may have been made since. An archive is newer than all it holds."""
         for day in self.days(account_id):
+            if on is not None and day.directory.name != on.isoformat():
+                continue
             if since is None or day.directory.is_dir() or day.archive_path.stat().st_mtime >= since.timestamp():
                 yield from ((day, name) for name in day.entries())
 
@@ -546,6 +548,23 @@ def _read_record(model: type[R], day: Day, name: str) -> R:
         raise LandingError(
             f"{day.directory / name} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
         ) from None
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a small file that is there whole or not at all, whatever happens meanwhile and whoever else writes it.
+
+    Raises:
+        LandingError: it cannot be written; the file is as it was.
+    """
+    with writing(path):
+        _make_directory(path.parent)
+        partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        try:
+            _write_synced(partial, body)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)
 
 
 def _write_synced(path: Path, body: bytes) -> None:

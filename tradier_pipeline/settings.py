@@ -41,6 +41,9 @@ REMEDIES = {
     "broker_sensor_seconds": "Set it to whole seconds from 5 to 3600; 0 switches the sensor off.",
     "keep_run_days": "Set it to whole days, from 1 to 365.",
     "compact_after_days": "Set it to whole days, from 1 to 3650.",
+    "summary_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "max_age_seconds": "Set it to whole seconds, from 60 to 3600.",
+    "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
 }
 
 
@@ -76,6 +79,9 @@ class Settings(BaseSettings):
     broker_sensor_seconds: int = Field(default=0, ge=0, le=3600)
     keep_run_days: int = Field(default=7, ge=1, le=365)
     compact_after_days: int = Field(default=2, ge=1, le=3650)
+    summary_after_close_minutes: int = Field(default=30, ge=0, le=240, multiple_of=5)
+    max_age_seconds: int = Field(default=120, ge=60, le=3600)
+    alert_urls: SecretStr | None = None
 
     @field_validator("pipeline_home")
     @classmethod
@@ -161,6 +167,11 @@ class Settings(BaseSettings):
     def landing(self) -> Path:
         """The root of the landing zone."""
         return self.home / "raw"
+
+    @property
+    def calendar_files(self) -> Path:
+        """The sessions of the exchange: those computed once a year, and those the broker names."""
+        return self.home / "calendar"
 
     @property
     def dagster_home(self) -> Path:

@@ -100,8 +100,8 @@ def _account_status(
     now = clock.now()
     as_of = header.get("as_of")
     newest = zone.newest(account_id)
-    failures = list(zone.failures(account_id, now - RECENT))
-    missed = list(zone.missed(account_id, now - RECENT))
+    failures = list(zone.failures(account_id, since=now - RECENT))
+    missed = list(zone.missed(account_id, since=now - RECENT))
     return AccountStatus(
         account_id=account_id,
         environment=header.get("environment"),

@@ -108,7 +108,7 @@ def seen(root: Path) -> dict[str, Any]:
         "newest": zone.newest(ACCOUNT),
         "failures": list(zone.failures(ACCOUNT)),
         "missed": list(zone.missed(ACCOUNT)),
-        "recent": (list(zone.failures(ACCOUNT, NOON)), list(zone.missed(ACCOUNT, NOON))),
+        "recent": (list(zone.failures(ACCOUNT, since=NOON)), list(zone.missed(ACCOUNT, since=NOON))),
     }
 
 

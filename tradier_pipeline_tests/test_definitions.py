@@ -31,9 +31,14 @@ MAINTENANCE = {
     "reverified_snapshots": ("reporting", {"duckdb"}),
     "storage_report": ("reporting", {"report"}),
 }
+DAILY_ASSETS = {
+    "raw/calendar": ("raw", {"tradier", "json"}),
+    "daily_summary": ("reporting", {"duckdb"}),
+}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
-SCHEDULED = {*CYCLES, "maintenance"}
+SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
+SENSORS = {"request_sensor", "flat_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings
@@ -64,10 +69,8 @@ def test_the_location_loads_without_environment_network_files_or_warnings(tmp_pa
 
 
 def test_the_assets_are_these_in_these_groups() -> None:
-    assert {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()} == {
-        **ASSETS,
-        **MAINTENANCE,
-    }
+    found = {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()}
+    assert found == ASSETS | DAILY_ASSETS | MAINTENANCE
 
 
 def test_the_jobs_are_these() -> None:
@@ -88,7 +91,7 @@ def test_the_sensors_run_by_default_and_the_one_that_asks_the_broker_only_if_it_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sensors = {sensor.name: sensor for sensor in definitions().get_repository_def().sensor_defs}
-    assert set(sensors) == {"request_sensor", "flat_sensor"}
+    assert set(sensors) == SENSORS
     for sensor in sensors.values():
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         assert sensor.description
@@ -115,13 +118,14 @@ def test_maintenance_is_its_own_assets_every_night_with_more_time_than_a_snapsho
             assert Path(reference.file_path).is_relative_to(PROJECT / "tradier_pipeline" / "assets")
 
 
-@pytest.mark.parametrize("key", ASSETS)
+@pytest.mark.parametrize("key", [*ASSETS, *DAILY_ASSETS])
 def test_an_asset_says_what_it_is_whose_it_is_what_its_columns_are_and_where_its_code_is(key: str) -> None:
     (spec,) = [spec for spec in specs() if spec.key.to_user_string() == key]
     assert spec.description
     assert spec.owners == ["team:trading"]
-    assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
-    assert spec.partitions_def.name == "tradier_snapshots"
+    if key in ASSETS:
+        assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
+        assert spec.partitions_def.name == "tradier_snapshots"
     columns = spec.metadata["dagster/column_schema"].columns
     assert len({column.name for column in columns}) == len(columns) > 0
     (reference,) = spec.metadata["dagster/code_references"].code_references
@@ -140,7 +144,11 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    assert set(found) == {check.name for check in CHECKS} | {"published_equals_landed"}
+    assert set(found) == {check.name for check in CHECKS} | {
+        "published_equals_landed",
+        "sessions_equal_brokers",
+        "snapshot_is_fresh",
+    }
     for check in CHECKS:
         spec = found[check.name]
         assert spec.blocking is (check.severity == "fatal")

@@ -1,6 +1,7 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -65,6 +66,8 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
             kinds={"duckdb", "table"},
             owners=OWNERS,
             metadata=_table_metadata("tradier_snapshots", *OBSERVED),
+            # a badge that knows no holidays: longer than a long weekend; the check snapshot_is_fresh knows the sessions
+            freshness_policy=dg.FreshnessPolicy.time_window(timedelta(days=4), timedelta(hours=84)),
         ),
         dg.AssetSpec(
             "portfolio_positions",

@@ -46,6 +46,7 @@ _PAGE_LIMIT = 100
 _QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 _QUOTES_PATH = "/v1/markets/quotes"
+_CALENDAR_PATH = "/v1/markets/calendar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +298,11 @@ class BrokerClient:
         # Tradier: quotes may be read by POST, for lists too long for a URL.
         request = _Request(1, _QUOTES_PATH, query, form=len(urlencode(query)) > _QUERY_LIMIT)
         return await self._single("quotes", request, self._deadline())
+
+    async def fetch_calendar(self, year: int, month: int) -> Extract:
+        """The days of a month on which the exchange is open, and its hours."""
+        query = {"month": str(month), "year": str(year)}
+        return await self._single("calendar", _Request(1, _CALENDAR_PATH, query), self._deadline())
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._policy.deadline

@@ -1,6 +1,7 @@
 """The broker's bodies as frozen types: required fields, exact numbers, aware instants.
 
-Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions and orders.
+Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions, orders and
+the calendar.
 Every number is the `Decimal` of its JSON literal. Unknown fields are never an error: they stay in
 the landed bytes, and the check fields_known tells of them.
 """
@@ -9,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,6 +23,8 @@ FRACTION_DIGITS = 8
 QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d")
 _LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 
 
@@ -62,6 +65,18 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("is out of range") from None
 
 
+def _is_date(value: Any) -> Any:
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise ValueError("is not an ISO 8601 date")
+    return value
+
+
+def _is_time_of_day(value: Any) -> Any:
+    if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
+        raise ValueError("is not a time of day such as 09:30")
+    return value
+
+
 def _as_rows(value: Any) -> Any:
     if value is None or value == "null":
         return ()
@@ -74,6 +89,7 @@ Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Identifier = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
+TimeOfDay = Annotated[time, BeforeValidator(_is_time_of_day)]
 # Tradier sends milliseconds, nanoseconds in its event stream; microseconds are what is kept
 Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
 
@@ -268,6 +284,29 @@ class Order(OrderLeg):
     tag: str | None = None
     create_date: Instant
     leg: Annotated[tuple[OrderLeg, ...], BeforeValidator(_as_rows)] = ()
+
+
+class Hours(BrokerModel):
+    """From when until when on a day, New York time."""
+
+    start: TimeOfDay
+    end: TimeOfDay
+
+
+class CalendarDay(BrokerModel):
+    """One `calendar.days.day` row. Tradier: `open` are the hours of the session, absent on closed days."""
+
+    day: Annotated[date, BeforeValidator(_is_date)] = Field(alias="date")
+    status: Literal["open", "closed"]
+    open: Hours | None = None
+
+    @model_validator(mode="after")
+    def _has_hours_if_open(self) -> Self:
+        if (self.status == "open") != (self.open is not None):
+            raise ValueError(f"is {self.status} and has {'' if self.open else 'no '}hours")
+        if self.open is not None and self.open.start >= self.open.end:
+            raise ValueError("closes before it opens")
+        return self
 
 
 def parse(model: type[M], resource: str, path: str, row: Any) -> M:

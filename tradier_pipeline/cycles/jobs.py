@@ -2,17 +2,20 @@
 
 import dagster as dg
 
+from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
+from tradier_pipeline.assets.summary import daily_summary
+from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.on_demand import run_snapshots
 from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.ledger.records import Reason
 
-# published_equals_landed would only repeat what has just been proven
+# published_equals_landed would only repeat what has just been proven, and what has just been taken is fresh
 ONE_SNAPSHOT = dg.AssetSelection.assets(raw_extracts, raw_quotes, tradier_snapshot) - dg.AssetSelection.checks(
-    published_equals_landed
+    published_equals_landed, snapshot_is_fresh
 )
 EXECUTOR = dg.in_process_executor  # a process per step costs ten times what the snapshot costs
 
@@ -41,6 +44,20 @@ account_sync = dg.define_asset_job(
     selection=ONE_SNAPSHOT,
     description="The snapshots around the session: 08:00, every TRADIER_SYNC_MINUTES from 07:00 to 20:00, and 15 "
     "minutes after the close.",
+    executor_def=EXECUTOR,
+)
+
+exchange_calendar = dg.define_asset_job(
+    "exchange_calendar",
+    selection=dg.AssetSelection.assets(raw_calendar),
+    description="The broker's calendar, once a day before the first cycle, compared with the one in use.",
+    executor_def=EXECUTOR,
+)
+
+daily_summary_job = dg.define_asset_job(
+    "daily_summary",
+    selection=dg.AssetSelection.assets(daily_summary),
+    description="The summary of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
     executor_def=EXECUTOR,
 )
 

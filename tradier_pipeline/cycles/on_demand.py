@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -117,7 +117,7 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
         snapshot_id=snapshot_id,
         run_id=result.run_id,
         published=result.success,
-        failure=None if result.success else _first_failure(result),
+        failure=None if result.success else first_failure(result.all_events),
         outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
     )
 
@@ -165,8 +165,9 @@ def read_published(settings: Settings, run: SnapshotRun) -> TradierSnapshot:
     )
 
 
-def _first_failure(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
+def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
+    """What the first failed step of a run tells the user."""
+    for event in events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None:

@@ -63,6 +63,11 @@ def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetim
     return dict(connection.execute(query).fetchall())
 
 
+def newest_as_of(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
+    """The as-of of the newest published snapshot of each account."""
+    return dict(connection.execute("SELECT account_id, as_of FROM newest_snapshots").fetchall())
+
+
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The header of each account's newest snapshot, and how many `snapshots` the account has."""
     cursor = connection.execute(
@@ -74,6 +79,14 @@ def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     )
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
+    """The row of `daily_balances` of each account that has one on a trade date."""
+    cursor = connection.execute(bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
+    names = [column[0] for column in cursor.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return {row["account_id"]: row for row in rows}
 
 
 def balances_query(account_id: str | None, since: date | None, until: date | None, *, daily: bool) -> str:

@@ -151,11 +151,12 @@ async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sen
 async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
-        "fetch_account", "fetch_balances", "fetch_order", "fetch_orders", "fetch_positions", "fetch_quotes",
-        "fetch_snapshot",
+        "fetch_account", "fetch_balances", "fetch_calendar", "fetch_order", "fetch_orders", "fetch_positions",
+        "fetch_quotes", "fetch_snapshot",
     }  # fmt: skip
     server.on(f"{ORDERS_PATH}/1", document({"order": {"id": 1}}))
     server.on(QUOTES_PATH, document({"quotes": {"quote": []}}))
+    server.on("/v1/markets/calendar", document({"calendar": {"days": {"day": []}}}))
     async with connect(server) as client:
         await client.fetch_snapshot(ACCOUNT)
         await client.fetch_account()
@@ -163,6 +164,7 @@ async def test_every_public_method_is_a_read(server):
         await client.fetch_positions(ACCOUNT)
         await client.fetch_orders(ACCOUNT)
         await client.fetch_order(ACCOUNT, 1)
+        await client.fetch_calendar(2026, 11)
         await client.fetch_quotes(["SPY"])
         await client.fetch_quotes([f"SPY260102P{strike:08d}" for strike in range(1, 200)])
     assert {(request.method, request.path) for request in server.requests if request.method != "GET"} == {

@@ -445,21 +445,25 @@ def clock(now: datetime) -> Json:
 
 
 def calendar(year: int, month: int) -> Json:
-    """The month's days: weekdays have the standard sessions, weekends none."""
+    """The month's days with the exchange's real sessions: holidays have none, half days a short one."""
+    from tradier_pipeline.market_calendar import session_of  # the library behind it takes a second to load
+
     days: list[Json] = []
     for number in range(1, months.monthrange(year, month)[1] + 1):
         day = date(year, month, number)
-        if day.weekday() >= 5:
+        session = session_of(day)
+        if session is None:
             days.append({"date": day.isoformat(), "status": "closed", "description": "Market is closed"})
             continue
+        opens, closes = (f"{at.astimezone(NEW_YORK):%H:%M}" for at in (session.open, session.close))
         days.append(
             {
                 "date": day.isoformat(),
                 "status": "open",
                 "description": "Market is open",
                 "premarket": {"start": "07:00", "end": "09:24"},
-                "open": {"start": "09:30", "end": "16:00"},
-                "postmarket": {"start": "16:00", "end": "19:55"},
+                "open": {"start": opens, "end": closes},
+                "postmarket": {"start": closes, "end": "19:55" if closes == "16:00" else "17:00"},
             }
         )
     return {"calendar": {"month": month, "year": year, "days": {"day": days}}}

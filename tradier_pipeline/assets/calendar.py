@@ -1,0 +1,57 @@
+"""The broker's calendar of the exchange, and whether it is the one the cycles would tick by without it."""
+
+import dagster as dg
+
+from tradier_pipeline import clock
+from tradier_pipeline.assets.raw import OWNERS, raw_key
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.broker_calendar import differing_days, read_calendar
+from tradier_pipeline.market_calendar import MarketCalendar
+
+COLUMNS = ("day", "library", "broker")
+
+
+@dg.asset(
+    key=raw_key("calendar"),
+    description="The broker's calendar of this month and the next: when the exchange is open. Read once a day, kept "
+    "as received. For the days it tells, the cycles tick by it.",
+    group_name="raw",
+    kinds={"tradier", "json"},
+    owners=OWNERS,
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn("date", "date", description="New York date"),
+                dg.TableColumn("status", "string", description="open or closed"),
+                dg.TableColumn("open", "object", description="start and end of the session, HH:MM New York time"),
+            ]
+        )
+    },
+)
+def raw_calendar(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
+    """Read the broker's calendar of this month and the next."""
+    with told_in_one_line():
+        calendar = MarketCalendar.of(tradier.settings)
+        pages = read_calendar(tradier.broker, calendar, clock.trade_date(clock.now()))
+        return dg.MaterializeResult(
+            metadata={
+                "months": ", ".join(page.file.removesuffix(".json") for page in pages),
+                "bytes": sum(page.bytes for page in pages),
+                "read_at": dg.MetadataValue.timestamp(min(page.started_at for page in pages)),
+            }
+        )
+
+
+@dg.asset_check(asset=raw_key("calendar"))
+def sessions_equal_brokers(tradier: TradierResource) -> dg.AssetCheckResult:
+    """The sessions of this month and the next are those the broker tells. Where they are not, the broker's count."""
+    calendar = MarketCalendar.of(tradier.settings)
+    days = list(differing_days(calendar, clock.trade_date(clock.now())))
+    rows = [dg.TableRecord({"day": str(day.day), "library": day.library, "broker": day.broker}) for day in days]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name) for name in COLUMNS])
+    return dg.AssetCheckResult(
+        passed=not days,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(f"{day.day}: library {day.library}, broker {day.broker}" for day in days[:5]) or None,
+        metadata={"differing": len(days), "days": dg.MetadataValue.table(records=rows, schema=schema)},
+    )

@@ -254,6 +254,33 @@ def up(host: str, port: int) -> None:
     run_up(settings, host, port)
 
 
+@main.command()
+@told
+def listen() -> None:
+    """Take a snapshot within seconds of every change of an order, until interrupted.
+
+    Follows the account stream of the broker, and polls the orders while it is down. Tells each event on stderr.
+    """
+    from tradier_pipeline.cycles.on_demand import run_snapshots
+    from tradier_pipeline.definitions import defs
+    from tradier_pipeline.instance import open_instance
+    from tradier_pipeline.listen import listen as listen_to_orders
+
+    def tell(text: str) -> None:
+        click.echo(f"{clock.iso(clock.now())} {text}", err=True)
+
+    settings = load_settings()
+    defs()  # now, rather than while the first order waits
+    with open_instance(settings.dagster_home) as instance:
+
+        def take_snapshot(account_id: str, happened: str) -> None:
+            (run,) = run_snapshots(instance, [account_id], "order_placed")
+            run.raise_unless_published()
+            tell(f"{account_id} snapshot {run.snapshot_id} published: {happened}")
+
+        listen_to_orders(settings, take_snapshot, tell)
+
+
 def _print_error(error: PipelineError, *, as_json: bool) -> None:
     outcomes = getattr(error, "outcomes", ())
     if as_json:

@@ -429,7 +429,11 @@ class BrokerClient:
 
 
 def open_http(base_url: str, token: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """A client that sends the token to one broker and nowhere else. Raises PipelineError: unusable base_url or token."""
+    """A client that sends the token to one broker and nowhere else.
+
+    Raises:
+        PipelineError: unusable base_url or token.
+    """
     url = _check_base_url(base_url)
     _check_token(token)
     return httpx.AsyncClient(

@@ -24,6 +24,7 @@ from tradier_pipeline.verify.evidence import shown
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
@@ -257,13 +258,14 @@ def up(host: str, port: int) -> None:
 @main.command()
 @told
 def listen() -> None:
-    """Take a snapshot within seconds of every change of an order, until interrupted.
+    """Take a snapshot now and within seconds of every change of an order, until interrupted.
 
     Follows the account stream of the broker, and polls the orders while it is down. Tells each event on stderr.
     """
     from tradier_pipeline.cycles.on_demand import run_snapshots
     from tradier_pipeline.definitions import defs
     from tradier_pipeline.instance import open_instance
+    from tradier_pipeline.listen import in_one_line
     from tradier_pipeline.listen import listen as listen_to_orders
 
     def tell(text: str) -> None:
@@ -273,10 +275,10 @@ def listen() -> None:
     defs()  # now, rather than while the first order waits
     with open_instance(settings.dagster_home) as instance:
 
-        def take_snapshot(account_id: str, happened: str) -> None:
-            (run,) = run_snapshots(instance, [account_id], "order_placed")
+        def take_snapshot(account_id: str, events: Sequence[OrderEvent]) -> None:
+            (run,) = run_snapshots(instance, [account_id], "order_placed" if events else "listen")
             run.raise_unless_published()
-            tell(f"{account_id} snapshot {run.snapshot_id} published: {happened}")
+            tell(f"{run.snapshot_id} published: {in_one_line(events) or 'listening began'}")
 
         listen_to_orders(settings, take_snapshot, tell)
 

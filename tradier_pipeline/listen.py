@@ -16,12 +16,14 @@ from tradier_pipeline.settings import Settings
 BURST_S = 0.2  # an order and its legs move together
 _TOLD_EVENTS = 3
 
-OnChange: TypeAlias = "Callable[[str, str], None]"
-"""What to do about an account, in a thread of its own: account number, what happened in one line."""
+OnChange: TypeAlias = "Callable[[str, Sequence[OrderEvent]], None]"
+"""What to do about an account, in a thread of its own: its number, and what happened; at the start, nothing yet."""
 
 
 def listen(settings: Settings, on_change: OnChange, tell: Callable[[str], None]) -> None:
     """Call `on_change` for every change of an order of the configured accounts, until SIGINT or SIGTERM.
+
+    It is first called without an event for each account: nobody knows what changed before.
 
     Args:
         tell: called with one line per event and per change of state.
@@ -55,6 +57,7 @@ async def listen_until(
     events = AccountEvents(broker.url, broker.token, policy)
     async with BrokerClient(broker.url, broker.token, policy=broker.policy) as client:
         changes = Changes(on_change, tell)
+        changes.begin(accounts)
         watch = OrderWatch(events, client, accounts, changes.add, tell)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(watch.run()), group.create_task(changes.run())]
@@ -74,12 +77,17 @@ class Changes:
         self._on_change = on_change
         self._tell = tell
         self._burst = burst
-        self._waiting: dict[str, list[str]] = {}
+        self._waiting: dict[str, list[OrderEvent]] = {}
         self._any = asyncio.Event()
+
+    def begin(self, accounts: Sequence[str]) -> None:
+        for account in accounts:
+            self._waiting.setdefault(account, [])
+        self._any.set()
 
     def add(self, event: OrderEvent) -> None:
         self._tell(f"{event.account} {event}")
-        self._waiting.setdefault(event.account, []).append(str(event))
+        self._waiting.setdefault(event.account, []).append(event)
         self._any.set()
 
     async def run(self) -> None:
@@ -89,15 +97,16 @@ class Changes:
             await asyncio.sleep(self._burst)
             self._any.clear()
             waiting, self._waiting = self._waiting, {}
-            for account, happened in waiting.items():
+            for account, events in waiting.items():
                 try:
-                    await asyncio.to_thread(self._on_change, account, _in_one_line(happened))
+                    await asyncio.to_thread(self._on_change, account, tuple(events))
                 except PipelineError as error:
                     self._tell(f"{account} error: {error}")
                 except Exception as error:  # one bad moment must not end a process that is to run for weeks
                     self._tell(f"{account} error: {type(error).__name__}: {error}")
 
 
-def _in_one_line(happened: Sequence[str]) -> str:
-    more = len(happened) - _TOLD_EVENTS
-    return "; ".join(happened[:_TOLD_EVENTS]) + (f"; and {more} more" if more > 0 else "")
+def in_one_line(events: Sequence[OrderEvent]) -> str:
+    """What happened, for a log or a note."""
+    more = len(events) - _TOLD_EVENTS
+    return "; ".join(map(str, events[:_TOLD_EVENTS])) + (f"; and {more} more" if more > 0 else "")

@@ -453,7 +453,7 @@ def test_neither_the_token_nor_the_session_id_is_ever_said(caplog):
     logged = "\n".join(record.getMessage() for record in caplog.records if record.name != "websockets.server")
     assert "events/session" in logged
     for secret in secrets:
-        assert secret not in told + logged
+        assert secret[:8] not in told + logged  # the library shortens what it logs
 
 
 def test_without_the_package_the_remedy_is_told(monkeypatch):

@@ -112,13 +112,18 @@ def test_a_session_opens_one_stream_within_five_minutes(broker):
     set_clock(broker, "2026-11-16T17:05:00Z")
     with connect(first["url"], proxy=None) as stream:
         subscribe(stream, first["sessionid"])
+    refuses(first["url"], first["sessionid"])  # it was used
     second = session(broker)
+    refuses(second["url"], "made-up")
     set_clock(broker, "2026-11-16T17:10:01Z")
-    for late in (first["sessionid"], second["sessionid"], "made-up"):
-        with connect(first["url"], proxy=None) as stream:
-            stream.send(json.dumps({"events": ["order"], "sessionid": late, "excludeAccounts": []}))
-            with pytest.raises(ConnectionClosed, match=r"1008.*unknown, expired or used"):
-                stream.recv(timeout=10)
+    refuses(second["url"], second["sessionid"])  # it has expired
+
+
+def refuses(url: str, session_id: str) -> None:
+    with connect(url, proxy=None) as stream:
+        stream.send(json.dumps({"events": ["order"], "sessionid": session_id, "excludeAccounts": []}))
+        with pytest.raises(ConnectionClosed, match=r"1008.*unknown, expired or used"):
+            stream.recv(timeout=10)
 
 
 def test_what_is_no_subscription_is_refused(broker):

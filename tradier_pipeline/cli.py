@@ -25,6 +25,7 @@ from tradier_pipeline.verify.evidence import shown
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
@@ -276,6 +277,37 @@ def up(host: str, port: int) -> None:
     settings = load_settings()
     click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
     run_up(settings, host, port)
+
+
+@main.command()
+@told
+def listen() -> None:
+    """Take a snapshot now and within seconds of every change of an order, until interrupted.
+
+    Follows the account stream of the broker, and polls the orders while it is down. Tells each event on stderr.
+    """
+    from tradier_pipeline.cycles.on_demand import run_snapshots
+    from tradier_pipeline.definitions import defs
+    from tradier_pipeline.instance import open_instance
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.listen import in_one_line
+    from tradier_pipeline.listen import listen as listen_to_orders
+
+    def tell(text: str) -> None:
+        click.echo(f"{clock.iso(clock.now())} {text}", err=True)
+
+    settings = load_settings()
+    defs()  # now, rather than while the first order waits
+    with open_instance(settings.dagster_home) as instance:
+
+        def take_snapshot(account_id: str, events: Sequence[OrderEvent]) -> None:
+            if events:  # it waits in the inbox, should this process die or its snapshot not begin
+                Ledger(settings.ledger).request(account_id, "order_placed", note=in_one_line(events))
+            (run,) = run_snapshots(instance, [account_id], "order_placed" if events else "listen")
+            run.raise_unless_published()
+            tell(f"{run.snapshot_id} published: {in_one_line(events) or 'listening began'}")
+
+        listen_to_orders(settings, take_snapshot, tell)
 
 
 def _print_error(error: PipelineError, *, as_json: bool) -> None:

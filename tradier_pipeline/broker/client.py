@@ -199,25 +199,10 @@ class BrokerClient:
         transport: httpx.AsyncBaseTransport | None = None,
         body_limit: int = envelope.BODY_LIMIT,
     ) -> None:
-        url = _check_base_url(base_url)
-        _check_token(token)
         self._policy = policy or RetryPolicy()
         self._token = token
         self._body_limit = body_limit
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            headers={
-                "Authorization": f"Bearer {token.get_secret_value()}",
-                "Accept": "application/json",  # Tradier: the default is XML
-                "User-Agent": f"tradier-pipeline/{version('tradier-pipeline')}",
-            },
-            timeout=_TIMEOUT,
-            follow_redirects=False,  # the header must not reach another host
-            trust_env=not _is_loopback(url.host),
-            # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.scheme == "http" else True,
-            transport=transport,
-        )
+        self._http = open_http(base_url, token, transport)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -447,13 +432,41 @@ class BrokerClient:
         )
 
     def _masked(self, text: AnyStr) -> AnyStr:
-        """What the broker said, without our token in case it is echoed; a short token is the simulator's, no secret."""
-        token = self._token.get_secret_value()
-        if len(token) < _SECRET_CHARS:
-            return text
-        if isinstance(text, str):
-            return text.replace(token, "[access token]")
-        return text.replace(token.encode(), b"[access token]")
+        return masked(text, self._token)
+
+
+def open_http(base_url: str, token: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """A client that sends the token to one broker and nowhere else.
+
+    Raises:
+        PipelineError: unusable base_url or token.
+    """
+    url = _check_base_url(base_url)
+    _check_token(token)
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={
+            "Authorization": f"Bearer {token.get_secret_value()}",
+            "Accept": "application/json",  # Tradier: the default is XML
+            "User-Agent": f"tradier-pipeline/{version('tradier-pipeline')}",
+        },
+        timeout=_TIMEOUT,
+        follow_redirects=False,  # the header must not reach another host
+        trust_env=not is_loopback(url.host),
+        # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.scheme == "http" else True,
+        transport=transport,
+    )
+
+
+def masked(text: AnyStr, token: SecretStr) -> AnyStr:
+    """What the broker said, without our token in case it is echoed; a short token is the simulator's, no secret."""
+    secret = token.get_secret_value()
+    if len(secret) < _SECRET_CHARS:
+        return text
+    if isinstance(text, str):
+        return text.replace(secret, "[access token]")
+    return text.replace(secret.encode(), b"[access token]")
 
 
 def _check_base_url(base_url: str) -> httpx.URL:
@@ -467,7 +480,7 @@ def _check_base_url(base_url: str) -> httpx.URL:
         raise PipelineError("TRADIER_BASE_URL is not an https URL", remedy)
     if url.userinfo or url.path != "/" or url.query or url.fragment:
         raise PipelineError("TRADIER_BASE_URL has more than scheme, host and port", remedy)
-    if url.scheme == "http" and not _is_loopback(url.host):
+    if url.scheme == "http" and not is_loopback(url.host):
         raise PipelineError(
             f"TRADIER_BASE_URL would send the access token unencrypted to {excerpt(url.host)}",
             "Use https; http is only for a broker simulated on this machine.",
@@ -475,7 +488,7 @@ def _check_base_url(base_url: str) -> httpx.URL:
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -37,7 +37,7 @@ _DEPTH_LIMIT = 32  # the deepest documented body, an order's legs, has 6 levels
 _EXPONENT_LIMIT = 100  # far beyond any money; keeps 1e999999 from being expanded later
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
-ObjectResource = Literal["account", "balances", "order", "clock"]
+ObjectResource = Literal["account", "balances", "order", "clock", "stream"]
 ListResource = Literal["account", "positions", "orders", "quotes", "history", "gainloss", "calendar"]
 
 _OBJECT_KEYS: Mapping[ObjectResource, str] = {
@@ -45,6 +45,7 @@ _OBJECT_KEYS: Mapping[ObjectResource, str] = {
     "balances": "balances",
     "order": "order",
     "clock": "clock",
+    "stream": "stream",
 }
 
 
@@ -105,7 +106,7 @@ def parse_json(body: bytes, resource: str, *, limit: int = BODY_LIMIT) -> dict[s
 
 
 def one(resource: ObjectResource, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The object of a resource that has exactly one: the profile, the balances, an order, the clock.
+    """The object of a resource that has exactly one: the profile, the balances, an order, the clock, a stream.
 
     These have no empty form: Tradier documents none, and an account without balances is not an account.
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from tradier_pipeline.broker.simulator.faults import FAULTS, Switchboard
 from tradier_pipeline.broker.simulator.store import Store, dump_world
 from tradier_pipeline.broker.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
+from tradier_pipeline.broker.simulator.streams import Streams
 from tradier_pipeline.broker.simulator.wire import Json, dumps, loads
 from tradier_pipeline.broker.simulator.world import Account, AccountType, Position, to_milliseconds
 
@@ -70,6 +71,7 @@ class Controls:
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self.store = store
         self.switchboard = Switchboard()
+        self.streams = Streams(store, self.now)
         self.requests: deque[dict[str, Json]] = deque(maxlen=_LOGGED)
         self.frozen: datetime | None = None
         self._clock = clock
@@ -137,6 +139,10 @@ def admin_routes(controls: Controls) -> list[Route]:
             world.version += 1
         return _done()
 
+    async def drop_streams(_: Request) -> Response:
+        controls.streams.drop()
+        return _done()
+
     async def show(_: Request) -> Response:
         with controls.store.at(controls.now()) as world:
             return _json(dump_world(world))
@@ -149,6 +155,7 @@ def admin_routes(controls: Controls) -> list[Route]:
         Route("/clock", set_clock, methods=["POST"]),
         Route("/clock", release_clock, methods=["DELETE"]),
         Route("/reset", reset, methods=["POST"]),
+        Route("/streams", drop_streams, methods=["DELETE"]),
         Route("/world", force, methods=["POST"]),
         Route("/world", show, methods=["GET"]),
     ]

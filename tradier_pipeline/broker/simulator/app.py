@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tradier_pipeline.broker.simulator import bodies
@@ -81,7 +81,7 @@ class Journal:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         entry: dict[str, Json] = {
-            "method": scope["method"],
+            "method": scope.get("method", "GET"),  # a WebSocket has none
             "path": scope["path"],
             "query": scope["query_string"].decode(),
             "status": None,
@@ -90,8 +90,10 @@ class Journal:
         self._controls.requests.append(entry)
 
         async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 entry["status"] = message["status"]
+            elif message["type"] == "websocket.accept":
+                entry["status"] = 101
             await send(message)
 
         await self._app(scope, receive, noted)
@@ -107,6 +109,9 @@ class Guard:
         self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # Tradier: the session id in the first message opens it
+            await self._app(scope, receive, send)
+            return
         request = Request(scope)
         response: Response | None = None
         headers: dict[str, str] = {}
@@ -140,7 +145,7 @@ class Broker:
 
     controls: Controls
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         account = "/v1/accounts/{account}"
         return [
             Route("/v1/user/profile", self.profile),
@@ -154,6 +159,8 @@ class Broker:
             Route(f"{account}/gainloss", self.gainloss),
             Route(f"{account}/history", self.history),
             Route(f"{account}/historical-balances", self.historical_balances),
+            Route("/v1/accounts/events/session", self.session, methods=["POST"]),
+            WebSocketRoute("/v1/accounts/events", self.controls.streams.serve),
             Route("/v1/markets/quotes", self.quotes, methods=["GET", "POST"]),
             Route("/v1/markets/clock", self.clock),
             Route("/v1/markets/calendar", self.calendar),
@@ -255,6 +262,13 @@ class Broker:
             raise InvalidParameterError("period", f"{period} is not valid")
         with self._world(request) as world:
             return _respond(request, bodies.historical_balances(world, _account(world, request), period))
+
+    async def session(self, request: Request) -> Response:
+        stream: Json = {
+            "url": f"ws://{request.url.netloc}/v1/accounts/events",
+            "sessionid": await self.controls.streams.create(),
+        }
+        return _respond(request, {"stream": stream})
 
     async def quotes(self, request: Request) -> Response:
         params = request.query_params if request.method == "GET" else await _form(request)

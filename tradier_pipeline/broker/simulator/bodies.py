@@ -49,6 +49,7 @@ class GainLossQuery:
 PARTNER_ID = "3a8bbee1-5184-4ffe-8a0c-294fbad1aee9"  # Tradier: one constant for all users, not an order key
 _Row = TypeVar("_Row", Event, ClosedLot)
 _HUNDRED = Decimal(100)
+_NOTHING = Decimal("0.0")
 
 
 def profile(world: World) -> Json:
@@ -162,6 +163,33 @@ def order_row(one: Order, *, tags: bool) -> dict[str, Json]:
     if tags and one.tag is not None:
         row["tag"] = one.tag
     return row
+
+
+def order_event(account: str, one: Order, parent: Order | None) -> Json:
+    """The frame of the account stream for a change of an order or leg (Tradier: 0.0 for a price it does not have)."""
+    row: dict[str, Json] = {"id": one.id, "event": "order"}
+    if parent is not None:
+        row["parent_id"] = parent.id
+    row |= {
+        "status": one.status,
+        "type": one.type,
+        "price": one.price or _NOTHING,
+        "stop_price": one.stop_price or _NOTHING,
+        "avg_fill_price": one.average_price or _NOTHING,
+        "exec_quantity": one.executed or _NOTHING,
+        "last_fill_quantity": one.last_quantity or _NOTHING,
+        "remaining_quantity": one.remaining or _NOTHING,
+        "transaction_date": milliseconds(one.updated),
+        "create_date": milliseconds(one.created),
+        "account": account,
+    }
+    return row if one.tag is None else {**row, "tag": one.tag}
+
+
+def heartbeat(now: datetime) -> Json:
+    """The frame that says the account stream is alive (Tradier: nanoseconds)."""
+    at = now.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+    return {"event": "heartbeat", "status": "active", "timestamp": f"{at}000Z"}
 
 
 def _flat(one: Order) -> dict[str, Json]:

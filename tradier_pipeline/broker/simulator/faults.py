@@ -14,13 +14,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TRANSPORT = "tradier_pipeline.transport"  # ASGI extension under which the server passes the connection
 LAG = "tradier_pipeline.lag"  # scope key: seconds by which the answer is to lag behind
+SILENT = "tradier_pipeline.silent"  # scope key: the stream is to say nothing
 _REMEMBERED = 512
 _HTML = "<html><head><title>Scheduled maintenance</title></head><body><h1>We'll be back soon.</h1></body></html>"
 
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong for requests whose path contains `path`, `times` times (None: until cleared)."""
+    """One thing that goes wrong for requests whose path contains `path`, `times` times (None: until cleared).
+
+    The path of a WebSocket begins with `ws:`, which tells `ws:/v1/accounts/events` from its session's path. There,
+    `delay`, `reset` and `status` meet the handshake, and `hang` opens a stream that says nothing.
+    """
 
     path: str
     kind: Literal["status", "delay", "hang", "reset", "truncate", "html", "body", "stale", "lag"]
@@ -82,6 +87,9 @@ class FaultGate:
         self._switchboard = switchboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._web_socket(scope, receive, send)
+            return
         key = f"{scope['method']} {scope['path']}?{scope['query_string'].decode()}"
         faults = self._switchboard.take(scope["path"])
         for fault in faults:
@@ -89,10 +97,10 @@ class FaultGate:
                 await asyncio.sleep(fault.seconds or 0)
             elif fault.kind == "hang":
                 await _hang(receive, 3600 if fault.seconds is None else fault.seconds)
-                _abort(scope)
+                abort(scope)
                 return
             elif fault.kind == "reset":
-                _abort(scope)
+                abort(scope)
                 return
             elif fault.kind == "lag":
                 scope[LAG] = fault.seconds or 0
@@ -111,6 +119,21 @@ class FaultGate:
         if not faults:
             self._switchboard.remember(key, start, body)
         await _send(send, start, body)
+
+    async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for fault in self._switchboard.take(f"ws:{scope['path']}"):
+            if fault.kind == "delay":
+                await asyncio.sleep(fault.seconds or 0)
+            elif fault.kind == "reset":
+                abort(scope)
+                return
+            elif fault.kind == "status":
+                start, body = _made_up(fault)
+                await _send(send, {**start, "type": "websocket.http.response.start"}, body)
+                return
+            elif fault.kind == "hang":
+                scope[SILENT] = True
+        await self._app(scope, receive, send)
 
 
 async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
@@ -131,7 +154,7 @@ async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[Message
 
 async def _send(send: Send, start: Message, body: bytes) -> None:
     await send(start)
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": start["type"].replace("start", "body"), "body": body})
 
 
 def _made_up(fault: Fault) -> tuple[Message, bytes]:
@@ -158,7 +181,7 @@ async def _hang(receive: Receive, seconds: float) -> None:
         return
 
 
-def _abort(scope: MutableMapping[str, object]) -> None:
+def abort(scope: MutableMapping[str, object]) -> None:
     """Cut the connection with a TCP reset."""
     extensions = scope.get("extensions")
     transport = extensions.get(TRANSPORT) if isinstance(extensions, dict) else None

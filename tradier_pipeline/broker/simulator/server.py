@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from tradier_pipeline.broker.simulator.app import TRADIER_LIMITS, create_app, utc_now
 from tradier_pipeline.broker.simulator.faults import TRANSPORT
@@ -83,7 +85,13 @@ class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, *, on_ready: Callable[[], None] = lambda: None) -> None:
         # h11 and asyncio's own loop: always installed, and quick to import.
         config = uvicorn.Config(
-            app, http=_Connection, ws="none", loop="asyncio", lifespan="off", log_config=None, log_level="critical"
+            app,
+            http=_Connection,
+            ws=_web_socket,  # type: ignore[arg-type] # it is only called
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
         )
         super().__init__(config)
         self.ready = threading.Event()
@@ -124,13 +132,24 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        app = self.app
+        self.app = _with_transport(self.app, lambda: transport)
 
-        async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["extensions"] = {TRANSPORT: transport}
-            await app(scope, receive, send)
 
-        self.app = with_transport
+def _web_socket(config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> asyncio.Protocol:
+    """What an upgraded connection becomes; imported by the first one, since a snapshot needs none."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    protocol = WebSocketsSansIOProtocol(config, server_state, app_state)
+    protocol.app = _with_transport(protocol.app, lambda: protocol.transport)
+    return protocol
+
+
+def _with_transport(app: Any, transport: Callable[[], asyncio.Transport]) -> Any:
+    async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {**scope.get("extensions", {}), TRANSPORT: transport()}
+        await app(scope, receive, send)
+
+    return with_transport
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -41,6 +41,9 @@ class Store:
     Args:
         directory: where `simulator.json` lies; None keeps the world in memory.
         seed, plans: of the world that is created when there is none yet.
+
+    Attributes:
+        watchers: called with the world after every visit.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Store:
         self._world: World | None = None
         self._saved = -1
         self._stamp: _Stamp | None = None
+        self.watchers: list[Callable[[World], None]] = []
         self._past: deque[tuple[datetime, bytes]] = deque(maxlen=_PAST_KEPT)
 
     @contextmanager
@@ -69,6 +73,8 @@ class Store:
             advance(world, now, act)
             yield world
             self._save(world)
+        for watch in self.watchers:
+            watch(world)
 
     @contextmanager
     def past(self, now: datetime, behind: timedelta) -> Iterator[World]:

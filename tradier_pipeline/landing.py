@@ -187,7 +187,7 @@ class Day:
         path = self.archive_path
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             return _opened_archive(path, status.st_ino, status.st_mtime_ns)
@@ -197,7 +197,7 @@ class Day:
     def entries(self) -> set[str]:
         """The names of what was filed: snapshots, failures, missed instants."""
         plain: list[str] = []
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             plain = [path.name for path in self.directory.iterdir() if not path.name.startswith(".")]
         archive = self.archive()
         return {*plain, *(archive.entries if archive else ())}

@@ -197,6 +197,19 @@ def test_a_reader_that_began_before_the_compaction_reads_on(home: Home) -> None:
     assert [one.bodies("positions") for one in begun] == [(BODY,)] * 3
 
 
+def test_a_file_that_is_compacted_while_it_is_looked_for_is_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    landed = land(home.zone)
+    read_bytes = Path.read_bytes
+
+    def overtaken(path: Path) -> bytes:
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        compact(home.zone, date.max)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    assert landed.read("positions.json") == BODY
+
+
 def test_an_archive_and_a_directory_that_disagree_both_stay_and_hold_up_no_other_day(home: Home) -> None:
     landed = land(home.zone)
     land(home.zone, NOON + timedelta(days=1))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.sensor import execute_sensor_iteration
@@ -18,9 +19,10 @@ from dagster._daemon.sensor import execute_sensor_iteration
 from tradier_pipeline import clock
 from tradier_pipeline.cycles import sensors
 from tradier_pipeline.cycles.sensors import build_sensors
+from tradier_pipeline.extract import Broker
 from tradier_pipeline.ledger.records import Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import definitions, materialized, run_job
@@ -324,17 +326,23 @@ def looker(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Sen
     return Sensor("broker_sensor", instance)
 
 
-def place_by_hand(simulated: Simulated) -> int:
-    import httpx
-
-    answer = httpx.post(
-        f"{simulated.url}/v1/accounts/{DEMO_ACCOUNT}/orders",
-        data={"class": "equity", "symbol": "SPY", "side": "buy", "quantity": "1", "type": "market", "duration": "day"},
+def by_hand(simulated: Simulated, method: str, path: str = "", **ticket: str) -> int:
+    """What somebody does at the broker's own desk."""
+    answer = httpx.request(
+        method,
+        f"{simulated.url}/v1/accounts/{DEMO_ACCOUNT}/orders{path}",
+        data=ticket,
         headers={"Authorization": f"Bearer {simulated.broker.token.get_secret_value()}", "Accept": "application/json"},
         trust_env=False,
     )
     answer.raise_for_status()
     return int(answer.json()["order"]["id"])
+
+
+def place_by_hand(simulated: Simulated) -> int:
+    """An order that rests."""
+    ticket = {"class": "equity", "symbol": "SPY", "side": "buy", "quantity": "1", "duration": "gtc"}
+    return by_hand(simulated, "POST", **ticket, type="limit", price="1.00")
 
 
 def test_an_order_placed_by_hand_asks_for_one_snapshot(
@@ -368,6 +376,26 @@ def test_an_order_placed_by_hand_asks_for_one_snapshot(
     assert looker.look() == quiet
     assert len(simulated.requests()) == asked + 1
     assert len(ledger.requests()) == 1  # the same news
+
+
+def test_a_look_that_a_snapshot_has_overtaken_is_no_news(
+    home: Home, simulated: Simulated, ledger: Ledger, instance: dg.DagsterInstance
+) -> None:
+    simulated.admin("POST", "clock", {"now": clock.iso(clock.now())})
+    order_id = place_by_hand(simulated)
+    take(home, simulated.broker)
+
+    class Overtaken(Broker):
+        def read(self, read: Any) -> Any:
+            listed = super().read(read)
+            by_hand(simulated, "DELETE", f"/{order_id}")
+            take(home, simulated.broker)
+            return listed
+
+    real = simulated.broker
+    slow = Overtaken(real.url, real.token, real.environment, real.policy)
+    assert sensors._look(load_settings(), ledger, slow, DEMO_ACCOUNT) is None
+    assert ledger.requests() == []
 
 
 def test_the_broker_is_looked_at_during_the_session_only(

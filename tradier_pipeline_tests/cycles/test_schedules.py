@@ -348,6 +348,16 @@ def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_take
     }
 
 
+def test_a_minute_that_is_landed_is_no_gap_although_its_key_was_pruned(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    finish_runs(instance)
+    (home.zone.root / DEMO_ACCOUNT / "2025-11-03" / f"{DEMO_ACCOUNT}@2025-11-03T14-31-00Z").mkdir(parents=True)
+    daemon.iterate(OPEN + 3 * MINUTE + timedelta(seconds=1))
+    assert {note.snapshot_id for note in missed(home)} == {f"{DEMO_ACCOUNT}@2025-11-03T14:32:00Z"}
+
+
 def test_a_night_is_no_gap(home: Home, daemon: Daemon, instance: dg.DagsterInstance) -> None:
     daemon.iterate(CLOSE - MINUTE + timedelta(seconds=1))
     finish_runs(instance)

@@ -32,7 +32,7 @@ def send(urls: SecretStr | None, title: str, text: str) -> list[str]:
     except ImportError:
         raise AlertError(
             "TRADIER_ALERT_URLS is set, and the library that sends alerts is not installed",
-            "Install it: `pip install 'tradier-pipeline[alerts]'`.",
+            "Install it: `pip install apprise`.",
         ) from None
     logging.getLogger("apprise").disabled = True  # it quotes the URLs
     targets = _BETWEEN_URLS.split(urls.get_secret_value().strip(" ,"))

@@ -34,7 +34,7 @@ def test_without_urls_nothing_is_sent_and_the_library_is_not_loaded(monkeypatch:
 
 def test_a_missing_library_is_one_line_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(AlertError, match=r"pip install 'tradier-pipeline\[alerts\]'"):
+    with pytest.raises(AlertError, match="pip install apprise"):
         send(SecretStr(NOBODY), "x", "y")
 
 

@@ -12,7 +12,7 @@ from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # one run a day: a year of them takes less than an hour of cycles, and the UI plots what they report
-DAILY_JOBS = frozenset({"maintenance", "daily_summary"})
+DAILY_JOBS = frozenset({"maintenance", "daily_summary", "exchange_calendar"})
 DAILY_JOBS_KEPT = timedelta(days=366)
 
 

@@ -146,6 +146,7 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 @told
 def rebuild(forget: bool, as_json: bool) -> int:
     """Write the warehouse anew from the landing zone alone. Readers keep the old one until the new one is whole."""
+    from tradier_pipeline.gate import GateRules
     from tradier_pipeline.landing import LandingZone
     from tradier_pipeline.store import rebuild as rebuild_warehouse
     from tradier_pipeline.warehouse.publish import Warehouse
@@ -155,7 +156,9 @@ def rebuild(forget: bool, as_json: bool) -> int:
     def progress(done: int) -> None:
         click.echo(f"{done} snapshots read", err=True)
 
-    rebuilt = rebuild_warehouse(Warehouse(settings.warehouse), LandingZone(settings.landing), progress, forget=forget)
+    rebuilt = rebuild_warehouse(
+        Warehouse(settings.warehouse), LandingZone(settings.landing), progress, GateRules.of(settings), forget=forget
+    )
     if as_json:
         _print_json({"published": rebuilt.published, "refused": rebuilt.refused})
     else:

@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
@@ -17,7 +18,7 @@ def build_definitions() -> dg.Definitions:
     """Everything Dagster knows of: assets, checks, jobs, schedules and the one resource."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
-        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot])
+        assets = dg.with_source_code_references([raw_extracts, raw_quotes, tradier_snapshot, trade_gate])
     return dg.Definitions(
         assets=assets,
         asset_checks=[published_equals_landed],

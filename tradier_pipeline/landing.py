@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 REQUIRED_RESOURCES = ("account", "balances", "positions", "orders")
 MANIFEST = "manifest.json"
 QUOTES_MANIFEST = "quotes.manifest.json"
+FAILED = ".failed-"
+MISSED = ".missed.json"
 LOCK_TIMEOUT_S = 60.0
 
 
@@ -165,9 +168,14 @@ class LandedSnapshot:
             return self.quotes.pages if self.quotes else ()
         return self.manifest.resources.get(resource, ())
 
+    @property
+    def zone(self) -> LandingZone:
+        """The landing zone it lies in."""
+        return LandingZone(self.directory.parents[2])
+
     def relative_path(self, page: PageRecord) -> str:
         """The file of a page, relative to the landing zone."""
-        return (self.directory.relative_to(self.directory.parents[2]) / page.file).as_posix()
+        return self.zone.relative(self.directory / page.file)
 
     def bodies(self, resource: str) -> tuple[bytes, ...]:
         """The landed bodies of a resource, page by page, proven to be what was landed.
@@ -257,14 +265,14 @@ class LandingZone:
         """Keep what a failed attempt did receive. It never counts as landed."""
         base = self._directory(SnapshotId.parse(failure.snapshot_id))
         stamp = clock.iso(failure.failed_at).replace(":", "-")
-        directory = base.with_name(f"{base.name}.failed-{stamp}")
+        directory = base.with_name(f"{base.name}{FAILED}{stamp}")
         self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(failure)})
         return directory
 
     def record_missed(self, missed: MissedRecord) -> None:
         """Note that an instant was missed; the first note stays."""
         base = self._directory(SnapshotId.parse(missed.snapshot_id))
-        path = base.with_name(f"{base.name}.missed.json")
+        path = base.with_name(f"{base.name}{MISSED}")
         if path.exists():
             return
         with writing(path):
@@ -276,13 +284,42 @@ class LandingZone:
 
     def failures(self, account_id: str) -> Iterator[FailureRecord]:
         """The failed attempts of an account, oldest first."""
-        paths = self.root.glob(f"{account_id}/*/*.failed-*/{MANIFEST}")
+        paths = self.root.glob(f"{account_id}/*/*{FAILED}*/{MANIFEST}")
         yield from sorted((_read_record(FailureRecord, path) for path in paths), key=lambda record: record.failed_at)
 
     def missed(self, account_id: str) -> Iterator[MissedRecord]:
         """The missed instants of an account, oldest first."""
-        paths = self.root.glob(f"{account_id}/*/*.missed.json")
+        paths = self.root.glob(f"{account_id}/*/*{MISSED}")
         yield from sorted((_read_record(MissedRecord, path) for path in paths), key=lambda record: record.recorded_at)
+
+    def relative(self, path: Path) -> str:
+        """A path in the landing zone as the warehouse names it."""
+        return path.relative_to(self.root).as_posix()
+
+    def attempts(self, account_id: str, since: date, changed_since: datetime) -> dict[str, Path]:
+        """What tells of each instant of an account, on the days since a trade date, and those that changed lately.
+
+        Returns:
+            Snapshot id -> what was landed; else its newest failed attempt; else the record that it was missed.
+        """
+        told: dict[str, list[Path]] = {}
+        for day in self.root.glob(f"{account_id}/*-*-*/"):
+            if day.name >= since.isoformat() or datetime.fromtimestamp(day.stat().st_mtime, UTC) >= changed_since:
+                for path in day.glob("[!.]*@*"):
+                    told.setdefault(_id_of(path), []).append(path)
+        return {snapshot_id: max(paths, key=_weight) for snapshot_id, paths in told.items()}
+
+    def read_attempt(self, path: Path) -> Manifest | FailureRecord | MissedRecord:
+        """The record of an attempt.
+
+        Raises:
+            LandingError: it cannot be read.
+        """
+        if path.name.endswith(MISSED):
+            return _read_record(MissedRecord, path)
+        if FAILED in path.name:
+            return _read_record(FailureRecord, path / MANIFEST)
+        return _read_record(Manifest, path / MANIFEST)
 
     def _directory(self, snapshot_id: SnapshotId) -> Path:
         day = snapshot_id.trade_date.isoformat()
@@ -382,7 +419,7 @@ def attempt_records(attempts: Iterable[Attempt]) -> tuple[AttemptRecord, ...]:
 
 def _landed_directories(day: Path) -> Iterator[Path]:
     """What was landed on a day; not what failed."""
-    return (directory for directory in day.glob("*@*Z/") if ".failed-" not in directory.name)
+    return (directory for directory in day.glob("*@*Z/") if FAILED not in directory.name)
 
 
 def _instant(directory: Path) -> str:
@@ -391,9 +428,19 @@ def _instant(directory: Path) -> str:
 
 
 def _landed(directory: Path) -> LandedSnapshot:
-    account, instant = directory.name.split("@")
-    day, time = instant.split("T")
-    return LandedSnapshot(SnapshotId.parse(f"{account}@{day}T{time.replace('-', ':')}"), directory)
+    return LandedSnapshot(SnapshotId.parse(_id_of(directory)), directory)
+
+
+def _id_of(path: Path) -> str:
+    """The snapshot id that a name in the landing zone begins with."""
+    account, _, rest = path.name.partition("@")
+    day, _, time = rest.partition("Z")[0].partition("T")
+    return f"{account}@{day}T{time.replace('-', ':')}Z"
+
+
+def _weight(path: Path) -> tuple[bool, bool, str]:
+    """What was landed outweighs what failed, and that what was missed; of the failed the newest."""
+    return FAILED not in path.name and not path.name.endswith(MISSED), FAILED in path.name, _instant(path)
 
 
 def _to_bytes(record: Record) -> bytes:

@@ -38,6 +38,8 @@ REMEDIES = {
     "sync_until": "Set it to a New York time on a multiple of 5 minutes, after TRADIER_SYNC_FROM, such as 20:00.",
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "max_age_seconds": "Set it to whole seconds, from 1 to 3600.",
+    "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
 }
 
 
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
     model_config = SettingsConfigDict(
@@ -70,6 +73,8 @@ class Settings(BaseSettings):
     sync_after_close_minutes: int = Field(default=15, ge=0, le=240, multiple_of=5)
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
+    max_age_seconds: int = Field(default=120, ge=1, le=3600)
+    max_open_positions: int | None = Field(default=None, ge=0)
 
     @field_validator("pipeline_home")
     @classmethod

@@ -1,4 +1,4 @@
-"""Checks of the cycles: nothing missed unnoticed, no two readings at once, few requests, and a gate that is in order."""
+"""Checks of the cycles: nothing missed unnoticed, no two readings at once, few requests, a gate that is in order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from tradier_pipeline.clock import trade_date
+from tradier_pipeline import clock
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.lookups import BUDGET
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key, shown
+from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 _NAME = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<rest>|\.missed\.json|\.failed-.*)")
@@ -26,7 +26,7 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @check(None)
 def missed_equal(evidence: Evidence) -> Finding:
-    """Since the day of the previous snapshot, missed_snapshots is what the landing zone tells, and nothing published."""
+    """Since the day of the previous snapshot, missed_snapshots is what the landing zone tells of the unpublished."""
     (header,) = evidence.stored("tradier_snapshots")
     days = (evidence.previous or header)["trade_date"], header["trade_date"]
     stored = by_key(evidence.missed_between(*days), "snapshot_id")
@@ -58,7 +58,7 @@ def gate_follows_snapshot(evidence: Evidence) -> Finding:
         expected: Row = {"open_positions": spreads, "blockers": blockers, "ready": blockers == []}
         differences += differing("trade_gate_readings", {(): expected}, {(): row})
         differences += claim_that(
-            opens is None or trade_date(opens) == header["trade_date"], "session", header["trade_date"], opens
+            opens is None or clock.trade_date(opens) == header["trade_date"], "session", header["trade_date"], opens
         )
     return Finding(f"{len(evidence.stored('option_spreads'))} spreads", f"{len(readings)} reading", tuple(differences))
 
@@ -76,7 +76,7 @@ def minute_coverage(evidence: Evidence) -> Finding:
     differences = tuple(
         Difference(f"{row['snapshot_id']} ({row['trigger']})", row["reason"], row["kind"]) for row in missed
     )
-    return Finding(f"since {shown(since)}", f"{len(missed)} missed", differences)
+    return Finding(f"since {clock.iso(since)}", f"{len(missed)} missed", differences)
 
 
 @check(13)
@@ -89,10 +89,9 @@ def no_overlap(evidence: Evidence) -> Finding:
         *(evidence.account_id, evidence.snapshot_id, manifest.as_of - NEARBY, manifest.as_of + NEARBY),
         *(manifest.as_of_end, manifest.as_of),
     )
-    interval = f"{shown(manifest.as_of)} to {shown(manifest.as_of_end)}"
+    interval = _span(manifest.as_of, manifest.as_of_end)
     differences = tuple(
-        Difference(row["snapshot_id"], interval, f"{shown(row['as_of'])} to {shown(row['as_of_end'])}")
-        for row in others
+        Difference(row["snapshot_id"], interval, _span(row["as_of"], row["as_of_end"])) for row in others
     )
     return Finding(interval, f"{len(others)} at the same time", differences)
 
@@ -125,11 +124,15 @@ def session_open_for_trading(evidence: Evidence) -> Finding:
     (row,) = evidence.stored("trade_gate_readings")
     opens, closes = row["session_open"], row["session_close"]
     within = opens is not None and opens <= header["requested_at"] < closes
-    session = f"session {shown(opens)} to {shown(closes)}"
+    session = _span(opens, closes) if opens else "no session"
     trades = "trade_cycle" in header["trigger"].split(",")
     return Finding(
-        session, header["trigger"], claim_that(within or not trades, "instant", session, header["requested_at"])
+        session, header["trigger"][:50], claim_that(within or not trades, "instant", session, header["requested_at"])
     )
+
+
+def _span(start: datetime, end: datetime) -> str:
+    return f"{clock.iso(start)} to {clock.iso(end)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _record(path: Path, header: Row, snapshot_id: str, rest: str) -> _Record:
     kind = "refused" if not rest else "missed" if rest == ".missed.json" else "failed"
     requested_at = datetime.fromisoformat(snapshot_id.partition("@")[2])
     row: Row = {"kind": kind, "requested_at": requested_at, "path": "/".join(path.parts[-3:])}
-    row |= {"account_id": header["account_id"], "trade_date": trade_date(requested_at)}
+    row |= {"account_id": header["account_id"], "trade_date": clock.trade_date(requested_at)}
     try:
         file = json.loads((path if kind == "missed" else path / "manifest.json").read_bytes())
         at = datetime.fromisoformat(file[_TOLD_AT[kind]])

@@ -219,6 +219,34 @@ def status(account: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@ACCOUNT
+@JSON
+@told
+def gate(account: str | None, as_json: bool) -> int:
+    """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
+    from tradier_pipeline.gate import reasons
+    from tradier_pipeline.warehouse.reads import reading, trade_gates
+
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
+    asked = (account,) if account else settings.accounts or tuple(gates)
+    documents: list[dict[str, Any]] = []
+    for account_id in asked:
+        gate = gates.get(account_id)
+        blockers = reasons(gate) if gate else {"no_snapshot": "nothing of this account is published"}
+        ready = gate is not None and gate["ready"] is True
+        documents.append({"account_id": account_id, **(gate or {}), "ready": ready, "blockers": blockers})
+    ready = bool(documents) and all(document["ready"] for document in documents)
+    if as_json:
+        _print_json({"ready": ready, "accounts": documents})
+    for document in () if as_json else documents:
+        why = "; ".join(f"{name} ({reason})" for name, reason in document["blockers"].items())
+        print(f"{document['account_id']}: {'ready' if document['ready'] else f'not ready: {why}'}")
+    return 0 if ready else 1
+
+
+@main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8470, show_default=True, help="0: any free port.")
 @click.option(
@@ -278,6 +306,9 @@ def _print_account_status(account: AccountStatus) -> None:
         f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}"
     )
     print(f"  missed in 24 h  {account.missed_24h}")
+    for beat in account.heartbeats:
+        told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
+        print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
 
 

@@ -76,8 +76,8 @@ def _session(gate: Mapping[str, Any]) -> str:
 
 REASONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "stale": lambda gate: f"read {gate['age_s']:,.0f} s ago, {gate['max_age_s']} s allowed",
-    "missed_snapshots": lambda gate: f"{gate['missed']} since the last good one: {gate['last_missed_reason']}",
-    "check_failed": lambda gate: f"{gate['refused']} not published since: {gate['last_missed_reason']}",
+    "missed_snapshots": lambda gate: f"{gate['missed']} since the last good one: {gate['missed_reason']}",
+    "check_failed": lambda gate: f"{gate['refused']} not published since: {gate['refused_reason']}",
     "balances_missing": lambda gate: f"{gate['snapshot_id']} has none",
     "session_closed": _session,
     "max_open_positions": lambda gate: f"{gate['open_positions']} open, {gate['max_open_positions']} allowed",

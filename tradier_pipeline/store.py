@@ -65,7 +65,7 @@ def store_snapshot(
         with warehouse.staged() as staged:
             outcomes = _store_verified(staged, typed, rules)
     except (NotPublishedError, BodyError) as error:
-        publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=str(error))
+        publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
         raise
     return typed, outcomes
 
@@ -202,19 +202,20 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
             readable.append(read_typed(landed))
         except PipelineError as error:
             refused[str(landed.snapshot_id)] = str(error)
-            staged.miss([_refused_row(landed, str(error))])
+            staged.miss([_refused_row(landed, error)])
     staged.add([table_rows(typed, rules) for typed in readable])
     for typed in readable:
         outcomes = verify_snapshot(typed.landed, staged.connection)
         if any(outcome.blocks for outcome in outcomes):
             snapshot_id = typed.landed.manifest.snapshot_id
-            refused[snapshot_id] = str(NotPublishedError(snapshot_id, outcomes))
-            staged.refuse(_refused_row(typed.landed, refused[snapshot_id]))
+            refusal = NotPublishedError(snapshot_id, outcomes)
+            refused[snapshot_id] = str(refusal)
+            staged.refuse(_refused_row(typed.landed, refusal))
     return refused
 
 
-def _refused_row(landed: LandedSnapshot, reason: str) -> Row:
-    return missed_row(landed.zone, landed.directory, str(landed.snapshot_id), reason)
+def _refused_row(landed: LandedSnapshot, error: PipelineError) -> Row:
+    return missed_row(landed.zone, landed.directory, str(landed.snapshot_id), error.cause)
 
 
 class _TrialEnds(Exception):  # noqa: N818 - not an error: it discards the trial copy

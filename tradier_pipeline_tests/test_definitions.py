@@ -23,6 +23,7 @@ ASSETS = {
     "tradier_snapshot": ("snapshot", {"duckdb", "table"}),
     "portfolio_positions": ("portfolio", {"duckdb", "view"}),
     "option_spreads": ("portfolio", {"duckdb", "table"}),
+    "trade_gate": ("portfolio", {"duckdb", "table"}),
 }
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 JOBS = {"snapshot", "request_snapshot", *CYCLES}
@@ -73,10 +74,12 @@ def test_every_cycle_has_a_schedule_of_its_job_that_runs_by_default_on_new_york_
         assert schedule.description
 
 
-def test_every_cycle_takes_the_whole_snapshot() -> None:
+def test_every_cycle_takes_the_whole_snapshot_and_only_the_trade_cycle_reads_the_gate() -> None:
     nodes = {name: definitions().resolve_job_def(name).asset_layer.executable_asset_keys for name in JOBS}
-    for name in CYCLES:
-        assert nodes[name] == nodes["snapshot"] == {dg.AssetKey(key.split("/")) for key in ASSETS}
+    whole = {dg.AssetKey(key.split("/")) for key in ASSETS}
+    assert nodes["trade_cycle"] == whole
+    for name in ("snapshot", "monitor_cycle", "account_sync"):
+        assert nodes[name] == whole - {dg.AssetKey("trade_gate")}
 
 
 @pytest.mark.parametrize("key", ASSETS)

@@ -62,10 +62,14 @@ def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The rows of `trade_gate`: whether to trade now, by account.
 
     Raises:
-        WarehouseError: the file is of another version.
+        WarehouseError: the file is of another version, or damaged.
     """
-    require_current(connection)
-    return _rows(connection, "FROM trade_gate ORDER BY account_id")
+    try:
+        require_current(connection)
+        return _rows(connection, "FROM trade_gate ORDER BY account_id")
+    except duckdb.Error as error:
+        told = str(error).splitlines()[0][:300]
+        raise WarehouseError(f"cannot read the trade gate: {told}", "Run `tradier-pipeline rebuild`.") from None
 
 
 def gate_reading(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, Any] | None:

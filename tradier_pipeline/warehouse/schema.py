@@ -455,8 +455,9 @@ TRADE_GATE = View(
         Column("open_positions", INTEGER, "Option spreads of the snapshot"),
         _LIMIT,
         Column("missed", BIGINT, "Instants since the snapshot that were never read or not answered"),
+        Column("missed_reason", VARCHAR, "Why, of the newest of these"),
         Column("refused", BIGINT, "Snapshots since that were not published"),
-        Column("last_missed_reason", VARCHAR, "Why the newest of these has no snapshot"),
+        Column("refused_reason", VARCHAR, "Why, of the newest of these"),
     ),
     f"""
     WITH newest AS (
@@ -468,8 +469,10 @@ TRADE_GATE = View(
     ), balances AS (
         SELECT snapshot_id, true AS has_balances FROM account_balances SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
     ), since AS (
-        SELECT account_id, count(*) FILTER (kind <> 'refused') AS missed, count(*) FILTER (kind = 'refused') AS refused,
-               arg_max(reason, missed_at) AS last_missed_reason
+        SELECT account_id,
+               count(*) FILTER (kind <> 'refused') AS missed, count(*) FILTER (kind = 'refused') AS refused,
+               arg_max(reason, missed_at) FILTER (kind <> 'refused') AS missed_reason,
+               arg_max(reason, missed_at) FILTER (kind = 'refused') AS refused_reason
         FROM missed_snapshots JOIN newest USING (account_id) WHERE missed_at > newest.as_of GROUP BY account_id
     ), gate AS (
         SELECT *, {_BLOCKERS} AS blockers
@@ -478,7 +481,7 @@ TRADE_GATE = View(
     )
     SELECT snapshot_id, account_id, as_of, trade_date, len(blockers) = 0 AS ready, blockers,
            epoch(now() - as_of) AS age_s, max_age_s, session_open, session_close, open_positions, max_open_positions,
-           coalesce(missed, 0) AS missed, coalesce(refused, 0) AS refused, last_missed_reason
+           coalesce(missed, 0) AS missed, missed_reason, coalesce(refused, 0) AS refused, refused_reason
     FROM gate
     """,  # noqa: S608
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ def missed_equal(evidence: Evidence) -> Finding:
     (header,) = evidence.stored("tradier_snapshots")
     days = (evidence.previous or header)["trade_date"], header["trade_date"]
     stored = by_key(evidence.missed_between(*days), "snapshot_id")
-    told = _told(evidence, header, *days)
+    told = _told(evidence, header, {snapshot_id for (snapshot_id,) in stored}, *days)
     expected: dict[tuple[str], Row] = {}
     for snapshot_id, records in told.items():
         settled = [place for place, record in enumerate(records) if record.settled]
@@ -144,7 +144,9 @@ class _Record:
     row: Row
 
 
-def _told(evidence: Evidence, header: Row, first_day: date, last_day: date) -> Mapping[str, list[_Record]]:
+def _told(
+    evidence: Evidence, header: Row, stored: Collection[str], first_day: date, last_day: date
+) -> Mapping[str, list[_Record]]:
     """What is told of each instant that is not published, the weightiest last."""
     sql = "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date BETWEEN ? AND ?"
     near = (first_day - NEARBY, last_day + NEARBY)
@@ -154,14 +156,15 @@ def _told(evidence: Evidence, header: Row, first_day: date, last_day: date) -> M
     for path in (path for day in days if str(first_day) <= day.name <= str(last_day) for path in day.iterdir()):
         name = _NAME.fullmatch(path.name)
         snapshot_id = f"{name['date']}{name['time'].replace('-', ':')}" if name else ""
-        if name and snapshot_id not in published:
+        later = name and not name["rest"] and _requested_at(snapshot_id) > header["as_of"] + RECORDING
+        if name and snapshot_id not in published and (snapshot_id in stored or not later):  # a rebuild reads it later
             told[snapshot_id].append(_record(path, header, snapshot_id, name["rest"]))
     return {snapshot_id: sorted(records, key=lambda record: record.weight) for snapshot_id, records in told.items()}
 
 
 def _record(path: Path, header: Row, snapshot_id: str, rest: str) -> _Record:
     kind = "refused" if not rest else "missed" if rest == ".missed.json" else "failed"
-    requested_at = datetime.fromisoformat(snapshot_id.partition("@")[2])
+    requested_at = _requested_at(snapshot_id)
     row: Row = {"kind": kind, "requested_at": requested_at, "path": "/".join(path.parts[-3:])}
     row |= {"account_id": header["account_id"], "trade_date": clock.trade_date(requested_at)}
     try:
@@ -176,6 +179,10 @@ def _record(path: Path, header: Row, snapshot_id: str, rest: str) -> _Record:
     except (OSError, ValueError, LookupError):  # what cannot be read cannot be compared
         at, settled = requested_at, False
     return _Record((tuple(_TOLD_AT).index(kind), at), settled, row)
+
+
+def _requested_at(snapshot_id: str) -> datetime:
+    return datetime.fromisoformat(snapshot_id.partition("@")[2])
 
 
 def _headroom(sent: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, int]]:

@@ -168,6 +168,7 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 @told
 def rebuild(forget: bool, as_json: bool) -> int:
     """Write the warehouse anew from the landing zone alone. Readers keep the old one until the new one is whole."""
+    from tradier_pipeline.gate import GateRules
     from tradier_pipeline.landing import LandingZone
     from tradier_pipeline.store import rebuild as rebuild_warehouse
     from tradier_pipeline.warehouse.publish import Warehouse
@@ -177,7 +178,9 @@ def rebuild(forget: bool, as_json: bool) -> int:
     def progress(done: int) -> None:
         click.echo(f"{done} snapshots read", err=True)
 
-    rebuilt = rebuild_warehouse(Warehouse(settings.warehouse), LandingZone(settings.landing), progress, forget=forget)
+    rebuilt = rebuild_warehouse(
+        Warehouse(settings.warehouse), LandingZone(settings.landing), progress, GateRules.of(settings), forget=forget
+    )
     if as_json:
         _print_json({"published": rebuilt.published, "refused": rebuilt.refused})
     else:
@@ -238,6 +241,34 @@ def status(account: str | None, as_json: bool) -> None:
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+
+
+@main.command()
+@ACCOUNT
+@JSON
+@told
+def gate(account: str | None, as_json: bool) -> int:
+    """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
+    from tradier_pipeline.gate import reasons
+    from tradier_pipeline.warehouse.reads import reading, trade_gates
+
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
+    asked = (account,) if account else settings.accounts or tuple(gates)
+    documents: list[dict[str, Any]] = []
+    for account_id in asked:
+        gate = gates.get(account_id)
+        blockers = reasons(gate) if gate else {"no_snapshot": "nothing of this account is published"}
+        ready = gate is not None and gate["ready"] is True
+        documents.append({"account_id": account_id, **(gate or {}), "ready": ready, "blockers": blockers})
+    ready = bool(documents) and all(document["ready"] for document in documents)
+    if as_json:
+        _print_json({"ready": ready, "accounts": documents})
+    for document in () if as_json else documents:
+        why = "; ".join(f"{name} ({reason})" for name, reason in document["blockers"].items())
+        print(f"{document['account_id']}: {'ready' if document['ready'] else f'not ready: {why}'}")
+    return 0 if ready else 1
 
 
 @main.command()
@@ -331,6 +362,9 @@ def _print_account_status(account: AccountStatus) -> None:
         f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}"
     )
     print(f"  missed in 24 h  {account.missed_24h}")
+    for beat in account.heartbeats:
+        told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
+        print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
 
 

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 REQUIRED_RESOURCES = ("account", "balances", "positions", "orders")
 MANIFEST = "manifest.json"
 QUOTES_MANIFEST = "quotes.manifest.json"
+FAILED = ".failed-"
+MISSED = ".missed.json"
 LOCK_TIMEOUT_S = 60.0
 
 _DATE = "????-??-??"
-_FAILED = ".failed-"
-_MISSED = ".missed.json"
 
 
 class LandingError(PipelineError):
@@ -178,6 +178,12 @@ class Day:
     def archive_path(self) -> Path:
         return self.directory.with_name(f"{self.directory.name}.zip")
 
+    @property
+    def changed_at(self) -> datetime:
+        """When something was last filed in its directory, or its archive was written."""
+        paths = [path for path in (self.directory, self.archive_path) if path.exists()]
+        return datetime.fromtimestamp(max((path.stat().st_mtime for path in paths), default=0.0), UTC)
+
     def archive(self) -> Archive | None:
         """The archive of the day, kept open; None before the day is compacted.
 
@@ -282,9 +288,14 @@ class LandedSnapshot:
             return self.quotes.pages if self.quotes else ()
         return self.manifest.resources.get(resource, ())
 
+    @property
+    def zone(self) -> LandingZone:
+        """The landing zone it lies in."""
+        return LandingZone(self.directory.parents[2])
+
     def relative_path(self, page: PageRecord) -> str:
         """The file of a page, relative to the landing zone."""
-        return (self.directory.relative_to(self.directory.parents[2]) / page.file).as_posix()
+        return self.zone.relative(self.directory / page.file)
 
     def bodies(self, resource: str) -> tuple[bytes, ...]:
         """The landed bodies of a resource, page by page, proven to be what was landed.
@@ -377,14 +388,14 @@ class LandingZone:
         """Keep what a failed attempt did receive. It never counts as landed."""
         base = self._directory(SnapshotId.parse(failure.snapshot_id))
         stamp = clock.iso(failure.failed_at).replace(":", "-")
-        directory = base.with_name(f"{base.name}{_FAILED}{stamp}")
+        directory = base.with_name(f"{base.name}{FAILED}{stamp}")
         self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(failure)})
         return directory
 
     def record_missed(self, missed: MissedRecord) -> None:
         """Note that an instant was missed; the first note stays."""
         base = self._directory(SnapshotId.parse(missed.snapshot_id))
-        path = base.with_name(f"{base.name}{_MISSED}")
+        path = base.with_name(f"{base.name}{MISSED}")
         if Day(path.parent).holds(path.name):
             return
         write_whole(path, _to_bytes(missed))
@@ -396,7 +407,7 @@ class LandingZone:
         records = (
             _read_record(FailureRecord, filed, f"{name}/{MANIFEST}")
             for filed, name in self._recorded(account_id, since, day)
-            if _FAILED in name
+            if FAILED in name
         )
         yield from sorted(
             (record for record in records if since is None or record.failed_at > since),
@@ -410,7 +421,7 @@ class LandingZone:
         records = (
             _read_record(MissedRecord, filed, name)
             for filed, name in self._recorded(account_id, since, day)
-            if name.endswith(_MISSED)
+            if name.endswith(MISSED)
         )
         yield from sorted(
             (record for record in records if since is None or record.recorded_at > since),
@@ -424,6 +435,37 @@ class LandingZone:
                 continue
             if since is None or day.directory.is_dir() or day.archive_path.stat().st_mtime >= since.timestamp():
                 yield from ((day, name) for name in day.entries())
+
+    def relative(self, path: Path) -> str:
+        """A path in the landing zone as the warehouse names it."""
+        return path.relative_to(self.root).as_posix()
+
+    def attempts(self, account_id: str, since: date, changed_since: datetime) -> dict[str, Path]:
+        """What tells of each instant of an account, on the days since a trade date, and those that changed lately.
+
+        Returns:
+            Snapshot id -> what was landed; else its newest failed attempt; else the record that it was missed.
+        """
+        told: dict[str, list[Path]] = {}
+        for day in self.days(account_id):
+            if day.trade_date >= since or day.changed_at >= changed_since:
+                for name in day.entries():
+                    if "@" in name:
+                        told.setdefault(_id_of(name), []).append(day.directory / name)
+        return {snapshot_id: max(paths, key=_weight) for snapshot_id, paths in told.items()}
+
+    def read_attempt(self, path: Path) -> Manifest | FailureRecord | MissedRecord:
+        """The record of an attempt.
+
+        Raises:
+            LandingError: it cannot be read.
+        """
+        day = Day(path.parent)
+        if path.name.endswith(MISSED):
+            return _read_record(MissedRecord, day, path.name)
+        if FAILED in path.name:
+            return _read_record(FailureRecord, day, f"{path.name}/{MANIFEST}")
+        return _read_record(Manifest, day, f"{path.name}/{MANIFEST}")
 
     def _directory(self, snapshot_id: SnapshotId) -> Path:
         day = snapshot_id.trade_date.isoformat()
@@ -523,7 +565,7 @@ def attempt_records(attempts: Iterable[Attempt]) -> tuple[AttemptRecord, ...]:
 
 def _landed_names(day: Day) -> Iterator[str]:
     """What was landed on a day; not what failed or was missed."""
-    return (name for name in day.entries() if "@" in name and name.endswith("Z") and _FAILED not in name)
+    return (name for name in day.entries() if "@" in name and name.endswith("Z") and FAILED not in name)
 
 
 def _instant(name: str) -> str:
@@ -532,9 +574,19 @@ def _instant(name: str) -> str:
 
 
 def _landed(directory: Path) -> LandedSnapshot:
-    account, instant = directory.name.split("@")
-    day, time = instant.split("T")
-    return LandedSnapshot(SnapshotId.parse(f"{account}@{day}T{time.replace('-', ':')}"), directory)
+    return LandedSnapshot(SnapshotId.parse(_id_of(directory.name)), directory)
+
+
+def _id_of(name: str) -> str:
+    """The snapshot id that a name in the landing zone begins with."""
+    account, _, rest = name.partition("@")
+    day, _, time = rest.partition("Z")[0].partition("T")
+    return f"{account}@{day}T{time.replace('-', ':')}Z"
+
+
+def _weight(path: Path) -> tuple[bool, bool, str]:
+    """What was landed outweighs what failed, and that what was missed; of the failed the newest."""
+    return FAILED not in path.name and not path.name.endswith(MISSED), FAILED in path.name, _instant(path.name)
 
 
 def _to_bytes(record: Record) -> bytes:

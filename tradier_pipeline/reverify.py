@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
@@ -13,7 +14,7 @@ from tradier_pipeline.store import verify_landed
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.publish import Warehouse
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, snapshot_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,10 @@ def reverify(
         PipelineError: a snapshot is not landed, or nothing is published.
     """
     zone = LandingZone(settings.landing)
-    warehouse = Warehouse(settings.warehouse)
+    warehouse, rules = Warehouse(settings.warehouse), GateRules.of(settings)
     named = [SnapshotId.parse(text) for text in wanted]
     with reading(settings.warehouse) as connection:
+        require_current(connection)
         published = snapshot_ids(connection)
         if not named:
             chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
@@ -50,5 +52,5 @@ def reverify(
                     "List the known ones: `tradier-pipeline balances`.",
                 )
             is_published = str(snapshot_id) in published
-            outcomes = verify_snapshot(landed, connection) if is_published else verify_landed(warehouse, landed)
+            outcomes = verify_snapshot(landed, connection) if is_published else verify_landed(warehouse, landed, rules)
             yield Reverified(str(snapshot_id), is_published, outcomes)

@@ -44,6 +44,7 @@ REMEDIES = {
     "summary_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
     "max_age_seconds": "Set it to whole seconds, from 60 to 3600.",
     "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
+    "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
 }
 
 
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
     model_config = SettingsConfigDict(
@@ -82,6 +84,7 @@ class Settings(BaseSettings):
     summary_after_close_minutes: int = Field(default=30, ge=0, le=240, multiple_of=5)
     max_age_seconds: int = Field(default=120, ge=60, le=3600)
     alert_urls: SecretStr | None = None
+    max_open_positions: int | None = Field(default=None, ge=0)
 
     @field_validator("pipeline_home")
     @classmethod

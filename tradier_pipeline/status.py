@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tradier_pipeline import clock
+from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
 from tradier_pipeline.landing import FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.reads import newest_headers, reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import heartbeats, newest_headers, reading, snapshot_ids
 
 RECENT = timedelta(hours=24)
 
@@ -25,6 +27,15 @@ class RequestBudget:
 
     allowed: int
     available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The as-of of a cycle's last published snapshot; `late`: it has been due twice since then."""
+
+    cycle: str
+    last: datetime | None
+    late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class AccountStatus:
     last_failure: str | None
     missed_24h: int
     request_budget: RequestBudget | None
+    heartbeats: tuple[Heartbeat, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +86,17 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     tried = {directory.name for directory in settings.landing.glob("*/")}
     headers: dict[str, dict[str, Any]] = {}
     published: set[str] = set()
+    beats: dict[tuple[str, str], datetime] = {}
     if settings.warehouse.exists() or not tried:
         with reading(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             published = set(snapshot_ids(connection))
+            beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
     waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
         accounts=tuple(
-            _account_status(zone, account, headers.get(account, {}), published)
+            _account_status(zone, account, headers.get(account, {}), published, _heartbeats(settings, account, beats))
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
         ),
@@ -95,7 +109,11 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
 
 
 def _account_status(
-    zone: LandingZone, account_id: str, header: Mapping[str, Any], published: Collection[str]
+    zone: LandingZone,
+    account_id: str,
+    header: Mapping[str, Any],
+    published: Collection[str],
+    beats: tuple[Heartbeat, ...],
 ) -> AccountStatus:
     now = clock.now()
     as_of = header.get("as_of")
@@ -114,6 +132,20 @@ def _account_status(
         last_failure=_told(failures[-1]) if failures else None,
         missed_24h=len(missed),
         request_budget=_request_budget(newest),
+        heartbeats=beats,
+    )
+
+
+def _heartbeats(
+    settings: Settings, account_id: str, beats: Mapping[tuple[str, str], datetime]
+) -> tuple[Heartbeat, ...]:
+    """Of the cycles that are switched on. One that has never beaten has not been started: it is not late."""
+    calendar, cadence, now = MarketCalendar.of(settings), Cadence.of(settings), clock.now()
+    switched_on = zip(CYCLES, (cadence.monitor, cadence.trade, cadence.sync), strict=True)
+    last = {cycle: beats.get((account_id, cycle)) for cycle, minutes in switched_on if minutes}
+    return tuple(
+        Heartbeat(cycle, at, late=at is not None and is_late(cycle, at, now, calendar, cadence))
+        for cycle, at in last.items()
     )
 
 

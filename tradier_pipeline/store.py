@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import duckdb
 
+from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.gate import DEFAULT_RULES, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
+from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
 
@@ -43,21 +48,45 @@ class Rebuilt:
     refused: dict[str, str]
 
 
-def store_snapshot(warehouse: Warehouse, landed: LandedSnapshot) -> tuple[TypedSnapshot, list[Outcome]]:
+def store_snapshot(
+    warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES
+) -> tuple[TypedSnapshot, list[Outcome]]:
     """Publish one landed snapshot. Doing it again yields identical rows.
+
+    With it come the instants of the account that were missed before. One that is refused is published as missed itself.
 
     Raises:
         NotPublishedError: a blocking check failed.
         BodyError: a landed body lacks a required field.
         WarehouseError: the warehouse cannot be written.
     """
-    typed = read_typed(landed)
-    with warehouse.staged() as staged:
-        outcomes = _store_verified(staged, typed)
+    try:
+        typed = read_typed(landed)
+        with warehouse.staged() as staged:
+            outcomes = _store_verified(staged, typed, rules)
+    except (NotPublishedError, BodyError) as error:
+        publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
+        raise
     return typed, outcomes
 
 
-def verify_landed(warehouse: Warehouse, landed: LandedSnapshot) -> list[Outcome]:
+def publish_missed(
+    warehouse: Warehouse, zone: LandingZone, snapshot_id: SnapshotId, *, refused_because: str | None = None
+) -> None:
+    """Let readers see at once that a snapshot was missed, failed or refused. Publishes nothing if they see it already.
+
+    Never raises: it is called while the reason itself is on its way to the user, and what could not be published now
+    comes with the next snapshot.
+    """
+    with suppress(PipelineError, duckdb.Error, OSError):
+        with reading(warehouse.path) as connection:
+            missed = new_missed(connection, zone, snapshot_id, refused_because=refused_because)
+        if missed:
+            with warehouse.staged() as staged:
+                staged.miss(new_missed(staged.connection, zone, snapshot_id, refused_because=refused_because))
+
+
+def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES) -> list[Outcome]:
     """Run every check on a trial copy of the warehouse that is thrown away: for a snapshot that was never published.
 
     Raises:
@@ -66,18 +95,22 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot) -> list[Outcome]
     typed = read_typed(landed)
     try:
         with warehouse.staged() as staged:
-            staged.store(typed.landed.manifest.snapshot_id, table_rows(typed))
-            raise _TrialEnds(verify_snapshot(landed, staged.connection))
+            raise _TrialEnds(_stored(staged, typed, rules))
     except _TrialEnds as trial:
         return trial.outcomes
 
 
 def rebuild(
-    warehouse: Warehouse, zone: LandingZone, progress: Callable[[int], None], *, forget: bool = False
+    warehouse: Warehouse,
+    zone: LandingZone,
+    progress: Callable[[int], None],
+    rules: GateRules = DEFAULT_RULES,
+    *,
+    forget: bool = False,
 ) -> Rebuilt:
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
-    A snapshot that fails a blocking check stays out, as it did the first time.
+    A snapshot that fails a blocking check stays out, as it did the first time, and is among the missed.
 
     Args:
         forget: go on although published snapshots are no longer landed; they are lost.
@@ -98,8 +131,9 @@ def rebuild(
     landed.sort(key=lambda found: (found.manifest.as_of, found.snapshot_id))
     count = len(landed) + len(refused)
     with warehouse.staged(fresh=True) as staged:
+        staged.miss(list(_never_landed(zone, refused)))
         for start in range(0, len(landed), REBUILD_BATCH):
-            refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH])
+            refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH], rules)
             progress(min(start + REBUILD_BATCH, len(landed)))
     return Rebuilt(published=count - len(refused), refused=refused)
 
@@ -120,16 +154,46 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
         )
 
 
-def _store_verified(staged: StagedWarehouse, typed: TypedSnapshot) -> list[Outcome]:
-    snapshot_id = typed.landed.manifest.snapshot_id
-    staged.store(snapshot_id, table_rows(typed))
-    outcomes = verify_snapshot(typed.landed, staged.connection)
+def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
+    """The missed instants of which nothing was landed, or nothing that can be read."""
+    for account in zone.root.glob("*/"):
+        for snapshot_id, path in zone.attempts(account.name, EVER.date(), EVER).items():
+            if snapshot_id in unreadable or not zone.find(SnapshotId.parse(snapshot_id)):
+                yield missed_row(zone, path, snapshot_id)
+
+
+def _store_verified(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRules) -> list[Outcome]:
+    outcomes = _stored(staged, typed, rules)
     if any(outcome.blocks for outcome in outcomes):
-        raise NotPublishedError(snapshot_id, outcomes)
+        raise NotPublishedError(typed.landed.manifest.snapshot_id, outcomes)
     return outcomes
 
 
-def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot]) -> dict[str, str]:
+def _stored(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRules) -> list[Outcome]:
+    """What the checks say of a snapshot once it is stored, with the instants missed before it."""
+    landed = typed.landed
+    if staged.completed:
+        _judge_older(staged, rules)
+    staged.store(landed.manifest.snapshot_id, table_rows(typed, rules))
+    staged.miss(new_missed(staged.connection, landed.zone, landed.snapshot_id, ever=staged.completed))
+    return verify_snapshot(landed, staged.connection)
+
+
+def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
+    """Read the gate of the snapshots that were stored before there was one."""
+    lead = ", ".join(schema.LEAD_NAMES)
+    cursor = staged.connection.execute(
+        f"SELECT {lead}, count(spread_no) FROM tradier_snapshots LEFT JOIN option_spreads USING ({lead}) "  # noqa: S608
+        f"GROUP BY {lead}"
+    )
+    rows: list[Row] = []
+    for *values, open_positions in cursor.fetchall():
+        known = dict(zip(schema.LEAD_NAMES, values, strict=True))
+        rows.append(known | asdict(judge(known["as_of"], known["trade_date"], open_positions, rules)))
+    insert(staged.connection, schema.TRADE_GATE_READINGS, rows)
+
+
+def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules) -> dict[str, str]:
     """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused."""
     refused: dict[str, str] = {}
     readable: list[TypedSnapshot] = []
@@ -138,14 +202,20 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot]) -> dict
             readable.append(read_typed(landed))
         except PipelineError as error:
             refused[str(landed.snapshot_id)] = str(error)
-    staged.add([table_rows(typed) for typed in readable])
+            staged.miss([_refused_row(landed, error)])
+    staged.add([table_rows(typed, rules) for typed in readable])
     for typed in readable:
         outcomes = verify_snapshot(typed.landed, staged.connection)
         if any(outcome.blocks for outcome in outcomes):
             snapshot_id = typed.landed.manifest.snapshot_id
-            refused[snapshot_id] = str(NotPublishedError(snapshot_id, outcomes))
-            staged.remove(snapshot_id)
+            refusal = NotPublishedError(snapshot_id, outcomes)
+            refused[snapshot_id] = str(refusal)
+            staged.refuse(_refused_row(typed.landed, refusal))
     return refused
+
+
+def _refused_row(landed: LandedSnapshot, error: PipelineError) -> Row:
+    return missed_row(landed.zone, landed.directory, str(landed.snapshot_id), error.cause)
 
 
 class _TrialEnds(Exception):  # noqa: N818 - not an error: it discards the trial copy

@@ -32,8 +32,7 @@ from tradier_pipeline.landing import (
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import StagedWarehouse
+from tradier_pipeline.warehouse.publish import StagedWarehouse, create_schema
 from tradier_pipeline.warehouse.rows import read_typed, table_rows
 
 ACCOUNT = "VA12345678"
@@ -379,8 +378,7 @@ def warehouse_in_memory() -> Iterator[StagedWarehouse]:
     """A warehouse that never reaches a disk."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for statements in (*map(schema.ddl, schema.TABLES), *map(schema.view_ddl, schema.VIEWS)):
-            connection.execute(statements)
+        create_schema(connection)
         yield StagedWarehouse(connection)
 
 

@@ -26,7 +26,9 @@ from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
-COMMANDS = ("snapshot", "request", "verify", "rebuild", "query", "balances", "status", "simulate", "up", "listen")
+COMMANDS = (
+    *("snapshot", "request", "verify", "rebuild", "query", "balances", "status", "gate", "simulate", "up", "listen"),
+)
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
 
@@ -452,3 +454,48 @@ def test_simulate_on_a_taken_port_is_told(home: Home) -> None:
     with embedded_simulator(None, token=DEMO_TOKEN) as url:
         told = error_line(run("simulate", "--port", url.rpartition(":")[2]))
     assert "Address already in use" in told
+
+
+def test_the_gate_exits_0_only_if_every_account_asked_for_is_ready(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "there is no warehouse" in error_line(run("gate"))
+    monkeypatch.setenv("TRADIER_CALENDAR", "24/7")
+    assert run("snapshot").exit_code == 0
+    ready = run("gate")
+    assert (ready.exit_code, ready.stdout) == (0, f"{DEMO_ACCOUNT}: ready\n")
+    assert document(run("gate", "--json"))["ready"] is True
+
+    nobody = run("gate", "--account", "NOBODY")
+    assert (nobody.exit_code, nobody.stdout[:26]) == (1, "NOBODY: not ready: no_snap")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},NOBODY")
+    both = run("gate")
+    assert (both.exit_code, both.stdout.splitlines()[0]) == (1, f"{DEMO_ACCOUNT}: ready")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
+    assert run("gate").exit_code == 0
+
+    simulated.fault("/balances", "status", status=400, body="no", times=1)
+    assert run("snapshot", "--account", DEMO_ACCOUNT).exit_code == 1
+    failed = run("gate", "--account", DEMO_ACCOUNT, "--json")
+    assert failed.exit_code == 1
+    (account,) = document(failed)["accounts"]
+    assert account["ready"] is False
+    assert "balances: HTTP 400" in account["blockers"]["missed_snapshots"]
+
+
+def test_a_rebuild_judges_by_the_settings_of_today(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(home, simulated.broker)
+    monkeypatch.setenv("TRADIER_CALENDAR", "24/7")
+    monkeypatch.setenv("TRADIER_MAX_OPEN_POSITIONS", "0")
+    assert run("rebuild").exit_code == 0
+    assert "not ready: max_open_positions (" in run("gate").stdout
+
+
+def test_a_warehouse_without_a_gate_is_not_ready(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    home.warehouse.path.chmod(0o644)
+    with duckdb.connect(home.warehouse.path) as connection:
+        connection.execute("DROP VIEW trade_gate")
+    assert "cannot read the trade gate" in error_line(run("gate"))

@@ -71,6 +71,8 @@ def test_an_environment_has_its_url_and_needs_token_and_account(
         ("TRADIER_SYNC_AFTER_CLOSE_MINUTES", "7"),
         ("TRADIER_BROKER_SENSOR_SECONDS", "4"),
         ("TRADIER_BROKER_SENSOR_SECONDS", "-1"),
+        ("TRADIER_MAX_AGE_SECONDS", "0"),
+        ("TRADIER_MAX_OPEN_POSITIONS", "-1"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(

@@ -14,8 +14,8 @@ from tradier_pipeline.extract import ExtractError, extract_snapshot
 from tradier_pipeline.landing import FailureRecord
 from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.status import AccountStatus, RequestBudget, read_status
-from tradier_pipeline.store import NotPublishedError
+from tradier_pipeline.status import AccountStatus, Heartbeat, RequestBudget, read_status
+from tradier_pipeline.store import NotPublishedError, store_snapshot
 from tradier_pipeline.warehouse.publish import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
@@ -110,3 +110,25 @@ def test_a_warehouse_that_cannot_be_opened_is_told(home: Home, simulated: Simula
     home.warehouse.path.write_text("not a database")
     with pytest.raises(PipelineError, match="cannot open"):
         read_status(load_settings())
+
+
+def test_each_cycle_that_is_on_tells_its_last_published_snapshot(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_CALENDAR", "24/7")
+    monkeypatch.setenv("TRADIER_SYNC_MINUTES", "0")
+    landed = extract_snapshot(home.zone, simulated.broker, SnapshotId.now(DEMO_ACCOUNT), "monitor_cycle,trade_cycle")
+    store_snapshot(home.warehouse, landed)
+    as_of = landed.manifest.as_of
+    assert account().heartbeats == (Heartbeat("monitor_cycle", as_of, False), Heartbeat("trade_cycle", as_of, False))
+
+    monkeypatch.setattr(clock, "now", lambda: as_of + timedelta(minutes=20))
+    simulated.fault("/balances", "status", status=400, body="no")
+    with pytest.raises(BrokerError):
+        extract_snapshot(home.zone, simulated.broker, SnapshotId.now(DEMO_ACCOUNT), "monitor_cycle,trade_cycle")
+    assert account().heartbeats == (Heartbeat("monitor_cycle", as_of, True), Heartbeat("trade_cycle", as_of, False))
+
+
+def test_a_cycle_that_has_never_published_is_not_late(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    assert {(beat.last, beat.late) for beat in account().heartbeats} == {(None, False)}

@@ -8,9 +8,11 @@ import dagster as dg
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.broker.models import Account, Balances, BrokerModel, Order, Position, Quote
+from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import extract_quotes, extract_snapshot
 from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.store import publish_missed
 
 OWNERS = ["team:trading"]
 TRIGGER_TAG = "tradier/trigger"
@@ -76,11 +78,20 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         zone = tradier.landing_zone
         landed = zone.find(snapshot_id)
         context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
-        landed = landed or extract_snapshot(
-            zone, tradier.broker, snapshot_id, trigger, ledger=tradier.ledger, log=context.log
-        )
+        landed = landed or _extract(context, tradier, snapshot_id, trigger)
         for resource in REQUIRED_RESOURCES:
             yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(landed, resource))
+
+
+def _extract(
+    context: dg.AssetExecutionContext, tradier: TradierResource, snapshot_id: SnapshotId, trigger: str
+) -> LandedSnapshot:
+    zone = tradier.landing_zone
+    try:
+        return extract_snapshot(zone, tradier.broker, snapshot_id, trigger, ledger=tradier.ledger, log=context.log)
+    except PipelineError:
+        publish_missed(tradier.warehouse, zone, snapshot_id)
+        raise
 
 
 @dg.asset(

@@ -10,6 +10,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, store_snapshot
@@ -45,12 +46,12 @@ def _table_schema(*tables: schema.Table) -> dg.TableSchema:
     )
 
 
-def _table_metadata(name: str, *tables: schema.Table) -> dict[str, Any]:
+def table_metadata(name: str, *tables: schema.Table) -> dict[str, Any]:
     return {"dagster/column_schema": _table_schema(*tables), "dagster/table_name": f"tradier.main.{name}"}
 
 
-DERIVED = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
-OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
+SPREADS = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
+OBSERVED = tuple(table for table in schema.TABLES if table not in (*SPREADS, schema.TRADE_GATE_READINGS))
 
 
 @dg.multi_asset(
@@ -65,7 +66,7 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
             group_name="snapshot",
             kinds={"duckdb", "table"},
             owners=OWNERS,
-            metadata=_table_metadata("tradier_snapshots", *OBSERVED),
+            metadata=table_metadata("tradier_snapshots", *OBSERVED),
             # a badge that knows no holidays: longer than a long weekend; the check snapshot_is_fresh knows the sessions
             freshness_policy=dg.FreshnessPolicy.time_window(timedelta(days=4), timedelta(hours=84)),
         ),
@@ -76,7 +77,7 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
             group_name="portfolio",
             kinds={"duckdb", "view"},
             owners=OWNERS,
-            metadata=_table_metadata("portfolio_positions", schema.POSITIONS),
+            metadata=table_metadata("portfolio_positions", schema.POSITIONS),
         ),
         dg.AssetSpec(
             "option_spreads",
@@ -86,7 +87,7 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
             group_name="portfolio",
             kinds={"duckdb", "table"},
             owners=OWNERS,
-            metadata=_table_metadata("option_spreads", *DERIVED),
+            metadata=table_metadata("option_spreads", *SPREADS),
         ),
     ],
     partitions_def=SNAPSHOTS,
@@ -111,7 +112,7 @@ def tradier_snapshot(
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
         started = clock.now()
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed)
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, GateRules.of(tradier.settings))
         except NotPublishedError as error:
             yield from map(_check_result, error.outcomes)
             raise

@@ -7,7 +7,7 @@ from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import ASSET_KEY
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import reading, require_current
 
 
 @dg.asset_check(asset=ASSET_KEY, partitions_def=SNAPSHOTS)
@@ -18,6 +18,7 @@ def published_equals_landed(context: dg.AssetCheckExecutionContext, tradier: Tra
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed.")
         with reading(tradier.settings.warehouse) as connection:
+            require_current(connection)
             outcomes = verify_snapshot(landed, connection)
     failed = [outcome for outcome in outcomes if outcome.blocks]
     warned = [outcome for outcome in outcomes if not outcome.passed and not outcome.blocks]

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Self
 
-from tradier_pipeline.clock import NEW_YORK
-from tradier_pipeline.market_calendar import Session
+from tradier_pipeline.clock import NEW_YORK, trade_date
+from tradier_pipeline.market_calendar import MarketCalendar, Session
 from tradier_pipeline.settings import Settings
+from tradier_pipeline.snapshot import MAX_LATENESS
 
 CYCLES = ("monitor_cycle", "trade_cycle", "account_sync")
 WIDEST_FIRST = ("trade_cycle", "monitor_cycle", "account_sync")
+MINUTE = timedelta(minutes=1)
+LATE_AFTER = 2  # due minutes without a snapshot
+LONGEST_LOOK = timedelta(days=7)  # holds two due minutes of every cycle that is switched on
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,21 @@ def due(instant: datetime, session: Session | None, cadence: Cadence) -> tuple[s
 def widest(cycles: tuple[str, ...]) -> str:
     """The cycle whose run does the work of all of them."""
     return min(cycles, key=WIDEST_FIRST.index)
+
+
+def is_late(cycle: str, last_beat: datetime, now: datetime, calendar: MarketCalendar, cadence: Cadence) -> bool:
+    """Whether a cycle was due twice since its last published snapshot. Outside its own window it is never due.
+
+    Args:
+        last_beat: the as-of of that snapshot.
+        now: the current instant; a minute is given to the run of the newest due one.
+    """
+    earliest, due_since = max(last_beat, now - LONGEST_LOOK), 0
+    minute = (now - MAX_LATENESS).replace(second=0, microsecond=0)
+    while minute > earliest and due_since < LATE_AFTER:
+        due_since += cycle in due(minute, calendar.session_of(trade_date(minute)), cadence)
+        minute -= MINUTE
+    return due_since >= LATE_AFTER
 
 
 def _during(instant: datetime, session: Session, minutes: int) -> bool:

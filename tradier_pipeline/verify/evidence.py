@@ -137,6 +137,11 @@ class Evidence:
         rows = self.query(sql, self.account_id, as_of)
         return rows[0] if rows else None
 
+    def missed_between(self, first_day: date, last_day: date) -> list[Row]:
+        """The stored instants of the account without a snapshot, by the New York dates of the instants."""
+        sql = "SELECT * FROM missed_snapshots WHERE account_id = ? AND trade_date BETWEEN ? AND ?"
+        return self.query(sql, self.account_id, first_day, last_day)
+
     @cached_property
     def legs(self) -> Mapping[int, list[Row]]:
         """The stored legs by the id of their order."""

@@ -28,18 +28,30 @@ class WarehouseError(PipelineError):
 
 
 class StagedWarehouse:
-    """The copy of the warehouse that one writer changes before it is published."""
+    """The copy of the warehouse that one writer changes before it is published.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    `completed`: it was of an older version and has got the tables and views that this one adds, still empty.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, completed: bool = False) -> None:
         self.connection = connection
+        self.completed = completed
 
     def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
-        """Replace all rows of one snapshot, in one transaction."""
+        """Replace all rows of one snapshot, in one transaction. It is missed no more."""
         self.connection.execute("BEGIN")
         if self._has(snapshot_id):
             self._delete(snapshot_id)
         self._insert(rows)
+        self._forget_missed([snapshot_id])
         self.connection.execute("COMMIT")
+
+    def miss(self, missed: Sequence[Row]) -> None:
+        """Add the rows of missed instants, each in the place of an older one, in one transaction."""
+        if missed:
+            self.connection.execute("BEGIN")
+            self._insert_missed(missed)
+            self.connection.execute("COMMIT")
 
     def add(self, snapshots: Sequence[Mapping[str, Sequence[Row]]]) -> None:
         """Add the rows of many snapshots that are not stored yet, in one transaction."""
@@ -47,10 +59,11 @@ class StagedWarehouse:
         self._insert({table.name: [row for rows in snapshots for row in rows[table.name]] for table in schema.TABLES})
         self.connection.execute("COMMIT")
 
-    def remove(self, snapshot_id: str) -> None:
-        """Remove all rows of one snapshot, in one transaction."""
+    def refuse(self, missed: Row) -> None:
+        """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
         self.connection.execute("BEGIN")
-        self._delete(snapshot_id)
+        self._delete(missed["snapshot_id"])
+        self._insert_missed([missed])
         self.connection.execute("COMMIT")
 
     def _has(self, snapshot_id: str) -> bool:
@@ -65,6 +78,14 @@ class StagedWarehouse:
     def _insert(self, rows: Mapping[str, Sequence[Row]]) -> None:
         for table in schema.TABLES:
             insert(self.connection, table, rows[table.name])
+
+    def _insert_missed(self, missed: Sequence[Row]) -> None:
+        self._forget_missed([row["snapshot_id"] for row in missed])
+        insert(self.connection, schema.MISSED_SNAPSHOTS, missed)
+
+    def _forget_missed(self, snapshot_ids: Sequence[str]) -> None:
+        ids = ", ".join(map(literal, snapshot_ids))
+        self.connection.execute(f"DELETE FROM missed_snapshots WHERE snapshot_id IN ({ids})")  # noqa: S608
 
 
 class Warehouse:
@@ -99,8 +120,7 @@ class Warehouse:
                 try:
                     connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
                     attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'")
-                    _prepare(connection, self.path)
-                    yield StagedWarehouse(connection)
+                    yield StagedWarehouse(connection, completed=_prepare(connection, self.path))
                     connection.execute("CHECKPOINT tradier")
                 finally:
                     connection.close()
@@ -151,26 +171,35 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> N
     connection.execute("SET TimeZone = 'UTC'")
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables and views that are not there yet, and note the version."""
+    for table in schema.ALL_TABLES:
+        connection.execute(schema.ddl(table))
+    for view in schema.VIEWS:
+        connection.execute(schema.view_ddl(view))
+    connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Make it a warehouse of this version. Returns whether it was one of an older."""
     tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'tradier'").fetchone()
     if tables == (0,):
-        for table in schema.TABLES:
-            connection.execute(schema.ddl(table))
-        for view in schema.VIEWS:
-            connection.execute(schema.view_ddl(view))
-        connection.execute(f"CREATE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
-        return
+        create_schema(connection)
+        return False
     (version,) = connection.execute("SELECT schema_version()").fetchone() or (None,)
     if version > schema.SCHEMA_VERSION:
         raise WarehouseError(
             f"{path} has schema version {version}, and this tradier-pipeline knows {schema.SCHEMA_VERSION}",
             "Upgrade tradier-pipeline, or set TRADIER_PIPELINE_HOME to another directory.",
         )
-    if version < schema.SCHEMA_VERSION:
+    if version < schema.ADDS_ONLY_SINCE:
         raise WarehouseError(
             f"{path} has the older schema version {version}",
             "Run `tradier-pipeline rebuild`: the landing zone has all.",
         )
+    if version < schema.SCHEMA_VERSION:
+        create_schema(connection)
+    return bool(version < schema.SCHEMA_VERSION)
 
 
 def _explained(error: duckdb.Error, path: Path) -> WarehouseError:

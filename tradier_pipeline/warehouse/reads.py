@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, literal
 
@@ -43,6 +44,45 @@ def reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
+def require_current(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make sure that every table and view of this version is there.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    found = connection.execute("SELECT schema_version()").fetchone()
+    if found != (schema.SCHEMA_VERSION,):
+        raise WarehouseError(
+            f"the warehouse has another schema version than {schema.SCHEMA_VERSION}, which this tradier-pipeline knows",
+            "Take a snapshot, which completes an older one: `tradier-pipeline snapshot`.",
+        )
+
+
+def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The rows of `trade_gate`: whether to trade now, by account.
+
+    Raises:
+        WarehouseError: the file is of another version, or damaged.
+    """
+    try:
+        require_current(connection)
+        return _rows(connection, "FROM trade_gate ORDER BY account_id")
+    except duckdb.Error as error:
+        told = str(error).splitlines()[0][:300]
+        raise WarehouseError(f"cannot read the trade gate: {told}", "Run `tradier-pipeline rebuild`.") from None
+
+
+def gate_reading(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, Any] | None:
+    """What the gate said of a snapshot when it was read; None if it is not published."""
+    rows = _rows(connection, bind("FROM trade_gate_readings WHERE snapshot_id = ?", snapshot_id))
+    return rows[0] if rows else None
+
+
+def heartbeats(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The rows of `heartbeats`, also of a file that does not have that view yet."""
+    return _rows(connection, schema.HEARTBEATS.query)
+
+
 def newest_snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """The newest published snapshot of each account."""
     rows = connection.execute("SELECT snapshot_id FROM newest_snapshots ORDER BY account_id").fetchall()
@@ -70,15 +110,14 @@ def newest_as_of(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The header of each account's newest snapshot, and how many `snapshots` the account has."""
-    cursor = connection.execute(
+    return _rows(
+        connection,
         """
         SELECT newest.*, snapshots FROM newest_snapshots AS newest
         JOIN (SELECT account_id, count(*) AS snapshots FROM tradier_snapshots GROUP BY account_id) USING (account_id)
         ORDER BY account_id
-        """
+        """,
     )
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
@@ -105,3 +144,10 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
     if until:
         conditions.append(f"trade_date <= {literal(until)}")
     return f"SELECT {columns} FROM {view} WHERE {' AND '.join(conditions)} ORDER BY {order}, account_id"  # noqa: S608
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """Rows of a query, by column name."""
+    cursor = connection.execute(sql)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -28,6 +28,7 @@ from tradier_pipeline.broker.models import (
     parse,
     parse_rows,
 )
+from tradier_pipeline.gate import DEFAULT_RULES, GateReading, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.portfolio import PortfolioPosition, hold
 from tradier_pipeline.spreads import Spread, SpreadLeg, group
@@ -50,6 +51,7 @@ _OF_CASH = _shared(schema.ACCOUNT_BALANCES, CashBlock)
 _OF_POSITION = tuple(field.name for field in fields(PortfolioPosition))
 _OF_SPREAD = tuple(field.name for field in fields(Spread) if field.name != "legs")
 _OF_SPREAD_LEG = tuple(field.name for field in fields(SpreadLeg))
+_OF_GATE = tuple(field.name for field in fields(GateReading))
 _OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
 _OF_QUOTE = _shared(schema.QUOTES, Quote)
 _OF_GREEKS = _shared(schema.QUOTES, Greeks)
@@ -101,9 +103,10 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
     )
 
 
-def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
+def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[str, list[Row]]:
     """The rows of every table by table name, ready to insert."""
     lead = _lead(typed)
+    reading = judge(lead["as_of"], lead["trade_date"], len(typed.spreads), rules)
     rows: dict[str, list[Row]] = {
         "tradier_snapshots": [_header_row(typed)],
         "accounts": [_account_row(typed.account)],
@@ -122,6 +125,7 @@ def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
             for spread in typed.spreads
             for leg_no, leg in enumerate(spread.legs, 1)
         ],
+        "trade_gate_readings": [_fields(reading, _OF_GATE) | {"blockers": list(reading.blockers)}],
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+ADDS_ONLY_SINCE = 1  # versions from this one on have only added tables and views: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
 DECIMAL, DOUBLE, INSTANT = "DECIMAL(24,8)", "DOUBLE", "TIMESTAMPTZ"
+WORDS = "VARCHAR[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +292,51 @@ RAW_PAYLOADS = Table(
     ),
 )
 
+_LIMIT = Column("max_open_positions", INTEGER, "TRADIER_MAX_OPEN_POSITIONS when the row was written; null: no limit")
+_MAX_AGE = "Seconds after which the snapshot is stale: TRADIER_MAX_AGE_SECONDS when the row was written"
+_OPENS = Column("session_open", INSTANT, "When the session of the trade date opens (UTC); null without a session")
+_CLOSES = Column("session_close", INSTANT, "When the session of the trade date closes (UTC); null without a session")
+
+TRADE_GATE_READINGS = Table(
+    "trade_gate_readings",
+    "One row per snapshot: what the trade gate said of it when it was read. Derived, also from the settings and the "
+    "calendar: a rebuild with others gives others. Whether to trade now says the view trade_gate.",
+    (
+        *LEAD,
+        _required("ready", BOOLEAN, "Whether there was no blocker"),
+        _required("blockers", WORDS, "Of session_closed, max_open_positions; empty when ready"),
+        _required("open_positions", INTEGER, "Option spreads of the snapshot"),
+        _LIMIT,
+        _required("max_age_s", INTEGER, _MAX_AGE),
+        _OPENS,
+        _CLOSES,
+    ),
+)
+
 TABLES = (
     *(TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS),
-    *(OPTION_SPREADS, OPTION_SPREAD_LEGS),  # derived: they never change the others
+    *(OPTION_SPREADS, OPTION_SPREAD_LEGS, TRADE_GATE_READINGS),  # derived: they never change the others
 )
+"""The tables that hold the rows of each snapshot."""
+
+MISSED_SNAPSHOTS = Table(
+    "missed_snapshots",
+    "One row per instant of an account that has no snapshot. An instant is either published or here.",
+    (
+        _required("snapshot_id", VARCHAR, "The snapshot there is not: account number, @, instant"),
+        _required("account_id", VARCHAR, "Account number"),
+        _required("trade_date", DATE, "America/New_York date of the instant"),
+        _required("requested_at", INSTANT, "The instant: scheduled or requested (UTC)"),
+        _required("kind", VARCHAR, "missed: never read; failed: the broker did not answer; refused: not published"),
+        Column("trigger", VARCHAR, "The cycles that were due, or who asked; null if the record cannot be read"),
+        _required("reason", VARCHAR, "Why there is no snapshot"),
+        _required("missed_at", INSTANT, "The instant if it was never read, else when that had failed (UTC)"),
+        _required("recorded_at", INSTANT, "When it was recorded; of a refused one, when all had arrived (UTC)"),
+        _required("path", VARCHAR, "What tells of it under the landing zone"),
+    ),
+)
+
+ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,20 +413,96 @@ DAILY_BALANCES = View(
     """,
 )
 
-VIEWS = (NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES)
+HEARTBEATS = View(
+    "heartbeats",
+    "One row per account and cycle: its last snapshot that was published. What failed does not beat.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("cycle", VARCHAR, "monitor_cycle, trade_cycle, account_sync or another trigger, such as manual"),
+        Column("as_of", INSTANT, "As-of of that snapshot (UTC)"),
+        Column("snapshot_id", VARCHAR, "That snapshot"),
+    ),
+    """
+    SELECT account_id, cycle, max(as_of) AS as_of, arg_max(snapshot_id, as_of) AS snapshot_id
+    FROM (SELECT account_id, as_of, snapshot_id, unnest(string_split(trigger, ',')) AS cycle FROM tradier_snapshots)
+    GROUP BY account_id, cycle
+    """,
+)
+
+# Each condition holds only if all it needs is known: what is null blocks.
+_CONDITIONS = {
+    # a snapshot of the future was read by another clock; its age is unknown
+    "stale": "as_of BETWEEN now() - to_seconds(max_age_s) AND now() + INTERVAL 5 SECOND",
+    "missed_snapshots": "coalesce(missed, 0) = 0",
+    "check_failed": "coalesce(refused, 0) = 0",
+    "balances_missing": "has_balances",
+    "session_closed": "session_open <= now() AND now() < session_close",
+    "max_open_positions": "coalesce(open_positions < max_open_positions, open_positions IS NOT NULL)",
+}
+_BLOCKERS = " || ".join(f"CASE WHEN {holds} THEN [] ELSE ['{blocker}'] END" for blocker, holds in _CONDITIONS.items())
+
+TRADE_GATE = View(
+    "trade_gate",
+    "One row per account: whether to trade on its newest snapshot now. No row, or null, means not ready.",
+    (
+        *LEAD,
+        Column("ready", BOOLEAN, "Whether there is no blocker now"),
+        Column("blockers", WORDS, f"Of {', '.join(_CONDITIONS)}; empty when ready"),
+        Column("age_s", DOUBLE, "Seconds since as_of"),
+        Column("max_age_s", INTEGER, _MAX_AGE),
+        Column("session_open", INSTANT, _OPENS.comment),
+        Column("session_close", INSTANT, _CLOSES.comment),
+        Column("open_positions", INTEGER, "Option spreads of the snapshot"),
+        _LIMIT,
+        Column("missed", BIGINT, "Instants since the snapshot that were never read or not answered"),
+        Column("missed_reason", VARCHAR, "Why, of the newest of these"),
+        Column("refused", BIGINT, "Snapshots since that were not published"),
+        Column("refused_reason", VARCHAR, "Why, of the newest of these"),
+    ),
+    f"""
+    WITH newest AS (
+        SELECT snapshot_id, account_id, as_of, trade_date
+        FROM tradier_snapshots SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
+    ), reading AS (
+        SELECT snapshot_id, open_positions, max_open_positions, max_age_s, session_open, session_close
+        FROM trade_gate_readings SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
+    ), balances AS (
+        SELECT snapshot_id, true AS has_balances FROM account_balances SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
+    ), since AS (
+        SELECT account_id,
+               count(*) FILTER (kind <> 'refused') AS missed, count(*) FILTER (kind = 'refused') AS refused,
+               arg_max(reason, missed_at) FILTER (kind <> 'refused') AS missed_reason,
+               arg_max(reason, missed_at) FILTER (kind = 'refused') AS refused_reason
+        FROM missed_snapshots JOIN newest USING (account_id) WHERE missed_at > newest.as_of GROUP BY account_id
+    ), gate AS (
+        SELECT *, {_BLOCKERS} AS blockers
+        FROM newest LEFT JOIN reading USING (snapshot_id) LEFT JOIN balances USING (snapshot_id)
+        LEFT JOIN since USING (account_id)
+    )
+    SELECT snapshot_id, account_id, as_of, trade_date, len(blockers) = 0 AS ready, blockers,
+           epoch(now() - as_of) AS age_s, max_age_s, session_open, session_close, open_positions, max_open_positions,
+           coalesce(missed, 0) AS missed, missed_reason, coalesce(refused, 0) AS refused, refused_reason
+    FROM gate
+    """,  # noqa: S608
+)
+
+VIEWS = (
+    *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
+    *(HEARTBEATS, TRADE_GATE),
+)
 
 
 def ddl(table: Table) -> str:
-    """CREATE TABLE with NOT NULL where a column is required, and the comments."""
+    """CREATE TABLE, if it is not there, with NOT NULL where a column is required, and the comments."""
     columns = ", ".join(
         f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
     )
-    return f"CREATE TABLE {table.name} ({columns}); {_comments('TABLE', table)}"
+    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {_comments('TABLE', table)}"
 
 
 def view_ddl(view: View) -> str:
-    """CREATE VIEW with the comments."""
-    return f"CREATE VIEW {view.name} AS {view.query}; {_comments('VIEW', view)}"
+    """CREATE VIEW, or put it in the place of an older one, with the comments."""
+    return f"CREATE OR REPLACE VIEW {view.name} AS {view.query}; {_comments('VIEW', view)}"
 
 
 def _comments(kind: str, relation: Table | View) -> str:

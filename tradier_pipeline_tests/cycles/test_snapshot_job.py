@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, trade_gates
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
 
@@ -137,7 +136,7 @@ def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
 ) -> None:
     good = new_key()
     assert run_job(instance, good).success
-    published = hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest()
+    published = rows(home)
     simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
     bad = new_key()
     result = run_job(instance, bad)
@@ -149,9 +148,60 @@ def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
     assert evaluations(instance, "balances_equal") == [(bad, True), (good, True)]
     assert materialized(instance) == {good}
     assert materialized(instance, RAW[0]) == {good, bad}
-    assert hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest() == published
+    assert rows(home) == published
     assert current(home) == [good]
+    with reading(home.warehouse.path) as connection:
+        assert connection.execute("SELECT snapshot_id, kind FROM missed_snapshots").fetchall() == [(bad, "refused")]
+        (gate,) = trade_gates(connection)
+    assert "check_failed" in gate["blockers"]
     # the next good one is published over it
     after = new_key()
     assert run_job(instance, after).success
     assert current(home) == [after]
+
+
+def test_a_failed_run_is_seen_at_once_by_who_reads_the_gate_in_duckdb(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_CALENDAR", "24/7")
+    assert run_job(instance, new_key()).success
+    before = rows(home)
+    simulated.fault("/balances", "status", status=400, body="no", times=1)
+    key = new_key()
+    assert failure(run_job(instance, key)).startswith("balances: HTTP 400")
+    with reading(home.warehouse.path) as connection:
+        missed = connection.execute("SELECT snapshot_id, kind, reason FROM missed_snapshots").fetchall()
+        (gate,) = trade_gates(connection)
+    assert [(found, kind) for found, kind, _ in missed] == [(key, "failed")]
+    assert missed[0][2].startswith("balances: HTTP 400")
+    assert (gate["ready"], gate["blockers"]) == (False, ["missed_snapshots"])
+    assert rows(home) == before
+
+
+def test_an_instant_of_an_earlier_day_that_was_never_read_is_seen_as_missed(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    assert run_job(instance, new_key()).success
+    key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
+    assert not run_job(instance, key).success
+    with reading(home.warehouse.path) as connection:
+        assert connection.execute("SELECT snapshot_id, kind FROM missed_snapshots").fetchall() == [(key, "missed")]
+    published = home.warehouse.path.stat().st_ino
+    assert not run_job(instance, key).success  # nothing new: nothing is published
+    assert home.warehouse.path.stat().st_ino == published
+
+
+def test_the_trade_cycle_materializes_the_gate_by_the_settings_of_the_run(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_CALENDAR", "24/7")
+    monkeypatch.setenv("TRADIER_MAX_OPEN_POSITIONS", "1")
+    key = new_key()
+    assert run_job(instance, key, job="trade_cycle").success
+    event = instance.get_latest_materialization_event(dg.AssetKey("trade_gate"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert (metadata["ready"], metadata["blockers"], metadata["max_open_positions"]) == (False, "max_open_positions", 1)
+    with reading(home.warehouse.path) as connection:
+        assert [gate["blockers"] for gate in trade_gates(connection)] == [["max_open_positions"]]

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from tradier_pipeline.clock import NEW_YORK
-from tradier_pipeline.cycles.ticks import CYCLES, Cadence, due, widest
-from tradier_pipeline.market_calendar import session_of
+from tradier_pipeline.cycles.ticks import CYCLES, Cadence, due, is_late, widest
+from tradier_pipeline.market_calendar import MarketCalendar, session_of
 
 DEFAULT = Cadence(monitor=1, trade=15, sync=30)
 FULL_DAY_SYNCS = [
@@ -116,3 +116,36 @@ def test_the_windows_of_the_account_sync_are_settings() -> None:
     ]
     late = Cadence(0, 0, 390, sync_after_close=timedelta(minutes=45))
     assert ticks("2025-06-04", late)["account_sync"] == ["07:00", "08:00", "16:45", "20:00"]
+
+
+XNYS = MarketCalendar("XNYS")
+
+
+def new_york(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=NEW_YORK).astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("cycle", "last_beat", "now", "late"),
+    [
+        ("monitor_cycle", "2025-11-20 10:00:02", "2025-11-20 10:02:59", False),  # 10:02 still has its minute
+        ("monitor_cycle", "2025-11-20 10:00:02", "2025-11-20 10:03:00", True),
+        ("trade_cycle", "2025-11-20 10:00:02", "2025-11-20 10:30:59", False),
+        ("trade_cycle", "2025-11-20 10:00:02", "2025-11-20 10:31:00", True),
+        ("monitor_cycle", "2025-11-20 15:59:02", "2025-11-21 09:31:59", False),  # the night is not its window
+        ("monitor_cycle", "2025-11-20 15:59:02", "2025-11-21 09:32:00", True),
+        ("trade_cycle", "2025-11-26 15:45:02", "2025-11-28 09:40", False),  # Thanksgiving
+        ("account_sync", "2025-11-20 09:00:02", "2025-11-20 16:14", False),  # the session is not its window
+        ("account_sync", "2025-11-20 09:00:02", "2025-11-20 16:16", True),
+        ("monitor_cycle", "2024-11-20 10:00:02", "2025-11-20 10:00", True),
+    ],
+)
+def test_a_cycle_is_late_once_it_was_due_twice_since_its_last_beat(
+    cycle: str, last_beat: str, now: str, late: bool
+) -> None:
+    assert is_late(cycle, new_york(last_beat), new_york(now), XNYS, DEFAULT) == late
+
+
+def test_a_cycle_that_is_switched_off_is_never_late() -> None:
+    off = Cadence(monitor=0, trade=15, sync=30)
+    assert not is_late("monitor_cycle", new_york("2025-11-19 10:00"), new_york("2025-11-20 15:00"), XNYS, off)

@@ -22,5 +22,5 @@ def staged() -> Iterator[StagedWarehouse]:
 @pytest.fixture
 def bench(tmp_path: Path, staged: StagedWarehouse) -> Iterator[Bench]:
     yield Bench(tmp_path, staged)
-    for table in schema.TABLES:
+    for table in schema.ALL_TABLES:
         staged.connection.execute(f"DELETE FROM {table.name}")

@@ -18,8 +18,11 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import StagedWarehouse
 from tradier_pipeline_tests.bodies import Answers, dumps, land, reland, rich, store, warehouse_in_memory, zone_in
 
-# facts of the commit, not of what was observed: no landed byte tells them
-FREE = {("tradier_snapshots", "committed_at"), ("tradier_snapshots", "code_version")}
+# facts of the commit, of the settings and of the calendar, not of what was observed: no landed byte tells them
+FREE = {
+    *(("tradier_snapshots", "committed_at"), ("tradier_snapshots", "code_version")),
+    *(("trade_gate_readings", name) for name in ("max_age_s", "max_open_positions", "session_open", "session_close")),
+}
 
 COLUMNS = [
     pytest.param(table, column, id=f"{table.name}.{column.name}")
@@ -38,6 +41,7 @@ ANOTHER = {
     schema.DECIMAL: "{0} + 0.00000001",
     schema.DOUBLE: "nextafter({0}, 1e9::DOUBLE)",
     schema.INSTANT: "{0} + INTERVAL 1 MICROSECOND",
+    schema.WORDS: "{0} || ['x']",
 }
 SOME = dict.fromkeys((schema.DECIMAL, schema.INTEGER, schema.BIGINT, schema.DOUBLE), "0")
 SOME |= {schema.VARCHAR: "''", schema.BOOLEAN: "false"}

@@ -12,9 +12,11 @@ import duckdb
 import pytest
 
 from tradier_pipeline import store
+from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.landing import BusyError, LandedSnapshot
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.landing import BusyError, LandedSnapshot, MissedRecord
+from tradier_pipeline.reverify import reverify
+from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.verify import verify_snapshot
@@ -105,6 +107,84 @@ def test_a_warehouse_of_another_version_is_told_and_left_alone(
     assert home.warehouse.path.read_bytes() == before
     if not version:
         assert rebuild(home.warehouse, home.zone, lambda _: None).published == 2
+
+
+def _make_version_1(path: Path) -> None:
+    """What the first version left: no gate, no missed instants."""
+    _set_version(path, 1)
+    with duckdb.connect(path) as connection:
+        connection.execute("DROP VIEW trade_gate; DROP VIEW heartbeats")
+        connection.execute("DROP TABLE trade_gate_readings; DROP TABLE missed_snapshots")
+
+
+def test_a_warehouse_of_the_first_version_is_completed_by_the_next_snapshot(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    refused = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
+    home.zone.record_missed(
+        MissedRecord(snapshot_id=refused, trigger="monitor_cycle", recorded_at=good.manifest.as_of, reason="overlap")
+    )
+    _make_version_1(home.warehouse.path)
+    with pytest.raises(WarehouseError, match="Take a snapshot, which completes an older one"):
+        list(reverify(Settings(pipeline_home=home.path), [], everything=True))
+
+    take(home, simulated.broker)
+    completed = stored(home.warehouse.path)
+    assert len(completed["trade_gate_readings"]) == 2
+    results = list(reverify(Settings(pipeline_home=home.path), [], everything=True))
+    assert [outcome.check for result in results for outcome in result.outcomes if outcome.blocks] == []
+    with reading(home.warehouse.path) as connection:
+        assert connection.execute("SELECT snapshot_id FROM missed_snapshots").fetchall() == [(refused,)]
+        assert connection.execute("SELECT account_id FROM trade_gate").fetchall() == [(DEMO_ACCOUNT,)]
+    rebuild(home.warehouse, home.zone, lambda _: None)
+    assert stored(home.warehouse.path) == completed
+
+
+def _missed(home: Home) -> list[tuple[str, ...]]:
+    with reading(home.warehouse.path) as connection:
+        return connection.execute("FROM missed_snapshots ORDER BY ALL").fetchall()
+
+
+def test_a_rebuild_finds_the_missed_the_failed_and_the_refused_again(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    late = MissedRecord(
+        snapshot_id=f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z",
+        trigger="monitor_cycle",
+        recorded_at=good.manifest.as_of,
+        reason="overlap",
+    )
+    home.zone.record_missed(late)
+    simulated.fault("/balances", "status", status=400, body="no", times=1)
+    with pytest.raises(BrokerError):
+        take(home, simulated.broker)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    with pytest.raises(NotPublishedError):
+        take(home, simulated.broker)
+    told = _missed(home)
+    assert sorted(row[4] for row in told) == ["failed", "missed", "refused"]
+    take(home, simulated.broker)
+    assert _missed(home) == told
+    rebuild(home.warehouse, home.zone, lambda _: None)
+    assert _missed(home) == told
+
+
+def test_a_failure_that_cannot_be_published_is_still_told_as_what_it_is(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    monkeypatch.setattr(publish.StagedWarehouse, "miss", _disk_full_on_what_is_missed)
+    with pytest.raises(NotPublishedError, match="flat_is_explained"):
+        take(home, simulated.broker)
+    monkeypatch.undo()
+    assert _missed(home) == []
+    take(home, simulated.broker)  # the next one brings it along
+    assert [row[4] for row in _missed(home)] == ["refused"]
+
+
+def _disk_full_on_what_is_missed(_: publish.StagedWarehouse, missed: list[object]) -> None:
+    if missed:
+        raise WarehouseError("cannot write", "Free some space.")
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut", "torn page", "header"])

@@ -1,0 +1,42 @@
+"""The trade gate of a snapshot: whether it may be traded on."""
+
+from typing import Any
+
+import dagster as dg
+
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.raw import OWNERS
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.snapshot import ASSET_KEY, table_metadata
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import gate_reading, reading
+
+
+@dg.asset(
+    deps=[ASSET_KEY, "option_spreads"],
+    partitions_def=SNAPSHOTS,
+    description="Whether a snapshot may be traded on, and every blocker by name: the row of `trade_gate_readings` that "
+    "was published with it. Whether to trade now says the view `trade_gate`, or `tradier-pipeline gate`.",
+    group_name="portfolio",
+    kinds={"duckdb", "table"},
+    owners=OWNERS,
+    metadata=table_metadata("trade_gate_readings", schema.TRADE_GATE_READINGS),
+)
+def trade_gate(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
+    """What the gate said of a published snapshot when it was read."""
+    with told_in_one_line():
+        with reading(tradier.settings.warehouse) as connection:
+            gate = gate_reading(connection, context.partition_key)
+        if gate is None:
+            raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
+        context.log.info("ready" if gate["ready"] else f"not ready: {', '.join(gate['blockers'])}")
+        return dg.MaterializeResult(metadata=_metadata(gate))
+
+
+def _metadata(gate: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ready": gate["ready"],
+        "blockers": ", ".join(gate["blockers"]) or "-",
+        "open_positions": gate["open_positions"],
+        "max_open_positions": "-" if gate["max_open_positions"] is None else gate["max_open_positions"],
+    }

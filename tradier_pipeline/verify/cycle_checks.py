@@ -1,0 +1,195 @@
+"""Checks of the cycles: nothing missed unnoticed, no two readings at once, few requests, a gate that is in order."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from tradier_pipeline import clock
+from tradier_pipeline.landing import REQUIRED_RESOURCES, Day, LandingError
+from tradier_pipeline.lookups import BUDGET
+from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
+from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+
+_NAME = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<rest>|\.missed\.json|\.failed-.*)")
+_TOLD_AT = {"missed": "recorded_at", "failed": "failed_at", "refused": "as_of_end"}  # the later one outweighs
+RECORDING = timedelta(minutes=1)  # what is recorded while a snapshot is stored may come with the next one
+MIN_HEADROOM = 20  # percent
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@check(None)
+def missed_equal(evidence: Evidence) -> Finding:
+    """Since the day of the previous snapshot, missed_snapshots is what the landing zone tells of the unpublished."""
+    (header,) = evidence.stored("tradier_snapshots")
+    days = (evidence.previous or header)["trade_date"], header["trade_date"]
+    stored = by_key(evidence.missed_between(*days), "snapshot_id")
+    told = _told(evidence, header, {snapshot_id for (snapshot_id,) in stored}, *days)
+    expected: dict[tuple[str], Row] = {}
+    for snapshot_id, records in told.items():
+        settled = [place for place, record in enumerate(records) if record.settled]
+        ours = stored.get((snapshot_id,), {})
+        if settled or ours:
+            newest = [record.row for record in records[max(settled, default=0) :]]
+            expected[(snapshot_id,)] = next((row for row in newest if row.items() <= ours.items()), newest[0])
+    differences = differing("missed_snapshots", expected, stored)
+    return Finding(f"{len(told)} told of", f"{len(stored)} stored", differences)
+
+
+@check(None)
+def gate_follows_snapshot(evidence: Evidence) -> Finding:
+    """The one reading of the gate counts the stored spreads, and is ready unless it names what speaks against it."""
+    readings = evidence.stored("trade_gate_readings")
+    differences = list(claim_that(len(readings) == 1, "trade_gate_readings", 1, len(readings)))
+    (header,) = evidence.stored("tradier_snapshots")
+    for row in readings:
+        opens, closes, limit = row["session_open"], row["session_close"], row["max_open_positions"]
+        spreads = len(evidence.stored("option_spreads"))
+        blockers = [
+            *(["session_closed"] if opens is None or not opens <= header["as_of"] < closes else []),
+            *(["max_open_positions"] if limit is not None and limit <= spreads else []),
+        ]
+        expected: Row = {"open_positions": spreads, "blockers": blockers, "ready": blockers == []}
+        differences += differing("trade_gate_readings", {(): expected}, {(): row})
+        differences += claim_that(
+            opens is None or clock.trade_date(opens) == header["trade_date"], "session", header["trade_date"], opens
+        )
+    return Finding(f"{len(evidence.stored('option_spreads'))} spreads", f"{len(readings)} reading", tuple(differences))
+
+
+@check(12, Severity.WARN)
+def minute_coverage(evidence: Evidence) -> Finding:
+    """No instant was missed, or found to have been missed, since the previous snapshot."""
+    (header,) = evidence.stored("tradier_snapshots")
+    since = evidence.previous["as_of"] if evidence.previous else EVER
+    missed = evidence.query(
+        "SELECT * FROM missed_snapshots WHERE account_id = ? "
+        "AND (missed_at BETWEEN ? AND ? OR recorded_at BETWEEN ? AND ?) ORDER BY requested_at",
+        *(evidence.account_id, since, header["as_of"], since, header["as_of"]),
+    )
+    differences = tuple(
+        Difference(f"{row['snapshot_id']} ({row['trigger']})", row["reason"], row["kind"]) for row in missed
+    )
+    return Finding(f"since {clock.iso(since)}", f"{len(missed)} missed", differences)
+
+
+@check(13)
+def no_overlap(evidence: Evidence) -> Finding:
+    """No other snapshot of the account was being read while this one was."""
+    manifest = evidence.landed.manifest
+    others = evidence.query(
+        "SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots "
+        "WHERE account_id = ? AND snapshot_id <> ? AND as_of BETWEEN ? AND ? AND as_of < ? AND as_of_end > ?",
+        *(evidence.account_id, evidence.snapshot_id, manifest.as_of - NEARBY, manifest.as_of + NEARBY),
+        *(manifest.as_of_end, manifest.as_of),
+    )
+    interval = _span(manifest.as_of, manifest.as_of_end)
+    differences = tuple(
+        Difference(row["snapshot_id"], interval, _span(row["as_of"], row["as_of_end"])) for row in others
+    )
+    return Finding(interval, f"{len(others)} at the same time", differences)
+
+
+@check(14, Severity.WARN)
+def request_budget(evidence: Evidence) -> Finding:
+    """It took 4 requests, one for quotes, one for each further page of orders and each order asked for by its id; and
+    a fifth of the broker's limit is left."""
+    landed, lookups = evidence.landed, evidence.manifest["lookups"]
+    pages = {resource: len(landed.pages(resource)) for resource in (*REQUIRED_RESOURCES, "quotes")}
+    asked = sum(lookup["state"] != "deferred" for lookup in lookups)
+    allowed = dict.fromkeys(pages, 1) | {"orders": pages["orders"]}
+    differences = [
+        difference
+        for name, count in pages.items()
+        for difference in claim_that(count <= allowed[name], f"{name} requests", count, allowed[name])
+    ]
+    differences += claim_that(asked <= BUDGET, "orders by id", asked, BUDGET)
+    sent = [page for resource in (*landed.manifest.resources, "quotes") for page in landed.pages(resource)]
+    limit, left = min(_headroom(page.headers for page in sent), key=lambda told: told[1], default=("-", 100))
+    differences += claim_that(left >= MIN_HEADROOM, limit, f"{left} % left", f"{MIN_HEADROOM} %")
+    retries = sum(len(page.attempts) - 1 for page in sent)
+    return Finding(f"{sum(pages.values()) + asked} requests", f"{retries} retries", tuple(differences))
+
+
+@check(74, Severity.WARN)
+def session_open_for_trading(evidence: Evidence) -> Finding:
+    """A snapshot of the trade cycle was taken for an instant of the session."""
+    (header,) = evidence.stored("tradier_snapshots")
+    (row,) = evidence.stored("trade_gate_readings")
+    opens, closes = row["session_open"], row["session_close"]
+    within = opens is not None and opens <= header["requested_at"] < closes
+    session = _span(opens, closes) if opens else "no session"
+    trades = "trade_cycle" in header["trigger"].split(",")
+    return Finding(
+        session, header["trigger"][:50], claim_that(within or not trades, "instant", session, header["requested_at"])
+    )
+
+
+def _span(start: datetime, end: datetime) -> str:
+    return f"{clock.iso(start)} to {clock.iso(end)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What one file tells of an instant. `settled`: it was there when the snapshot was stored."""
+
+    weight: tuple[int, datetime]
+    settled: bool
+    row: Row
+
+
+def _told(
+    evidence: Evidence, header: Row, stored: Collection[str], first_day: date, last_day: date
+) -> Mapping[str, list[_Record]]:
+    """What is told of each instant that is not published, the weightiest last."""
+    sql = "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date BETWEEN ? AND ?"
+    near = (first_day - NEARBY, last_day + NEARBY)
+    published = {row["snapshot_id"] for row in evidence.query(sql, evidence.account_id, *near)}
+    told: dict[str, list[_Record]] = defaultdict(list)
+    days = evidence.landed.zone.days(evidence.account_id)  # a year has 98 000 entries: only those of these days
+    for day in (day for day in days if first_day <= day.trade_date <= last_day):
+        for entry in day.entries():
+            name = _NAME.fullmatch(entry)
+            snapshot_id = f"{name['date']}{name['time'].replace('-', ':')}" if name else ""
+            later = name and not name["rest"] and _requested_at(snapshot_id) > header["as_of"] + RECORDING
+            if (
+                name and snapshot_id not in published and (snapshot_id in stored or not later)
+            ):  # a rebuild reads it later
+                told[snapshot_id].append(_record(day, entry, header, snapshot_id, name["rest"]))
+    return {snapshot_id: sorted(records, key=lambda record: record.weight) for snapshot_id, records in told.items()}
+
+
+def _record(day: Day, entry: str, header: Row, snapshot_id: str, rest: str) -> _Record:
+    kind = "refused" if not rest else "missed" if rest == ".missed.json" else "failed"
+    requested_at = _requested_at(snapshot_id)
+    row: Row = {"kind": kind, "requested_at": requested_at, "path": "/".join((*day.directory.parts[-2:], entry))}
+    row |= {"account_id": header["account_id"], "trade_date": clock.trade_date(requested_at)}
+    try:
+        file = json.loads(day.read(entry if kind == "missed" else f"{entry}/manifest.json"))
+        at = datetime.fromisoformat(file[_TOLD_AT[kind]])
+        settled = at < header["committed_at"] - RECORDING
+        if kind == "refused":
+            settled = datetime.fromisoformat(file["as_of"]) < header["as_of"]
+        else:
+            row["reason"] = file["reason"] if kind == "missed" else "; ".join(file["errors"].values())
+        row |= {"trigger": file["trigger"], "recorded_at": at, "missed_at": requested_at if kind == "missed" else at}
+    except (LandingError, ValueError, LookupError):  # what cannot be read cannot be compared
+        at, settled = requested_at, False
+    return _Record((tuple(_TOLD_AT).index(kind), at), settled, row)
+
+
+def _requested_at(snapshot_id: str) -> datetime:
+    return datetime.fromisoformat(snapshot_id.partition("@")[2])
+
+
+def _headroom(sent: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, int]]:
+    """The percentage of its limit that each answer says is left, where it says so."""
+    for headers in sent:
+        allowed, available = (headers.get(f"x-ratelimit-{name}", "") for name in ("allowed", "available"))
+        if allowed.isdecimal() and available.isdecimal() and int(allowed):
+            yield f"of {allowed} a minute", int(available) * 100 // int(allowed)

@@ -41,8 +41,8 @@ def test_the_newest_published_one_or_all_or_those_named(home: Home, simulated: S
 
 def test_one_that_was_never_published_is_tried_on_a_copy(home: Home, simulated: Simulated) -> None:
     take(home, simulated.broker)
-    before = hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest()
     snapshot_id = refused(home, simulated)
+    before = hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest()
     (tried,) = proven(snapshot_id)
     assert not tried.published
     assert [outcome.check for outcome in tried.outcomes if outcome.blocks] == ["flat_is_explained"]

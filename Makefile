@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test up bench soak lint clean
+.PHONY: install run test up bench bench-cycles soak lint clean
 
 install: $(STAMP)
 
@@ -24,6 +24,9 @@ up: install  ## the Dagster UI and daemon
 
 bench: install  ## measure; ratios against a bare limit of the same run
 	$(BIN)/python -m tradier_pipeline_tests.bench
+
+bench-cycles: install  ## measure the cycles of a running `up`; takes half an hour
+	$(BIN)/python -m tradier_pipeline_tests.bench_cycles
 
 soak: install  ## the long proofs
 	$(BIN)/python -m pytest -m soak -n 2

@@ -46,7 +46,7 @@ def up(settings: Settings, host: str, port: int) -> None:
         }
         commands = {
             "the UI": ["dagster_webserver", "-w", str(workspace), "--host", host, "--port", str(port)],
-            "the daemon": ["dagster._daemon", "run", "-w", str(workspace)],
+            "the daemon": ["dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"],
         }
         with _running(commands, environment) as processes:
             while not stopping.wait(0.5):

@@ -13,7 +13,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
-from tradier_pipeline.cycles.schedules import UNFINISHED
+from tradier_pipeline.cycles.accounts import UNFINISHED
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.prune import Pruned, prune
 from tradier_pipeline_tests.conftest import Home, Simulated

@@ -29,7 +29,6 @@ from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse.reads import reading
 
-WATCHED_S = 4.0  # of the 5 s between two looks of Dagster: a request does not wait for the next one
 ALWAYS = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
 ASKED_AGAIN = timedelta(minutes=1)
 ONE_LOOK = RetryPolicy(attempts=1, deadline=10.0)  # the next look comes soon
@@ -50,7 +49,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 def request_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     with told_in_one_line():
         settings = load_settings()
-        waiting = _by_account(Ledger(settings.ledger).await_request(WATCHED_S))
+        waiting = _by_account(Ledger(settings.ledger).waiting())
         if not waiting:
             return dg.SkipReason("no request waits")
         return _requested(settings, waiting, context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import date, datetime
@@ -20,7 +19,6 @@ from tradier_pipeline.ledger.schema import MIGRATIONS, VERSION
 from tradier_pipeline.snapshot import SnapshotId
 
 BUSY_TIMEOUT_S = 5.0
-POLL_S = 0.2
 
 R = TypeVar("R", bound=LedgerRow)
 
@@ -77,20 +75,9 @@ class Ledger:
 
     def waiting(self) -> list[SnapshotRequest]:
         """The requests that no snapshot has answered yet, oldest first."""
-        return self.await_request(0)
-
-    def await_request(self, seconds: float) -> list[SnapshotRequest]:
-        """The requests that wait; if there are none, the first to arrive within so many seconds."""
-        deadline = time.monotonic() + seconds
-        with self._open() as connection:
-            while True:
-                found = _read(
-                    SnapshotRequest,
-                    connection.execute("SELECT * FROM snapshot_requests WHERE snapshot_id IS NULL ORDER BY request_id"),
-                )
-                if found or time.monotonic() >= deadline:
-                    return found
-                time.sleep(POLL_S)
+        return self._rows(
+            SnapshotRequest, "SELECT * FROM snapshot_requests WHERE snapshot_id IS NULL ORDER BY request_id"
+        )
 
     def requests(self, *, limit: int = -1) -> list[SnapshotRequest]:
         """The requests, answered or not, oldest first; with a limit, the newest so many."""

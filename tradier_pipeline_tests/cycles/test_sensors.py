@@ -32,11 +32,6 @@ OTHER = "SIM00000002"
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensors, "WATCHED_S", 0.0)
-
-
 @pytest.fixture
 def ledger(home: Home) -> Ledger:
     return Ledger(home.path / "ledger.sqlite")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -194,19 +193,6 @@ def test_processes_that_create_and_write_the_file_at_once_lose_nothing_and_claim
     assert sorted(request.note or request.order_id or "" for request in requests) == names
     assert claimed == len(requests)
     assert all(request.snapshot_id for request in requests)
-
-
-def test_whoever_watches_the_inbox_sees_a_request_of_another_process_as_it_comes(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = Ledger(ledger.path)
-    monkeypatch.setattr(time, "sleep", lambda _: engine.request(ACCOUNT, "manual"))  # it comes during the first nap
-    (request,) = ledger.await_request(3600)
-    assert request == ledger.waiting()[0]
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("something waits already"))
-    assert ledger.await_request(3600) == [request]
-    ledger.claim(snapshot())
-    assert ledger.await_request(0) == []
 
 
 # ---------------------------------------------------------------- files

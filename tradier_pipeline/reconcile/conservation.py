@@ -301,8 +301,10 @@ class _Comparison:
 
     def _likeliest(self, ways: list[list[_Delivery]]) -> Sequence[_Delivery]:
         """One way of each underlying: those that explain the most, cash included."""
+        if prod(map(len, ways)) > MOST_CHOICES:  # leave cash to tell apart only what explains the shares alike
+            ways = [[way for way in some if way.cost[:2] == some[0].cost[:2]] for some in ways]
         if not ways or prod(map(len, ways)) > MOST_CHOICES:
-            return [way[0] for way in ways]
+            return [some[0] for some in ways]
         return min(product(*ways), key=partial(_open_items, self._left(CASH), self._fees()))
 
     def _book_delivery(self, underlying: str, options: list[_Gone], way: _Delivery) -> None:

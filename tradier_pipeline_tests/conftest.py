@@ -58,7 +58,7 @@ class Simulated:
 
     @property
     def broker(self) -> Broker:
-        return Broker(self.url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
+        return Broker(self.url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT, settle=0.0)
 
     def admin(self, method: str, path: str, json: Any = None) -> Any:
         answer = httpx.request(method, f"{self.url}/_simulator/{path}", json=json, trust_env=False)

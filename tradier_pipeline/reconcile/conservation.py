@@ -36,7 +36,7 @@ MOST_PER_DOLLAR_SOLD = Decimal("0.0001")  # of stock: the SEC's and FINRA's fees
 FIRST_CLOSE = time(13)  # New York, on half days: before it, an option that is gone has not expired
 OPEN = time(9, 30)  # the opening prices settle some index options
 MOST_RATIO = 50  # of a split
-MOST_CHOICES = 5_000  # ways in which options may have ended that are tried
+MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 4
 
@@ -212,6 +212,7 @@ class _Comparison:
             symbol: now.held(symbol).quantity - before.held(symbol).quantity
             for symbol in sorted({*before.holdings, *now.holdings, *filled})
         }
+        self.left: Mapping[str, Decimal] = {}
         self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
 
     def changes(self) -> tuple[Change, ...]:
@@ -219,6 +220,7 @@ class _Comparison:
             self._book_fill(fill)
         self._book_corporate_actions()
         self._book_ended_options()
+        self.left = {symbol: self._left(symbol) for symbol in self.moved}
         positions = [
             Change(
                 symbol,
@@ -292,6 +294,8 @@ class _Comparison:
     def _ways(self, underlying: str, options: list[_Gone]) -> list[_Delivery]:
         """What may have become of the gone options: delivered in part, wholly or not, the likeliest first."""
         shares = self._left(underlying)
+        if not shares and not any(gone.expired for gone in options):
+            return [_delivery(shares, options, tuple(ZERO for _ in options))]
         some = [_parts(gone) for gone in options]
         if prod(map(len, some)) > MOST_CHOICES:
             some = [[ZERO, gone.contracts] if gone.option.multiplier else [ZERO] for gone in options]
@@ -344,9 +348,9 @@ class _Comparison:
                 if part.symbol == symbol and part.rest and abs(left) <= abs(part.rest) and left * part.rest > 0
             ),
             *(
-                f"a transfer or a change of symbol: {other} changed by {shown(self._left(other))}"
-                for other in self.moved
-                if other != symbol and self._left(other) == -left
+                f"a transfer or a change of symbol: {other} changed by {shown(rest)}"
+                for other, rest in self.left.items()
+                if rest == -left
             ),
             *([] if multiplier(symbol) != 1 or left % SHARES else ["an assignment or exercise: whole hundreds"]),
             *(

@@ -83,6 +83,8 @@ def positions_follow_fills(evidence: Evidence) -> Finding:
         return Finding("not judged: the first snapshot", "-")
     if previous["trade_date"] != header["trade_date"]:
         return Finding("not judged: the list covers one day", "-")
+    if header["coherence"] == "torn":
+        return Finding("not judged: torn", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
@@ -209,7 +211,8 @@ def _unexplained(evidence: Evidence) -> Mapping[str, Decimal]:
 
 def _deliveries(evidence: Evidence) -> list[tuple[str, Decimal, str]]:
     """Stock that changed by the hundred, and an option on it that went, both without a fill: symbol, shares, option."""
-    if evidence.previous is None:
+    (header,) = evidence.stored("tradier_snapshots")
+    if evidence.previous is None or header["coherence"] == "torn":  # which concludes nothing
         return []
     rests = _unexplained(evidence)
     gone = {

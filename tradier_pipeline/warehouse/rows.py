@@ -174,6 +174,7 @@ def _lead(typed: TypedSnapshot) -> Row:
 
 def _header_row(typed: TypedSnapshot) -> Row:
     manifest = typed.landed.manifest
+    judged = manifest.readings[-1] if manifest.readings else None
     return {
         "as_of_end": manifest.as_of_end,
         "requested_at": manifest.requested_at,
@@ -183,6 +184,8 @@ def _header_row(typed: TypedSnapshot) -> Row:
         "orders_count": len(typed.orders),
         "code_version": CODE_VERSION,
         "committed_at": clock.now(),
+        "coherence": judged.verdict if judged else None,
+        "coherence_evidence": "; ".join(judged.evidence) if judged else None,
     }
 
 

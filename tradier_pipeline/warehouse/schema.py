@@ -61,6 +61,8 @@ TRADIER_SNAPSHOTS = Table(
         _required("orders_count", INTEGER, "Orders the broker listed, legs not counted"),
         _required("code_version", VARCHAR, "Version of tradier-pipeline that stored the rows"),
         _required("committed_at", INSTANT, "When the rows were last written (UTC); not part of what was observed"),
+        Column("coherence", VARCHAR, "coherent, torn or unknown: whether all shows one state; null: was not judged"),
+        Column("coherence_evidence", VARCHAR, "What that verdict rests on"),
     ),
 )
 

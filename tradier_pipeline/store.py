@@ -10,9 +10,11 @@ import duckdb
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.reconcile.stored import conserve
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
 
@@ -53,6 +55,7 @@ def store_snapshot(warehouse: Warehouse, landed: LandedSnapshot) -> tuple[TypedS
     """
     typed = read_typed(landed)
     with warehouse.staged() as staged:
+        typed = conserve(staged.connection, typed)
         outcomes = _store_verified(staged, typed)
     return typed, outcomes
 
@@ -66,7 +69,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot) -> list[Outcome]
     typed = read_typed(landed)
     try:
         with warehouse.staged() as staged:
-            staged.store(typed.landed.manifest.snapshot_id, table_rows(typed))
+            staged.store(typed.landed.manifest.snapshot_id, table_rows(conserve(staged.connection, typed)))
             raise _TrialEnds(verify_snapshot(landed, staged.connection))
     except _TrialEnds as trial:
         return trial.outcomes
@@ -140,6 +143,8 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot]) -> dict
             refused[str(landed.snapshot_id)] = str(error)
     staged.add([table_rows(typed) for typed in readable])
     for typed in readable:
+        conserved = table_rows(conserve(staged.connection, typed))  # by what is not refused of the earlier ones
+        insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
         outcomes = verify_snapshot(typed.landed, staged.connection)
         if any(outcome.blocks for outcome in outcomes):
             snapshot_id = typed.landed.manifest.snapshot_id

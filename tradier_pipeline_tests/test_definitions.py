@@ -23,6 +23,7 @@ ASSETS = {
     "tradier_snapshot": ("snapshot", {"duckdb", "table"}),
     "portfolio_positions": ("portfolio", {"duckdb", "view"}),
     "option_spreads": ("portfolio", {"duckdb", "table"}),
+    "conservation": ("reconciliation", {"duckdb", "table"}),
 }
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 JOBS = {"snapshot", "request_snapshot", *CYCLES}

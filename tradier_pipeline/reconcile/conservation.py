@@ -128,7 +128,12 @@ def settle(changed: Iterable[Change], carried: Mapping[str, Open]) -> tuple[Find
 
 def shown(amount: Decimal) -> str:
     """An amount as a person reads it, with its sign: +5, -1.40."""
-    text = f"{amount.normalize():+f}"
+    return ("-" if amount < 0 else "+") + plain(amount)
+
+
+def plain(amount: Decimal) -> str:
+    """An amount as a person reads it, without its sign."""
+    text = f"{abs(amount).normalize():f}"
     _, _, fraction = text.partition(".")
     return f"{text}0" if len(fraction) == 1 else text
 
@@ -146,7 +151,7 @@ def _finding(change: Change, carried: Open) -> Finding:
     if not left:
         state, text = "explained", ["what was in flight is explained now"] if carried.amount else []
     elif -fees <= left < 0:
-        state, text = "fees", [f"{shown(left)} left: fees, up to {fees:f} USD, which are told over night"]
+        state, text = "fees", [f"{shown(left)} left: fees, up to {plain(fees)} USD, which are told over night"]
     else:
         state = "unexplained" if old else "in_flight"
         since = "since two statements" if old else "new"
@@ -317,9 +322,7 @@ class _Comparison:
             if delivered:
                 shares = delivered * gone.delivered_per_contract
                 self._book("delivery", gone.symbol, -delivered, what)
-                self._book(
-                    "delivery", underlying, shares, f"at {gone.option.strike.normalize():f}: {gone.symbol} {what}"
-                )
+                self._book("delivery", underlying, shares, f"at {plain(gone.option.strike)}: {gone.symbol} {what}")
                 paid = -shares * gone.option.strike
                 self._book("delivery", CASH, paid, f"for {shown(shares)} {underlying}, {gone.symbol} {what}")
             if gone.expired and gone.contracts != delivered:
@@ -369,7 +372,7 @@ class _Comparison:
             return
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
         found = [
-            *([f"{contracts:f} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
+            *([f"{plain(contracts)} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
             *(
                 f"{fill.order}: the price of {shown(fill.quantity)} {fill.symbol} is not told yet"
                 for fill in self.fills
@@ -389,7 +392,7 @@ class _Comparison:
                 if cause.kind == "corporate_action" and left > 0
             ),
             *(
-                f"a dividend of {symbol}: {left / held.quantity:f} USD a share"
+                f"a dividend of {symbol}: {plain(left / held.quantity)} USD a share"
                 for symbol, held in self.before.holdings.items()
                 if multiplier(symbol) == 1 and _is_dividend(left, held.quantity)
             ),

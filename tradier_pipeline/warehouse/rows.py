@@ -29,7 +29,8 @@ from tradier_pipeline.broker.models import (
     parse_rows,
 )
 from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.portfolio import PortfolioPosition, hold
+from tradier_pipeline.portfolio import PortfolioPosition, hold, rounded
+from tradier_pipeline.reconcile.conservation import Finding
 from tradier_pipeline.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.warehouse import schema
 
@@ -50,14 +51,23 @@ _OF_CASH = _shared(schema.ACCOUNT_BALANCES, CashBlock)
 _OF_POSITION = tuple(field.name for field in fields(PortfolioPosition))
 _OF_SPREAD = tuple(field.name for field in fields(Spread) if field.name != "legs")
 _OF_SPREAD_LEG = tuple(field.name for field in fields(SpreadLeg))
+_AMOUNTS_OF_FINDING = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
 _OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
 _OF_QUOTE = _shared(schema.QUOTES, Quote)
 _OF_GREEKS = _shared(schema.QUOTES, Greeks)
 
 
+@dataclass(frozen=True, slots=True)
+class Conserved:
+    """What changed since another snapshot, and why."""
+
+    previous_snapshot_id: str
+    findings: tuple[Finding, ...]
+
+
 @dataclass(frozen=True)
 class TypedSnapshot:
-    """Everything one landed snapshot says, validated."""
+    """Everything one landed snapshot says, validated. `conserved` needs the warehouse: see reconcile.stored."""
 
     landed: LandedSnapshot
     account: Account
@@ -67,6 +77,7 @@ class TypedSnapshot:
     looked_up: tuple[Order, ...]
     quotes: tuple[Quote, ...]
     spreads: tuple[Spread, ...]
+    conserved: Conserved | None = None
 
 
 def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
@@ -122,6 +133,7 @@ def table_rows(typed: TypedSnapshot) -> dict[str, list[Row]]:
             for spread in typed.spreads
             for leg_no, leg in enumerate(spread.legs, 1)
         ],
+        "conservation": list(_conservation_rows(typed.conserved)),
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
 
@@ -266,6 +278,19 @@ def _payload_rows(landed: LandedSnapshot) -> Iterator[Row]:
                 "sha256": page.sha256,
                 "path": landed.relative_path(page),
             }
+
+
+def _conservation_rows(conserved: Conserved | None) -> Iterator[Row]:
+    if conserved is None:
+        return
+    for finding in conserved.findings:
+        yield {
+            "previous_snapshot_id": conserved.previous_snapshot_id,
+            "item": finding.item,
+            **{name: rounded(getattr(finding, name)) for name in _AMOUNTS_OF_FINDING},
+            "state": finding.state,
+            "explanation": "; ".join(finding.explanation),
+        }
 
 
 def _fields(value: object, names: tuple[str, ...]) -> Row:

@@ -275,6 +275,25 @@ OPTION_SPREAD_LEGS = Table(
     ),
 )
 
+CONSERVATION = Table(
+    "conservation",
+    "One row per item that changed since the last good snapshot - a symbol, or cash, which is always there - and why. "
+    "change + carried = explained + unexplained. None for a torn snapshot, and for the first.",
+    (
+        *LEAD,
+        _required("previous_snapshot_id", VARCHAR, "The last good snapshot, with which this one is compared"),
+        _required("item", VARCHAR, "A symbol as in positions, or cash"),
+        Column("change", DECIMAL, "Shares, contracts, or USD of cash, since that snapshot"),
+        Column("carried", DECIMAL, "Same unit: what that snapshot had left in flight"),
+        Column("explained", DECIMAL, "Same unit: by fills, expiry, assignment, exercise or a corporate action"),
+        Column("unexplained", DECIMAL, "Same unit: what is left"),
+        Column("in_flight", DECIMAL, "Same unit: the part of unexplained that is open for the first time"),
+        Column("fees_at_most", DECIMAL, "USD of cash that the fees of the fills may come to; they are told over night"),
+        _required("state", VARCHAR, "explained, fees (all that is left may be), in_flight or unexplained"),
+        _required("explanation", VARCHAR, "What explains it, and what may be behind the rest"),
+    ),
+)
+
 RAW_PAYLOADS = Table(
     "raw_payloads",
     "One row per landed body: where every stored value came from.",
@@ -294,7 +313,7 @@ RAW_PAYLOADS = Table(
 
 TABLES = (
     *(TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS),
-    *(OPTION_SPREADS, OPTION_SPREAD_LEGS),  # derived: they never change the others
+    *(OPTION_SPREADS, OPTION_SPREAD_LEGS, CONSERVATION),  # derived: they never change the others
 )
 
 

@@ -19,7 +19,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import combinations, product
 from math import prod
-from typing import Literal
+from typing import Literal, Self
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import OptionSymbol, classify
@@ -39,6 +39,8 @@ MOST_RATIO = 50  # of a split
 MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 4
+
+_MAY_BE = "may be "
 
 Kind = Literal["fill", "expiry", "delivery", "corporate_action"]
 State = Literal["explained", "fees", "in_flight", "unexplained"]
@@ -81,10 +83,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What an earlier statement left open of an item."""
+    """What an earlier statement left open of an item, and the lines that say what may be behind it."""
 
     amount: Decimal
     fees_at_most: Decimal = ZERO
+    behind: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, amount: Decimal, fees_at_most: Decimal | None, explanation: Iterable[str]) -> Self:
+        """What a finding with such an explanation left open."""
+        return cls(amount, fees_at_most or ZERO, tuple(line for line in explanation if line.startswith(_MAY_BE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +157,15 @@ def _finding(change: Change, carried: Open) -> Finding:
     new = left - old.copy_sign(left)
     state: State
     if not left:
-        state, text = "explained", ["what was in flight is explained now"] if carried.amount else []
+        told = ["what was in flight is explained now"] if carried.amount else []
+        state, text = "explained", told if told or change.causes else ["no change"]
     elif -fees <= left < 0:
         state, text = "fees", [f"{shown(left)} left: fees, up to {plain(fees)} USD, which are told over night"]
     else:
         state = "unexplained" if old else "in_flight"
         since = "since two statements" if old else "new"
-        text = [f"{shown(left)} unexplained, {since}", *(f"may be {line}" for line in change.candidates)]
+        behind = (*(f"{_MAY_BE}{line}" for line in change.candidates), *carried.behind)
+        text = [f"{shown(left)} unexplained, {since}", *dict.fromkeys(behind)]
     return Finding(
         item=change.item,
         change=change.amount,

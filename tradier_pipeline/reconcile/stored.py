@@ -9,7 +9,7 @@ from decimal import Decimal
 import duckdb
 
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
-from tradier_pipeline.reconcile.statement import ZERO, Statement, by_key, held, part_of, state
+from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, state
 from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
@@ -29,7 +29,9 @@ _PARTS = """
            legs.raw_status
     FROM legs JOIN parents USING (order_id)
 """
-_IN_FLIGHT = "SELECT item, in_flight, fees_at_most FROM conservation WHERE snapshot_id = ? AND as_of = ?"
+_IN_FLIGHT = """
+    SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def findings(
 ) -> tuple[Finding, ...]:
     """The verdict on all that changed since a stored snapshot, with what that one had left in flight."""
     rows = connection.execute(bind(_IN_FLIGHT, previous_id, before.as_of)).fetchall()
-    carried = {item: Open(amount, fees or ZERO) for item, amount, fees in rows if amount}
+    carried = {item: Open.of(amount, fees, text.split("; ")) for item, amount, fees, text in rows if amount}
     return settle(changes(before, now), carried)
 
 

@@ -203,7 +203,7 @@ def followed(*statements: Statement) -> list[dict[str, Finding]]:
     for before, now in pairwise(statements):
         findings = {finding.item: finding for finding in settle(changes(before, now), carried)}
         carried = {
-            item: Open(finding.in_flight, finding.fees_at_most)
+            item: Open.of(finding.in_flight, finding.fees_at_most, finding.explanation)
             for item, finding in findings.items()
             if finding.in_flight
         }
@@ -227,6 +227,10 @@ def test_what_is_still_there_after_two_statements_is_unexplained_once() -> None:
     story = followed(bare, more, more, more)
     assert states(story, "F") == ["in_flight", "unexplained", None]
     assert (story[1]["F"].unexplained, story[1]["F"].in_flight) == (5, 0)
+    assert story[1]["F"].explanation == (
+        "+5 unexplained, since two statements",
+        "may be a transfer or a correction: no order tells of it",
+    )
 
 
 def test_what_is_new_beside_what_is_old_is_in_flight_itself() -> None:

@@ -19,7 +19,26 @@ MAX_QUOTE_AGE = timedelta(seconds=120)
 SESSION = (time(9, 30), time(16))
 FRIDAY = 4
 SHARES = 100  # of a standard contract
+FEW = 2
 OPTIONS = ("option", "adjusted_option")
+
+
+@check(8, Severity.WARN)
+def holdings_do_not_drop(evidence: Evidence) -> Finding:
+    """Since the previous snapshot of the day, at most two positions, or a quarter, went without a cause."""
+    (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
+    if previous is None or previous["trade_date"] != header["trade_date"] or header["coherence"] == "torn":
+        return Finding("not judged: torn, or the first snapshot of the day", "-")
+    now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
+    settled = {row["symbol"] for row in evidence.held_before if _expired(row, header["trade_date"])}
+    delivered = {gone for _, _, gone in _deliveries(evidence)}
+    gone = sorted((before.keys() & _unexplained(evidence).keys()) - now.keys() - settled - delivered)
+    most = max(FEW, len(before) // 4)
+    return Finding(
+        f"{len(gone)} of {len(before)} gone",
+        f"at most {most}",
+        tuple(Difference(symbol, "gone", f"{shown(before[symbol])} held") for symbol in gone if len(gone) > most),
+    )
 
 
 @check(31, Severity.WARN)

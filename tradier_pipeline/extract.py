@@ -39,6 +39,7 @@ from tradier_pipeline.warehouse.rows import CODE_VERSION
 T = TypeVar("T")
 
 REREADS = 2  # of a reading that may be torn
+SETTLE_S = 2.0  # before each
 
 
 class ExtractError(PipelineError):
@@ -47,13 +48,12 @@ class ExtractError(PipelineError):
 
 @dataclass(frozen=True)
 class Broker:
-    """Where to read from, and with which token. `settle`: seconds before reading again what may be torn."""
+    """Where to read from, and with which token."""
 
     url: str
     token: SecretStr
     environment: str
     policy: RetryPolicy | None = None
-    settle: float = 2.0
 
     def read(self, read: Callable[[BrokerClient], Awaitable[T]]) -> T:
         """Run one read to its end, wherever the caller is: also inside the event loop of a notebook."""
@@ -113,7 +113,7 @@ def extract_snapshot(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId,
         _refuse_clock_running_back(newest)
         before = earlier(zone, snapshot_id.account_id)
         try:
-            received = broker.read(lambda client: _read_settled(client, snapshot_id, newest, before, broker.settle))
+            received = broker.read(lambda client: _read_settled(client, snapshot_id, newest, before))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             raise
@@ -146,11 +146,7 @@ class Received:
 
 
 async def _read_settled(
-    client: BrokerClient,
-    snapshot_id: SnapshotId,
-    newest: LandedSnapshot | None,
-    before: Earlier,
-    settle: float,
+    client: BrokerClient, snapshot_id: SnapshotId, newest: LandedSnapshot | None, before: Earlier
 ) -> Received:
     """Read, and read again while it is still settling: at most twice more, and within the time of the snapshot.
 
@@ -159,9 +155,9 @@ async def _read_settled(
     received = await _receive(client, snapshot_id.account_id, newest)
     reading, is_settling = judged(received.resources, before)
     readings = [reading]
-    latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=settle)
+    latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=SETTLE_S)
     while is_settling and len(readings) <= REREADS and clock.now() < latest:
-        await asyncio.sleep(settle)
+        await asyncio.sleep(SETTLE_S)
         try:
             received = await _receive(client, snapshot_id.account_id, newest)
         except BrokerError as error:

@@ -317,7 +317,7 @@ def _work(job: Job) -> None:
     if job.work == "rebuild":
         store.rebuild(warehouse, zone, lambda _: None)
         return
-    broker = Broker(job.url, SecretStr(DEMO_TOKEN), "simulator", RetryPolicy(base_delay=0.0), settle=0.0)
+    broker = Broker(job.url, SecretStr(DEMO_TOKEN), "simulator", RetryPolicy(base_delay=0.0))
     landed = extract_snapshot(zone, broker, SnapshotId.parse(job.snapshot_id), "test")
     extract_quotes(zone, broker, landed)
     if job.work == "snapshot":

@@ -110,7 +110,7 @@ class Scene:
 
     def __init__(self, home: Home, simulated: Simulated) -> None:
         self.home, self.simulated = home, simulated
-        self.broker = Broker(simulated.url, SecretStr(DEMO_TOKEN), "simulator", HASTY, settle=0.0)
+        self.broker = Broker(simulated.url, SecretStr(DEMO_TOKEN), "simulator", HASTY)
         self.good, _ = take(home, self.broker)
         self.published = home.warehouse.path.read_bytes()
 

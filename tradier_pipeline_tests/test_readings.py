@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tradier_pipeline import clock
+from tradier_pipeline import clock, extract
 from tradier_pipeline.extract import extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.settings import DEMO_ACCOUNT
@@ -83,11 +82,12 @@ def test_a_second_reading_that_fails_costs_nothing(home: Home, simulated: Simula
 
 
 def test_nothing_is_read_again_when_the_time_of_the_snapshot_is_over(
-    home: Home, simulated: Simulated, quiet: LandedSnapshot
+    home: Home, simulated: Simulated, quiet: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(extract, "SETTLE_S", 5.0)
     holding(simulated, 7)
     late = SnapshotId(DEMO_ACCOUNT, clock.now().replace(microsecond=0) - timedelta(seconds=57))
-    landed = extract_snapshot(home.zone, replace(simulated.broker, settle=5.0), late, "test")
+    landed = extract_snapshot(home.zone, simulated.broker, late, "test")
     assert verdicts(landed) == ["torn"]
 
 

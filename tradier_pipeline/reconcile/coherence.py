@@ -53,8 +53,7 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
     filled, changed = _recent(now, before)
     recent = tuple(_told(part, now) for part in (*filled, *changed))
     if before is None:
-        verdict: Verdict = "torn" if filled else "unknown"
-        return _coherence(verdict, ("no reading before to compare with", *recent), is_settling=bool(recent))
+        return _coherence("unknown", ("no reading before to compare with", *recent))
     moved = changes(before, now)
     odd = [change for change in moved if change.item != CASH and change.unexplained]
     odd_lines = tuple(_odd(change) for change in odd)

@@ -16,7 +16,8 @@ def conservation_follows_snapshots(evidence: Evidence) -> Finding:
     """Every stored verdict on a change is what this snapshot and the last good one lead to."""
     rows = evidence.stored("conservation")
     expected = {(found.item,): _row(found) for found in _expected(evidence)}
-    previous = evidence.previous["snapshot_id"] if evidence.previous else None
+    last_good = _last_good(evidence)
+    previous = last_good["snapshot_id"] if last_good else None
     differences = [
         *differing("change", expected, by_key(rows, "item")),
         *claim_that(len(rows) == len(expected), "conservation", len(expected), len(rows)),
@@ -42,7 +43,7 @@ def changes_explained(evidence: Evidence) -> Finding:
 
 
 def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
-    (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
+    (header,), previous = evidence.stored("tradier_snapshots"), _last_good(evidence)
     if previous is None or header["coherence"] == "torn":
         return ()
     before, now = (
@@ -50,6 +51,11 @@ def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
         for row in (previous, header)
     )
     return findings(evidence.connection, previous["snapshot_id"], before, now)
+
+
+def _last_good(evidence: Evidence) -> Row | None:
+    previous = evidence.previous
+    return None if previous is None or previous["coherence"] == "torn" else previous
 
 
 def _row(found: conservation.Finding) -> Row:

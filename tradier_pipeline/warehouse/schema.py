@@ -283,11 +283,17 @@ CONSERVATION = Table(
         *LEAD,
         _required("previous_snapshot_id", VARCHAR, "The last good snapshot, with which this one is compared"),
         _required("item", VARCHAR, "A symbol as in positions, or cash"),
-        Column("change", DECIMAL, "Shares, contracts, or USD of cash, since that snapshot"),
-        Column("carried", DECIMAL, "Same unit: what that snapshot had left in flight"),
-        Column("explained", DECIMAL, "Same unit: by fills, expiry, assignment, exercise or a corporate action"),
-        Column("unexplained", DECIMAL, "Same unit: what is left"),
-        Column("in_flight", DECIMAL, "Same unit: the part of unexplained that is open for the first time"),
+        Column("change", DECIMAL, "Shares, contracts or USD: since that snapshot"),
+        Column("carried", DECIMAL, "Shares, contracts or USD: what that snapshot had left in flight"),
+        Column(
+            "explained",
+            DECIMAL,
+            "Shares, contracts or USD: by fills, expiry, assignment, exercise or a corporate action",
+        ),
+        Column("unexplained", DECIMAL, "Shares, contracts or USD: what is left"),
+        Column(
+            "in_flight", DECIMAL, "Shares, contracts or USD: the part of unexplained that is open for the first time"
+        ),
         Column("fees_at_most", DECIMAL, "USD of cash that the fees of the fills may come to; they are told over night"),
         _required("state", VARCHAR, "explained, fees (all that is left may be), in_flight or unexplained"),
         _required("explanation", VARCHAR, "What explains it, and what may be behind the rest"),

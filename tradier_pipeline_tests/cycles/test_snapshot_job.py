@@ -138,7 +138,7 @@ def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
     good = new_key()
     assert run_job(instance, good).success
     published = hashlib.sha256(home.warehouse.path.read_bytes()).hexdigest()
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     bad = new_key()
     result = run_job(instance, bad)
     assert not result.success

@@ -117,6 +117,13 @@ def test_nothing_is_concluded_from_a_torn_snapshot_nor_compared_with_it(bench: B
     assert bench.rows("item, change, state") == [("cash", 0, "explained")]
 
 
+def test_positions_of_a_torn_snapshot_are_still_missed_when_they_are_gone(bench: Bench) -> None:
+    bench.take(account("1000.00", position("AAPL", 5)), verdict="torn")
+    outcomes = bench.take(account("1000.00"))
+    assert not outcomes["flat_is_explained"].passed
+    assert outcomes["conservation_follows_snapshots"].passed
+
+
 def test_an_order_read_by_its_id_explains_what_it_filled(bench: Bench) -> None:
     working = order(7, symbol="AAPL", quantity=3, remaining_quantity=3)
     bench.take(account("1000.00", orders=[working]))

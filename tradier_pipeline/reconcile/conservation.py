@@ -29,7 +29,7 @@ CASH = "cash"  # no ticker: those are written in capitals
 CENT = Decimal("0.01")
 SHARES = 100  # of a standard contract
 
-# Tradier charges up to 0.35 USD a contract, and exchanges up to about as much again on index options
+# Tradier charges up to 0.35 USD a contract; exchanges and regulators add less than 1 USD, most on index options
 MOST_PER_CONTRACT = Decimal("1.50")
 MOST_PER_DOLLAR_SOLD = Decimal("0.0001")  # of stock: the SEC's and FINRA's fees
 

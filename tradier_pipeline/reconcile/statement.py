@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
+from functools import lru_cache
 from typing import Protocol
 
 from tradier_pipeline import clock
@@ -152,14 +153,20 @@ def part_of(
     way = 1 if (side or "").startswith("buy") else -1 if (side or "").startswith("sell") else 0
     if not symbol or not way:
         return None
-    done, size = filled or ZERO, multiplier(symbol)
+    done = filled or ZERO
     with localcontext(EXACT):
-        # Tradier: an order may be filled before it has a price, which is then null or 0
-        cash = ZERO if not done else -way * done * price * size if price and size else None
+        cash = _cash(way * done, price, symbol) if done else ZERO
         rest = ZERO if status in FINISHED or quantity is None else way * (quantity - done)
     return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest)
 
 
+def _cash(quantity: Decimal, price: Decimal | None, symbol: str) -> Decimal | None:
+    """Tradier: an order may be filled before it has a price, which is then null or 0."""
+    size = multiplier(symbol)
+    return -quantity * price * size if price and size else None
+
+
+@lru_cache
 def multiplier(symbol: str) -> int | None:
     """Shares a unit of a symbol stands for: 1 of an equity, 100 or 10 of an option, None where it does not tell."""
     classified = classify(symbol)

@@ -48,6 +48,12 @@ def test_a_fill_during_the_reading_is_coherent_only_if_positions_and_cash_show_i
     assert judge(statement(filled, cash=980, as_of=LATER), statement()).verdict == "torn"
 
 
+@pytest.mark.parametrize(("ago", "verdict"), [(20, "torn"), (40, "unknown")])
+def test_a_fill_that_cash_does_not_show_is_torn_as_long_as_a_list_may_be_behind(ago: int, verdict: str) -> None:
+    filled = part(8, "F", "buy", 2, "10", changed_at=LATER - timedelta(seconds=ago))
+    assert judge(statement(filled, F=2, as_of=LATER), statement()).verdict == verdict
+
+
 def test_an_order_that_changed_without_filling_just_now_leaves_it_unknown() -> None:
     placed = part(8, "F", "buy", 0, None, quantity=2, status="open", changed_at=LATER - QUIET + timedelta(seconds=1))
     verdict = judge(statement(placed, as_of=LATER), statement())

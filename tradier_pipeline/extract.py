@@ -7,7 +7,8 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -26,17 +27,22 @@ from tradier_pipeline.landing import (
     MissedRecord,
     PageRecord,
     QuotesManifest,
+    ReadingRecord,
     attempt_records,
     page_records,
 )
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.lookups import look_up, vanished
+from tradier_pipeline.readings import Earlier, earlier, judged
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.warehouse.rows import CODE_VERSION
 
 T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
+
+REREADS = 2  # of a reading that may be torn
+SETTLE_S = 2.0  # before each
 
 
 class ExtractError(PipelineError):
@@ -119,10 +125,11 @@ def extract_snapshot(
         _refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
         _refuse_clock_running_back(newest)
+        before = earlier(zone, snapshot_id.account_id)
         if ledger is not None:
             _claim_requests(ledger, snapshot_id, log)
         try:
-            received = broker.read(lambda client: _receive(client, snapshot_id.account_id, newest))
+            received = broker.read(lambda client: _read_settled(client, snapshot_id, newest, before))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             raise
@@ -146,6 +153,36 @@ class Received:
     extracts: Mapping[str, Extract]
     lookups: tuple[LookupRecord, ...]
     looked_up: tuple[Page, ...]
+    readings: tuple[ReadingRecord, ...] = ()
+
+    @property
+    def resources(self) -> dict[str, Extract]:
+        """All that is to be landed."""
+        return {**self.extracts, **({"order": Extract("order", self.looked_up)} if self.looked_up else {})}
+
+
+async def _read_settled(
+    client: BrokerClient, snapshot_id: SnapshotId, newest: LandedSnapshot | None, before: Earlier
+) -> Received:
+    """Read, and read again while it is still settling: at most twice more, and within the time of the snapshot.
+
+    The last reading counts. Another one that fails costs nothing but the proof: what was read before it stays.
+    """
+    received = await _receive(client, snapshot_id.account_id, newest)
+    reading, is_settling = judged(received.resources, before)
+    readings = [reading]
+    latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=SETTLE_S)
+    while is_settling and len(readings) <= REREADS and clock.now() < latest:
+        await asyncio.sleep(SETTLE_S)
+        try:
+            received = await _receive(client, snapshot_id.account_id, newest)
+        except BrokerError as error:
+            told = (*reading.evidence, f"not read again: {error.what}")
+            readings[-1] = reading.model_copy(update={"evidence": told})
+            break
+        reading, is_settling = judged(received.resources, before)
+        readings.append(reading)
+    return replace(received, readings=tuple(readings))
 
 
 async def _receive(client: BrokerClient, account_id: str, newest: LandedSnapshot | None) -> Received:
@@ -243,8 +280,7 @@ def _land(
     newest: LandedSnapshot | None,
 ) -> LandedSnapshot:
     extracts = received.extracts
-    by_id = {"order": Extract("order", received.looked_up)} if received.looked_up else {}
-    resources, bodies = _records({**extracts, **by_id})
+    resources, bodies = _records(received.resources)
     manifest = Manifest(
         snapshot_id=str(snapshot_id),
         account_id=snapshot_id.account_id,
@@ -257,6 +293,7 @@ def _land(
         as_of_end=max(extract.ended_at for extract in extracts.values()),
         resources=resources,
         lookups=received.lookups,
+        readings=received.readings,
     )
     return zone.land(manifest, bodies)
 

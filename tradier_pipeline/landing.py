@@ -102,11 +102,21 @@ class LookupRecord(Record):
     reason: str | None = None
 
 
+class ReadingRecord(Record):
+    """One reading of the required resources, and whether they show one state of the account."""
+
+    as_of: AwareDatetime
+    as_of_end: AwareDatetime
+    verdict: Literal["coherent", "torn", "unknown"]
+    evidence: tuple[str, ...]
+
+
 class Manifest(Record):
     """What was read for one snapshot, when and how.
 
     `as_of` is when the first resource was read, `as_of_end` when the last one had arrived; both are of the attempts
-    that succeeded. `previous_as_of` is the newest as-of of the account that had been landed before.
+    that succeeded. `previous_as_of` is the newest as-of of the account that had been landed before. `readings` are all
+    that were made; the last one is landed. Snapshots of earlier versions have none: they were not judged.
     """
 
     snapshot_id: str
@@ -120,6 +130,12 @@ class Manifest(Record):
     as_of_end: AwareDatetime
     resources: dict[str, tuple[PageRecord, ...]]
     lookups: tuple[LookupRecord, ...] = ()
+    readings: tuple[ReadingRecord, ...] = ()
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether what is landed was judged not to show one state of the account."""
+        return bool(self.readings) and self.readings[-1].verdict == "torn"
 
 
 class QuotesManifest(Record):
@@ -351,10 +367,13 @@ class LandingZone:
 
     def newest(self, account_id: str) -> LandedSnapshot | None:
         """The landed snapshot of the account with the latest instant."""
+        return next(self.latest(account_id), None)
+
+    def latest(self, account_id: str) -> Iterator[LandedSnapshot]:
+        """The landed snapshots of the account, the latest instant first."""
         for day in reversed(self.days(account_id)):
-            if name := max(_landed_names(day), key=_instant, default=None):
-                return _landed(day.directory / name)
-        return None
+            for name in sorted(_landed_names(day), key=_instant, reverse=True):
+                yield _landed(day.directory / name)
 
     def land(self, manifest: Manifest, bodies: Mapping[str, bytes]) -> LandedSnapshot:
         """File a complete snapshot by one rename. Call it while `reading` the account.

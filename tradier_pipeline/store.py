@@ -13,6 +13,7 @@ from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import DEFAULT_RULES, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
+from tradier_pipeline.reconcile.stored import conserve
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
@@ -63,6 +64,7 @@ def store_snapshot(
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
+            typed = conserve(staged.connection, typed)
             outcomes = _store_verified(staged, typed, rules)
     except (NotPublishedError, BodyError) as error:
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
@@ -95,7 +97,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     typed = read_typed(landed)
     try:
         with warehouse.staged() as staged:
-            raise _TrialEnds(_stored(staged, typed, rules))
+            raise _TrialEnds(_stored(staged, conserve(staged.connection, typed), rules))
     except _TrialEnds as trial:
         return trial.outcomes
 
@@ -184,7 +186,7 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     lead = ", ".join(schema.LEAD_NAMES)
     cursor = staged.connection.execute(
         f"SELECT {lead}, count(spread_no) FROM tradier_snapshots LEFT JOIN option_spreads USING ({lead}) "  # noqa: S608
-        f"GROUP BY {lead}"
+        f"ANTI JOIN trade_gate_readings USING (snapshot_id) GROUP BY {lead}"
     )
     rows: list[Row] = []
     for *values, open_positions in cursor.fetchall():
@@ -205,6 +207,8 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
             staged.miss([_refused_row(landed, error)])
     staged.add([table_rows(typed, rules) for typed in readable])
     for typed in readable:
+        conserved = table_rows(conserve(staged.connection, typed))  # by what is not refused of the earlier ones
+        insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
         outcomes = verify_snapshot(typed.landed, staged.connection)
         if any(outcome.blocks for outcome in outcomes):
             snapshot_id = typed.landed.manifest.snapshot_id

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 from hypothesis import strategies as st
@@ -27,8 +27,10 @@ from tradier_pipeline.landing import (
     LookupRecord,
     Manifest,
     QuotesManifest,
+    ReadingRecord,
     page_records,
 )
+from tradier_pipeline.reconcile.stored import conserve
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
@@ -256,6 +258,7 @@ def land(
     quotes: Sequence[bytes] | None = None,
     environment: str = "sandbox",
     lookups: Sequence[LookupRecord] = (),
+    verdict: Literal["coherent", "torn", "unknown"] = "coherent",
 ) -> LandedSnapshot:
     """File answers as one snapshot read at `as_of`. Bytes, by resource, are filed as they are."""
     if isinstance(told, Answers):
@@ -279,6 +282,7 @@ def land(
         as_of_end=as_of + took,
         resources=resources,
         lookups=tuple(lookups),
+        readings=(ReadingRecord(as_of=as_of, as_of_end=as_of + took, verdict=verdict, evidence=("as told",)),),
     )
     landed = zone.land(manifest, bodies)
     if quote_pages is None:
@@ -384,7 +388,7 @@ def warehouse_in_memory() -> Iterator[StagedWarehouse]:
 
 def store(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome]:
     """Put a landed snapshot into a warehouse, whatever the checks say of it, and say what they say."""
-    rows = table_rows(read_typed(landed))
+    rows = table_rows(conserve(staged.connection, read_typed(landed)))
     try:
         staged.store(str(landed.snapshot_id), rows)
     except duckdb.Error:

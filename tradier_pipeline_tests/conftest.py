@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from tradier_pipeline import extract
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
@@ -33,6 +34,11 @@ def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_HOME", "")  # set again by our commands; monkeypatch takes it back afterwards
     monkeypatch.chdir(tmp_path)  # no .env of the checkout
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "SETTLE_S", 0.0)
 
 
 @dataclass(frozen=True)

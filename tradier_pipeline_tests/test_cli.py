@@ -164,7 +164,7 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
 
 def test_a_refused_snapshot_shows_the_checks_that_failed(home: Home, simulated: Simulated) -> None:
     take(home, simulated.broker)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=2)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=6)
     result = run("snapshot")
     assert "was not published: the check flat_is_explained" in error_line(result)
     assert "  FAIL flat_is_explained " in result.stdout

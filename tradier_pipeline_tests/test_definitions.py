@@ -24,6 +24,7 @@ ASSETS = {
     "tradier_snapshot": ("snapshot", {"duckdb", "table"}),
     "portfolio_positions": ("portfolio", {"duckdb", "view"}),
     "option_spreads": ("portfolio", {"duckdb", "table"}),
+    "conservation": ("reconciliation", {"duckdb", "table"}),
     "trade_gate": ("portfolio", {"duckdb", "table"}),
 }
 MAINTENANCE = {

@@ -21,7 +21,7 @@ def proven(*wanted: str, everything: bool = False) -> list[Reverified]:
 
 def refused(home: Home, simulated: Simulated) -> str:
     """A snapshot that is landed and was never published."""
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     with pytest.raises(NotPublishedError):
         take(home, simulated.broker)
     newest = home.zone.newest(DEMO_ACCOUNT)

@@ -71,7 +71,7 @@ def test_a_failure_is_told_with_cause_and_remedy_and_leaves_the_last_one_current
     home: Home, simulated: Simulated
 ) -> None:
     good = sync_tradier_snapshot()
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     with pytest.raises(SnapshotFailedError) as refused:
         sync_tradier_snapshot()
     assert "was not published: the check flat_is_explained" in refused.value.cause

@@ -71,7 +71,7 @@ def _fail(home: Home, at: datetime, words: str) -> None:
 
 def test_a_landed_snapshot_that_a_check_refused_is_named(home: Home, simulated: Simulated) -> None:
     good, _ = take(home, simulated.broker)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     with pytest.raises(NotPublishedError):
         take(home, simulated.broker)
     found = account()

@@ -51,7 +51,8 @@ def table_metadata(name: str, *tables: schema.Table) -> dict[str, Any]:
 
 
 SPREADS = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
-OBSERVED = tuple(table for table in schema.TABLES if table not in (*SPREADS, schema.TRADE_GATE_READINGS))
+DERIVED = (*SPREADS, schema.TRADE_GATE_READINGS, schema.CONSERVATION)
+OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
 
 
 @dg.multi_asset(
@@ -89,6 +90,17 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in (*SPREADS, sch
             owners=OWNERS,
             metadata=table_metadata("option_spreads", *SPREADS),
         ),
+        dg.AssetSpec(
+            "conservation",
+            deps=[ASSET_KEY],
+            description="Why every position and the cash changed since the last good snapshot: fills, expiry, "
+            "assignment, exercise, corporate actions - and what nothing explains, to the cent, with what may be behind "
+            "it. In flight for one snapshot, unexplained after two.",
+            group_name="reconciliation",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=table_metadata("conservation", schema.CONSERVATION),
+        ),
     ],
     partitions_def=SNAPSHOTS,
     check_specs=[
@@ -123,6 +135,7 @@ def tradier_snapshot(
         )
         yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
         yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
+        yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
 
 
 def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
@@ -137,6 +150,8 @@ def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
         "as_of": dg.MetadataValue.timestamp(manifest.as_of),
         "environment": manifest.environment,
         "trigger": manifest.trigger,
+        "coherence": manifest.readings[-1].verdict if manifest.readings else "not judged",
+        "readings": len(manifest.readings),
     }
 
 
@@ -149,6 +164,22 @@ def _positions_metadata(typed: TypedSnapshot) -> dict[str, Any]:
 def _spreads_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     columns = ("underlying", "expiration", "strategy", "quantity", "cost", "unrealized_pl", "max_loss")
     return {"rows": len(typed.spreads), "spreads": _rows_table(typed.spreads, columns)}
+
+
+def _conservation_metadata(typed: TypedSnapshot) -> dict[str, Any]:
+    """What is not explained comes first: it is what a person looks for."""
+    if typed.conserved is None:
+        return {"compared_with": "nothing: the first snapshot, or torn"}
+    found = sorted(typed.conserved.findings, key=lambda finding: finding.state == "explained")
+    columns = ("item", "change", "explained", "unexplained", "state")
+    lines = [f"- **{finding.item}** {finding.state}: {'; '.join(finding.explanation)}" for finding in found]
+    return {
+        "compared_with": typed.conserved.previous_snapshot_id,
+        "unexplained": sum(finding.state == "unexplained" for finding in found),
+        "in_flight": sum(finding.state == "in_flight" for finding in found),
+        "changes": _rows_table(found, columns),
+        "explanations": dg.MetadataValue.md("\n".join(lines[:SHOWN_ROWS])),
+    }
 
 
 def _rows_table(rows: Sequence[object], columns: Sequence[str]) -> dg.TableMetadataValue:

@@ -7,6 +7,7 @@ import duckdb
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.verify import (
     balance_checks,
+    conservation_checks,
     cycle_checks,
     drift_checks,
     holding_checks,
@@ -23,6 +24,7 @@ from tradier_pipeline.verify.outcome import Outcome
 __all__ = [
     "CHECKS",
     "balance_checks",
+    "conservation_checks",
     "cycle_checks",
     "drift_checks",
     "holding_checks",

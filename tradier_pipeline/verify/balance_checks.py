@@ -109,6 +109,19 @@ def equity_identity_holds(evidence: Evidence) -> Finding:
     return Finding(equity, total, claim_that(holds, "identity", equity, total))
 
 
+@check(22, Severity.WARN)
+def equity_does_not_jump(evidence: Evidence) -> Finding:
+    """Since the previous snapshot, equity did not change by more than a fifth."""
+    (stored,), previous = evidence.stored("account_balances"), evidence.previous
+    if previous is None:
+        return Finding("not judged: the first snapshot", "-")
+    rows = evidence.query("SELECT equity FROM account_balances WHERE snapshot_id = ?", previous["snapshot_id"])
+    before, now = rows[0]["equity"], stored["equity"]
+    holds = abs(now - before) * 5 <= abs(before)
+    told, had = f"equity {shown(now)}", f"{shown(before)} before"
+    return Finding(told, had, claim_that(holds, "equity", told, had))
+
+
 def _block_name(evidence: Evidence) -> str:
     (name,) = [name for name in ("margin", "pdt", "cash") if isinstance(evidence.balances.get(name), dict)]
     return name

@@ -19,7 +19,26 @@ MAX_QUOTE_AGE = timedelta(seconds=120)
 SESSION = (time(9, 30), time(16))
 FRIDAY = 4
 SHARES = 100  # of a standard contract
+FEW = 2
 OPTIONS = ("option", "adjusted_option")
+
+
+@check(8, Severity.WARN)
+def holdings_do_not_drop(evidence: Evidence) -> Finding:
+    """Since the previous snapshot of the day, at most two positions, or a quarter, went without a cause."""
+    (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
+    if previous is None or previous["trade_date"] != header["trade_date"] or header["coherence"] == "torn":
+        return Finding("not judged: torn, or the first snapshot of the day", "-")
+    now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
+    settled = {row["symbol"] for row in evidence.held_before if _expired(row, header["trade_date"])}
+    delivered = {gone for _, _, gone in _deliveries(evidence)}
+    gone = sorted((before.keys() & _unexplained(evidence).keys()) - now.keys() - settled - delivered)
+    most = max(FEW, len(before) // 4)
+    return Finding(
+        f"{len(gone)} of {len(before)} gone",
+        f"at most {most}",
+        tuple(Difference(symbol, "gone", f"{shown(before[symbol])} held") for symbol in gone if len(gone) > most),
+    )
 
 
 @check(31, Severity.WARN)
@@ -83,6 +102,8 @@ def positions_follow_fills(evidence: Evidence) -> Finding:
         return Finding("not judged: the first snapshot", "-")
     if previous["trade_date"] != header["trade_date"]:
         return Finding("not judged: the list covers one day", "-")
+    if header["coherence"] == "torn":
+        return Finding("not judged: torn", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
@@ -209,7 +230,8 @@ def _unexplained(evidence: Evidence) -> Mapping[str, Decimal]:
 
 def _deliveries(evidence: Evidence) -> list[tuple[str, Decimal, str]]:
     """Stock that changed by the hundred, and an option on it that went, both without a fill: symbol, shares, option."""
-    if evidence.previous is None:
+    (header,) = evidence.stored("tradier_snapshots")
+    if evidence.previous is None or header["coherence"] == "torn":  # which concludes nothing
         return []
     rests = _unexplained(evidence)
     gone = {

@@ -85,6 +85,7 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
     """The header repeats what the manifest recorded, counts what the broker listed, and was committed afterwards."""
     manifest = evidence.manifest
     as_of = datetime.fromisoformat(manifest["as_of"])
+    judged = (manifest.get("readings") or [None])[-1]
     expected: Row = {
         "account_id": manifest["account_id"],
         "as_of": as_of,
@@ -95,6 +96,8 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
         "trigger": manifest["trigger"],
         "positions_count": len(evidence.listed("positions")),
         "orders_count": len(evidence.listed("orders")),
+        "coherence": judged and judged["verdict"],
+        "coherence_evidence": judged and "; ".join(judged["evidence"]),
     }
     stored = by_key(evidence.stored("tradier_snapshots"), "snapshot_id")
     differences = list(differing("header", {(manifest["snapshot_id"],): expected}, stored))

@@ -145,11 +145,12 @@ def insert(connection: duckdb.DuckDBPyConnection, table: schema.Table, rows: Seq
     if not rows:
         return
     structure = json.dumps([{column.name: column.type for column in table.columns}])
+    names = ", ".join(f'"{name}"' for name in table.column_names)
     columns = ", ".join(f'row."{name}"' for name in table.column_names)
     document = json.dumps(rows, default=_to_json)
     connection.execute(
         bind(
-            f"INSERT INTO {table.name} SELECT {columns} FROM (SELECT unnest(from_json(?, ?)) AS row)",  # noqa: S608
+            f"INSERT INTO {table.name} ({names}) SELECT {columns} FROM (SELECT unnest(from_json(?, ?)) AS row)",  # noqa: S608
             document,
             structure,
         )
@@ -172,8 +173,13 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> N
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables and views that are not there yet, and note the version."""
+    """Create the tables, columns and views that are not there yet, and note the version."""
+    found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
+    older = dict(found)
     for table in schema.ALL_TABLES:
+        for column in table.columns:
+            if column.name not in older.get(table.name, table.column_names):
+                connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.type}')
         connection.execute(schema.ddl(table))
     for view in schema.VIEWS:
         connection.execute(schema.view_ddl(view))

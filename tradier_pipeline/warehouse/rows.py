@@ -30,7 +30,8 @@ from tradier_pipeline.broker.models import (
 )
 from tradier_pipeline.gate import DEFAULT_RULES, GateReading, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.portfolio import PortfolioPosition, hold
+from tradier_pipeline.portfolio import PortfolioPosition, hold, rounded
+from tradier_pipeline.reconcile.conservation import Finding
 from tradier_pipeline.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.warehouse import schema
 
@@ -52,14 +53,23 @@ _OF_POSITION = tuple(field.name for field in fields(PortfolioPosition))
 _OF_SPREAD = tuple(field.name for field in fields(Spread) if field.name != "legs")
 _OF_SPREAD_LEG = tuple(field.name for field in fields(SpreadLeg))
 _OF_GATE = tuple(field.name for field in fields(GateReading))
+_AMOUNTS_OF_FINDING = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
 _OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
 _OF_QUOTE = _shared(schema.QUOTES, Quote)
 _OF_GREEKS = _shared(schema.QUOTES, Greeks)
 
 
+@dataclass(frozen=True, slots=True)
+class Conserved:
+    """What changed since another snapshot, and why."""
+
+    previous_snapshot_id: str
+    findings: tuple[Finding, ...]
+
+
 @dataclass(frozen=True)
 class TypedSnapshot:
-    """Everything one landed snapshot says, validated."""
+    """Everything one landed snapshot says, validated. `conserved` needs the warehouse: see reconcile.stored."""
 
     landed: LandedSnapshot
     account: Account
@@ -69,6 +79,7 @@ class TypedSnapshot:
     looked_up: tuple[Order, ...]
     quotes: tuple[Quote, ...]
     spreads: tuple[Spread, ...]
+    conserved: Conserved | None = None
 
 
 def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
@@ -126,6 +137,7 @@ def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[s
             for leg_no, leg in enumerate(spread.legs, 1)
         ],
         "trade_gate_readings": [_fields(reading, _OF_GATE) | {"blockers": list(reading.blockers)}],
+        "conservation": list(_conservation_rows(typed.conserved)),
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
 
@@ -178,6 +190,7 @@ def _lead(typed: TypedSnapshot) -> Row:
 
 def _header_row(typed: TypedSnapshot) -> Row:
     manifest = typed.landed.manifest
+    judged = manifest.readings[-1] if manifest.readings else None
     return {
         "as_of_end": manifest.as_of_end,
         "requested_at": manifest.requested_at,
@@ -187,6 +200,8 @@ def _header_row(typed: TypedSnapshot) -> Row:
         "orders_count": len(typed.orders),
         "code_version": CODE_VERSION,
         "committed_at": clock.now(),
+        "coherence": judged.verdict if judged else None,
+        "coherence_evidence": "; ".join(judged.evidence) if judged else None,
     }
 
 
@@ -267,6 +282,19 @@ def _payload_rows(landed: LandedSnapshot) -> Iterator[Row]:
                 "sha256": page.sha256,
                 "path": landed.relative_path(page),
             }
+
+
+def _conservation_rows(conserved: Conserved | None) -> Iterator[Row]:
+    if conserved is None:
+        return
+    for finding in conserved.findings:
+        yield {
+            "previous_snapshot_id": conserved.previous_snapshot_id,
+            "item": finding.item,
+            **{name: rounded(getattr(finding, name)) for name in _AMOUNTS_OF_FINDING},
+            "state": finding.state,
+            "explanation": "; ".join(finding.explanation),
+        }
 
 
 def _fields(value: object, names: tuple[str, ...]) -> Row:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 2
-ADDS_ONLY_SINCE = 1  # versions from this one on have only added tables and views: a file of theirs is completed
+SCHEMA_VERSION = 3
+ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
 DECIMAL, DOUBLE, INSTANT = "DECIMAL(24,8)", "DOUBLE", "TIMESTAMPTZ"
@@ -63,6 +63,8 @@ TRADIER_SNAPSHOTS = Table(
         _required("orders_count", INTEGER, "Orders the broker listed, legs not counted"),
         _required("code_version", VARCHAR, "Version of tradier-pipeline that stored the rows"),
         _required("committed_at", INSTANT, "When the rows were last written (UTC); not part of what was observed"),
+        Column("coherence", VARCHAR, "coherent, torn or unknown: whether all shows one state; null: was not judged"),
+        Column("coherence_evidence", VARCHAR, "What that verdict rests on"),
     ),
 )
 
@@ -275,6 +277,31 @@ OPTION_SPREAD_LEGS = Table(
     ),
 )
 
+CONSERVATION = Table(
+    "conservation",
+    "One row per item that changed since the last good snapshot - a symbol, or cash, which is always there - and why. "
+    "change + carried = explained + unexplained. None for a torn snapshot, and for the first.",
+    (
+        *LEAD,
+        _required("previous_snapshot_id", VARCHAR, "The last good snapshot, with which this one is compared"),
+        _required("item", VARCHAR, "A symbol as in positions, or cash"),
+        Column("change", DECIMAL, "Shares, contracts or USD: since that snapshot"),
+        Column("carried", DECIMAL, "Shares, contracts or USD: what that snapshot had left in flight"),
+        Column(
+            "explained",
+            DECIMAL,
+            "Shares, contracts or USD: by fills, expiry, assignment, exercise or a corporate action",
+        ),
+        Column("unexplained", DECIMAL, "Shares, contracts or USD: what is left"),
+        Column(
+            "in_flight", DECIMAL, "Shares, contracts or USD: the part of unexplained that is open for the first time"
+        ),
+        Column("fees_at_most", DECIMAL, "USD of cash that the fees of the fills may come to; they are told over night"),
+        _required("state", VARCHAR, "explained, fees (all that is left may be), in_flight or unexplained"),
+        _required("explanation", VARCHAR, "What explains it, and what may be behind the rest"),
+    ),
+)
+
 RAW_PAYLOADS = Table(
     "raw_payloads",
     "One row per landed body: where every stored value came from.",
@@ -315,7 +342,7 @@ TRADE_GATE_READINGS = Table(
 
 TABLES = (
     *(TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS),
-    *(OPTION_SPREADS, OPTION_SPREAD_LEGS, TRADE_GATE_READINGS),  # derived: they never change the others
+    *(OPTION_SPREADS, OPTION_SPREAD_LEGS, TRADE_GATE_READINGS, CONSERVATION),  # derived: they never change the others
 )
 """The tables that hold the rows of each snapshot."""
 

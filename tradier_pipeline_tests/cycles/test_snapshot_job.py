@@ -137,7 +137,7 @@ def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
     good = new_key()
     assert run_job(instance, good).success
     published = rows(home)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     bad = new_key()
     result = run_job(instance, bad)
     assert not result.success

@@ -23,14 +23,16 @@ FREE = {
     *(("tradier_snapshots", "committed_at"), ("tradier_snapshots", "code_version")),
     *(("trade_gate_readings", name) for name in ("max_age_s", "max_open_positions", "session_open", "session_close")),
 }
+# needs a snapshot before: proven in reconcile/test_stored.py
+PROVEN = [table for table in schema.TABLES if table is not schema.CONSERVATION]
 
 COLUMNS = [
     pytest.param(table, column, id=f"{table.name}.{column.name}")
-    for table in schema.TABLES
+    for table in PROVEN
     for column in table.columns
     if (table.name, column.name) not in FREE
 ]
-TABLES = [pytest.param(table, id=table.name) for table in schema.TABLES]
+TABLES = [pytest.param(table, id=table.name) for table in PROVEN]
 
 ANOTHER = {
     schema.VARCHAR: "concat({0}, 'x')",

@@ -35,6 +35,8 @@ from tradier_pipeline_tests.bodies import (
 from tradier_pipeline_tests.verify.incidents import EARLIER, LOWER_PUT, PUT, YESTERDAY, Bench, Incident, prove, taken
 
 NUMBERS = {
+    "holdings_do_not_drop": 8,
+    "equity_does_not_jump": 22,
     "contract_metadata_agrees": 31,
     "no_expired_position_held": 32,
     "quotes_sane": 33,
@@ -131,7 +133,19 @@ LOST = [
 STALE = {"bid_date": 1763648937000, "ask_date": 1763648938000}  # 14:28:57 and 14:28:58
 FRESH = {"bid_date": 1763648900000, "ask_date": 1763649060000}  # 14:28:20 and 14:31:00
 
+FOUR = tuple((symbol, 1) for symbol in ("AAPL", "F", "KO", "SPY"))
+
 INCIDENTS = [
+    # 8
+    Incident("holdings_do_not_drop", then(holding(*FOUR), holding(FOUR[0])), "F", "gone", "1 held"),
+    # 22
+    Incident(
+        "equity_does_not_jump",
+        then(answers(), answers(balances={"balances": balances(total_equity=Decimal("21358.04"))})),
+        "equity",
+        "equity 21358.04",
+        "17798.36 before",
+    ),
     # 31
     Incident("contract_metadata_agrees", taken(quoted(contract(PUT, contract_size=10))), "contract size", "10", "100"),
     Incident("contract_metadata_agrees", taken(quoted(contract(PUT, strike=602))), f"{PUT} strike", "602", "602.5"),
@@ -475,6 +489,13 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
         taken(quoted(option_quote(PUT, contract_size=None, root_symbol=None, underlying=None))),
     ),
     ("no_expired_position_held", taken(holding((TODAYS_PUT, -1)))),
+    ("holdings_do_not_drop", then(holding(*FOUR), holding(*FOUR[2:]))),
+    ("holdings_do_not_drop", then(holding(*FOUR), holding(FOUR[1], orders=[filled(1, "sell", 1)]))),
+    ("holdings_do_not_drop", then(holding(*FOUR), holding(FOUR[0]), earlier=YESTERDAY)),
+    (
+        "equity_does_not_jump",
+        then(answers(), answers(balances={"balances": balances(total_equity=Decimal("14300.00"))})),
+    ),
     ("no_expired_position_held", taken(holding(("SPY251114P00600000", Decimal("0E-8"))))),
     (  # the broker clears what expired on Friday until Monday
         "no_expired_position_held",

@@ -1,0 +1,81 @@
+"""A reading of the required resources, judged against the readings of the account that were landed before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.client import Extract
+from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.broker.models import Balances, Order, Position, parse, parse_rows
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.landing import LandedSnapshot, LandingZone, ReadingRecord
+from tradier_pipeline.reconcile.coherence import Coherence, judge
+from tradier_pipeline.reconcile.statement import Statement, state
+
+JUDGED = ("balances", "positions", "orders")
+MOST_TORN = 20  # in a row that are passed over to find a good one
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The statements to compare with: of the last snapshot that is not torn, and of the newest one if it is."""
+
+    good: Statement | None
+    torn: Statement | None
+
+
+def earlier(zone: LandingZone, account_id: str) -> Earlier:
+    """What was landed before. What cannot be read counts as not landed: judging must not cost a snapshot."""
+    found: list[LandedSnapshot] = []
+    with suppress(PipelineError):
+        for landed in islice(zone.latest(account_id), MOST_TORN):
+            if not landed.manifest.is_torn:
+                return Earlier(_landed(landed), _landed(found[0]) if found else None)
+            found.append(landed)
+    return Earlier(None, None)
+
+
+def judged(extracts: Mapping[str, Extract], before: Earlier) -> tuple[ReadingRecord, bool]:
+    """The verdict on what was just read, and whether reading again in a moment may tell more."""
+    as_of = min(extracts[resource].started_at for resource in JUDGED)
+    as_of_end = max(extracts[resource].ended_at for resource in JUDGED)
+    bodies = {resource: tuple(page.body for page in extract.pages) for resource, extract in extracts.items()}
+    try:
+        coherence = judge(_statement(bodies, as_of, as_of_end), before.good, before.torn)
+    except BodyError as error:
+        coherence = Coherence("unknown", (str(error),))
+    record = ReadingRecord(as_of=as_of, as_of_end=as_of_end, verdict=coherence.verdict, evidence=coherence.evidence)
+    return record, coherence.is_settling
+
+
+def _landed(landed: LandedSnapshot) -> Statement:
+    pages = [page for resource in JUDGED for page in landed.pages(resource)]
+    return _statement(
+        {resource: landed.bodies(resource) for resource in (*JUDGED, "order")},
+        min(page.started_at for page in pages),
+        max(page.ended_at for page in pages),
+    )
+
+
+def _statement(bodies: Mapping[str, Iterable[bytes]], as_of: datetime, as_of_end: datetime) -> Statement:
+    (body,) = bodies["balances"]
+    balances = parse(Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(body, "balances")))
+    held = [row for body in bodies["positions"] for row in _rows("positions", body)]
+    listed = [row for body in bodies["orders"] for row in _rows("orders", body)]
+    by_id = [envelope.one("order", envelope.parse_json(body, "order")) for body in bodies.get("order", ())]
+    return state(
+        (*parse_rows(Order, "orders", "orders.order", listed), *parse_rows(Order, "order", "order", by_id)),
+        parse_rows(Position, "positions", "positions.position", held),
+        balances.total_cash,
+        as_of,
+        as_of_end,
+    )
+
+
+def _rows(resource: envelope.ListResource, body: bytes) -> list[dict[str, object]]:
+    return envelope.rows(resource, envelope.parse_json(body, resource))

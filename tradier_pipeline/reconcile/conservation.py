@@ -1,0 +1,476 @@
+"""Whether one statement of an account follows from the one before: every position and cash change has its cause. Pure.
+
+A position changes by what filled, by expiry, by an assignment or exercise, or by a corporate action. Cash changes by
+what filled and by what was delivered at a strike; deposits, dividends, interest and the exact fees are told over night
+only, by the account history. What nothing explains is a finding: its exact amount, and what may be behind it.
+
+A finding is in flight when it is new, since the broker's lists may run behind each other, and unexplained when it is
+still there after the next good statement. What a later statement explains was in flight.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import time
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import partial
+from itertools import combinations, product
+from math import prod
+from typing import Literal, Self
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import OptionSymbol, classify
+from tradier_pipeline.reconcile.statement import EXACT, NOTHING, ZERO, Fill, Statement, fills, multiplier
+
+CASH = "cash"  # no ticker: those are written in capitals
+CENT = Decimal("0.01")
+SHARES = 100  # of a standard contract
+
+# Tradier charges up to 0.35 USD a contract; exchanges and regulators add less than 1 USD, most on index options
+MOST_PER_CONTRACT = Decimal("1.50")
+MOST_PER_DOLLAR_SOLD = Decimal("0.0001")  # of stock: the SEC's and FINRA's fees
+
+FIRST_CLOSE = time(13)  # New York, on half days: before it, an option that is gone has not expired
+OPEN = time(9, 30)  # the opening prices settle some index options
+MOST_RATIO = 50  # of a split
+MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
+MOST_SUMMED = 12  # fills whose sums are tried
+MOST_CANDIDATES = 4
+
+_MAY_BE = "may be "
+
+Kind = Literal["fill", "expiry", "delivery", "corporate_action"]
+State = Literal["explained", "fees", "in_flight", "unexplained"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an item changed by `amount`: shares, contracts, or USD of cash."""
+
+    kind: Kind
+    amount: Decimal
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one item changed from one statement to the next: a symbol's quantity, or `cash` in USD.
+
+    Attributes:
+        fees_at_most: USD of cash that the fees of what filled may come to.
+        candidates: what may be behind the part that no cause explains.
+    """
+
+    item: str
+    amount: Decimal
+    causes: tuple[Cause, ...]
+    fees_at_most: Decimal = ZERO
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def explained(self) -> Decimal:
+        with localcontext(EXACT):
+            return sum((cause.amount for cause in self.causes), ZERO)
+
+    @property
+    def unexplained(self) -> Decimal:
+        with localcontext(EXACT):
+            return self.amount - self.explained
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What an earlier statement left open of an item, and the lines that say what may be behind it."""
+
+    amount: Decimal
+    fees_at_most: Decimal = ZERO
+    behind: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, amount: Decimal, fees_at_most: Decimal | None, explanation: Iterable[str]) -> Self:
+        """What a finding with such an explanation left open."""
+        return cls(amount, fees_at_most or ZERO, tuple(line for line in explanation if line.startswith(_MAY_BE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The verdict on one item. `change` + `carried` = `explained` + `unexplained`.
+
+    Attributes:
+        carried: what the statement before had left in flight.
+        state: explained; fees: all that is left may be fees, which are told over night; in_flight: left open for the
+            first time; unexplained: still open after the next statement.
+        in_flight: the part of `unexplained` that is open for the first time.
+        explanation: lines for a person.
+    """
+
+    item: str
+    change: Decimal
+    carried: Decimal
+    explained: Decimal
+    unexplained: Decimal
+    in_flight: Decimal
+    fees_at_most: Decimal
+    state: State
+    explanation: tuple[str, ...]
+
+
+def changes(before: Statement, now: Statement) -> tuple[Change, ...]:
+    """Every item that changed or filled, by symbol, then cash, which is always there."""
+    with localcontext(EXACT):
+        return _Comparison(before, now).changes()
+
+
+def settle(changed: Iterable[Change], carried: Mapping[str, Open]) -> tuple[Finding, ...]:
+    """The verdict on every item that changed or was left in flight."""
+    by_item = {change.item: change for change in changed}
+    with localcontext(EXACT):
+        return tuple(
+            _finding(by_item.get(item, Change(item, ZERO, ())), carried.get(item, Open(ZERO)))
+            for item in sorted(by_item.keys() | carried.keys(), key=lambda item: (item == CASH, item))
+        )
+
+
+def shown(amount: Decimal) -> str:
+    """An amount as a person reads it, with its sign: +5, -1.40."""
+    return ("-" if amount < 0 else "+") + plain(amount)
+
+
+def plain(amount: Decimal) -> str:
+    """An amount as a person reads it, without its sign."""
+    text = f"{abs(amount).normalize():f}"
+    _, _, fraction = text.partition(".")
+    return f"{text}0" if len(fraction) == 1 else text
+
+
+def _finding(change: Change, carried: Open) -> Finding:
+    left = change.unexplained + carried.amount
+    fees = change.fees_at_most + carried.fees_at_most
+    if change.item == CASH and abs(left) < CENT:
+        left = ZERO
+    # what is new now, apart from what was there before and still is
+    same = carried.amount * left > 0
+    old = min(abs(carried.amount), abs(left)) if same else ZERO
+    new = left - old.copy_sign(left)
+    state: State
+    if not left:
+        told = ["what was in flight is explained now"] if carried.amount else []
+        state, text = "explained", told if told or change.causes else ["no change"]
+    elif -fees <= left < 0:
+        state, text = "fees", [f"{shown(left)} left: fees, up to {plain(fees)} USD, which are told over night"]
+    else:
+        state = "unexplained" if old else "in_flight"
+        since = "since two statements" if old else "new"
+        behind = (*(f"{_MAY_BE}{line}" for line in change.candidates), *carried.behind)
+        text = [f"{shown(left)} unexplained, {since}", *dict.fromkeys(behind)]
+    return Finding(
+        item=change.item,
+        change=change.amount,
+        carried=carried.amount,
+        explained=change.explained,
+        unexplained=left,
+        in_flight=new if state in ("in_flight", "unexplained") else ZERO,
+        fees_at_most=fees,
+        state=state,
+        explanation=(*(cause.text for cause in change.causes), *text),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """Contracts of an option that went without a fill: `contracts` as they were held, negative if short."""
+
+    symbol: str
+    option: OptionSymbol
+    contracts: Decimal
+    expired: bool
+
+    @property
+    def delivered_per_contract(self) -> int:
+        """Shares that come in for one contract held long, or sold short with the opposite sign."""
+        assert self.option.multiplier is not None
+        return self.option.multiplier * (1 if self.option.option_type == "call" else -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What became of the gone options of one underlying.
+
+    Attributes:
+        delivered: contracts of each gone option that were delivered, signed as held.
+        left: shares of the underlying that this does not explain.
+        lost: contracts that it does not explain.
+        cash: USD it brought.
+    """
+
+    delivered: tuple[Decimal, ...]
+    left: Decimal
+    lost: Decimal
+    cash: Decimal
+
+    @property
+    def cost(self) -> tuple[int, Decimal, int]:
+        """How much it leaves open, and how much it supposes."""
+        return (self.left != 0) + (self.lost != 0), abs(self.left) + self.lost, sum(map(bool, self.delivered))
+
+
+class _Comparison:
+    def __init__(self, before: Statement, now: Statement) -> None:
+        self.before, self.now = before, now
+        self.fills = fills(before, now)
+        self.causes: dict[str, list[Cause]] = defaultdict(list)
+        filled = [fill.symbol for fill in self.fills]
+        self.moved = {
+            symbol: now.held(symbol).quantity - before.held(symbol).quantity
+            for symbol in sorted({*before.holdings, *now.holdings, *filled})
+        }
+        self.left: Mapping[str, Decimal] = {}
+        self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
+
+    def changes(self) -> tuple[Change, ...]:
+        for fill in self.fills:
+            self._book_fill(fill)
+        self._book_corporate_actions()
+        self._book_ended_options()
+        self.left = {symbol: self._left(symbol) for symbol in self.moved}
+        positions = [
+            Change(
+                symbol,
+                self.moved.get(symbol, ZERO),
+                tuple(self.causes[symbol]),
+                candidates=tuple(self._behind_position(symbol)),
+            )
+            for symbol in sorted(self.moved.keys() | self.causes.keys() - {CASH})
+            if self.moved.get(symbol) or self.causes[symbol]
+        ]
+        cash = self.now.cash - self.before.cash
+        return *positions, Change(CASH, cash, tuple(self.causes[CASH]), self._fees(), tuple(self._behind_cash()))
+
+    def _left(self, item: str) -> Decimal:
+        moved = self.now.cash - self.before.cash if item == CASH else self.moved.get(item, ZERO)
+        return moved - sum((cause.amount for cause in self.causes[item]), ZERO)
+
+    def _book(self, kind: Kind, item: str, amount: Decimal, text: str) -> None:
+        self.causes[item].append(Cause(kind, amount, f"{shown(amount)} {text}"))
+
+    def _book_fill(self, fill: Fill) -> None:
+        if fill.quantity:
+            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}")
+        if fill.cash:
+            self._book("fill", CASH, fill.cash, f"for {shown(fill.quantity)} {fill.symbol}, {fill.order}")
+
+    def _book_corporate_actions(self) -> None:
+        """Splits, and symbols that became others: the quantity or the name changed, and the cost to the cent not."""
+        filled = {fill.symbol for fill in self.fills}
+        left = [symbol for symbol in self.moved if symbol not in filled and self.moved[symbol]]
+        for symbol in left:
+            old, new = self.before.held(symbol), self.now.held(symbol)
+            ratio = _ratio(old.quantity, new.quantity)
+            if ratio and old.cost_basis == new.cost_basis != 0:
+                self._book("corporate_action", symbol, self.moved[symbol], f"by a split, {ratio}")
+        gone = [symbol for symbol in left if self.now.held(symbol) is NOTHING]
+        come = [symbol for symbol in left if self.before.held(symbol) is NOTHING]
+        for old_symbol, new_symbol in product(gone, come):
+            old, new = self.before.held(old_symbol), self.now.held(new_symbol)
+            ratio = "" if old.quantity == new.quantity else _ratio(old.quantity, new.quantity)
+            taken = self.causes[old_symbol] or self.causes[new_symbol]
+            if ratio is not None and old.cost_basis == new.cost_basis != 0 and not taken:
+                how = f", {ratio}" if ratio else ""
+                self._book("corporate_action", old_symbol, -old.quantity, f"became {new_symbol}{how}")
+                self._book("corporate_action", new_symbol, new.quantity, f"came from {old_symbol}{how}")
+
+    def _book_ended_options(self) -> None:
+        gone: dict[str, list[_Gone]] = defaultdict(list)
+        for symbol in self.moved:
+            if (ended := self._gone(symbol)) is not None:
+                gone[ended.option.underlying].append(ended)
+        ways = {underlying: self._ways(underlying, options) for underlying, options in gone.items()}
+        for (underlying, options), way in zip(gone.items(), self._likeliest(list(ways.values())), strict=True):
+            self._book_delivery(underlying, options, way)
+
+    def _gone(self, symbol: str) -> _Gone | None:
+        """The contracts of a symbol that went without a fill, if it is an option and they are not more than held."""
+        option, left = classify(symbol).option, self._left(symbol)
+        if option is None or not left:
+            return None
+        had = self.now.held(symbol).quantity - left
+        if had * left > 0 or abs(left) > abs(had):
+            return None
+        return _Gone(symbol, option, -left, self._has_expired(option))
+
+    def _has_expired(self, option: OptionSymbol) -> bool:
+        local = self.now.as_of_end.astimezone(clock.NEW_YORK)
+        settled = OPEN if option.settlement == "AM" else FIRST_CLOSE
+        return (option.expiration, settled) <= (local.date(), local.time())
+
+    def _ways(self, underlying: str, options: list[_Gone]) -> list[_Delivery]:
+        """What may have become of the gone options: delivered in part, wholly or not, the likeliest first."""
+        shares = self._left(underlying)
+        if not shares and not any(gone.expired for gone in options):
+            return [_delivery(shares, options, tuple(ZERO for _ in options))]
+        some = [_parts(gone) for gone in options]
+        if prod(map(len, some)) > MOST_CHOICES:
+            some = [[ZERO, gone.contracts] if gone.option.multiplier else [ZERO] for gone in options]
+        if prod(map(len, some)) > MOST_CHOICES:
+            some = [[ZERO] for _ in options]
+        return sorted((_delivery(shares, options, choice) for choice in product(*some)), key=lambda way: way.cost)
+
+    def _likeliest(self, ways: list[list[_Delivery]]) -> Sequence[_Delivery]:
+        """One way of each underlying: those that explain the most, cash included."""
+        if prod(map(len, ways)) > MOST_CHOICES:  # leave cash to tell apart only what explains the shares alike
+            ways = [[way for way in some if way.cost[:2] == some[0].cost[:2]] for some in ways]
+        if not ways or prod(map(len, ways)) > MOST_CHOICES:
+            return [some[0] for some in ways]
+        return min(product(*ways), key=partial(_open_items, self._left(CASH), self._fees()))
+
+    def _book_delivery(self, underlying: str, options: list[_Gone], way: _Delivery) -> None:
+        for gone, delivered in zip(options, way.delivered, strict=True):
+            what = "assigned" if gone.contracts < 0 else "exercised"
+            if delivered:
+                shares = delivered * gone.delivered_per_contract
+                self._book("delivery", gone.symbol, -delivered, what)
+                self._book("delivery", underlying, shares, f"at {plain(gone.option.strike)}: {gone.symbol} {what}")
+                paid = -shares * gone.option.strike
+                self._book("delivery", CASH, paid, f"for {shown(shares)} {underlying}, {gone.symbol} {what}")
+            if gone.expired and gone.contracts != delivered:
+                self._book("expiry", gone.symbol, delivered - gone.contracts, f"expired {gone.option.expiration}")
+
+    def _fees(self) -> Decimal:
+        contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
+        paid = (fill.cash or ZERO for fill in self.fills if multiplier(fill.symbol) == 1)
+        sold = sum((cash for cash in paid if cash > 0), ZERO)
+        of_sales = (sold * MOST_PER_DOLLAR_SOLD + CENT).quantize(CENT) if sold else ZERO
+        return contracts * MOST_PER_CONTRACT + of_sales
+
+    def _behind_position(self, symbol: str) -> Iterator[str]:
+        left = self._left(symbol)
+        if not left:
+            return
+        found = [
+            *(
+                f"{fill.order}: its fill of {shown(fill.quantity)} may not show in the positions yet"
+                for fill in self.fills
+                if fill.symbol == symbol and fill.quantity == -left
+            ),
+            *(
+                f"order {part.order_id}: {shown(part.rest)} still to fill, and the fill may not be listed yet"
+                for part in self.now.parts.values()
+                if part.symbol == symbol and part.rest and abs(left) <= abs(part.rest) and left * part.rest > 0
+            ),
+            *(
+                f"a transfer or a change of symbol: {other} changed by {shown(rest)}"
+                for other, rest in self.left.items()
+                if rest == -left
+            ),
+            *([] if multiplier(symbol) != 1 or left % SHARES else ["an assignment or exercise: whole hundreds"]),
+            *(
+                f"a split, {ratio}, and the cost was changed as well"
+                for ratio in [_ratio(self.before.held(symbol).quantity, self.now.held(symbol).quantity)]
+                if ratio and self._left(symbol) == self.moved[symbol]
+            ),
+            *self._other_day(),
+            "a transfer or a correction: no order tells of it",
+        ]
+        yield from found[:MOST_CANDIDATES]
+
+    def _behind_cash(self) -> Iterator[str]:
+        left = self._left(CASH)
+        if abs(left) < CENT:
+            return
+        contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
+        found = [
+            *([f"{plain(contracts)} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
+            *(
+                f"{fill.order}: the price of {shown(fill.quantity)} {fill.symbol} is not told yet"
+                for fill in self.fills
+                if fill.cash is None
+            ),
+            *self._fills_that_sum_to(-left),
+            *(
+                f"a settlement in cash of {symbol}: {_each(left, abs(cause.amount) * SHARES)} a share"
+                for symbol, causes in self.causes.items()
+                for cause in causes
+                if cause.kind == "expiry"
+            ),
+            *(
+                f"cash for fractions: {symbol} {cause.text}"
+                for symbol, causes in self.causes.items()
+                for cause in causes
+                if cause.kind == "corporate_action" and left > 0
+            ),
+            *(
+                f"a dividend of {symbol}: {plain(left / held.quantity)} USD a share"
+                for symbol, held in self.before.holdings.items()
+                if multiplier(symbol) == 1 and _is_dividend(left, held.quantity)
+            ),
+            *self._other_day(),
+            "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
+        ]
+        yield from found[:MOST_CANDIDATES]
+
+    def _fills_that_sum_to(self, amount: Decimal) -> Iterator[str]:
+        priced = [fill for fill in self.fills if fill.cash][:MOST_SUMMED]
+        for size in (1, 2, 3):
+            for some in combinations(priced, size):
+                if abs(sum((fill.cash or ZERO for fill in some), ZERO) - amount) < CENT:
+                    orders = ", ".join(dict.fromkeys(fill.order for fill in some))
+                    yield f"{orders}: {shown(amount)} USD that cash may not show yet"
+
+    def _other_day(self) -> list[str]:
+        since = self.before.as_of_end.astimezone(clock.NEW_YORK)
+        return [f"what happened after {since:%m-%d %H:%M} New York: orders are listed for a day"] * self.other_day
+
+
+def _ratio(old: Decimal, new: Decimal) -> str | None:
+    """`2 for 1` if the quantities are in a ratio of small whole numbers, as splits are."""
+    if not old or not new or old == new or old * new < 0:
+        return None
+    ratio = Fraction(new) / Fraction(old)
+    return f"{ratio.numerator} for {ratio.denominator}" if max(ratio.as_integer_ratio()) <= MOST_RATIO else None
+
+
+def _parts(gone: _Gone) -> list[Decimal]:
+    """How many contracts may have been delivered: all or none before expiration, where the rest has no other cause."""
+    if not gone.option.multiplier or gone.contracts % 1:
+        return [ZERO]
+    if not gone.expired or abs(gone.contracts) > MOST_CHOICES:
+        return [ZERO, gone.contracts]
+    return [Decimal(count).copy_sign(gone.contracts) for count in range(int(abs(gone.contracts)) + 1)]
+
+
+def _delivery(shares: Decimal, options: list[_Gone], choice: tuple[Decimal, ...]) -> _Delivery:
+    delivered = [
+        (gone, contracts * gone.delivered_per_contract)
+        for gone, contracts in zip(options, choice, strict=True)
+        if contracts
+    ]
+    lost = (gone.contracts - done for gone, done in zip(options, choice, strict=True) if not gone.expired)
+    return _Delivery(
+        delivered=choice,
+        left=shares - sum((count for _, count in delivered), ZERO),
+        lost=sum(map(abs, lost), ZERO),
+        cash=sum((-count * gone.option.strike for gone, count in delivered), ZERO),
+    )
+
+
+def _open_items(left: Decimal, fees: Decimal, ways: tuple[_Delivery, ...]) -> tuple[int, int, Decimal, Decimal, int]:
+    """What a choice leaves open: items, whether cash, shares and contracts; then how much cash; what it supposes."""
+    rest = left - sum((way.cash for way in ways), ZERO)
+    is_even, may_be_fees = abs(rest) < CENT, -fees <= rest < 0
+    items, amounts, supposed = zip(*(way.cost for way in ways), strict=True)
+    # deliveries that cash alone suggests must explain nine tenths of it
+    doubtful = abs(rest) * (10 if sum(supposed) else 1)
+    return sum(items) + (not is_even and not may_be_fees), not is_even, sum(amounts), doubtful, sum(supposed)
+
+
+def _each(amount: Decimal, count: Decimal) -> str:
+    return f"{abs(amount) / count:.4f} USD"
+
+
+def _is_dividend(amount: Decimal, shares: Decimal) -> bool:
+    """Whether an amount is a plausible one per share: up to 5 USD, in hundredths of a cent."""
+    each = amount / shares
+    return 0 < each <= 5 and each == round(each, 4)

@@ -1,0 +1,75 @@
+"""Conservation of a snapshot about to be stored, against the last good one that the warehouse has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+import duckdb
+
+from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
+from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, state
+from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot
+from tradier_pipeline.warehouse.sql import bind
+
+_LAST_GOOD = """
+    SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
+    WHERE account_id = ? AND as_of < ? AND coherence IS DISTINCT FROM 'torn' ORDER BY as_of DESC LIMIT 1
+"""
+_PARTS = """
+    WITH parents AS (SELECT * FROM orders WHERE snapshot_id = ? AND as_of = ?),
+         legs AS (SELECT * FROM order_legs WHERE snapshot_id = ? AND as_of = ?)
+    SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,
+           avg_fill_price, transaction_date, raw_status
+    FROM parents ANTI JOIN legs USING (order_id)
+    UNION ALL
+    SELECT order_id, leg_id, coalesce(nullif(legs.option_symbol, ''), legs.symbol), legs.raw_side, legs.quantity,
+           legs.exec_quantity, legs.avg_fill_price, coalesce(legs.transaction_date, parents.transaction_date),
+           legs.raw_status
+    FROM legs JOIN parents USING (order_id)
+"""
+_IN_FLIGHT = """
+    SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    symbol: str
+    quantity: Decimal
+    cost_basis: Decimal
+
+
+def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> TypedSnapshot:
+    """The snapshot with the verdict on all that changed since the last good one. None if it is torn, or the first."""
+    manifest = typed.landed.manifest
+    last = connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
+    if manifest.is_torn or last is None:
+        return typed
+    orders = (*typed.orders, *typed.looked_up)
+    now = state(orders, typed.positions, typed.balances.total_cash, manifest.as_of, manifest.as_of_end)
+    before = stored_statement(connection, *last)
+    return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
+
+
+def findings(
+    connection: duckdb.DuckDBPyConnection, previous_id: str, before: Statement, now: Statement
+) -> tuple[Finding, ...]:
+    """The verdict on all that changed since a stored snapshot, with what that one had left in flight."""
+    rows = connection.execute(bind(_IN_FLIGHT, previous_id, before.as_of)).fetchall()
+    carried = {item: Open.of(amount, fees, text.split("; ")) for item, amount, fees, text in rows if amount}
+    return settle(changes(before, now), carried)
+
+
+def stored_statement(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
+) -> Statement:
+    """What a stored snapshot says."""
+    at = (snapshot_id, as_of)
+    parts = (part_of(*row) for row in connection.execute(bind(_PARTS, *at, *at)).fetchall())
+    positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
+    cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
+    ((amount,),) = connection.execute(cash).fetchall()
+    holdings = held(_Held(*row) for row in connection.execute(positions).fetchall())
+    return Statement(as_of, as_of_end, by_key(part for part in parts if part), holdings, amount)

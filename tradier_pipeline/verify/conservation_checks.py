@@ -1,0 +1,66 @@
+"""Checks of the derived conservation: it follows from what is stored, and leaves nothing unexplained for long."""
+
+from __future__ import annotations
+
+from tradier_pipeline.reconcile import conservation
+from tradier_pipeline.reconcile.stored import findings, stored_statement
+from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded, shown
+from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+
+AMOUNTS = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
+
+
+@check(None)
+def conservation_follows_snapshots(evidence: Evidence) -> Finding:
+    """Every stored verdict on a change is what this snapshot and the last good one lead to."""
+    rows = evidence.stored("conservation")
+    expected = {(found.item,): _row(found) for found in _expected(evidence)}
+    last_good = _last_good(evidence)
+    previous = last_good["snapshot_id"] if last_good else None
+    differences = [
+        *differing("change", expected, by_key(rows, "item")),
+        *claim_that(len(rows) == len(expected), "conservation", len(expected), len(rows)),
+        *(
+            Difference(f"change {row['item']} previous_snapshot_id", shown(previous), row["previous_snapshot_id"])
+            for row in rows
+            if row["previous_snapshot_id"] != previous
+        ),
+    ]
+    return Finding(f"{len(expected)} items", f"{len(rows)} stored", tuple(differences))
+
+
+@check(None, Severity.WARN)
+def changes_explained(evidence: Evidence) -> Finding:
+    """No change of a position or of cash is still unexplained two good snapshots after it showed."""
+    rows = evidence.stored("conservation")
+    open_rows = [row for row in rows if row["state"] == "unexplained"]
+    return Finding(
+        f"{len(rows)} items changed" if rows else "not judged: torn, or the first",
+        f"{len(open_rows)} unexplained",
+        tuple(Difference(row["item"], shown(row["unexplained"]), row["explanation"]) for row in open_rows),
+    )
+
+
+def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
+    (header,), previous = evidence.stored("tradier_snapshots"), _last_good(evidence)
+    if previous is None or header["coherence"] == "torn":
+        return ()
+    before, now = (
+        stored_statement(evidence.connection, row["snapshot_id"], row["as_of"], row["as_of_end"])
+        for row in (previous, header)
+    )
+    return findings(evidence.connection, previous["snapshot_id"], before, now)
+
+
+def _last_good(evidence: Evidence) -> Row | None:
+    previous = evidence.previous
+    return None if previous is None or previous["coherence"] == "torn" else previous
+
+
+def _row(found: conservation.Finding) -> Row:
+    return {
+        **{name: rounded(getattr(found, name)) for name in AMOUNTS},
+        "state": found.state,
+        "explanation": "; ".join(found.explanation),
+    }

@@ -1,0 +1,265 @@
+"""Every change of an account has its cause; what has none is told to the cent and the contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, Finding, Open, changes, settle, shown
+from tradier_pipeline.reconcile.statement import Statement
+from tradier_pipeline_tests.reconcile.statements import (
+    AFTER_CLOSE,
+    LIVING,
+    MINUTE,
+    OPEN,
+    STOCKS,
+    Book,
+    after_expiry,
+    after_fills,
+    changed,
+    paid,
+    part,
+    statement,
+)
+
+Case = tuple[Book, Statement, Statement]
+PUT, CALL = "SPY261120P00600000", "SPY261120C00610000"
+AMOUNTS = st.decimals(Decimal("0.01"), Decimal(100_000), places=2).flatmap(lambda size: st.sampled_from([size, -size]))
+
+
+def found(before: Statement, now: Statement) -> dict[str, Change]:
+    return {change.item: change for change in changes(before, now)}
+
+
+def left(before: Statement, now: Statement) -> dict[str, Decimal]:
+    return {item: change.unexplained for item, change in found(before, now).items() if change.unexplained}
+
+
+def told(change: Change) -> list[str]:
+    return [cause.text for cause in change.causes]
+
+
+# --- complete, and exact ----------------------------------------------------------------------------------------------
+
+
+@given(after_fills())
+def test_any_fills_explain_the_positions_and_the_cash_they_moved(case: Case) -> None:
+    _, before, now = case
+    assert left(before, now) == {}
+
+
+@given(after_expiry())
+def test_any_mixture_of_fills_expiries_and_deliveries_is_explained_without_a_rest(case: Case) -> None:
+    _, before, now = case
+    assert left(before, now) == {}
+
+
+@given(after_fills(), AMOUNTS)
+def test_any_unexplained_cash_is_told_to_the_cent(case: Case, amount: Decimal) -> None:
+    _, before, now = case
+    assert left(before, paid(now, amount)) == {CASH: amount}
+
+
+@given(after_fills(), st.sampled_from(STOCKS + LIVING[:2]), st.integers(-300, 300).filter(bool))
+def test_any_unexplained_change_of_a_position_is_told_to_the_share(case: Case, symbol: str, by: int) -> None:
+    _, before, now = case
+    assert left(before, changed(now, symbol, Decimal(by))) == {symbol: Decimal(by)}
+
+
+@given(after_expiry(), st.integers(-4, 4), st.integers(1, 49))
+def test_unexplained_cash_is_told_to_the_cent_also_on_the_day_of_expiration(case: Case, dollars: int, odd: int) -> None:
+    # less than two strikes can differ by: more may be told as another contract that was delivered
+    _, before, now = case
+    amount = Decimal(dollars) + Decimal(odd).scaleb(-2)
+    assert left(before, paid(now, amount)) == {CASH: amount}
+
+
+@given(after_fills(), st.sampled_from([Decimal("0.35"), Decimal("0.65"), Decimal("1.50")]))
+def test_fees_of_the_contracts_filled_are_told_apart_and_never_alarm(case: Case, each: Decimal) -> None:
+    book, before, now = case
+    fees = each * book.contracts
+    (*_, cash) = settle(changes(before, paid(now, -fees)), {})
+    assert (cash.item, cash.unexplained, cash.in_flight) == (CASH, -fees, 0)
+    assert cash.state == ("fees" if fees else "explained")
+
+
+# --- causes -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_legs_of_a_spread_explain_what_the_spread_moved() -> None:
+    legs = (
+        replace(part(7, PUT, "sell_to_open", 3, "2.10"), leg_id=8),
+        replace(part(7, "SPY261120P00595000", "buy_to_open", 3, "0.90"), leg_id=9),
+    )
+    before = statement(cash=1000)
+    now = statement(*legs, cash=1360, **{PUT: -3, "SPY261120P00595000": 3})
+    assert left(before, now) == {}
+    assert told(found(before, now)[CASH]) == [f"+630 for -3 {PUT}, order 7", "-270 for +3 SPY261120P00595000, order 7"]
+
+
+def test_only_what_filled_since_counts_of_an_order_that_fills_in_parts() -> None:
+    before = statement(part(7, "F", "buy", 2, "10.00"), cash=980, F=2)
+    now = statement(part(7, "F", "buy", 5, "10.30"), cash="948.50", F=5)  # 3 more at 10.50
+    assert left(before, now) == {}
+
+
+def test_a_fill_before_its_price_leaves_the_cash_open_until_the_price_is_told() -> None:
+    before, filled = statement(), statement(part(7, "F", "buy", 2, None), cash=980, F=2)
+    assert left(before, filled) == {CASH: -20}
+    assert "order 7: the price of +2 F is not told yet" in found(before, filled)[CASH].candidates
+    assert left(filled, statement(part(7, "F", "buy", 2, "10"), cash=980, F=2)) == {CASH: 20}
+
+
+def test_an_order_of_an_earlier_day_that_was_not_listed_is_no_fill_of_today() -> None:
+    old = part(7, "F", "buy", 2, "10", changed_at=OPEN - timedelta(days=3))
+    assert left(statement(F=2), statement(old, F=2)) == {}
+
+
+def test_an_option_gone_before_its_expiration_without_a_fill_has_not_expired() -> None:
+    noon = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
+    assert left(statement(**{PUT: -3}), statement(as_of=noon)) == {PUT: 3}
+    assert left(statement(**{PUT: -3}), statement(as_of=AFTER_CLOSE)) == {}
+
+
+def test_an_early_assignment_is_told_by_the_shares_it_brought() -> None:
+    put = LIVING[0]  # expires in a month
+    change = found(statement(cash=200_000, **{put: -3}), statement(cash=80_000, SPY=200, **{put: -1}))
+    assert not any(one.unexplained for one in change.values())
+    assert told(change["SPY"]) == [f"+200 at 600: {put} assigned"]
+    assert told(change[CASH]) == [f"-120000 for +200 SPY, {put} assigned"]
+
+
+def test_a_spread_assigned_and_exercised_on_one_day_is_told_by_its_cash_alone() -> None:
+    before = statement(cash=5000, **{PUT: -2, "SPY261120P00595000": 2})
+    change = found(before, statement(cash=4000, as_of=AFTER_CLOSE))
+    assert not any(one.unexplained for one in change.values())
+    assert [cause.amount for cause in change["SPY"].causes] == [-200, 200]
+
+
+def test_contracts_settled_in_cash_leave_an_amount_with_their_name() -> None:
+    symbol = "SPXW261120P06000000"
+    change = found(statement(cash=5000, **{symbol: -2}), statement(cash=3000, as_of=AFTER_CLOSE))
+    assert change[symbol].unexplained == 0
+    assert change[CASH].unexplained == -2000
+    assert f"a settlement in cash of {symbol}: 10.0000 USD a share" in change[CASH].candidates
+
+
+@pytest.mark.parametrize(("old", "new", "ratio"), [(100, 200, "2 for 1"), (90, 135, "3 for 2"), (100, 10, "1 for 10")])
+def test_a_split_changes_the_quantity_and_not_the_cost(old: int, new: int, ratio: str) -> None:
+    costs = {"AAPL": "12345.67"}
+    change = found(statement(costs=costs, AAPL=old), statement(costs=costs, AAPL=new))
+    assert change["AAPL"].unexplained == 0
+    assert told(change["AAPL"]) == [f"{shown(Decimal(new - old))} by a split, {ratio}"]
+    assert left(statement(costs=costs, AAPL=old), statement(AAPL=new)) == {"AAPL": new - old}
+
+
+def test_a_symbol_that_became_another_keeps_quantity_and_cost() -> None:
+    change = found(statement(costs={"FB": "500.25"}, FB=7), statement(costs={"META": "500.25"}, META=7))
+    assert {symbol: told(change[symbol]) for symbol in ("FB", "META")} == {
+        "FB": ["-7 became META"],
+        "META": ["+7 came from FB"],
+    }
+    assert left(statement(FB=7), statement(costs={"META": "1.00"}, META=7)) == {"FB": -7, "META": 7}
+
+
+# --- candidates -------------------------------------------------------------------------------------------------------
+
+
+def behind(before: Statement, now: Statement, item: str = CASH) -> tuple[str, ...]:
+    return found(before, now)[item].candidates
+
+
+def test_what_is_left_comes_with_what_may_be_behind_it() -> None:
+    bought = part(7, "F", "buy", 2, "10")
+    sold = part(8, "AAPL", "sell", 1, "290")
+    assert behind(statement(), statement(bought, F=2))[0] == "order 7: -20 USD that cash may not show yet"
+    both = statement(bought, sold, F=2, cash=1000)
+    assert behind(statement(AAPL=1), both)[0] == "order 7, order 8: +270 USD that cash may not show yet"
+    fees = statement(part(9, PUT, "sell_to_open", 4, "1"), cash=1393, **{PUT: -4})
+    assert behind(statement(), fees)[0] == "4 contracts x 1.7500 USD of fees"
+    assert behind(statement(AAPL=100), statement(AAPL=100, cash=1026))[0] == "a dividend of AAPL: 0.26 USD a share"
+    assert behind(statement(), statement(cash=6000)) == ("a deposit, a dividend or interest",)
+    assert behind(statement(), statement(bought, cash=980), "F")[0].startswith("order 7: its fill of +2 may not")
+    working = part(7, "F", "buy", 0, None, quantity=5, status="open")
+    assert behind(statement(working), statement(working, F=5), "F")[0].startswith("order 7: +5 still to fill")
+    assert behind(statement(), statement(SPY=-200), "SPY")[0] == "an assignment or exercise: whole hundreds"
+    night = statement(as_of=OPEN + timedelta(days=3), SPY=3)
+    assert behind(statement(), night, "SPY")[0].startswith("what happened after 11-20 09:31 New York")
+
+
+# --- over time --------------------------------------------------------------------------------------------------------
+
+
+def followed(*statements: Statement) -> list[dict[str, Finding]]:
+    """The findings of each statement after the first, each with what the one before left in flight."""
+    carried: dict[str, Open] = {}
+    story: list[dict[str, Finding]] = []
+    for before, now in pairwise(statements):
+        findings = {finding.item: finding for finding in settle(changes(before, now), carried)}
+        carried = {
+            item: Open.of(finding.in_flight, finding.fees_at_most, finding.explanation)
+            for item, finding in findings.items()
+            if finding.in_flight
+        }
+        story.append(findings)
+    return story
+
+
+def states(story: list[dict[str, Finding]], item: str) -> list[str | None]:
+    return [findings[item].state if item in findings else None for findings in story]
+
+
+def test_a_fill_that_the_next_statement_shows_was_in_flight() -> None:
+    shown_late = part(7, "F", "buy", 5, "10")
+    story = followed(statement(), statement(F=5, cash=950), statement(shown_late, F=5, cash=950))
+    assert states(story, "F") == states(story, CASH) == ["in_flight", "explained"]
+    assert story[1]["F"].explanation == ("+5 filled, order 7", "what was in flight is explained now")
+
+
+def test_what_is_still_there_after_two_statements_is_unexplained_once() -> None:
+    bare, more = statement(), statement(F=5)
+    story = followed(bare, more, more, more)
+    assert states(story, "F") == ["in_flight", "unexplained", None]
+    assert (story[1]["F"].unexplained, story[1]["F"].in_flight) == (5, 0)
+    assert story[1]["F"].explanation == (
+        "+5 unexplained, since two statements",
+        "may be a transfer or a correction: no order tells of it",
+    )
+
+
+def test_what_is_new_beside_what_is_old_is_in_flight_itself() -> None:
+    story = followed(statement(), statement(F=5), statement(F=7), statement(F=7), statement(F=7))
+    assert [findings["F"].unexplained for findings in story[:3]] == [5, 7, 2]
+    assert states(story, "F") == ["in_flight", "unexplained", "unexplained", None]
+
+
+def test_fees_of_contracts_in_flight_are_fees_when_the_cash_arrives() -> None:
+    sold = part(7, PUT, "sell_to_open", 2, "1.00")
+    story = followed(
+        statement(), statement(sold, **{PUT: -2}), statement(sold, cash="1199.30", **{PUT: -2}), statement()
+    )
+    assert states(story, CASH)[:2] == ["in_flight", "fees"]
+    assert story[1][CASH].unexplained == Decimal("-0.70")
+
+
+@given(st.lists(AMOUNTS, min_size=1, max_size=6))
+def test_what_is_told_as_open_adds_up_to_what_happened(amounts: list[Decimal]) -> None:
+    total, statements = Decimal(1000), [statement(cash=1000)]
+    for number, amount in enumerate(amounts, 1):
+        total += amount
+        statements.append(statement(cash=total, as_of=OPEN + number * MINUTE))
+    for findings in followed(*statements):
+        cash = findings[CASH]
+        assert abs(cash.change + cash.carried - cash.explained - cash.unexplained) < CENT
+        assert abs(cash.in_flight) <= abs(cash.unexplained)
+
+
+def test_less_than_a_cent_is_rounding() -> None:
+    (cash,) = settle(changes(statement(cash="1000.0049"), statement(cash=1000)), {})
+    assert (cash.state, cash.unexplained) == ("explained", 0)

@@ -18,6 +18,7 @@ import click
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.verify.evidence import shown
 
@@ -106,6 +107,26 @@ def snapshot(account: str | None, as_json: bool) -> int:
             print()
         _print_where(settings)
     return 0 if len(taken) == len(runs) else 1
+
+
+@main.command()
+@click.option("--reason", type=click.Choice(REASONS), required=True)
+@ACCOUNT
+@click.option("--order-id", metavar="ID", help="The order or trade that it is about.")
+@click.option("--note", metavar="TEXT", help="More, in words.")
+@JSON
+@told
+def request(reason: Reason, account: str | None, order_id: str | None, note: str | None, as_json: bool) -> None:
+    """Ask for a snapshot and do not wait for it. While `up` runs it is taken within seconds."""
+    from tradier_pipeline.snapshot import request_snapshot
+
+    requests = request_snapshot(account, reason=reason, order_id=order_id, note=note)
+    if as_json:
+        written = {"request_id", "account_id", "reason", "order_id", "note", "requested_at"}
+        _print_json({"requests": [request.model_dump(include=written) for request in requests]})
+        return
+    for one in requests:
+        print(f"request {one.request_id} for {one.account_id}")
 
 
 @main.command()
@@ -213,6 +234,10 @@ def status(account: str | None, as_json: bool) -> None:
         _print_account_status(one)
     sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
     print(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
+    if state.oldest_request_age_s is not None:
+        print(
+            f"{state.waiting_requests} requests for a snapshot wait, the oldest for {state.oldest_request_age_s:,.0f} s"
+        )
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,12 +29,14 @@ from tradier_pipeline.landing import (
     attempt_records,
     page_records,
 )
+from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.lookups import look_up, vanished
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.warehouse.rows import CODE_VERSION
 
 T = TypeVar("T")
+LOGGER = logging.getLogger(__name__)
 
 
 class ExtractError(PipelineError):
@@ -91,8 +94,19 @@ def accounts_to_read(settings: Settings) -> tuple[str, ...]:
     return active
 
 
-def extract_snapshot(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: str) -> LandedSnapshot:
+def extract_snapshot(
+    zone: LandingZone,
+    broker: Broker,
+    snapshot_id: SnapshotId,
+    trigger: str,
+    *,
+    ledger: Ledger | None = None,
+    log: logging.Logger = LOGGER,
+) -> LandedSnapshot:
     """Land the four required resources of a snapshot, or find them landed already.
+
+    Every request for a snapshot of the account that waits in the ledger is answered by this one, whoever started it:
+    claimed right before the first fetch, so what it asked about had happened by then.
 
     Raises:
         ExtractError: the instant is too long ago or in the future; nothing was requested.
@@ -105,6 +119,8 @@ def extract_snapshot(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId,
         _refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
         _refuse_clock_running_back(newest)
+        if ledger is not None:
+            _claim_requests(ledger, snapshot_id, log)
         try:
             received = broker.read(lambda client: _receive(client, snapshot_id.account_id, newest))
         except BrokerError as error:
@@ -160,6 +176,18 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _claim_requests(ledger: Ledger, snapshot_id: SnapshotId, log: logging.Logger) -> None:
+    """A ledger that cannot be used does not cost the snapshot; its requests wait for the next one."""
+    if not ledger.exists:
+        return
+    try:
+        claimed = ledger.claim(snapshot_id)
+    except PipelineError as error:
+        log.warning("the requests for a snapshot go on waiting: %s", error)
+    else:
+        log.info("requests answered by this snapshot: %d", claimed)
 
 
 def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str) -> None:

@@ -38,6 +38,7 @@ REMEDIES = {
     "sync_until": "Set it to a New York time on a multiple of 5 minutes, after TRADIER_SYNC_FROM, such as 20:00.",
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "broker_sensor_seconds": "Set it to whole seconds from 5 to 3600; 0 switches the sensor off.",
 }
 
 
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     sync_after_close_minutes: int = Field(default=15, ge=0, le=240, multiple_of=5)
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
+    broker_sensor_seconds: int = Field(default=0, ge=0, le=3600)
 
     @field_validator("pipeline_home")
     @classmethod
@@ -85,6 +87,13 @@ class Settings(BaseSettings):
         if at.tzinfo or at.minute % 5 or at.second or at.microsecond:
             raise ValueError("not a time of day on a multiple of 5 minutes")
         return at
+
+    @field_validator("broker_sensor_seconds")
+    @classmethod
+    def _not_too_often(cls, seconds: int) -> int:
+        if 0 < seconds < 5:  # Dagster's sensors run no oftener
+            raise ValueError("less than 5 seconds")
+        return seconds
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

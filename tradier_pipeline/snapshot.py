@@ -1,4 +1,4 @@
-"""The snapshot: its id, its value, and the one function that takes one."""
+"""The snapshot: its id, its value, and the functions that take and request one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from tradier_pipeline.broker.models import Account, Balances, Order
+    from tradier_pipeline.ledger.records import Reason, SnapshotRequest
     from tradier_pipeline.portfolio import PortfolioPosition
     from tradier_pipeline.verify.outcome import Outcome
 
@@ -107,3 +108,27 @@ def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manu
     from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
 
     return take_snapshot(account_id, trigger=trigger)
+
+
+def request_snapshot(
+    account_id: str | None = None,
+    *,
+    reason: Reason = "manual",
+    order_id: str | None = None,
+    note: str | None = None,
+) -> tuple[SnapshotRequest, ...]:
+    """Ask for a snapshot and return at once. While `tradier-pipeline up` runs it is taken within seconds; otherwise
+    the next snapshot of the account, whoever takes it, answers the request.
+
+    Args:
+        account_id: the account number; default every account of TRADIER_ACCOUNT_ID, a request for each.
+        reason: order_placed (after an entry), position_flat (after an exit), manual or debug.
+        order_id: the order or trade that it is about.
+        note: more, in words.
+
+    Raises:
+        PipelineError: the account is not configured, or the ledger cannot be written.
+    """
+    from tradier_pipeline.ledger.request import write_requests  # settings take a moment to import
+
+    return write_requests(account_id, reason, order_id, note)

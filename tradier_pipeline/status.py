@@ -11,6 +11,8 @@ from typing import Any
 
 from tradier_pipeline import clock
 from tradier_pipeline.landing import FailureRecord, LandedSnapshot, LandingZone
+from tradier_pipeline.ledger.records import SnapshotRequest
+from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.warehouse.reads import newest_headers, reading, snapshot_ids
 
@@ -47,13 +49,15 @@ class AccountStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a home. Sizes in bytes."""
+    """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read."""
 
     home: str
     accounts: tuple[AccountStatus, ...]
     warehouse_bytes: int
     landing_bytes: int
     dagster_bytes: int
+    waiting_requests: int
+    oldest_request_age_s: float | None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,6 +68,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
 
     Raises:
         WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
+        LedgerError: the ledger cannot be read.
     """
     zone = LandingZone(settings.landing)
     tried = {directory.name for directory in settings.landing.glob("*/")}
@@ -73,6 +78,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         with reading(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             published = set(snapshot_ids(connection))
+    waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
         accounts=tuple(
@@ -83,6 +89,8 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         warehouse_bytes=_size(settings.warehouse),
         landing_bytes=_size(settings.landing),
         dagster_bytes=_size(settings.dagster_home),
+        waiting_requests=len(waiting),
+        oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
     )
 
 
@@ -99,7 +107,7 @@ def _account_status(
         environment=header.get("environment"),
         snapshot_id=header.get("snapshot_id"),
         as_of=as_of,
-        age_s=round((now - as_of).total_seconds(), 1) if as_of else None,
+        age_s=_age_s(as_of) if as_of else None,
         snapshots=header.get("snapshots", 0),
         not_published=str(newest.snapshot_id) if newest and str(newest.snapshot_id) not in published else None,
         failures_24h=len(failures),
@@ -107,6 +115,16 @@ def _account_status(
         missed_24h=len(missed),
         request_budget=_request_budget(newest),
     )
+
+
+def _waiting(ledger: Ledger, account_id: str | None) -> list[SnapshotRequest]:
+    if not ledger.exists:
+        return []
+    return [request for request in ledger.waiting() if account_id in (None, request.account_id)]
+
+
+def _age_s(instant: datetime) -> float:
+    return round((clock.now() - instant).total_seconds(), 1)
 
 
 def _told(failure: FailureRecord) -> str:

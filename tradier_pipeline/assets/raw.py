@@ -76,7 +76,9 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         zone = tradier.landing_zone
         landed = zone.find(snapshot_id)
         context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
-        landed = landed or extract_snapshot(zone, tradier.broker, snapshot_id, trigger)
+        landed = landed or extract_snapshot(
+            zone, tradier.broker, snapshot_id, trigger, ledger=tradier.ledger, log=context.log
+        )
         for resource in REQUIRED_RESOURCES:
             yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(landed, resource))
 

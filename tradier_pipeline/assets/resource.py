@@ -12,6 +12,7 @@ from pydantic import PrivateAttr
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import Broker, connect
 from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.warehouse.publish import Warehouse
 
@@ -40,6 +41,10 @@ class TradierResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def warehouse(self) -> Warehouse:
         return Warehouse(self.settings.warehouse)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.ledger)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.on_demand import run_snapshots
 from tradier_pipeline.extract import accounts_to_read
+from tradier_pipeline.ledger.records import Reason
 
 # published_equals_landed would only repeat what has just been proven
 ONE_SNAPSHOT = dg.AssetSelection.assets(raw_extracts, raw_quotes, tradier_snapshot) - dg.AssetSelection.checks(
@@ -48,7 +49,7 @@ class SnapshotRequest(dg.Config):
     """What to take a snapshot of. Nothing needs to be filled in: the default is every configured account."""
 
     account_id: str | None = None
-    reason: str = "manual"
+    reason: Reason = "manual"
 
 
 @dg.op

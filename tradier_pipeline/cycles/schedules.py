@@ -3,7 +3,6 @@
 Cycles that coincide share one run: the schedule of the widest requests it, the others skip and say so.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -12,29 +11,18 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, abandoned
+from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.landing import LandingZone, MissedRecord
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
 
 CYCLES_TAG = "tradier/cycles"
-PARTITION_TAG = "dagster/partition"
-ACCOUNTS_KEPT = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 LONGEST_GAP = timedelta(days=7)  # beyond it the gap between two snapshots speaks for itself
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-
-_active_accounts: dict[Settings, tuple[datetime, tuple[str, ...]]] = {}
 
 
 def _schedule(cycle: str, cron: str, description: str) -> dg.ScheduleDefinition:
@@ -103,10 +91,10 @@ def _for_each_account(
 ) -> list[dg.RunRequest] | dg.SkipReason:
     trigger = ",".join(cycles)
     zone = LandingZone(settings.landing)
-    running = _running_partitions(context.instance)
+    running = running_partitions(context.instance)
     requests: list[dg.RunRequest] = []
     skipped: list[str] = []
-    for account_id in _accounts(settings):
+    for account_id in known_accounts(settings):
         try:
             snapshot_id = SnapshotId.parse(str(SnapshotId(account_id, instant)))
             reason = _reason_to_skip(zone, snapshot_id, trigger, running.get(account_id))
@@ -160,7 +148,7 @@ def _record_gap(
     minute = max(last, instant - LONGEST_GAP) + MINUTE
     while minute < instant:
         cycles = due(minute, calendar.session_of(clock.trade_date(minute)), cadence)
-        for account_id in _accounts(settings) if cycle in cycles else ():
+        for account_id in known_accounts(settings) if cycle in cycles else ():
             key = str(SnapshotId(account_id, minute))
             if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
                 continue
@@ -192,29 +180,6 @@ def _last_tick(cycle: str, before: datetime, instance: dg.DagsterInstance) -> da
     return datetime.fromtimestamp(max(seen) // 60 * 60, UTC) if seen else None
 
 
-def _running_partitions(instance: dg.DagsterInstance) -> Mapping[str, str]:
-    """Account -> the partition of its unfinished run, whoever started it."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    partitions = [run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags and not abandoned(run)]
-    return {partition.partition("@")[0]: partition for partition in partitions}
-
-
 def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
     """The schedules that were switched off in the UI: another one must do their work."""
     return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}
-
-
-def _accounts(settings: Settings) -> tuple[str, ...]:
-    """The accounts to read. For `all` the profile is asked once an hour, not every minute."""
-    if settings.accounts is not None:
-        return settings.accounts
-    now = clock.now()
-    read_at, accounts = _active_accounts.get(settings, (None, ()))
-    if read_at is None or now - read_at > ACCOUNTS_KEPT:
-        try:
-            accounts = accounts_to_read(settings)
-        except PipelineError as error:
-            remedy = "Name the accounts in TRADIER_ACCOUNT_ID: then no cycle depends on this."
-            raise PipelineError(f"the accounts of the token are not known: {error.cause}", remedy) from None
-        _active_accounts[settings] = (now, accounts)
-    return accounts

@@ -1,0 +1,202 @@
+"""The sensors: requests become runs; fills, orders placed by hand and positions that are gone become requests."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+
+from tradier_pipeline import clock
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.raw import TRIGGER_TAG
+from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.client import RetryPolicy
+from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.extract import Broker, connect
+from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.ledger.flat import read_gone
+from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.warehouse.reads import reading
+
+ALWAYS = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
+ASKED_AGAIN = timedelta(minutes=1)
+ONE_LOOK = RetryPolicy(attempts=1, deadline=10.0)  # the next look comes soon
+
+
+def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensors; the one that looks at the broker only if the settings want it."""
+    sensors = [request_sensor, flat_sensor]
+    return [*sensors, _broker_sensor(settings.broker_sensor_seconds)] if settings.broker_sensor_seconds else sensors
+
+
+@dg.sensor(
+    job_name="snapshot",
+    minimum_interval_seconds=ALWAYS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Takes a snapshot of every account for which a request waits in the ledger.",
+)
+def request_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    with told_in_one_line():
+        settings = load_settings()
+        waiting = _by_account(Ledger(settings.ledger).waiting())
+        if not waiting:
+            return dg.SkipReason("no request waits")
+        return _requested(settings, waiting, context)
+
+
+def _requested(
+    settings: Settings, waiting: Mapping[str, list[SnapshotRequest]], context: dg.SensorEvaluationContext
+) -> dg.SensorResult | dg.SkipReason:
+    asked: dict[str, Any] = json.loads(context.cursor or "{}")
+    running = running_partitions(context.instance)
+    requests: list[dg.RunRequest] = []
+    skipped: list[str] = []
+    for account_id, account_requests in waiting.items():
+        newest = account_requests[-1].request_id
+        if settings.accounts is not None and account_id not in settings.accounts:
+            reason = "not an account of TRADIER_ACCOUNT_ID"
+        elif account_id in running:  # it answers them, or the next look does
+            reason = f"{running[account_id]} is still being taken"
+        elif _just_asked(asked.get(account_id), newest):
+            reason = "the run asked for did not answer them; asked again within a minute"
+        else:
+            requests.append(_run_request(account_id, account_requests))
+            asked[account_id] = {"newest": newest, "at": clock.iso(clock.now())}
+            continue
+        skipped.append(f"{account_id}: {reason}")
+    if not requests:
+        return dg.SkipReason("; ".join(skipped))
+    for line in skipped:
+        context.log.info(line)
+    keys = [str(request.partition_key) for request in requests]
+    return dg.SensorResult(
+        run_requests=requests, dynamic_partitions_requests=[SNAPSHOTS.build_add_request(keys)], cursor=json.dumps(asked)
+    )
+
+
+def _just_asked(last: Mapping[str, Any] | None, newest: int) -> bool:
+    """Whether a run for the same requests was asked for: it failed before its first fetch, or could not claim them."""
+    return (
+        last is not None and newest <= last["newest"] and clock.now() < datetime.fromisoformat(last["at"]) + ASKED_AGAIN
+    )
+
+
+def _run_request(account_id: str, requests: Sequence[SnapshotRequest]) -> dg.RunRequest:
+    snapshot_id = str(SnapshotId.now(account_id))
+    trigger = ",".join(dict.fromkeys(request.reason for request in requests))
+    return dg.RunRequest(
+        run_key=snapshot_id,
+        partition_key=snapshot_id,
+        tags={ACCOUNT_TAG: account_id, TRIGGER_TAG: trigger},
+    )
+
+
+def _by_account(requests: Sequence[SnapshotRequest]) -> dict[str, list[SnapshotRequest]]:
+    found: dict[str, list[SnapshotRequest]] = {}
+    for request in requests:
+        found.setdefault(request.account_id, []).append(request)
+    return found
+
+
+@dg.sensor(
+    minimum_interval_seconds=ALWAYS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Requests a second snapshot when one shows a position gone that the ledger holds open.",
+)
+def flat_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    with told_in_one_line():
+        settings = load_settings()
+        ledger = Ledger(settings.ledger)
+        published = _published(settings)
+        if not ledger.exists or published in (None, context.cursor):
+            return dg.SkipReason("nothing new is published")
+        trades = ledger.trades(HOLDING)
+        suspected: list[str] = []
+        if trades:
+            with reading(settings.warehouse) as connection:
+                found = read_gone(connection, trades)
+            for missing in found:
+                note = f"{', '.join(missing.symbols)} gone in {missing.snapshot_id}"
+                if missing.state == "suspected" and ledger.request_once(
+                    missing.account_id, "position_flat", order_id=missing.trade_id, note=note
+                ):
+                    suspected.append(f"{missing.trade_id}: {note}")
+        context.update_cursor(published)
+        return dg.SkipReason("; ".join(suspected) or "every open trade is held, or its end is confirmed")
+
+
+def _published(settings: Settings) -> str | None:
+    """What changes with every publish: it renames a new file over the old one."""
+    try:
+        status = settings.warehouse.stat()
+    except FileNotFoundError:
+        return None
+    return f"{status.st_ino}-{status.st_mtime_ns}"
+
+
+def _broker_sensor(seconds: int) -> dg.SensorDefinition:
+    @dg.sensor(
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks at today's orders between the cycles of a session (TRADIER_BROKER_SENSOR_SECONDS), and "
+        "requests a snapshot when one was filled, or placed by hand.",
+    )
+    def broker_sensor() -> dg.SkipReason:
+        with told_in_one_line():
+            settings = load_settings()
+            now = clock.now()
+            session = MarketCalendar.of(settings).session_of(clock.trade_date(now))
+            if session is None or now not in session:
+                return dg.SkipReason("the exchange is closed")
+            ledger = Ledger(settings.ledger)
+            asked = {request.account_id for request in ledger.waiting()}
+            with connect(settings) as broker:
+                news = [
+                    _look(settings, ledger, replace(broker, policy=ONE_LOOK), account_id)
+                    for account_id in known_accounts(settings)
+                    if account_id not in asked
+                ]
+            return dg.SkipReason("; ".join(line for line in news if line) or "no order has changed")
+
+    return broker_sensor
+
+
+def _look(settings: Settings, ledger: Ledger, broker: Broker, account_id: str) -> str | None:
+    """Request a snapshot if an order differs from the newest landed one; say so."""
+    try:
+        listed = broker.read(lambda client: client.fetch_orders(account_id))
+        newest = LandingZone(settings.landing).newest(account_id)
+        if newest is None or newest.manifest.as_of >= listed.pages[0].started_at:
+            return None
+        before = _states(newest.bodies("orders"))
+        changed = {
+            order_id: state
+            for order_id, state in _states([page.body for page in listed.pages]).items()
+            if before.get(order_id) != state
+        }
+        told = ", ".join(f"{order_id} {status} {shown(done)}" for order_id, (status, done) in sorted(changed.items()))
+        if changed and ledger.request_once(account_id, "order_placed", order_id=None, note=f"at the broker: {told}"):
+            return f"{account_id}: {told}"
+    except PipelineError as error:  # of one account; the others go on
+        return f"{account_id}: {error}"
+    return None
+
+
+def _states(bodies: Sequence[bytes]) -> dict[int, tuple[str, Decimal]]:
+    """Order id -> its status and executed quantity."""
+    return {
+        row["id"]: (str(row.get("status")), row.get("exec_quantity") or Decimal())
+        for body in bodies
+        for row in envelope.rows("orders", envelope.parse_json(body, "orders"))
+    }

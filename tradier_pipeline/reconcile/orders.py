@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.models import Order
+from tradier_pipeline.broker.models import ORDER_WORDS, Order
 from tradier_pipeline.landing import LookupRecord
 from tradier_pipeline.ledger.changes import Change, change_to
-from tradier_pipeline.ledger.records import EngineOrder, OrderStatus
+from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus
 
 MatchState = Literal["matched", "unmatched_ours", "unmatched_external", "missing_at_broker", "ambiguous"]
 MatchedBy = Literal["broker_id", "tag"]
@@ -227,7 +227,7 @@ def _contradiction(ours: EngineOrder, theirs: Order) -> str | None:
 def broker_legs(order: Order) -> tuple[tuple[str, str, Decimal], ...]:
     """(contract or equity, side, ordered quantity) of each leg, or of the order itself if it has none."""
     return tuple(
-        (symbol, part.side, part.quantity)
+        (symbol, part.side, plain(part.quantity))
         for part in (order.leg or (order,))
         if (symbol := part.option_symbol or part.symbol) and part.side and part.quantity is not None
     )
@@ -280,13 +280,21 @@ def _refusal(ours: EngineOrder, row: OrderRow) -> str | None:
 
 
 def _wanted(ours: EngineOrder, theirs: Order, row: OrderRow) -> dict[str, Any]:
-    """What the broker knows; what it does not say stays as it is."""
+    """What the broker knows; what it does not say stays as it is. Terms only where the ledger has none."""
+    terms = {
+        "legs": tuple(
+            Leg(option_symbol=symbol, side=side, quantity=ordered) for symbol, side, ordered in broker_legs(theirs)
+        ),
+        "quantity": plain(theirs.quantity),
+        "order_type": theirs.type if theirs.type in ORDER_WORDS["type"] else None,
+    }
     said = {
+        **{name: value for name, value in terms.items() if value and not getattr(ours, name)},
         "broker_order_id": theirs.id,
         "status": row.broker_status,
         "raw_status": theirs.status,
-        "filled_quantity": _plain(theirs.exec_quantity),
-        "remaining_quantity": _plain(theirs.remaining_quantity),
+        "filled_quantity": plain(theirs.exec_quantity),
+        "remaining_quantity": plain(theirs.remaining_quantity),
         "avg_fill_price": row.broker_price,
         "reject_reason": theirs.reason_description,
     }
@@ -368,7 +376,7 @@ def _sides(state: MatchState, ours: EngineOrder | None, theirs: Order | None) ->
         broker_status=broker_status(theirs.status) if theirs else None,
         raw_status=theirs.status if theirs else None,
         ledger_filled=ours.filled_quantity if ours else None,
-        broker_filled=_plain(theirs.exec_quantity) if theirs else None,
+        broker_filled=plain(theirs.exec_quantity) if theirs else None,
         ledger_price=ours.avg_fill_price if ours else None,
         broker_price=_price(theirs) if theirs else None,
     )
@@ -380,13 +388,23 @@ def _price(order: Order) -> Decimal | None:
         return None
     if not order.avg_fill_price and order.type != "even":
         return None
-    return _plain(order.avg_fill_price)
+    return plain(order.avg_fill_price)
 
 
-def _plain(value: Decimal | None) -> Decimal | None:
-    """Without the zeros that the broker pads with."""
+@overload
+def plain(value: Decimal) -> Decimal: ...
+@overload
+def plain(value: Decimal | None) -> Decimal | None: ...
+def plain(value: Decimal | None) -> Decimal | None:
+    """A number without the zeros that the broker pads with."""
     return value if value is None else Decimal(f"{value.normalize():f}")
 
 
 def _text(value: object) -> str:
     return "-" if value is None else f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+
+
+def believed_of(order: Order, account_id: str, role: Literal["ENTRY", "EXIT"]) -> EngineOrder:
+    """A broker order that the ledger does not have, in the ledger's words; its client order id is the broker's id."""
+    ours = EngineOrder(client_order_id=str(order.id), account_id=account_id, role=role, created_at=order.create_date)
+    return ours.model_copy(update=_wanted(ours, order, _sides("matched", ours, order)))

@@ -32,7 +32,8 @@ def applied(ledger: Sequence[EngineOrder], rows: Sequence[OrderRow]) -> list[Eng
 
 
 def test_b1_an_order_filled_at_the_broker_and_placed_in_the_ledger_becomes_filled():
-    ours = engine_order(broker_order_id=22223806)
+    terms = {"legs": legs(1, **OPENING), "quantity": Decimal(1), "order_type": "credit"}
+    ours = engine_order(broker_order_id=22223806, **terms)
     (row,) = reconciled([ours], [broker_order(22223806, "filled", OPENING, **FILLED)])
     assert (row.match_state, row.matched_by) == ("matched", "broker_id")
     assert "status: ledger PLACED, broker FILLED" in row.differences
@@ -44,6 +45,17 @@ def test_b1_an_order_filled_at_the_broker_and_placed_in_the_ledger_becomes_fille
         "remaining_quantity": 0,
         "avg_fill_price": -2,
     }
+
+
+def test_terms_that_the_ledger_lacks_are_filled_in_while_the_broker_still_shows_them():
+    (row,) = reconciled([engine_order(broker_order_id=7)], [broker_order(7, "open", OPENING)])
+    assert row.change is not None
+    assert (row.change.after["legs"], row.change.after["order_type"]) == (legs(1, **OPENING), "credit")
+    kept = engine_order(broker_order_id=7, legs=legs(2, **OPENING), quantity=Decimal(2), order_type="even")
+    (row,) = reconciled([kept], [broker_order(7, "open", OPENING)])
+    assert row.change is not None
+    assert row.change.after == {"raw_status": "open"}
+    assert row.differences == ("ordered: ledger 2, broker 1",)
 
 
 def test_b2_b8_what_was_taken_over_is_never_proposed_again():

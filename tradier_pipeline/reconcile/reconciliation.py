@@ -1,0 +1,71 @@
+"""The ledger and one snapshot of an account, reconciled as a whole. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from tradier_pipeline.ledger.changes import Change
+from tradier_pipeline.ledger.flat import Holdings
+from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.reconcile.facts import Facts
+from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
+from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
+from tradier_pipeline.warehouse.rows import TypedSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What one snapshot says about the ledger."""
+
+    facts: Facts
+    orders: tuple[OrderRow, ...]
+    trades: TradeReconciliation
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What the ledger should change, orders first; each row once."""
+        of_orders = [row.change for row in self.orders if row.change]
+        return (*of_orders, *(row.change for row in self.trades.rows if row.change))
+
+
+def reconcile(
+    orders: Sequence[EngineOrder], trades: Sequence[Trade], facts: Facts, *, tag_prefix: str | None = None
+) -> Reconciliation:
+    """Compare the whole ledger with what one snapshot shows of its account."""
+    order_rows = reconcile_orders(
+        orders,
+        facts.orders,
+        account_id=facts.account_id,
+        as_of=facts.as_of,
+        lookups=facts.lookups,
+        tag_prefix=tag_prefix,
+    )
+    return Reconciliation(facts, tuple(order_rows), reconcile_trades(trades, orders, order_rows, facts))
+
+
+def facts_of(
+    typed: TypedSnapshot,
+    *,
+    before: Holdings | None,
+    shares_before: Mapping[str, Decimal] | None = None,
+    torn: bool = False,
+) -> Facts:
+    """The facts of a snapshot; see `Facts` for what the snapshot alone does not say."""
+    manifest = typed.landed.manifest
+    positions: dict[str, Decimal] = defaultdict(Decimal)
+    for position in typed.positions:
+        positions[position.symbol] += position.quantity
+    return Facts(
+        snapshot_id=manifest.snapshot_id,
+        account_id=manifest.account_id,
+        as_of=manifest.as_of,
+        positions=dict(positions),
+        orders=(*typed.orders, *typed.looked_up),
+        lookups=manifest.lookups,
+        before=before,
+        shares_before=shares_before or {},
+        torn=torn,
+    )

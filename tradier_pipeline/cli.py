@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from tradier_pipeline.cycles.on_demand import SnapshotRun
+    from tradier_pipeline.ledger.changes import Change
+    from tradier_pipeline.reconcile.reconciliation import Reconciliation
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
 
@@ -277,6 +279,106 @@ def up(host: str, port: int) -> None:
     settings = load_settings()
     click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
     run_up(settings, host, port)
+
+
+@main.group()
+def ledger() -> None:
+    """What the trading engine believes, beside what the broker said."""
+
+
+@ledger.command()
+@ONLY_ACCOUNT
+@JSON
+@told
+def diff(account: str | None, as_json: bool) -> None:
+    """What the newest published snapshot of each account would change in the ledger. Changes nothing."""
+    from tradier_pipeline.reconcile.published import reconcile_newest
+
+    found = reconcile_newest(load_settings(), account)
+    if as_json:
+        _print_json({"snapshots": [_reconciliation_document(one) for one in found]})
+        return
+    for one in found:
+        _print_reconciliation(one)
+
+
+@ledger.command()
+@ONLY_ACCOUNT
+@JSON
+@told
+def apply(account: str | None, as_json: bool) -> int:
+    """Write to the ledger what `diff` shows. A row that the engine changes meanwhile is left alone."""
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.ledger.writeback import apply as write
+    from tradier_pipeline.reconcile.published import reconcile_newest
+
+    settings = load_settings()
+    if settings.ledger_write == "off":
+        raise PipelineError("TRADIER_LEDGER_WRITE is off", "Set it to propose or apply to let the ledger be changed.")
+    documents: list[dict[str, Any]] = []
+    skipped = 0
+    for one in reconcile_newest(settings, account):
+        snapshot_id = one.facts.snapshot_id
+        written = write(Ledger(settings.ledger), snapshot_id, one.changes)
+        skipped += len(written.skipped)
+        left_alone = [_change_document(change) | {"reason": reason} for change, reason in written.skipped]
+        documents.append(
+            {"snapshot_id": snapshot_id, "applied": [_change_document(change) for change in written.applied]}
+            | {"skipped": left_alone}
+        )
+        if not as_json:
+            print(f"{snapshot_id}: {len(written.applied)} rows changed")
+            for change in written.applied:
+                _print_change(change)
+            for change, reason in written.skipped:
+                print(f"  left alone {change.table} {change.key}: {reason}")
+    if as_json:
+        _print_json({"snapshots": documents})
+    return 1 if skipped else 0
+
+
+def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    findings = [asdict(finding) | {"trade_id": trade_id} for trade_id, finding in found.findings]
+    return {
+        "snapshot_id": found.facts.snapshot_id,
+        "account": found.facts.account_id,
+        "changes": [_change_document(change) for change in found.changes],
+        "orders": found.match_counts,
+        "findings": findings,
+    }
+
+
+def _change_document(change: Change) -> dict[str, Any]:
+    from tradier_pipeline.ledger.writeback import as_columns
+
+    values = {"before": as_columns(change.before), "after": as_columns(change.after)}
+    return {"table": change.table, "key": change.key, "why": change.why} | values
+
+
+def _print_reconciliation(found: Reconciliation) -> None:
+    counts = ", ".join(f"{count} {state}" for state, count in found.match_counts.items()) or "none"
+    print(f"{found.facts.snapshot_id}: {len(found.changes)} rows to change; orders: {counts}")
+    for change in found.changes:
+        _print_change(change)
+    for trade_id, finding in found.findings:
+        about = f"{trade_id}: " if trade_id else ""
+        told = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
+        print(f"  {finding.severity:<5} {finding.code:<26} {about}{finding.text}{told}")
+
+
+def _print_change(change: Change) -> None:
+    document = _change_document(change)
+    print(f"  {change.table} {change.key}: {change.why}")
+    for column, value in document["after"].items():
+        print(f"    {column:<22} {_cell(document['before'][column])} -> {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{leg['side']} {leg['quantity']} {leg['option_symbol']}" for leg in value) or "-"
+    return "-" if value is None else str(value)
 
 
 def _print_error(error: PipelineError, *, as_json: bool) -> None:

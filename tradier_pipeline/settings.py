@@ -13,6 +13,7 @@ from tradier_pipeline.errors import PipelineError
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
+LedgerWrite = Literal["off", "propose", "apply"]
 
 # unlike any real number: demo history can never be taken for that of a real account
 DEMO_ACCOUNT = "SIM00000001"
@@ -39,6 +40,8 @@ REMEDIES = {
     "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
     "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
     "broker_sensor_seconds": "Set it to whole seconds from 5 to 3600; 0 switches the sensor off.",
+    "ledger_write": "Set it to off, propose or apply.",
+    "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
 
@@ -72,6 +75,8 @@ class Settings(BaseSettings):
     calendar: Calendar = "XNYS"
     close_extension_minutes: int = Field(default=0, ge=0, le=60)
     broker_sensor_seconds: int = Field(default=0, ge=0, le=3600)
+    ledger_write: LedgerWrite = "propose"
+    order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
 
     @field_validator("pipeline_home")
     @classmethod

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.ledger.records import EngineOrder, LedgerRow, Trade
 
-RowT = TypeVar("RowT", EngineOrder, Trade)
+RowT = TypeVar("RowT", bound=LedgerRow)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +10,7 @@ from decimal import Decimal
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import EngineOrder, Trade
-from tradier_pipeline.reconcile.facts import Facts
+from tradier_pipeline.reconcile.facts import Facts, Finding
 from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
 from tradier_pipeline.warehouse.rows import TypedSnapshot
@@ -29,6 +29,17 @@ class Reconciliation:
         """What the ledger should change, orders first; each row once."""
         of_orders = [row.change for row in self.orders if row.change]
         return (*of_orders, *(row.change for row in self.trades.rows if row.change))
+
+    @property
+    def findings(self) -> tuple[tuple[str | None, Finding], ...]:
+        """What people ought to know, with the trade that it is about, if it is about one."""
+        of_trades = [(row.trade_id, finding) for row in self.trades.rows for finding in row.findings]
+        return (*of_trades, *((None, finding) for finding in self.trades.findings))
+
+    @property
+    def match_counts(self) -> dict[str, int]:
+        """How many orders there are of each match state."""
+        return dict(sorted(Counter(row.match_state for row in self.orders).items()))
 
 
 def reconcile(

@@ -24,6 +24,7 @@ from itertools import chain
 from typing import Any
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.models import INTEGER_DIGITS
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.ledger.changes import Change, change_to
 from tradier_pipeline.ledger.flat import gone
@@ -383,6 +384,8 @@ def _prices(view: _View, closed: bool) -> _Prices:
 
 
 def _each(amount: Decimal) -> Decimal | None:
+    if amount.adjusted() >= INTEGER_DIGITS:  # no price of this world; nothing to be computed from it
+        return None
     near = rounded(amount)
     return None if near is None else plain(near)
 

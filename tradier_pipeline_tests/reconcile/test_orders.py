@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
@@ -200,6 +200,13 @@ def test_an_id_and_a_tag_that_point_to_different_orders_are_ambiguous():
     assert [(row.match_state, row.change) for row in rows] == [("ambiguous", None)] * 2
 
 
+def test_an_order_that_one_row_names_by_id_and_another_by_tag_is_that_of_the_id():
+    ledger = [engine_order("e-1", broker_order_id=7), engine_order("e-2")]
+    rows = reconciled(ledger, [broker_order(7, "open", OPENING, tag="e-2")])
+    assert {row.client_order_id: row.match_state for row in rows} == {"e-1": "matched", "e-2": "ambiguous"}
+    assert [row.client_order_id for row in rows if row.change] == ["e-1"]
+
+
 @pytest.mark.parametrize("status", sorted(SETTLED))
 def test_what_has_settled_never_becomes_live_again(status: Any):
     (row,) = reconciled([engine_order(status=status, broker_order_id=7)], [broker_order(7, "open", OPENING)])
@@ -266,6 +273,7 @@ def books(draw: st.DrawFn) -> tuple[list[EngineOrder], list[Order]]:
     return ledger, broker
 
 
+@settings(deadline=None)
 @given(books())
 def test_the_changes_of_any_books_settle_at_once_and_use_each_order_once(state: tuple[list[EngineOrder], list[Order]]):
     ledger, broker = state
@@ -277,6 +285,7 @@ def test_the_changes_of_any_books_settle_at_once_and_use_each_order_once(state: 
     assert [row.change for row in reconciled(applied(ledger, rows), broker) if row.change] == []
 
 
+@settings(deadline=None)
 @given(books())
 def test_the_order_of_the_rows_read_does_not_matter(state: tuple[list[EngineOrder], list[Order]]):
     ledger, broker = state

@@ -26,7 +26,7 @@ from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
-COMMANDS = ("snapshot", "verify", "rebuild", "query", "balances", "status", "simulate", "up")
+COMMANDS = ("snapshot", "request", "verify", "rebuild", "query", "balances", "status", "simulate", "up", "ledger")
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
 

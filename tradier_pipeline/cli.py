@@ -337,6 +337,33 @@ def apply(account: str | None, as_json: bool) -> int:
     return 1 if skipped else 0
 
 
+@ledger.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--account", metavar="NUMBER", required=True, help="Whose orders and trades they are.")
+@JSON
+@told
+def import_(file: Path, account: str, as_json: bool) -> int:
+    """Bring the orders and trades of the old D1 database over: a dump of `wrangler d1 export`, or the SQLite file.
+
+    Rows that the ledger has stay as they are. Exit code 1 if rows of orders or trades were left out.
+    """
+    from tradier_pipeline.ledger.d1 import import_d1
+    from tradier_pipeline.ledger.store import Ledger
+
+    done = import_d1(Ledger(load_settings().ledger), file, account)
+    if as_json:
+        notes = [
+            {"table": note.table, "key": note.key, "why": note.why, "left_out": note.left_out} for note in done.notes
+        ]
+        _print_json({"written": done.written, "already": done.already, "notes": notes})
+    else:
+        counts = ", ".join(f"{count} {table}" for table, count in done.written.items())
+        print(f"{counts} written, {done.already} were there already")
+        for note in done.notes:
+            print(f"  {'left out' if note.left_out else 'note    '} {note.table} {note.key}: {note.why}")
+    return int(any(note.left_out and note.table in done.written for note in done.notes))
+
+
 def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
     from dataclasses import asdict
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.ledger.changes import Change
+    from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
@@ -373,8 +374,14 @@ def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
         "account": found.facts.account_id,
         "changes": [_change_document(change) for change in found.changes],
         "orders": found.match_counts,
+        "unmatched": [_unmatched_document(row) for row in found.unmatched],
         "findings": findings,
     }
+
+
+def _unmatched_document(row: OrderRow) -> dict[str, Any]:
+    names = ("match_state", "client_order_id", "broker_order_id", "tag", "ledger_status", "raw_status")
+    return {name: getattr(row, name) for name in (*names, "suggested", "differences")}
 
 
 def _change_document(change: Change) -> dict[str, Any]:
@@ -389,6 +396,10 @@ def _print_reconciliation(found: Reconciliation) -> None:
     print(f"{found.facts.snapshot_id}: {len(found.changes)} rows to change; orders: {counts}")
     for change in found.changes:
         _print_change(change)
+    for row in found.unmatched:
+        ids = ", ".join(str(one) for one in (row.client_order_id, row.broker_order_id) if one is not None)
+        told = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        print(f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {told}' if told else ''}")
     for trade_id, finding in found.findings:
         about = f"{trade_id}: " if trade_id else ""
         told = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""

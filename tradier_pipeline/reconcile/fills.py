@@ -31,6 +31,7 @@ class Execution:
         linked: the ledger ties it to the trade by itself, not only the trade's own id of it.
         waiting: it is not known to be at the broker.
         units: spreads, contracts or shares of the order that were filled.
+        assumed: nobody recorded how many; they are taken for as many as the trade has.
         legs: contract -> quantity filled, without sign.
         paid: USD per share times units, what was received is negative; None while the price of a fill is not known.
         at: when the broker last changed it, if this snapshot shows it.
@@ -43,6 +44,7 @@ class Execution:
     waiting: bool
     finished: bool
     units: Decimal
+    assumed: bool
     legs: Mapping[str, Decimal]
     paid: Decimal | None
     at: datetime | None
@@ -144,11 +146,15 @@ class _Book:
             for order in orders
             if order.account_id == facts.account_id
         ]
+        self.by_trade: dict[str, list[EngineOrder]] = defaultdict(list)
+        for order in self.orders:
+            if order.trade_id is not None:
+                self.by_trade[order.trade_id].append(order)
         self.by_id = {order.broker_order_id: order for order in self.orders if order.broker_order_id is not None}
 
     def claims(self, trade: Trade) -> Iterable[tuple[EngineOrder, Role]]:
         """The orders that are said to be the trade's, and in which role."""
-        yield from ((order, order.role) for order in self.orders if order.trade_id == trade.trade_id)
+        yield from ((order, order.role) for order in self.by_trade[trade.trade_id])
         roles: tuple[tuple[int | None, Role], ...] = (
             (trade.broker_order_id_open, "ENTRY"),
             (trade.broker_order_id_close, "EXIT"),
@@ -241,6 +247,7 @@ def _execution(name: str, order: EngineOrder, trade: Trade, legs: Sequence[Leg],
         waiting=order.status == "PENDING" and order.broker_order_id is None,
         finished=settled(order),
         units=units,
+        assumed=order.status == "FILLED" and not (order.filled_quantity or order.quantity),
         legs={leg.option_symbol: (leg.quantity / ordered if ordered else _one(leg, order)) * units for leg in legs},
         paid=_paid(order, legs, units),
         at=shown.transaction_date if shown else None,

@@ -11,7 +11,7 @@ from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts, Finding
-from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
+from tradier_pipeline.reconcile.orders import SETTLED, OrderRow, plain, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
 from tradier_pipeline.warehouse.rows import TypedSnapshot
 
@@ -35,6 +35,16 @@ class Reconciliation:
         """What people ought to know, with the trade that it is about, if it is about one."""
         of_trades = [(row.trade_id, finding) for row in self.trades.rows for finding in row.findings]
         return (*of_trades, *((None, finding) for finding in self.trades.findings))
+
+    @property
+    def unmatched(self) -> tuple[OrderRow, ...]:
+        """The orders that one side lacks or that are in doubt; of others' only what still works."""
+        return tuple(
+            row
+            for row in self.orders
+            if row.match_state != "matched"
+            and not (row.match_state == "unmatched_external" and row.broker_status in SETTLED)
+        )
 
     @property
     def match_counts(self) -> dict[str, int]:
@@ -68,7 +78,7 @@ def facts_of(
     manifest = typed.landed.manifest
     positions: dict[str, Decimal] = defaultdict(Decimal)
     for position in typed.positions:
-        positions[position.symbol] += position.quantity
+        positions[position.symbol] += plain(position.quantity)
     return Facts(
         snapshot_id=manifest.snapshot_id,
         account_id=manifest.account_id,

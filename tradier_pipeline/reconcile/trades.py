@@ -117,7 +117,7 @@ def reconcile_trades(
     ]
     done = deeds(known, orders, order_rows, facts)
     views = sorted((_View(trade, done[trade.trade_id]) for trade in known), key=_View.age)
-    allocation = allocate([(view.trade.trade_id, view.claims) for view in views], facts.positions)
+    allocation = allocate([(view.trade.trade_id, view.claims) for view in views if view.claims], facts.positions)
     absent = gone([view.as_open() for view in views if not view.terminal], facts.holdings, facts.before)
     shown = _Shown(
         facts, allocation, {one.trade_id: frozenset(one.symbols) for one in absent if one.state == "confirmed"}
@@ -229,7 +229,7 @@ class _Shown:
     absent: Mapping[str, frozenset[str]]
 
     def held(self, view: _View) -> Mapping[str, Decimal]:
-        return self.allocation.shares[view.trade.trade_id]
+        return self.allocation.shares.get(view.trade.trade_id, {})
 
     def short_of(self, view: _View) -> tuple[str, ...]:
         """The legs of which it holds less than it ought to."""
@@ -445,7 +445,9 @@ def _wanted(view: _View, shown: _Shown, stand: _Stand, prices: _Prices) -> dict[
 
 
 def _filled_in_part(view: _View) -> bool:
-    """What was filled is another quantity than the ledger has."""
+    """What was filled is another quantity than the ledger has, and every order says how much it was."""
+    if any(order.assumed for order in (*view.entry.orders, *view.exit.orders)):
+        return False
     return bool(view.entry.filled) and not view.uneven and 0 < view.entered != view.trade.quantity
 
 
@@ -555,6 +557,8 @@ def _of_living(view: _View, shown: _Shown, will_be: Trade) -> Iterator[Finding]:
         yield Finding("needs_attention", "error", f"{trade.status}: nothing manages it", view.exit.names)
     if trade.status in HOLDING and view.entry.orders and not view.entry.filled:
         yield Finding("open_without_fill", "error", "open, and its entry is not known to be filled", view.entry.names)
+    if view.entered and not view.ratios:
+        yield Finding("legs_unknown", "warn", "the ledger has no legs of it, so no position can be set beside it")
     if view.over and not view.entry_works:
         yield Finding("closed_but_held", "error", "its exits were filled, and its legs are still held", view.exit.names)
     if view.claims and view.exit.filled and will_be.status != "CLOSING_PENDING":

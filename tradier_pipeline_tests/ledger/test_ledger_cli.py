@@ -57,13 +57,15 @@ def entry(status: str = "filled") -> dict[str, Any]:
     )
 
 
-def shows(simulated: Simulated, held: bool, orders: list[dict[str, Any]]) -> None:
-    shares = [{"symbol": "MSFT", "quantity": 1, "cost_basis": 400}]  # a flat account is another story
-    spread = [
-        {"symbol": SHORT, "quantity": -1, "cost_basis": -300},
-        {"symbol": LONG, "quantity": 1, "cost_basis": 95},
+SPREAD = {SHORT: -1, LONG: 1}
+
+
+def shows(simulated: Simulated, held: dict[str, int], orders: list[dict[str, Any]]) -> None:
+    """The broker's whole answer; one share of MSFT, since an account that is flat is another story."""
+    positions = [
+        {"symbol": symbol, "quantity": quantity, "cost_basis": 100 * quantity}
+        for symbol, quantity in ({"MSFT": 1} | held).items()
     ]
-    positions = shares + spread if held else shares
     world = {"account": DEMO_ACCOUNT, "cash": 50000, "positions": positions, "orders": orders}
     simulated.admin("POST", "world", json.loads(bodies.dumps(world)))
 
@@ -84,7 +86,7 @@ def believes(ledger: Ledger) -> None:
 
 def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simulated: Simulated, ledger: Ledger):
     believes(ledger)
-    shows(simulated, True, [entry()])
+    shows(simulated, SPREAD, [entry()])
     take(home, simulated.broker)
     shown = run("diff")
     assert shown.exit_code == 0
@@ -115,12 +117,12 @@ def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
     home: Home, simulated: Simulated, ledger: Ledger
 ):
     believes(ledger)
-    shows(simulated, True, [entry()])
+    shows(simulated, SPREAD, [entry()])
     take(home, simulated.broker)
     run("apply")
     long_ago = ledger.trades()[0].model_copy(update={"opened_at": bodies.AS_OF})
     ledger.record_trade(long_ago)  # longer ago than a fill takes to show
-    shows(simulated, False, [entry()])
+    shows(simulated, {}, [entry()])
     take(home, simulated.broker)
     assert "legs_missing" in run("diff").stdout
     assert "CLOSED" not in run("diff").stdout
@@ -135,11 +137,22 @@ def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
     assert "0 rows to change" in run("diff").stdout
 
 
+def test_shares_that_replace_a_short_put_are_its_assignment(home: Home, simulated: Simulated, ledger: Ledger):
+    terms = {"trade_id": "t-1", "status": "OPEN", "quantity": Decimal(1), "opened_at": bodies.AS_OF}
+    ledger.record_trade(Trade.model_validate(TERMS | terms | {"legs": legs(1, short=SHORT)}))
+    for held in ({SHORT: -1, "AAPL": 7}, {"AAPL": 107}, {"AAPL": 107}):
+        shows(simulated, held, [])
+        take(home, simulated.broker)
+    run("apply")
+    (trade,) = ledger.trades()
+    assert (trade.status, trade.exit_reason, trade.exit_price) == ("CLOSED", "ASSIGNED", None)
+
+
 def test_apply_does_nothing_while_writing_is_off(
     home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ):
     believes(ledger)
-    shows(simulated, True, [entry()])
+    shows(simulated, SPREAD, [entry()])
     take(home, simulated.broker)
     monkeypatch.setenv("TRADIER_LEDGER_WRITE", "off")
     refused = run("apply")
@@ -152,11 +165,14 @@ def test_orders_of_others_are_listed_and_never_touched(
 ):
     monkeypatch.setenv("TRADIER_ORDER_TAG_PREFIX", "engine-")
     ours, theirs = entry(), bodies.order(22223900, create_date=clock.iso(clock.now()))
-    shows(simulated, True, [ours, theirs])
+    shows(simulated, SPREAD, [ours, theirs])
     take(home, simulated.broker)
     simulated.admin("DELETE", "requests")
     (document,) = json.loads(run("diff", "--json").stdout)["snapshots"]
     assert (document["orders"], document["changes"]) == ({"unmatched_external": 1, "unmatched_ours": 1}, [])
+    assert [order["broker_order_id"] for order in document["unmatched"]] == [22223806, 22223900]
+    told = run("diff").stdout
+    assert "unmatched_ours                   order 22223806 filled: our tag, and the ledger does not have it" in told
     run("apply")
     assert simulated.requests() == []  # the broker is not even asked
 

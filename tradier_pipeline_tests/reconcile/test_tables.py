@@ -35,7 +35,7 @@ def test_a_reconciliation_is_stored_whole_and_exact():
         assert all(row.keys() == set(table.column_names) for row in rows[table.name])
         insert(connection, table, rows[table.name])
     stored = connection.execute(
-        "SELECT client_order_id, match_state, order_id, broker_price, ledger_price FROM order_reconciliation ORDER BY ALL"
+        "SELECT client_order_id, match_state, order_id, broker_price, ledger_price FROM order_reconciliation ORDER BY 1"
     ).fetchall()
     assert stored == [("e-1", "matched", 7, Decimal("-2.05"), None), ("e-2", "missing_at_broker", None, None, None)]
     ((status, price, allocated, proposed),) = connection.execute(

@@ -190,6 +190,12 @@ def test_more_held_than_the_known_orders_opened_does_not_shrink_a_trade():
     assert one([filled_entry()], [trade(quantity=3)], shown(HELD)).change.after["quantity"] == 1  # type: ignore[union-attr]
 
 
+def test_orders_of_unknown_size_do_not_change_the_size_of_their_trade():
+    unsized = filled_entry().model_copy(update={"quantity": None, "filled_quantity": None})
+    row = one([unsized, filled_entry(9)], [trade()], shown({put(290): -2, put(285): 2}))
+    assert "quantity" not in (row.change.after if row.change else {})
+
+
 def test_shares_are_bought_to_open_and_sold_to_close():
     held = trade(strategy=None, width=None, expiration=None, multiplier=1, legs=legs(10, long="AAPL"), quantity=10)
     bought, sold = (
@@ -541,6 +547,14 @@ def test_c16_a_width_is_the_distance_of_the_strikes():
     assert "width_contradicts_legs" in codes(one([], [trade(width=Decimal(10))], shown(HELD)))
 
 
+def test_a_trade_without_legs_follows_its_orders_and_is_told():
+    bare = {"legs": (), "strategy": "bull_put_credit"}
+    held = one([filled_entry()], [trade(**bare)], shown(before=NOTHING))
+    assert (held.status, codes(held)) == ("OPEN", {"legs_unknown"})
+    over = one([filled_entry(), filled_exit()], [trade(**bare)], shown(before=NOTHING))
+    assert (over.status, over.realized_pnl) == ("CLOSED", 145)
+
+
 def test_trades_of_other_accounts_and_later_ones_are_left_alone():
     trades = [trade("t-1", account_id="VA99999999"), trade("t-2", created_at=AS_OF + timedelta(seconds=1))]
     assert reconcile([], trades, shown()).trades.rows == ()
@@ -671,6 +685,8 @@ def test_what_ended_stays_and_parts_add_up_and_prices_have_a_source(
     for row in outcome.rows:
         if before[row.trade_id].status in ("CLOSED", "CANCELLED"):
             assert row.status == before[row.trade_id].status
+        if before[row.trade_id].status in HOLDING:
+            assert row.status != "ENTRY_PENDING"
         if row.change and "exit_price" in row.change.after:
             assert (row.status, row.exit_price_source) == ("CLOSED", "fills")
         if row.status == "CLOSED" and row.exit_price is None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
+    from tradier_pipeline.ledger.changes import Change
+    from tradier_pipeline.reconcile.orders import OrderRow
+    from tradier_pipeline.reconcile.reconciliation import Reconciliation
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
 
@@ -339,6 +342,143 @@ def listen() -> None:
             tell(f"{run.snapshot_id} published: {in_one_line(events) or 'listening began'}")
 
         listen_to_orders(settings, take_snapshot, tell)
+
+
+@main.group()
+def ledger() -> None:
+    """What the trading engine believes, beside what the broker said."""
+
+
+@ledger.command()
+@ONLY_ACCOUNT
+@JSON
+@told
+def diff(account: str | None, as_json: bool) -> None:
+    """What the newest published snapshot of each account would change in the ledger. Changes nothing."""
+    from tradier_pipeline.reconcile.published import reconcile_newest
+
+    found = reconcile_newest(load_settings(), account)
+    if as_json:
+        _print_json({"snapshots": [_reconciliation_document(one) for one in found]})
+        return
+    for one in found:
+        _print_reconciliation(one)
+
+
+@ledger.command()
+@ONLY_ACCOUNT
+@JSON
+@told
+def apply(account: str | None, as_json: bool) -> int:
+    """Write to the ledger what `diff` shows. A row that the engine changes meanwhile is left alone."""
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.ledger.writeback import apply as write
+    from tradier_pipeline.reconcile.published import reconcile_newest
+
+    settings = load_settings()
+    if settings.ledger_write == "off":
+        raise PipelineError("TRADIER_LEDGER_WRITE is off", "Set it to propose or apply to let the ledger be changed.")
+    documents: list[dict[str, Any]] = []
+    skipped = 0
+    for one in reconcile_newest(settings, account):
+        snapshot_id = one.facts.snapshot_id
+        written = write(Ledger(settings.ledger), snapshot_id, one.changes)
+        skipped += len(written.skipped)
+        left_alone = [_change_document(change) | {"reason": reason} for change, reason in written.skipped]
+        documents.append(
+            {"snapshot_id": snapshot_id, "applied": [_change_document(change) for change in written.applied]}
+            | {"skipped": left_alone}
+        )
+        if not as_json:
+            print(f"{snapshot_id}: {len(written.applied)} rows changed")
+            for change in written.applied:
+                _print_change(change)
+            for change, reason in written.skipped:
+                print(f"  left alone {change.table} {change.key}: {reason}")
+    if as_json:
+        _print_json({"snapshots": documents})
+    return 1 if skipped else 0
+
+
+@ledger.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--account", metavar="NUMBER", required=True, help="Whose orders and trades they are.")
+@JSON
+@told
+def import_(file: Path, account: str, as_json: bool) -> int:
+    """Bring the orders and trades of the old D1 database over: a dump of `wrangler d1 export`, or the SQLite file.
+
+    Rows that the ledger has stay as they are. Exit code 1 if rows of orders or trades were left out.
+    """
+    from tradier_pipeline.ledger.d1 import import_d1
+    from tradier_pipeline.ledger.store import Ledger
+
+    done = import_d1(Ledger(load_settings().ledger), file, account)
+    if as_json:
+        notes = [
+            {"table": note.table, "key": note.key, "why": note.why, "left_out": note.left_out} for note in done.notes
+        ]
+        _print_json({"written": done.written, "already": done.already, "notes": notes})
+    else:
+        counts = ", ".join(f"{count} {table}" for table, count in done.written.items())
+        print(f"{counts} written, {done.already} were there already")
+        for note in done.notes:
+            print(f"  {'left out' if note.left_out else 'note    '} {note.table} {note.key}: {note.why}")
+    return int(any(note.left_out and note.table in done.written for note in done.notes))
+
+
+def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    findings = [asdict(finding) | {"trade_id": trade_id} for trade_id, finding in found.findings]
+    return {
+        "snapshot_id": found.facts.snapshot_id,
+        "account": found.facts.account_id,
+        "changes": [_change_document(change) for change in found.changes],
+        "orders": found.match_counts,
+        "unmatched": [_unmatched_document(row) for row in found.unmatched],
+        "findings": findings,
+    }
+
+
+def _unmatched_document(row: OrderRow) -> dict[str, Any]:
+    names = ("match_state", "client_order_id", "broker_order_id", "tag", "ledger_status", "raw_status")
+    return {name: getattr(row, name) for name in (*names, "suggested", "differences")}
+
+
+def _change_document(change: Change) -> dict[str, Any]:
+    from tradier_pipeline.ledger.writeback import as_columns
+
+    values = {"before": as_columns(change.before), "after": as_columns(change.after)}
+    return {"table": change.table, "key": change.key, "why": change.why} | values
+
+
+def _print_reconciliation(found: Reconciliation) -> None:
+    counts = ", ".join(f"{count} {state}" for state, count in found.match_counts.items()) or "none"
+    print(f"{found.facts.snapshot_id}: {len(found.changes)} rows to change; orders: {counts}")
+    for change in found.changes:
+        _print_change(change)
+    for row in found.unmatched:
+        ids = ", ".join(str(one) for one in (row.client_order_id, row.broker_order_id) if one is not None)
+        told = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        print(f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {told}' if told else ''}")
+    for trade_id, finding in found.findings:
+        about = f"{trade_id}: " if trade_id else ""
+        told = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
+        print(f"  {finding.severity:<5} {finding.code:<26} {about}{finding.text}{told}")
+
+
+def _print_change(change: Change) -> None:
+    document = _change_document(change)
+    print(f"  {change.table} {change.key}: {change.why}")
+    for column, value in document["after"].items():
+        print(f"    {column:<22} {_cell(document['before'][column])} -> {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{leg['side']} {leg['quantity']} {leg['option_symbol']}" for leg in value) or "-"
+    return "-" if value is None else str(value)
 
 
 def _print_error(error: PipelineError, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from tradier_pipeline.errors import PipelineError
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
+LedgerWrite = Literal["off", "propose", "apply"]
 
 # unlike any real number: demo history can never be taken for that of a real account
 DEMO_ACCOUNT = "SIM00000001"
@@ -45,6 +46,8 @@ REMEDIES = {
     "max_age_seconds": "Set it to whole seconds, from 60 to 3600.",
     "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
+    "ledger_write": "Set it to off, propose or apply.",
+    "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
 
@@ -85,6 +88,8 @@ class Settings(BaseSettings):
     max_age_seconds: int = Field(default=120, ge=60, le=3600)
     alert_urls: SecretStr | None = None
     max_open_positions: int | None = Field(default=None, ge=0)
+    ledger_write: LedgerWrite = "propose"
+    order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
 
     @field_validator("pipeline_home")
     @classmethod

@@ -203,6 +203,24 @@ CREATE INDEX trades_by_status ON trades (status);
 {_leg_triggers("trades", "long", "short")}
 """
 
+_VERSION_2 = f"""
+CREATE TABLE ledger_changes ( -- the audit: what a snapshot's facts changed in this ledger, and why
+    change_id INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of writing, never used twice
+    snapshot_id TEXT NOT NULL CHECK (snapshot_id GLOB '?*@*Z'), -- whose facts they were
+    table_name TEXT NOT NULL {_words("table_name", "orders", "trades")},
+    row_key TEXT NOT NULL, -- client_order_id or trade_id
+    before TEXT NOT NULL CHECK (json_valid(before) AND json_type(before) = 'object'), -- column -> value it had
+    after TEXT NOT NULL CHECK (json_valid(after) AND json_type(after) = 'object'), -- column -> value it got
+    why TEXT NOT NULL CHECK (why <> ''), -- in words
+    applied_at TEXT NOT NULL DEFAULT ({NOW}) {_instant("applied_at")} -- UTC
+) STRICT;
+CREATE INDEX changes_of_rows ON ledger_changes (table_name, row_key);
+CREATE TRIGGER ledger_changes_stay BEFORE UPDATE ON ledger_changes
+BEGIN SELECT RAISE(ABORT, 'what was written to the audit stays'); END;
+CREATE TRIGGER ledger_changes_are_kept BEFORE DELETE ON ledger_changes
+BEGIN SELECT RAISE(ABORT, 'what was written to the audit stays'); END;
+"""
+
 # what brings a ledger from one version to the next; a version that was released never changes
-MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)

@@ -1,0 +1,57 @@
+"""What one snapshot shows of an account, as far as the ledger is concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from tradier_pipeline.broker.models import Order
+from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.ledger.flat import Holdings
+
+Severity = Literal["info", "warn", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the broker said.
+
+    Attributes:
+        positions: symbol -> signed contracts or shares, in the order of the list.
+        orders: listed, and read by their ids.
+        lookups: what became of the orders that were asked for by their ids.
+        before: what the published snapshot before it shows; None if there is none. Nothing is gone without it.
+        shares_before: trade -> shares of its underlying when its legs were last seen.
+        torn: parts of the snapshot are not of one moment; nothing is concluded from a position that it lacks.
+    """
+
+    snapshot_id: str
+    account_id: str
+    as_of: datetime
+    positions: Mapping[str, Decimal]
+    orders: tuple[Order, ...]
+    lookups: tuple[LookupRecord, ...] = ()
+    before: Holdings | None = None
+    shares_before: Mapping[str, Decimal] = field(default_factory=dict)
+    torn: bool = False
+
+    @property
+    def holdings(self) -> Holdings:
+        """Which contracts are held on which side."""
+        held = frozenset(
+            (symbol, "long" if amount > 0 else "short") for symbol, amount in self.positions.items() if amount
+        )
+        return Holdings(self.snapshot_id, self.as_of, held)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that people ought to know. `evidence` names orders, contracts and figures."""
+
+    code: str
+    severity: Severity
+    text: str
+    evidence: tuple[str, ...] = ()

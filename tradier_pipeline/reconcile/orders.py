@@ -1,0 +1,410 @@
+"""Every order of the ledger beside the broker's, every order of the broker beside the ledger's. Pure.
+
+An order of ours is found by the broker's id, else by its tag, which is the client order id. Orders that merely look
+alike are told as a suggestion and never written. One broker order belongs to one order of the ledger at most; whatever
+contradicts that is ambiguous, and nothing is concluded from it. An order that the broker does not show is missing,
+which is never a cancellation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal, overload
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.models import ORDER_WORDS, Order
+from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.ledger.changes import Change, change_to
+from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus
+
+MatchState = Literal["matched", "unmatched_ours", "unmatched_external", "missing_at_broker", "ambiguous"]
+MatchedBy = Literal["broker_id", "tag"]
+
+SETTLED: frozenset[OrderStatus] = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED", "ERROR"})
+ALIKE_WITHIN = timedelta(minutes=15)
+
+# Tradier: REST guide, and words of its streams, older pages and clients. What is not here stays UNKNOWN.
+_STATUSES: Mapping[str, OrderStatus] = {
+    "pending": "PLACED",
+    "new": "PLACED",
+    "open": "PLACED",
+    "submitted": "PLACED",
+    "working": "PLACED",
+    "partially_filled": "PARTIAL",
+    "partial": "PARTIAL",
+    "filled": "FILLED",
+    "canceled": "CANCELLED",
+    "cancelled": "CANCELLED",
+    "rejected": "REJECTED",
+    "expired": "EXPIRED",
+    "error": "ERROR",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """One order: of the ledger, of the broker, or of both.
+
+    Attributes:
+        matched_by: how the two were found to be one; None unless matched.
+        suggested: ids of orders on the other side that look alike; a hint for people.
+        broker_status: the broker's word in the ledger's vocabulary; `raw_status` is that word.
+        ledger_price, broker_price: average fill, USD per share; a credit is negative.
+        differences: what the two sides disagree on, or what is wrong, in words.
+        change: what the ledger's row should say; None if nothing, or if it cannot be known.
+    """
+
+    match_state: MatchState
+    client_order_id: str | None = None
+    broker_order_id: int | None = None
+    trade_id: str | None = None
+    tag: str | None = None
+    matched_by: MatchedBy | None = None
+    suggested: tuple[str, ...] = ()
+    ledger_status: OrderStatus | None = None
+    broker_status: OrderStatus | None = None
+    raw_status: str | None = None
+    ledger_filled: Decimal | None = None
+    broker_filled: Decimal | None = None
+    ledger_price: Decimal | None = None
+    broker_price: Decimal | None = None
+    differences: tuple[str, ...] = ()
+    change: Change | None = None
+
+
+def reconcile_orders(
+    ledger: Sequence[EngineOrder],
+    broker: Sequence[Order],
+    *,
+    account_id: str,
+    as_of: datetime,
+    lookups: Sequence[LookupRecord] = (),
+    tag_prefix: str | None = None,
+) -> list[OrderRow]:
+    """Compare the orders of the ledger with those of one snapshot.
+
+    Args:
+        ledger: of every account: the tags of the others are ours, too.
+        broker: listed, and read by their ids.
+        as_of: when the snapshot was read. It says nothing about an order that the ledger got later.
+        lookups: what became of the orders that were asked for by their ids.
+        tag_prefix: orders whose tag starts with it are ours, whether the ledger has them or not.
+
+    Returns:
+        A row for each broker order and for each order of the account in the ledger, without those that had settled
+        before the broker's list of the day began.
+    """
+    own = [order for order in ledger if order.account_id == account_id]
+    found = _match(own, broker)
+    known_tags = {order.client_order_id for order in ledger}
+    rows = [_pair_row(pair) for pair in found.pairs]
+    rows += [_ambiguous_ledger_row(order, why) for order, why in found.doubtful_ledger]
+    rows += [_broker_row("ambiguous", order, (why,)) for order, why in found.doubtful_broker]
+    rows += [_unmatched_row(order, known_tags, tag_prefix, found.left_ledger) for order in found.left_broker]
+    by_id = {lookup.order_id: lookup for lookup in lookups}
+    rows += [
+        _missing_row(order, by_id, found.left_broker) for order in found.left_ledger if _should_be_listed(order, as_of)
+    ]
+    return sorted(rows, key=lambda row: (row.broker_order_id or 0, row.client_order_id or ""))
+
+
+def broker_status(raw: str) -> OrderStatus:
+    """The broker's word in the ledger's vocabulary; a word that is not understood is UNKNOWN, never the nearest."""
+    return _STATUSES.get(raw, "UNKNOWN")
+
+
+def settled(order: EngineOrder) -> bool:
+    """Whether nothing can happen to it any more."""
+    return order.status in SETTLED
+
+
+def orphans(rows: Iterable[OrderRow], *, quiet: bool = False) -> list[OrderRow]:
+    """The broker's orders that the ledger does not have. They are listed, never cancelled.
+
+    Args:
+        quiet: without those that are finished. Only what is listed differs.
+    """
+    return [
+        row
+        for row in rows
+        if row.match_state in ("unmatched_ours", "unmatched_external") and not (quiet and row.broker_status in SETTLED)
+    ]
+
+
+# --- finding what belongs together ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    ours: EngineOrder
+    theirs: Order
+    by: MatchedBy
+
+
+@dataclass(frozen=True, slots=True)
+class _Matches:
+    pairs: list[_Pair]
+    doubtful_ledger: list[tuple[EngineOrder, str]]
+    doubtful_broker: list[tuple[Order, str]]
+    left_ledger: list[EngineOrder]
+    left_broker: list[Order]
+
+
+def _match(ours: Sequence[EngineOrder], theirs: Sequence[Order]) -> _Matches:
+    by_id = {order.id: order for order in theirs}
+    by_tag: dict[str, list[Order]] = defaultdict(list)
+    for order in by_id.values():
+        if order.tag:
+            by_tag[order.tag].append(order)
+    claims = Counter(order.broker_order_id for order in ours if order.broker_order_id is not None)
+    pairs: list[_Pair] = []
+    doubtful: list[tuple[EngineOrder, str]] = []
+    suspects: dict[int, str] = {}  # broker order -> why it is in doubt
+    left: list[EngineOrder] = []
+    for mine in ours:
+        tagged = by_tag.get(mine.client_order_id, [])
+        candidate = _candidate(mine, by_id, tagged, claims)
+        if isinstance(candidate, str):
+            doubtful.append((mine, candidate))
+            suspects |= {other.id: candidate for other in tagged if other.id not in claims}
+            if mine.broker_order_id in by_id:
+                suspects[mine.broker_order_id] = candidate
+        elif candidate is None:
+            left.append(mine)
+        elif why := _contradiction(mine, candidate.theirs):
+            doubtful.append((mine, why))
+            suspects[candidate.theirs.id] = why
+        else:
+            pairs.append(candidate)
+    taken = {pair.theirs.id for pair in pairs}
+    return _Matches(
+        pairs=pairs,
+        doubtful_ledger=doubtful,
+        doubtful_broker=[(by_id[number], why) for number, why in suspects.items() if number not in taken],
+        left_ledger=left,
+        left_broker=[order for number, order in by_id.items() if number not in taken and number not in suspects],
+    )
+
+
+def _candidate(
+    order: EngineOrder, by_id: Mapping[int, Order], tagged: Sequence[Order], claims: Mapping[int, int]
+) -> _Pair | str | None:
+    """The broker order that it is, or why that cannot be said, or None."""
+    number = order.broker_order_id
+    if number is not None:
+        if claims[number] > 1:
+            return f"{claims[number]} orders of the ledger have the broker's id {number}"
+        if number in by_id:
+            return _Pair(order, by_id[number], "broker_id")
+        if tagged:
+            return f"its tag is on order {tagged[0].id}, its broker id is {number}"
+        return None
+    if len(tagged) > 1:
+        return f"its tag is on orders {', '.join(str(other.id) for other in tagged)}"
+    if not tagged:
+        return None
+    if tagged[0].id in claims:
+        return f"its tag is on order {tagged[0].id}, which another order of the ledger has as its broker id"
+    return _Pair(order, tagged[0], "tag")
+
+
+def _contradiction(ours: EngineOrder, theirs: Order) -> str | None:
+    """Why a pair cannot be one order after all: other contracts, or opening where ours closes."""
+    ours_legs = {(leg.option_symbol, leg.side) for leg in ours.legs}
+    theirs_legs = {(symbol, side) for symbol, side, _ in broker_legs(theirs)}
+    if ours_legs and theirs_legs and ours_legs != theirs_legs:
+        return f"order {theirs.id} has other legs: {_told(theirs_legs)} instead of {_told(ours_legs)}"
+    wrong = "_to_close" if ours.role == "ENTRY" else "_to_open"
+    if any(side.endswith(wrong) for _, side in theirs_legs):
+        return f"order {theirs.id} is no {ours.role.lower()}: {_told(theirs_legs)}"
+    return None
+
+
+def broker_legs(order: Order) -> tuple[tuple[str, str, Decimal], ...]:
+    """(contract or equity, side, ordered quantity) of each leg, or of the order itself if it has none."""
+    return tuple(
+        (symbol, part.side, plain(part.quantity))
+        for part in (order.leg or (order,))
+        if (symbol := part.option_symbol or part.symbol) and part.side and part.quantity is not None
+    )
+
+
+def _told(legs: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{side} {symbol}" for symbol, side in sorted(legs))
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _pair_row(pair: _Pair) -> OrderRow:
+    ours, theirs = pair.ours, pair.theirs
+    row = _sides("matched", ours, theirs)
+    differences = [
+        f"{what}: ledger {_text(ledger)}, broker {_text(told)}"
+        for what, ledger, told in (
+            ("status", row.ledger_status, row.broker_status),
+            ("filled", row.ledger_filled or Decimal(0), row.broker_filled or Decimal(0)),
+            ("price", row.ledger_price, row.broker_price),
+            ("ordered", ours.quantity, theirs.quantity if ours.quantity is not None else None),
+            ("broker id", ours.broker_order_id, theirs.id),
+        )
+        if ledger != told
+    ]
+    if row.broker_status == "UNKNOWN":
+        differences.append(f"the broker's word {theirs.status!r} is not understood")
+    if row.broker_filled and row.broker_price is None:
+        differences.append("filled without a price yet")
+    refusal = _refusal(ours, row)
+    if refusal:
+        differences.append(refusal)
+    why = f"order {theirs.id} by {'its tag' if pair.by == 'tag' else 'id'} is {theirs.status}"
+    return replace(
+        row,
+        matched_by=pair.by,
+        differences=tuple(differences),
+        change=None if refusal else change_to(ours, _wanted(ours, theirs, row), why),
+    )
+
+
+def _refusal(ours: EngineOrder, row: OrderRow) -> str | None:
+    """Why the broker's word is not taken over although the orders are one."""
+    if settled(ours) and row.broker_status not in SETTLED:
+        return f"{ours.status} never becomes {row.broker_status} again"
+    if ours.filled_quantity and (row.broker_filled or 0) < ours.filled_quantity:
+        return "fewer are filled than the ledger knows of"
+    return None
+
+
+def _wanted(ours: EngineOrder, theirs: Order, row: OrderRow) -> dict[str, Any]:
+    """What the broker knows; what it does not say stays as it is. Terms only where the ledger has none."""
+    terms = {
+        "legs": tuple(
+            Leg(option_symbol=symbol, side=side, quantity=ordered) for symbol, side, ordered in broker_legs(theirs)
+        ),
+        "quantity": plain(theirs.quantity),
+        "order_type": theirs.type if theirs.type in ORDER_WORDS["type"] else None,
+    }
+    said = {
+        **{name: value for name, value in terms.items() if value and not getattr(ours, name)},
+        "broker_order_id": theirs.id,
+        "status": row.broker_status,
+        "raw_status": theirs.status,
+        "filled_quantity": plain(theirs.exec_quantity),
+        "remaining_quantity": plain(theirs.remaining_quantity),
+        "avg_fill_price": row.broker_price,
+        "reject_reason": theirs.reason_description,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _ambiguous_ledger_row(order: EngineOrder, why: str) -> OrderRow:
+    return replace(_sides("ambiguous", order, None), differences=(why,))
+
+
+def _broker_row(
+    state: MatchState, order: Order, differences: tuple[str, ...], suggested: tuple[str, ...] = ()
+) -> OrderRow:
+    return replace(_sides(state, None, order), differences=differences, suggested=suggested)
+
+
+def _unmatched_row(
+    order: Order, known_tags: set[str], tag_prefix: str | None, candidates: Sequence[EngineOrder]
+) -> OrderRow:
+    alike = tuple(ours.client_order_id for ours in candidates if _alike(ours, order))
+    if order.tag and order.tag in known_tags:
+        why = f"the ledger's order {order.tag} is another one or of another account"
+        return _broker_row("unmatched_ours", order, (why,), alike)
+    if order.tag and tag_prefix and order.tag.startswith(tag_prefix):
+        return _broker_row("unmatched_ours", order, ("our tag, and the ledger does not have it",), alike)
+    return _broker_row("unmatched_external", order, (), alike)
+
+
+def _missing_row(order: EngineOrder, lookups: Mapping[int, LookupRecord], candidates: Sequence[Order]) -> OrderRow:
+    return replace(
+        _sides("missing_at_broker", order, None),
+        differences=(_absence(order, lookups),),
+        suggested=tuple(str(theirs.id) for theirs in candidates if _alike(order, theirs)),
+    )
+
+
+def _absence(order: EngineOrder, lookups: Mapping[int, LookupRecord]) -> str:
+    if order.broker_order_id is None:
+        return "no order of the broker has its tag"
+    lookup = lookups.get(order.broker_order_id)
+    if lookup is None:
+        return "the broker does not list it"
+    told = {
+        "found": "the broker does not list it and told about it in a body that is not stored",
+        "not_found": f"the broker does not list it and did not know its id {lookup.times_not_found} times",
+        "failed": "the broker does not list it; asking for it by its id failed",
+        "deferred": "the broker does not list it; it is asked for by its id with a later snapshot",
+    }[lookup.state]
+    return f"{told} ({lookup.reason})" if lookup.reason else told
+
+
+def _should_be_listed(order: EngineOrder, as_of: datetime) -> bool:
+    """Tradier lists the orders of the current New York day; what is live should be there or be found by its id."""
+    created = order.created_at
+    if created is not None and created > as_of:
+        return False
+    if not settled(order):
+        return True
+    today = created is not None and clock.trade_date(created) == clock.trade_date(as_of)
+    return today and order.broker_order_id is not None
+
+
+def _alike(ours: EngineOrder, theirs: Order) -> bool:
+    """Same legs, same quantity, about the same time."""
+    if ours.created_at is None or abs(ours.created_at - theirs.create_date) > ALIKE_WITHIN:
+        return False
+    legs = {(leg.option_symbol, leg.side) for leg in ours.legs}
+    return bool(legs) and legs == {(s, side) for s, side, _ in broker_legs(theirs)} and ours.quantity == theirs.quantity
+
+
+def _sides(state: MatchState, ours: EngineOrder | None, theirs: Order | None) -> OrderRow:
+    return OrderRow(
+        match_state=state,
+        client_order_id=ours.client_order_id if ours else None,
+        broker_order_id=theirs.id if theirs else ours.broker_order_id if ours else None,
+        trade_id=ours.trade_id if ours else None,
+        tag=theirs.tag if theirs else None,
+        ledger_status=ours.status if ours else None,
+        broker_status=broker_status(theirs.status) if theirs else None,
+        raw_status=theirs.status if theirs else None,
+        ledger_filled=ours.filled_quantity if ours else None,
+        broker_filled=plain(theirs.exec_quantity) if theirs else None,
+        ledger_price=ours.avg_fill_price if ours else None,
+        broker_price=_price(theirs) if theirs else None,
+    )
+
+
+def _price(order: Order) -> Decimal | None:
+    """USD per share. Tradier: an order may be filled before its price is; 0 until then."""
+    if not order.exec_quantity or order.avg_fill_price is None:
+        return None
+    if not order.avg_fill_price and order.type != "even":
+        return None
+    return plain(order.avg_fill_price)
+
+
+@overload
+def plain(value: Decimal) -> Decimal: ...
+@overload
+def plain(value: Decimal | None) -> Decimal | None: ...
+def plain(value: Decimal | None) -> Decimal | None:
+    """A number without the zeros that the broker pads with."""
+    return value if value is None else Decimal(f"{value.normalize():f}")
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+
+
+def believed_of(order: Order, account_id: str, role: Literal["ENTRY", "EXIT"]) -> EngineOrder:
+    """A broker order that the ledger does not have, in the ledger's words; its client order id is the broker's id."""
+    ours = EngineOrder(client_order_id=str(order.id), account_id=account_id, role=role, created_at=order.create_date)
+    return ours.model_copy(update=_wanted(ours, order, _sides("matched", ours, order)))

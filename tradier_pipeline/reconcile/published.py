@@ -1,0 +1,128 @@
+"""The facts of published snapshots: from the landing zone, and from the warehouse what was seen before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from tradier_pipeline.landing import LandingError, LandingZone
+from tradier_pipeline.ledger.flat import Holdings
+from tradier_pipeline.ledger.records import Trade
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
+from tradier_pipeline.reconcile.trades import TERMINAL
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
+from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed
+from tradier_pipeline.warehouse.sql import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def reconcile_newest(settings: Settings, account_id: str | None = None) -> list[Reconciliation]:
+    """What the newest published snapshot of each account, or of one, says about the ledger as it is now.
+
+    Raises:
+        WarehouseError: nothing has been published yet.
+        LandingError: a published snapshot is not landed any more, or was changed.
+        LedgerError: the ledger cannot be read.
+    """
+    ledger, zone = Ledger(settings.ledger), LandingZone(settings.landing)
+    with reading(settings.warehouse) as connection:
+        newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
+        return [
+            reconcile_snapshot(connection, zone, ledger, snapshot_id, settings.order_tag_prefix)
+            for snapshot_id in newest
+            if account_id in (None, snapshot_id.account_id)
+        ]
+
+
+def reconcile_snapshot(
+    connection: duckdb.DuckDBPyConnection,
+    zone: LandingZone,
+    ledger: Ledger,
+    snapshot_id: SnapshotId,
+    tag_prefix: str | None,
+    *,
+    torn: bool = False,
+) -> Reconciliation:
+    """What one landed snapshot says about the ledger as it is now.
+
+    Args:
+        connection: to the warehouse.
+        torn: parts of the snapshot are not of one moment.
+
+    Raises:
+        LandingError: it is not landed, or was changed.
+        LedgerError: the ledger cannot be read.
+    """
+    landed = zone.find(snapshot_id)
+    if landed is None:
+        raise LandingError(f"{snapshot_id} is not landed any more", "Restore it from a backup, or take a new snapshot.")
+    typed = read_typed(landed)
+    orders, trades = ledger.orders(), ledger.trades()
+    facts = facts_of(
+        typed,
+        before=holdings_before(connection, snapshot_id.account_id, landed.manifest.as_of),
+        shares_before=_shares_before(connection, typed, trades),
+        torn=torn,
+    )
+    return reconcile(orders, trades, facts, tag_prefix=tag_prefix)
+
+
+def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime) -> Holdings | None:
+    """What the published snapshot before an instant shows; None if there is none."""
+    rows = connection.execute(
+        f"""
+        WITH last AS (
+            SELECT snapshot_id, as_of FROM tradier_snapshots
+            WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)} ORDER BY as_of DESC LIMIT 1
+        )
+        SELECT last.snapshot_id, last.as_of, symbol, side
+        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id AND quantity <> 0
+        """  # noqa: S608
+    ).fetchall()
+    if not rows:
+        return None
+    held = frozenset((symbol, side) for *_, symbol, side in rows if symbol is not None)
+    return Holdings(rows[0][0], rows[0][1], held)
+
+
+def _shares_before(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, trades: Sequence[Trade]
+) -> dict[str, Decimal]:
+    """Trade -> shares of its underlying in the last snapshot that showed all its legs, if one of them is gone."""
+    manifest = typed.landed.manifest
+    held = {position.symbol for position in typed.positions}
+    return {
+        trade.trade_id: shares
+        for trade in trades
+        if trade.account_id == manifest.account_id and trade.status not in TERMINAL
+        if (symbols := {leg.option_symbol for leg in trade.legs}) - held
+        if (shares := _shares_when_held(connection, manifest.account_id, manifest.as_of, trade.symbol, symbols))
+        is not None
+    }
+
+
+def _shares_when_held(
+    connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, underlying: str, symbols: set[str]
+) -> Decimal | None:
+    """None if no snapshot ever showed all of the contracts."""
+    row = connection.execute(
+        f"""
+        WITH last AS (
+            SELECT snapshot_id FROM positions
+            WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
+              AND symbol IN ({", ".join(literal(symbol) for symbol in sorted(symbols))})
+            GROUP BY snapshot_id, as_of HAVING count(DISTINCT symbol) = {len(symbols)} ORDER BY as_of DESC LIMIT 1
+        )
+        SELECT coalesce(sum(quantity), 0) FROM last LEFT JOIN positions
+          ON positions.snapshot_id = last.snapshot_id AND symbol = {literal(underlying)}
+        HAVING count(last.snapshot_id) > 0
+        """  # noqa: S608
+    ).fetchone()
+    return None if row is None else Decimal(row[0])

@@ -1,0 +1,92 @@
+"""The ledger and one snapshot of an account, reconciled as a whole. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from tradier_pipeline.ledger.changes import Change
+from tradier_pipeline.ledger.flat import Holdings
+from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.reconcile.facts import Facts, Finding
+from tradier_pipeline.reconcile.orders import SETTLED, OrderRow, plain, reconcile_orders
+from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
+from tradier_pipeline.warehouse.rows import TypedSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What one snapshot says about the ledger."""
+
+    facts: Facts
+    orders: tuple[OrderRow, ...]
+    trades: TradeReconciliation
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What the ledger should change, orders first; each row once."""
+        of_orders = [row.change for row in self.orders if row.change]
+        return (*of_orders, *(row.change for row in self.trades.rows if row.change))
+
+    @property
+    def findings(self) -> tuple[tuple[str | None, Finding], ...]:
+        """What people ought to know, with the trade that it is about, if it is about one."""
+        of_trades = [(row.trade_id, finding) for row in self.trades.rows for finding in row.findings]
+        return (*of_trades, *((None, finding) for finding in self.trades.findings))
+
+    @property
+    def unmatched(self) -> tuple[OrderRow, ...]:
+        """The orders that one side lacks or that are in doubt; of others' only what still works."""
+        return tuple(
+            row
+            for row in self.orders
+            if row.match_state != "matched"
+            and not (row.match_state == "unmatched_external" and row.broker_status in SETTLED)
+        )
+
+    @property
+    def match_counts(self) -> dict[str, int]:
+        """How many orders there are of each match state."""
+        return dict(sorted(Counter(row.match_state for row in self.orders).items()))
+
+
+def reconcile(
+    orders: Sequence[EngineOrder], trades: Sequence[Trade], facts: Facts, *, tag_prefix: str | None = None
+) -> Reconciliation:
+    """Compare the whole ledger with what one snapshot shows of its account."""
+    order_rows = reconcile_orders(
+        orders,
+        facts.orders,
+        account_id=facts.account_id,
+        as_of=facts.as_of,
+        lookups=facts.lookups,
+        tag_prefix=tag_prefix,
+    )
+    return Reconciliation(facts, tuple(order_rows), reconcile_trades(trades, orders, order_rows, facts))
+
+
+def facts_of(
+    typed: TypedSnapshot,
+    *,
+    before: Holdings | None,
+    shares_before: Mapping[str, Decimal] | None = None,
+    torn: bool = False,
+) -> Facts:
+    """The facts of a snapshot; see `Facts` for what the snapshot alone does not say."""
+    manifest = typed.landed.manifest
+    positions: dict[str, Decimal] = defaultdict(Decimal)
+    for position in typed.positions:
+        positions[position.symbol] += plain(position.quantity)
+    return Facts(
+        snapshot_id=manifest.snapshot_id,
+        account_id=manifest.account_id,
+        as_of=manifest.as_of,
+        positions=dict(positions),
+        orders=(*typed.orders, *typed.looked_up),
+        lookups=manifest.lookups,
+        before=before,
+        shares_before=shares_before or {},
+        torn=torn,
+    )

@@ -1,0 +1,182 @@
+"""`tradier-pipeline ledger`: snapshots of the simulated broker against a ledger on disk."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tradier_pipeline import clock
+from tradier_pipeline.cli import main
+from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline_tests import bodies
+from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.reconcile.values import legs
+
+SHORT, LONG = "AAPL301220P00290000", "AAPL301220P00285000"
+TERMS = {"account_id": DEMO_ACCOUNT, "symbol": "AAPL"}
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, ["ledger", *arguments], prog_name="tradier-pipeline")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def ledger(home: Home) -> Ledger:
+    return Ledger(home.path / "ledger.sqlite")
+
+
+def entry(status: str = "filled") -> dict[str, Any]:
+    """The order of incident B1, as the broker lists it."""
+    sides = {"sell_to_open": SHORT, "buy_to_open": LONG}
+    parts = [
+        bodies.leg(22223806 + place, symbol, side, status=status, quantity=1, exec_quantity=1, remaining_quantity=0)
+        for place, (side, symbol) in enumerate(sides.items(), 1)
+    ]
+    now = clock.iso(clock.now())
+    return bodies.order(
+        22223806,
+        **{"class": "multileg", "type": "credit", "duration": "day", "price": Decimal("2.00")},
+        status=status,
+        quantity=1,
+        avg_fill_price=Decimal("-2.05000000"),
+        exec_quantity=Decimal("1.00000000"),
+        remaining_quantity=0,
+        num_legs=2,
+        tag="engine-1",
+        create_date=now,
+        transaction_date=now,
+        leg=parts,
+    )
+
+
+SPREAD = {SHORT: -1, LONG: 1}
+
+
+def shows(simulated: Simulated, held: dict[str, int], orders: list[dict[str, Any]]) -> None:
+    """The broker's whole answer; one share of MSFT, since an account that is flat is another story."""
+    positions = [
+        {"symbol": symbol, "quantity": quantity, "cost_basis": 100 * quantity}
+        for symbol, quantity in ({"MSFT": 1} | held).items()
+    ]
+    world = {"account": DEMO_ACCOUNT, "cash": 50000, "positions": positions, "orders": orders}
+    simulated.admin("POST", "world", json.loads(bodies.dumps(world)))
+
+
+def believes(ledger: Ledger) -> None:
+    """An engine that crashed after its order was accepted: no id, no fill, the trade not open."""
+    ledger.record_trade(
+        Trade.model_validate(
+            TERMS
+            | {"trade_id": "t-1", "status": "ENTRY_PENDING", "quantity": Decimal(1), "strategy": "bull_put_credit"}
+            | {"legs": legs(1, short=SHORT, long=LONG), "width": Decimal(5)}
+        )
+    )
+    ledger.record_order(
+        EngineOrder.model_validate(TERMS | {"client_order_id": "engine-1", "role": "ENTRY", "trade_id": "t-1"})
+    )
+
+
+def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simulated: Simulated, ledger: Ledger):
+    believes(ledger)
+    shows(simulated, SPREAD, [entry()])
+    take(home, simulated.broker)
+    shown = run("diff")
+    assert shown.exit_code == 0
+    assert "orders engine-1: order 22223806 by its tag is filled" in shown.stdout
+    assert "status                 PENDING -> FILLED" in shown.stdout
+    assert "status                 ENTRY_PENDING -> OPEN" in shown.stdout
+    assert [order.status for order in ledger.orders()] == ["PENDING"]
+
+    (document,) = json.loads(run("diff", "--json").stdout)["snapshots"]
+    assert document["orders"] == {"matched": 1}
+    assert {(change["table"], change["key"]) for change in document["changes"]} == {
+        ("orders", "engine-1"),
+        ("trades", "t-1"),
+    }
+    after = {change["table"]: change["after"] for change in document["changes"]}
+    assert (after["orders"]["avg_fill_price"], after["trades"]["entry_price"]) == ("-2.05", "2.05")
+
+    (document,) = json.loads(run("apply", "--json").stdout)["snapshots"]
+    assert (len(document["applied"]), document["skipped"]) == (2, [])
+    (order,), (trade,) = ledger.orders(), ledger.trades()
+    assert (order.status, order.broker_order_id, order.filled_quantity) == ("FILLED", 22223806, 1)
+    assert (trade.status, trade.entry_price, trade.broker_order_id_open) == ("OPEN", Decimal("2.05"), 22223806)
+    assert "0 rows to change; orders: 1 matched" in run("diff").stdout
+    assert "0 rows changed" in run("apply").stdout
+
+
+def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
+    home: Home, simulated: Simulated, ledger: Ledger
+):
+    believes(ledger)
+    shows(simulated, SPREAD, [entry()])
+    take(home, simulated.broker)
+    run("apply")
+    long_ago = ledger.trades()[0].model_copy(update={"opened_at": bodies.AS_OF})
+    ledger.record_trade(long_ago)  # longer ago than a fill takes to show
+    shows(simulated, {}, [entry()])
+    take(home, simulated.broker)
+    assert "legs_missing" in run("diff").stdout
+    assert "CLOSED" not in run("diff").stdout
+    take(home, simulated.broker)
+    shown = run("diff").stdout
+    assert "status                 OPEN -> CLOSED" in shown
+    assert "exit_reason            - -> BROKER_ALREADY_FLAT" in shown
+    assert "exit_price_unknown" in shown
+    run("apply")
+    (trade,) = ledger.trades()
+    assert (trade.status, trade.exit_price) == ("CLOSED", None)
+    assert "0 rows to change" in run("diff").stdout
+
+
+def test_shares_that_replace_a_short_put_are_its_assignment(home: Home, simulated: Simulated, ledger: Ledger):
+    terms = {"trade_id": "t-1", "status": "OPEN", "quantity": Decimal(1), "opened_at": bodies.AS_OF}
+    ledger.record_trade(Trade.model_validate(TERMS | terms | {"legs": legs(1, short=SHORT)}))
+    for held in ({SHORT: -1, "AAPL": 7}, {"AAPL": 107}, {"AAPL": 107}):
+        shows(simulated, held, [])
+        take(home, simulated.broker)
+    run("apply")
+    (trade,) = ledger.trades()
+    assert (trade.status, trade.exit_reason, trade.exit_price) == ("CLOSED", "ASSIGNED", None)
+
+
+def test_apply_does_nothing_while_writing_is_off(
+    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    believes(ledger)
+    shows(simulated, SPREAD, [entry()])
+    take(home, simulated.broker)
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "off")
+    refused = run("apply")
+    assert (refused.exit_code, [order.status for order in ledger.orders()]) == (1, ["PENDING"])
+    assert refused.stderr.startswith("tradier-pipeline: error: TRADIER_LEDGER_WRITE is off.")
+
+
+def test_orders_of_others_are_listed_and_never_touched(
+    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TRADIER_ORDER_TAG_PREFIX", "engine-")
+    ours, theirs = entry(), bodies.order(22223900, create_date=clock.iso(clock.now()))
+    shows(simulated, SPREAD, [ours, theirs])
+    take(home, simulated.broker)
+    simulated.admin("DELETE", "requests")
+    (document,) = json.loads(run("diff", "--json").stdout)["snapshots"]
+    assert (document["orders"], document["changes"]) == ({"unmatched_external": 1, "unmatched_ours": 1}, [])
+    assert [order["broker_order_id"] for order in document["unmatched"]] == [22223806, 22223900]
+    told = run("diff").stdout
+    assert "unmatched_ours                   order 22223806 filled: our tag, and the ledger does not have it" in told
+    run("apply")
+    assert simulated.requests() == []  # the broker is not even asked
+
+
+def test_before_the_first_snapshot_there_is_a_line_that_says_what_to_do(home: Home):
+    for command in ("diff", "apply"):
+        assert "Take a snapshot" in run(command).stderr

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 
 from tradier_pipeline.broker import envelope
@@ -15,7 +16,7 @@ from tradier_pipeline.broker.models import Balances, Order, Position, parse, par
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandedSnapshot, LandingZone, ReadingRecord
 from tradier_pipeline.reconcile.coherence import Coherence, judge
-from tradier_pipeline.reconcile.statement import Statement, state
+from tradier_pipeline.reconcile.statement import Part, PartKey, Statement, held, parts_of
 
 JUDGED = ("balances", "positions", "orders")
 MOST_TORN = 20  # in a row that are passed over to find a good one
@@ -62,19 +63,20 @@ def _landed(landed: LandedSnapshot) -> Statement:
     )
 
 
-def _statement(bodies: Mapping[str, Iterable[bytes]], as_of: datetime, as_of_end: datetime) -> Statement:
+def _statement(bodies: Mapping[str, tuple[bytes, ...]], as_of: datetime, as_of_end: datetime) -> Statement:
     (body,) = bodies["balances"]
     balances = parse(Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(body, "balances")))
-    held = [row for body in bodies["positions"] for row in _rows("positions", body)]
-    listed = [row for body in bodies["orders"] for row in _rows("orders", body)]
-    by_id = [envelope.one("order", envelope.parse_json(body, "order")) for body in bodies.get("order", ())]
-    return state(
-        (*parse_rows(Order, "orders", "orders.order", listed), *parse_rows(Order, "order", "order", by_id)),
-        parse_rows(Position, "positions", "positions.position", held),
-        balances.total_cash,
-        as_of,
-        as_of_end,
-    )
+    rows = [row for body in bodies["positions"] for row in _rows("positions", body)]
+    positions = held(parse_rows(Position, "positions", "positions.position", rows))
+    parts = _parts(bodies["orders"], bodies.get("order", ()))
+    return Statement(as_of, as_of_end, parts, positions, balances.total_cash)
+
+
+@lru_cache(maxsize=2)  # most minutes list the orders of the minute before, byte for byte
+def _parts(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> Mapping[PartKey, Part]:
+    rows = [row for body in listed for row in _rows("orders", body)]
+    single = [envelope.one("order", envelope.parse_json(body, "order")) for body in by_id]
+    return parts_of((*parse_rows(Order, "orders", "orders.order", rows), *parse_rows(Order, "order", "order", single)))
 
 
 def _rows(resource: envelope.ListResource, body: bytes) -> list[dict[str, object]]:

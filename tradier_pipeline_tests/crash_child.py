@@ -28,7 +28,7 @@ import duckdb
 import pandas  # noqa: F401 - what DuckDB imports at its first parameter
 from pydantic import SecretStr
 
-from tradier_pipeline import compaction, landing, store
+from tradier_pipeline import compaction, extract, landing, store
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.errors import PipelineError
@@ -338,6 +338,7 @@ def _restrict(job: Job) -> None:
 
 
 def _work(job: Job) -> None:
+    extract.SETTLE_S = 0.0
     zone, warehouse = LandingZone(Path(job.home) / "raw"), Warehouse(Path(job.home) / "tradier.duckdb")
     if job.work == "rebuild":
         store.rebuild(warehouse, zone, lambda _: None)

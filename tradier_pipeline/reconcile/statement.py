@@ -97,10 +97,8 @@ class Held(Protocol):
     def cost_basis(self) -> Decimal: ...
 
 
-def state(
-    orders: Iterable[Order], positions: Iterable[Held], cash: Decimal, as_of: datetime, as_of_end: datetime
-) -> Statement:
-    """The statement of parsed bodies. An order with legs names its underlying, so its legs count instead."""
+def parts_of(orders: Iterable[Order]) -> dict[PartKey, Part]:
+    """What fills of parsed orders. An order with legs names its underlying, so its legs count instead."""
     parts = (
         part_of(
             order.id,
@@ -116,7 +114,7 @@ def state(
         for order in orders
         for part in _legs(order)
     )
-    return Statement(as_of, as_of_end, by_key(part for part in parts if part), held(positions), cash)
+    return by_key(part for part in parts if part)
 
 
 def _legs(order: Order) -> Sequence[OrderLeg]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import duckdb
 
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
-from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, state
+from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, parts_of
 from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
@@ -47,8 +47,13 @@ def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Typ
     last = connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
     if manifest.is_torn or last is None:
         return typed
-    orders = (*typed.orders, *typed.looked_up)
-    now = state(orders, typed.positions, typed.balances.total_cash, manifest.as_of, manifest.as_of_end)
+    now = Statement(
+        manifest.as_of,
+        manifest.as_of_end,
+        parts_of((*typed.orders, *typed.looked_up)),
+        held(typed.positions),
+        typed.balances.total_cash,
+    )
     before = stored_statement(connection, *last)
     return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
 

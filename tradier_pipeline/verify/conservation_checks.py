@@ -11,7 +11,7 @@ from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 AMOUNTS = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
 
 
-@check(None)
+@check(None, Severity.WARN)  # a row of the snapshot before that was changed must not keep this one out
 def conservation_follows_snapshots(evidence: Evidence) -> Finding:
     """Every stored verdict on a change is what this snapshot and the last good one lead to."""
     rows = evidence.stored("conservation")

@@ -15,6 +15,7 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, trade_gates
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
+from tradier_pipeline_tests.test_readings import holding
 
 RAW = [dg.AssetKey(["raw", name]) for name in ("account", "balances", "positions", "orders", "quotes")]
 
@@ -64,6 +65,27 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
             "FROM account_balances JOIN tradier_snapshots USING (snapshot_id)"
         ).fetchone()
     assert (metadata["equity"].value, metadata["positions"].value, metadata["orders"].value) == stored
+
+
+def test_what_nothing_explains_is_shown_with_what_may_be_behind_it(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    asset, keys = dg.AssetKey("conservation"), []
+    for cash in ("1000.00", "6000.00"):
+        holding(simulated, 5, cash=cash)
+        keys.append(new_key())
+        assert run_job(instance, keys[-1]).success
+    event = instance.get_latest_materialization_event(asset)
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    told = {name: metadata[name].value for name in ("compared_with", "in_flight", "unexplained", "explanations")}
+    assert told == {
+        "compared_with": keys[0],
+        "in_flight": 1,
+        "unexplained": 0,
+        "explanations": "- **cash** in_flight: +5000 unexplained, new; may be a deposit, a dividend or interest",
+    }
 
 
 def test_an_equal_key_is_replayed_without_a_request_and_leaves_identical_rows(

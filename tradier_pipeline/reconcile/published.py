@@ -64,7 +64,8 @@ def reconcile_snapshot(
     if landed is None:
         raise LandingError(f"{snapshot_id} is not landed any more", "Restore it from a backup, or take a new snapshot.")
     typed = read_typed(landed)
-    orders, trades = ledger.orders(), ledger.trades()
+    # to look is not to create: a home without an engine has no ledger
+    orders, trades = (ledger.orders(), ledger.trades()) if ledger.exists else ([], [])
     facts = facts_of(
         typed,
         before=holdings_before(connection, snapshot_id.account_id, landed.manifest.as_of),

@@ -177,6 +177,15 @@ def test_orders_of_others_are_listed_and_never_touched(
     assert simulated.requests() == []  # the broker is not even asked
 
 
+def test_a_home_without_a_ledger_has_only_orders_of_others_and_gets_none_by_looking(
+    home: Home, simulated: Simulated, ledger: Ledger
+):
+    shows(simulated, SPREAD, [entry("open")])
+    take(home, simulated.broker)
+    assert "0 rows to change; orders: 1 unmatched_external" in run("diff").stdout
+    assert not ledger.exists
+
+
 def test_before_the_first_snapshot_there_is_a_line_that_says_what_to_do(home: Home):
     for command in ("diff", "apply"):
         assert "Take a snapshot" in run(command).stderr

@@ -84,7 +84,7 @@ def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_o
             WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)} ORDER BY as_of DESC LIMIT 1
         )
         SELECT last.snapshot_id, last.as_of, symbol, side
-        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id AND quantity <> 0
+        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id
         """  # noqa: S608
     ).fetchall()
     if not rows:

@@ -27,6 +27,7 @@ from tradier_pipeline.warehouse.rows import read_typed
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
 PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
 
 class SnapshotFailedError(PipelineError):

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any, Self
 
 from dagster._config.config_schema import UserConfigSchema
@@ -51,7 +52,9 @@ class ForkingRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         run = context.dagster_run
         assert run.job_code_origin is not None
         arguments = ExecuteRunArgs(run.job_code_origin, run.run_id, self._instance.get_ref())
-        process = _processes().Process(target=_execute, args=(serialize_value(arguments),), name=f"run {run.run_id}")
+        # the process it is forked from has the environment of the first launch
+        place = dict(os.environ), str(Path.cwd())
+        process = _processes().Process(target=_execute, args=(serialize_value(arguments), *place))
         process.start()
         assert process.pid is not None
         self._instance.add_run_tags(run.run_id, {WORKER_TAG: name_of(process.pid)})
@@ -84,8 +87,11 @@ def _processes() -> ForkServerContext:
     return context
 
 
-def _execute(arguments: str) -> None:
+def _execute(arguments: str, environment: Mapping[str, str], directory: str) -> None:
     """Execute a run in a process that was forked for it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
     from dagster._cli.api import execute_run_command
 
     execute_run_command.main([arguments], standalone_mode=False)

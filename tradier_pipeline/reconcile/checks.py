@@ -139,9 +139,9 @@ def _missing(*, asked: bool) -> Rule:
 
 def _never_arrived(found: Reconciliation) -> Iterator[Difference]:
     for row in found.orders:
-        waits = row.match_state == "missing_at_broker" and row.ledger_status == "PENDING"
-        if waits and row.broker_order_id is None and row.sent_at and found.facts.as_of - row.sent_at > UNSENT:
-            yield Difference(_called(row), "not shown", f"PENDING since {shown(row.sent_at)}")
+        unknown = row.match_state == "missing_at_broker" and row.broker_order_id is None
+        if unknown and row.sent_at and found.facts.as_of - row.sent_at > UNSENT:
+            yield Difference(_called(row), "not shown", f"{row.ledger_status} since {shown(row.sent_at)}")
 
 
 def _other_tags(found: Reconciliation) -> Iterator[Difference]:
@@ -268,7 +268,7 @@ RECONCILIATION_CHECKS: tuple[ReconciliationCheck, ...] = (
         "sent_orders_arrived",
         Severity.FATAL,
         "order_reconciliation",
-        "Every order that the ledger has had for five minutes is at the broker.",
+        "Every order that the ledger has had for five minutes has an id of the broker's, or is found by its tag.",
         rule=_never_arrived,
     ),
     ReconciliationCheck(

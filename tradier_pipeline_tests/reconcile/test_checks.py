@@ -83,6 +83,13 @@ def rewritten(**after: Any) -> Reconciliation:
     return replace(whole, trades=replace(whole.trades, rows=rows))
 
 
+def standing(**fields: Any) -> Reconciliation:
+    """As if the reconciliation had come to that about a trade that was filled."""
+    whole = found([filled_entry()], [trade()])
+    (row,) = whole.trades.rows
+    return replace(whole, trades=replace(whole.trades, rows=(replace(row, **fields),)))
+
+
 def asked(number: int, state: Any, times: int = 0) -> LookupRecord:
     return LookupRecord(order_id=number, state=state, times_not_found=times)
 
@@ -120,6 +127,12 @@ EXAMPLES: list[Example] = [
         "second exit row",
         lambda: found([filled_entry(), exit_order(9), exit_order(None, "PENDING")], [trade(status="CLOSING_PENDING")]),
         ("order x-None", "not shown", "PENDING since 2025-12-02T14:00:00"),
+    ),
+    (
+        "sent_orders_arrived",
+        "an entry that is said to work",
+        lambda: found([engine_order("e-1")]),
+        ("order e-1", "not shown", "PLACED since 2025-12-02T14:00:00"),
     ),
     (
         "orders_pair_one_to_one",
@@ -267,6 +280,18 @@ EXAMPLES: list[Example] = [
         ("trade t-1", "OPEN", "closed at 2025-12-02T14:30:00"),
     ),
     (
+        "transitions_allowed",
+        "CLOSED -> OPEN, proposed",
+        lambda: standing(ledger_status="CLOSED", status="OPEN"),
+        ("trade t-1", "OPEN", "CLOSED"),
+    ),
+    (
+        "transitions_allowed",
+        "CLOSING_PENDING -> CANCELLED with what it holds",
+        lambda: standing(ledger_status="CLOSING_PENDING", status="CANCELLED"),
+        ("trade t-1", "1 filled", "CANCELLED"),
+    ),
+    (
         "terms_unchanged",
         "strategy rewritten",
         lambda: rewritten(strategy="bear_call_credit"),
@@ -352,6 +377,18 @@ SOUND: list[tuple[str, str, Callable[[], Reconciliation]]] = [
         "live_orders_listed_or_read",
         "an old order that the broker does not know",
         lambda: found([placed(7, days=10)], lookups=[asked(7, "not_found", 1)]),
+    ),
+    ("ledger_orders_follow_broker", "a manual order", lambda: found([], [], filled(7, tag=None))),
+    *(
+        (name, "an order without an id", lambda: found([engine_order("e-1")]))  # which is another check's
+        for name in ("ledger_orders_found", "live_orders_listed_or_read")
+    ),
+    ("sent_orders_arrived", "an order with an id", lambda: found([placed(7, status="PENDING")])),
+    ("closed_trades_priced", "an exit price before the exit", lambda: found([], [trade(exit_price=Decimal(1))])),
+    (
+        "emergencies_not_hasty",
+        "a target reached at once",
+        lambda: found([], [closed(opened_at=AS_OF - timedelta(minutes=2))], held={}),
     ),
     ("orders_of_ours_recorded", "a manual order", lambda: found([], [], filled(7, tag=None), tag_prefix="engine-")),
     (
@@ -451,3 +488,7 @@ def test_an_outcome_holds_the_first_differences_and_counts_all() -> None:
     assert (len(outcome.differences), outcome.differing) == (MAX_DIFFERENCES, 111)
     assert (outcome.check, outcome.number, outcome.broker) == ("entries_unique", 71, "0 positions")
     assert outcome.stored == "111 trades in the ledger"
+
+
+def test_a_close_without_a_price_is_told_once() -> None:
+    assert outcome_of("closed_trades_priced", found([], [closed()], held={})).differing == 1

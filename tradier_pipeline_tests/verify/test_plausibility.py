@@ -498,6 +498,7 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
         taken(answers(orders=[order(7, duration="day")]), as_of=datetime(2025, 11, 20, 21, 15, tzinfo=UTC)),
     ),
     ("day_orders_end_with_session", taken(answers(orders=[order(7, duration="day", status="expired")]), as_of=AT_FIVE)),
+    ("day_orders_end_with_session", taken(answers(orders=[order(7)]), as_of=AT_FIVE)),
     (  # it waits for the next session
         "day_orders_end_with_session",
         taken(answers(orders=[order(7, duration="day", create_date="2025-11-20T21:40:00Z")]), as_of=AT_FIVE),

@@ -341,7 +341,7 @@ RECONCILIATION_CHECKS: tuple[ReconciliationCheck, ...] = (
         "open_trades_entered_by_fills",
         Severity.FATAL,
         "trade_reconciliation",
-        "The entry of an open trade was filled, at the price that the ledger has.",
+        "The entry of an open trade was filled, and entry prices are those of the fills.",
         codes=("open_without_fill",),
         rule=_corrected("entry_price"),
     ),

@@ -53,6 +53,7 @@ class OrderRow:
         matched_by: how the two were found to be one; None unless matched.
         suggested: ids of orders on the other side that look alike; a hint for people.
         broker_status: the broker's word in the ledger's vocabulary; `raw_status` is that word.
+        sent_at: when the ledger got it.
         ledger_price, broker_price: average fill, USD per share; a credit is negative.
         differences: what the two sides disagree on, or what is wrong, in words.
         change: what the ledger's row should say; None if nothing, or if it cannot be known.
@@ -72,6 +73,7 @@ class OrderRow:
     broker_filled: Decimal | None = None
     ledger_price: Decimal | None = None
     broker_price: Decimal | None = None
+    sent_at: datetime | None = None
     differences: tuple[str, ...] = ()
     change: Change | None = None
 
@@ -379,6 +381,7 @@ def _sides(state: MatchState, ours: EngineOrder | None, theirs: Order | None) ->
         broker_filled=plain(theirs.exec_quantity) if theirs else None,
         ledger_price=ours.avg_fill_price if ours else None,
         broker_price=_price(theirs) if theirs else None,
+        sent_at=ours.created_at if ours else None,
     )
 
 

@@ -109,6 +109,15 @@ def equity_identity_holds(evidence: Evidence) -> Finding:
     return Finding(equity, total, claim_that(holds, "identity", equity, total))
 
 
+@check(21, Severity.WARN)
+def equity_covers_requirement(evidence: Evidence) -> Finding:
+    """The broker's current requirement is no more than the equity."""
+    (stored,) = evidence.stored("account_balances")
+    equity, required = f"equity {shown(stored['equity'])}", f"{shown(stored['margin_requirement'])} required"
+    holds = stored["margin_requirement"] <= stored["equity"]
+    return Finding(equity, required, claim_that(holds, "requirement", equity, required))
+
+
 @check(22, Severity.WARN)
 def equity_does_not_jump(evidence: Evidence) -> Finding:
     """Since the previous snapshot, equity did not change by more than a fifth."""

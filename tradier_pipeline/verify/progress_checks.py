@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from itertools import chain
 
+from tradier_pipeline import clock
 from tradier_pipeline.verify.check import check, claim_that
 from tradier_pipeline.verify.evidence import Evidence, Row, shown
 from tradier_pipeline.verify.order_checks import WORDS
@@ -17,6 +19,7 @@ FINISHED = ("filled", "expired", "canceled", "rejected", "error")
 PACKAGES = ("multileg", "combo")  # they fill as one, at one net price
 CENT = Decimal("0.01")
 SHARES = 100  # of a standard contract
+ENDING = timedelta(minutes=15)  # until the broker has expired the day orders
 
 
 @check(39, Severity.WARN)
@@ -147,6 +150,23 @@ def rejections_explained(evidence: Evidence) -> Finding:
         f"{len(refused)} refused",
         f"{len(silent)} without a reason",
         tuple(Difference(_called(order), order["status"], "no reason") for order in silent),
+    )
+
+
+@check(52, Severity.WARN)
+def day_orders_end_with_session(evidence: Evidence) -> Finding:
+    """A quarter of an hour after the close, no day order works any more that was there before it."""
+    (header,), (gate,) = evidence.stored("tradier_snapshots"), evidence.stored("trade_gate_readings")
+    close = gate["session_close"]
+    if close is None or header["as_of"] <= close + ENDING:
+        return Finding("not judged: the session is not over", "-")
+    orders = [order for order in evidence.stored("orders") if order["duration"] == "day"]
+    # one that was created after the close waits for the next session
+    late = [order for order in orders if order["status"] in WORKING and order["create_date"] < close]
+    return Finding(
+        f"{len(orders)} day orders",
+        f"{len(late)} still work",
+        tuple(Difference(_called(order), order["raw_status"], f"closed at {clock.iso(close)}") for order in late),
     )
 
 

@@ -36,6 +36,7 @@ from tradier_pipeline_tests.verify.incidents import EARLIER, LOWER_PUT, PUT, YES
 
 NUMBERS = {
     "holdings_do_not_drop": 8,
+    "equity_covers_requirement": 21,
     "equity_does_not_jump": 22,
     "contract_metadata_agrees": 31,
     "no_expired_position_held": 32,
@@ -51,6 +52,7 @@ NUMBERS = {
     "working_orders_found": 44,
     "orders_tagged": 46,
     "rejections_explained": 51,
+    "day_orders_end_with_session": 52,
     "leg_effects_fit": 53,
 }
 
@@ -124,6 +126,12 @@ def quoted(*quotes: Body) -> Answers:
     return answers(positions=[position(row["symbol"], 1, id=n) for n, row in enumerate(quotes, 1)], quotes=quotes)
 
 
+def owing(equity: int, requirement: int) -> Answers:
+    told = {"total_equity": Decimal(equity), "current_requirement": Decimal(requirement)}
+    return answers(balances={"balances": balances(**told)})
+
+
+AT_FIVE = datetime(2025, 11, 20, 22, tzinfo=UTC)  # 17:00 in New York
 LOST = [
     LookupRecord(order_id=7, state="found"),
     LookupRecord(order_id=8, state="not_found", times_not_found=1, reason="HTTP 401"),
@@ -138,6 +146,14 @@ FOUR = tuple((symbol, 1) for symbol in ("AAPL", "F", "KO", "SPY"))
 INCIDENTS = [
     # 8
     Incident("holdings_do_not_drop", then(holding(*FOUR), holding(FOUR[0])), "F", "gone", "1 held"),
+    # 21
+    Incident(
+        "equity_covers_requirement",
+        taken(owing(48_000, 52_000)),
+        "requirement",
+        "equity 48000",
+        "52000 required",
+    ),
     # 22
     Incident(
         "equity_does_not_jump",
@@ -400,6 +416,14 @@ INCIDENTS = [
     Incident(
         "rejections_explained", taken(answers(orders=[order(7, status="error")])), "order 7", "error", "no reason"
     ),
+    # 52
+    Incident(
+        "day_orders_end_with_session",
+        taken(answers(orders=[order(7, duration="day"), order(8)]), as_of=AT_FIVE),
+        "order 7",
+        "open",
+        "closed at 2025-11-20T21:00:00Z",
+    ),
     # 53
     Incident(
         "leg_effects_fit",
@@ -467,6 +491,22 @@ def test_the_incident_is_told_by_its_check(bench: Bench, incident: Incident) -> 
 # --- what is sound must not be told -----------------------------------------------------------------------------------
 
 SOUND: list[tuple[str, Callable[[Bench], object]]] = [
+    ("equity_covers_requirement", taken(owing(48_000, 48_000))),
+    ("day_orders_end_with_session", taken(answers(orders=[order(7, duration="day")]))),
+    (
+        "day_orders_end_with_session",
+        taken(answers(orders=[order(7, duration="day")]), as_of=datetime(2025, 11, 20, 21, 15, tzinfo=UTC)),
+    ),
+    ("day_orders_end_with_session", taken(answers(orders=[order(7, duration="day", status="expired")]), as_of=AT_FIVE)),
+    ("day_orders_end_with_session", taken(answers(orders=[order(7)]), as_of=AT_FIVE)),
+    (  # it waits for the next session
+        "day_orders_end_with_session",
+        taken(answers(orders=[order(7, duration="day", create_date="2025-11-20T21:40:00Z")]), as_of=AT_FIVE),
+    ),
+    (  # Thanksgiving
+        "day_orders_end_with_session",
+        taken(answers(orders=[order(7, duration="day")]), as_of=AT_FIVE + timedelta(days=7)),
+    ),
     ("contract_metadata_agrees", taken(quoted(contract(PUT)))),
     (
         "contract_metadata_agrees",

@@ -1,0 +1,430 @@
+"""The numbered checks of the ledger against the broker: claims over what a reconciliation found. Pure.
+
+They judge nothing anew: a claim is broken where the reconciliation has one of its findings, or where its rows
+contradict it. What is not known yet is no difference. FATAL: one side is wrong, and the ledger must not be acted upon
+before that is settled. WARN: people ought to look. Neither keeps a snapshot from being published: those facts are the
+broker's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+
+from tradier_pipeline.ledger.records import Leg, TradeStatus
+from tradier_pipeline.reconcile.orders import SETTLED, OrderRow
+from tradier_pipeline.reconcile.reconciliation import Reconciliation
+from tradier_pipeline.reconcile.trades import TERMINAL, UNSENT, TradeRow
+from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Outcome, Severity
+
+Asset = Literal["order_reconciliation", "trade_reconciliation"]
+Rule = Callable[[Reconciliation], Iterable[Difference]]
+
+HASTY = timedelta(minutes=15)  # legs may take as long to show after a fill
+
+# what follows from facts; the engine may also give up, but only the end of a trade ends that
+MOVES: Mapping[TradeStatus, tuple[TradeStatus, ...]] = {
+    "ENTRY_PENDING": ("OPEN", "CLOSING_PENDING", "CLOSED", "CANCELLED"),
+    "OPEN": ("CLOSING_PENDING", "CLOSED", "CANCELLED"),
+    "CLOSING_PENDING": ("OPEN", "CLOSED", "CANCELLED"),
+    "EXIT_ERROR": TERMINAL,
+    "CLOSE_FAILED": TERMINAL,
+    "INVALID_STRUCTURE": TERMINAL,
+    "CLOSED": (),
+    "CANCELLED": (),
+}
+# what an order or a trade is; a fact may add what the ledger lacks, and never replace what it has
+TERMS = (
+    *("account_id", "symbol", "strategy", "expiration", "short_strike", "long_strike", "width", "multiplier"),
+    *("role", "class_", "order_type", "trade_id", "broker_order_id", "broker_order_id_open", "legs"),
+)
+
+
+def _nothing(_: Reconciliation) -> Iterable[Difference]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationCheck:
+    """A claim about the ledger beside one snapshot.
+
+    Attributes:
+        number: among the 80 checks.
+        asset: whose rows it is about.
+        codes: of the findings that break the claim; those that are only information do not.
+        rule: what else in the rows breaks it.
+    """
+
+    number: int
+    name: str
+    severity: Severity
+    asset: Asset
+    claim: str
+    codes: tuple[str, ...] = ()
+    rule: Rule = _nothing
+
+    def run(self, found: Reconciliation) -> Outcome:
+        """Apply the claim to what a reconciliation found."""
+        differences = (*_told(found, self.codes), *self.rule(found))
+        broker, stored = _figures(found, self.asset)
+        return Outcome(
+            check=self.name,
+            number=self.number,
+            severity=self.severity,
+            claim=self.claim,
+            passed=not differences,
+            broker=broker,
+            stored=stored,
+            differing=len(differences),
+            differences=differences[:MAX_DIFFERENCES],
+        )
+
+
+def _told(found: Reconciliation, codes: tuple[str, ...]) -> Iterator[Difference]:
+    for trade_id, finding in found.findings:
+        if finding.code in codes and finding.severity != "info":
+            where = "account" if trade_id is None else f"trade {trade_id}"
+            yield Difference(where, "; ".join(filter(None, finding.evidence)) or "-", finding.text)
+
+
+def _figures(found: Reconciliation, asset: Asset) -> tuple[str, str]:
+    if asset == "order_reconciliation":
+        theirs = sum(row.raw_status is not None for row in found.orders)
+        ours = sum(row.client_order_id is not None for row in found.orders)
+        return f"{theirs} orders", f"{ours} in the ledger"
+    return f"{len(found.facts.positions)} positions", f"{len(found.trades.rows)} trades in the ledger"
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def _in_state(*states: str) -> Rule:
+    return lambda found: (_of_order(row) for row in found.orders if row.match_state in states)
+
+
+def _of_order(row: OrderRow) -> Difference:
+    broker = row.raw_status or "not shown"
+    ours = "; ".join((row.ledger_status or "not in the ledger", *row.differences))
+    return Difference(_called(row), broker, ours)
+
+
+def _called(row: OrderRow) -> str:
+    return f"order {row.broker_order_id or row.client_order_id}"
+
+
+def _other_status(found: Reconciliation) -> Iterator[Difference]:
+    for row in found.orders:
+        if row.match_state == "matched" and row.ledger_status != row.broker_status:
+            yield Difference(_called(row), shown(row.raw_status), shown(row.ledger_status))
+
+
+def _missing(*, asked: bool) -> Rule:
+    """The orders that the ledger has at the broker and the broker does not show, although it was asked, or unasked."""
+
+    def missing(found: Reconciliation) -> Iterator[Difference]:
+        answered = {lookup.order_id for lookup in found.facts.lookups if lookup.state in ("found", "not_found")}
+        for row in found.orders:
+            if row.match_state == "missing_at_broker" and row.broker_order_id is not None:
+                known = row.broker_order_id in answered or row.ledger_status in SETTLED
+                if known == asked:
+                    yield _of_order(row)
+
+    return missing
+
+
+def _never_arrived(found: Reconciliation) -> Iterator[Difference]:
+    for row in found.orders:
+        unknown = row.match_state == "missing_at_broker" and row.broker_order_id is None
+        if unknown and row.sent_at and found.facts.as_of - row.sent_at > UNSENT:
+            yield Difference(_called(row), "not shown", f"{row.ledger_status} since {shown(row.sent_at)}")
+
+
+def _other_tags(found: Reconciliation) -> Iterator[Difference]:
+    matched = [row for row in found.orders if row.match_state == "matched"]
+    if matched and not any(row.tag for row in matched):
+        yield Difference("tags", f"0 of {len(matched)} orders have one", "sent with each")
+    for row in matched:
+        if row.tag and row.tag != row.client_order_id:
+            yield Difference(_called(row), row.tag, shown(row.client_order_id))
+
+
+# --- trades -----------------------------------------------------------------------------------------------------------
+
+
+def _each(wrong: Callable[[TradeRow], tuple[object, object] | None]) -> Rule:
+    """A rule of single trades: what the broker's facts and what the ledger says, or None if nothing is wrong."""
+
+    def each(found: Reconciliation) -> Iterator[Difference]:
+        for row in found.trades.rows:
+            if (told := wrong(row)) is not None:
+                yield Difference(f"trade {row.trade_id}", shown(told[0]), shown(told[1]))
+
+    return each
+
+
+def _unbalanced(found: Reconciliation) -> Iterator[Difference]:
+    """The contracts of which the trades together ought to hold something else than the position."""
+    claimed: dict[str, Decimal] = defaultdict(Decimal)
+    settling: set[str] = set()
+    for row in found.trades.rows:
+        for symbol, amount in row.claimed.items():
+            claimed[symbol] += amount
+        if any(finding.code == "settling" for finding in row.findings):
+            settling.update(row.claimed)
+    for symbol, amount in claimed.items():
+        held = found.facts.positions.get(symbol, Decimal(0))
+        if held != amount and symbol not in settling:
+            yield Difference(symbol, f"{shown(held)} held", f"{shown(amount)} by all trades")
+
+
+def _corrected(column: str) -> Rule:
+    """The trades whose figure the facts contradict. One that the ledger lacks is merely filled in."""
+
+    def corrected(row: TradeRow) -> tuple[object, object] | None:
+        if row.change is None or column not in row.change.after or row.change.before[column] is None:
+            return None
+        return row.change.after[column], row.change.before[column]
+
+    return _each(corrected)
+
+
+def _without_profit(row: TradeRow) -> tuple[object, object] | None:
+    if row.status == "CLOSED" and row.exit_price is not None and row.realized_pnl is None:
+        return "-", "closed at a known price, its profit is not known"
+    return None
+
+
+def _not_closing(row: TradeRow) -> tuple[object, object] | None:
+    return (row.why, "CLOSING_PENDING") if (row.ledger_status, row.status) == ("CLOSING_PENDING", "OPEN") else None
+
+
+def _moved_wrongly(row: TradeRow) -> tuple[object, object] | None:
+    moved = row.status != row.ledger_status
+    if moved and row.status not in MOVES[row.ledger_status]:
+        return row.status, row.ledger_status
+    if moved and row.status == "CANCELLED" and row.entered:
+        return f"{shown(row.entered)} filled", row.status
+    if row.status not in TERMINAL and row.closed_at is not None:
+        return row.status, f"closed at {shown(row.closed_at)}"
+    return None
+
+
+def _hasty(row: TradeRow) -> tuple[object, object] | None:
+    if not (row.exit_reason or "").startswith("EMERGENCY") or row.opened_at is None or row.closed_at is None:
+        return None
+    after = row.closed_at - row.opened_at
+    return (f"{after.total_seconds() / 60:.0f} min after the fill", row.exit_reason) if after < HASTY else None
+
+
+def _rewritten(found: Reconciliation) -> Iterator[Difference]:
+    for change in found.changes:
+        for name in TERMS:
+            had = change.before.get(name)
+            if had and _term(had) != _term(change.after[name]):
+                yield Difference(f"{change.table} {change.key} {name}", shown(change.after[name]), shown(had))
+
+
+def _term(value: object) -> object:
+    """Of legs only what they are: how much of them was filled is told by the fills."""
+    if isinstance(value, tuple):
+        return {(leg.option_symbol, leg.side) for leg in value if isinstance(leg, Leg)}
+    return value
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+RECONCILIATION_CHECKS: tuple[ReconciliationCheck, ...] = (
+    ReconciliationCheck(
+        38,
+        "ledger_orders_follow_broker",
+        Severity.WARN,
+        "order_reconciliation",
+        "Every order that both have stands in the ledger as the broker says.",
+        rule=_other_status,
+    ),
+    ReconciliationCheck(
+        44,
+        "ledger_orders_found",
+        Severity.FATAL,
+        "order_reconciliation",
+        "Every order that the ledger has at the broker is there: in its list, or by its id.",
+        rule=_missing(asked=True),
+    ),
+    ReconciliationCheck(
+        45,
+        "orders_of_ours_recorded",
+        Severity.FATAL,
+        "order_reconciliation",
+        "Every order at the broker with a tag of ours is in the ledger.",
+        rule=_in_state("unmatched_ours"),
+    ),
+    ReconciliationCheck(
+        47,
+        "sent_orders_arrived",
+        Severity.FATAL,
+        "order_reconciliation",
+        "Every order that the ledger has had for five minutes has an id of the broker's, or is found by its tag.",
+        rule=_never_arrived,
+    ),
+    ReconciliationCheck(
+        48,
+        "orders_pair_one_to_one",
+        Severity.FATAL,
+        "order_reconciliation",
+        "By id, tag and legs, an order of the ledger is one order of the broker, and that is no other one's.",
+        rule=_in_state("ambiguous"),
+    ),
+    ReconciliationCheck(
+        49,
+        "tags_echoed",
+        Severity.WARN,
+        "order_reconciliation",
+        "The broker tells the tags of the ledger's orders, and each is the client order id that was sent.",
+        rule=_other_tags,
+    ),
+    ReconciliationCheck(
+        50,
+        "live_orders_listed_or_read",
+        Severity.FATAL,
+        "order_reconciliation",
+        "Every order that works, as far as the ledger knows, is in the broker's list or was read by its id.",
+        rule=_missing(asked=False),
+    ),
+    ReconciliationCheck(
+        53,
+        "orders_fit_their_trades",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "An entry opens its trade's legs, an exit closes them, and an order is of one trade in one role.",
+        codes=("wrong_effect", "order_claimed_twice"),
+    ),
+    ReconciliationCheck(
+        54,
+        "open_trades_have_legs",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "A quarter of an hour after its fill, an open trade has all of its legs at the broker.",
+        codes=("legs_missing", "leg_delivered", "legs_unknown"),
+    ),
+    ReconciliationCheck(
+        55,
+        "legs_allocated",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "In every contract that trades hold, what they hold adds up to the position, and their orders add up.",
+        codes=("legs_uneven", "closed_more_than_held", "more_held_than_filled"),
+        rule=_unbalanced,
+    ),
+    ReconciliationCheck(
+        56,
+        "positions_belong_to_trades",
+        Severity.WARN,
+        "trade_reconciliation",
+        "Every option that is held belongs to a trade.",
+        codes=("position_without_trade",),
+    ),
+    ReconciliationCheck(
+        57,
+        "strategies_fit_legs",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "A vertical's legs are of its strategy's type, in its order of strikes, and its width apart.",
+        codes=("strategy_contradicts_legs", "width_contradicts_legs"),
+    ),
+    ReconciliationCheck(
+        58,
+        "open_trades_entered_by_fills",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "The entry of an open trade was filled, and entry prices are those of the fills.",
+        codes=("open_without_fill",),
+        rule=_corrected("entry_price"),
+    ),
+    ReconciliationCheck(
+        59,
+        "closed_trades_proven",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "A closed trade has filled exits, or was found flat, expired, assigned or exercised.",
+        codes=("closed_without_fill", "closed_without_proof"),
+    ),
+    ReconciliationCheck(
+        60,
+        "closed_trades_priced",
+        Severity.WARN,
+        "trade_reconciliation",
+        "A closed trade has an exit price that somebody knows the source of, and a profit.",
+        codes=("exit_price_unknown", "exit_price_unproven"),
+        rule=_each(_without_profit),
+    ),
+    ReconciliationCheck(
+        61,
+        "profits_follow_prices",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "A profit is the difference of entry and exit, times quantity and multiplier, within a cent.",
+        rule=_corrected("realized_pnl"),
+    ),
+    ReconciliationCheck(
+        62,
+        "exit_prices_within_width",
+        Severity.WARN,
+        "trade_reconciliation",
+        "An exit price is between zero and the width of its spread.",
+        codes=("exit_price_out_of_range",),
+    ),
+    ReconciliationCheck(
+        66,
+        "pending_trades_have_orders",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "A trade that is being opened or closed has an order that may still do so.",
+        codes=("order_unknown",),
+        rule=_each(_not_closing),
+    ),
+    ReconciliationCheck(
+        67,
+        "ended_trades_hold_nothing",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "No trade that was cancelled, closed by fills or given up has legs at the broker.",
+        codes=("cancelled_but_filled", "cancelled_but_held", "closed_but_held", "needs_attention"),
+    ),
+    ReconciliationCheck(
+        68,
+        "transitions_allowed",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "No trade that ended lives again, and none that was filled is cancelled.",
+        rule=_each(_moved_wrongly),
+    ),
+    ReconciliationCheck(
+        69,
+        "terms_unchanged",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "What is proposed for the ledger replaces nothing that makes an order or a trade what it is.",
+        rule=_rewritten,
+    ),
+    ReconciliationCheck(
+        71,
+        "entries_unique",
+        Severity.FATAL,
+        "trade_reconciliation",
+        "No two living trades have the same legs and were opened in the same minute.",
+        codes=("duplicate_entry",),
+    ),
+    ReconciliationCheck(
+        73,
+        "emergencies_not_hasty",
+        Severity.WARN,
+        "trade_reconciliation",
+        "No trade was closed as an emergency within a quarter of an hour of its fill.",
+        rule=_each(_hasty),
+    ),
+)

@@ -51,7 +51,7 @@ def read_beliefs(settings: Settings) -> Beliefs:
     """
     ledger = Ledger(settings.ledger)
     if not ledger.exists:  # to look is not to create: a home without an engine has no ledger
-        return Beliefs()
+        return Beliefs(tag_prefix=settings.order_tag_prefix)
     return Beliefs(tuple(ledger.orders()), tuple(ledger.trades()), settings.order_tag_prefix)
 
 

@@ -31,11 +31,6 @@ from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.sensors import build_sensors
 from tradier_pipeline.settings import load_settings
 
-# a run tells the terminal of `up` what failed; all it does is in the UI
-CONSOLE = dg.configured(
-    dg.colored_console_logger, config_schema={"log_level": dg.Field(str, default_value="ERROR", is_required=False)}
-)(lambda config: config)
-
 
 def build_definitions() -> dg.Definitions:
     """Everything Dagster knows of: assets, checks, jobs, schedules, sensors and the one resource."""
@@ -64,7 +59,6 @@ def build_definitions() -> dg.Definitions:
         schedules=[*build_schedules(settings), *build_daily_schedules(settings), nightly_maintenance],
         sensors=[*build_sensors(settings), freshness_sensor, run_failure_alert, run_recovery_alert],
         resources={"tradier": TradierResource()},
-        loggers={"console": CONSOLE},
         executor=dg.in_process_executor,
     )
 

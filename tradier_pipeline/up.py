@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.resources import as_file, files
+from pathlib import Path
 from types import FrameType
 
 from tradier_pipeline.errors import PipelineError
@@ -20,10 +21,17 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.settings import Settings
 
 STOP_TIMEOUT_S = 8.0
+LOCATION = "tradier_pipeline"  # run history and the switches of schedules are kept by it
+WORKSPACE = """
+load_from:
+  - grpc_server:
+      socket: {socket}
+      location_name: {location}
+"""
 
 
 class UpError(PipelineError):
-    """The UI or the daemon could not be started, or ended by itself."""
+    """One of the processes could not be started, or ended by itself."""
 
 
 def up(settings: Settings, host: str, port: int) -> None:
@@ -35,7 +43,9 @@ def up(settings: Settings, host: str, port: int) -> None:
     _refuse_busy_port(host, port)
     open_instance(settings.dagster_home).dispose()  # once, before the processes that share it start
     stopping = _stop_on_signals()
-    with connect(settings) as broker, as_file(files("tradier_pipeline.instance") / "workspace.yaml") as workspace:
+    with connect(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
+        socket_path, workspace = Path(scratch) / "code.sock", Path(scratch) / "workspace.yaml"
+        workspace.write_text(WORKSPACE.format(socket=socket_path, location=LOCATION), encoding="utf-8")
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(settings.dagster_home),
@@ -44,17 +54,25 @@ def up(settings: Settings, host: str, port: int) -> None:
             "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),  # the embedded simulator never sees the user's
             "PYTHONUNBUFFERED": "1",
         }
-        commands = {
+        code = ["-m", "tradier_pipeline.definitions", "--location-name", LOCATION, "--socket", str(socket_path)]
+        # one for both: by default the daemon starts a server of its own anew every minute
+        server = {"the code server": ["dagster", "code-server", "start", *code, "--log-level", "warning"]}
+        clients = {
             "the UI": ["dagster_webserver", "-w", str(workspace), "--host", host, "--port", str(port)],
             "the daemon": ["dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"],
         }
-        with _running(commands, environment) as processes:
-            while not stopping.wait(0.5):
-                for name, process in processes.items():
-                    if process.poll() is not None:
-                        raise UpError(
-                            f"{name} ended with exit code {process.returncode}", "Its last lines above say why."
-                        )
+        with _running(server, environment) as serving:
+            while not (socket_path.exists() or stopping.wait(0.1)):
+                _refuse_ended(serving)
+            with _running(clients, environment) as processes:
+                while not stopping.wait(0.5):
+                    _refuse_ended({**serving, **processes})
+
+
+def _refuse_ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in processes.items():
+        if process.poll() is not None:
+            raise UpError(f"{name} ended with exit code {process.returncode}", "Its last lines above say why.")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +15,9 @@ from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.instance import open_instance
+from tradier_pipeline.instance.launcher import WORKER_TAG
 from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.processes import is_gone, name_of
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
 from tradier_pipeline.verify import CHECKS
@@ -26,6 +27,7 @@ from tradier_pipeline.warehouse.rows import read_typed
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
 PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
 
 class SnapshotFailedError(PipelineError):
@@ -109,7 +111,7 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
             instance=instance,
             partition_key=str(snapshot_id),
             run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: _this_process()},
+            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: name_of(os.getpid())},
             raise_on_error=False,
         )
     )
@@ -124,20 +126,7 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
 
 def abandoned(run: dg.DagsterRun) -> bool:
     """Whether the run's process on this machine is gone without having ended the run."""
-    host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(" ")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's: it lives
-        return False
-    return False
-
-
-def _this_process() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
+    return any(is_gone(run.tags.get(tag, "")) for tag in (PROCESS_TAG, WORKER_TAG))
 
 
 def _id_of_now(account_id: str) -> SnapshotId:

@@ -12,7 +12,7 @@ from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandingZone, MissedRecord
@@ -117,6 +117,7 @@ def _request(snapshot_id: SnapshotId, trigger: str) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=str(snapshot_id),
         partition_key=str(snapshot_id),
+        run_config=ONLY_ERRORS,
         tags={ACCOUNT_TAG: snapshot_id.account_id, CYCLES_TAG: trigger, TRIGGER_TAG: trigger},
     )
 

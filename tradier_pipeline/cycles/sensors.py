@@ -16,7 +16,7 @@ from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import Broker, connect
 from tradier_pipeline.landing import LandingZone
@@ -98,6 +98,7 @@ def _run_request(account_id: str, requests: Sequence[SnapshotRequest]) -> dg.Run
     return dg.RunRequest(
         run_key=snapshot_id,
         partition_key=snapshot_id,
+        run_config=ONLY_ERRORS,
         tags={ACCOUNT_TAG: account_id, TRIGGER_TAG: trigger},
     )
 

@@ -57,10 +57,17 @@ class Side:
 
     Attributes:
         unknown: the trade names an order that neither the ledger nor this snapshot has.
+        doubtful: an order may or may not be of this side, and does not count.
     """
 
     orders: tuple[Execution, ...] = ()
     unknown: int | None = None
+    doubtful: bool = False
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether there may be more to it than its orders."""
+        return self.doubtful or self.unknown is not None
 
     @property
     def filled(self) -> tuple[Execution, ...]:
@@ -185,12 +192,15 @@ def _deeds_of(
     book: _Book,
 ) -> Deeds:
     counted: dict[Role, list[Execution]] = {"ENTRY": [], "EXIT": []}
+    doubtful: set[Role] = set()
     findings: list[Finding] = []
     for order, role in claims:
         name = f"order {order.broker_order_id or order.client_order_id}"
         if order.client_order_id in book.ambiguous:
+            doubtful.add(role)
             findings.append(Finding("order_ambiguous", "warn", f"{name} is ambiguous and does not count", (name,)))
         elif len(claimed[order.client_order_id]) > 1:
+            doubtful.add(role)
             told = tuple(f"{role.lower()} of {trade_id}" for trade_id, role in sorted(claimed[order.client_order_id]))
             findings.append(
                 Finding("order_claimed_twice", "error", f"{name} is said to be of several trades or roles", told)
@@ -202,8 +212,8 @@ def _deeds_of(
         else:
             counted[role].append(_execution(name, order, trade, legs, book))
     return Deeds(
-        entry=Side(tuple(counted["ENTRY"]), _unknown(trade.broker_order_id_open, claims)),
-        exit=Side(tuple(counted["EXIT"]), _unknown(trade.broker_order_id_close, claims)),
+        entry=Side(tuple(counted["ENTRY"]), _unknown(trade.broker_order_id_open, claims), "ENTRY" in doubtful),
+        exit=Side(tuple(counted["EXIT"]), _unknown(trade.broker_order_id_close, claims), "EXIT" in doubtful),
         findings=tuple(findings),
     )
 

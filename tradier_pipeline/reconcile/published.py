@@ -76,8 +76,7 @@ def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_o
               AND coherence IS DISTINCT FROM 'torn' ORDER BY as_of DESC LIMIT 1
         )
         SELECT last.snapshot_id, last.as_of, symbol, side
-        FROM last LEFT JOIN positions
-          ON positions.snapshot_id = last.snapshot_id AND positions.as_of = last.as_of AND quantity <> 0
+        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id AND positions.as_of = last.as_of
         """  # noqa: S608
     ).fetchall()
     if not rows:

@@ -154,7 +154,7 @@ class _View:
         trade = self.trade
         if self.entry.filled:
             return self._units(self.entry)
-        proven_unfilled = bool(self.entry.orders) and not self.entry_works and self.entry.unknown is None
+        proven_unfilled = bool(self.entry.orders) and not self.entry_works and not self.entry.uncertain
         if trade.status in ("ENTRY_PENDING", "CANCELLED") or proven_unfilled:
             return ZERO
         return trade.quantity  # as the ledger has it: nobody knows the order, or it is still said to be working
@@ -259,7 +259,8 @@ class _Shown:
         return not self.facts.torn and self.absent.get(view.trade.trade_id, frozenset()).issuperset(symbols)
 
     def settling(self, view: _View) -> bool:
-        return view.opened is not None and self.facts.as_of < view.opened + SETTLING
+        opened, _ = view.age()
+        return self.facts.as_of < opened + SETTLING
 
 
 # --- the state machine ------------------------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ def _not_entered(view: _View, shown: _Shown) -> _Stand:
     trade = view.trade
     if view.entry.filled:
         return _Stand(trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN", "some of its legs were filled")
-    if not view.entry.orders or view.entry_works or view.entry.unknown is not None:
+    if not view.entry.orders or view.entry_works or view.entry.uncertain:
         return _Stand(trade.status, "its entry may still be filled")
     if shown.unclaimed(view, trade.quantity) or (
         trade.status != "ENTRY_PENDING" and not shown.lacks(view, view.ratios)
@@ -310,7 +311,7 @@ def _holding(view: _View, shown: _Shown) -> _Stand:
     if any(not order.finished and not order.waiting for order in view.exit.orders):
         return _Stand("CLOSING_PENDING", f"{_names(view.exit)} is working")
     on_its_way, _ = view.waiting_exits(shown.facts.as_of)
-    if on_its_way or view.exit.unknown is not None or (view.over and not view.entry_works):
+    if on_its_way or view.exit.uncertain or (view.over and not view.entry_works):
         return _Stand(trade.status if trade.status in HOLDING else "OPEN", "its exit is not known to have ended")
     if view.entry.filled:
         return _Stand("OPEN", f"opened by {_names(view.entry)}")
@@ -446,7 +447,7 @@ def _wanted(view: _View, shown: _Shown, stand: _Stand, prices: _Prices) -> dict[
 
 def _filled_in_part(view: _View) -> bool:
     """What was filled is another quantity than the ledger has, and every order says how much it was."""
-    if any(order.assumed for order in (*view.entry.orders, *view.exit.orders)):
+    if view.entry.uncertain or any(order.assumed for order in (*view.entry.orders, *view.exit.orders)):
         return False
     return bool(view.entry.filled) and not view.uneven and 0 < view.entered != view.trade.quantity
 
@@ -468,7 +469,7 @@ def _order_ids(view: _View, stand: _Stand) -> dict[str, int | None]:
     at_broker = [order for order in view.exit.orders if order.broker_order_id is not None]
     alive = [order for order in at_broker if not order.finished or order.units]
     named = [order for order in at_broker if order.broker_order_id == trade.broker_order_id_close]
-    if view.exit.unknown is None and (trade.broker_order_id_close is None or (named and named[0] not in alive)):
+    if not view.exit.uncertain and (trade.broker_order_id_close is None or (named and named[0] not in alive)):
         if alive:
             ids["broker_order_id_close"] = max(order.broker_order_id or 0 for order in alive)
         elif stand.status == "OPEN":

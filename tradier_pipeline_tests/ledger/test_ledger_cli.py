@@ -98,7 +98,7 @@ def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simul
     assert [order.status for order in ledger.orders()] == ["PENDING"]
 
     (document,) = json.loads(run("diff", "--json").stdout)["snapshots"]
-    assert document["orders"] == {"matched": 1}
+    assert (document["orders"], document["unmatched"]) == ({"matched": 1}, [])
     assert {(change["table"], change["key"]) for change in document["changes"]} == {
         ("orders", "engine-1"),
         ("trades", "t-1"),
@@ -150,6 +150,17 @@ def test_shares_that_replace_a_short_put_are_its_assignment(home: Home, simulate
     run("apply")
     (trade,) = ledger.trades()
     assert (trade.status, trade.exit_reason, trade.exit_price) == ("CLOSED", "ASSIGNED", None)
+
+
+def test_shares_are_counted_from_when_all_legs_were_held(home: Home, simulated: Simulated, ledger: Ledger):
+    terms = {"trade_id": "t-1", "status": "OPEN", "quantity": Decimal(1), "opened_at": bodies.AS_OF}
+    ledger.record_trade(Trade.model_validate(TERMS | terms | {"legs": legs(1, short=SHORT, long=LONG)}))
+    for held in (SPREAD, {LONG: 1, "AAPL": 100}, {LONG: 1, "AAPL": 100}):
+        shows(simulated, held, [])
+        take(home, simulated.broker)
+    shown = run("diff").stdout
+    assert "leg_delivered              t-1: a leg is gone and its shares came or went: assigned" in shown
+    assert "CLOSED" not in shown
 
 
 def test_apply_does_nothing_while_writing_is_off(

@@ -113,6 +113,14 @@ def test_a_change_that_the_rules_refuse_costs_only_itself(ledger: Ledger):
     assert [audit["row_key"] for audit in rows(ledger, "SELECT row_key FROM ledger_changes")] == ["a"]
 
 
+def test_nothing_is_written_without_its_row_in_the_audit(ledger: Ledger):
+    order = recorded(ledger, engine_order())
+    silent = change_to(order, {"status": "FILLED"}, "")
+    assert silent is not None
+    assert len(apply(ledger, SNAPSHOT, [silent]).skipped) == 1
+    assert [order.status for order in ledger.orders()] == ["PLACED"]
+
+
 def test_a_row_that_is_gone_is_told(ledger: Ledger):
     change = filled(recorded(ledger, engine_order()))
     execute(ledger, "DELETE FROM orders")

@@ -369,6 +369,13 @@ def test_b23_an_entry_on_the_same_strikes_never_closes_the_trade_that_is_open_th
         assert codes(row) & {"wrong_effect", "order_claimed_twice"}
 
 
+def test_nothing_is_concluded_from_an_exit_that_is_ambiguous():
+    twice = [broker_order(number, "canceled", CLOSING, tag="x-9") for number in (9, 19)]
+    sent = engine_order("x-9", "EXIT", "PENDING", trade_id="t-1", created_at=EARLIER)
+    row = one([filled_entry(), sent], [trade(status="CLOSING_PENDING")], shown(HELD, twice))
+    assert (row.status, codes(row)) == ("CLOSING_PENDING", {"order_ambiguous"})
+
+
 def test_c10_a_trade_in_error_with_its_legs_held_is_told_and_ends_when_it_is_over():
     row = one([filled_entry()], [trade(status="EXIT_ERROR")], shown(HELD))
     assert (row.status, codes(row)) == ("EXIT_ERROR", {"needs_attention"})
@@ -426,6 +433,11 @@ def test_c4_legs_that_do_not_show_yet_are_settling_and_nothing_is_concluded():
     assert (row.status, codes(row)) == ("OPEN", {"settling"})
     later = one([filled_entry()], [trade(opened_at=opened)], shown(before=NOTHING, as_of=AS_OF + timedelta(minutes=13)))
     assert later.status == "CLOSED"
+
+
+def test_a_trade_whose_opening_nobody_timed_settles_from_when_the_ledger_got_it():
+    row = one([filled_entry()], [trade(created_at=AS_OF - timedelta(minutes=3))], shown(before=NOTHING))
+    assert (row.status, codes(row)) == ("OPEN", {"settling"})
 
 
 def test_a_trade_is_flat_only_when_two_whole_snapshots_lack_every_leg():

@@ -171,6 +171,8 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 @told
 def rebuild(forget: bool, as_json: bool) -> int:
     """Write the warehouse anew from the landing zone alone. Readers keep the old one until the new one is whole."""
+    from dataclasses import asdict
+
     from tradier_pipeline.gate import GateRules
     from tradier_pipeline.landing import LandingZone
     from tradier_pipeline.store import rebuild as rebuild_warehouse
@@ -185,11 +187,13 @@ def rebuild(forget: bool, as_json: bool) -> int:
         Warehouse(settings.warehouse), LandingZone(settings.landing), progress, GateRules.of(settings), forget=forget
     )
     if as_json:
-        _print_json({"published": rebuilt.published, "refused": rebuilt.refused})
+        _print_json(asdict(rebuilt))
     else:
         print(f"{settings.warehouse}: {rebuilt.published} snapshots")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
+        if not rebuilt.kept_findings:
+            print("  lost: the findings and what was reconciled with the ledger; the old file cannot be read")
     return 0
 
 
@@ -272,6 +276,27 @@ def gate(account: str | None, as_json: bool) -> int:
         why = "; ".join(f"{name} ({reason})" for name, reason in document["blockers"].items())
         print(f"{document['account_id']}: {'ready' if document['ready'] else f'not ready: {why}'}")
     return 0 if ready else 1
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--all", "everything", is_flag=True, help="Resolved ones, too.")
+@JSON
+@told
+def findings(account: str | None, everything: bool, as_json: bool) -> None:
+    """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
+    from tradier_pipeline.warehouse.reads import findings as read_findings
+    from tradier_pipeline.warehouse.reads import reading
+
+    with reading(load_settings().warehouse) as connection:
+        found = read_findings(connection, account, resolved=everything)
+    if as_json:
+        _print_json({"findings": found})
+        return
+    for row in found:
+        _print_finding(row)
+    if not found:
+        print("no findings" if everything else "no open findings")
 
 
 @main.command()
@@ -466,6 +491,15 @@ def _print_reconciliation(found: Reconciliation) -> None:
         about = f"{trade_id}: " if trade_id else ""
         told = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
         print(f"  {finding.severity:<5} {finding.code:<26} {about}{finding.text}{told}")
+
+
+def _print_finding(row: dict[str, Any]) -> None:
+    about = f" {row['subject']}" if row["subject"] else ""
+    until = f", resolved {clock.iso(row['resolved_at'])}" if row["resolved_at"] else ""
+    evidence = f" ({row['evidence']})" if row["evidence"] else ""
+    print(f"{row['severity']:<5} {row['code']}{about}: {row['text']}{evidence}")
+    print(f"      {row['account_id']}, since {clock.iso(row['first_seen'])}, seen {row['times_seen']} times{until}")
+    print(f"      {row['suggested_action']}")
 
 
 def _print_change(change: Change) -> None:

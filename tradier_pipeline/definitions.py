@@ -8,6 +8,7 @@ from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_broker
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
+from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
@@ -37,7 +38,10 @@ def build_definitions() -> dg.Definitions:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
         assets = dg.with_source_code_references(
-            [raw_extracts, raw_quotes, tradier_snapshot, trade_gate, raw_calendar, daily_summary, *MAINTENANCE]
+            [
+                *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
+                *(raw_calendar, daily_summary, *MAINTENANCE),
+            ]
         )
     return dg.Definitions(
         assets=assets,

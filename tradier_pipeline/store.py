@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import duckdb
 
@@ -13,7 +13,9 @@ from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import DEFAULT_RULES, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
-from tradier_pipeline.reconcile.stored import conserve
+from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.published import reconcile_typed
+from tradier_pipeline.reconcile.stored import conserve, keep_findings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.outcome import Outcome
@@ -21,6 +23,7 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
+from tradier_pipeline.warehouse.sql import bind
 
 REBUILD_BATCH = 200
 
@@ -43,18 +46,26 @@ class NotPublishedError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did: how many snapshots it published, and which it refused and why."""
+    """What a rebuild did: how many snapshots it published, and which it refused and why.
+
+    `kept_findings`: findings and reconciliations, which no landed byte tells, were taken over from the old file.
+    """
 
     published: int
     refused: dict[str, str]
+    kept_findings: bool = True
 
 
 def store_snapshot(
-    warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES
+    warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES, beliefs: Beliefs | None = None
 ) -> tuple[TypedSnapshot, list[Outcome]]:
     """Publish one landed snapshot. Doing it again yields identical rows.
 
     With it come the instants of the account that were missed before. One that is refused is published as missed itself.
+
+    Args:
+        beliefs: the ledger as it is now; None if it could not be read. Only the newest snapshot of its account, when it
+            is stored for the first time, is set beside it: about an older one the ledger of now says nothing.
 
     Raises:
         NotPublishedError: a blocking check failed.
@@ -64,12 +75,25 @@ def store_snapshot(
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
+            is_news = _is_news(staged, typed)
             typed = conserve(staged.connection, typed)
+            if is_news and beliefs is not None and not beliefs.empty:
+                typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
             outcomes = _store_verified(staged, typed, rules)
+            if is_news:
+                keep_findings(staged.connection, typed, ledger_read=beliefs is not None)
     except (NotPublishedError, BodyError) as error:
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
         raise
     return typed, outcomes
+
+
+def _is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
+    """Whether it is stored for the first time, and nothing newer of its account is."""
+    manifest = typed.landed.manifest
+    query = "SELECT count(*) FROM tradier_snapshots WHERE account_id = ? AND (as_of >= ? OR snapshot_id = ?)"
+    found = staged.connection.execute(bind(query, manifest.account_id, manifest.as_of, manifest.snapshot_id))
+    return found.fetchone() == (0,)
 
 
 def publish_missed(
@@ -112,7 +136,8 @@ def rebuild(
 ) -> Rebuilt:
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
-    A snapshot that fails a blocking check stays out, as it did the first time, and is among the missed.
+    A snapshot that fails a blocking check stays out, as it did the first time, and is among the missed. What followed
+    from the ledger as it was then, and the findings, are taken over from the old file: nothing else can tell them.
 
     Args:
         forget: go on although published snapshots are no longer landed; they are lost.
@@ -137,7 +162,8 @@ def rebuild(
         for start in range(0, len(landed), REBUILD_BATCH):
             refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH], rules)
             progress(min(start + REBUILD_BATCH, len(landed)))
-    return Rebuilt(published=count - len(refused), refused=refused)
+        kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
+    return Rebuilt(published=count - len(refused), refused=refused, kept_findings=kept)
 
 
 def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,14 @@ import duckdb
 import httpx
 from pydantic import SecretStr
 
+from tradier_pipeline import clock
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot, LandingZone
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.reconcile.published import read_beliefs
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.warehouse import schema
@@ -67,7 +73,12 @@ class Figure:
 
 
 def main() -> None:
-    figures = [*run_process_against_empty_job(), *snapshot_against_bare_limit(), *year_of_snapshots()]
+    figures = [
+        *run_process_against_empty_job(),
+        *snapshot_against_bare_limit(),
+        *ledger_beside_snapshot(),
+        *year_of_snapshots(),
+    ]
     for figure in figures:
         bare = "" if figure.bare is None else f"  bare {figure.bare:,.1f}  ratio {figure.ratio}"
         mark = "ok  " if figure.met else "OVER"
@@ -96,6 +107,24 @@ def snapshot_against_bare_limit() -> list[Figure]:
     return [
         _ratio("snapshot, 100 positions and 500 orders: fetch to published", whole, bare, 2.0),
         Figure("broker requests of a snapshot", requests, None, "", "<= 5", requests <= 5),
+    ]
+
+
+def ledger_beside_snapshot() -> list[Figure]:
+    """What a ledger of 1 000 orders and 200 trades adds to storing 100 positions and 500 orders; reading it, too."""
+    with _home() as home, embedded_simulator(None, limits=None) as url:
+        _large_account(url)
+        settings = Settings(pipeline_home=home)
+        _large_ledger(Ledger(settings.ledger))
+        broker, zone, warehouse = Broker(url, SecretStr(DEMO_TOKEN), "simulator"), _zone(home), _warehouse(home)
+        snapshots = iter([_landed(zone, broker) for _ in range(2 * ROUNDS + 2)])
+        beside, alone = _in_turn(
+            lambda: store_snapshot(warehouse, next(snapshots), beliefs=read_beliefs(settings)),
+            lambda: store_snapshot(warehouse, next(snapshots)),
+        )
+    added = beside - alone
+    return [
+        Figure("1 000 orders and 200 trades beside a snapshot, added", added, None, "ms", "<= 150 ms", added <= 150)
     ]
 
 
@@ -215,6 +244,35 @@ def _large_account(url: str) -> None:
     ]
     world = {"account": DEMO_ACCOUNT, "cash": "100000", "positions": positions, "orders": orders}
     httpx.post(f"{url}/_simulator/world", json=world, trust_env=False).raise_for_status()
+
+
+def _large_ledger(ledger: Ledger) -> None:
+    """Half of the orders are those of the day, by their tags; the others opened the trades and closed half of them."""
+    long_ago = clock.now() - timedelta(days=30)
+    shared = {"account_id": DEMO_ACCOUNT, "symbol": "SPY", "created_at": long_ago}
+    for number in range(1, 501):
+        ledger.record_order(
+            EngineOrder.model_validate(shared | {"client_order_id": f"bench-{number}", "role": "ENTRY"})
+        )
+    for number in range(200):
+        contract = f"SPY261218C{500 + number % 100:05d}000"
+        trade = {"trade_id": f"t-{number}", "quantity": 1, "status": "CLOSED" if number % 2 else "OPEN"}
+        held = Leg(option_symbol=contract, side="long", quantity=Decimal(1))
+        ledger.record_trade(Trade.model_validate(shared | trade | {"legs": (held,), "opened_at": long_ago}))
+        tried = ["ENTRY", "EXIT", "EXIT"] if number % 2 else ["ENTRY", "ENTRY"]
+        for place, role in enumerate(tried):
+            leg = held.model_copy(update={"side": "buy_to_open" if role == "ENTRY" else "sell_to_close"})
+            filled = place == 0 or place == 2
+            order = {
+                "client_order_id": f"t-{number}-{place}",
+                "trade_id": f"t-{number}",
+                "role": role,
+                "legs": (leg,),
+                "status": "FILLED" if filled else "CANCELLED",
+                "filled_quantity": int(filled),
+                "avg_fill_price": Decimal("2.05") if filled else None,
+            }
+            ledger.record_order(EngineOrder.model_validate(shared | order))
 
 
 def _fill_a_year(warehouse: Warehouse, landed: LandedSnapshot) -> None:

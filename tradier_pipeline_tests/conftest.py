@@ -18,6 +18,7 @@ from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot, LandingZone
+from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
@@ -97,11 +98,13 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
         yield Simulated(url)
 
 
-def take(home: Home, broker: Broker, account_id: str = DEMO_ACCOUNT) -> tuple[LandedSnapshot, list[Outcome]]:
+def take(
+    home: Home, broker: Broker, account_id: str = DEMO_ACCOUNT, beliefs: Beliefs | None = None
+) -> tuple[LandedSnapshot, list[Outcome]]:
     """One whole snapshot without Dagster: read, land, store, verify, publish."""
     landed = extract_snapshot(home.zone, broker, SnapshotId.now(account_id), "test")
     extract_quotes(home.zone, broker, landed)
-    _, outcomes = store_snapshot(home.warehouse, landed)
+    _, outcomes = store_snapshot(home.warehouse, landed, beliefs=beliefs)
     return landed, outcomes
 
 

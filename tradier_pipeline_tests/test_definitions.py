@@ -26,7 +26,11 @@ ASSETS = {
     "option_spreads": ("portfolio", {"duckdb", "table"}),
     "conservation": ("reconciliation", {"duckdb", "table"}),
     "trade_gate": ("portfolio", {"duckdb", "table"}),
+    "order_reconciliation": ("reconciliation", {"duckdb", "table"}),
+    "trade_reconciliation": ("reconciliation", {"duckdb", "table"}),
+    "findings": ("reconciliation", {"duckdb", "table"}),
 }
+TRADE_CYCLE_ONLY = ("trade_gate", "order_reconciliation", "trade_reconciliation", "findings")
 MAINTENANCE = {
     "pruned_runs": ("reporting", {"dagster"}),
     "compacted_days": ("reporting", {"zip"}),
@@ -101,12 +105,12 @@ def test_the_sensors_run_by_default_and_the_one_that_asks_the_broker_only_if_it_
     assert build_definitions().get_repository_def().get_sensor_def("broker_sensor").minimum_interval_seconds == 15
 
 
-def test_every_cycle_takes_the_whole_snapshot_and_only_the_trade_cycle_reads_the_gate() -> None:
+def test_every_cycle_takes_the_whole_snapshot_and_only_the_trade_cycle_shows_gate_and_ledger() -> None:
     nodes = {name: definitions().resolve_job_def(name).asset_layer.executable_asset_keys for name in JOBS}
     whole = {dg.AssetKey(key.split("/")) for key in ASSETS}
     assert nodes["trade_cycle"] == whole
     for name in ("snapshot", "monitor_cycle", "account_sync"):
-        assert nodes[name] == whole - {dg.AssetKey("trade_gate")}
+        assert nodes[name] == whole - {dg.AssetKey(key) for key in TRADE_CYCLE_ONLY}
 
 
 def test_maintenance_is_its_own_assets_every_night_with_more_time_than_a_snapshot() -> None:

@@ -80,6 +80,11 @@ def test_a_fresh_sound_snapshot_in_the_session_is_ready(published: Published) ->
     assert 3 <= gate["age_s"] < 60
 
 
+def finding_row(severity: str, resolved_at: str = "NULL") -> str:
+    values = f"'id', '{ACCOUNT}', 'legs_missing', 't-1', '{severity}', 'text', NULL, 'look', now(), 'a', now(), 'a', 1"
+    return f"INSERT INTO findings VALUES ({values}, {resolved_at})"
+
+
 BLOCKED: dict[str, Callable[[Published], dict[str, Any]]] = {
     "stale": lambda home: (home.take(timedelta(seconds=121)), home.gate())[1],
     "stale by the setting": lambda home: (home.take(timedelta(seconds=20), max_age_s=10), home.gate())[1],
@@ -102,6 +107,8 @@ BLOCKED: dict[str, Callable[[Published], dict[str, Any]]] = {
         home.take(),
         home.gate("UPDATE trade_gate_readings SET session_open = NULL, session_close = NULL"),
     )[1],
+    "torn": lambda home: (home.take(), home.gate("UPDATE tradier_snapshots SET coherence = 'torn'"))[1],
+    "findings": lambda home: (home.take(), home.gate(finding_row("error")))[1],
     "balances_missing": lambda home: (home.take(), home.gate("DELETE FROM account_balances"))[1],
 }
 
@@ -132,6 +139,16 @@ def test_what_was_missed_after_the_snapshot_blocks_and_what_was_before_does_not(
     gate = published.gate(missed_row(kind, "now()"))
     assert (gate["ready"], gate["blockers"]) == (False, [blocker])
     assert f"why {kind}" in reasons(gate)[blocker]
+
+
+def test_only_open_errors_block_and_the_reason_says_what_they_are(published: Published) -> None:
+    published.take()
+    assert published.gate(finding_row("warn"))["ready"]
+    assert published.gate(finding_row("error", "now()"))["ready"]
+    assert published.gate("UPDATE tradier_snapshots SET coherence = NULL")["ready"]  # an earlier version did not judge
+    gate = published.gate(finding_row("error"))
+    assert (gate["ready"], gate["blockers"]) == (False, ["findings"])
+    assert reasons(gate)["findings"] == "1 open errors, see `tradier-pipeline findings`: legs_missing"
 
 
 def test_every_blocker_of_the_view_has_a_reason() -> None:

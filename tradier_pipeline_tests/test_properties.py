@@ -104,7 +104,7 @@ def test_the_same_bytes_make_the_same_warehouse_in_any_home(tmp_path: Path) -> N
     first, _ = land_and_store(tmp_path / "one", DAY)
     second, _ = land_and_store(tmp_path / "another", DAY)
     assert content(first) == content(second)
-    assert all(content(first).values())
+    assert all(content(first)[table.name] for table in schema.TABLES if table not in schema.RECONCILED)
 
 
 def test_storing_again_in_any_order_changes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +10,15 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.ledger.writeback import apply
+from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.published import read_beliefs
+from tradier_pipeline.reconcile.reconciliation import Reconciliation
+from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, store_snapshot
 from tradier_pipeline.verify import CHECKS
@@ -51,7 +58,7 @@ def table_metadata(name: str, *tables: schema.Table) -> dict[str, Any]:
 
 
 SPREADS = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
-DERIVED = (*SPREADS, schema.TRADE_GATE_READINGS, schema.CONSERVATION)
+DERIVED = (*SPREADS, schema.TRADE_GATE_READINGS, schema.CONSERVATION, *schema.RECONCILED)
 OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
 
 
@@ -122,13 +129,16 @@ def tradier_snapshot(
         landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
+        beliefs = _beliefs(context, tradier.settings)
         started = clock.now()
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, GateRules.of(tradier.settings))
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, GateRules.of(tradier.settings), beliefs)
         except NotPublishedError as error:
             yield from map(_check_result, error.outcomes)
             raise
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
+        if typed.reconciled and tradier.settings.ledger_write == "apply":
+            _write_back(context, tradier.ledger, typed.reconciled)
         yield from map(_check_result, outcomes)
         yield dg.MaterializeResult(
             asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms}
@@ -136,6 +146,29 @@ def tradier_snapshot(
         yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
         yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
+
+
+def _beliefs(context: dg.AssetExecutionContext, settings: Settings) -> Beliefs | None:
+    """The ledger as it is now; None if it cannot be read, which costs no snapshot."""
+    try:
+        return read_beliefs(settings)
+    except PipelineError as error:
+        context.log.warning(f"The snapshot is not set beside the ledger: {error}")
+        return None
+
+
+def _write_back(context: dg.AssetExecutionContext, ledger: Ledger, reconciled: Reconciliation) -> None:
+    """Write to the ledger what a published snapshot has shown. What fails, the next snapshot proposes again."""
+    if not reconciled.changes:
+        return
+    try:
+        written = apply(ledger, reconciled.facts.snapshot_id, reconciled.changes)
+    except PipelineError as error:
+        context.log.warning(f"Nothing was written to the ledger: {error}")
+        return
+    context.log.info(f"{len(written.applied)} rows of the ledger changed")
+    for change, why in written.skipped:
+        context.log.warning(f"{change.table} {change.key} of the ledger was left alone: {why}")
 
 
 def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
@@ -152,6 +185,7 @@ def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
         "trigger": manifest.trigger,
         "coherence": manifest.readings[-1].verdict if manifest.readings else "not judged",
         "readings": len(manifest.readings),
+        **({"ledger_rows_to_change": len(typed.reconciled.changes)} if typed.reconciled else {}),
     }
 
 
@@ -184,8 +218,13 @@ def _conservation_metadata(typed: TypedSnapshot) -> dict[str, Any]:
 
 def _rows_table(rows: Sequence[object], columns: Sequence[str]) -> dg.TableMetadataValue:
     """The first rows as a table; all of them are in DuckDB."""
+    return records_table([{name: getattr(row, name) for name in columns} for row in rows[:SHOWN_ROWS]], columns)
+
+
+def records_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dg.TableMetadataValue:
+    """The first rows as a table, by column name."""
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: shown(getattr(row, name)) for name in columns}) for row in rows[:SHOWN_ROWS]],
+        records=[dg.TableRecord({name: shown(row[name]) for name in columns}) for row in rows[:SHOWN_ROWS]],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )
 

@@ -5,6 +5,7 @@ import dagster as dg
 from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
+from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
@@ -36,9 +37,9 @@ monitor_cycle = dg.define_asset_job(
 )
 trade_cycle = dg.define_asset_job(
     "trade_cycle",
-    selection=ONE_SNAPSHOT | dg.AssetSelection.assets(trade_gate),
-    description="The snapshot a trading decision is made on, with the trade gate, every TRADIER_TRADE_MINUTES of the "
-    "session.",
+    selection=ONE_SNAPSHOT | dg.AssetSelection.assets(trade_gate, reconciled_ledger),
+    description="The snapshot a trading decision is made on, with the trade gate and the ledger beside it, "
+    "every TRADIER_TRADE_MINUTES of the session.",
     executor_def=EXECUTOR,
 )
 account_sync = dg.define_asset_job(

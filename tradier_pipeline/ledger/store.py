@@ -11,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, writing
@@ -213,7 +215,12 @@ def _read(model: type[R], cursor: sqlite3.Cursor) -> list[R]:
     for row in rows:
         if "legs" in row:
             row["legs"] = json.loads(row["legs"], parse_float=Decimal)
-    return [model.model_validate(row) for row in rows]
+    try:
+        return [model.model_validate(row) for row in rows]
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        place = ".".join(map(str, first["loc"]))
+        raise LedgerError(f"a row of the ledger has an odd {place}: {first['msg']}", "Correct the row.") from None
 
 
 def _to_text(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Literal
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.landing import LookupRecord
 from tradier_pipeline.ledger.flat import Holdings
+from tradier_pipeline.ledger.records import EngineOrder, Trade
 
 Severity = Literal["info", "warn", "error"]
 
@@ -48,10 +49,25 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Beliefs:
+    """The ledger as it was read: orders and trades of every account, and the tags that mark an order as ours."""
+
+    orders: tuple[EngineOrder, ...] = ()
+    trades: tuple[Trade, ...] = ()
+    tag_prefix: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to set beside a snapshot."""
+        return not self.orders and not self.trades
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that people ought to know. `evidence` names orders, contracts and figures."""
+    """Something that people ought to know. `evidence` names orders, contracts and figures; `subject` a contract."""
 
     code: str
     severity: Severity
     text: str
     evidence: tuple[str, ...] = ()
+    subject: str | None = None

@@ -11,11 +11,12 @@ from tradier_pipeline.landing import LandingError, LandingZone
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import TERMINAL
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.sql import literal
 
@@ -31,66 +32,64 @@ def reconcile_newest(settings: Settings, account_id: str | None = None) -> list[
         LandingError: a published snapshot is not landed any more, or was changed.
         LedgerError: the ledger cannot be read.
     """
-    ledger, zone = Ledger(settings.ledger), LandingZone(settings.landing)
+    beliefs, zone = read_beliefs(settings), LandingZone(settings.landing)
     with reading(settings.warehouse) as connection:
+        require_current(connection)
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
         return [
-            reconcile_snapshot(connection, zone, ledger, snapshot_id, settings.order_tag_prefix)
+            reconcile_typed(connection, _typed(zone, snapshot_id), beliefs)
             for snapshot_id in newest
             if account_id in (None, snapshot_id.account_id)
         ]
 
 
-def reconcile_snapshot(
-    connection: duckdb.DuckDBPyConnection,
-    zone: LandingZone,
-    ledger: Ledger,
-    snapshot_id: SnapshotId,
-    tag_prefix: str | None,
-    *,
-    torn: bool = False,
-) -> Reconciliation:
-    """What one landed snapshot says about the ledger as it is now.
-
-    Args:
-        connection: to the warehouse.
-        torn: parts of the snapshot are not of one moment.
+def read_beliefs(settings: Settings) -> Beliefs:
+    """The ledger as it is now; nothing if there is none.
 
     Raises:
-        LandingError: it is not landed, or was changed.
-        LedgerError: the ledger cannot be read.
+        LedgerError: it cannot be read.
     """
-    landed = zone.find(snapshot_id)
-    if landed is None:
-        raise LandingError(f"{snapshot_id} is not landed any more", "Restore it from a backup, or take a new snapshot.")
-    typed = read_typed(landed)
-    # to look is not to create: a home without an engine has no ledger
-    orders, trades = (ledger.orders(), ledger.trades()) if ledger.exists else ([], [])
+    ledger = Ledger(settings.ledger)
+    if not ledger.exists:  # to look is not to create: a home without an engine has no ledger
+        return Beliefs(tag_prefix=settings.order_tag_prefix)
+    return Beliefs(tuple(ledger.orders()), tuple(ledger.trades()), settings.order_tag_prefix)
+
+
+def reconcile_typed(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, beliefs: Beliefs) -> Reconciliation:
+    """What a snapshot says about the ledger. The warehouse behind the connection says what was seen before it."""
+    manifest = typed.landed.manifest
     facts = facts_of(
         typed,
-        before=holdings_before(connection, snapshot_id.account_id, landed.manifest.as_of),
-        shares_before=_shares_before(connection, typed, trades),
-        torn=torn,
+        before=holdings_before(connection, manifest.account_id, manifest.as_of),
+        shares_before=_shares_before(connection, typed, beliefs.trades),
     )
-    return reconcile(orders, trades, facts, tag_prefix=tag_prefix)
+    return reconcile(beliefs.orders, beliefs.trades, facts, tag_prefix=beliefs.tag_prefix)
 
 
 def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime) -> Holdings | None:
-    """What the published snapshot before an instant shows; None if there is none."""
+    """What the last good published snapshot before an instant shows; None if there is none."""
     rows = connection.execute(
         f"""
         WITH last AS (
             SELECT snapshot_id, as_of FROM tradier_snapshots
-            WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)} ORDER BY as_of DESC LIMIT 1
+            WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
+              AND coherence IS DISTINCT FROM 'torn' ORDER BY as_of DESC LIMIT 1
         )
         SELECT last.snapshot_id, last.as_of, symbol, side
-        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id
+        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id AND positions.as_of = last.as_of
         """  # noqa: S608
     ).fetchall()
     if not rows:
         return None
     held = frozenset((symbol, side) for *_, symbol, side in rows if symbol is not None)
     return Holdings(rows[0][0], rows[0][1], held)
+
+
+def _typed(zone: LandingZone, snapshot_id: SnapshotId) -> TypedSnapshot:
+    landed = zone.find(snapshot_id)
+    if landed is None:
+        raise LandingError(f"{snapshot_id} is not landed any more", "Restore it from a backup, or take a new snapshot.")
+    return read_typed(landed)
 
 
 def _shares_before(

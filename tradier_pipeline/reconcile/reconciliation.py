@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.flat import Holdings
@@ -13,7 +14,9 @@ from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts, Finding
 from tradier_pipeline.reconcile.orders import SETTLED, OrderRow, plain, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
-from tradier_pipeline.warehouse.rows import TypedSnapshot
+
+if TYPE_CHECKING:
+    from tradier_pipeline.warehouse.rows import TypedSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Reconciliation:
 def reconcile(
     orders: Sequence[EngineOrder], trades: Sequence[Trade], facts: Facts, *, tag_prefix: str | None = None
 ) -> Reconciliation:
-    """Compare the whole ledger with what one snapshot shows of its account."""
+    """Compare the whole ledger with what one snapshot shows of its account. A torn one changes nothing."""
     order_rows = reconcile_orders(
         orders,
         facts.orders,
@@ -64,7 +67,11 @@ def reconcile(
         lookups=facts.lookups,
         tag_prefix=tag_prefix,
     )
-    return Reconciliation(facts, tuple(order_rows), reconcile_trades(trades, orders, order_rows, facts))
+    of_trades = reconcile_trades(trades, orders, order_rows, facts)
+    if facts.torn:
+        order_rows = [replace(row, change=None) for row in order_rows]
+        of_trades = replace(of_trades, rows=tuple(replace(row, change=None) for row in of_trades.rows))
+    return Reconciliation(facts, tuple(order_rows), of_trades)
 
 
 def facts_of(
@@ -72,7 +79,6 @@ def facts_of(
     *,
     before: Holdings | None,
     shares_before: Mapping[str, Decimal] | None = None,
-    torn: bool = False,
 ) -> Facts:
     """The facts of a snapshot; see `Facts` for what the snapshot alone does not say."""
     manifest = typed.landed.manifest
@@ -88,5 +94,5 @@ def facts_of(
         lookups=manifest.lookups,
         before=before,
         shares_before=shares_before or {},
-        torn=torn,
+        torn=manifest.is_torn,
     )

@@ -1,15 +1,18 @@
-"""Conservation of a snapshot about to be stored, against the last good one that the warehouse has."""
+"""What a snapshot about to be stored says beside what the warehouse has: conservation, and findings over time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 import duckdb
 
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
 from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, parts_of
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
@@ -32,6 +35,10 @@ _PARTS = """
 _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
 """
+
+_OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
+    "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,37 @@ def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Typ
     )
     before = stored_statement(connection, *last)
     return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
+
+
+def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *, ledger_read: bool) -> None:
+    """Bring the findings of an account up to its newest snapshot, in one transaction.
+
+    Args:
+        ledger_read: `typed.reconciled` is what the ledger leads to; without, its findings stay as they are.
+    """
+    manifest = typed.landed.manifest
+    sight = Sight(
+        snapshot_id=manifest.snapshot_id,
+        account_id=manifest.account_id,
+        as_of=manifest.as_of,
+        torn=manifest.is_torn,
+        conserved=typed.conserved is not None,
+        ledger_read=ledger_read,
+    )
+    said = problems(
+        sight,
+        coherence=manifest.readings[-1].evidence if manifest.readings else (),
+        changes=typed.conserved.findings if typed.conserved else (),
+        reconciled=typed.reconciled,
+    )
+    found = connection.execute(bind(_OPEN_FINDINGS, manifest.account_id)).fetchall()
+    tracked = [Tracked(*row) for row in found]
+    if not tracked and not said:
+        return
+    connection.execute("BEGIN")
+    connection.execute(bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id))
+    insert(connection, schema.FINDINGS, [asdict(row) for row in fold(tracked, said, sight)])
+    connection.execute("COMMIT")
 
 
 def findings(

@@ -632,4 +632,6 @@ def _leftovers(allocation: Allocation, views: Sequence[_View]) -> Iterator[Findi
         claimants = tuple(view.trade.trade_id for view in views if symbol in view.claims)
         kind = classify(symbol).asset_class
         severity: Severity = "info" if kind == "equity" else "warn"
-        yield Finding("position_without_trade", severity, f"no trade accounts for {amount:f} {symbol}", claimants)
+        yield Finding(
+            "position_without_trade", severity, f"no trade accounts for {amount:f} {symbol}", claimants, symbol
+        )

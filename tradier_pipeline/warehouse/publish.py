@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -38,10 +38,13 @@ class StagedWarehouse:
         self.completed = completed
 
     def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
-        """Replace all rows of one snapshot, in one transaction. It is missed no more."""
+        """Replace all rows of one snapshot, in one transaction. It is missed no more.
+
+        What is stored of its reconciliation with the ledger stays: the ledger says something else by now.
+        """
         self.connection.execute("BEGIN")
-        if self._has(snapshot_id):
-            self._delete(snapshot_id)
+        if self.has(snapshot_id):
+            self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
         self._insert(rows)
         self._forget_missed([snapshot_id])
         self.connection.execute("COMMIT")
@@ -62,17 +65,50 @@ class StagedWarehouse:
     def refuse(self, missed: Row) -> None:
         """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
         self.connection.execute("BEGIN")
-        self._delete(missed["snapshot_id"])
+        self._delete(missed["snapshot_id"], schema.TABLES)
         self._insert_missed([missed])
         self.connection.execute("COMMIT")
 
-    def _has(self, snapshot_id: str) -> bool:
+    def keep_reconciled(self, path: Path) -> bool:
+        """Take over from another file what no landed byte tells: what followed from the ledger, and the findings.
+
+        In one transaction, of the snapshots that are stored here. Returns whether the file could be read.
+        """
+        try:
+            self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
+        except duckdb.Error:
+            return False
+        self.connection.execute("BEGIN")
+        try:
+            found = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'")
+            older = {name for (name,) in found.fetchall()}  # of an earlier version it lacks some
+            for table in schema.RECONCILED:
+                if table.name in older:
+                    self._copy(table, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
+            if schema.FINDINGS.name in older:
+                self._copy(schema.FINDINGS)
+            self.connection.execute("COMMIT")
+        except duckdb.Error:
+            self.connection.execute("ROLLBACK")
+            return False
+        finally:
+            self.connection.execute("DETACH old")
+        return True
+
+    def _copy(self, table: schema.Table, condition: str = "") -> None:
+        names = ", ".join(f'"{name}"' for name in table.column_names)
+        self.connection.execute(
+            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM old.{table.name} {condition}"  # noqa: S608
+        )
+
+    def has(self, snapshot_id: str) -> bool:
+        """Whether a snapshot is stored."""
         # the header proves the rest: without it there is nothing to delete, and looking for it would read every table
         found = self.connection.execute(bind("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id))
         return found.fetchone() is not None
 
-    def _delete(self, snapshot_id: str) -> None:
-        for table in schema.TABLES:
+    def _delete(self, snapshot_id: str, tables: Iterable[schema.Table]) -> None:
+        for table in tables:
             self.connection.execute(bind(f"DELETE FROM {table.name} WHERE snapshot_id = ?", snapshot_id))  # noqa: S608
 
     def _insert(self, rows: Mapping[str, Sequence[Row]]) -> None:

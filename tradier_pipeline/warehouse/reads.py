@@ -78,6 +78,35 @@ def gate_reading(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dic
     return rows[0] if rows else None
 
 
+def findings(connection: duckdb.DuckDBPyConnection, account_id: str | None, *, resolved: bool) -> list[dict[str, Any]]:
+    """The rows of `findings`, the open ones first, by severity, then age.
+
+    Args:
+        account_id: None means every account.
+        resolved: those that are not open any more, too.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    conditions = ["true"] if resolved else ["resolved_at IS NULL"]
+    if account_id:
+        conditions.append(f"account_id = {literal(account_id)}")
+    return _rows(
+        connection,
+        f"FROM findings WHERE {' AND '.join(conditions)} ORDER BY resolved_at IS NOT NULL, "
+        "list_position(['error', 'warn', 'info'], severity), first_seen, finding_id",
+    )
+
+
+def reconciliation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, list[dict[str, Any]]]:
+    """What is stored of the reconciliation of a snapshot with the ledger: table -> rows; all empty without a ledger."""
+    return {
+        table.name: _rows(connection, bind(f"FROM {table.name} WHERE snapshot_id = ?", snapshot_id))
+        for table in schema.RECONCILED
+    }
+
+
 def heartbeats(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The rows of `heartbeats`, also of a file that does not have that view yet."""
     return _rows(connection, schema.HEARTBEATS.query)

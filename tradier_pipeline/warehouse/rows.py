@@ -32,6 +32,8 @@ from tradier_pipeline.gate import DEFAULT_RULES, GateReading, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.portfolio import PortfolioPosition, hold, rounded
 from tradier_pipeline.reconcile.conservation import Finding
+from tradier_pipeline.reconcile.reconciliation import Reconciliation
+from tradier_pipeline.reconcile.tables import table_rows as reconciled_rows
 from tradier_pipeline.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.warehouse import schema
 
@@ -69,7 +71,10 @@ class Conserved:
 
 @dataclass(frozen=True)
 class TypedSnapshot:
-    """Everything one landed snapshot says, validated. `conserved` needs the warehouse: see reconcile.stored."""
+    """Everything one landed snapshot says, validated.
+
+    `conserved` needs the warehouse, and `reconciled` the ledger as well: see reconcile.stored.
+    """
 
     landed: LandedSnapshot
     account: Account
@@ -80,6 +85,7 @@ class TypedSnapshot:
     quotes: tuple[Quote, ...]
     spreads: tuple[Spread, ...]
     conserved: Conserved | None = None
+    reconciled: Reconciliation | None = None
 
 
 def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
@@ -138,6 +144,7 @@ def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[s
         ],
         "trade_gate_readings": [_fields(reading, _OF_GATE) | {"blockers": list(reading.blockers)}],
         "conservation": list(_conservation_rows(typed.conserved)),
+        **reconciled_rows(typed.reconciled),
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
 

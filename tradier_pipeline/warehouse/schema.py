@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -340,9 +340,79 @@ TRADE_GATE_READINGS = Table(
     ),
 )
 
+ORDER_RECONCILIATION = Table(
+    "order_reconciliation",
+    "One row per order of the ledger or of the broker: how the two compare. Derived from the ledger, too.",
+    (
+        *LEAD,
+        _required("match_state", VARCHAR, "matched, unmatched_ours, unmatched_external, missing_at_broker, ambiguous"),
+        Column("matched_by", VARCHAR, "broker_id or tag; null unless matched"),
+        Column("client_order_id", VARCHAR, "The engine's own id; null if the ledger does not have it"),
+        Column("order_id", BIGINT, "The broker's order id"),
+        Column("trade_id", VARCHAR, "The trade in the ledger"),
+        Column("tag", VARCHAR, "The tag at the broker"),
+        Column("suggested", VARCHAR, "Ids on the other side that look alike; a hint, never written"),
+        Column(
+            "ledger_status", VARCHAR, "PENDING, PLACED, PARTIAL, FILLED, CANCELLED, REJECTED, EXPIRED, ERROR, UNKNOWN"
+        ),
+        Column("broker_status", VARCHAR, "The broker's status in the ledger's words"),
+        Column("raw_status", VARCHAR, "The broker's word"),
+        Column("ledger_filled", DECIMAL, "Shares, contracts or spreads"),
+        Column("broker_filled", DECIMAL, "Shares, contracts or spreads"),
+        Column("ledger_price", DECIMAL, "USD per share, average fill; a credit is negative"),
+        Column("broker_price", DECIMAL, "USD per share, average fill; a credit is negative; null until told"),
+        Column("differences", VARCHAR, "What the sides disagree on, or what is wrong; null if nothing"),
+        Column("proposed", VARCHAR, "JSON, column -> new value for the ledger; null if nothing"),
+    ),
+)
+
+TRADE_RECONCILIATION = Table(
+    "trade_reconciliation",
+    "One row per trade of the ledger that lives, ended today or has something wrong: where it should stand. "
+    "Derived from the ledger, too.",
+    (
+        *LEAD,
+        _required("trade_id", VARCHAR, "The engine's own id"),
+        _required("symbol", VARCHAR, "The underlying, or the equity"),
+        _required("ledger_status", VARCHAR, "Where the ledger has it"),
+        _required("status", VARCHAR, "Where it should stand"),
+        _required("why", VARCHAR, "What that follows from"),
+        _required("entered", DECIMAL, "Spreads, contracts or shares opened"),
+        _required("exited", DECIMAL, "Spreads, contracts or shares closed by fills"),
+        _required("claimed", VARCHAR, "JSON, contract -> signed quantity it ought to hold"),
+        _required("allocated", VARCHAR, "JSON, contract -> signed quantity of the position that is its own"),
+        Column("entry_price", DECIMAL, "USD per share: received for a credit trade, paid for a debit trade"),
+        Column("entry_price_source", VARCHAR, "fills, or the ledger's word"),
+        Column("exit_price", DECIMAL, "USD per share: paid for a credit trade, received for a debit trade"),
+        Column("exit_price_source", VARCHAR, "fills, or the ledger's word; null: nobody knows"),
+        Column("exit_reason", VARCHAR, "Such as PROFIT_TARGET, BROKER_ALREADY_FLAT, EXPIRED, ASSIGNED, EXERCISED"),
+        Column("realized_pnl", DECIMAL, "USD, whole trade, multiplier included"),
+        Column("opened_at", INSTANT, "UTC"),
+        Column("closed_at", INSTANT, "UTC; of a trade without a closing fill, the latest it can have been"),
+        Column("proposed", VARCHAR, "JSON, column -> new value for the ledger; null if nothing"),
+    ),
+)
+
+RECONCILIATION_FINDINGS = Table(
+    "reconciliation_findings",
+    "One row per thing about the ledger that people ought to know. Derived from the ledger, too.",
+    (
+        *LEAD,
+        Column("trade_id", VARCHAR, "The trade it is about; null: the account"),
+        _required("code", VARCHAR, "Such as legs_missing, exit_price_unknown, position_without_trade"),
+        _required("severity", VARCHAR, "info, warn or error"),
+        _required("text", VARCHAR, "In words"),
+        Column("evidence", VARCHAR, "Orders, contracts and figures; null if there is none"),
+    ),
+)
+
+RECONCILED = (ORDER_RECONCILIATION, TRADE_RECONCILIATION, RECONCILIATION_FINDINGS)
+"""What follows from the ledger as it was then. No landed byte tells it: a rebuild keeps what the old file has."""
+
 TABLES = (
     *(TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS),
     *(OPTION_SPREADS, OPTION_SPREAD_LEGS, TRADE_GATE_READINGS, CONSERVATION),  # derived: they never change the others
+    *RECONCILED,
 )
 """The tables that hold the rows of each snapshot."""
 
@@ -363,7 +433,28 @@ MISSED_SNAPSHOTS = Table(
     ),
 )
 
-ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS)
+FINDINGS = Table(
+    "findings",
+    "One row per problem from when it was first seen until it was gone. One that comes back is a new row.",
+    (
+        _required("finding_id", VARCHAR, "What it is over time: account, code, subject"),
+        _required("account_id", VARCHAR, "Account number"),
+        _required("code", VARCHAR, "Such as legs_missing, order_ambiguous, change_unexplained, torn"),
+        Column("subject", VARCHAR, "The trade, order or symbol that it is about; null: the account"),
+        _required("severity", VARCHAR, "info, warn or error, when last seen; an open error blocks the trade gate"),
+        _required("text", VARCHAR, "In words, when last seen"),
+        Column("evidence", VARCHAR, "Orders, contracts and figures, when last seen; null if there is none"),
+        _required("suggested_action", VARCHAR, "What to do about it"),
+        _required("first_seen", INSTANT, "As-of of the first snapshot that showed it (UTC)"),
+        _required("first_snapshot_id", VARCHAR, "That snapshot"),
+        _required("last_seen", INSTANT, "As-of of the last snapshot that showed it (UTC)"),
+        _required("last_snapshot_id", VARCHAR, "That snapshot"),
+        _required("times_seen", INTEGER, "Snapshots that showed it"),
+        Column("resolved_at", INSTANT, "As-of of the first good snapshot without it (UTC); null while it is open"),
+    ),
+)
+
+ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,6 +556,8 @@ _CONDITIONS = {
     "balances_missing": "has_balances",
     "session_closed": "session_open <= now() AND now() < session_close",
     "max_open_positions": "coalesce(open_positions < max_open_positions, open_positions IS NOT NULL)",
+    "torn": "coherence IS DISTINCT FROM 'torn'",  # null: read by a version that did not judge
+    "findings": "coalesce(errors, 0) = 0",
 }
 _BLOCKERS = " || ".join(f"CASE WHEN {holds} THEN [] ELSE ['{blocker}'] END" for blocker, holds in _CONDITIONS.items())
 
@@ -485,10 +578,18 @@ TRADE_GATE = View(
         Column("missed_reason", VARCHAR, "Why, of the newest of these"),
         Column("refused", BIGINT, "Snapshots since that were not published"),
         Column("refused_reason", VARCHAR, "Why, of the newest of these"),
+        Column(
+            "coherence",
+            VARCHAR,
+            "coherent, torn or unknown: whether the snapshot shows one state; null: was not judged",
+        ),
+        Column("coherence_evidence", VARCHAR, "What that verdict rests on"),
+        Column("errors", BIGINT, "Open findings of severity error"),
+        Column("error_codes", VARCHAR, "What they are"),
     ),
     f"""
     WITH newest AS (
-        SELECT snapshot_id, account_id, as_of, trade_date
+        SELECT snapshot_id, account_id, as_of, trade_date, coherence, coherence_evidence
         FROM tradier_snapshots SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
     ), reading AS (
         SELECT snapshot_id, open_positions, max_open_positions, max_age_s, session_open, session_close
@@ -501,21 +602,32 @@ TRADE_GATE = View(
                arg_max(reason, missed_at) FILTER (kind <> 'refused') AS missed_reason,
                arg_max(reason, missed_at) FILTER (kind = 'refused') AS refused_reason
         FROM missed_snapshots JOIN newest USING (account_id) WHERE missed_at > newest.as_of GROUP BY account_id
+    ), open_errors AS (
+        SELECT account_id, count(*) AS errors, string_agg(DISTINCT code, ', ' ORDER BY code) AS error_codes
+        FROM findings WHERE resolved_at IS NULL AND severity = 'error' GROUP BY account_id
     ), gate AS (
         SELECT *, {_BLOCKERS} AS blockers
         FROM newest LEFT JOIN reading USING (snapshot_id) LEFT JOIN balances USING (snapshot_id)
-        LEFT JOIN since USING (account_id)
+        LEFT JOIN since USING (account_id) LEFT JOIN open_errors USING (account_id)
     )
     SELECT snapshot_id, account_id, as_of, trade_date, len(blockers) = 0 AS ready, blockers,
            epoch(now() - as_of) AS age_s, max_age_s, session_open, session_close, open_positions, max_open_positions,
-           coalesce(missed, 0) AS missed, missed_reason, coalesce(refused, 0) AS refused, refused_reason
+           coalesce(missed, 0) AS missed, missed_reason, coalesce(refused, 0) AS refused, refused_reason,
+           coherence, coherence_evidence, coalesce(errors, 0) AS errors, error_codes
     FROM gate
     """,  # noqa: S608
 )
 
+OPEN_FINDINGS = View(
+    "open_findings",
+    "The problems that the last good snapshot of each account did not resolve.",
+    tuple(column for column in FINDINGS.columns if column.name != "resolved_at"),
+    "SELECT * EXCLUDE resolved_at FROM findings WHERE resolved_at IS NULL",
+)
+
 VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
-    *(HEARTBEATS, TRADE_GATE),
+    *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.reconcile import coherence
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -114,8 +116,9 @@ def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simul
 
 
 def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
-    home: Home, simulated: Simulated, ledger: Ledger
+    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(coherence, "LONG_AGO", timedelta(0))  # what stays as it is shows that it is not torn
     believes(ledger)
     shows(simulated, SPREAD, [entry()])
     take(home, simulated.broker)
@@ -125,6 +128,7 @@ def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
     shows(simulated, {}, [entry()])
     take(home, simulated.broker)
     assert "legs_missing" in run("diff").stdout
+    take(home, simulated.broker)  # the first was torn: this is the first good one that lacks it
     assert "CLOSED" not in run("diff").stdout
     take(home, simulated.broker)
     shown = run("diff").stdout

@@ -68,6 +68,7 @@ def test_the_file_is_in_wal_mode_and_every_table_is_strict(engine: sqlite3.Conne
         "snapshot_requests": 1,
         "orders": 1,
         "trades": 1,
+        "ledger_changes": 1,
     }
 
 

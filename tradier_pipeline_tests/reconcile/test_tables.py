@@ -8,9 +8,9 @@ import duckdb
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.reconciliation import reconcile
-from tradier_pipeline.reconcile.tables import TABLES, table_rows
+from tradier_pipeline.reconcile.tables import table_rows
 from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline.warehouse.schema import ddl
+from tradier_pipeline.warehouse.schema import LEAD_NAMES, RECONCILED, ddl
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, put, trade
 
 
@@ -30,10 +30,11 @@ def test_a_reconciliation_is_stored_whole_and_exact():
     rows = table_rows(reconcile(orders, [trade(status="ENTRY_PENDING")], facts))
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    for table in TABLES:
+    lead = dict(zip(LEAD_NAMES, (facts.snapshot_id, ACCOUNT, AS_OF, AS_OF.date()), strict=True))
+    for table in RECONCILED:
         connection.execute(ddl(table))
-        assert all(row.keys() == set(table.column_names) for row in rows[table.name])
-        insert(connection, table, rows[table.name])
+        assert all(lead.keys() | row.keys() == set(table.column_names) for row in rows[table.name])
+        insert(connection, table, [lead | row for row in rows[table.name]])
     stored = connection.execute(
         "SELECT client_order_id, match_state, order_id, broker_price, ledger_price FROM order_reconciliation ORDER BY 1"
     ).fetchall()

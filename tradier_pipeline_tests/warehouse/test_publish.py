@@ -158,7 +158,7 @@ def test_a_rebuild_finds_the_missed_the_failed_and_the_refused_again(
     simulated.fault("/balances", "status", status=400, body="no", times=1)
     with pytest.raises(BrokerError):
         take(home, simulated.broker)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     with pytest.raises(NotPublishedError):
         take(home, simulated.broker)
     told = _missed(home)
@@ -172,7 +172,7 @@ def test_a_rebuild_finds_the_missed_the_failed_and_the_refused_again(
 def test_a_failure_that_cannot_be_published_is_still_told_as_what_it_is(
     home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=1)
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
     monkeypatch.setattr(publish.StagedWarehouse, "miss", _disk_full_on_what_is_missed)
     with pytest.raises(NotPublishedError, match="flat_is_explained"):
         take(home, simulated.broker)

@@ -55,7 +55,8 @@ def test_every_row_carries_the_snapshot_account_as_of_and_trade_date(tmp_path: P
         "trade_date": date(2025, 11, 20),
     }
     for table, listed in rows_of(tmp_path, rich()).items():
-        assert listed or table == "conservation"  # which compares with a snapshot before
+        # these compare with a snapshot before, and with a ledger
+        assert listed or table in ("conservation", *(reconciled.name for reconciled in schema.RECONCILED))
         assert all(lead.items() <= row.items() for row in listed)
 
 

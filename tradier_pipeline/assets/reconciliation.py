@@ -1,0 +1,113 @@
+"""The ledger beside a snapshot, as it was published with it, and the problems of the account over time."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.raw import OWNERS
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.snapshot import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import findings, gate_reading, reading, reconciliation
+
+Row = dict[str, Any]
+
+
+@dg.multi_asset(
+    name="reconciliation",
+    specs=[
+        dg.AssetSpec(
+            "order_reconciliation",
+            deps=[ASSET_KEY],
+            description="Every order of the ledger beside the broker's: matched by id or by tag, of others, missing, "
+            "or in doubt; what the sides disagree on, and what the ledger should say.",
+            group_name="reconciliation",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=table_metadata("order_reconciliation", schema.ORDER_RECONCILIATION),
+        ),
+        dg.AssetSpec(
+            "trade_reconciliation",
+            deps=[ASSET_KEY],
+            description="Where every trade of the ledger should stand by its fills, the positions and its expiration, "
+            "and what the ledger should say.",
+            group_name="reconciliation",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=table_metadata("trade_reconciliation", schema.TRADE_RECONCILIATION),
+        ),
+        dg.AssetSpec(
+            "findings",
+            deps=[ASSET_KEY, "conservation"],
+            description="The problems of the account and its ledger: one row each from when it was first seen until it "
+            "was gone, with evidence and what to do about it. An open error blocks the trade gate.",
+            group_name="reconciliation",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=table_metadata("findings", schema.FINDINGS),
+        ),
+    ],
+    partitions_def=SNAPSHOTS,
+)
+def reconciled_ledger(
+    context: dg.AssetExecutionContext, tradier: TradierResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """What was published with a snapshot, and the findings that are open now."""
+    with told_in_one_line():
+        with reading(tradier.settings.warehouse) as connection:
+            if gate_reading(connection, context.partition_key) is None:
+                raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
+            stored = reconciliation(connection, context.partition_key)
+            account_id = SnapshotId.parse(context.partition_key).account_id
+            open_findings = findings(connection, account_id, resolved=False)
+        orders, trades = stored["order_reconciliation"], stored["trade_reconciliation"]
+        yield dg.MaterializeResult(asset_key="order_reconciliation", metadata=_orders_metadata(orders))
+        yield dg.MaterializeResult(asset_key="trade_reconciliation", metadata=_trades_metadata(trades))
+        yield dg.MaterializeResult(asset_key="findings", metadata=_findings_metadata(open_findings))
+
+
+def _orders_metadata(rows: Sequence[Row]) -> Row:
+    """How many of each match state, what differs, and what is proposed."""
+    columns = ("client_order_id", "order_id", "match_state", "ledger_status", "raw_status", "differences")
+    return {
+        "rows": len(rows),
+        **dict(sorted(Counter(row["match_state"] for row in rows).items())),
+        "differing": records_table([row for row in rows if row["differences"]], columns),
+        **_proposals(rows, "client_order_id"),
+    }
+
+
+def _trades_metadata(rows: Sequence[Row]) -> Row:
+    """How many of each status, those that should stand elsewhere first, and what is proposed."""
+    columns = ("trade_id", "symbol", "ledger_status", "status", "why", "realized_pnl")
+    moved_first = sorted(rows, key=lambda row: row["status"] == row["ledger_status"])
+    return {
+        "rows": len(rows),
+        **dict(sorted(Counter(row["status"] for row in rows).items())),
+        "trades": records_table(moved_first, columns),
+        **_proposals(rows, "trade_id"),
+    }
+
+
+def _proposals(rows: Sequence[Row], key: str) -> Row:
+    proposed = {row[key]: json.loads(row["proposed"]) for row in rows if row["proposed"]}
+    lines = [
+        f"- **{name}**: {', '.join(f'{column} = {value}' for column, value in after.items())}"
+        for name, after in proposed.items()
+    ]
+    return {"proposed": len(proposed), "proposals": dg.MetadataValue.md("\n".join(lines[:SHOWN_ROWS]) or "none")}
+
+
+def _findings_metadata(rows: Sequence[Row]) -> Row:
+    columns = ("severity", "code", "subject", "text", "first_seen", "times_seen", "suggested_action")
+    severities = Counter(row["severity"] for row in rows)
+    return {
+        "open": len(rows),
+        **{severity: severities[severity] for severity in ("error", "warn", "info")},
+        "worst": records_table(rows, columns),
+    }

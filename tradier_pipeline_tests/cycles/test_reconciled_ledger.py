@@ -1,0 +1,160 @@
+"""The ledger in a run: what is proposed, what is written, what a person sees, and what costs no snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from tradier_pipeline.assets import snapshot as assets_snapshot
+from tradier_pipeline.ledger.store import Ledger, LedgerError
+from tradier_pipeline.settings import load_settings
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.dagster_runs import evaluations, failure, new_key, run_job
+from tradier_pipeline_tests.ledger.test_ledger_cli import SPREAD, believes, entry, shows
+
+
+@pytest.fixture
+def ledger(home: Home, simulated: Simulated) -> Ledger:
+    """An engine that crashed after its order was accepted, and a broker that has filled it."""
+    ledger = Ledger(load_settings().ledger)
+    believes(ledger)
+    shows(simulated, SPREAD, [entry()])
+    return ledger
+
+
+def statuses(ledger: Ledger) -> list[str]:
+    return [row.status for row in (*ledger.orders(), *ledger.trades())]
+
+
+def metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def proposed(home: Home) -> list[tuple[Any, ...]]:
+    """Of each snapshot: what the ledger should say."""
+    with reading(home.warehouse.path) as connection:
+        return connection.execute(
+            "SELECT orders.proposed IS NOT NULL, trades.proposed IS NOT NULL FROM order_reconciliation AS orders "
+            "JOIN trade_reconciliation AS trades USING (snapshot_id) ORDER BY orders.as_of"
+        ).fetchall()
+
+
+def warnings(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    return [entry.user_message for entry in instance.all_logs(run_id) if entry.level == 30]
+
+
+def test_what_is_proposed_is_shown_with_the_trade_cycle_and_written_by_nobody(
+    home: Home, ledger: Ledger, instance: dg.DagsterInstance
+) -> None:
+    assert run_job(instance, new_key(), job="trade_cycle").success
+    assert statuses(ledger) == ["PENDING", "ENTRY_PENDING"]
+    assert metadata(instance, "tradier_snapshot")["ledger_rows_to_change"] == 2
+    orders, trades = metadata(instance, "order_reconciliation"), metadata(instance, "trade_reconciliation")
+    assert (orders["matched"], orders["proposed"], trades["OPEN"], trades["proposed"]) == (1, 1, 1, 1)
+    assert "- **engine-1**: " in orders["proposals"]
+    assert "status = FILLED" in orders["proposals"]
+    (differing,) = orders["differing"].records
+    assert "status: ledger PENDING, broker FILLED" in differing.data["differences"]
+    found = metadata(instance, "findings")
+    assert (found["open"], found["error"], found["info"]) == (1, 0, 1)
+    assert found["worst"].records[0].data["code"] == "position_without_trade"
+
+
+def test_every_job_writes_what_is_proposed_once_where_the_settings_say_so(
+    home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
+    assert run_job(instance, new_key()).success
+    assert statuses(ledger) == ["FILLED", "OPEN"]
+    assert ledger.waiting() == []  # what was written asks for no snapshot
+    assert run_job(instance, new_key()).success
+    assert proposed(home) == [(True, True), (False, False)]
+
+
+def test_a_run_that_dies_between_publishing_and_writing_loses_nothing(
+    home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise RuntimeError("power failure")
+
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
+    with monkeypatch.context() as dying:
+        dying.setattr(assets_snapshot, "apply", die)
+        key = new_key()
+        assert not run_job(instance, key).success
+    assert statuses(ledger) == ["PENDING", "ENTRY_PENDING"]
+    assert proposed(home) == [(True, True)]
+    assert run_job(instance, key).success  # the same again: already published, it says nothing about the ledger of now
+    assert statuses(ledger) == ["PENDING", "ENTRY_PENDING"]
+    assert run_job(instance, new_key()).success
+    assert statuses(ledger) == ["FILLED", "OPEN"]
+    assert proposed(home) == [(True, True), (True, True)]
+
+
+def test_a_ledger_that_cannot_be_written_is_told_as_a_warning(
+    home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LedgerError("it is locked", "End the other program.")
+
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
+    monkeypatch.setattr(assets_snapshot, "apply", refuse)
+    result = run_job(instance, new_key())
+    assert result.success
+    assert warnings(instance, result.run_id) == [
+        "Nothing was written to the ledger: it is locked. End the other program."
+    ]
+
+
+def test_a_row_that_the_engine_changed_meanwhile_is_left_alone_and_told(
+    home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = assets_snapshot.read_beliefs
+
+    def read_and_change(settings: Any) -> Any:
+        beliefs = read(settings)
+        (order,) = ledger.orders()
+        ledger.record_order(order.model_copy(update={"status": "PLACED"}))
+        return beliefs
+
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
+    monkeypatch.setattr(assets_snapshot, "read_beliefs", read_and_change)
+    result = run_job(instance, new_key())
+    assert result.success
+    assert statuses(ledger) == ["PLACED", "OPEN"]
+    assert warnings(instance, result.run_id) == [
+        "orders engine-1 of the ledger was left alone: the engine has changed the row since"
+    ]
+
+
+def test_nothing_is_written_from_a_snapshot_that_is_refused(
+    home: Home, simulated: Simulated, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shows(simulated, {}, [])
+    assert run_job(instance, new_key()).success
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
+    shows(simulated, SPREAD, [entry()])
+    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
+    key = new_key()
+    assert failure(run_job(instance, key)).startswith(f"{key} was not published")
+    assert evaluations(instance, "flat_is_explained")[0] == (key, False)
+    assert statuses(ledger) == ["PENDING", "ENTRY_PENDING"]
+
+
+def test_a_ledger_that_cannot_be_read_costs_no_snapshot(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    path = load_settings().ledger
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"no ledger" * 1000)
+    result = run_job(instance, new_key(), job="trade_cycle")
+    assert result.success
+    told = warnings(instance, result.run_id)
+    assert "The snapshot is not set beside the ledger: cannot use the ledger" in told[-1]
+    assert metadata(instance, "order_reconciliation")["rows"] == 0

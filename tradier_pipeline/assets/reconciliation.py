@@ -10,7 +10,11 @@ import dagster as dg
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
+from tradier_pipeline.assets.snapshot import ASSET_KEY, SHOWN_ROWS, check_result, records_table, table_metadata
+from tradier_pipeline.ledger.store import LedgerError
+from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
+from tradier_pipeline.reconcile.published import read_beliefs, reconcile_newest
+from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import findings, gate_reading, reading, reconciliation
@@ -53,11 +57,21 @@ Row = dict[str, Any]
         ),
     ],
     partitions_def=SNAPSHOTS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            check.name,
+            asset=check.asset,
+            description=f"{check.claim} (check {check.number})",
+            partitions_def=SNAPSHOTS,
+        )
+        for check in RECONCILIATION_CHECKS
+    ],
+    can_subset=True,  # what is not the newest snapshot has no checks: the ledger of its time is not kept
 )
 def reconciled_ledger(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.MaterializeResult[None]]:
-    """What was published with a snapshot, and the findings that are open now."""
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """What was published with a snapshot, the findings that are open now, and the checks of the ledger as it is now."""
     with told_in_one_line():
         with reading(tradier.settings.warehouse) as connection:
             if gate_reading(connection, context.partition_key) is None:
@@ -65,10 +79,32 @@ def reconciled_ledger(
             stored = reconciliation(connection, context.partition_key)
             account_id = SnapshotId.parse(context.partition_key).account_id
             open_findings = findings(connection, account_id, resolved=False)
-        orders, trades = stored["order_reconciliation"], stored["trade_reconciliation"]
-        yield dg.MaterializeResult(asset_key="order_reconciliation", metadata=_orders_metadata(orders))
-        yield dg.MaterializeResult(asset_key="trade_reconciliation", metadata=_trades_metadata(trades))
-        yield dg.MaterializeResult(asset_key="findings", metadata=_findings_metadata(open_findings))
+        metadata = {
+            "order_reconciliation": _orders_metadata(stored["order_reconciliation"]),
+            "trade_reconciliation": _trades_metadata(stored["trade_reconciliation"]),
+            "findings": _findings_metadata(open_findings),
+        }
+        for key in sorted(context.selected_asset_keys):
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata[key.to_user_string()])
+        yield from _judged(context, tradier.settings, account_id)
+
+
+def _judged(context: dg.AssetExecutionContext, settings: Settings, account_id: str) -> Iterator[dg.AssetCheckResult]:
+    """The checks of the ledger beside the newest snapshot; none without a ledger."""
+    try:
+        if read_beliefs(settings).empty:
+            return
+        (found,) = reconcile_newest(settings, account_id)
+    except LedgerError as error:
+        context.log.warning(f"The ledger is not judged: {error}")
+        return
+    if found.facts.snapshot_id != context.partition_key:
+        context.log.info("not the newest snapshot: its checks are those of its own run")
+        return
+    for check in RECONCILIATION_CHECKS:
+        key = dg.AssetKey(check.asset)
+        if dg.AssetCheckKey(key, check.name) in context.selected_asset_check_keys:
+            yield check_result(check.run(found), key)
 
 
 def _orders_metadata(rows: Sequence[Row]) -> Row:

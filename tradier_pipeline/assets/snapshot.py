@@ -134,12 +134,12 @@ def tradier_snapshot(
         try:
             typed, outcomes = store_snapshot(tradier.warehouse, landed, GateRules.of(tradier.settings), beliefs)
         except NotPublishedError as error:
-            yield from map(_check_result, error.outcomes)
+            yield from map(check_result, error.outcomes)
             raise
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
         if typed.reconciled and tradier.settings.ledger_write == "apply":
             _write_back(context, tradier.ledger, typed.reconciled)
-        yield from map(_check_result, outcomes)
+        yield from map(check_result, outcomes)
         yield dg.MaterializeResult(
             asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms}
         )
@@ -229,7 +229,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> 
     )
 
 
-def _check_result(outcome: Outcome) -> dg.AssetCheckResult:
+def check_result(outcome: Outcome, asset_key: dg.AssetKey = ASSET_KEY) -> dg.AssetCheckResult:
     """The result in the UI: both figures, and the rows that differ if any do."""
     metadata: dict[str, Any] = {"broker": outcome.broker, "stored": outcome.stored}
     if outcome.differences:
@@ -239,7 +239,7 @@ def _check_result(outcome: Outcome) -> dg.AssetCheckResult:
         metadata["differences"] = dg.MetadataValue.table(records=rows, schema=table_schema)
         metadata["differing"] = outcome.differing
     return dg.AssetCheckResult(
-        asset_key=ASSET_KEY,
+        asset_key=asset_key,
         check_name=outcome.check,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if outcome.severity is Severity.FATAL else dg.AssetCheckSeverity.WARN,

@@ -9,6 +9,7 @@ import pytest
 
 from tradier_pipeline.assets import snapshot as assets_snapshot
 from tradier_pipeline.ledger.store import Ledger, LedgerError
+from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.settings import load_settings
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
@@ -158,3 +159,30 @@ def test_a_ledger_that_cannot_be_read_costs_no_snapshot(
     told = warnings(instance, result.run_id)
     assert "The snapshot is not set beside the ledger: cannot use the ledger" in told[-1]
     assert metadata(instance, "order_reconciliation")["rows"] == 0
+
+
+def judged(instance: dg.DagsterInstance, asset: str, check: str) -> list[tuple[str | None, bool]]:
+    """What the instance recorded of a check of the ledger, newest first: partition, passed."""
+    key = dg.AssetCheckKey(dg.AssetKey(asset), check)
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    return [(record.partition, record.status.value == "SUCCEEDED") for record in records]
+
+
+def test_the_trade_cycle_checks_the_ledger_beside_the_newest_snapshot_and_beside_no_older_one(
+    home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = new_key()
+    assert run_job(instance, before, job="trade_cycle").success
+    check = ("order_reconciliation", "ledger_orders_follow_broker")
+    assert judged(instance, *check) == [(before, False)]
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
+    after = new_key()
+    assert run_job(instance, after, job="trade_cycle").success
+    assert judged(instance, *check) == [(after, True), (before, False)]
+    assert run_job(instance, before, job="trade_cycle").success
+    assert len(judged(instance, *check)) == 2
+
+
+def test_without_a_ledger_nothing_is_judged(home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> None:
+    assert run_job(instance, new_key(), job="trade_cycle").success
+    assert {judged(instance, check.asset, check.name) == [] for check in RECONCILIATION_CHECKS} == {True}

@@ -49,7 +49,7 @@ class DemoEngine:
                 continue
             spreads = [order for order in account.orders if _SPREAD.fullmatch(order.tag or "")]
             known = (new_york_date(world.now), *((order.id, order.status, _is_old(order, world)) for order in spreads))
-            if spreads and known != self._kept.get(account.id):
+            if (spreads or self._ledger.exists) and known != self._kept.get(account.id):
                 try:
                     self._keep(world, account, spreads)
                 except PipelineError as error:

@@ -320,11 +320,11 @@ def _holding(view: _View, shown: _Shown) -> _Stand:
 def _ended(view: _View, shown: _Shown) -> tuple[str, datetime]:
     """Why a trade is flat without a fill, and when it was at the latest."""
     trade, facts = view.trade, shown.facts
-    expired = trade.expiration is not None and clock.trade_date(facts.as_of) > trade.expiration
-    reason = _delivery(view, facts) or ("EXPIRED" if expired else "BROKER_ALREADY_FLAT")
-    if expired and trade.expiration is not None:
-        return reason, datetime.combine(trade.expiration, time(16), clock.NEW_YORK).astimezone(UTC)
-    return reason, facts.as_of
+    if trade.expiration is not None:
+        close = datetime.combine(trade.expiration, time(16), clock.NEW_YORK).astimezone(UTC)
+        if facts.as_of >= close:
+            return _delivery(view, facts) or "EXPIRED", close
+    return _delivery(view, facts) or "BROKER_ALREADY_FLAT", facts.as_of
 
 
 def _delivery(view: _View, facts: Facts) -> str | None:
@@ -452,9 +452,10 @@ def _filled_in_part(view: _View) -> bool:
 
 
 def _scaled(view: _View) -> tuple[Any, ...]:
-    trade = view.trade
     return tuple(
-        leg.model_copy(update={"quantity": plain(leg.quantity / trade.quantity * view.entered)}) for leg in trade.legs
+        leg.model_copy(update={"quantity": plain(abs(view.ratios[leg.option_symbol]) * view.entered)})
+        for leg in view.trade.legs
+        if leg.option_symbol in view.ratios
     )
 
 

@@ -41,6 +41,7 @@ SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
 FROM_FILLS = "fills"
 CENT = Decimal("0.01")
+TICKS = Decimal("0.10")  # two legs, each a tick of 0.05 away: what is worth nothing, or all, also trades beyond it
 CLOSED_WITHOUT_ORDER = ("BROKER_ALREADY_FLAT", "EXPIRED", "ASSIGNED", "EXERCISED")
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -540,7 +541,7 @@ def _of_closed(view: _View, will_be: Trade) -> Iterator[Finding]:
     elif will_be.exit_price_source is None:
         told = (f"{will_be.exit_price:f}",)
         yield Finding("exit_price_unproven", "warn", "nobody knows where its exit price comes from", told)
-    if will_be.exit_price is not None and will_be.width and not 0 <= will_be.exit_price <= will_be.width:
+    if will_be.exit_price is not None and will_be.width and not -TICKS <= will_be.exit_price <= will_be.width + TICKS:
         beyond = (f"{will_be.exit_price:f}", f"width {will_be.width:f}")
         yield Finding("exit_price_out_of_range", "warn", "its exit price is beyond its width", beyond)
 

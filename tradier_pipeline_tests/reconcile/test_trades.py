@@ -298,6 +298,13 @@ def test_c6_dollars_are_per_share_times_multiplier_and_never_clamped():
     assert "exit_price_out_of_range" in codes(row)
 
 
+@pytest.mark.parametrize("price", ["-0.05", "5.10"])
+def test_a_price_a_tick_beyond_the_width_is_no_finding(price: str):
+    kind = "credit" if price.startswith("-") else "debit"
+    row = one([filled_entry(), filled_exit(price=price, order_type=kind)], [trade()], shown())
+    assert (row.exit_price, codes(row)) == (Decimal(price), set())
+
+
 def test_c15_legs_closed_one_by_one_have_one_net_price():
     singles = [
         exit_order(8, "FILLED", **{"class": "option"}, order_type="market", filled_quantity=Decimal(1)).model_copy(

@@ -398,7 +398,7 @@ class Month:
     def someone_trades_options(self) -> Injected | None:
         """A fill that nobody told the engine of."""
         with self.world() as (world, account):
-            symbol = option_symbol("SPY", FIRST + timedelta(days=60), "call", Decimal(700 + 5 * self.number))
+            symbol = option_symbol("SPY", FIRST + timedelta(days=60), "call", Decimal(600 + self.number % 50))
             place(world, account, Ticket("option", "market", "SPY", symbol, "buy_to_open", Decimal(1)))
 
         def sell() -> None:
@@ -567,6 +567,12 @@ class Month:
         if code == "exit_price_unknown":
             entered, exited = self._filled(subject)
             return exited < entered and subject not in self.settled_at
+        if code == "check orders_tagged":
+            return self.figures.manual > 0  # what is traded by hand has no tag
+        if code == "check fill_prices_present":  # legs far out of the money trade at 0 here
+            with self.world() as (_, account):
+                parts = [part for order in account.orders for part in (order, *order.legs)]
+                return any(part.executed and not part.notional for part in parts)
         if code == "unmatched_ours":
             return subject in self.lost  # it stays on the list of its day, also when it is called off
         if code == "missing_at_broker":

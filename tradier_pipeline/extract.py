@@ -74,9 +74,12 @@ def connect(settings: Settings) -> Iterator[Broker]:
     if settings.broker_url is not None:
         yield Broker(settings.broker_url, settings.token, settings.environment)
         return
-    from tradier_pipeline.broker.simulator.server import embedded_simulator  # only where there is no real broker
+    # only where there is no real broker
+    from tradier_pipeline.broker.simulator.server import embedded_simulator
+    from tradier_pipeline.ledger.demo import DemoEngine
 
-    with embedded_simulator(settings.simulator) as url:
+    engine = DemoEngine(Ledger(settings.ledger), settings.accounts)
+    with embedded_simulator(settings.simulator, keeper=engine.keep) as url:
         yield Broker(url, settings.token, settings.environment)
 
 

@@ -102,11 +102,13 @@ class Ledger:
 
     def record_order(self, order: EngineOrder) -> None:
         """Write an order as the engine believes it; a new or changed one asks for a snapshot by itself."""
-        self._upsert("orders", "client_order_id", order)
+        with self._writing() as connection:
+            _upsert(connection, "orders", "client_order_id", order)
 
     def record_trade(self, trade: Trade) -> None:
         """Write a trade as the engine believes it."""
-        self._upsert("trades", "trade_id", trade)
+        with self._writing() as connection:
+            _upsert(connection, "trades", "trade_id", trade)
 
     def orders(self) -> list[EngineOrder]:
         """The orders, oldest first."""
@@ -118,22 +120,6 @@ class Ledger:
         condition = "true" if statuses is None else f"status IN ({', '.join('?' * len(chosen))})"
         sql = f"SELECT * FROM trades WHERE {condition} ORDER BY created_at, trade_id"  # noqa: S608
         return self._rows(Trade, sql, *chosen)
-
-    def _upsert(self, table: str, key: str, row: LedgerRow) -> None:
-        values = {
-            name: _to_text(value)
-            for name, value in columns_of(row).items()
-            if name not in ("created_at", "updated_at") or value is not None
-        }
-        kept = {key, "created_at", "updated_at", "snapshot_id"}
-        changes = [f"{name} = excluded.{name}" for name in values if name not in kept]
-        changes.append("snapshot_id = coalesce(excluded.snapshot_id, snapshot_id)")
-        with self._writing() as connection:
-            connection.execute(
-                f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608
-                f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(changes)}",
-                list(values.values()),
-            )
 
     def _rows(self, model: type[R], sql: str, *parameters: Any) -> list[R]:
         with self._open() as connection:
@@ -171,6 +157,22 @@ class Ledger:
             connection.close()
             raise
         return connection
+
+
+def _upsert(connection: sqlite3.Connection, table: str, key: str, row: LedgerRow) -> None:
+    values = {
+        name: _to_text(value)
+        for name, value in columns_of(row).items()
+        if name not in ("created_at", "updated_at") or value is not None
+    }
+    kept = {key, "created_at", "updated_at", "snapshot_id"}
+    changes = [f"{name} = excluded.{name}" for name in values if name not in kept]
+    changes.append("snapshot_id = coalesce(excluded.snapshot_id, snapshot_id)")
+    connection.execute(
+        f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608
+        f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(changes)}",
+        list(values.values()),
+    )
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from math import gcd
 from typing import Literal
 
 from tradier_pipeline.broker.models import Order
@@ -132,10 +133,14 @@ def deeds(
 
 
 def ratios(trade: Trade) -> dict[str, Decimal]:
-    """Contract -> how many of it are in one unit of the trade, negative when short."""
-    if not trade.quantity:
-        return {}
-    return {leg.option_symbol: _sign(leg.side) * leg.quantity / trade.quantity for leg in trade.legs if leg.quantity}
+    """Contract -> how many of it are in one unit of the trade, negative when short.
+
+    The legs alone say it, as they do at the broker: the trade's quantity may be what is wrong.
+    """
+    legs = [leg for leg in trade.legs if leg.quantity]
+    exponent = min((int(leg.quantity.as_tuple().exponent) for leg in legs), default=0)
+    unit = Decimal(gcd(*(int(leg.quantity.scaleb(-exponent)) for leg in legs))).scaleb(exponent)
+    return {leg.option_symbol: _sign(leg.side) * leg.quantity / unit for leg in legs}
 
 
 class _Book:

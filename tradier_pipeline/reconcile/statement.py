@@ -122,18 +122,19 @@ def _legs(order: Order) -> Sequence[OrderLeg]:
 
 
 def by_key(parts: Iterable[Part]) -> dict[PartKey, Part]:
-    """Parts by order and leg."""
-    return {(part.order_id, part.leg_id): part for part in parts}
+    """Parts by order and leg, in that order: what is told must not depend on how a list was sorted."""
+    found = {(part.order_id, part.leg_id): part for part in parts}
+    return dict(sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or 0)))
 
 
 def held(positions: Iterable[Held]) -> dict[str, Holding]:
-    """Positions by symbol; several rows of one symbol count as one, rows of nothing do not count."""
+    """Positions by symbol, sorted; several rows of one symbol count as one, rows of nothing do not count."""
     totals: dict[str, tuple[Decimal, Decimal]] = defaultdict(lambda: (ZERO, ZERO))
     with localcontext(EXACT):
         for row in positions:
             quantity, cost = totals[row.symbol]
             totals[row.symbol] = (quantity + row.quantity, cost + row.cost_basis)
-    return {symbol: Holding(quantity, cost) for symbol, (quantity, cost) in totals.items() if quantity}
+    return {symbol: Holding(quantity, cost) for symbol, (quantity, cost) in sorted(totals.items()) if quantity}
 
 
 def part_of(

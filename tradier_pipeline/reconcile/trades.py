@@ -41,6 +41,7 @@ SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
 FROM_FILLS = "fills"
 CENT = Decimal("0.01")
+TICKS = Decimal("0.10")  # two legs, each a tick of 0.05 away: what is worth nothing, or all, also trades beyond it
 CLOSED_WITHOUT_ORDER = ("BROKER_ALREADY_FLAT", "EXPIRED", "ASSIGNED", "EXERCISED")
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -321,11 +322,11 @@ def _holding(view: _View, shown: _Shown) -> _Stand:
 def _ended(view: _View, shown: _Shown) -> tuple[str, datetime]:
     """Why a trade is flat without a fill, and when it was at the latest."""
     trade, facts = view.trade, shown.facts
-    expired = trade.expiration is not None and clock.trade_date(facts.as_of) > trade.expiration
-    reason = _delivery(view, facts) or ("EXPIRED" if expired else "BROKER_ALREADY_FLAT")
-    if expired and trade.expiration is not None:
-        return reason, datetime.combine(trade.expiration, time(16), clock.NEW_YORK).astimezone(UTC)
-    return reason, facts.as_of
+    if trade.expiration is not None:
+        close = datetime.combine(trade.expiration, time(16), clock.NEW_YORK).astimezone(UTC)
+        if facts.as_of >= close:
+            return _delivery(view, facts) or "EXPIRED", close
+    return _delivery(view, facts) or "BROKER_ALREADY_FLAT", facts.as_of
 
 
 def _delivery(view: _View, facts: Facts) -> str | None:
@@ -453,9 +454,10 @@ def _filled_in_part(view: _View) -> bool:
 
 
 def _scaled(view: _View) -> tuple[Any, ...]:
-    trade = view.trade
     return tuple(
-        leg.model_copy(update={"quantity": plain(leg.quantity / trade.quantity * view.entered)}) for leg in trade.legs
+        leg.model_copy(update={"quantity": plain(abs(view.ratios[leg.option_symbol]) * view.entered)})
+        for leg in view.trade.legs
+        if leg.option_symbol in view.ratios
     )
 
 
@@ -540,7 +542,7 @@ def _of_closed(view: _View, will_be: Trade) -> Iterator[Finding]:
     elif will_be.exit_price_source is None:
         told = (f"{will_be.exit_price:f}",)
         yield Finding("exit_price_unproven", "warn", "nobody knows where its exit price comes from", told)
-    if will_be.exit_price is not None and will_be.width and not 0 <= will_be.exit_price <= will_be.width:
+    if will_be.exit_price is not None and will_be.width and not -TICKS <= will_be.exit_price <= will_be.width + TICKS:
         beyond = (f"{will_be.exit_price:f}", f"width {will_be.width:f}")
         yield Finding("exit_price_out_of_range", "warn", "its exit price is beyond its width", beyond)
 

@@ -215,6 +215,12 @@ def states(story: list[dict[str, Finding]], item: str) -> list[str | None]:
     return [findings[item].state if item in findings else None for findings in story]
 
 
+def test_the_order_of_the_brokers_list_changes_nothing_that_is_told() -> None:
+    working = [part(number, "F", "buy", 0, None, quantity=3, status="open") for number in (34, 47, 27)]
+    first, second = (statement(*some, F=6) for some in (working, working[::-1]))
+    assert changes(statement(F=5), first) == changes(statement(F=5), second)
+
+
 def test_a_fill_that_the_next_statement_shows_was_in_flight() -> None:
     shown_late = part(7, "F", "buy", 5, "10")
     story = followed(statement(), statement(F=5, cash=950), statement(shown_late, F=5, cash=950))

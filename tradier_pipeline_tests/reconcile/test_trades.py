@@ -143,6 +143,15 @@ def test_b9_a_cancelled_entry_keeps_the_part_that_was_filled():
     assert codes(row) == set()
 
 
+@pytest.mark.parametrize("quantity", [1, 3, 4])
+def test_a_quantity_that_was_changed_by_hand_becomes_what_was_filled_and_no_price_is_divided_by_it(quantity: int):
+    held = trade(quantity=quantity, legs=legs(2, short=put(290), long=put(285)), entry_price=Decimal(2))
+    row = one([filled_entry(quantity=2)], [held], shown({put(290): -2, put(285): 2}))
+    assert row.change is not None
+    assert (row.change.after["quantity"], row.entry_price) == (2, 2)
+    assert "legs" not in row.change.after
+
+
 def test_c8_an_entry_that_is_not_shown_is_still_on_its_way():
     orders = [engine_order("e-1", trade_id="t-1", broker_order_id=7, created_at=AS_OF - timedelta(days=10))]
     row = one(orders, [trade(status="ENTRY_PENDING", broker_order_id_open=7)], shown())
@@ -287,6 +296,13 @@ def test_c6_dollars_are_per_share_times_multiplier_and_never_clamped():
     row = one([filled_entry(price="-2.00"), filled_exit(price="5.30")], [trade()], shown())
     assert (row.exit_price, row.realized_pnl) == (Decimal("5.30"), -330)
     assert "exit_price_out_of_range" in codes(row)
+
+
+@pytest.mark.parametrize("price", ["-0.05", "5.10"])
+def test_a_price_a_tick_beyond_the_width_is_no_finding(price: str):
+    kind = "credit" if price.startswith("-") else "debit"
+    row = one([filled_entry(), filled_exit(price=price, order_type=kind)], [trade()], shown())
+    assert (row.exit_price, codes(row)) == (Decimal(price), set())
 
 
 def test_c15_legs_closed_one_by_one_have_one_net_price():
@@ -457,12 +473,20 @@ def test_the_reason_of_a_trade_found_flat_is_that_it_was_found_flat():
     assert (row.status, row.exit_reason) == ("CLOSED", "BROKER_ALREADY_FLAT")
 
 
-def test_c25_a_spread_that_expired_is_expired_on_its_day_and_its_price_is_not_invented():
-    monday = datetime(2025, 12, 22, 14, 31, tzinfo=UTC)
-    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=monday))
+FRIDAY_CLOSE = datetime(2025, 12, 19, 21, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("as_of", [FRIDAY_CLOSE, datetime(2025, 12, 22, 14, 31, tzinfo=UTC)])
+def test_c25_a_spread_that_expired_is_expired_on_its_day_and_its_price_is_not_invented(as_of: datetime):
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=as_of))
     assert (row.status, row.exit_reason) == ("CLOSED", "EXPIRED")
-    assert row.closed_at == datetime(2025, 12, 19, 21, tzinfo=UTC)
+    assert row.closed_at == FRIDAY_CLOSE
     assert (row.exit_price, codes(row)) == (None, {"exit_price_unknown"})
+
+
+def test_a_spread_that_is_gone_before_the_close_of_its_last_day_did_not_expire():
+    row = one([], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=FRIDAY_CLOSE - timedelta(minutes=1)))
+    assert (row.status, row.exit_reason) == ("CLOSED", "BROKER_ALREADY_FLAT")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tradier_pipeline.broker.simulator.app import TRADIER_LIMITS, create_app, ut
 from tradier_pipeline.broker.simulator.faults import TRANSPORT
 from tradier_pipeline.broker.simulator.limits import Limits
 from tradier_pipeline.broker.simulator.store import Store
+from tradier_pipeline.broker.simulator.world import World
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.settings import DEMO_TOKEN
 
@@ -34,13 +35,17 @@ def embedded_simulator(
     clock: Callable[[], datetime] | None = None,
     token: str | None = DEMO_TOKEN,
     limits: Limits | None = TRADIER_LIMITS,
+    keeper: Callable[[World], None] | None = None,
 ) -> Iterator[str]:
     """Serve a world from a daemon thread on a free loopback port; yields `http://127.0.0.1:<port>`, without /v1.
+
+    `keeper` is called with the world at the end of every visit, see `Store`.
 
     Works inside a running event loop and from any thread, since the server has a thread and a loop of its own.
     Raises PipelineError when the world cannot be read.
     """
     store = Store(directory)
+    store.keepers += [keeper] if keeper else []
     clock = clock or utc_now
     with store.at(clock()):  # a world that cannot be read is told here, not in the first answer
         pass

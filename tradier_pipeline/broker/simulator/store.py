@@ -43,6 +43,7 @@ class Store:
         seed, plans: of the world that is created when there is none yet.
 
     Attributes:
+        keepers: called with the world at the end of every visit, by one visitor of all processes at a time.
         watchers: called with the world after every visit.
     """
 
@@ -62,6 +63,7 @@ class Store:
         self._world: World | None = None
         self._saved = -1
         self._stamp: _Stamp | None = None
+        self.keepers: list[Callable[[World], None]] = []
         self.watchers: list[Callable[[World], None]] = []
         self._past: deque[tuple[datetime, bytes]] = deque(maxlen=_PAST_KEPT)
 
@@ -73,6 +75,8 @@ class Store:
             advance(world, now, act)
             yield world
             self._save(world)
+            for keep in self.keepers:
+                keep(world)
         for watch in self.watchers:
             watch(world)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from random import Random
 
 from tradier_pipeline.broker.simulator.exchange import advance, cancel, place
@@ -17,6 +18,7 @@ from tradier_pipeline.broker.simulator.world import (
     Account,
     AccountType,
     Order,
+    Position,
     World,
     new_york_date,
     next_close,
@@ -136,7 +138,8 @@ def _dice(world: World, account: Account) -> Random:
 
 
 def _tag(account: Account, what: str) -> str:
-    return f"{_TAG}{what}-{account.steps:04d}"
+    """Of this account alone: the tag of a spread is its id in the ledger."""
+    return f"{_TAG}{account.id[-2:]}-{what}-{account.steps:04d}"
 
 
 def _first_purchases(world: World, account: Account) -> None:
@@ -175,7 +178,7 @@ def _enter(world: World, account: Account, dice: Random) -> None:
     near = Decimal(int(spot / step) * step + outward * away * step)
     far = near + outward * step * dice.randint(1, 2)
     contracts = [option_symbol(root, expiration, right, strike) for strike in (near, far)]
-    if any(contract in account.positions for contract in contracts):
+    if any(contract in account.positions or contract in _traded(account) for contract in contracts):
         return  # it would net against another spread
     quantity = Decimal(dice.randint(1, trader.lots))
     sides = ("sell_to_open", "buy_to_open") if dice.random() < 0.6 else ("buy_to_open", "sell_to_open")
@@ -199,18 +202,34 @@ def _exit(world: World, account: Account, dice: Random) -> None:
     _place_spread(world, account, one.underlying, [one.symbol, other.symbol], sides, quantity, "exit")
 
 
+def _traded(account: Account) -> set[str]:
+    """What live orders are about."""
+    return {leg.instrument for order in account.live for leg in order.legs or [order]}
+
+
 def _pairs(account: Account) -> list[tuple[Option, Option]]:
-    """Long and short options that make a vertical spread, nearest expiration first, none of them being traded now."""
-    busy = {leg.instrument for order in account.live for leg in order.legs or [order]}
-    free = [option for symbol in account.positions if symbol not in busy and (option := parse_option(symbol))]
-    pairs = [
-        (one, other)
-        for one in free
-        for other in free
-        if account.quantity(one.symbol) > 0 > account.quantity(other.symbol)
-        and (one.root, one.expiration, one.right) == (other.root, other.expiration, other.right)
-    ]
+    """Long and short leg of each vertical spread, nearest expiration first, none of them being traded now.
+
+    Legs that one order opened follow each other; others that would fit as well belong to another spread.
+    """
+    busy = _traded(account)
+    held = sorted((position for position in account.positions.values() if parse_option(position.symbol)), key=_opened)
+    pairs: list[tuple[Option, Option]] = []
+    for _, group in groupby(held, key=lambda position: position.opened):
+        legs = [option for position in group if (option := parse_option(position.symbol))]
+        for one, other in zip(legs[::2], legs[1::2], strict=False):
+            long_, short = (one, other) if account.quantity(one.symbol) > 0 else (other, one)
+            if (
+                busy.isdisjoint((one.symbol, other.symbol))
+                and account.quantity(long_.symbol) > 0 > account.quantity(short.symbol)
+                and (one.root, one.expiration, one.right) == (other.root, other.expiration, other.right)
+            ):
+                pairs.append((long_, short))
     return sorted(pairs, key=lambda pair: (pair[0].expiration, pair[0].symbol, pair[1].symbol))
+
+
+def _opened(position: Position) -> tuple[datetime, int]:
+    return position.opened, position.id
 
 
 def _place_spread(

@@ -97,7 +97,7 @@ class Figures:
         yield f"{self.snapshots} snapshots, {self.behind} with a list that is behind, {self.torn} torn"
         yield f"{self.changes} rows of the ledger changed by them"
         yield f"orders {dict(self.orders)}, {self.manual} by hand, {self.crashes} crashes of the engine"
-        yield f"trades {dict(self.trades)}, {dict(self.events)}, profit {self.profit} USD"
+        yield f"trades {dict(self.trades)}, {dict(self.events)}, profit {self.profit:.2f} USD"
         yield f"injected {dict(self.injected)}"
         yield f"found {self.found.total()} of {self.injected.total()}, after snapshots {dict(self.after)}"
         yield f"false {len(self.false)}: {self.false}; of one snapshot only: {dict(self.brief)}"

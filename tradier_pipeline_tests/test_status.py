@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,8 @@ def test_each_cycle_that_is_on_tells_its_last_published_snapshot(
 ) -> None:
     monkeypatch.setenv("TRADIER_CALENDAR", "24/7")
     monkeypatch.setenv("TRADIER_SYNC_MINUTES", "0")
+    quarter = datetime(2025, 11, 3, 15, 1, tzinfo=UTC)  # the next trade cycles are due 14 and 29 minutes later
+    monkeypatch.setattr(clock, "now", lambda: quarter)
     landed = extract_snapshot(home.zone, simulated.broker, SnapshotId.now(DEMO_ACCOUNT), "monitor_cycle,trade_cycle")
     store_snapshot(home.warehouse, landed)
     as_of = landed.manifest.as_of

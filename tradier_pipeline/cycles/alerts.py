@@ -13,12 +13,12 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.alerts import send
+from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, PROCESS_TAG, first_failure
 from tradier_pipeline.settings import load_settings
 
 ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was told
 RECOVERED_TAG = "tradier/recovered"  # of the last failed run of a series: when its end was told
-PARTITION_TAG = "dagster/partition"
 REPEAT = timedelta(hours=1)
 PAGE = 25  # runs; so many successes after a failure try to tell its end
 LONGEST = 500  # characters of a cause

@@ -5,11 +5,10 @@ from datetime import timedelta
 import dagster as dg
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
-
-PARTITION_TAG = "dagster/partition"
 
 
 @dg.schedule(

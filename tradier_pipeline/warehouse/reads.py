@@ -151,9 +151,7 @@ def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
 
 def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
     """The row of `daily_balances` of each account that has one on a trade date."""
-    cursor = connection.execute(bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
-    names = [column[0] for column in cursor.description or ()]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    rows = _rows(connection, bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
     return {row["account_id"]: row for row in rows}
 
 

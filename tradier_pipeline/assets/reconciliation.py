@@ -92,9 +92,10 @@ def reconciled_ledger(
 def _judged(context: dg.AssetExecutionContext, settings: Settings, account_id: str) -> Iterator[dg.AssetCheckResult]:
     """The checks of the ledger beside the newest snapshot; none without a ledger."""
     try:
-        if read_beliefs(settings).empty:
+        beliefs = read_beliefs(settings)
+        if beliefs.empty:
             return
-        (found,) = reconcile_newest(settings, account_id)
+        (found,) = reconcile_newest(settings, account_id, beliefs)
     except LedgerError as error:
         context.log.warning(f"The ledger is not judged: {error}")
         return

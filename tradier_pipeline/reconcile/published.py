@@ -24,15 +24,17 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def reconcile_newest(settings: Settings, account_id: str | None = None) -> list[Reconciliation]:
-    """What the newest published snapshot of each account, or of one, says about the ledger as it is now.
+def reconcile_newest(
+    settings: Settings, account_id: str | None = None, beliefs: Beliefs | None = None
+) -> list[Reconciliation]:
+    """What the newest published snapshot of each account, or of one, says about the ledger, by default as it is now.
 
     Raises:
         WarehouseError: nothing has been published yet.
         LandingError: a published snapshot is not landed any more, or was changed.
         LedgerError: the ledger cannot be read.
     """
-    beliefs, zone = read_beliefs(settings), LandingZone(settings.landing)
+    beliefs, zone = beliefs or read_beliefs(settings), LandingZone(settings.landing)
     with reading(settings.warehouse) as connection:
         require_current(connection)
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]

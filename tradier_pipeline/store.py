@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 
 import duckdb
 
@@ -23,6 +24,7 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
+from tradier_pipeline.warehouse.sessions import keep_sessions
 from tradier_pipeline.warehouse.sql import bind
 
 REBUILD_BATCH = 200
@@ -202,9 +204,17 @@ def _stored(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRules) -> 
     landed = typed.landed
     if staged.completed:
         _judge_older(staged, rules)
+    _keep_sessions(staged, landed.snapshot_id.trade_date, rules)
     staged.store(landed.manifest.snapshot_id, table_rows(typed, rules))
     staged.miss(new_missed(staged.connection, landed.zone, landed.snapshot_id, ever=staged.completed))
     return verify_snapshot(landed, staged.connection)
+
+
+def _keep_sessions(staged: StagedWarehouse, day: date, rules: GateRules) -> None:
+    """The sessions from the first snapshot on; of an older version's warehouse, too."""
+    query = "SELECT min(trade_date) FROM tradier_snapshots"
+    (first,) = (staged.connection.execute(query).fetchone() if staged.completed else None) or (None,)
+    keep_sessions(staged.connection, rules.calendar, min(day, first or day), day)
 
 
 def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
@@ -231,6 +241,8 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
         except PipelineError as error:
             refused[str(landed.snapshot_id)] = str(error)
             staged.miss([_refused_row(landed, error)])
+    for typed in readable:
+        _keep_sessions(staged, typed.landed.snapshot_id.trade_date, rules)
     staged.add([table_rows(typed, rules) for typed in readable])
     for typed in readable:
         conserved = table_rows(conserve(staged.connection, typed))  # by what is not refused of the earlier ones

@@ -15,7 +15,7 @@ from tradier_pipeline.landing import FailureRecord, MissedRecord
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import views
 from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading, trade_gates
 from tradier_pipeline_tests.bodies import ACCOUNT, land, rich, zone_in
@@ -152,9 +152,9 @@ def test_only_open_errors_block_and_the_reason_says_what_they_are(published: Pub
 
 
 def test_every_blocker_of_the_view_has_a_reason() -> None:
-    (column,) = [column for column in schema.TRADE_GATE.columns if column.name == "blockers"]
+    (column,) = [column for column in views.TRADE_GATE.columns if column.name == "blockers"]
     assert all(name in column.comment for name in REASONS)
-    assert set(REASONS) == set(schema._CONDITIONS)
+    assert set(REASONS) == set(views._CONDITIONS)
 
 
 def test_an_engine_that_asks_for_an_account_without_a_row_is_told_not_ready(published: Published) -> None:

@@ -15,7 +15,7 @@ import duckdb
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, sync, writing
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
 
@@ -217,8 +217,8 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
             if column.name not in older.get(table.name, table.column_names):
                 connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.type}')
         connection.execute(schema.ddl(table))
-    for view in schema.VIEWS:
-        connection.execute(schema.view_ddl(view))
+    for view in views.VIEWS:
+        connection.execute(views.view_ddl(view))
     connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
 
 

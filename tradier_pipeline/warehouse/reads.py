@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, literal
 
@@ -109,7 +109,7 @@ def reconciliation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> d
 
 def heartbeats(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The rows of `heartbeats`, also of a file that does not have that view yet."""
-    return _rows(connection, schema.HEARTBEATS.query)
+    return _rows(connection, views.HEARTBEATS.query)
 
 
 def newest_snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:

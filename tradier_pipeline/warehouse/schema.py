@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -319,10 +320,10 @@ RAW_PAYLOADS = Table(
     ),
 )
 
-_LIMIT = Column("max_open_positions", INTEGER, "TRADIER_MAX_OPEN_POSITIONS when the row was written; null: no limit")
-_MAX_AGE = "Seconds after which the snapshot is stale: TRADIER_MAX_AGE_SECONDS when the row was written"
-_OPENS = Column("session_open", INSTANT, "When the session of the trade date opens (UTC); null without a session")
-_CLOSES = Column("session_close", INSTANT, "When the session of the trade date closes (UTC); null without a session")
+LIMIT = Column("max_open_positions", INTEGER, "TRADIER_MAX_OPEN_POSITIONS when the row was written; null: no limit")
+MAX_AGE = "Seconds after which the snapshot is stale: TRADIER_MAX_AGE_SECONDS when the row was written"
+OPENS = Column("session_open", INSTANT, "When the session of the trade date opens (UTC); null without a session")
+CLOSES = Column("session_close", INSTANT, "When the session of the trade date closes (UTC); null without a session")
 
 TRADE_GATE_READINGS = Table(
     "trade_gate_readings",
@@ -333,10 +334,10 @@ TRADE_GATE_READINGS = Table(
         _required("ready", BOOLEAN, "Whether there was no blocker"),
         _required("blockers", WORDS, "Of session_closed, max_open_positions; empty when ready"),
         _required("open_positions", INTEGER, "Option spreads of the snapshot"),
-        _LIMIT,
-        _required("max_age_s", INTEGER, _MAX_AGE),
-        _OPENS,
-        _CLOSES,
+        LIMIT,
+        _required("max_age_s", INTEGER, MAX_AGE),
+        OPENS,
+        CLOSES,
     ),
 )
 
@@ -454,181 +455,100 @@ FINDINGS = Table(
     ),
 )
 
-ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A view: its name, what one row is, its columns (named and typed as the query gives them), and its query."""
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    query: str
-
-
-def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
-    return tuple(column for column in table.columns if column.name in names)
-
-
-# by as_of, too: it lets DuckDB skip all but the newest rows of a long history
-_NEWEST = """(
-    SELECT max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of FROM tradier_snapshots GROUP BY account_id
-)"""
-
-NEWEST_SNAPSHOTS = View(
-    "newest_snapshots",
-    "The newest snapshot of each account.",
-    TRADIER_SNAPSHOTS.columns,
-    f"SELECT * FROM tradier_snapshots SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
-)
-
-PORTFOLIO_POSITIONS = View(
-    "portfolio_positions",
-    "What each account holds now: the positions of its newest snapshot.",
-    POSITIONS.columns,
-    f"SELECT positions.* FROM positions SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
-)
-
-PORTFOLIO_SPREADS = View(
-    "portfolio_spreads",
-    "The option spreads each account holds now: those of its newest snapshot.",
-    OPTION_SPREADS.columns,
-    f"SELECT option_spreads.* FROM option_spreads SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
-)
-
-BALANCE_HISTORY = View(
-    "balance_history",
-    "One row per snapshot: balances in USD over time.",
-    (*ACCOUNT_BALANCES.columns, *_borrowed(TRADIER_SNAPSHOTS, "environment", "trigger", "as_of_end")),
-    """
-    SELECT account_balances.*, as_of_end, environment, trigger
-    FROM account_balances JOIN tradier_snapshots USING (snapshot_id)
-    """,
-)
-
-DAILY_BALANCES = View(
-    "daily_balances",
-    "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
+SESSIONS = Table(
+    "sessions",
+    "One row per session of the exchange since the history began. A day without a row had none.",
     (
-        Column("account_id", VARCHAR, "Account number"),
-        Column("trade_date", DATE, "America/New_York date"),
-        Column("open", DECIMAL, "USD; equity at the first snapshot of the day"),
-        Column("high", DECIMAL, "USD; highest equity of the day's snapshots"),
-        Column("low", DECIMAL, "USD; lowest equity of the day's snapshots"),
-        Column("close", DECIMAL, "USD; equity at the last snapshot of the day"),
-        Column("cash_close", DECIMAL, "USD; cash at the last snapshot of the day"),
-        Column("snapshots", BIGINT, "Snapshots of the day"),
-        Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
-        Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
-    ),
-    """
-    SELECT account_id, trade_date,
-           arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-           arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
-           min(as_of) AS first_as_of, max(as_of) AS last_as_of
-    FROM account_balances GROUP BY account_id, trade_date
-    """,
-)
-
-HEARTBEATS = View(
-    "heartbeats",
-    "One row per account and cycle: its last snapshot that was published. What failed does not beat.",
-    (
-        Column("account_id", VARCHAR, "Account number"),
-        Column("cycle", VARCHAR, "monitor_cycle, trade_cycle, account_sync or another trigger, such as manual"),
-        Column("as_of", INSTANT, "As-of of that snapshot (UTC)"),
-        Column("snapshot_id", VARCHAR, "That snapshot"),
-    ),
-    """
-    SELECT account_id, cycle, max(as_of) AS as_of, arg_max(snapshot_id, as_of) AS snapshot_id
-    FROM (SELECT account_id, as_of, snapshot_id, unnest(string_split(trigger, ',')) AS cycle FROM tradier_snapshots)
-    GROUP BY account_id, cycle
-    """,
-)
-
-# Each condition holds only if all it needs is known: what is null blocks.
-_CONDITIONS = {
-    # a snapshot of the future was read by another clock; its age is unknown
-    "stale": "as_of BETWEEN now() - to_seconds(max_age_s) AND now() + INTERVAL 5 SECOND",
-    "missed_snapshots": "coalesce(missed, 0) = 0",
-    "check_failed": "coalesce(refused, 0) = 0",
-    "balances_missing": "has_balances",
-    "session_closed": "session_open <= now() AND now() < session_close",
-    "max_open_positions": "coalesce(open_positions < max_open_positions, open_positions IS NOT NULL)",
-    "torn": "coherence IS DISTINCT FROM 'torn'",  # null: read by a version that did not judge
-    "findings": "coalesce(errors, 0) = 0",
-}
-_BLOCKERS = " || ".join(f"CASE WHEN {holds} THEN [] ELSE ['{blocker}'] END" for blocker, holds in _CONDITIONS.items())
-
-TRADE_GATE = View(
-    "trade_gate",
-    "One row per account: whether to trade on its newest snapshot now. No row, or null, means not ready.",
-    (
-        *LEAD,
-        Column("ready", BOOLEAN, "Whether there is no blocker now"),
-        Column("blockers", WORDS, f"Of {', '.join(_CONDITIONS)}; empty when ready"),
-        Column("age_s", DOUBLE, "Seconds since as_of"),
-        Column("max_age_s", INTEGER, _MAX_AGE),
-        Column("session_open", INSTANT, _OPENS.comment),
-        Column("session_close", INSTANT, _CLOSES.comment),
-        Column("open_positions", INTEGER, "Option spreads of the snapshot"),
-        _LIMIT,
-        Column("missed", BIGINT, "Instants since the snapshot that were never read or not answered"),
-        Column("missed_reason", VARCHAR, "Why, of the newest of these"),
-        Column("refused", BIGINT, "Snapshots since that were not published"),
-        Column("refused_reason", VARCHAR, "Why, of the newest of these"),
-        Column(
-            "coherence",
-            VARCHAR,
-            "coherent, torn or unknown: whether the snapshot shows one state; null: was not judged",
+        _required("trade_date", DATE, "America/New_York date"),
+        _required("session_open", INSTANT, "When it opened (UTC)"),
+        _required(
+            "session_close", INSTANT, "When it closed (UTC), early closes and TRADIER_CLOSE_EXTENSION_MINUTES in"
         ),
-        Column("coherence_evidence", VARCHAR, "What that verdict rests on"),
-        Column("errors", BIGINT, "Open findings of severity error"),
-        Column("error_codes", VARCHAR, "What they are"),
     ),
-    f"""
-    WITH newest AS (
-        SELECT snapshot_id, account_id, as_of, trade_date, coherence, coherence_evidence
-        FROM tradier_snapshots SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
-    ), reading AS (
-        SELECT snapshot_id, open_positions, max_open_positions, max_age_s, session_open, session_close
-        FROM trade_gate_readings SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
-    ), balances AS (
-        SELECT snapshot_id, true AS has_balances FROM account_balances SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
-    ), since AS (
-        SELECT account_id,
-               count(*) FILTER (kind <> 'refused') AS missed, count(*) FILTER (kind = 'refused') AS refused,
-               arg_max(reason, missed_at) FILTER (kind <> 'refused') AS missed_reason,
-               arg_max(reason, missed_at) FILTER (kind = 'refused') AS refused_reason
-        FROM missed_snapshots JOIN newest USING (account_id) WHERE missed_at > newest.as_of GROUP BY account_id
-    ), open_errors AS (
-        SELECT account_id, count(*) AS errors, string_agg(DISTINCT code, ', ' ORDER BY code) AS error_codes
-        FROM findings WHERE resolved_at IS NULL AND severity = 'error' GROUP BY account_id
-    ), gate AS (
-        SELECT *, {_BLOCKERS} AS blockers
-        FROM newest LEFT JOIN reading USING (snapshot_id) LEFT JOIN balances USING (snapshot_id)
-        LEFT JOIN since USING (account_id) LEFT JOIN open_errors USING (account_id)
-    )
-    SELECT snapshot_id, account_id, as_of, trade_date, len(blockers) = 0 AS ready, blockers,
-           epoch(now() - as_of) AS age_s, max_age_s, session_open, session_close, open_positions, max_open_positions,
-           coalesce(missed, 0) AS missed, missed_reason, coalesce(refused, 0) AS refused, refused_reason,
-           coherence, coherence_evidence, coalesce(errors, 0) AS errors, error_codes
-    FROM gate
-    """,  # noqa: S608
 )
 
-OPEN_FINDINGS = View(
-    "open_findings",
-    "The problems that the last good snapshot of each account did not resolve.",
-    tuple(column for column in FINDINGS.columns if column.name != "resolved_at"),
-    "SELECT * EXCLUDE resolved_at FROM findings WHERE resolved_at IS NULL",
+_ACCOUNT_ID = _required("account_id", VARCHAR, "Account number")
+
+ACTIVITY_EXTRACTS = Table(
+    "activity_extracts",
+    "One row per read of what the broker tells over night: which dates of which resource it covers.",
+    (
+        _ACCOUNT_ID,
+        _required("resource", VARCHAR, "history, gainloss or historical_balances"),
+        _required("since", DATE, "First date that it covers"),
+        _required("until", DATE, "Last date that it covers"),
+        _required("read_at", INSTANT, "When its first page was asked for (UTC)"),
+        _required("environment", VARCHAR, "simulator, sandbox or live"),
+        _required("row_count", INTEGER, "Rows of the broker"),
+        _required("page_count", INTEGER, "Pages, each a landed body"),
+        _required("path", VARCHAR, "Its directory under the landing zone"),
+    ),
 )
 
-VIEWS = (
-    *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
-    *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
+_READ = (
+    _required("content_key", VARCHAR, "SHA-256 of what the broker sent of the row: it gives rows no id"),
+    _required("ordinal", INTEGER, "1-based among rows of the date with the same content"),
+    _required("first_read_at", INSTANT, "When it was read first (UTC)"),
+    _required("last_read_at", INSTANT, "When it was read last (UTC)"),
+    Column("retracted_at", INSTANT, "First read of its date that no longer had it (UTC); null: it counts"),
 )
+
+ACCOUNT_ACTIVITY = Table(
+    "account_activity",
+    "One row per event of the account's history at the broker: trades, deposits, dividends, fees. Told over night; "
+    "live accounts only.",
+    (
+        _ACCOUNT_ID,
+        _required("trade_date", DATE, "The date that the broker gives; it tells no time of day"),
+        _required(
+            "type", VARCHAR, "trade, option, ach, wire, check, transfer, journal, dividend, interest, fee, tax, ..."
+        ),
+        _required("amount", DECIMAL, "USD that cash changed by"),
+        Column("description", VARCHAR, "The broker's words"),
+        Column("symbol", VARCHAR, "Equity ticker or compact OCC option symbol; of trades only"),
+        Column("quantity", DECIMAL, "Shares or contracts; negative when sold"),
+        Column("price", DECIMAL, "USD per share"),
+        Column("commission", DECIMAL, "USD"),
+        Column("trade_type", VARCHAR, "equity or option, in lower case"),
+        Column("option_event", VARCHAR, "OPTEXP, OPTASN, OPTEXC, ...; the broker's word for what became of an option"),
+        *_READ,
+    ),
+)
+
+CLOSED_LOTS = Table(
+    "closed_lots",
+    "One row per lot that was closed, as the broker's gain and loss report tells it over night. A close may be several.",
+    (
+        _ACCOUNT_ID,
+        _required("close_date", DATE, "When it was closed; the broker tells no time of day"),
+        _required("open_date", DATE, "When it was opened"),
+        _required("symbol", VARCHAR, "Equity ticker or compact OCC option symbol"),
+        Column("underlying", VARCHAR, "What the option is written on, or the equity; null for an unknown root"),
+        _required("quantity", DECIMAL, "Shares or contracts; negative when it was short"),
+        _required("cost", DECIMAL, "USD"),
+        _required("proceeds", DECIMAL, "USD"),
+        _required("gain_loss", DECIMAL, "USD; realized profit or loss"),
+        Column("gain_loss_percent", DECIMAL, "Percent of the cost"),
+        Column("term_days", INTEGER, "Days that it was held"),
+        *_READ,
+    ),
+)
+
+BROKER_DAILY_BALANCES = Table(
+    "broker_daily_balances",
+    "One row per day: the account's value as the broker's own history has it. A value that it changed is another row.",
+    (
+        _ACCOUNT_ID,
+        _required("trade_date", DATE, "The day"),
+        _required("value", DECIMAL, "USD; total account value at the close"),
+        *_READ,
+    ),
+)
+
+ACTIVITY = (ACTIVITY_EXTRACTS, ACCOUNT_ACTIVITY, CLOSED_LOTS, BROKER_DAILY_BALANCES)
+"""What the broker tells over night. Their rows belong to a date of an account, not to a snapshot."""
+
+ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY)
 
 
 def ddl(table: Table) -> str:
@@ -636,17 +556,12 @@ def ddl(table: Table) -> str:
     columns = ", ".join(
         f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
     )
-    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {_comments('TABLE', table)}"
+    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {comments('TABLE', table.name, table.comment, table.columns)}"
 
 
-def view_ddl(view: View) -> str:
-    """CREATE VIEW, or put it in the place of an older one, with the comments."""
-    return f"CREATE OR REPLACE VIEW {view.name} AS {view.query}; {_comments('VIEW', view)}"
-
-
-def _comments(kind: str, relation: Table | View) -> str:
-    columns = "".join(
-        f'COMMENT ON COLUMN {relation.name}."{column.name}" IS {literal(column.comment)}; '
-        for column in relation.columns
+def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> str:
+    """COMMENT ON a table or view, and on its columns."""
+    of_columns = "".join(
+        f'COMMENT ON COLUMN {name}."{column.name}" IS {literal(column.comment)}; ' for column in columns
     )
-    return f"COMMENT ON {kind} {relation.name} IS {literal(relation.comment)}; {columns}"
+    return f"COMMENT ON {kind} {name} IS {literal(comment)}; {of_columns}"

@@ -13,7 +13,7 @@ import pytest
 
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.store import store_snapshot
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bodies import (
@@ -78,9 +78,9 @@ def test_the_names_users_rely_on_are_there(reader: duckdb.DuckDBPyConnection, re
     assert set(DESIGNED[relation].split()) <= columns(reader, relation).keys()
 
 
-@pytest.mark.parametrize("relation", [*schema.TABLES, *schema.VIEWS], ids=lambda relation: relation.name)
+@pytest.mark.parametrize("relation", [*schema.TABLES, *views.VIEWS], ids=lambda relation: relation.name)
 def test_every_relation_has_the_declared_columns_and_types(
-    reader: duckdb.DuckDBPyConnection, relation: schema.Table | schema.View
+    reader: duckdb.DuckDBPyConnection, relation: schema.Table | views.View
 ) -> None:
     assert columns(reader, relation.name) == {column.name: column.type for column in relation.columns}
 
@@ -124,7 +124,7 @@ def test_every_table_view_and_column_of_the_published_file_has_a_comment(reader:
 def test_every_amount_names_its_unit() -> None:
     amounts = [
         column
-        for relation in (*schema.TABLES, *schema.VIEWS)
+        for relation in (*schema.TABLES, *views.VIEWS)
         for column in relation.columns
         if column.type == schema.DECIMAL
     ]

@@ -517,7 +517,7 @@ ACCOUNT_ACTIVITY = Table(
 
 CLOSED_LOTS = Table(
     "closed_lots",
-    "One row per lot that was closed, as the broker's gain and loss report tells it over night. A close may be several.",
+    "One row per closed lot of the broker's gain and loss report, which is told over night. A close may be several.",
     (
         _ACCOUNT_ID,
         _required("close_date", DATE, "When it was closed; the broker tells no time of day"),
@@ -556,7 +556,8 @@ def ddl(table: Table) -> str:
     columns = ", ".join(
         f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
     )
-    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {comments('TABLE', table.name, table.comment, table.columns)}"
+    told = comments("TABLE", table.name, table.comment, table.columns)
+    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {told}"
 
 
 def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> str:

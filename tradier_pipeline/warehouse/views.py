@@ -80,6 +80,12 @@ BALANCE_HISTORY = View(
     """,
 )
 
+OPEN_TO_CLOSE = """
+    arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
+    arg_max(cash, as_of) AS cash_close, count(*) AS snapshots
+"""
+"""What a period of `account_balances` comes to."""
+
 DAILY_BALANCES = View(
     "daily_balances",
     "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
@@ -95,13 +101,10 @@ DAILY_BALANCES = View(
         Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
     ),
-    """
-    SELECT account_id, trade_date,
-           arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-           arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
-           min(as_of) AS first_as_of, max(as_of) AS last_as_of
+    f"""
+    SELECT account_id, trade_date, {OPEN_TO_CLOSE}, min(as_of) AS first_as_of, max(as_of) AS last_as_of
     FROM account_balances GROUP BY account_id, trade_date
-    """,
+    """,  # noqa: S608
 )
 
 HEARTBEATS = View(

@@ -193,7 +193,7 @@ def rebuild(forget: bool, as_json: bool) -> int:
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
         if not rebuilt.kept_findings:
-            print("  lost: the findings and what was reconciled with the ledger; the old file cannot be read")
+            print("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
 
 

@@ -50,7 +50,8 @@ class NotPublishedError(PipelineError):
 class Rebuilt:
     """What a rebuild did: how many snapshots it published, and which it refused and why.
 
-    `kept_findings`: findings and reconciliations, which no landed byte tells, were taken over from the old file.
+    `kept_findings`: findings, reconciliations and daily summaries, which no landed byte tells, were taken over from the
+    old file.
     """
 
     published: int
@@ -139,7 +140,8 @@ def rebuild(
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
     A snapshot that fails a blocking check stays out, as it did the first time, and is among the missed. What followed
-    from the ledger as it was then, and the findings, are taken over from the old file: nothing else can tell them.
+    from the ledger as it was then, the findings and the daily summaries are taken over from the old file: nothing else
+    can tell them.
 
     Args:
         forget: go on although published snapshots are no longer landed; they are lost.

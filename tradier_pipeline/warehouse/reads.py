@@ -149,10 +149,22 @@ def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     )
 
 
-def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
-    """The row of `daily_balances` of each account that has one on a trade date."""
-    rows = _rows(connection, bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
-    return {row["account_id"]: row for row in rows}
+def daily_summaries(
+    connection: duckdb.DuckDBPyConnection, day: date | None = None, account_id: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest revisions of the summaries, of one trade date or of all, oldest first.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    conditions = ["true"]
+    if day:
+        conditions.append(f"trade_date = {literal(day)}")
+    if account_id:
+        conditions.append(f"account_id = {literal(account_id)}")
+    where = " AND ".join(conditions)
+    return _rows(connection, f"FROM newest_daily_summaries WHERE {where} ORDER BY trade_date, account_id")
 
 
 def balances_query(account_id: str | None, since: date | None, until: date | None, *, daily: bool) -> str:

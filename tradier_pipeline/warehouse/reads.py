@@ -124,6 +124,11 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [snapshot_id for (snapshot_id,) in rows]
 
 
+def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Every published extract of the activity, as its directory in the landing zone."""
+    return [path for (path,) in connection.execute("SELECT DISTINCT path FROM activity_extracts ORDER BY 1").fetchall()]
+
+
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
     """The published snapshots read after an instant: id -> as-of, in the order of what was read."""
     query = bind(

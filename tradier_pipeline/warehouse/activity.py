@@ -37,12 +37,20 @@ class Kept:
         new: not read before.
         retracted: no longer there since this extract.
         covered_since: the first date that it covers.
+        first, last: the dates of its rows; None without rows.
     """
 
     rows: int
     new: int
     retracted: int
     covered_since: date
+    first: date | None
+    last: date | None
+
+    @property
+    def known(self) -> int:
+        """Rows that had been read before."""
+        return self.rows - self.new
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +150,8 @@ def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resourc
     read_at = min(page.started_at for page in pages)
     rows = [row | {"first_read_at": read_at, "last_read_at": read_at} for row in typed_rows(landed, resource)]
     # What the broker no longer lists of long ago was not taken back: nobody says how long it keeps its rows.
-    oldest = min((row[destination.date_column] for row in rows), default=manifest.until)
-    covered_since = max(manifest.since, min(oldest, manifest.until - WINDOW))
+    days = sorted(row[destination.date_column] for row in rows)
+    covered_since = max(manifest.since, min(*days[:1], manifest.until - WINDOW, manifest.until))
     extract = {
         "account_id": manifest.account_id,
         "resource": resource,
@@ -160,7 +168,8 @@ def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resourc
     insert(connection, schema.ACTIVITY_EXTRACTS, [extract])
     new = _merge(connection, destination, rows)
     retracted = _retract(connection, destination, resource, extract)
-    return Kept(len(rows), new, retracted, covered_since)
+    first, last = (days[0], days[-1]) if days else (None, None)
+    return Kept(len(rows), new, retracted, covered_since, first, last)
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, destination: Destination, rows: Sequence[Row]) -> int:

@@ -582,9 +582,10 @@ def _print_finding(row: dict[str, Any]) -> None:
 def _print_summary_line(row: dict[str, Any]) -> None:
     trades = "no ledger" if row["trades_open"] is None else f"{row['trades_closed']} closed, {row['trades_open']} open"
     early = ", before the close" if row["after_close"] is False else ""
+    equity = f"{row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
     print(
-        f"{row['trade_date']}  {row['account_id']:<12} equity {row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
-        f"  realized {_realized(row)}; {trades}; revision {row['revision']}{early}"
+        f"{row['trade_date']}  {row['account_id']:<12} equity {equity}  realized {_realized(row)}; {trades}; "
+        f"revision {row['revision']}{early}"
     )
 
 
@@ -625,11 +626,10 @@ def _signed(amount: Decimal | None) -> str:
 
 def _told_trade(trade: dict[str, Any]) -> str:
     prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
-    ended = f" {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
-    return (
-        f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or ''} {prices} {trade['status']}"
-        + (ended if trade["status"] == "CLOSED" else "")
-    )
+    what = f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or '-'} {prices}"
+    if trade["status"] != "CLOSED":
+        return f"{what} {trade['status']}"
+    return f"{what} {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
 
 
 def _print_change(change: Change) -> None:

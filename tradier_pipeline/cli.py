@@ -190,7 +190,8 @@ def rebuild(forget: bool, as_json: bool) -> int:
     if as_json:
         _print_json(asdict(rebuilt))
     else:
-        print(f"{settings.warehouse}: {rebuilt.published} snapshots, {rebuilt.activity} extracts of the activity")
+        activity = f", {rebuilt.activity} extracts of the activity" if rebuilt.activity else ""
+        print(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
         if not rebuilt.kept_findings:

@@ -150,7 +150,7 @@ def activity_totals(
 def external_flows(
     connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
 ) -> tuple[Decimal, Decimal]:
-    """What came from outside and what went there between two dates, as the broker's history tells it: USD, both >= 0."""
+    """What came from outside and what went there between two dates, by the broker's history: USD, neither negative."""
     found = connection.execute(
         bind(
             "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "

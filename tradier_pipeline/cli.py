@@ -26,6 +26,7 @@ from tradier_pipeline.verify.evidence import shown
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.backfill import Backfilled
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.ledger.changes import Change
@@ -191,12 +192,49 @@ def rebuild(forget: bool, as_json: bool) -> int:
     if as_json:
         _print_json(asdict(rebuilt))
     else:
-        print(f"{settings.warehouse}: {rebuilt.published} snapshots")
+        activity = f", {rebuilt.activity} extracts of the activity" if rebuilt.activity else ""
+        print(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
         if not rebuilt.kept_findings:
-            print("  lost: the findings and what was reconciled with the ledger; the old file cannot be read")
+            print("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
+
+
+@main.command()
+@ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date. Default: when the account was opened.")
+@JSON
+@told
+def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
+    """Read all that the broker still tells of the past until yesterday. Exit code 0 only if all was published.
+
+    History (not in the sandbox), gain and loss, daily values: in one extract for each account. The same day again
+    replays it.
+    """
+    from tradier_pipeline.backfill import backfill as read_past
+    from tradier_pipeline.extract import accounts_to_read, connect
+
+    settings = load_settings()
+    accounts = (account,) if account else accounts_to_read(settings)
+    documents: list[dict[str, Any]] = []
+    with connect(settings) as broker:
+        for account_id in accounts:
+            try:
+                done = read_past(settings, broker, account_id, since.date() if since else None)
+            except PipelineError as error:
+                if len(accounts) == 1:
+                    raise
+                failed = {"cause": error.cause, "remedy": error.remedy}
+                documents.append({"account": account_id, "published": False, "error": failed})
+                _print_error(error, as_json=False)
+            else:
+                documents.append(_backfilled_document(done))
+                if not as_json:
+                    _print_backfilled(done)
+    if as_json:
+        _print_json({"accounts": documents})
+    return 0 if all(document["published"] for document in documents) else 1
 
 
 @main.command()
@@ -247,6 +285,46 @@ def balances(
             _print_query(connection, balances_query(*asked, by), form, output)
     if lines and form == "text":
         _print_equity_lines(lines)
+
+
+@main.command()
+@click.argument("day", type=click.DateTime(["%Y-%m-%d"]), required=False, metavar="[DATE]")
+@ONLY_ACCOUNT
+@click.option("--list", "as_list", is_flag=True, help="One line for each summary.")
+@click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
+@JSON
+@told
+def summary(day: datetime | None, account: str | None, as_list: bool, generate: bool, as_json: bool) -> None:
+    """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
+    from tradier_pipeline.warehouse.publish import Warehouse
+    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading
+    from tradier_pipeline.warehouse.summaries import make_summaries
+
+    settings = load_settings()
+    asked = day.date() if day else None
+    if generate:
+        with reading(settings.warehouse) as connection:
+            asked = asked or newest_trade_date(connection, account)
+        make_summaries(Warehouse(settings.warehouse), asked, account)
+    with reading(settings.warehouse) as connection:
+        rows = daily_summaries(connection, asked, account)
+    if not rows:
+        what = " ".join(filter(None, (f"of {asked}" if asked else "", f"of account {account}" if account else "")))
+        command = " ".join(filter(None, ("tradier-pipeline summary", str(asked or ""), "--generate")))
+        raise PipelineError(
+            f"there is no summary {what or 'yet'}",
+            f"Make it: `{command}`, or materialize the date's partition of daily_summary.",
+        )
+    if not as_list and asked is None:
+        rows = [row for row in rows if row["trade_date"] == rows[-1]["trade_date"]]
+    if as_json:
+        _print_json({"summaries": rows})
+        return
+    for row in rows:
+        if as_list:
+            _print_summary_line(row)
+        else:
+            _print_summary(row)
 
 
 @main.command()
@@ -522,6 +600,59 @@ def _print_finding(row: dict[str, Any]) -> None:
     print(f"      {row['suggested_action']}")
 
 
+def _print_summary_line(row: dict[str, Any]) -> None:
+    trades = "no ledger" if row["trades_open"] is None else f"{row['trades_closed']} closed, {row['trades_open']} open"
+    early = ", before the close" if row["after_close"] is False else ""
+    equity = f"{row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
+    print(
+        f"{row['trade_date']}  {row['account_id']:<12} equity {equity}  realized {_realized(row)}; {trades}; "
+        f"revision {row['revision']}{early}"
+    )
+
+
+def _print_summary(row: dict[str, Any]) -> None:
+    eastern = row["as_of"].astimezone(clock.NEW_YORK)
+    early = ", BEFORE THE CLOSE" if row["after_close"] is False else ""
+    print(f"{row['trade_date']}  {row['account_id']}, revision {row['revision']}, as of {eastern:%H:%M:%S}{early}")
+    for name in ("equity", "equity_open", "equity_high", "equity_low", "cash", "buying_power", "close_pl"):
+        print(f"  {name:<14}{row[name]:>18,.2f} USD")
+    print(f"  {'equity_change':<14}{_signed(row['equity_change']):>18} USD")
+    print("  " + ", ".join(f"{name} {row[name]}" for name in ("snapshots", "missed", "failed", "refused")))
+    print(f"  positions {row['positions']}, option spreads {row['open_spreads']}")
+    orders = ("placed", "filled", "canceled", "rejected", "expired")
+    print("  orders: " + ", ".join(f"{name} {row[f'orders_{name}']}" for name in orders))
+    if row["trades_open"] is None:
+        print("  trades: the ledger was not set beside any snapshot of the day")
+        return
+    states = ("opened", "closed", "open")
+    print("  trades: " + ", ".join(f"{name} {row[f'trades_{name}']}" for name in states))
+    print(f"  realized {_realized(row)}")
+    for column in ("exit_reasons", "trades_by_strategy"):
+        counts = ", ".join(f"{word} {count}" for word, count in row[column].items()) or "none"
+        print(f"  {column.replace('_', ' ')}: {counts}")
+    for state in states:
+        for trade in row[f"{state}_trades"]:
+            print(f"  {state:<7} {_told_trade(trade)}")
+
+
+def _realized(row: dict[str, Any]) -> str:
+    """The sum in dollars, and beside it how many trades it does not hold."""
+    unknown = f", {row['realized_unknown']} unknown" if row["realized_unknown"] else ""
+    return f"{_signed(row['realized_pnl'])} USD{unknown}"
+
+
+def _signed(amount: Decimal | None) -> str:
+    return "-" if amount is None else f"{amount:+,.2f}"
+
+
+def _told_trade(trade: dict[str, Any]) -> str:
+    prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
+    what = f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or '-'} {prices}"
+    if trade["status"] != "CLOSED":
+        return f"{what} {trade['status']}"
+    return f"{what} {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
+
+
 def _print_change(change: Change) -> None:
     document = _change_document(change)
     print(f"  {change.table} {change.key}: {change.why}")
@@ -560,6 +691,34 @@ def _print_account_status(account: AccountStatus) -> None:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
+
+
+def _backfilled_document(done: Backfilled) -> dict[str, Any]:
+    resources = {
+        resource: {"rows": kept.rows, "new": kept.new, "retracted": kept.retracted}
+        | {"first": kept.first, "last": kept.last}
+        for resource, kept in done.kept.items()
+    }
+    return {
+        "account": done.account_id,
+        "published": True,
+        "since": done.since,
+        "until": done.until,
+        "resources": resources,
+        "deposits": done.deposits,
+        "withdrawals": done.withdrawals,
+        "path": done.path,
+    }
+
+
+def _print_backfilled(done: Backfilled) -> None:
+    print(f"{done.account_id}  {done.since} to {done.until}")
+    for resource, kept in done.kept.items():
+        dates = f", {kept.first} to {kept.last}" if kept.first else ""
+        print(f"  {resource:<20}{kept.rows:>8,} rows, {kept.new:,} new{dates}")
+    if "history" in done.kept:
+        print(f"  {'deposits':<20}{done.deposits:>18,.2f} USD")
+        print(f"  {'withdrawals':<20}{done.withdrawals:>18,.2f} USD")
 
 
 def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, Any]:

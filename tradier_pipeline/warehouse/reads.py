@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -125,6 +126,46 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [snapshot_id for (snapshot_id,) in rows]
 
 
+def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Every published extract of the activity, as its directory in the landing zone."""
+    return [path for (path,) in connection.execute("SELECT DISTINCT path FROM activity_extracts ORDER BY 1").fetchall()]
+
+
+_ACTIVITY_TOTALS = {
+    "history": "SELECT account_id, type, count(*) AS events, sum(amount) AS amount FROM account_activity "
+    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
+    "gainloss": "SELECT account_id, close_date, count(*) AS lots, sum(gain_loss) AS gain_loss FROM closed_lots "
+    "WHERE retracted_at IS NULL AND close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
+    "historical_balances": "SELECT account_id, trade_date, value FROM broker_daily_balances "
+    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
+}
+
+
+def activity_totals(
+    connection: duckdb.DuckDBPyConnection, resource: str, since: date, until: date
+) -> list[dict[str, Any]]:
+    """What counts of the activity between two dates, USD: history by type, gain and loss by day, values by day."""
+    return _rows(connection, bind(_ACTIVITY_TOTALS[resource], since, until))
+
+
+def external_flows(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
+) -> tuple[Decimal, Decimal]:
+    """What came from outside and what went there between two dates, by the broker's history: USD, neither negative."""
+    found = connection.execute(
+        bind(
+            "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
+            "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
+            "AND retracted_at IS NULL AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            account_id,
+            since,
+            until,
+        )
+    ).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
     """The published snapshots read after an instant: id -> as-of, in the order of what was read."""
     query = bind(
@@ -136,6 +177,20 @@ def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetim
 def newest_as_of(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
     """The as-of of the newest published snapshot of each account."""
     return dict(connection.execute("SELECT account_id, as_of FROM newest_snapshots").fetchall())
+
+
+def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | None = None) -> date:
+    """The last trade date with a snapshot, of an account or of any.
+
+    Raises:
+        WarehouseError: there is none.
+    """
+    query = f"SELECT max(trade_date) FROM tradier_snapshots {where(account_id)}"  # noqa: S608
+    (day,) = connection.execute(query).fetchone() or (None,)
+    if day is None:
+        of_account = f" of account {account_id}" if account_id else ""
+        raise WarehouseError(f"no snapshot{of_account} is published", "Take one: `tradier-pipeline snapshot`.")
+    return day  # type: ignore[no-any-return]
 
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -150,10 +205,18 @@ def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     )
 
 
-def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
-    """The row of `daily_balances` of each account that has one on a trade date."""
-    rows = _rows(connection, bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
-    return {row["account_id"]: row for row in rows}
+def daily_summaries(
+    connection: duckdb.DuckDBPyConnection, day: date | None = None, account_id: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest revisions of the summaries, of one trade date or of all, oldest first.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    return _rows(
+        connection, f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
+    )
 
 
 By = Literal["snapshot", "hour", "day", "month"]

@@ -225,9 +225,17 @@ def daily_summaries(
     tz: str | tzinfo = "UTC",
     home: str | Path | None = None,
 ) -> pd.DataFrame:
-    """The newest summary of every trade date, oldest first.
+    """What every trade date came to, by the newest revision of its summary, oldest first.
 
-    Columns: those of the view `newest_daily_summaries`; `query("DESCRIBE newest_daily_summaries")` lists them.
+    Columns: `account_id`, `trade_date`; its `revision`, when that was made `generated_at` (instant), the key of its
+    figures `content_key`; the snapshot that it is built from: `snapshot_id`, `as_of` (instant), whether that was
+    `after_close` of the session at `session_close` (instant). Counts: `snapshots`, `missed`, `failed`, `refused`,
+    `positions`, `open_spreads`, `orders_placed`, `orders_filled`, `orders_canceled`, `orders_rejected`,
+    `orders_expired`. USD: `equity` and its `equity_open`, `equity_high`, `equity_low`, `equity_change`; `cash`,
+    `buying_power`, `close_pl`. Of the ledger's trades between `trades_since` and `trades_as_of` (instants): counts
+    `trades_opened`, `trades_closed`, `trades_open`, `realized_unknown`; `realized_pnl` (USD); counts by name
+    `exit_reasons`, `trades_by_strategy`; lists of them `opened_trades`, `closed_trades`, `open_trades`, in which
+    amounts are Decimal.
     """
     return _frame(_rows("newest_daily_summaries", account, since, until), decimals, tz, home)
 

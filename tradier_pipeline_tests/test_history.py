@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from inspect import getdoc
 from pathlib import Path
 from typing import Any
@@ -137,15 +138,16 @@ def test_instants_are_shown_in_the_zone_asked_for(home: Path, zone: Any) -> None
 
 # --- what a row is ----------------------------------------------------------------------------------------------------
 
-EVERY: dict[str, Callable[[], pd.DataFrame]] = {
+EVERY: dict[str, Callable[..., pd.DataFrame]] = {
     "balances": history.balances,
-    "balances by": lambda: history.balances(by="day"),
+    "balances by": partial(history.balances, by="day"),
     "positions": history.positions,
     "orders": history.orders,
     "cash_flows": history.cash_flows,
     "closed_lots": history.closed_lots,
     "equity_curve": history.equity_curve,
     "coverage": history.coverage,
+    "daily_summaries": history.daily_summaries,
     "findings": history.findings,
 }
 
@@ -156,9 +158,9 @@ def test_every_column_is_told_in_the_words_of_its_function(home: Path, name: str
     assert [column for column in EVERY[name]().columns if f"`{column}`" not in told] == []
 
 
-@pytest.mark.parametrize("name", [*EVERY, "daily_summaries"])
+@pytest.mark.parametrize("name", EVERY)
 def test_nothing_found_is_a_frame_with_the_same_types(home: Path, name: str) -> None:
-    function = getattr(history, name.split()[0])
+    function = EVERY[name]
     full, empty = function(), function("nobody")
     assert len(empty) == 0
     assert dtypes(empty) == dtypes(full)

@@ -30,10 +30,10 @@ from __future__ import annotations
 
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 _DAYS = "trade_date, account_id"
-_INTEGERS = ("tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "hugeint")
 _EXACT = "exact decimal"
 # numpy has neither: what sum() makes of integers, and decimals
 _CASTS = {"hugeint": "BIGINT", _EXACT: "VARCHAR"}
@@ -302,34 +301,38 @@ def _frame(
     with reading(warehouse) as connection:
         if not any_version:
             require_current(connection)
+        connection.execute("SET python_enable_replacements = false")  # an unknown table is no variable of this module
         found = connection.sql(sql)
         if found is None:
             raise PipelineError("the SQL returns no rows", "Write one SELECT or FROM.")
         kinds = [_EXACT if decimals and type_.id == "decimal" else type_.id for type_ in found.types]
         if not _CASTS.keys().isdisjoint(kinds):
-            found = found.select(*map(_cast, found.columns, kinds))
+            found = found.project(", ".join(map(_cast, count(1), found.columns, kinds)))
         arrays = found.fetchnumpy()
     series = (_series(values, kind, tz) for values, kind in zip(arrays.values(), kinds, strict=True))
     return pd.DataFrame(dict(zip(arrays, series, strict=True)))
 
 
-def _cast(name: str, kind: str) -> duckdb.Expression:
-    column = duckdb.ColumnExpression(name)
-    return column.cast(_CASTS[kind]).alias(name) if kind in _CASTS else column
+def _cast(place: int, name: str, kind: str) -> str:
+    """By its place: a query may name two columns alike."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    return f"#{place}::{_CASTS[kind]} AS {quoted}" if kind in _CASTS else f"#{place}"
 
 
-def _series(values: npt.NDArray[Any], kind: str, tz: str | tzinfo) -> pd.Series[Any]:
-    """A column of DuckDB's, in which what is missing is masked; under the mask stands anything."""
-    data, missing = np.ma.getdata(values), np.ma.getmaskarray(values)
-    if kind in _INTEGERS:
-        return pd.Series(pd.arrays.IntegerArray(data.astype("int64"), missing))
+def _series(values: npt.NDArray[Any] | pd.Categorical[Any], kind: str, tz: str | tzinfo) -> pd.Series[Any]:
+    """A column as DuckDB gives it: what is missing is masked, and under the mask stands anything."""
+    masked = np.ma.asarray(values)
+    data, missing = masked.data, np.ma.getmaskarray(masked)
+    if data.dtype.kind == "O":
+        data[missing] = None
+    if data.dtype.kind in "iu":
+        return pd.Series(pd.arrays.IntegerArray(data.astype("uint64" if kind == "ubigint" else "int64"), missing))
     if kind == "boolean":
         return pd.Series(pd.arrays.BooleanArray(data.astype("bool"), missing))
     if kind == "varchar":
-        return pd.Series(np.where(missing, None, data), dtype="string")
+        return pd.Series(data, dtype="string")
     if kind == _EXACT:
-        exact = [None if gone else Decimal(text) for text, gone in zip(data, missing, strict=True)]
-        return pd.Series(exact, dtype="object")
+        return pd.Series([None if text is None else Decimal(text) for text in data], dtype="object")
     if kind in ("decimal", "double", "float"):
         return pd.Series(np.where(missing, np.nan, data))
     if kind in ("date", "timestamp with time zone"):

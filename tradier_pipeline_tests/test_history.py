@@ -97,7 +97,7 @@ def test_the_type_of_a_column_is_that_of_what_it_holds_missing_or_not(home: Path
         (row,) = frame.to_dict("records")
         gone = {name for name, value in row.items() if pd.isna(value)}
         assert gone == {"missing", "unsaid", "wordless", "unpriced", "never", "momentless"}
-        assert row["missing"] is pd.NA
+        assert frame["missing"].iloc[0] is pd.NA
         assert (row["known"], row["summed"], row["yes"], row["word"], row["amount"]) == (1, 2, True, "a", 0.1)
         assert row["day"] == pd.Timestamp("2025-11-20")
         assert row["moment"] == pd.Timestamp("2025-11-20T14:31:00.25Z")
@@ -115,6 +115,19 @@ def test_amounts_are_exact_decimals_on_demand(home: Path) -> None:
     assert exact["amount"].tolist() == [Decimal("0.1"), Decimal("0.2"), None]
     assert exact["amount"].sum() == Decimal("0.3")
     assert history.query(sql)["amount"].sum() != 0.3
+
+
+def test_columns_may_be_named_alike_or_oddly(home: Path) -> None:
+    for decimals in (False, True):
+        frame = history.query('SELECT 1.5 AS a, 2.5 AS a, 3 AS "we""ird.x", 4.5 AS "#1"', decimals=decimals)
+        assert frame.to_dict("list") == {"a": [1.5], "a_1": [2.5], 'we"ird.x': [3], "#1": [4.5]}
+
+
+def test_lists_and_maps_stay_python_values_beside_a_missing_one(home: Path) -> None:
+    frame = history.query("FROM (VALUES (['a', 'b'], MAP {'x': 1}), (NULL, NULL)) AS told(list, map)")
+    assert frame["list"].tolist()[0].tolist() == ["a", "b"]
+    assert frame["map"].tolist()[0] == {"x": 1}
+    assert frame.isna().to_numpy().tolist() == [[False, False], [True, True]]
 
 
 def test_the_stored_amounts_are_exact_in_every_frame(home: Path) -> None:
@@ -231,7 +244,7 @@ def test_what_the_broker_tells_over_night_is_there_unless_it_was_retracted(tmp_p
     }
     assert flows["external"].all()
     (realized,) = history.closed_lots(since=day, until=day, home=tmp_path).to_dict("records")
-    assert (realized["symbol"], realized["gain_loss"], realized["term_days"]) == ("AAPL", 3.0, pd.NA)
+    assert (realized["symbol"], realized["gain_loss"], realized["term_days"]) == ("AAPL", 3.0, None)
     assert len(history.closed_lots(since="2025-11-21", home=tmp_path)) == 0
 
 
@@ -358,6 +371,12 @@ def test_a_home_is_where_it_is_said_to_be(home: Path, tmp_path: Path) -> None:
 def test_a_wrong_argument_is_told(home: Path, call: Callable[[], pd.DataFrame], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         call()
+
+
+def test_a_table_that_is_not_there_is_not_looked_for_among_the_variables(home: Path) -> None:
+    for name in ("pd", "balances", "sql"):
+        with pytest.raises(duckdb.CatalogException, match=f"Table with name {name} does not exist"):
+            history.query(f"FROM {name}")
 
 
 def test_sql_that_returns_no_rows_is_told(home: Path) -> None:

@@ -297,9 +297,8 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    condition = f"WHERE account_id = {literal(account_id)}" if account_id else ""
     curves: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(connection, f"FROM equity_curve {condition} ORDER BY account_id, trade_date"):
+    for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
     if len(curves) > 1:
         curves["total"] = _rows(connection, "FROM total_equity_curve ORDER BY trade_date")

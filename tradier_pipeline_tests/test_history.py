@@ -307,7 +307,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:

@@ -41,9 +41,15 @@ MAINTENANCE = {
 DAILY_ASSETS = {
     "raw/calendar": ("raw", {"tradier", "json"}),
     "daily_summary": ("reporting", {"duckdb"}),
+    "raw/history": ("raw", {"tradier", "json"}),
+    "raw/gainloss": ("raw", {"tradier", "json"}),
+    "raw/historical_balances": ("raw", {"tradier", "json"}),
+    "account_activity": ("reporting", {"duckdb", "table"}),
+    "closed_lots": ("reporting", {"duckdb", "table"}),
+    "broker_daily_balances": ("reporting", {"duckdb", "table"}),
 }
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
-SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance"}
+SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
 SENSORS = {"request_sensor", "flat_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
 
@@ -154,7 +160,7 @@ def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() ->
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
     of_ledger = {check.name for check in RECONCILIATION_CHECKS}
-    others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh"}
+    others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh", "activity_equals_landed"}
     assert set(found) == {check.name for check in CHECKS} | of_ledger | others
     assert all(found[name].partitions_def is not None and not found[name].blocking for name in of_ledger)
     for check in CHECKS:

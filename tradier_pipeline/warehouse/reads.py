@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,46 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Every published snapshot, in the order of what was read."""
     rows = connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY as_of, snapshot_id").fetchall()
     return [snapshot_id for (snapshot_id,) in rows]
+
+
+def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Every published extract of the activity, as its directory in the landing zone."""
+    return [path for (path,) in connection.execute("SELECT DISTINCT path FROM activity_extracts ORDER BY 1").fetchall()]
+
+
+_ACTIVITY_TOTALS = {
+    "history": "SELECT account_id, type, count(*) AS events, sum(amount) AS amount FROM account_activity "
+    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
+    "gainloss": "SELECT account_id, close_date, count(*) AS lots, sum(gain_loss) AS gain_loss FROM closed_lots "
+    "WHERE retracted_at IS NULL AND close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
+    "historical_balances": "SELECT account_id, trade_date, value FROM broker_daily_balances "
+    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
+}
+
+
+def activity_totals(
+    connection: duckdb.DuckDBPyConnection, resource: str, since: date, until: date
+) -> list[dict[str, Any]]:
+    """What counts of the activity between two dates, USD: history by type, gain and loss by day, values by day."""
+    return _rows(connection, bind(_ACTIVITY_TOTALS[resource], since, until))
+
+
+def external_flows(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
+) -> tuple[Decimal, Decimal]:
+    """What came from outside and what went there between two dates, by the broker's history: USD, neither negative."""
+    found = connection.execute(
+        bind(
+            "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
+            "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
+            "AND retracted_at IS NULL AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            account_id,
+            since,
+            until,
+        )
+    ).fetchone()
+    assert found is not None
+    return found[0], found[1]
 
 
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:

@@ -65,8 +65,10 @@ def test_a_day_is_asked_for_once(instance: dg.DagsterInstance) -> None:
 
 
 def test_a_calendar_without_closes_has_no_summary_schedule() -> None:
-    assert {schedule.name for schedule in build_daily_schedules(Settings())} == {"exchange_calendar", "daily_summary"}
-    assert build_daily_schedules(Settings(calendar="24/7")) == []
+    always = {"account_activity"}
+    found = {schedule.name for schedule in build_daily_schedules(Settings())}
+    assert found == {"exchange_calendar", "daily_summary", *always}
+    assert {schedule.name for schedule in build_daily_schedules(Settings(calendar="24/7"))} == always
 
 
 def test_the_summary_counts_the_snapshots_of_its_day_and_shows_its_balances(

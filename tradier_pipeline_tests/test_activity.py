@@ -87,14 +87,17 @@ def test_what_the_broker_tells_is_landed_by_one_rename_and_stored_with_its_sessi
     wanted = yesterday()
     landed = extract_activity(home.zone, simulated.broker, wanted)
     assert landed.path == f"{DEMO_ACCOUNT}/activity/{wanted.since}_{wanted.until}"
-    names = {"history.json", "gainloss.json", "historical_balances.json", "manifest.json"}
-    assert {path.name for path in landed.directory.iterdir()} == names
+    pages = landed.manifest.resources
+    names = {page.file for resource in RESOURCES for page in pages[resource]}
+    assert names >= {"history.json", "gainloss.json", "historical_balances.json"}
+    assert {path.name for path in landed.directory.iterdir()} == {*names, "manifest.json"}
     done = keep(home, landed)
     assert set(done.kept) == set(RESOURCES)
     assert all(kept.rows == kept.new > 0 for kept in done.kept.values())
+    dates = (wanted.since, wanted.until)
     extracts = stored(home, "activity_extracts", "resource, since, until, environment, row_count, page_count, path")
     assert extracts == [
-        (resource, wanted.since, wanted.until, "simulator", done.kept[resource].rows, 1, landed.path)
+        (resource, *dates, "simulator", done.kept[resource].rows, len(pages[resource]), landed.path)
         for resource in sorted(RESOURCES)
     ]
     first, last = stored(home, "sessions", "min(trade_date), max(trade_date)")[0]

@@ -115,9 +115,9 @@ def _of_flows(template: str) -> str:
     return ", ".join(template.format(name=name, kind=kind) for name, kind in _FLOWS.items())
 
 
+# The days of each account from its first equity on. No part is read twice (before 1.3 DuckDB would compute it twice),
+# and the snapshots of a year, a hundred thousand rows, are joined with next to nothing.
 _SIGNED = "CASE kind WHEN 'withdrawal' THEN -amount ELSE amount END"
-
-# what an account's days are made of; every table is read once, as the snapshots of a year are a hundred thousand rows
 _ACCOUNT_DAYS = f"""
     numbered AS (
         SELECT trade_date, session_close, row_number() OVER by_date AS number,
@@ -126,18 +126,19 @@ _ACCOUNT_DAYS = f"""
     ), closes AS ( -- nothing is concluded from a torn snapshot
         SELECT account_id, trade_date, arg_max(equity, as_of) AS read_value, max(as_of) AS read_at
         FROM account_balances
-        ANTI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE coherence = 'torn') USING (snapshot_id)
+        ANTI JOIN (SELECT account_id, as_of FROM tradier_snapshots WHERE coherence = 'torn') USING (account_id, as_of)
         GROUP BY account_id, trade_date
     ), told AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS told_value
         FROM broker_daily_balances WHERE retracted_at IS NULL GROUP BY account_id, trade_date
-    ), known AS MATERIALIZED (
-        SELECT account_id, trade_date, number,
-               told_value IS NULL OR coalesce(read_at >= session_close, false) AS is_read,
-               CASE WHEN is_read THEN read_value ELSE told_value END AS equity,
-               CASE WHEN is_read THEN 'snapshot' ELSE 'broker' END AS source,
-               CASE WHEN is_read THEN read_at END AS as_of
+    ), known AS (
+        SELECT account_id, number, told_value IS NULL OR coalesce(read_at >= session_close, false) AS is_read,
+               CASE WHEN is_read THEN read_value ELSE told_value END AS value,
+               CASE WHEN is_read THEN 'snapshot' ELSE 'broker' END AS origin,
+               CASE WHEN is_read THEN read_at END AS read_at,
+               lag(number) OVER by_number IS NULL AS is_first, lead(number) OVER by_number AS next
         FROM closes FULL JOIN told USING (account_id, trade_date) JOIN numbered USING (trade_date)
+        WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
     ), flows AS ( -- of a day without a session: they belong to the next one
         SELECT account_id, numbered.trade_date, {_of_flows(f"sum({_SIGNED}) FILTER (kind = '{{kind}}') AS {{name}}")}
         FROM cash_flows ASOF JOIN numbered ON cash_flows.trade_date <= numbered.trade_date
@@ -147,60 +148,64 @@ _ACCOUNT_DAYS = f"""
         FROM numbered JOIN activity_extracts
         ON since <= after + 1 AND trade_date <= until AND trade_date < (read_at AT TIME ZONE 'America/New_York')::DATE
         WHERE resource = 'history'
-    ), account_days AS MATERIALIZED ( -- what came on the first day is in its equity
-        SELECT account_id, trade_date, number, equity, source, as_of, number = first AS begins,
+    ), account_days AS ( -- each known day and the gaps after it; what came on the first day is in its equity
+        SELECT account_id, trade_date, numbered.number, numbered.number = known.number AS is_known,
+               is_known AND is_first AS begins, CASE WHEN is_known THEN value END AS equity,
+               CASE WHEN is_known THEN origin END AS source, CASE WHEN is_known THEN read_at END AS as_of,
                coalesce(was_read, false) AS complete,
                {_of_flows("CASE WHEN begins THEN 0 ELSE coalesce({name}, 0) END AS {name}")}
-        FROM (SELECT account_id, min(number) AS first FROM known GROUP BY account_id)
-        JOIN numbered ON number >= first
-        LEFT JOIN known USING (account_id, trade_date, number)
+        FROM known JOIN numbered ON numbered.number >= known.number AND numbered.number < coalesce(next, 2147483647)
         LEFT JOIN flows USING (account_id, trade_date)
         LEFT JOIN history USING (account_id, trade_date)
     )
 """  # noqa: S608
 
-# Of `days` (account_id, trade_date, equity, source, as_of, complete, the flows, joined and gone: what has come into or
-# left the sum without having earned anything that day). A span: a day with equity, and the gaps before it.
+# Of `days`: those of an account, or of all together, with what has come into the sum that day (`joined`) or left it
+# before (`gone`) without having earned anything. A span is a day with equity and the gaps before it.
 _SPANNED = f"""
     spans AS (
-        SELECT *, count(equity) OVER (
+        SELECT *, count(equity) OVER so_far AS span, last_value(equity IGNORE NULLS) OVER so_far AS before
+        FROM days
+        WINDOW so_far AS (
             PARTITION BY account_id ORDER BY trade_date ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS span FROM days
-    ), steps AS (
-        SELECT account_id, max(trade_date) AS trade_date, any_value(equity) AS value, count(*) AS days_spanned,
-               bool_and(complete) AS complete, {_of_flows("sum({name}) AS {name}")},
-               sum(joined) FILTER (equity IS NOT NULL) + CASE count(*) WHEN 1 THEN sum(gone) ELSE 0 END AS idle
-        FROM spans GROUP BY account_id, span HAVING value IS NOT NULL
-    ), valued AS (
-        SELECT *, lag(value) OVER (PARTITION BY account_id ORDER BY trade_date) AS before FROM steps
+        )
+    ), summed AS (
+        SELECT * REPLACE ({_of_flows("sum({name}) OVER in_span AS {name}")}),
+               count(*) OVER in_span AS sessions, bool_and(complete) OVER in_span AS all_complete
+        FROM spans WINDOW in_span AS (PARTITION BY account_id, span)
     ), measured AS (
-        SELECT *, value - before - deposits + withdrawals AS pnl, before + deposits - idle AS invested,
+        SELECT *, equity - before - deposits + withdrawals AS pnl,
+               before + deposits - joined - CASE sessions WHEN 1 THEN gone ELSE 0 END AS invested,
                CASE WHEN invested > 0 THEN pnl::DOUBLE / invested::DOUBLE END AS "return"
-        FROM valued
+        FROM summed
     ), linked AS (
-        SELECT *, coalesce(product(greatest(1 + "return", 0)) FILTER ("return" IS NOT NULL) OVER so_far, 1) AS growth
+        SELECT *, CASE WHEN equity IS NOT NULL THEN
+                   coalesce(product(greatest(1 + "return", 0)) FILTER ("return" IS NOT NULL) OVER so_far, 1)
+               END AS growth
         FROM measured WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date ROWS UNBOUNDED PRECEDING)
     ), curve AS (
-        SELECT *, max(growth) OVER (PARTITION BY account_id ORDER BY trade_date ROWS UNBOUNDED PRECEDING) AS peak
+        SELECT *, CASE WHEN equity IS NOT NULL THEN
+                   max(growth) OVER (PARTITION BY account_id ORDER BY trade_date ROWS UNBOUNDED PRECEDING)
+               END AS peak
         FROM linked
     )
 """  # noqa: S608
 _COLUMNS = f"""
-    trade_date, days.equity::{DECIMAL} AS equity, days.source, days.as_of,
-    {_of_flows(f"CASE WHEN pnl IS NOT NULL THEN curve.{{name}}::{DECIMAL} END AS {{name}}")},
-    pnl::{DECIMAL} AS pnl, "return", growth, peak, growth / peak - 1 AS drawdown, curve.value IS NULL AS gap,
-    CASE WHEN pnl IS NOT NULL THEN days_spanned::INTEGER END AS days_spanned,
-    NOT coalesce(curve.complete, days.complete) AS provisional
+    trade_date, equity::{DECIMAL} AS equity, source, as_of,
+    {_of_flows(f"CASE WHEN pnl IS NOT NULL THEN {{name}}::{DECIMAL} END AS {{name}}")},
+    pnl::{DECIMAL} AS pnl, "return", growth, peak, growth / peak - 1 AS drawdown, equity IS NULL AS gap,
+    CASE WHEN pnl IS NOT NULL THEN sessions::INTEGER END AS days_spanned,
+    NOT CASE WHEN equity IS NULL THEN complete ELSE all_complete END AS provisional
 """
 
 EQUITY_CURVE = View(
     "equity_curve",
-    "One row per account and session since its first known equity: performance without deposits and withdrawals. "
-    "Null in a gap are all figures.",
+    "One row per account and session since its first known equity: performance without deposits and withdrawals. In a "
+    "gap all figures are null.",
     (Column("account_id", VARCHAR, "Account number"), _DATE, *_FIGURES),
     f"""
-    WITH {_ACCOUNT_DAYS}, days AS MATERIALIZED (SELECT *, 0 AS joined, 0 AS gone FROM account_days), {_SPANNED}
-    SELECT account_id, {_COLUMNS} FROM days LEFT JOIN curve USING (account_id, trade_date)
+    WITH {_ACCOUNT_DAYS}, days AS (SELECT *, 0 AS joined, 0 AS gone FROM account_days), {_SPANNED}
+    SELECT account_id, {_COLUMNS} FROM curve
     """,  # noqa: S608
 )
 
@@ -210,38 +215,27 @@ TOTAL_EQUITY_CURVE = View(
     f"equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions to the end, while others "
     "have some, has left: a withdrawal at the start of the session after its last. Else a day without the equity of an "
     "account is a gap.",
-    (
-        _DATE,
-        *_FIGURES,
-        Column("accounts", INTEGER, "Accounts in it"),
-    ),
+    (_DATE, *_FIGURES, Column("accounts", INTEGER, "Accounts in it")),
     f"""
     WITH {_ACCOUNT_DAYS}, ends AS (
-        SELECT account_id, max(number) FILTER (equity IS NOT NULL) AS last, arg_max(equity, number) AS final
-        FROM account_days GROUP BY account_id
-    ), left_behind AS (
-        SELECT account_id, last, final FROM ends WHERE last + {LEFT_AFTER} < (SELECT max(last) FROM ends)
-    ), members AS (
-        SELECT account_days.* FROM account_days LEFT JOIN left_behind USING (account_id)
-        WHERE coalesce(number <= last, true)
-    ), leavers AS (
-        SELECT last + 1 AS number, sum(final) AS left_value FROM left_behind GROUP BY last
-    ), summed AS (
-        SELECT trade_date, count(account_id) AS accounts, count(equity) = accounts AS is_known,
-               CASE WHEN is_known THEN coalesce(sum(equity), 0) END AS equity,
-               CASE WHEN NOT is_known OR accounts = 0 THEN NULL WHEN bool_and(source = 'snapshot') THEN 'snapshot'
-                    ELSE 'broker' END AS source,
-               CASE WHEN is_known AND bool_and(source = 'snapshot') THEN min(as_of) END AS as_of,
-               coalesce(bool_and(complete), true) AS complete, {_of_flows("coalesce(sum({name}), 0) AS {name}")},
-               coalesce(sum(equity) FILTER (begins), 0) AS joined, coalesce(any_value(left_value), 0) AS gone
-        FROM (SELECT DISTINCT trade_date, number FROM account_days)
-        LEFT JOIN members USING (trade_date, number) LEFT JOIN leavers USING (number)
-        GROUP BY trade_date
-    ), days AS MATERIALIZED (
-        SELECT 0 AS account_id,
-               * REPLACE (deposits + joined AS deposits, withdrawals + gone AS withdrawals) FROM summed
+        SELECT *, max(number) FILTER (is_known) OVER of_account AS last,
+               arg_max(equity, number) OVER of_account AS final,
+               number <= last OR max(number) FILTER (is_known) OVER () <= last + {LEFT_AFTER} AS is_in
+        FROM account_days WINDOW of_account AS (PARTITION BY account_id)
+    ), added AS (
+        SELECT trade_date, count(*) FILTER (is_in) AS accounts, count(equity) = accounts AS is_whole,
+               CASE WHEN is_whole THEN coalesce(sum(equity), 0) END AS equity,
+               CASE WHEN is_whole THEN min(source) END AS source, -- broker if it is that of any
+               CASE WHEN is_whole AND min(source) = 'snapshot' THEN min(as_of) END AS as_of,
+               coalesce(bool_and(complete) FILTER (is_in), true) AS complete,
+               {_of_flows("coalesce(sum({name}) FILTER (is_in), 0) AS {name}")},
+               coalesce(sum(equity) FILTER (begins), 0) AS joined,
+               coalesce(sum(final) FILTER (NOT is_in AND number = last + 1), 0) AS gone
+        FROM ends GROUP BY trade_date
+    ), days AS (
+        SELECT 0 AS account_id, * REPLACE (deposits + joined AS deposits, withdrawals + gone AS withdrawals) FROM added
     ), {_SPANNED}
-    SELECT {_COLUMNS}, accounts::INTEGER AS accounts FROM days LEFT JOIN curve USING (account_id, trade_date)
+    SELECT {_COLUMNS}, accounts::INTEGER AS accounts FROM curve
     """,  # noqa: S608
 )
 

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from math import isclose
 from random import Random
 from typing import Any
 
@@ -544,7 +545,7 @@ def test_a_thousand_random_accounts_are_as_a_fund_keeps_its_books(connection: du
         for row in known:
             expected = account.rows[row["trade_date"]]
             assert row["equity"] == expected["equity"]
-            assert row["growth"] == pytest.approx(float(expected["growth"]), rel=1e-9, abs=1e-12)
+            assert isclose(row["growth"], expected["growth"], rel_tol=1e-9, abs_tol=1e-12)
             if "first" not in expected:
                 exact = ("deposits", "withdrawals", "pnl", "days_spanned")
                 assert of([row], *exact) == [tuple(expected[name] for name in exact)]
@@ -560,9 +561,9 @@ def _identities(rows: list[Any], known: list[Any]) -> None:
         assert row["pnl"] + row["deposits"] - row["withdrawals"] == row["equity"] - before["equity"]
         growth *= max(1 + (row["return"] or 0), 0)
         peak = max(peak, growth)
-        assert row["growth"] == pytest.approx(growth, rel=1e-9)
-        assert row["peak"] == pytest.approx(peak, rel=1e-9)
-        assert row["drawdown"] == pytest.approx(growth / peak - 1, rel=1e-9, abs=1e-12)
+        assert isclose(row["growth"], growth, rel_tol=1e-9)
+        assert isclose(row["peak"], peak, rel_tol=1e-9)
+        assert isclose(row["drawdown"], growth / peak - 1, rel_tol=1e-9, abs_tol=1e-12)
         assert -1 <= row["drawdown"] <= 0
     for row in rows:
         assert not row["gap"] or of([row], "equity", *FIGURES) == [(None,) * (1 + len(FIGURES))]

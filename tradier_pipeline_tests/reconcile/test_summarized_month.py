@@ -1,4 +1,4 @@
-"""Days of a scripted engine at the simulated broker: every trade is in the summaries once, and as the broker closed it."""
+"""A scripted engine at the simulated broker: each trade is summarized once, and as the broker closed it."""
 
 from __future__ import annotations
 

@@ -99,6 +99,13 @@ def test_what_fails_is_one_line_and_exit_code_1(home: Home, simulated: Simulated
     assert not home.warehouse.path.exists()
 
 
+def test_what_is_no_account_number_becomes_no_directory(home: Home, simulated: Simulated) -> None:
+    result = run("--account", "../elsewhere", "--since", "2026-01-01")
+    assert (result.exit_code, simulated.requests()) == (1, [])
+    assert "'../elsewhere' is not an account number" in result.stderr
+    assert not (home.path / "elsewhere").exists()
+
+
 def test_one_account_that_fails_does_not_keep_the_others_from_it(
     home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,8 +175,8 @@ def test_the_documented_empty_forms_are_no_rows_of_a_read_that_is_stored(home: H
 def test_one_object_in_the_place_of_a_list_is_one_row(home: Home) -> None:
     bodies = {
         "history": [body_of("history", [event(DAY, 5)])],
-        "gainloss": [body_of("gainloss", [lot(DAY, -2.64)])],
-        "historical_balances": [body_of("historical_balances", [day_value(DAY, 100.5)])],
+        "gainloss": [body_of("gainloss", [lot(DAY, Decimal("-2.64"))])],
+        "historical_balances": [body_of("historical_balances", [day_value(DAY, Decimal("100.5"))])],
     }
     keep(home, filed(home.zone, DATES, NIGHT, **bodies))
     assert stored(home, "account_activity", "type, amount, description") == [("ach", 5, "ACH DEPOSIT")]

@@ -38,7 +38,8 @@ def query(home: Home, sql: str) -> list[tuple[Any, ...]]:
 
 
 def paths_asked(simulated: Simulated) -> list[str]:
-    return [request["path"].rpartition("/")[2] for request in simulated.requests()]
+    """Each once, however many pages it had."""
+    return list(dict.fromkeys(request["path"].rpartition("/")[2] for request in simulated.requests()))
 
 
 def test_it_brings_all_since_the_account_was_opened_and_says_what(home: Home, simulated: Simulated) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tradier_pipeline.warehouse import equity
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
     BOOLEAN,
     CLOSES,
+    DAILY_SUMMARIES,
     DATE,
     DECIMAL,
     DOUBLE,
@@ -27,18 +27,9 @@ from tradier_pipeline.warehouse.schema import (
     WORDS,
     Column,
     Table,
+    View,
     comments,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A view: its name, what one row is, its columns (named and typed as the query gives them), and its query."""
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    query: str
 
 
 def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
@@ -84,6 +75,12 @@ BALANCE_HISTORY = View(
     """,  # noqa: S608
 )
 
+OPEN_TO_CLOSE = """
+    arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
+    arg_max(cash, as_of) AS cash_close, count(*) AS snapshots
+"""
+"""What a period of `account_balances` comes to."""
+
 DAILY_BALANCES = View(
     "daily_balances",
     "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
@@ -99,13 +96,10 @@ DAILY_BALANCES = View(
         Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
     ),
-    """
-    SELECT account_id, trade_date,
-           arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-           arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
-           min(as_of) AS first_as_of, max(as_of) AS last_as_of
+    f"""
+    SELECT account_id, trade_date, {OPEN_TO_CLOSE}, min(as_of) AS first_as_of, max(as_of) AS last_as_of
     FROM account_balances GROUP BY account_id, trade_date
-    """,
+    """,  # noqa: S608
 )
 
 HEARTBEATS = View(
@@ -200,6 +194,13 @@ OPEN_FINDINGS = View(
     "The problems that the last good snapshot of each account did not resolve.",
     tuple(column for column in FINDINGS.columns if column.name != "resolved_at"),
     "SELECT * EXCLUDE resolved_at FROM findings WHERE resolved_at IS NULL",
+)
+
+NEWEST_DAILY_SUMMARIES = View(
+    "newest_daily_summaries",
+    "The newest revision of each summary.",
+    DAILY_SUMMARIES.columns,
+    "FROM daily_summaries QUALIFY row_number() OVER (PARTITION BY account_id, trade_date ORDER BY revision DESC) = 1",
 )
 
 ORDER_EVENTS = View(
@@ -372,7 +373,9 @@ ACCOUNT_PERFORMANCE = View(
 VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
+    NEWEST_DAILY_SUMMARIES,
     *(ORDER_EVENTS, COVERAGE, ACCOUNT_PERFORMANCE),
+    *equity.VIEWS,
 )
 
 

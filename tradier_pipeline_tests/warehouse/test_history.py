@@ -87,7 +87,6 @@ def test_the_made_up_days_have_what_is_to_be_told_apart(history: History) -> Non
     assert {row["status"] for row in history.tables["orders"]} >= {"open", "partially_filled", "filled", "canceled"}
     assert {row["listed"] for row in history.tables["orders"]} == {True, False}
     assert None in {row["mark"] for row in history.tables["positions"]}
-    assert [name for name, rows in history.tables.items() if not rows] == ["reconciliation_findings"]
 
 
 # --- as of ------------------------------------------------------------------------------------------------------------

@@ -720,21 +720,8 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
     if not periods:
         print(f"{account_id}: no two closes are known that a return could be measured between")
         return
-    lines = [
-        (
-            "",
-            "from",
-            "to",
-            "start",
-            "deposits",
-            "withdrawals",
-            "p/l",
-            "end",
-            "time-weighted",
-            "money-weighted",
-            "drawdown",
-        )
-    ]
+    money = ("start", "deposits", "withdrawals", "p/l", "end")
+    lines: list[tuple[str, ...]] = [("", "from", "to", *money, "time-weighted", "money-weighted", "drawdown")]
     for period, one in periods.items():
         mark = " *" if one.gaps or one.provisional else ""
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]

@@ -20,18 +20,22 @@ from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.verify.evidence import shown
 
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.backfill import Backfilled
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.ledger.changes import Change
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
+    from tradier_pipeline.returns import Figures, Rate
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
+    from tradier_pipeline.warehouse.reads import By
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
@@ -189,12 +193,49 @@ def rebuild(forget: bool, as_json: bool) -> int:
     if as_json:
         _print_json(asdict(rebuilt))
     else:
-        print(f"{settings.warehouse}: {rebuilt.published} snapshots")
+        activity = f", {rebuilt.activity} extracts of the activity" if rebuilt.activity else ""
+        print(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
         if not rebuilt.kept_findings:
-            print("  lost: the findings and what was reconciled with the ledger; the old file cannot be read")
+            print("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
+
+
+@main.command()
+@ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date. Default: when the account was opened.")
+@JSON
+@told
+def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
+    """Read all that the broker still tells of the past until yesterday. Exit code 0 only if all was published.
+
+    History (not in the sandbox), gain and loss, daily values: in one extract for each account. The same day again
+    replays it.
+    """
+    from tradier_pipeline.backfill import backfill as read_past
+    from tradier_pipeline.extract import accounts_to_read, connect
+
+    settings = load_settings()
+    accounts = (account,) if account else accounts_to_read(settings)
+    documents: list[dict[str, Any]] = []
+    with connect(settings) as broker:
+        for account_id in accounts:
+            try:
+                done = read_past(settings, broker, account_id, since.date() if since else None)
+            except PipelineError as error:
+                if len(accounts) == 1:
+                    raise
+                failed = {"cause": error.cause, "remedy": error.remedy}
+                documents.append({"account": account_id, "published": False, "error": failed})
+                _print_error(error, as_json=False)
+            else:
+                documents.append(_backfilled_document(done))
+                if not as_json:
+                    _print_backfilled(done)
+    if as_json:
+        _print_json({"accounts": documents})
+    return 0 if all(document["published"] for document in documents) else 1
 
 
 @main.command()
@@ -214,19 +255,108 @@ def query(sql: str, form: str, output: Path | None) -> None:
 @ONLY_ACCOUNT
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
-@click.option("--daily", is_flag=True, help="One row per trade date: open, high, low, close equity.")
+@click.option(
+    "--by",
+    type=click.Choice(["snapshot", "hour", "day", "month"]),
+    default="snapshot",
+    show_default=True,
+    help="One row per what. Of hours, days and months: open, high, low, close equity.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 @told
 def balances(
-    account: str | None, since: datetime | None, until: datetime | None, daily: bool, form: str, output: Path | None
+    account: str | None, since: datetime | None, until: datetime | None, by: By, form: str, output: Path | None
 ) -> None:
-    """The history of the balances, oldest first: one row per snapshot, in USD."""
-    from tradier_pipeline.warehouse.reads import balances_query, reading
+    """The history of the balances, oldest first, in USD.
+
+    Dates and hours are New York's. As text it ends with a line of equity for each account; a space in it is a time
+    without a snapshot where one was due.
+    """
+    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading
+
+    asked = (account, since.date() if since else None, until.date() if until else None)
+    with reading(load_settings().warehouse) as connection:
+        lines = equity_lines(connection, *asked, by)
+        if not lines:
+            _tell_what_balances_there_are(connection, *asked)
+        if by == "hour":
+            connection.execute(f"SET TimeZone = '{clock.NEW_YORK.key}'")
+        if lines or form != "text":
+            _print_query(connection, balances_query(*asked, by), form, output)
+    if lines and form == "text":
+        _print_equity_lines(lines)
+
+
+@main.command()
+@click.argument("day", type=click.DateTime(["%Y-%m-%d"]), required=False, metavar="[DATE]")
+@ONLY_ACCOUNT
+@click.option("--list", "as_list", is_flag=True, help="One line for each summary.")
+@click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
+@JSON
+@told
+def summary(day: datetime | None, account: str | None, as_list: bool, generate: bool, as_json: bool) -> None:
+    """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
+    from tradier_pipeline.warehouse.publish import Warehouse
+    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading
+    from tradier_pipeline.warehouse.summaries import make_summaries
+
+    settings = load_settings()
+    asked = day.date() if day else None
+    if generate:
+        with reading(settings.warehouse) as connection:
+            asked = asked or newest_trade_date(connection, account)
+        make_summaries(Warehouse(settings.warehouse), asked, account)
+    with reading(settings.warehouse) as connection:
+        rows = daily_summaries(connection, asked, account)
+    if not rows:
+        what = " ".join(filter(None, (f"of {asked}" if asked else "", f"of account {account}" if account else "")))
+        command = " ".join(filter(None, ("tradier-pipeline summary", str(asked or ""), "--generate")))
+        raise PipelineError(
+            f"there is no summary {what or 'yet'}",
+            f"Make it: `{command}`, or materialize the date's partition of daily_summary.",
+        )
+    if not as_list and asked is None:
+        rows = [row for row in rows if row["trade_date"] == rows[-1]["trade_date"]]
+    if as_json:
+        _print_json({"summaries": rows})
+        return
+    for row in rows:
+        if as_list:
+            _print_summary_line(row)
+        else:
+            _print_summary(row)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="First session of one period instead of the usual ones."
+)
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last session of it.")
+@JSON
+@told
+def returns(account: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
+    """Profit, returns and drawdown without deposits and withdrawals, in USD, by account and in total.
+
+    For the month and the year to date, 1, 3 and 12 months, and since the history began; or for one period.
+    """
+    from tradier_pipeline.returns import figures, standard_periods
+    from tradier_pipeline.warehouse.reads import equity_curves, reading
 
     with reading(load_settings().warehouse) as connection:
-        dates = (since.date() if since else None, until.date() if until else None)
-        _print_query(connection, balances_query(account, *dates, daily=daily), form, output)
+        curves = equity_curves(connection, account)
+    documents: dict[str, Any] = {}
+    for name, rows in curves.items():
+        asked = figures(rows, since.date() if since else None, until.date() if until else None)
+        periods = ({"asked": asked} if asked else {}) if since or until else standard_periods(rows)
+        documents[name] = periods
+        if not as_json:
+            _print_returns(name, periods)
+    if as_json:
+        _print_json({"returns": _returns_document(documents)})
+    elif not curves:
+        print("no account has an equity at the close of a session yet")
 
 
 @main.command()
@@ -502,6 +632,59 @@ def _print_finding(row: dict[str, Any]) -> None:
     print(f"      {row['suggested_action']}")
 
 
+def _print_summary_line(row: dict[str, Any]) -> None:
+    trades = "no ledger" if row["trades_open"] is None else f"{row['trades_closed']} closed, {row['trades_open']} open"
+    early = ", before the close" if row["after_close"] is False else ""
+    equity = f"{row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
+    print(
+        f"{row['trade_date']}  {row['account_id']:<12} equity {equity}  realized {_realized(row)}; {trades}; "
+        f"revision {row['revision']}{early}"
+    )
+
+
+def _print_summary(row: dict[str, Any]) -> None:
+    eastern = row["as_of"].astimezone(clock.NEW_YORK)
+    early = ", BEFORE THE CLOSE" if row["after_close"] is False else ""
+    print(f"{row['trade_date']}  {row['account_id']}, revision {row['revision']}, as of {eastern:%H:%M:%S}{early}")
+    for name in ("equity", "equity_open", "equity_high", "equity_low", "cash", "buying_power", "close_pl"):
+        print(f"  {name:<14}{row[name]:>18,.2f} USD")
+    print(f"  {'equity_change':<14}{_signed(row['equity_change']):>18} USD")
+    print("  " + ", ".join(f"{name} {row[name]}" for name in ("snapshots", "missed", "failed", "refused")))
+    print(f"  positions {row['positions']}, option spreads {row['open_spreads']}")
+    orders = ("placed", "filled", "canceled", "rejected", "expired")
+    print("  orders: " + ", ".join(f"{name} {row[f'orders_{name}']}" for name in orders))
+    if row["trades_open"] is None:
+        print("  trades: the ledger was not set beside any snapshot of the day")
+        return
+    states = ("opened", "closed", "open")
+    print("  trades: " + ", ".join(f"{name} {row[f'trades_{name}']}" for name in states))
+    print(f"  realized {_realized(row)}")
+    for column in ("exit_reasons", "trades_by_strategy"):
+        counts = ", ".join(f"{word} {count}" for word, count in row[column].items()) or "none"
+        print(f"  {column.replace('_', ' ')}: {counts}")
+    for state in states:
+        for trade in row[f"{state}_trades"]:
+            print(f"  {state:<7} {_told_trade(trade)}")
+
+
+def _realized(row: dict[str, Any]) -> str:
+    """The sum in dollars, and beside it how many trades it does not hold."""
+    unknown = f", {row['realized_unknown']} unknown" if row["realized_unknown"] else ""
+    return f"{_signed(row['realized_pnl'])} USD{unknown}"
+
+
+def _signed(amount: Decimal | None) -> str:
+    return "-" if amount is None else f"{amount:+,.2f}"
+
+
+def _told_trade(trade: dict[str, Any]) -> str:
+    prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
+    what = f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or '-'} {prices}"
+    if trade["status"] != "CLOSED":
+        return f"{what} {trade['status']}"
+    return f"{what} {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
+
+
 def _print_change(change: Change) -> None:
     document = _change_document(change)
     print(f"  {change.table} {change.key}: {change.why}")
@@ -524,6 +707,58 @@ def _print_error(error: PipelineError, *, as_json: bool) -> None:
     click.echo(f"tradier-pipeline: error: {error}", err=True)
 
 
+def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    return [
+        {"account_id": name, "periods": {period: asdict(one) for period, one in periods.items()}}
+        for name, periods in curves.items()
+    ]
+
+
+def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
+    if not periods:
+        print(f"{account_id}: no two closes are known that a return could be measured between")
+        return
+    money = ("start", "deposits", "withdrawals", "p/l", "end")
+    lines: list[tuple[str, ...]] = [("", "from", "to", *money, "time-weighted", "money-weighted", "drawdown")]
+    for period, one in periods.items():
+        mark = " *" if one.gaps or one.provisional else ""
+        amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
+        fallen = "-" if one.max_drawdown is None else f"{one.max_drawdown:.2%}"
+        rates = (_percent(one.time_weighted), _percent(one.money_weighted))
+        lines.append((f"{period}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print(account_id)
+    for first, *cells in lines:
+        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(f"  {first:<{widths[0]}}{told}")
+    if doubts := _doubts(tuple(periods.values())):
+        print(f"  {'; '.join(doubts)}")
+
+
+def _percent(rate: Rate) -> str:
+    if rate.period is None:
+        return "-"
+    return f"{rate.period:.2%}" + (f" ({rate.annual:.2%} a year)" if rate.annual is not None else "")
+
+
+def _doubts(periods: Sequence[Figures]) -> list[str]:
+    """What makes the figures of some of the periods uncertain, and why some are not there."""
+    counts = {
+        "without equity": max(one.gaps for one in periods),
+        "whose deposits and withdrawals may not all be known": max(one.provisional for one in periods),
+    }
+    uncertain = [f"{count} session{'s' * (count > 1)} {what}" for what, count in counts.items() if count]
+    missing = [
+        f"no {name} return: {reason}"
+        for one in periods
+        for name, reason in (("time-weighted", one.time_weighted.reason), ("money-weighted", one.money_weighted.reason))
+        if reason
+    ]
+    return [*([f"* {', '.join(uncertain)}"] if uncertain else []), *dict.fromkeys(missing)]
+
+
 def _print_account_status(account: AccountStatus) -> None:
     budget = account.request_budget
     left = f"{budget.available} of {budget.allowed} a minute left" if budget else "not sent by the broker"
@@ -540,6 +775,34 @@ def _print_account_status(account: AccountStatus) -> None:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
+
+
+def _backfilled_document(done: Backfilled) -> dict[str, Any]:
+    resources = {
+        resource: {"rows": kept.rows, "new": kept.new, "retracted": kept.retracted}
+        | {"first": kept.first, "last": kept.last}
+        for resource, kept in done.kept.items()
+    }
+    return {
+        "account": done.account_id,
+        "published": True,
+        "since": done.since,
+        "until": done.until,
+        "resources": resources,
+        "deposits": done.deposits,
+        "withdrawals": done.withdrawals,
+        "path": done.path,
+    }
+
+
+def _print_backfilled(done: Backfilled) -> None:
+    print(f"{done.account_id}  {done.since} to {done.until}")
+    for resource, kept in done.kept.items():
+        dates = f", {kept.first} to {kept.last}" if kept.first else ""
+        print(f"  {resource:<20}{kept.rows:>8,} rows, {kept.new:,} new{dates}")
+    if "history" in done.kept:
+        print(f"  {'deposits':<20}{done.deposits:>18,.2f} USD")
+        print(f"  {'withdrawals':<20}{done.withdrawals:>18,.2f} USD")
 
 
 def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, Any]:
@@ -612,6 +875,32 @@ def _checks(outcomes: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     return [asdict(outcome) for outcome in outcomes]
+
+
+def _tell_what_balances_there_are(
+    connection: duckdb.DuckDBPyConnection, account: str | None, since: date | None, until: date | None
+) -> None:
+    from tradier_pipeline.warehouse.reads import balance_dates
+
+    asked = {"of": account, "since": since, "until": until}
+    nothing = " ".join(["no balances", *(f"{word} {value}" for word, value in asked.items() if value)])
+    spans = [f"{one} from {first} to {last}" for one, (first, last) in balance_dates(connection).items()]
+    click.echo(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}", err=True)
+
+
+def _print_equity_lines(lines: list[dict[str, Any]]) -> None:
+    """What equity_lines() gives, each account in one line of the terminal's width."""
+    title, figures = "equity, USD", ("low", "high", "last")
+    cells = [[f"{line[figure]:,.2f}" for figure in figures] for line in lines]
+    widths = [max(map(len, column)) for column in zip(figures, *cells, strict=True)]
+    first = max(len(title), *(len(line["account_id"]) for line in lines))
+    room = max(1, shutil.get_terminal_size().columns - first - 2 - sum(width + 2 for width in widths))
+    drawn = [sparkline(line["closes"], room) for line in lines]
+    middle = max(map(len, drawn))
+    rows = [(title, "", figures), *zip([line["account_id"] for line in lines], drawn, cells, strict=True)]
+    for name, blocks, texts in rows:
+        told = "".join(f"  {text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        print(f"{name:<{first}}  {blocks:<{middle}}{told}")
 
 
 def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, output: Path | None) -> None:

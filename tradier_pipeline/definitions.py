@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
@@ -13,11 +14,13 @@ from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.freshness import snapshot_is_fresh
+from tradier_pipeline.checks.gainloss import trades_beside_closed_lots
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
 from tradier_pipeline.cycles.freshness import freshness_sensor
 from tradier_pipeline.cycles.jobs import (
+    account_activity_job,
     account_sync,
     daily_summary_job,
     exchange_calendar,
@@ -41,11 +44,12 @@ def build_definitions() -> dg.Definitions:
             [
                 *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
                 *(raw_calendar, daily_summary, *MAINTENANCE),
+                *(raw_activity, stored_activity),
             ]
         )
     return dg.Definitions(
         assets=assets,
-        asset_checks=[published_equals_landed, snapshot_is_fresh, sessions_equal_brokers],
+        asset_checks=[published_equals_landed, snapshot_is_fresh, sessions_equal_brokers, trades_beside_closed_lots],
         jobs=[
             snapshot,
             monitor_cycle,
@@ -55,6 +59,7 @@ def build_definitions() -> dg.Definitions:
             exchange_calendar,
             daily_summary_job,
             maintenance,
+            account_activity_job,
         ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings), nightly_maintenance],
         sensors=[*build_sensors(settings), freshness_sensor, run_failure_alert, run_recovery_alert],

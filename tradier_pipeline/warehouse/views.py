@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tradier_pipeline.warehouse import equity
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
     BOOLEAN,
     CLOSES,
+    DAILY_SUMMARIES,
     DATE,
     DECIMAL,
     DOUBLE,
@@ -16,6 +16,7 @@ from tradier_pipeline.warehouse.schema import (
     INSTANT,
     INTEGER,
     LEAD,
+    LEAD_NAMES,
     LIMIT,
     MAX_AGE,
     OPENS,
@@ -26,23 +27,16 @@ from tradier_pipeline.warehouse.schema import (
     WORDS,
     Column,
     Table,
+    View,
     comments,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A view: its name, what one row is, its columns (named and typed as the query gives them), and its query."""
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    query: str
 
 
 def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
     return tuple(column for column in table.columns if column.name in names)
 
+
+_IN_LEAD = ", ".join(LEAD_NAMES)
 
 # by as_of, too: it lets DuckDB skip all but the newest rows of a long history
 _NEWEST = """(
@@ -74,11 +68,18 @@ BALANCE_HISTORY = View(
     "balance_history",
     "One row per snapshot: balances in USD over time.",
     (*ACCOUNT_BALANCES.columns, *_borrowed(TRADIER_SNAPSHOTS, "environment", "trigger", "as_of_end")),
-    """
+    # by the whole lead: a condition on the account or the date then holds for both tables
+    f"""
     SELECT account_balances.*, as_of_end, environment, trigger
-    FROM account_balances JOIN tradier_snapshots USING (snapshot_id)
-    """,
+    FROM account_balances JOIN tradier_snapshots USING ({_IN_LEAD})
+    """,  # noqa: S608
 )
+
+OPEN_TO_CLOSE = """
+    arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
+    arg_max(cash, as_of) AS cash_close, count(*) AS snapshots
+"""
+"""What a period of `account_balances` comes to."""
 
 DAILY_BALANCES = View(
     "daily_balances",
@@ -95,13 +96,10 @@ DAILY_BALANCES = View(
         Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
     ),
-    """
-    SELECT account_id, trade_date,
-           arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-           arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
-           min(as_of) AS first_as_of, max(as_of) AS last_as_of
+    f"""
+    SELECT account_id, trade_date, {OPEN_TO_CLOSE}, min(as_of) AS first_as_of, max(as_of) AS last_as_of
     FROM account_balances GROUP BY account_id, trade_date
-    """,
+    """,  # noqa: S608
 )
 
 HEARTBEATS = View(
@@ -198,9 +196,186 @@ OPEN_FINDINGS = View(
     "SELECT * EXCLUDE resolved_at FROM findings WHERE resolved_at IS NULL",
 )
 
+NEWEST_DAILY_SUMMARIES = View(
+    "newest_daily_summaries",
+    "The newest revision of each summary.",
+    DAILY_SUMMARIES.columns,
+    "FROM daily_summaries QUALIFY row_number() OVER (PARTITION BY account_id, trade_date ORDER BY revision DESC) = 1",
+)
+
+ORDER_EVENTS = View(
+    "order_events",
+    "One row per change of an order between two snapshots of its account in a row; torn ones do not count. "
+    "What the broker does not show any more may still be working.",
+    (
+        *LEAD,
+        Column("order_id", BIGINT, "The broker's order id"),
+        Column(
+            "event",
+            VARCHAR,
+            "appeared: the snapshot before did not show it; fill: exec_quantity changed; status: only the status did; "
+            "left: neither listed nor read by its id any more, whatever became of it",
+        ),
+        Column("previous_status", VARCHAR, "In the snapshot before; null if it did not show it"),
+        Column("status", VARCHAR, "As in orders; null when it left"),
+        Column("previous_exec_quantity", DECIMAL, "Filled by the snapshot before; null if it did not show it"),
+        Column("exec_quantity", DECIMAL, "Filled so far: shares, contracts or spreads; null when it left"),
+        Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
+        Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
+    ),
+    # an account's as_of names its snapshot; it joins faster than the id
+    """
+    WITH steps AS (
+        SELECT account_id, as_of, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS previous_as_of
+        FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+    ), shown AS (
+        SELECT now.snapshot_id, now.account_id, now.as_of, now.trade_date, now.order_id,
+               CASE WHEN before.order_id IS NULL THEN 'appeared'
+                    WHEN coalesce(now.exec_quantity, 0) <> coalesce(before.exec_quantity, 0) THEN 'fill'
+                    WHEN now.status <> before.status THEN 'status' END AS event,
+               before.status AS previous_status, now.status, before.exec_quantity AS previous_exec_quantity,
+               now.exec_quantity, now.avg_fill_price, now.remaining_quantity
+        FROM orders AS now JOIN steps ON steps.account_id = now.account_id AND steps.as_of = now.as_of
+        LEFT JOIN orders AS before
+            ON before.account_id = now.account_id AND before.as_of = previous_as_of AND before.order_id = now.order_id
+    ), gone AS (
+        SELECT header.snapshot_id, header.account_id, header.as_of, header.trade_date, before.order_id,
+               'left' AS event, before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
+        FROM tradier_snapshots AS header JOIN steps USING (account_id, as_of)
+        JOIN orders AS before ON before.account_id = header.account_id AND before.as_of = previous_as_of
+        LEFT JOIN orders AS now
+            ON now.account_id = header.account_id AND now.as_of = header.as_of AND now.order_id = before.order_id
+        WHERE now.order_id IS NULL
+    )
+    FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM gone
+    """,
+)
+
+COVERAGE = View(
+    "coverage",
+    "One row per account and session day from the account's first snapshot on: how much of it there is. "
+    "Days that the table sessions does not have yet are not here either.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date of the session"),
+        Column("session_minutes", INTEGER, "Length of the session in minutes"),
+        Column("snapshots", BIGINT, "Snapshots of the date"),
+        Column("in_session", BIGINT, "Those of them that were read while the session was on"),
+        Column("missed", BIGINT, "Instants of the date that were never read"),
+        Column("failed", BIGINT, "Instants of the date at which the broker did not answer"),
+        Column("refused", BIGINT, "Snapshots of the date that were not published"),
+        Column("first_as_of", INSTANT, "As-of of the first snapshot of the date (UTC); null: there is none"),
+        Column("last_as_of", INSTANT, "As-of of the last snapshot of the date (UTC); null: there is none"),
+        Column(
+            "longest_gap_s",
+            DOUBLE,
+            "Most seconds of the session without a snapshot, from its open and to its close, or to now while it is on; "
+            "null before it opens",
+        ),
+    ),
+    """
+    WITH read AS (
+        SELECT *, session_open <= as_of AND as_of < session_close AS is_inside
+        FROM (SELECT account_id, trade_date, as_of, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS earlier
+              FROM tradier_snapshots) LEFT JOIN sessions USING (trade_date)
+    ), taken AS MATERIALIZED (
+        SELECT account_id, trade_date, count(*) AS snapshots, count(*) FILTER (is_inside) AS in_session,
+               min(as_of) AS first_as_of, max(as_of) AS last_as_of, max(as_of) FILTER (is_inside) AS last_inside,
+               max(epoch_us(as_of) - epoch_us(greatest(earlier, session_open))) FILTER (is_inside) AS gap_us
+        FROM read GROUP BY account_id, trade_date
+    ), days AS (
+        SELECT account_id, trade_date, session_open, session_close
+        FROM (SELECT account_id, min(trade_date) AS since FROM taken GROUP BY account_id)
+        JOIN sessions ON trade_date >= since
+    ), absent AS (
+        SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
+               count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
+        FROM missed_snapshots GROUP BY account_id, trade_date
+    )
+    SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
+           coalesce(snapshots, 0) AS snapshots, coalesce(in_session, 0) AS in_session,
+           coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused,
+           first_as_of, last_as_of,
+           CASE WHEN session_open <= now() THEN
+               greatest(gap_us, epoch_us(least(session_close, now()))
+                                - epoch_us(coalesce(last_inside, session_open))) / 1e6
+           END AS longest_gap_s
+    FROM days LEFT JOIN taken USING (account_id, trade_date) LEFT JOIN absent USING (account_id, trade_date)
+    """,
+)
+
+ACCOUNT_PERFORMANCE = View(
+    "account_performance",
+    "One row per snapshot: what was open, and what had been won or lost.",
+    (
+        *LEAD,
+        *_borrowed(ACCOUNT_BALANCES, "cash", "buying_power", "equity"),
+        Column("open_spreads", INTEGER, "Option spreads; a single leg is one"),
+        Column("open_positions", BIGINT, "Option spreads, and holdings of shares that are not all in one"),
+        Column("unrealized_pl", DECIMAL, "USD; = open_pl"),
+        Column("realized_today", DECIMAL, "USD; = close_pl"),
+        Column(
+            "realized_7d",
+            DECIMAL,
+            "USD; the last close_pl of each session day among the 7 calendar dates that end with trade_date, summed",
+        ),
+        Column("realized_7d_days", BIGINT, "Days in that sum: a session day without a snapshot is not in it"),
+        Column("trades_open", BIGINT, "Trades of the ledger that hold something; null: it had no trade to tell of"),
+        Column("trades_closed_today", BIGINT, "Trades of the ledger closed on trade_date; null as trades_open"),
+        Column(
+            "trades_realized_today",
+            DECIMAL,
+            "USD; what those made; null as trades_open, or if one of them does not say",
+        ),
+    ),
+    f"""
+    WITH days AS (
+        SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized
+        FROM account_balances GROUP BY account_id, trade_date
+    ), weeks AS (
+        SELECT account_id, trade_date, session_open IS NOT NULL AS has_session,
+               sum(realized) FILTER (session_open IS NOT NULL) OVER earlier AS realized_before,
+               count(session_open) OVER earlier AS days_before
+        FROM days LEFT JOIN sessions USING (trade_date)
+        WINDOW earlier AS (PARTITION BY account_id ORDER BY trade_date
+                           RANGE BETWEEN INTERVAL 6 DAYS PRECEDING AND INTERVAL 1 DAY PRECEDING)
+    ), shares AS (
+        SELECT {_IN_LEAD}, count(*) AS holdings
+        FROM (SELECT {_IN_LEAD}, symbol
+              FROM (SELECT {_IN_LEAD}, symbol, quantity FROM positions WHERE asset_class = 'equity'
+                    UNION ALL
+                    SELECT {_IN_LEAD}, symbol, -quantity FROM option_spread_legs WHERE asset_class = 'equity')
+              GROUP BY {_IN_LEAD}, symbol HAVING sum(quantity) <> 0)
+        GROUP BY {_IN_LEAD}
+    ), trades AS (
+        SELECT {_IN_LEAD}, count(*) FILTER (status NOT IN ('ENTRY_PENDING', 'CLOSED', 'CANCELLED')) AS trades_open,
+               count(*) FILTER (today) AS trades_closed_today,
+               CASE WHEN bool_and(realized_pnl IS NOT NULL) FILTER (today) IS NOT FALSE
+                    THEN coalesce(sum(realized_pnl) FILTER (today), 0) END AS trades_realized_today
+        FROM (SELECT *, CASE WHEN status = 'CLOSED'
+                             THEN (closed_at AT TIME ZONE 'America/New_York')::DATE = trade_date END AS today
+              FROM trade_reconciliation)
+        GROUP BY {_IN_LEAD}
+    )
+    SELECT {_IN_LEAD}, cash, buying_power, equity,
+           open_positions AS open_spreads, open_positions + coalesce(holdings, 0) AS open_positions,
+           open_pl AS unrealized_pl, close_pl AS realized_today,
+           (CASE WHEN has_session THEN coalesce(realized_before, 0) + close_pl ELSE realized_before END)::{DECIMAL}
+               AS realized_7d,
+           days_before + has_session::INTEGER AS realized_7d_days,
+           trades_open, trades_closed_today, trades_realized_today::{DECIMAL} AS trades_realized_today
+    FROM account_balances
+    LEFT JOIN weeks USING (account_id, trade_date) LEFT JOIN trade_gate_readings USING ({_IN_LEAD})
+    LEFT JOIN shares USING ({_IN_LEAD}) LEFT JOIN trades USING ({_IN_LEAD})
+    """,  # noqa: S608
+)
+
 VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
+    NEWEST_DAILY_SUMMARIES,
+    *(ORDER_EVENTS, COVERAGE, ACCOUNT_PERFORMANCE),
+    *equity.VIEWS,
 )
 
 

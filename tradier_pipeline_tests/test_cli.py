@@ -28,7 +28,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "status", "gate", "findings"),
-    *("simulate", "up", "listen", "ledger"),
+    *("simulate", "up", "listen", "ledger", "report"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 

@@ -25,6 +25,7 @@ from tradier_pipeline.verify.evidence import shown
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.backfill import Backfilled
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.ledger.changes import Change
@@ -189,12 +190,48 @@ def rebuild(forget: bool, as_json: bool) -> int:
     if as_json:
         _print_json(asdict(rebuilt))
     else:
-        print(f"{settings.warehouse}: {rebuilt.published} snapshots")
+        print(f"{settings.warehouse}: {rebuilt.published} snapshots, {rebuilt.activity} extracts of the activity")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
         if not rebuilt.kept_findings:
-            print("  lost: the findings and what was reconciled with the ledger; the old file cannot be read")
+            print("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
+
+
+@main.command()
+@ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date. Default: when the account was opened.")
+@JSON
+@told
+def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
+    """Read all that the broker still tells of the past until yesterday. Exit code 0 only if all was published.
+
+    History (not in the sandbox), gain and loss, daily values: in one extract for each account. The same day again
+    replays it.
+    """
+    from tradier_pipeline.backfill import backfill as read_past
+    from tradier_pipeline.extract import accounts_to_read, connect
+
+    settings = load_settings()
+    accounts = (account,) if account else accounts_to_read(settings)
+    documents: list[dict[str, Any]] = []
+    with connect(settings) as broker:
+        for account_id in accounts:
+            try:
+                done = read_past(settings, broker, account_id, since.date() if since else None)
+            except PipelineError as error:
+                if len(accounts) == 1:
+                    raise
+                failed = {"cause": error.cause, "remedy": error.remedy}
+                documents.append({"account": account_id, "published": False, "error": failed})
+                _print_error(error, as_json=False)
+            else:
+                documents.append(_backfilled_document(done))
+                if not as_json:
+                    _print_backfilled(done)
+    if as_json:
+        _print_json({"accounts": documents})
+    return 0 if all(document["published"] for document in documents) else 1
 
 
 @main.command()
@@ -574,6 +611,34 @@ def _print_account_status(account: AccountStatus) -> None:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
+
+
+def _backfilled_document(done: Backfilled) -> dict[str, Any]:
+    resources = {
+        resource: {"rows": kept.rows, "new": kept.new, "retracted": kept.retracted}
+        | {"first": kept.first, "last": kept.last}
+        for resource, kept in done.kept.items()
+    }
+    return {
+        "account": done.account_id,
+        "published": True,
+        "since": done.since,
+        "until": done.until,
+        "resources": resources,
+        "deposits": done.deposits,
+        "withdrawals": done.withdrawals,
+        "path": done.path,
+    }
+
+
+def _print_backfilled(done: Backfilled) -> None:
+    print(f"{done.account_id}  {done.since} to {done.until}")
+    for resource, kept in done.kept.items():
+        dates = f", {kept.first} to {kept.last}" if kept.first else ""
+        print(f"  {resource:<20}{kept.rows:>8,} rows, {kept.new:,} new{dates}")
+    if "history" in done.kept:
+        print(f"  {'deposits':<20}{done.deposits:>18,.2f} USD")
+        print(f"  {'withdrawals':<20}{done.withdrawals:>18,.2f} USD")
 
 
 def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
@@ -19,6 +20,7 @@ from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
 from tradier_pipeline.cycles.freshness import freshness_sensor
 from tradier_pipeline.cycles.jobs import (
+    account_activity_job,
     account_sync,
     daily_summary_job,
     exchange_calendar,
@@ -41,7 +43,8 @@ def build_definitions() -> dg.Definitions:
         assets = dg.with_source_code_references(
             [
                 *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
-                *(raw_calendar, daily_summary, daily_report, *MAINTENANCE),
+                *(raw_calendar, daily_summary, *MAINTENANCE),
+                *(raw_activity, stored_activity, daily_report),
             ]
         )
     return dg.Definitions(
@@ -56,6 +59,7 @@ def build_definitions() -> dg.Definitions:
             exchange_calendar,
             daily_summary_job,
             maintenance,
+            account_activity_job,
         ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings), nightly_maintenance],
         sensors=[*build_sensors(settings), freshness_sensor, run_failure_alert, run_recovery_alert],

@@ -7,6 +7,7 @@
     raw/<account>/<trade date>/<snapshot id, file-safe>.failed-<instant>/       kept for diagnosis
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
+    raw/<account>/activity/                                                     what is told over night (`activity`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever is there is whole.
 """
@@ -319,14 +320,7 @@ class LandedSnapshot:
         Raises:
             LandingError: a file is missing or is not what was landed.
         """
-        return tuple(self._body(page) for page in self.pages(resource))
-
-    def _body(self, page: PageRecord) -> bytes:
-        body = self.read(page.file)
-        if hashlib.sha256(body).hexdigest() != page.sha256:
-            path = self.directory / page.file
-            raise LandingError(f"{path} is not what was landed (sha256 differs)", "Restore it from a backup.")
-        return body
+        return tuple(proven(self.read(page.file), page, self.directory) for page in self.pages(resource))
 
 
 class LandingZone:
@@ -345,7 +339,7 @@ class LandingZone:
         """
         directory = self.root / account_id
         with writing(directory):
-            _make_directory(directory)
+            make_directory(directory)
         with exclusive(directory / ".lock", LOCK_TIMEOUT_S, f"account {account_id} is being read"):
             yield
 
@@ -387,16 +381,16 @@ class LandingZone:
         """
         snapshot_id = SnapshotId.parse(manifest.snapshot_id)
         directory = self._directory(snapshot_id)
-        self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(manifest)})
+        file_directory(directory, {**bodies, MANIFEST: to_bytes(manifest)})
         return LandedSnapshot(snapshot_id, directory)
 
     def land_quotes(self, landed: LandedSnapshot, manifest: QuotesManifest, bodies: Mapping[str, bytes]) -> None:
         """File the quotes beside their snapshot; the manifest last, since it says that they are complete."""
         with writing(landed.directory):
-            _make_directory(landed.directory)  # its day may have been compacted
+            make_directory(landed.directory)  # its day may have been compacted
             for leftover in landed.directory.glob(".*.tmp"):
                 leftover.unlink()
-            for name, body in {**bodies, QUOTES_MANIFEST: _to_bytes(manifest)}.items():
+            for name, body in {**bodies, QUOTES_MANIFEST: to_bytes(manifest)}.items():
                 partial = landed.directory / f".{name}.tmp"
                 _write_synced(partial, body)
                 partial.replace(landed.directory / name)
@@ -408,7 +402,7 @@ class LandingZone:
         base = self._directory(SnapshotId.parse(failure.snapshot_id))
         stamp = clock.iso(failure.failed_at).replace(":", "-")
         directory = base.with_name(f"{base.name}{FAILED}{stamp}")
-        self._file_directory(directory, {**bodies, MANIFEST: _to_bytes(failure)})
+        file_directory(directory, {**bodies, MANIFEST: to_bytes(failure)})
         return directory
 
     def record_missed(self, missed: MissedRecord) -> None:
@@ -417,7 +411,7 @@ class LandingZone:
         path = base.with_name(f"{base.name}{MISSED}")
         if Day(path.parent).holds(path.name):
             return
-        write_whole(path, _to_bytes(missed))
+        write_whole(path, to_bytes(missed))
 
     def failures(
         self, account_id: str, *, since: datetime | None = None, day: date | None = None
@@ -489,23 +483,6 @@ class LandingZone:
     def _directory(self, snapshot_id: SnapshotId) -> Path:
         day = snapshot_id.trade_date.isoformat()
         return self.root / snapshot_id.account_id / day / snapshot_id.file_name
-
-    def _file_directory(self, directory: Path, files: Mapping[str, bytes]) -> None:
-        with writing(directory):
-            _make_directory(directory.parent)
-            for leftover in directory.parent.glob(".*.tmp/"):
-                shutil.rmtree(leftover)  # of a process that died; the lock of the account says none is alive
-            partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
-            try:
-                for name, body in files.items():
-                    _write_synced(partial / name, body)
-                sync(partial)
-                partial.chmod(0o755)
-                partial.rename(directory)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            sync(directory.parent)
 
 
 def page_records(resource: str, extract: Extract) -> tuple[tuple[PageRecord, ...], dict[str, bytes]]:
@@ -608,17 +585,62 @@ def _weight(path: Path) -> tuple[bool, bool, str]:
     return FAILED not in path.name and not path.name.endswith(MISSED), FAILED in path.name, _instant(path.name)
 
 
-def _to_bytes(record: Record) -> bytes:
+def to_bytes(record: Record) -> bytes:
+    """A manifest as it is filed."""
     return record.model_dump_json(indent=1).encode()
 
 
 def _read_record(model: type[R], day: Day, name: str) -> R:
+    return to_record(model, day.read(name), day.directory / name)
+
+
+def to_record(model: type[R], body: bytes, path: Path) -> R:
+    """What a manifest says.
+
+    Raises:
+        LandingError: it is damaged.
+    """
     try:
-        return model.model_validate_json(day.read(name))
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise LandingError(
-            f"{day.directory / name} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
+            f"{path} is not a manifest ({error.error_count()} errors)", "Restore it from a backup."
         ) from None
+
+
+def proven(body: bytes, page: PageRecord, directory: Path) -> bytes:
+    """The body of a page, if it is what was landed.
+
+    Raises:
+        LandingError: it is not.
+    """
+    if hashlib.sha256(body).hexdigest() != page.sha256:
+        path = directory / page.file
+        raise LandingError(f"{path} is not what was landed (sha256 differs)", "Restore it from a backup.")
+    return body
+
+
+def file_directory(directory: Path, files: Mapping[str, bytes]) -> None:
+    """File a complete, fsynced directory by one rename. Call it while nobody else files beside it.
+
+    Raises:
+        LandingError: it cannot be written, or is there already; nothing was filed.
+    """
+    with writing(directory):
+        make_directory(directory.parent)
+        for leftover in directory.parent.glob(".*.tmp/"):
+            shutil.rmtree(leftover)  # of a process that died; the lock of the account says none is alive
+        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+        try:
+            for name, body in files.items():
+                _write_synced(partial / name, body)
+            sync(partial)
+            partial.chmod(0o755)
+            partial.rename(directory)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync(directory.parent)
 
 
 def write_whole(path: Path, body: bytes) -> None:
@@ -628,7 +650,7 @@ def write_whole(path: Path, body: bytes) -> None:
         LandingError: it cannot be written; the file is as it was.
     """
     with writing(path):
-        _make_directory(path.parent)
+        make_directory(path.parent)
         partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
         try:
             _write_synced(partial, body)
@@ -645,10 +667,10 @@ def _write_synced(path: Path, body: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
     """Create a directory and its parents so that they outlive a power failure."""
     if not path.is_dir():
-        _make_directory(path.parent)
+        make_directory(path.parent)
         path.mkdir(exist_ok=True)
         sync(path.parent)
 

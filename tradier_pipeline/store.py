@@ -9,20 +9,24 @@ from datetime import date
 
 import duckdb
 
+from tradier_pipeline.activity import LandedActivity, Resource, landed_activity
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import DEFAULT_RULES, GateRules, judge
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import reconcile_typed
 from tradier_pipeline.reconcile.stored import conserve, keep_findings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.activity import Kept, keep_activity
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError, insert
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import activity_paths, reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
 from tradier_pipeline.warehouse.sessions import keep_sessions
 from tradier_pipeline.warehouse.sql import bind
@@ -46,16 +50,39 @@ class NotPublishedError(PipelineError):
         self.outcomes = outcomes
 
 
+class ActivityRefusedError(PipelineError):
+    """What is stored of an extract of the activity is not what was landed; the warehouse is as it was before."""
+
+    def __init__(self, path: str, outcome: Outcome) -> None:
+        first = outcome.differences[0]
+        super().__init__(
+            f"{path} was not published: the check {outcome.check} failed on {outcome.differing} dates, such as "
+            f"{first.where} (broker: {first.broker}; stored: {first.stored})",
+            "Its bytes are landed; what was stored before stays. Report it: no answer of the broker explains this.",
+        )
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class StoredActivity:
+    """What one extract of the activity brought, by resource, and the check that let it be published."""
+
+    kept: dict[Resource, Kept]
+    outcome: Outcome
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did: how many snapshots it published, and which it refused and why.
+    """What a rebuild did: how many snapshots and extracts of the activity it published, what it refused and why.
 
-    `kept_findings`: findings and reconciliations, which no landed byte tells, were taken over from the old file.
+    `kept_findings`: findings, reconciliations and daily summaries, which no landed byte tells, were taken over from the
+    old file.
     """
 
     published: int
     refused: dict[str, str]
     kept_findings: bool = True
+    activity: int = 0
 
 
 def store_snapshot(
@@ -96,6 +123,36 @@ def _is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
     query = "SELECT count(*) FROM tradier_snapshots WHERE account_id = ? AND (as_of >= ? OR snapshot_id = ?)"
     found = staged.connection.execute(bind(query, manifest.account_id, manifest.as_of, manifest.snapshot_id))
     return found.fetchone() == (0,)
+
+
+def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
+    """Publish what the broker told over night of some dates, with their sessions. Doing it again changes nothing.
+
+    Raises:
+        ActivityRefusedError: what would be stored is not what was landed.
+        BodyError: a landed row lacks a required field or is malformed.
+        WarehouseError: the warehouse cannot be written.
+    """
+    with warehouse.staged() as staged:
+        return _stored_activity(staged, landed, calendar)
+
+
+def _stored_activity(staged: StagedWarehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
+    """Store and prove one extract, in one transaction."""
+    connection = staged.connection
+    connection.execute("BEGIN")
+    try:
+        kept = keep_activity(connection, landed)
+        outcome = verify_activity(landed, connection)
+        if outcome.blocks:
+            raise ActivityRefusedError(landed.path, outcome)
+        since = min(one.covered_since for one in kept.values())
+        keep_sessions(connection, calendar, since, landed.manifest.until)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    return StoredActivity(kept, outcome)
 
 
 def publish_missed(
@@ -139,7 +196,8 @@ def rebuild(
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
     A snapshot that fails a blocking check stays out, as it did the first time, and is among the missed. What followed
-    from the ledger as it was then, and the findings, are taken over from the old file: nothing else can tell them.
+    from the ledger as it was then, the findings and the daily summaries are taken over from the old file: nothing else
+    can tell them.
 
     Args:
         forget: go on although published snapshots are no longer landed; they are lost.
@@ -164,20 +222,33 @@ def rebuild(
         for start in range(0, len(landed), REBUILD_BATCH):
             refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH], rules)
             progress(min(start + REBUILD_BATCH, len(landed)))
+        published = count - len(refused)
+        extracts = landed_activity(zone)
+        unkept = _rebuild_activity(staged, extracts, rules.calendar)
         kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
-    return Rebuilt(published=count - len(refused), refused=refused, kept_findings=kept)
+    return Rebuilt(published, refused | unkept, kept_findings=kept, activity=len(extracts) - len(unkept))
 
 
 def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
     """An unmounted or half-restored landing zone must not cost a warehouse that is whole."""
     published: list[str] = []
-    # an unreadable warehouse is what rebuild is for
+    extracts: list[str] = []
+    # an unreadable warehouse is what rebuild is for; one of an older version has no extracts of the activity
     with suppress(WarehouseError, duckdb.Error), reading(warehouse.path) as connection:
         published = snapshot_ids(connection)
+        extracts = activity_paths(connection)
     landed = {str(found.snapshot_id) for found in zone.snapshots()}
+    landed_extracts = {found.path for found in landed_activity(zone)}
     lost = [snapshot_id for snapshot_id in published if snapshot_id not in landed]
-    if lost or not landed:
-        what = f"{len(lost)} published snapshots are not, such as {lost[0]}" if lost else "nothing is"
+    lost_extracts = [path for path in extracts if path not in landed_extracts]
+    if lost or lost_extracts or not (landed or landed_extracts):
+        what = (
+            f"{len(lost)} published snapshots are not, such as {lost[0]}"
+            if lost
+            else f"{len(lost_extracts)} published extracts of the activity are not, such as {lost_extracts[0]}"
+            if lost_extracts
+            else "nothing is"
+        )
         raise LandingError(
             f"the warehouse is rebuilt from what is landed in {zone.root}, and {what}",
             "Restore the landing zone; to go on without them: `tradier-pipeline rebuild --forget`.",
@@ -253,6 +324,19 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
             refusal = NotPublishedError(snapshot_id, outcomes)
             refused[snapshot_id] = str(refusal)
             staged.refuse(_refused_row(typed.landed, refusal))
+    return refused
+
+
+def _rebuild_activity(
+    staged: StagedWarehouse, extracts: list[LandedActivity], calendar: MarketCalendar
+) -> dict[str, str]:
+    """Store every landed extract of the activity; returns those that were refused, and why."""
+    refused: dict[str, str] = {}
+    for landed in extracts:
+        try:
+            _stored_activity(staged, landed, calendar)
+        except PipelineError as error:
+            refused[landed.path] = str(error)
     return refused
 
 

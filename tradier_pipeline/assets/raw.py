@@ -7,7 +7,17 @@ import dagster as dg
 
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.broker.models import Account, Balances, BrokerModel, Order, Position, Quote
+from tradier_pipeline.broker.models import (
+    Account,
+    Balances,
+    BrokerModel,
+    ClosedPosition,
+    DailyBalance,
+    HistoryEvent,
+    Order,
+    Position,
+    Quote,
+)
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import extract_quotes, extract_snapshot
 from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot
@@ -29,6 +39,9 @@ MODELS: Mapping[str, type[BrokerModel]] = {
     "positions": Position,
     "orders": Order,
     "quotes": Quote,
+    "history": HistoryEvent,
+    "gainloss": ClosedPosition,
+    "historical_balances": DailyBalance,
 }
 
 
@@ -51,7 +64,8 @@ def _body_schema(resource: str) -> dg.TableSchema:
     )
 
 
-def _definition_metadata(resource: str) -> dict[str, Any]:
+def definition_metadata(resource: str) -> dict[str, Any]:
+    """The columns that the broker's rows of a resource are known to have."""
     return {"dagster/column_schema": _body_schema(resource), "dagster/storage_kind": "json"}
 
 
@@ -64,7 +78,7 @@ def _definition_metadata(resource: str) -> dict[str, Any]:
             group_name="raw",
             kinds={"tradier", "json"},
             owners=OWNERS,
-            metadata=_definition_metadata(resource),
+            metadata=definition_metadata(resource),
         )
         for resource in REQUIRED_RESOURCES
     ],
@@ -102,7 +116,7 @@ def _extract(
     group_name="raw",
     kinds={"tradier", "json"},
     owners=OWNERS,
-    metadata=_definition_metadata("quotes"),
+    metadata=definition_metadata("quotes"),
 )
 def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Quotes of all held symbols, one request right after the positions."""

@@ -11,7 +11,7 @@ import ssl
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, AnyStr, Self
+from typing import TYPE_CHECKING, Any, AnyStr, Literal, Self
 from urllib.parse import urlencode
 
 import httpx
@@ -31,11 +31,12 @@ from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-    from datetime import datetime
+    from datetime import date, datetime
     from types import TracebackType
 
     from pydantic import SecretStr
 
+BalancesPeriod = Literal["WEEK", "MONTH", "YTD", "YEAR", "YEAR_3", "YEAR_5", "ALL"]
 SNAPSHOT_RESOURCES = ("account", "balances", "positions", "orders")
 
 _TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in use wait up to 30 s for positions
@@ -43,6 +44,8 @@ _KEPT_HEADERS = re.compile(r"date|content-type|retry-after|x-ratelimit-.*")
 _ORDERS_PER_PAGE = 1000
 _ROUND = 25  # divides every cap a broker is likely to choose, and our own limit
 _PAGE_LIMIT = 100
+_ROWS_PER_PAGE = 1000  # of what has no ids
+_MOST_PAGES = 1000  # 25,000 rows where the broker caps a page at the documented 25
 _QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 _QUOTES_PATH = "/v1/markets/quotes"
@@ -284,6 +287,24 @@ class BrokerClient:
         request = _Request(1, _QUOTES_PATH, query, form=len(urlencode(query)) > _QUERY_LIMIT)
         return await self._single("quotes", request, self._deadline())
 
+    async def fetch_history(self, account: str, since: date, until: date) -> Extract:
+        """The events of an account from one date to another, all pages. Tradier: live accounts only, told over night.
+
+        Rows outside the dates may come, too: only older documents name the filter.
+        """
+        query = {"start": since.isoformat(), "end": until.isoformat()}
+        return await self._listed("history", f"{_account_path(account)}/history", query)
+
+    async def fetch_gainloss(self, account: str, since: date, until: date) -> Extract:
+        """The lots closed from one date to another, all pages; like `fetch_history`."""
+        query = {"sortBy": "closeDate", "start": since.isoformat(), "end": until.isoformat()}
+        return await self._listed("gainloss", f"{_account_path(account)}/gainloss", query)
+
+    async def fetch_historical_balances(self, account: str, period: BalancesPeriod) -> Extract:
+        """The account's value day by day, back from the last day that is over. One answer, no pages."""
+        request = _Request(1, f"{_account_path(account)}/historical-balances", {"period": period})
+        return await self._single("historical_balances", request, self._deadline())
+
     async def fetch_calendar(self, year: int, month: int) -> Extract:
         """The days of a month on which the exchange is open, and its hours."""
         query = {"month": str(month), "year": str(year)}
@@ -345,6 +366,25 @@ class BrokerClient:
             seen |= ids
             previous = ids
         raise BodyError(reading.resource, f"the list has more than {_PAGE_LIMIT} pages")
+
+    async def _listed(self, resource: envelope.ListResource, path: str, query: Mapping[str, str]) -> Extract:
+        return await self._within(
+            self._deadline(), resource, lambda reading: self._all_pages(resource, path, query, reading)
+        )
+
+    async def _all_pages(
+        self, resource: envelope.ListResource, path: str, query: Mapping[str, str], reading: _Reading
+    ) -> None:
+        """Read the pages of a list whose rows have no ids, until one is certainly the last."""
+        for number in range(1, _MOST_PAGES + 1):
+            asked = {**query, "limit": str(_ROWS_PER_PAGE), "page": str(number)}
+            page, document = await self._page(_Request(number, path, asked), reading)
+            if reading.pages and page.body == reading.pages[-1].body:
+                return  # the broker ignores `page`, or repeats its last one
+            reading.pages.append(page)
+            if (rows := len(envelope.rows(resource, document))) == 0 or rows % _ROUND != 0:  # as with orders
+                return
+        raise BodyError(reading.resource, f"the list has more than {_MOST_PAGES} pages")
 
     async def _page(self, request: _Request, reading: _Reading) -> tuple[Page, dict[str, Any]]:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""

@@ -38,7 +38,9 @@ _EXPONENT_LIMIT = 100  # far beyond any money; keeps 1e999999 from being expande
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 ObjectResource = Literal["account", "balances", "order", "clock", "stream"]
-ListResource = Literal["account", "positions", "orders", "quotes", "history", "gainloss", "calendar"]
+ListResource = Literal[
+    "account", "positions", "orders", "quotes", "history", "gainloss", "historical_balances", "calendar"
+]
 
 _OBJECT_KEYS: Mapping[ObjectResource, str] = {
     "account": "profile",
@@ -63,6 +65,7 @@ _LIST_SHAPES: Mapping[ListResource, _ListShape] = {
     "quotes": _ListShape(("quotes",), "quote"),
     "history": _ListShape(("history",), "event"),
     "gainloss": _ListShape(("gainloss",), "closed_position"),
+    "historical_balances": _ListShape((), "balances"),
     "calendar": _ListShape(("calendar", "days"), "day"),
 }
 
@@ -244,15 +247,15 @@ def _rows(resource: ListResource, document: Mapping[str, Any]) -> list[dict[str,
     for depth, key in enumerate(shape.container):
         container = _member(resource, container, shape.container[:depth], key)
     path = ".".join(shape.container)
-    if container in ("null", None, {}):
+    if shape.container and container in ("null", None, {}):
         return _none(resource, shape, path)
     if not isinstance(container, dict):
         raise BodyError(resource, f"is {_kind(container)}, expected an object", path=path)
     if resource == "quotes" and "quote" not in container and "unmatched_symbols" in container:
         return []
     value = _member(resource, container, shape.container, shape.row)
-    path = f"{path}.{shape.row}"
-    if value is None or value == []:
+    path = ".".join((*shape.container, shape.row))
+    if value is None or value == [] or (not shape.container and value in ("null", {})):
         return _none(resource, shape, path)
     if isinstance(value, dict):
         return [value]

@@ -1,7 +1,7 @@
 """The broker's bodies as frozen types: required fields, exact numbers, aware instants.
 
-Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions, orders and
-the calendar.
+Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions, orders,
+history, gain and loss, historical balances and the calendar.
 Every number is the `Decimal` of its JSON literal. Unknown fields are never an error: they stay in
 the landed bytes, and the check fields_known tells of them.
 """
@@ -43,6 +43,10 @@ def _fits(value: Decimal) -> Decimal:
     return value
 
 
+def _to_places(value: Decimal) -> Decimal:
+    return round(value, FRACTION_DIGITS) if value.adjusted() < INTEGER_DIGITS else value
+
+
 def _to_float(value: Any) -> float:
     try:
         return float(_is_number(value))
@@ -71,6 +75,12 @@ def _is_date(value: Any) -> Any:
     return value
 
 
+def _is_day(value: Any) -> Any:
+    if not isinstance(value, str) or not (_DATE.fullmatch(value) or _ISO.fullmatch(value)):
+        raise ValueError("is not an ISO 8601 date or instant")
+    return value[:10]
+
+
 def _is_time_of_day(value: Any) -> Any:
     if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
         raise ValueError("is not a time of day such as 09:30")
@@ -84,12 +94,14 @@ def _as_rows(value: Any) -> Any:
 
 
 Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_fits)]
+Percent = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_places), AfterValidator(_fits)]
 ModelValue = Annotated[float, BeforeValidator(_to_float), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Identifier = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
 TimeOfDay = Annotated[time, BeforeValidator(_is_time_of_day)]
+Day = Annotated[date, BeforeValidator(_is_day)]  # Tradier: midnight UTC stands for a date, whatever the time zone
 # Tradier sends milliseconds, nanoseconds in its event stream; microseconds are what is kept
 Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
 
@@ -284,6 +296,58 @@ class Order(OrderLeg):
     tag: str | None = None
     create_date: Instant
     leg: Annotated[tuple[OrderLeg, ...], BeforeValidator(_as_rows)] = ()
+
+
+class HistoryEvent(BrokerModel):
+    """One `history.event` row: USD that cash changed by, and what for.
+
+    Tradier: the details are in a block named like the type, of a dividend in `adjustment`; one sample has none and is
+    flat. `type` is the broker's word: trade, option, ach, wire, dividend, fee, tax, journal, check, transfer, ...
+    """
+
+    date: Day
+    type: str
+    amount: Number
+    description: str | None = None
+    symbol: str | None = None
+    quantity: Number | None = None
+    price: Number | None = None
+    commission: Number | None = None
+    trade_type: str | None = None
+    option_type: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unfold(cls, row: Any) -> Any:
+        if not isinstance(row, dict):
+            return row
+        blocks = {name: value for name, value in row.items() if isinstance(value, dict)}
+        block = blocks.get(str(row.get("type"))) or next(iter(blocks.values()), {})
+        return row | {name: value for name, value in block.items() if name not in ("date", "type", "amount")}
+
+
+class ClosedPosition(BrokerModel):
+    """One `gainloss.closed_position` row: a closed lot, in USD. `term` in days.
+
+    Tradier: one close may be several rows, and equal ones at that; nothing tells them apart.
+    """
+
+    close_date: Day
+    open_date: Day
+    symbol: Annotated[str, Field(strict=True)]
+    quantity: Number
+    cost: Number
+    proceeds: Number
+    gain_loss: Number
+    gain_loss_percent: Percent | None = None
+    term: Integer | None = None
+
+
+class DailyBalance(BrokerModel):
+    """One row of the historical balances: the account's value on a date, USD."""
+
+    date: Day
+    value: Number
 
 
 class Hours(BrokerModel):

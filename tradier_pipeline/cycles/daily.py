@@ -1,4 +1,6 @@
-"""What is done once a day: the broker's calendar before the first cycle, the summary after the close."""
+"""What is done once a day: the broker's calendar before the first cycle, the summary after the close, and in the
+morning what the broker told over night.
+"""
 
 from datetime import timedelta
 
@@ -7,8 +9,11 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.cycles.accounts import UNFINISHED
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
+
+ACTIVITY_TRIES = 6  # in an hour; what is missed then comes with the next day
 
 
 @dg.schedule(
@@ -38,10 +43,37 @@ def daily_summary_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
     return dg.RunRequest(run_key=str(day), partition_key=str(day))
 
 
+@dg.schedule(
+    name="account_activity",
+    job_name="account_activity",
+    cron_schedule=["10-50/10 7 * * *", "*/10 8-12 * * *"],
+    execution_timezone=str(clock.NEW_YORK),
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Once after every session day, at 07:10 the next morning or as soon as possible. A run that failed is "
+    "tried again, six times at most.",
+)
+def account_activity_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """A run for the last session day that is over, unless one is on, has succeeded, or too many have failed."""
+    with told_in_one_line():
+        calendar = MarketCalendar.of(load_settings())
+        day = clock.trade_date(context.scheduled_execution_time) - timedelta(days=1)
+        while calendar.session_of(day) is None:
+            day -= timedelta(days=1)
+    asked = dg.RunsFilter(job_name="account_activity", tags={PARTITION_TAG: str(day)})
+    statuses = [run.status for run in context.instance.get_runs(asked)]
+    if dg.DagsterRunStatus.SUCCESS in statuses:
+        return dg.SkipReason(f"{day} has been read")
+    if any(status in UNFINISHED for status in statuses):
+        return dg.SkipReason(f"{day} is being read")
+    if len(statuses) >= ACTIVITY_TRIES:
+        return dg.SkipReason(f"{day} has failed {len(statuses)} times; the next day reads it, too")
+    return dg.RunRequest(run_key=f"{day}/{len(statuses) + 1}", partition_key=str(day))
+
+
 def build_daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """None for the calendar 24/7: it has no sessions to compare, and no close."""
+    """For the calendar 24/7 what the broker told over night only: it has no sessions to compare, and no close."""
     if settings.calendar == "24/7":
-        return []
+        return [account_activity_schedule]
     exchange_calendar = dg.ScheduleDefinition(
         name="exchange_calendar",
         job_name="exchange_calendar",
@@ -50,4 +82,4 @@ def build_daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Every day at 06:00, before the first cycle.",
     )
-    return [exchange_calendar, daily_summary_schedule]
+    return [exchange_calendar, daily_summary_schedule, account_activity_schedule]

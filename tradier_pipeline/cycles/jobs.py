@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
@@ -63,6 +64,15 @@ daily_summary_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(daily_summary, daily_report),
     description="The summary and the report of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
     executor_def=EXECUTOR,
+)
+
+
+account_activity_job = dg.define_asset_job(
+    "account_activity",
+    selection=dg.AssetSelection.assets(raw_activity, stored_activity),
+    description="What the broker tells over night, the morning after a session day: history, gain and loss, values.",
+    executor_def=EXECUTOR,
+    tags={"dagster/max_runtime": "1800"},  # the limit of the instance is that of a snapshot
 )
 
 

@@ -57,13 +57,14 @@ def _order_row(row: OrderRow) -> Row:
 
 def _trade_row(row: TradeRow) -> Row:
     same = (
-        *("trade_id", "symbol", "ledger_status", "status", "why", "entry_price_source", "exit_price_source"),
-        *("exit_reason", "opened_at", "closed_at"),
+        *("trade_id", "symbol", "strategy", "ledger_status", "status", "why"),
+        *("entry_price_source", "exit_price_source", "exit_reason", "opened_at", "closed_at"),
     )
     numbers = ("entered", "exited", "entry_price", "exit_price", "realized_pnl")
     return {
         **{name: getattr(row, name) for name in same},
         **{name: _number(getattr(row, name)) for name in numbers},
+        "legs": _quantities(row.legs),
         "claimed": _quantities(row.claimed),
         "allocated": _quantities(row.allocated),
         "proposed": _proposed(row.change),

@@ -60,6 +60,7 @@ class TradeRow:
 
     Attributes:
         status: where it should stand.
+        legs: contract -> signed quantity of all that was opened.
         entered, exited: units that were opened and closed.
         claimed, allocated: contract -> signed quantity it ought to hold, and what it does hold of the position.
         realized_pnl: USD, multiplier included; None until it is closed at a known price.
@@ -68,6 +69,8 @@ class TradeRow:
 
     trade_id: str
     symbol: str
+    strategy: str | None
+    legs: Mapping[str, Decimal]
     ledger_status: TradeStatus
     status: TradeStatus
     why: str
@@ -126,7 +129,7 @@ def reconcile_trades(
     twins = _twins(views)
     rows = [_row(view, shown, twins) for view in views]
     return TradeReconciliation(
-        rows=tuple(row for row in rows if _matters(row, views, facts)),
+        rows=tuple(row for view, row in zip(views, rows, strict=True) if _matters(view, row, facts)),
         left=allocation.left,
         findings=tuple(_leftovers(allocation, views)),
     )
@@ -403,6 +406,8 @@ def _row(view: _View, shown: _Shown, twins: Mapping[str, int]) -> TradeRow:
     return TradeRow(
         trade_id=trade.trade_id,
         symbol=trade.symbol,
+        strategy=trade.strategy,
+        legs={symbol: ratio * view.entered for symbol, ratio in view.ratios.items() if view.entered},
         ledger_status=trade.status,
         status=stand.status,
         why=stand.why,
@@ -483,11 +488,15 @@ def _names(side: Side) -> str:
     return ", ".join(side.names) or "no order"
 
 
-def _matters(row: TradeRow, views: Iterable[_View], facts: Facts) -> bool:
-    """Not what ended on an earlier day with nothing to be said about it."""
+def _matters(view: _View, row: TradeRow, facts: Facts) -> bool:
+    """Not what ended on an earlier day, was known to have when the account was last seen, and raises no question."""
     if row.status not in TERMINAL or row.change or row.findings:
         return True
-    return row.closed_at is not None and clock.trade_date(row.closed_at) == clock.trade_date(facts.as_of)
+    if row.closed_at is None:
+        return False
+    written, before = view.trade.updated_at, facts.before
+    is_news = written is not None and before is not None and written > before.as_of  # such as an expiry, over night
+    return is_news or clock.trade_date(row.closed_at) == clock.trade_date(facts.as_of)
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------

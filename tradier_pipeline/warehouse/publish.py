@@ -70,9 +70,10 @@ class StagedWarehouse:
         self.connection.execute("COMMIT")
 
     def keep_reconciled(self, path: Path) -> bool:
-        """Take over from another file what no landed byte tells: what followed from the ledger, and the findings.
+        """Take over from another file what no landed byte tells: what followed from the ledger, the findings, and the
+        summaries of the days as they were first made.
 
-        In one transaction, of the snapshots that are stored here. Returns whether the file could be read.
+        In one transaction, the first of the snapshots that are stored here. Returns whether the file could be read.
         """
         try:
             self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
@@ -80,13 +81,14 @@ class StagedWarehouse:
             return False
         self.connection.execute("BEGIN")
         try:
-            found = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'")
-            older = {name for (name,) in found.fetchall()}  # of an earlier version it lacks some
+            found = self.connection.execute(
+                "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE database_name = 'old' GROUP BY ALL"
+            )
+            older = dict(found.fetchall())  # of an earlier version it lacks some
             for table in schema.RECONCILED:
-                if table.name in older:
-                    self._copy(table, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
-            if schema.FINDINGS.name in older:
-                self._copy(schema.FINDINGS)
+                self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
+            for table in (schema.FINDINGS, schema.DAILY_SUMMARIES):
+                self._copy(table, older)
             self.connection.execute("COMMIT")
         except duckdb.Error:
             self.connection.execute("ROLLBACK")
@@ -95,11 +97,12 @@ class StagedWarehouse:
             self.connection.execute("DETACH old")
         return True
 
-    def _copy(self, table: schema.Table, condition: str = "") -> None:
-        names = ", ".join(f'"{name}"' for name in table.column_names)
-        self.connection.execute(
-            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM old.{table.name} {condition}"  # noqa: S608
-        )
+    def _copy(self, table: schema.Table, older: Mapping[str, Sequence[str]], condition: str = "") -> None:
+        if table.name in older:
+            names = ", ".join(f'"{name}"' for name in table.column_names if name in older[table.name])
+            self.connection.execute(
+                f"INSERT INTO {table.name} ({names}) SELECT {names} FROM old.{table.name} {condition}"  # noqa: S608
+            )
 
     def has(self, snapshot_id: str) -> bool:
         """Whether a snapshot is stored."""

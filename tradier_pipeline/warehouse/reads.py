@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,46 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [snapshot_id for (snapshot_id,) in rows]
 
 
+def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Every published extract of the activity, as its directory in the landing zone."""
+    return [path for (path,) in connection.execute("SELECT DISTINCT path FROM activity_extracts ORDER BY 1").fetchall()]
+
+
+_ACTIVITY_TOTALS = {
+    "history": "SELECT account_id, type, count(*) AS events, sum(amount) AS amount FROM account_activity "
+    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
+    "gainloss": "SELECT account_id, close_date, count(*) AS lots, sum(gain_loss) AS gain_loss FROM closed_lots "
+    "WHERE retracted_at IS NULL AND close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
+    "historical_balances": "SELECT account_id, trade_date, value FROM broker_daily_balances "
+    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
+}
+
+
+def activity_totals(
+    connection: duckdb.DuckDBPyConnection, resource: str, since: date, until: date
+) -> list[dict[str, Any]]:
+    """What counts of the activity between two dates, USD: history by type, gain and loss by day, values by day."""
+    return _rows(connection, bind(_ACTIVITY_TOTALS[resource], since, until))
+
+
+def external_flows(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
+) -> tuple[Decimal, Decimal]:
+    """What came from outside and what went there between two dates, as the broker's history tells it: USD, both >= 0."""
+    found = connection.execute(
+        bind(
+            "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
+            "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
+            "AND retracted_at IS NULL AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            account_id,
+            since,
+            until,
+        )
+    ).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
     """The published snapshots read after an instant: id -> as-of, in the order of what was read."""
     query = bind(
@@ -149,10 +190,22 @@ def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     )
 
 
-def balances_of_day(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, dict[str, Any]]:
-    """The row of `daily_balances` of each account that has one on a trade date."""
-    rows = _rows(connection, bind("SELECT * FROM daily_balances WHERE trade_date = ?", day))
-    return {row["account_id"]: row for row in rows}
+def daily_summaries(
+    connection: duckdb.DuckDBPyConnection, day: date | None = None, account_id: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest revisions of the summaries, of one trade date or of all, oldest first.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    conditions = ["true"]
+    if day:
+        conditions.append(f"trade_date = {literal(day)}")
+    if account_id:
+        conditions.append(f"account_id = {literal(account_id)}")
+    where = " AND ".join(conditions)
+    return _rows(connection, f"FROM newest_daily_summaries WHERE {where} ORDER BY trade_date, account_id")
 
 
 def balances_query(account_id: str | None, since: date | None, until: date | None, *, daily: bool) -> str:

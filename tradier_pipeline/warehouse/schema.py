@@ -369,8 +369,8 @@ ORDER_RECONCILIATION = Table(
 
 TRADE_RECONCILIATION = Table(
     "trade_reconciliation",
-    "One row per trade of the ledger that lives, ended today or has something wrong: where it should stand. "
-    "Derived from the ledger, too.",
+    "One row per trade of the ledger that lives, ended today or since the last snapshot, or has something wrong: where "
+    "it should stand. Derived from the ledger, too.",
     (
         *LEAD,
         _required("trade_id", VARCHAR, "The engine's own id"),
@@ -391,6 +391,8 @@ TRADE_RECONCILIATION = Table(
         Column("opened_at", INSTANT, "UTC"),
         Column("closed_at", INSTANT, "UTC; of a trade without a closing fill, the latest it can have been"),
         Column("proposed", VARCHAR, "JSON, column -> new value for the ledger; null if nothing"),
+        Column("strategy", VARCHAR, "Such as bull_put_credit; the ledger's word"),
+        Column("legs", VARCHAR, "JSON, contract -> signed quantity of all that was opened"),
     ),
 )
 
@@ -548,7 +550,76 @@ BROKER_DAILY_BALANCES = Table(
 ACTIVITY = (ACTIVITY_EXTRACTS, ACCOUNT_ACTIVITY, CLOSED_LOTS, BROKER_DAILY_BALANCES)
 """What the broker tells over night. Their rows belong to a date of an account, not to a snapshot."""
 
-ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY)
+_TRADES_OF_DAY = (
+    "STRUCT(id VARCHAR, symbol VARCHAR, strategy VARCHAR, status VARCHAR, quantity DECIMAL(24,8), "
+    "entry_price DECIMAL(24,8), exit_price DECIMAL(24,8), exit_reason VARCHAR, realized_pnl DECIMAL(24,8), "
+    "opened_at TIMESTAMP WITH TIME ZONE, closed_at TIMESTAMP WITH TIME ZONE)[]"
+)
+_COUNTS = "MAP(VARCHAR, INTEGER)"
+
+DAILY_SUMMARIES = Table(
+    "daily_summaries",
+    "One row per account, trade date and revision: what the day came to, by what was stored of it alone. A revision "
+    "never changes; where the day turns out otherwise, another one follows. Figures of trades are null if the ledger "
+    "was not set beside any snapshot of the day.",
+    (
+        _ACCOUNT_ID,
+        _required("trade_date", DATE, "America/New_York date"),
+        _required("revision", INTEGER, "1-based"),
+        _required("generated_at", INSTANT, "When this revision was made (UTC); not a figure"),
+        _required("snapshot_id", VARCHAR, "The snapshot it is built from: the last good one of the date"),
+        _required("as_of", INSTANT, "As-of of that snapshot (UTC)"),
+        CLOSES,
+        Column("after_close", BOOLEAN, "Whether that snapshot was read after the close; null without a session"),
+        _required("snapshots", INTEGER, "Snapshots of the date"),
+        _required("missed", INTEGER, "Instants of the date that were never read"),
+        _required("failed", INTEGER, "Instants of the date that the broker did not answer"),
+        _required("refused", INTEGER, "Snapshots of the date that were not published"),
+        _required("equity", DECIMAL, "USD; of that snapshot: the close of the day"),
+        _required("equity_open", DECIMAL, "USD; of the first good snapshot of the date"),
+        _required("equity_high", DECIMAL, "USD; the highest of the good snapshots of the date"),
+        _required("equity_low", DECIMAL, "USD; the lowest of the good snapshots of the date"),
+        Column(
+            "equity_change",
+            DECIMAL,
+            "USD; since the last good snapshot of an earlier date, deposits included; null if there is none",
+        ),
+        _required("cash", DECIMAL, "USD; of that snapshot"),
+        _required("buying_power", DECIMAL, "USD; of that snapshot"),
+        _required("close_pl", DECIMAL, "USD; realized profit or loss of the session as the broker has it"),
+        _required("positions", INTEGER, "Position rows of that snapshot"),
+        _required("open_spreads", INTEGER, "Option spreads of that snapshot"),
+        _required("orders_placed", INTEGER, "Orders created on the date, by the broker's word as all of these"),
+        _required("orders_filled", INTEGER, "Orders that became filled on the date"),
+        _required("orders_canceled", INTEGER, "Orders that were canceled on the date"),
+        _required("orders_rejected", INTEGER, "Orders that were rejected on the date"),
+        _required("orders_expired", INTEGER, "Orders that expired on the date"),
+        Column("trades_as_of", INSTANT, "As-of of the last good snapshot of the date that the ledger was set beside"),
+        Column(
+            "trades_since",
+            INSTANT,
+            "As-of of the last such snapshot of an earlier date: trades are opened and closed since it, so that each "
+            "counts once, also one whose end is known over night; null if there is none: of the date",
+        ),
+        Column("trades_opened", INTEGER, "Trades of the ledger opened since"),
+        Column("trades_closed", INTEGER, "Trades of the ledger that were found closed since"),
+        Column("trades_open", INTEGER, "Trades of the ledger that are open"),
+        Column(
+            "realized_pnl",
+            DECIMAL,
+            "USD; of the closed trades whose profit or loss is known; null if it is of none of them",
+        ),
+        Column("realized_unknown", INTEGER, "Closed trades whose profit or loss nobody knows"),
+        Column("exit_reasons", _COUNTS, "Exit reason -> closed trades"),
+        Column("trades_by_strategy", _COUNTS, "Strategy -> trades opened, closed or open"),
+        Column("opened_trades", _TRADES_OF_DAY, "The trades opened; prices in USD per share, profit in USD"),
+        Column("closed_trades", _TRADES_OF_DAY, "The trades closed; prices in USD per share, profit in USD"),
+        Column("open_trades", _TRADES_OF_DAY, "The trades that are open; prices in USD per share"),
+        _required("content_key", VARCHAR, "SHA-256 of all figures: the same figures are the same revision"),
+    ),
+)
+
+ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY, DAILY_SUMMARIES)
 
 
 def ddl(table: Table) -> str:

@@ -9,6 +9,7 @@ from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
     CLOSES,
+    DAILY_SUMMARIES,
     DATE,
     DECIMAL,
     DOUBLE,
@@ -198,9 +199,17 @@ OPEN_FINDINGS = View(
     "SELECT * EXCLUDE resolved_at FROM findings WHERE resolved_at IS NULL",
 )
 
+NEWEST_DAILY_SUMMARIES = View(
+    "newest_daily_summaries",
+    "The newest revision of each summary.",
+    DAILY_SUMMARIES.columns,
+    "FROM daily_summaries QUALIFY row_number() OVER (PARTITION BY account_id, trade_date ORDER BY revision DESC) = 1",
+)
+
 VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
+    NEWEST_DAILY_SUMMARIES,
 )
 
 

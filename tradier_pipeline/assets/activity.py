@@ -1,0 +1,184 @@
+"""What the broker tells over night: read for a day and the two weeks before it, then stored, for every account."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from tradier_pipeline.activity import (
+    RESOURCES,
+    ActivityRange,
+    LandedActivity,
+    Resource,
+    extract_activity,
+    find_activity,
+    last_failure,
+)
+from tradier_pipeline.assets.partitions import TRADE_DATES
+from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.snapshot import check_result, records_table, table_metadata
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.extract import ExtractError, accounts_to_read
+from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.store import ActivityRefusedError, StoredActivity, store_activity
+from tradier_pipeline.verify.activity import ACTIVITY_CHECK, ACTIVITY_CLAIM
+from tradier_pipeline.warehouse.activity import DESTINATIONS
+from tradier_pipeline.warehouse.reads import activity_totals, reading
+
+EVERY_NIGHT = " Read the morning after, with the two weeks before: what is posted late or corrected comes with it."
+RAW: Mapping[Resource, str] = {
+    "history": "The account's history: trades, deposits, dividends, fees. The sandbox has none.",
+    "gainloss": "The closed lots of the account, with cost, proceeds, gain or loss.",
+    "historical_balances": "The value of the account day by day, as the broker's own history has it.",
+}
+TABLES: Mapping[Resource, str] = {
+    "history": "Every event of the account's history with its amount: what cash changed by and what for. A row that "
+    "the broker took back stays, with `retracted_at`.",
+    "gainloss": "Every closed lot with its realized gain or loss, as the broker reports it.",
+    "historical_balances": "The broker's own closing value of each day.",
+}
+ACCOUNT_ACTIVITY = dg.AssetKey(DESTINATIONS["history"].table.name)
+
+
+@dg.multi_asset(
+    name="raw_activity",
+    specs=[
+        dg.AssetSpec(
+            raw_key(resource),
+            description=RAW[resource] + EVERY_NIGHT,
+            group_name="raw",
+            kinds={"tradier", "json"},
+            owners=OWNERS,
+            metadata=definition_metadata(resource),
+        )
+        for resource in RESOURCES
+    ],
+    partitions_def=TRADE_DATES,
+)
+def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
+    """Land what the broker tells of every account. One that fails does not touch the others; it is told when they
+    are stored.
+    """
+    with told_in_one_line():
+        extracts: list[LandedActivity] = []
+        failures: list[PipelineError] = []
+        for wanted in _wanted(context, tradier):
+            landed = find_activity(tradier.landing_zone, wanted)
+            context.log.info("replaying %s" if landed else "reading %s", wanted)
+            try:
+                extracts.append(landed or extract_activity(tradier.landing_zone, tradier.broker, wanted))
+            except PipelineError as error:
+                context.log.error(f"{wanted.account_id}: {error}")
+                failures.append(error)
+        if not extracts:
+            raise failures[0]
+        for resource in RESOURCES:
+            yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(extracts, resource))
+
+
+@dg.multi_asset(
+    name="store_activity",
+    specs=[
+        dg.AssetSpec(
+            DESTINATIONS[resource].table.name,
+            deps=[raw_key(resource)],
+            description=TABLES[resource],
+            group_name="reporting",
+            kinds={"duckdb", "table"},
+            owners=OWNERS,
+            metadata=table_metadata(DESTINATIONS[resource].table.name, DESTINATIONS[resource].table),
+        )
+        for resource in RESOURCES
+    ],
+    partitions_def=TRADE_DATES,
+    check_specs=[
+        dg.AssetCheckSpec(
+            ACTIVITY_CHECK,
+            asset=ACCOUNT_ACTIVITY,
+            description=ACTIVITY_CLAIM,
+            blocking=True,
+            partitions_def=TRADE_DATES,
+        )
+    ],
+)
+def stored_activity(
+    context: dg.AssetExecutionContext, tradier: TradierResource
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+    """Store, verify and publish what is landed, account by account."""
+    with told_in_one_line():
+        calendar = MarketCalendar.of(tradier.settings)
+        wanted = _wanted(context, tradier)
+        stored: dict[str, StoredActivity] = {}
+        failures: list[PipelineError] = []
+        for one in wanted:
+            try:
+                landed = _find(tradier.landing_zone, one)
+                stored[one.account_id] = store_activity(tradier.warehouse, landed, calendar)
+            except PipelineError as error:
+                context.log.error(f"{one.account_id}: {error}")
+                failures.append(error)
+        for error in failures:
+            if isinstance(error, ActivityRefusedError):
+                yield check_result(error.outcome, ACCOUNT_ACTIVITY)
+                break
+        if failures:
+            raise failures[0]
+        yield _proven(stored)
+        with reading(tradier.settings.warehouse) as connection:
+            for resource in RESOURCES:
+                totals = activity_totals(connection, resource, wanted[0].since, wanted[0].until)
+                yield dg.MaterializeResult(
+                    asset_key=DESTINATIONS[resource].table.name, metadata=_stored_metadata(stored, resource, totals)
+                )
+
+
+def _wanted(context: dg.AssetExecutionContext, tradier: TradierResource) -> list[ActivityRange]:
+    day = date.fromisoformat(context.partition_key)
+    return [ActivityRange.of_day(account_id, day) for account_id in accounts_to_read(tradier.settings)]
+
+
+def _find(zone: LandingZone, wanted: ActivityRange) -> LandedActivity:
+    """What was landed; raises what kept it from being landed."""
+    if landed := find_activity(zone, wanted):
+        return landed
+    failure = last_failure(zone, wanted)
+    why = f": {next(iter(failure.errors.values()))}" if failure else ""
+    raise ExtractError(f"{wanted} is not landed{why}", "The next run reads it again; or materialize raw/history.")
+
+
+def _proven(stored: Mapping[str, StoredActivity]) -> dg.AssetCheckResult:
+    outcomes = {account_id: one.outcome for account_id, one in stored.items()}
+    told = {
+        side: "; ".join(f"{account_id}: {getattr(outcome, side)}" for account_id, outcome in outcomes.items())
+        for side in ("broker", "stored")
+    }
+    return check_result(replace(next(iter(outcomes.values())), **told), ACCOUNT_ACTIVITY)
+
+
+def _landed_metadata(extracts: Sequence[LandedActivity], resource: Resource) -> dict[str, Any]:
+    pages = [page for landed in extracts for page in landed.manifest.resources.get(resource, ())]
+    if not pages:
+        return {"state": f"not read: there is none in the environment {extracts[0].manifest.environment}"}
+    return {
+        "accounts": ", ".join(landed.manifest.account_id for landed in extracts),
+        "bytes": sum(page.bytes for page in pages),
+        "pages": len(pages),
+        "attempts": sum(len(page.attempts) for page in pages),
+        "read_at": dg.MetadataValue.timestamp(min(page.started_at for page in pages)),
+        "sha256": ", ".join(page.sha256 for page in pages),
+        "dagster/uri": extracts[0].directory.as_uri(),
+    }
+
+
+def _stored_metadata(
+    stored: Mapping[str, StoredActivity], resource: Resource, totals: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    kept = [one.kept[resource] for one in stored.values() if resource in one.kept]
+    if not kept:
+        return {"state": "not read in this environment"}
+    counts = {name: sum(getattr(one, name) for one in kept) for name in ("rows", "new", "known", "retracted")}
+    return {**counts, "totals": records_table(totals, tuple(totals[0]) if totals else ("account_id",))}

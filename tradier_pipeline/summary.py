@@ -135,7 +135,10 @@ def _trades(ledger: LedgerDay, day: date) -> Row:
         trade
         for trade in ledger.seen
         if trade.status == "CLOSED"
-        and (ledger.before.get(trade.id, "CLOSED") != "CLOSED" or (trade.id not in ledger.before and is_new(trade.closed_at)))
+        and (
+            ledger.before.get(trade.id, "CLOSED") != "CLOSED"
+            or (trade.id not in ledger.before and is_new(trade.closed_at))
+        )
     ]
     opened = [
         trade

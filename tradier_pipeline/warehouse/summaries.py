@@ -142,9 +142,7 @@ def _read_ledger(connection: duckdb.DuckDBPyConnection, account_id: str, day: da
     )
 
 
-def _ledger_seen(
-    connection: duckdb.DuckDBPyConnection, account_id: str, first: date, last: date
-) -> datetime | None:
+def _ledger_seen(connection: duckdb.DuckDBPyConnection, account_id: str, first: date, last: date) -> datetime | None:
     """The as-of of the last good snapshot of these dates that the ledger was set beside."""
     query = bind(_LEDGER_SEEN, account_id, first, last, account_id, first, last)
     found: tuple[Any, ...] | None = connection.execute(query).fetchone()

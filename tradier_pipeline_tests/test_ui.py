@@ -1,4 +1,4 @@
-"""The Dagster UI as a person uses it, in a real browser: lineage, a snapshot from the Launchpad, its partition, checks."""
+"""The Dagster UI as a person uses it, in a real browser: lineage, a snapshot from the Launchpad, its checks."""
 
 from __future__ import annotations
 

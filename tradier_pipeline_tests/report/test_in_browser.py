@@ -99,7 +99,7 @@ def test_it_is_whole_and_readable(opened: Opened, report: Path, width: int) -> N
     assert "$" in told.inner_text()
     box = told.bounding_box()
     assert box is not None
-    assert 0 <= box["x"]
+    assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
     assert opened.requests == [report.as_uri()]
     assert opened.problems == []

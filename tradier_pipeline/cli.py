@@ -267,6 +267,46 @@ def balances(
 
 
 @main.command()
+@click.argument("day", type=click.DateTime(["%Y-%m-%d"]), required=False, metavar="[DATE]")
+@ONLY_ACCOUNT
+@click.option("--list", "as_list", is_flag=True, help="One line for each summary.")
+@click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
+@JSON
+@told
+def summary(day: datetime | None, account: str | None, as_list: bool, generate: bool, as_json: bool) -> None:
+    """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
+    from tradier_pipeline.warehouse.publish import Warehouse
+    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading
+    from tradier_pipeline.warehouse.summaries import make_summaries
+
+    settings = load_settings()
+    asked = day.date() if day else None
+    if generate:
+        with reading(settings.warehouse) as connection:
+            asked = asked or newest_trade_date(connection, account)
+        make_summaries(Warehouse(settings.warehouse), asked, account)
+    with reading(settings.warehouse) as connection:
+        rows = daily_summaries(connection, asked, account)
+    if not rows:
+        what = " ".join(filter(None, (f"of {asked}" if asked else "", f"of account {account}" if account else "")))
+        command = " ".join(filter(None, ("tradier-pipeline summary", str(asked or ""), "--generate")))
+        raise PipelineError(
+            f"there is no summary {what or 'yet'}",
+            f"Make it: `{command}`, or materialize the date's partition of daily_summary.",
+        )
+    if not as_list and asked is None:
+        rows = [row for row in rows if row["trade_date"] == rows[-1]["trade_date"]]
+    if as_json:
+        _print_json({"summaries": rows})
+        return
+    for row in rows:
+        if as_list:
+            _print_summary_line(row)
+        else:
+            _print_summary(row)
+
+
+@main.command()
 @ONLY_ACCOUNT
 @JSON
 @told
@@ -571,6 +611,59 @@ def _print_finding(row: dict[str, Any]) -> None:
     print(f"{row['severity']:<5} {row['code']}{about}: {row['text']}{evidence}")
     print(f"      {row['account_id']}, since {clock.iso(row['first_seen'])}, seen {row['times_seen']} times{until}")
     print(f"      {row['suggested_action']}")
+
+
+def _print_summary_line(row: dict[str, Any]) -> None:
+    trades = "no ledger" if row["trades_open"] is None else f"{row['trades_closed']} closed, {row['trades_open']} open"
+    early = ", before the close" if row["after_close"] is False else ""
+    print(
+        f"{row['trade_date']}  {row['account_id']:<12} equity {row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
+        f"  realized {_realized(row)}; {trades}; revision {row['revision']}{early}"
+    )
+
+
+def _print_summary(row: dict[str, Any]) -> None:
+    eastern = row["as_of"].astimezone(clock.NEW_YORK)
+    early = ", BEFORE THE CLOSE" if row["after_close"] is False else ""
+    print(f"{row['trade_date']}  {row['account_id']}, revision {row['revision']}, as of {eastern:%H:%M:%S}{early}")
+    for name in ("equity", "equity_open", "equity_high", "equity_low", "cash", "buying_power", "close_pl"):
+        print(f"  {name:<14}{row[name]:>18,.2f} USD")
+    print(f"  {'equity_change':<14}{_signed(row['equity_change']):>18} USD")
+    print("  " + ", ".join(f"{name} {row[name]}" for name in ("snapshots", "missed", "failed", "refused")))
+    print(f"  positions {row['positions']}, option spreads {row['open_spreads']}")
+    orders = ("placed", "filled", "canceled", "rejected", "expired")
+    print("  orders: " + ", ".join(f"{name} {row[f'orders_{name}']}" for name in orders))
+    if row["trades_open"] is None:
+        print("  trades: the ledger was not set beside any snapshot of the day")
+        return
+    states = ("opened", "closed", "open")
+    print("  trades: " + ", ".join(f"{name} {row[f'trades_{name}']}" for name in states))
+    print(f"  realized {_realized(row)}")
+    for column in ("exit_reasons", "trades_by_strategy"):
+        counts = ", ".join(f"{word} {count}" for word, count in row[column].items()) or "none"
+        print(f"  {column.replace('_', ' ')}: {counts}")
+    for state in states:
+        for trade in row[f"{state}_trades"]:
+            print(f"  {state:<7} {_told_trade(trade)}")
+
+
+def _realized(row: dict[str, Any]) -> str:
+    """The sum in dollars, and beside it how many trades it does not hold."""
+    unknown = f", {row['realized_unknown']} unknown" if row["realized_unknown"] else ""
+    return f"{_signed(row['realized_pnl'])} USD{unknown}"
+
+
+def _signed(amount: Decimal | None) -> str:
+    return "-" if amount is None else f"{amount:+,.2f}"
+
+
+def _told_trade(trade: dict[str, Any]) -> str:
+    prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
+    ended = f" {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
+    return (
+        f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or ''} {prices} {trade['status']}"
+        + (ended if trade["status"] == "CLOSED" else "")
+    )
 
 
 def _print_change(change: Change) -> None:

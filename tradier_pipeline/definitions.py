@@ -15,6 +15,7 @@ from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.freshness import snapshot_is_fresh
+from tradier_pipeline.checks.gainloss import trades_beside_closed_lots
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
@@ -49,7 +50,7 @@ def build_definitions() -> dg.Definitions:
         )
     return dg.Definitions(
         assets=assets,
-        asset_checks=[published_equals_landed, snapshot_is_fresh, sessions_equal_brokers],
+        asset_checks=[published_equals_landed, snapshot_is_fresh, sessions_equal_brokers, trades_beside_closed_lots],
         jobs=[
             snapshot,
             monitor_cycle,

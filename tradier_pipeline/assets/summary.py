@@ -1,6 +1,8 @@
-"""The summary of a trade date, once its session is over."""
+"""The summary of a trade date, once its session is over: stored, revision by revision."""
 
-from datetime import date
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
@@ -9,70 +11,100 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.assets.snapshot import ASSET_KEY, check_result, table_metadata
+from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.warehouse.reads import balances_of_day, reading
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.summaries import make_summaries, summary_evidence
 
-FIGURES = ("open", "high", "low", "close", "cash_close")
-COLUMNS = {
-    "account_id": "Account number",
-    "snapshots": "Snapshots published",
-    "missed": "Due minutes that were not read",
-    "failed": "Attempts that failed",
-    "first_as_of": "As-of of the first snapshot, New York time",
-    "last_as_of": "As-of of the last snapshot, New York time",
-    **{name: f"USD; {name.removesuffix('_close')} of the day" for name in FIGURES},
-}
-SCHEMA = dg.TableSchema(columns=[dg.TableColumn(name, description=text) for name, text in COLUMNS.items()])
+KEY = dg.AssetKey("daily_summary")
+Row = dict[str, Any]
+
+SUMMED = ("snapshots", "missed", "failed", "refused", "trades_opened", "trades_closed", "trades_open")
+SHOWN = (
+    *("account_id", "revision", "as_of", "after_close", "equity", "equity_change", "cash", "buying_power"),
+    *("equity_open", "equity_high", "equity_low", "close_pl", "snapshots", "missed", "failed", "refused"),
+    *("positions", "open_spreads", "orders_placed", "orders_filled", "orders_canceled", "orders_rejected"),
+    *("orders_expired", "trades_opened", "trades_closed", "trades_open", "realized_pnl", "realized_unknown"),
+)
+TRADES = ("opened_trades", "closed_trades", "open_trades")
+TRADE_COLUMNS = (
+    *("id", "symbol", "strategy", "status", "quantity", "entry_price", "exit_price", "exit_reason", "realized_pnl"),
+    *("opened_at", "closed_at"),
+)
 
 
 @dg.multi_asset(
     name="summarize_day",  # a job of Dagster must not share its name with an op
     specs=[
         dg.AssetSpec(
-            "daily_summary",
+            KEY,
             # what was published that day is found by its trade date: no mapping from days to the keys of snapshots
             deps=[dg.AssetDep(ASSET_KEY, partition_mapping=dg.SpecificPartitionsPartitionMapping([]))],
-            description="What a trade date brought, for each account: snapshots published, missed and failed, and "
-            "equity at the first, highest, lowest and last of them.",
+            description="What a trade date came to, for each account, by what was stored of it alone: snapshots, "
+            "equity, orders, the trades opened, closed and open, and what they brought. A revision never changes; a "
+            "day that turns out otherwise gets another one.",
             group_name="reporting",
-            kinds={"duckdb"},
+            kinds={"duckdb", "table"},
             owners=OWNERS,
-            metadata={"dagster/column_schema": SCHEMA},
+            metadata=table_metadata("daily_summaries", schema.DAILY_SUMMARIES),
         )
     ],
     partitions_def=TRADE_DATES,
+    check_specs=[
+        dg.AssetCheckSpec(
+            check.name, asset=KEY, description=f"{check.claim} (check {check.number})", partitions_def=TRADE_DATES
+        )
+        for check in SUMMARY_CHECKS
+    ],
 )
-def daily_summary(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
-    """Count the snapshots of a trade date and show its balances."""
+def daily_summary(
+    context: dg.AssetExecutionContext, tradier: TradierResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Summarize a trade date for every account, show it, and check what is stored of it."""
     with told_in_one_line():
-        rows = _summarized(tradier, date.fromisoformat(context.partition_key))
-    counts = {name: sum(row[name] for row in rows) for name in ("snapshots", "missed", "failed")}
-    table = dg.MetadataValue.table(
-        records=[dg.TableRecord({name: _told(row.get(name)) for name in COLUMNS}) for row in rows], schema=SCHEMA
+        day = date.fromisoformat(context.partition_key)
+        rows = make_summaries(tradier.warehouse, day)
+        with reading(tradier.settings.warehouse) as connection:
+            evidence = [summary_evidence(connection, row) for row in rows]
+    yield dg.MaterializeResult(asset_key=KEY, metadata=_metadata(rows, tradier))
+    for check in SUMMARY_CHECKS:
+        yield check_result(check.run(evidence), KEY)
+
+
+def _metadata(rows: Sequence[Row], tradier: TradierResource) -> dict[str, Any]:
+    """Sums to be plotted, the figures of each account, the trades, and where all of it is."""
+    profits = [row["realized_pnl"] for row in rows if row["realized_pnl"] is not None]
+    unknown = [row["realized_unknown"] for row in rows if row["realized_unknown"] is not None]
+    silent = sorted({*(tradier.settings.accounts or ())} - {row["account_id"] for row in rows})
+    return {
+        **{name: sum(row[name] or 0 for row in rows) for name in SUMMED if any(row[name] is not None for row in rows)},
+        "equity": float(sum((row["equity"] for row in rows), Decimal(0))),  # the UI plots floats
+        **({"realized_pnl": float(sum(profits, Decimal(0)))} if profits else {}),
+        **({"realized_unknown": sum(unknown)} if unknown else {}),
+        "accounts": _table([{name: row[name] for name in SHOWN} for row in rows], SHOWN),
+        **{name: _table([trade for row in rows for trade in row[name] or ()], TRADE_COLUMNS) for name in TRADES},
+        "exit_reasons": _counts(rows, "exit_reasons"),
+        "trades_by_strategy": _counts(rows, "trades_by_strategy"),
+        **({"without_snapshot": ", ".join(silent)} if silent else {}),
+        "shown_by": f"tradier-pipeline summary {rows[0]['trade_date']}",
+        "dagster/uri": tradier.settings.warehouse.as_uri(),
+    }
+
+
+def _counts(rows: Sequence[Row], column: str) -> dg.MarkdownMetadataValue:
+    lines = [f"- {row['account_id']} {word}: {count}" for row in rows for word, count in (row[column] or {}).items()]
+    return dg.MetadataValue.md("\n".join(lines) or "none")
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> dg.TableMetadataValue:
+    """All rows: the trades of a day are few."""
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({name: _told(row[name]) for name in columns}) for row in rows],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )
-    return dg.MaterializeResult(metadata={**counts, "accounts": table})
-
-
-def _summarized(tradier: TradierResource, day: date) -> list[dict[str, Any]]:
-    """A row for each account that was to be read or was; raises PipelineError if nothing was published."""
-    with reading(tradier.settings.warehouse) as connection:
-        balances = balances_of_day(connection, day)
-    if not balances:
-        remedy = "`tradier-pipeline status` tells what failed or was missed; what was not read then is gone."
-        raise PipelineError(f"no snapshot of {day} is published", remedy)
-    zone = tradier.landing_zone
-    return [
-        {
-            "snapshots": 0,
-            "missed": sum(1 for _ in zone.missed(account_id, day=day)),
-            "failed": sum(1 for _ in zone.failures(account_id, day=day)),
-            **balances.get(account_id, {"account_id": account_id}),
-        }
-        for account_id in sorted({*balances, *(tradier.settings.accounts or ())})
-    ]
 
 
 def _told(value: Any) -> str:
-    return f"{value.astimezone(clock.NEW_YORK):%H:%M:%S}" if hasattr(value, "astimezone") else shown(value)
+    return f"{value.astimezone(clock.NEW_YORK):%m-%d %H:%M:%S}" if isinstance(value, datetime) else shown(value)

@@ -1,4 +1,5 @@
-"""The trades that the ledger has closed on a date beside the broker's gain and loss report, which comes overnight. Pure.
+"""The trades that the ledger has closed on a date, beside the gain and loss report that the broker makes over night.
+Pure.
 
 The report knows contracts, not trades: a close may be several lots, and two trades may share a contract. So contracts
 are compared by their signed quantity, and profits for trades that share contracts together.
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from itertools import chain
 
 from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.verify.evidence import shown
@@ -29,6 +31,7 @@ class LedgerTrade:
         legs: contract -> signed quantity of all that was opened.
         closed: whether it ended on the date.
         in_parts: whether a part of it was closed, and not all of it on the date: then no figure of one date is its own.
+        delivered: whether it was assigned or exercised: what it brought is then in the shares.
         realized_pnl: USD; None if nobody knows.
     """
 
@@ -37,6 +40,7 @@ class LedgerTrade:
     legs: Mapping[str, Decimal]
     closed: bool
     in_parts: bool
+    delivered: bool
     realized_pnl: Decimal | None
 
 
@@ -86,15 +90,9 @@ def _groups(trades: Sequence[LedgerTrade]) -> list[_Group]:
         symbols = frozenset(trade.legs)
         sharing = [group for group in groups if group.symbols & symbols]
         groups = [group for group in groups if group not in sharing]
-        groups.append(
-            _Group(symbols.union(*(group.symbols for group in sharing)), (*_members(sharing), trade)),
-        )
+        members = chain.from_iterable(group.trades for group in sharing)
+        groups.append(_Group(symbols.union(*(group.symbols for group in sharing)), (*members, trade)))
     return groups
-
-
-def _members(groups: Sequence[_Group]) -> Iterator[LedgerTrade]:
-    for group in groups:
-        yield from group.trades
 
 
 def _compared(day: ClosedDay) -> tuple[list[LedgerTrade], frozenset[str]]:
@@ -104,9 +102,11 @@ def _compared(day: ClosedDay) -> tuple[list[LedgerTrade], frozenset[str]]:
 
 
 def _profits(day: ClosedDay) -> Iterator[tuple[_Group, Decimal | None]]:
-    """Trades closed on the date and what the broker says they brought, USD; None if it has no lot of them."""
+    """Trades closed on the date for cash, and what the broker says they brought, USD; None if it has no lot of them."""
     trades, _ = _compared(day)
     for group in _groups([trade for trade in trades if trade.closed]):
+        if any(trade.delivered for trade in group.trades):
+            continue
         told = [lot.gain_loss for lot in day.lots if lot.symbol in group.symbols]
         yield group, sum(told, ZERO) if told else None
 

@@ -178,6 +178,20 @@ def newest_as_of(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
     return dict(connection.execute("SELECT account_id, as_of FROM newest_snapshots").fetchall())
 
 
+def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | None = None) -> date:
+    """The last trade date with a snapshot, of an account or of any.
+
+    Raises:
+        WarehouseError: there is none.
+    """
+    whose = f"WHERE account_id = {literal(account_id)}" if account_id else ""
+    found = connection.execute(f"SELECT max(trade_date) FROM tradier_snapshots {whose}").fetchone()  # noqa: S608
+    if not found or found[0] is None:
+        raise WarehouseError("no snapshot of it is published", "Take one: `tradier-pipeline snapshot`.")
+    day: date = found[0]
+    return day
+
+
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The header of each account's newest snapshot, and how many `snapshots` the account has."""
     return _rows(

@@ -9,6 +9,7 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.reconcile.daily import SummaryEvidence
 from tradier_pipeline.summary import Day, DayOrder, DayTrade, LedgerDay, Row, summarize
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import Warehouse, insert
@@ -63,6 +64,15 @@ _SEEN = f"""
     QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY as_of DESC) = 1 ORDER BY trade_id
 """  # noqa: S608
 _NEWEST = "SELECT revision, content_key FROM newest_daily_summaries WHERE account_id = ? AND trade_date = ?"
+_SNAPSHOT = """
+    SELECT trade_date, as_of, equity, cash, buying_power, close_pl
+    FROM tradier_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    WHERE snapshot_id = ?
+"""
+_SUMMARY_BEFORE = """
+    FROM newest_daily_summaries WHERE account_id = ? AND trade_date < ? AND trades_open IS NOT NULL
+    ORDER BY trade_date DESC LIMIT 1
+"""
 _DAYS = """
     SELECT DISTINCT trade_date FROM tradier_snapshots
     WHERE account_id = ? AND trade_date BETWEEN coalesce(
@@ -124,6 +134,13 @@ def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) 
         orders=tuple(DayOrder(*row) for row in orders),
         ledger=_read_ledger(connection, account_id, day),
     )
+
+
+def summary_evidence(connection: duckdb.DuckDBPyConnection, summary: Row) -> SummaryEvidence:
+    """A stored summary with what it rests on."""
+    before = _rows(connection, bind(_SUMMARY_BEFORE, summary["account_id"], summary["trade_date"]))
+    snapshot = _rows(connection, bind(_SNAPSHOT, summary["snapshot_id"]))
+    return SummaryEvidence(summary, before[0] if before else None, snapshot[0] if snapshot else None)
 
 
 def _read_ledger(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> LedgerDay | None:

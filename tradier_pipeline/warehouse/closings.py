@@ -1,0 +1,71 @@
+"""What the ledger and the broker's gain and loss report say was closed on a date, from what is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+
+from tradier_pipeline import clock
+from tradier_pipeline.reconcile.gainloss import ClosedDay, LedgerTrade, Lot
+from tradier_pipeline.warehouse.sql import bind
+
+_COVERED = """
+    SELECT DISTINCT account_id FROM activity_extracts
+    WHERE resource = 'gainloss' AND ? BETWEEN since AND until AND read_at >= ? ORDER BY account_id
+"""
+_TRADES = """
+    SELECT trade_id, entered, legs, status, exit_reason, realized_pnl, opened_at, closed_at
+    FROM trade_reconciliation
+    SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn') USING (snapshot_id)
+    WHERE account_id = ? AND trade_date >= ? AND legs IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY as_of DESC) = 1 ORDER BY trade_id
+"""
+_FIRST_PARTS = """
+    SELECT trade_id, min(trade_date) FROM trade_reconciliation
+    WHERE account_id = ? AND status <> 'CLOSED' AND exited > 0 GROUP BY trade_id
+"""
+_LOTS = """
+    SELECT symbol, quantity, gain_loss FROM closed_lots
+    WHERE account_id = ? AND close_date = ? AND retracted_at IS NULL ORDER BY ALL
+"""
+
+
+def covered_accounts(connection: duckdb.DuckDBPyConnection, day: date) -> list[str]:
+    """The accounts whose closed lots of a date have been read since it was over (Tradier: a nightly batch)."""
+    over = datetime.combine(day + timedelta(days=1), time(), clock.NEW_YORK)
+    return [account for (account,) in connection.execute(bind(_COVERED, day, over)).fetchall()]
+
+
+def closed_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> ClosedDay | None:
+    """Trades and lots of a date, as they are known by now; None if no trade of the ledger is."""
+    parts = dict(connection.execute(bind(_FIRST_PARTS, account_id)).fetchall())
+    rows = connection.execute(bind(_TRADES, account_id, day)).fetchall()
+    trades = tuple(trade for row in rows if (trade := _trade(row, day, parts)))
+    if not trades:
+        return None
+    lots = connection.execute(bind(_LOTS, account_id, day)).fetchall()
+    return ClosedDay(account_id, day, trades, tuple(Lot(*lot) for lot in lots))
+
+
+def _trade(row: tuple[Any, ...], day: date, parts: Mapping[str, date]) -> LedgerTrade | None:
+    """None if it was not there on the date."""
+    trade_id, units, legs, status, reason, profit, opened_at, closed_at = row
+    opened, ended = (at and clock.trade_date(at) for at in (opened_at, closed_at))
+    if (opened and opened > day) or (status == "CLOSED" and ended and ended < day):
+        return None
+    closed = status == "CLOSED" and ended == day
+    first_part = parts.get(trade_id)
+    return LedgerTrade(
+        trade_id=trade_id,
+        units=units,
+        legs={symbol: Decimal(amount) for symbol, amount in json.loads(legs).items()},
+        closed=closed,
+        in_parts=first_part is not None and not (closed and first_part >= day),
+        delivered=reason in ("ASSIGNED", "EXERCISED"),
+        realized_pnl=profit,
+    )

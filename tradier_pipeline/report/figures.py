@@ -15,7 +15,8 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.warehouse.reads import require_current
+from tradier_pipeline.returns import Figures, Row, figures, standard_periods
+from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.sql import bind
 
 T = TypeVar("T")
@@ -210,12 +211,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class AccountFigures:
-    """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now."""
+    """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
+
+    `returns` are by period: the usual ones, and `asked` if dates were asked for.
+    """
 
     account_id: str
     generated_at: datetime
     snapshot: Snapshot
     days: tuple[EquityDay, ...]
+    returns: dict[str, Figures]
     held: Held
     findings: tuple[Finding, ...]
     coverage: tuple[Coverage, ...]
@@ -283,16 +288,17 @@ def account_figures(
     snapshot = _snapshot(connection, bind("FROM newest_snapshots WHERE account_id = ?", account_id))
     if snapshot is None:
         raise ReportError(f"no snapshot of {account_id} is published", "Take one: `tradier-pipeline snapshot`.")
-    dates = bind("account_id = ?", account_id)
-    if since:
-        dates += bind(" AND trade_date >= ?", since)
-    if until:
-        dates += bind(" AND trade_date <= ?", until)
+    curve = equity_curves(connection, account_id).get(account_id, [])
+    asked = figures(curve, since, until) if since or until else None
+    first, last = since or date.min, until or date.max
+    days = tuple(_equity_day(row) for row in curve if first <= row["trade_date"] <= last)
+    dates = bind("account_id = ? AND trade_date BETWEEN ? AND ?", account_id, first, last)
     return AccountFigures(
         account_id=account_id,
         generated_at=clock.now(),
         snapshot=snapshot,
-        days=_equity_days(connection, dates),
+        days=days,
+        returns=({"asked": asked} if asked else {}) | standard_periods(curve),
         held=_held(connection, snapshot),
         findings=_findings(connection, bind("account_id = ? AND resolved_at IS NULL", account_id)),
         coverage=_read(
@@ -314,9 +320,9 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
     snapshot = _snapshot(connection, f"FROM tradier_snapshots WHERE {of_day} AND snapshot_id = {newest}")
     if snapshot is None:
         raise ReportError(f"no snapshot of {account_id} of {day} is published", "See `tradier-pipeline status`.")
-    until_then = bind("account_id = ? AND trade_date <= ?", account_id, day)
-    known = [one for one in _equity_days(connection, until_then) if one.equity is not None or one.trade_date == day]
-    equity = known.pop() if known and known[-1].trade_date == day else None
+    curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
+    equity = next((one for one in curve if one.trade_date == day), None)
+    before = [one for one in curve if one.trade_date < day and one.equity is not None]
     missed = connection.execute(
         f"SELECT requested_at, kind, reason FROM missed_snapshots WHERE {of_day} ORDER BY requested_at"
     ).fetchall()
@@ -331,7 +337,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         snapshot=snapshot,
         session=(opens_and_closes[0], opens_and_closes[1]) if opens_and_closes else None,
         equity=equity,
-        before=known[-1] if known else None,
+        before=before[-1] if before else None,
         instants=_read(connection, Instant, f"FROM account_balances WHERE {of_day} ORDER BY as_of"),
         missed=_grouped(missed),
         missed_instants=tuple(row[0] for row in missed),
@@ -353,9 +359,9 @@ def _snapshot(connection: duckdb.DuckDBPyConnection, headers: str) -> Snapshot |
     return _first(_read(connection, Snapshot, source))
 
 
-def _equity_days(connection: duckdb.DuckDBPyConnection, condition: str) -> tuple[EquityDay, ...]:
-    source = f'FROM (SELECT *, "return" AS day_return FROM equity_curve) WHERE {condition} ORDER BY trade_date'
-    return _read(connection, EquityDay, source)
+def _equity_day(row: Row) -> EquityDay:
+    names = [field.name for field in fields(EquityDay)]
+    return EquityDay(**{name: row["return" if name == "day_return" else name] for name in names})
 
 
 def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:

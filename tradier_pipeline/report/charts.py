@@ -20,7 +20,8 @@ from tradier_pipeline.report.figures import Coverage, DayFigures, EquityDay
 Spec = dict[str, Any]
 
 WIDTHS = (340, 680, 1040)  # px: a phone, a tablet, a desktop
-SESSIONS_A_YEAR = 53 * 7  # days of the calendar of coverage
+CALENDAR = timedelta(weeks=53)  # that coverage is shown of
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")  # the calendar 24/7 has more
 
 SURFACE = "var(--surface, #ffffff)"
 INK = "var(--ink-2, #545d6b)"
@@ -181,7 +182,7 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
     if not coverage:
         return None
     last = coverage[-1].trade_date
-    shown = [day for day in coverage if last - day.trade_date < timedelta(days=SESSIONS_A_YEAR)]
+    shown = [day for day in coverage if last - day.trade_date < CALENDAR]
     monday = min(day.trade_date - timedelta(days=day.trade_date.weekday()) for day in shown)
     weeks = (last - monday).days // 7 + 1
     values = [
@@ -197,8 +198,7 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
         for week in range(weeks)
         if week == 0 or (monday + timedelta(weeks=week)).day <= 7
     }
-    weekdays = [name for name in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun") if name in _WORKDAYS]
-    weekdays += sorted({value["day"] for value in values} - {*weekdays})
+    weekdays = list(dict.fromkeys([*WEEKDAYS, *sorted(str(value["day"]) for value in values)]))
     label = " : ".join(f"datum.value == {week} ? '{name}'" for week, name in months.items()) + " : ''"
 
     def spec(width: int) -> Spec:
@@ -222,7 +222,7 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
                         "ticks": False,
                         "labelAngle": 0,
                         "labelAlign": "left",
-                        "labelOffset": {"expr": f"-{step} / 2"},
+                        "labelOffset": -step / 2,
                         "labelExpr": label,
                         "values": list(months),
                         "labelOverlap": "greedy",
@@ -246,16 +246,19 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
     return Chart("coverage", tuple(spec(width) for width in WIDTHS))
 
 
-_WORKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")
-
-
 def _share(day: Coverage) -> str:
-    """Which colour a session has: of the instants that were due in it, how many were read."""
-    due = day.in_session + day.missed + day.failed + day.refused
+    """How much of a session was read: of its instants, and of its time, the longest gap left out; the smaller of both.
+
+    An instant that nothing was due at is not missed: before `up` was started there is only the gap.
+    """
     if not day.in_session:
         return "nothing"
-    share = day.in_session / due
-    return "complete" if share == 1 else "99 % or more" if share >= 0.99 else "90 % or more" if share >= 0.9 else "less"
+    due = day.in_session + day.missed + day.failed + day.refused
+    gap_s = day.longest_gap_s or 0.0
+    if due == day.in_session and gap_s < 150:  # neighbours of a minute cycle are up to two minutes apart
+        return "complete"
+    share = min(day.in_session / due, 1 - gap_s / 60 / day.session_minutes)
+    return "99 % or more" if share >= 0.99 else "90 % or more" if share >= 0.9 else "less"
 
 
 def _by_day(

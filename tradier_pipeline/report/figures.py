@@ -226,9 +226,9 @@ class AccountFigures:
     coverage: tuple[Coverage, ...]
 
     @property
-    def today(self) -> EquityDay | None:
-        """The day of the snapshot, if it had a session."""
-        return next((day for day in reversed(self.days) if day.trade_date == self.snapshot.trade_date), None)
+    def newest(self) -> EquityDay | None:
+        """The last day whose equity is known."""
+        return next((day for day in reversed(self.days) if day.equity is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,4 +75,7 @@ def _opened(broker: Broker, account_id: str) -> date:
     opened_at = accounts[account_id].date_created
     if opened_at is None:
         raise ExtractError(f"the profile does not tell when {account_id} was opened", "Name a first date with --since.")
-    return clock.trade_date(opened_at)
+    opened = clock.trade_date(opened_at)
+    if opened >= clock.trade_date(clock.now()):
+        raise ExtractError(f"{account_id} was opened today", "The broker tells its first day tomorrow morning.")
+    return opened

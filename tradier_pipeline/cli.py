@@ -190,7 +190,8 @@ def rebuild(forget: bool, as_json: bool) -> int:
     if as_json:
         _print_json(asdict(rebuilt))
     else:
-        print(f"{settings.warehouse}: {rebuilt.published} snapshots, {rebuilt.activity} extracts of the activity")
+        activity = f", {rebuilt.activity} extracts of the activity" if rebuilt.activity else ""
+        print(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
         if not rebuilt.kept_findings:
@@ -616,9 +617,10 @@ def _print_finding(row: dict[str, Any]) -> None:
 def _print_summary_line(row: dict[str, Any]) -> None:
     trades = "no ledger" if row["trades_open"] is None else f"{row['trades_closed']} closed, {row['trades_open']} open"
     early = ", before the close" if row["after_close"] is False else ""
+    equity = f"{row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
     print(
-        f"{row['trade_date']}  {row['account_id']:<12} equity {row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
-        f"  realized {_realized(row)}; {trades}; revision {row['revision']}{early}"
+        f"{row['trade_date']}  {row['account_id']:<12} equity {equity}  realized {_realized(row)}; {trades}; "
+        f"revision {row['revision']}{early}"
     )
 
 
@@ -659,11 +661,10 @@ def _signed(amount: Decimal | None) -> str:
 
 def _told_trade(trade: dict[str, Any]) -> str:
     prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
-    ended = f" {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
-    return (
-        f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or ''} {prices} {trade['status']}"
-        + (ended if trade["status"] == "CLOSED" else "")
-    )
+    what = f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or '-'} {prices}"
+    if trade["status"] != "CLOSED":
+        return f"{what} {trade['status']}"
+    return f"{what} {trade['exit_reason'] or 'unknown'} {_signed(trade['realized_pnl'])} USD"
 
 
 def _print_change(change: Change) -> None:

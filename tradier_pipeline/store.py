@@ -56,7 +56,7 @@ class ActivityRefusedError(PipelineError):
     def __init__(self, path: str, outcome: Outcome) -> None:
         first = outcome.differences[0]
         super().__init__(
-            f"{path} was not published: the check {outcome.check} failed on {outcome.differing} dates, such as "
+            f"{path} was not published: the check {outcome.check} failed in {outcome.differing} places, such as "
             f"{first.where} (broker: {first.broker}; stored: {first.stored})",
             "Its bytes are landed; what was stored before stays. Report it: no answer of the broker explains this.",
         )

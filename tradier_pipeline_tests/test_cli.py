@@ -28,7 +28,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "status", "gate", "findings"),
-    *("simulate", "up", "listen", "ledger", "report"),
+    *("simulate", "up", "listen", "ledger", "backfill", "summary", "report"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
@@ -233,7 +233,8 @@ def test_verify_proves_the_newest_again_and_finds_a_changed_value(home: Home, si
     assert (proof["snapshot_id"], proof["published"], proof["passed"]) == (str(old.snapshot_id), True, False)
 
     assert run("rebuild").stdout == f"{home.warehouse.path}: 2 snapshots\n"
-    assert document(run("rebuild", "--json")) == {"published": 2, "refused": {}, "kept_findings": True}
+    told = document(run("rebuild", "--json"))
+    assert told == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0}
     assert run("verify", "--all").exit_code == 0
 
 

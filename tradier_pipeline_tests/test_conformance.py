@@ -9,21 +9,26 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tradier_pipeline.activity import Resource
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.warehouse.activity import DESTINATIONS, content_key, keep_activity
 from tradier_pipeline.warehouse.publish import StagedWarehouse
+from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline_tests.activities import LISTS, filed
 from tradier_pipeline_tests.bodies import (
     ACCOUNT,
+    AS_OF,
     account,
     answers,
     balances,
@@ -36,6 +41,11 @@ from tradier_pipeline_tests.bodies import (
 PAYLOADS = Path(__file__).parents[2] / "shared" / "payloads"
 FOLDERS = {"user-profile": "account", "balances": "balances", "positions": "positions", "orders": "orders"}
 FOLDERS["order"] = "orders"
+TOLD_OVER_NIGHT: dict[str, Resource] = {
+    "history": "history",
+    "gainloss": "gainloss",
+    "historical-balances": "historical_balances",
+}
 GENUINE = {"D", "M", "R"}
 
 # the broker's field -> our column, where the names differ; None: deliberately not stored
@@ -45,10 +55,13 @@ RENAMED: dict[str, dict[str, str | None]] = {
     "positions": {"id": "position_id"},
     "orders": {"id": "order_id", "status": "raw_status", "reason_description": "reason", "leg": None},  # has its table
     "order_legs": {"id": "leg_id", "status": "raw_status", "reason_description": "reason"},
+    "account_activity": {"date": "trade_date", "option_type": "option_event", "trade_type": None},  # in lower case
+    "closed_lots": {"term": "term_days"},
+    "broker_daily_balances": {"date": "trade_date"},
 }
 
 
-def known_bodies() -> Iterator[Any]:
+def known_bodies(folders: Mapping[str, str] = FOLDERS) -> Iterator[Any]:
     if not PAYLOADS.is_dir():
         yield pytest.param("", "", marks=pytest.mark.skip(reason="no payloads beside the checkout"))
         return
@@ -56,7 +69,7 @@ def known_bodies() -> Iterator[Any]:
     for line in (PAYLOADS / "INDEX.md").read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"## (\S+)", line):
             folder = heading[1]
-        elif (row := re.match(r"\| (\S+\.\w+) \| (\S+) \|", line)) and folder in FOLDERS:
+        elif (row := re.match(r"\| (\S+\.\w+) \| (\S+) \|", line)) and folder in folders:
             yield pytest.param(f"{folder}/{row[1]}", row[2], id=f"{folder}/{row[1].removesuffix('.json')}-{row[2]}")
 
 
@@ -85,6 +98,26 @@ def test_a_known_body_is_stored_whole_or_refused_in_words(
             assert [outcome for outcome in outcomes if outcome.blocks] == []
             verdict = f"{compare(staged, landed, folder, body)} values of {account_id} equal"
         sys.stdout.write(f"\n{provenance:2}  {name:62}  {verdict}")
+
+
+@pytest.mark.parametrize(("name", "provenance"), list(known_bodies(TOLD_OVER_NIGHT)))
+def test_a_known_body_of_what_is_told_over_night_is_stored_whole(
+    staged: StagedWarehouse, tmp_path: Path, name: str, provenance: str
+) -> None:
+    folder, body = name.split("/")[0], (PAYLOADS / name).read_bytes()
+    resource, destination = TOLD_OVER_NIGHT[folder], DESTINATIONS[TOLD_OVER_NIGHT[folder]]
+    staged.connection.execute(f"DELETE FROM {destination.table.name}")
+    landed = filed(zone_in(tmp_path), (date(2015, 1, 1), date(2025, 12, 31)), AS_OF, **{resource: [body]})
+    keep_activity(staged.connection, landed)
+    listed = [
+        {key: value for key, value in row.items() if not isinstance(value, dict)}
+        | {key: value for block in row.values() if isinstance(block, dict) for key, value in block.items()}
+        for row in rows_of(decoded(body), *LISTS[resource])
+    ]
+    query = f"SELECT * FROM {destination.table.name} ORDER BY content_key, ordinal"
+    order = sorted(range(len(listed)), key=lambda number: content_key(rows_of(decoded(body), *LISTS[resource])[number]))
+    compared = compare_values(staged, query, destination.table.name, [listed[number] for number in order])
+    sys.stdout.write(f"\n{provenance:2}  {name:62}  {compared} values equal")
 
 
 def stored_or_refused(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome] | BodyError:
@@ -138,7 +171,13 @@ def compare(staged: StagedWarehouse, landed: LandedSnapshot, folder: str, body: 
 
 
 def compare_rows(staged: StagedWarehouse, landed: LandedSnapshot, table: str, listed: list[dict[str, Any]]) -> int:
-    cursor = staged.connection.execute(f"SELECT * FROM {table} WHERE snapshot_id = ?", [str(landed.snapshot_id)])
+    return compare_values(
+        staged, f"SELECT * FROM {table} WHERE snapshot_id = {literal(str(landed.snapshot_id))}", table, listed
+    )
+
+
+def compare_values(staged: StagedWarehouse, query: str, table: str, listed: list[dict[str, Any]]) -> int:
+    cursor = staged.connection.execute(query)
     names = [column[0] for column in cursor.description or ()]
     stored = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     assert len(stored) == len(listed)
@@ -148,10 +187,15 @@ def compare_rows(staged: StagedWarehouse, landed: LandedSnapshot, table: str, li
             column = RENAMED[table].get(key, key)
             if column is None:
                 continue
-            expected = datetime.fromisoformat(value) if isinstance(ours[column], datetime) else value
-            assert (column, ours[column]) == (column, expected)
+            assert (column, ours[column]) == (column, expected(ours[column], value))
             compared += 1
     return compared
+
+
+def expected(ours: Any, value: Any) -> Any:
+    if isinstance(ours, datetime):
+        return datetime.fromisoformat(value)
+    return date.fromisoformat(value[:10]) if isinstance(ours, date) else value
 
 
 def rows_of(document: dict[str, Any], *keys: str) -> list[dict[str, Any]]:
@@ -173,3 +217,6 @@ def test_the_known_bodies_were_found() -> None:
     assert set(found) == FOLDERS.keys()
     on_disk = [path for folder in FOLDERS for path in (PAYLOADS / folder).iterdir()]
     assert len(found) == len(on_disk)
+    assert len(list(known_bodies(TOLD_OVER_NIGHT))) == sum(
+        1 for folder in TOLD_OVER_NIGHT for _ in (PAYLOADS / folder).iterdir()
+    )

@@ -11,6 +11,8 @@ import pytest
 import tradier_pipeline
 from tradier_pipeline.definitions import build_definitions
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
+from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
+from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline_tests.dagster_runs import definitions
 
@@ -40,11 +42,17 @@ MAINTENANCE = {
 }
 DAILY_ASSETS = {
     "raw/calendar": ("raw", {"tradier", "json"}),
-    "daily_summary": ("reporting", {"duckdb"}),
+    "daily_summary": ("reporting", {"duckdb", "table"}),
+    "raw/history": ("raw", {"tradier", "json"}),
+    "raw/gainloss": ("raw", {"tradier", "json"}),
+    "raw/historical_balances": ("raw", {"tradier", "json"}),
+    "account_activity": ("reporting", {"duckdb", "table"}),
+    "closed_lots": ("reporting", {"duckdb", "table"}),
+    "broker_daily_balances": ("reporting", {"duckdb", "table"}),
 }
 REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
-SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance"}
+SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
 SENSORS = {"request_sensor", "flat_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
 
@@ -154,8 +162,8 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    of_ledger = {check.name for check in RECONCILIATION_CHECKS}
-    others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh"}
+    of_ledger = {check.name for check in (*RECONCILIATION_CHECKS, *SUMMARY_CHECKS, *GAINLOSS_CHECKS)}
+    others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh", "activity_equals_landed"}
     assert set(found) == {check.name for check in CHECKS} | of_ledger | others
     assert all(found[name].partitions_def is not None and not found[name].blocking for name in of_ledger)
     for check in CHECKS:

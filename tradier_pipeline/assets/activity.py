@@ -151,12 +151,13 @@ def _find(zone: LandingZone, wanted: ActivityRange) -> LandedActivity:
 
 
 def _proven(stored: Mapping[str, StoredActivity]) -> dg.AssetCheckResult:
+    """One result for all accounts: it has passed for each, or nothing would be stored of that one."""
     outcomes = {account_id: one.outcome for account_id, one in stored.items()}
-    told = {
-        side: "; ".join(f"{account_id}: {getattr(outcome, side)}" for account_id, outcome in outcomes.items())
+    broker, of_store = (
+        "; ".join(f"{account_id}: {getattr(outcome, side)}" for account_id, outcome in outcomes.items())
         for side in ("broker", "stored")
-    }
-    return check_result(replace(next(iter(outcomes.values())), **told), ACCOUNT_ACTIVITY)
+    )
+    return check_result(replace(next(iter(outcomes.values())), broker=broker, stored=of_store), ACCOUNT_ACTIVITY)
 
 
 def _landed_metadata(extracts: Sequence[LandedActivity], resource: Resource) -> dict[str, Any]:

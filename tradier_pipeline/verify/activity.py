@@ -99,8 +99,11 @@ def _told(landed: LandedActivity, resource: Resource) -> dict[date, Row]:
 
 def _rows(document: Any, keys: tuple[str, ...]) -> Iterator[Row]:
     for key in keys:
-        document = document[key] if isinstance(document, dict) else []
-    yield from document if isinstance(document, list) else [document] if isinstance(document, dict) else []
+        document = document.get(key) if isinstance(document, dict) else None
+    if isinstance(document, dict) and document:
+        yield document
+    elif isinstance(document, list):
+        yield from document
 
 
 def _stored(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> dict[date, Row]:

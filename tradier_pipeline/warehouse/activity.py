@@ -151,7 +151,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resourc
     rows = [row | {"first_read_at": read_at, "last_read_at": read_at} for row in typed_rows(landed, resource)]
     # What the broker no longer lists of long ago was not taken back: nobody says how long it keeps its rows.
     days = sorted(row[destination.date_column] for row in rows)
-    covered_since = max(manifest.since, min(*days[:1], manifest.until - WINDOW, manifest.until))
+    covered_since = max(manifest.since, min([*days[:1], manifest.until - WINDOW]))
     extract = {
         "account_id": manifest.account_id,
         "resource": resource,

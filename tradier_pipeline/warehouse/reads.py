@@ -150,7 +150,7 @@ def activity_totals(
 def external_flows(
     connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
 ) -> tuple[Decimal, Decimal]:
-    """What came from outside and what went there between two dates, as the broker's history tells it: USD, both >= 0."""
+    """What came from outside and what went there between two dates, by the broker's history: USD, neither negative."""
     found = connection.execute(
         bind(
             "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
@@ -185,11 +185,11 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
         WarehouseError: there is none.
     """
     whose = f"WHERE account_id = {literal(account_id)}" if account_id else ""
-    found = connection.execute(f"SELECT max(trade_date) FROM tradier_snapshots {whose}").fetchone()  # noqa: S608
-    if not found or found[0] is None:
-        raise WarehouseError("no snapshot of it is published", "Take one: `tradier-pipeline snapshot`.")
-    day: date = found[0]
-    return day
+    (day,) = connection.execute(f"SELECT max(trade_date) FROM tradier_snapshots {whose}").fetchone() or (None,)  # noqa: S608
+    if day is None:
+        of_account = f" of account {account_id}" if account_id else ""
+        raise WarehouseError(f"no snapshot{of_account} is published", "Take one: `tradier-pipeline snapshot`.")
+    return day  # type: ignore[no-any-return]
 
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

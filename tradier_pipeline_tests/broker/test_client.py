@@ -5,13 +5,14 @@ import inspect
 import logging
 import ssl
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from tradier_pipeline.broker import client as client_module
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import SNAPSHOT_RESOURCES, BrokerClient, RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import (
@@ -45,6 +46,9 @@ BALANCES_PATH = f"/v1/accounts/{ACCOUNT}/balances"
 POSITIONS_PATH = f"/v1/accounts/{ACCOUNT}/positions"
 ORDERS_PATH = f"/v1/accounts/{ACCOUNT}/orders"
 QUOTES_PATH = "/v1/markets/quotes"
+HISTORY_PATH = f"/v1/accounts/{ACCOUNT}/history"
+GAINLOSS_PATH = f"/v1/accounts/{ACCOUNT}/gainloss"
+DATES = (date(2026, 11, 2), date(2026, 11, 20))
 
 PROFILE = {"profile": {"id": "id-sb-1", "account": {"account_number": ACCOUNT}}}
 BALANCES = {"balances": {"account_number": ACCOUNT, "total_equity": 100.5}}
@@ -151,12 +155,15 @@ async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sen
 async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
-        "fetch_account", "fetch_balances", "fetch_calendar", "fetch_order", "fetch_orders", "fetch_positions",
-        "fetch_quotes", "fetch_snapshot",
+        "fetch_account", "fetch_balances", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
+        "fetch_history", "fetch_order", "fetch_orders", "fetch_positions", "fetch_quotes", "fetch_snapshot",
     }  # fmt: skip
     server.on(f"{ORDERS_PATH}/1", document({"order": {"id": 1}}))
     server.on(QUOTES_PATH, document({"quotes": {"quote": []}}))
     server.on("/v1/markets/calendar", document({"calendar": {"days": {"day": []}}}))
+    server.on(HISTORY_PATH, document({"history": "null"}))
+    server.on(GAINLOSS_PATH, document({"gainloss": "null"}))
+    server.on(f"/v1/accounts/{ACCOUNT}/historical-balances", document({"balances": []}))
     async with connect(server) as client:
         await client.fetch_snapshot(ACCOUNT)
         await client.fetch_account()
@@ -165,6 +172,9 @@ async def test_every_public_method_is_a_read(server):
         await client.fetch_orders(ACCOUNT)
         await client.fetch_order(ACCOUNT, 1)
         await client.fetch_calendar(2026, 11)
+        await client.fetch_history(ACCOUNT, *DATES)
+        await client.fetch_gainloss(ACCOUNT, *DATES)
+        await client.fetch_historical_balances(ACCOUNT, "ALL")
         await client.fetch_quotes(["SPY"])
         await client.fetch_quotes([f"SPY260102P{strike:08d}" for strike in range(1, 200)])
     assert {(request.method, request.path) for request in server.requests if request.method != "GET"} == {
@@ -321,6 +331,88 @@ async def test_orders_that_cannot_be_told_apart_are_refused(server, orders, told
             await client.fetch_orders(ACCOUNT)
     assert len(server.requests) == 1
     assert len(caught.value.pages) == 1
+
+
+# --- lists whose rows have no ids
+
+
+def events(amounts):
+    return document({"history": {"event": [{"amount": amount} for amount in amounts]} if amounts else "null"})
+
+
+def amounts_of(extract):
+    return [
+        event["amount"]
+        for page in extract.pages
+        for event in envelope.rows("history", envelope.parse_json(page.body, "history"))
+    ]
+
+
+def history_of(amounts, cap=1000):
+    def page_of(request: Request):
+        size = min(cap, int(request.values["limit"]))
+        start = (int(request.values["page"]) - 1) * size
+        return events(amounts[start : start + size])
+
+    return computed(page_of)
+
+
+@pytest.mark.parametrize(
+    ("total", "cap", "requests"),
+    [(0, 1000, 1), (1, 1000, 1), (27, 1000, 1), (25, 25, 2), (60, 25, 3), (1000, 1000, 2), (2301, 1000, 3)],
+)
+async def test_every_row_of_a_history_is_read_also_equal_ones(server, total, cap, requests):
+    amounts = [number // 2 for number in range(total)]
+    server.on(HISTORY_PATH, history_of(amounts, cap))
+    async with connect(server) as client:
+        extract = await client.fetch_history(ACCOUNT, *DATES)
+    assert amounts_of(extract) == amounts
+    assert [request.values for request in server.requests] == [
+        {"start": "2026-11-02", "end": "2026-11-20", "limit": "1000", "page": str(number)}
+        for number in range(1, requests + 1)
+    ]
+
+
+async def test_gainloss_is_read_whole_and_never_by_symbol(server):
+    rows = [{"symbol": "V", "gain_loss": number} for number in range(25)]
+    server.on(GAINLOSS_PATH, document({"gainloss": {"closed_position": rows, "total_pages": 9}}))
+    async with connect(server) as client:
+        extract = await client.fetch_gainloss(ACCOUNT, *DATES)
+    assert len(extract.pages) == 1  # the second is the first again
+    assert [sorted(request.values) for request in server.requests] == [["end", "limit", "page", "sortBy", "start"]] * 2
+
+
+async def test_a_history_that_repeats_its_last_page_is_read_to_there(server):
+    server.on(HISTORY_PATH, events(range(25)), events(range(25, 50)), events(range(25, 50)))
+    async with connect(server) as client:
+        extract = await client.fetch_history(ACCOUNT, *DATES)
+    assert amounts_of(extract) == list(range(50))
+
+
+async def test_an_endless_history_is_refused(server, monkeypatch):
+    monkeypatch.setattr(client_module, "_MOST_PAGES", 3)
+    server.on(HISTORY_PATH, history_of(range(10**6), 25))
+    async with connect(server) as client:
+        with pytest.raises(BodyError, match="more than 3 pages"):
+            await client.fetch_history(ACCOUNT, *DATES)
+    assert len(server.requests) == 3
+
+
+async def test_a_later_page_of_a_history_that_fails_fails_it_and_keeps_the_earlier_ones(server):
+    server.on(HISTORY_PATH, events(range(25)), answer("bad page", 400))
+    async with connect(server) as client:
+        with pytest.raises(RefusedError) as caught:
+            await client.fetch_history(ACCOUNT, *DATES)
+    assert [page.status for page in caught.value.pages] == [200, 400]
+
+
+async def test_historical_balances_are_one_request(server):
+    path = f"/v1/accounts/{ACCOUNT}/historical-balances"
+    server.on(path, document({"balances": [{"date": "2026-11-20", "value": 1}] * 50, "delta": 0}))
+    async with connect(server) as client:
+        extract = await client.fetch_historical_balances(ACCOUNT, "ALL")
+    assert len(extract.pages) == 1
+    assert [request.values for request in server.requests] == [{"period": "ALL"}]
 
 
 async def test_a_later_page_that_fails_fails_the_resource_and_keeps_the_earlier_ones(server):

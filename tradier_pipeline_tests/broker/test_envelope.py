@@ -135,6 +135,20 @@ def test_a_row_that_is_not_an_object_is_refused(resource, value):
     assert path in str(caught.value)
 
 
+@pytest.mark.parametrize("empty", ["null", None, {}, []])
+def test_historical_balances_have_no_object_around_their_list(empty):
+    row = {"date": "2026-11-20", "value": 1}
+    assert envelope.rows("historical_balances", {"balances": empty}) == []
+    assert envelope.rows("historical_balances", {"balances": row}) == [row]
+    assert envelope.rows("historical_balances", {"balances": [row, row], "delta": 0}) == [row, row]
+
+
+@pytest.mark.parametrize("document", [{}, {"delta": 0}, {"balances": 0}, {"balances": "x"}, {"balances": [[]]}])
+def test_historical_balances_without_their_list_are_refused(document):
+    with pytest.raises(BodyError, match="balances"):
+        envelope.rows("historical_balances", document)
+
+
 def test_the_offending_row_is_named_by_its_place():
     with pytest.raises(BodyError, match=r"orders\.order\[2\] is the text 'null', expected an object"):
         envelope.rows("orders", {"orders": {"order": [{}, {}, "null"]}})
@@ -156,7 +170,7 @@ json_values = st.recursive(
 
 @given(st.sampled_from(get_args(envelope.ListResource)), st.dictionaries(st.text(), json_values))
 def test_no_value_under_a_wrong_key_is_ever_empty(resource, document):
-    top = {"account": "profile"}.get(resource, resource)
+    top = {"account": "profile", "historical_balances": "balances"}.get(resource, resource)
     document.pop(top, None)
     with pytest.raises(BrokerError):
         envelope.rows(resource, document)
@@ -357,6 +371,7 @@ RESOURCES = {
     "calendar": "calendar",
     "clock": "clock",
     "gainloss": "gainloss",
+    "historical-balances": "historical_balances",
     "history": "history",
     "order": "order",
     "orders": "orders",

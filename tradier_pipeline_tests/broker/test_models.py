@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,9 @@ from tradier_pipeline.broker.models import (
     Account,
     Balances,
     BrokerModel,
+    ClosedPosition,
+    DailyBalance,
+    HistoryEvent,
     Order,
     Position,
     Quote,
@@ -23,9 +26,11 @@ from tradier_pipeline.broker.models import (
     parse_rows,
 )
 from tradier_pipeline_tests import bodies
+from tradier_pipeline_tests.activities import day_value, event, lot
 from tradier_pipeline_tests.bodies import account, balances, dumps, leg, option_quote, order, position, quote, spread
 
 SPX = "SPXW251219P06000000"
+FRIDAY = date(2026, 11, 20)
 
 
 def refused(model: type[BrokerModel], body: Any) -> BodyError:
@@ -54,6 +59,12 @@ MISSING = [
     *[(Position, position(), (name,)) for name in position()],
     *[(Order, order(), (name,)) for name in ("id", "class", "status", "create_date")],
     (Quote, quote(), ("symbol",)),
+    *[(HistoryEvent, event(FRIDAY, 5), (name,)) for name in ("date", "type", "amount")],
+    *[
+        (ClosedPosition, lot(FRIDAY, 5), (name,))
+        for name in ("close_date", "open_date", "symbol", "quantity", "cost", "proceeds", "gain_loss")
+    ],
+    *[(DailyBalance, day_value(FRIDAY, 5), (name,)) for name in ("date", "value")],
 ]
 
 
@@ -261,3 +272,39 @@ def test_a_stripped_oco_parent_is_whole() -> None:
 def test_texts_are_kept_to_the_character() -> None:
     for text in ("null", "", " padded ", "O'Hara; DROP TABLE", "\x1b[31m", "é\u0301😀"):
         assert parse(Order, "orders", "path", order(tag=text)).tag == text
+
+
+@pytest.mark.parametrize("block", ["fee", "adjustment", "something_else"])
+def test_the_details_of_an_event_are_in_its_block_whatever_it_is_called(block: str) -> None:
+    row = {"date": "2026-11-20T00:00:00Z", "type": "fee", "amount": -1, block: {"description": "ADR", "quantity": 2}}
+    found = parse(HistoryEvent, "history", "history.event", row)
+    assert (found.date, found.type, found.description, found.quantity) == (FRIDAY, "fee", "ADR", 2)
+
+
+def test_the_block_of_its_type_comes_first_and_never_changes_amount_date_or_type() -> None:
+    row = event(FRIDAY, 5, "journal", amount=9, type="x", date="x", description="MOVED")
+    found = parse(HistoryEvent, "history", "history.event", {"zzz": {"description": "other"}, **row})
+    assert (found.date, found.type, found.amount, found.description) == (FRIDAY, "journal", 5, "MOVED")
+
+
+def test_a_flat_event_and_an_unknown_type_are_read_as_they_are() -> None:
+    row = {"date": "2015-04-01T15:25:47.000Z", "type": "new word", "amount": 1240, "symbol": "AAPL", "price": 124}
+    found = parse(HistoryEvent, "history", "history.event", row)
+    assert (found.date, found.type, found.symbol, found.price) == (date(2015, 4, 1), "new word", "AAPL", 124)
+
+
+@pytest.mark.parametrize("told", ["2026-11-31", "20.11.2026", "2026-11-20 00:00", "", 20261120, None])
+def test_what_is_no_date_is_refused(told: Any) -> None:
+    assert refused(DailyBalance, {"date": told, "value": 1}).path == "path.date"
+
+
+@pytest.mark.parametrize("text", ["2026-11-20", "2026-11-20T00:00:00Z", "2026-11-20T00:00:00.000Z"])
+def test_midnight_stands_for_the_date_that_is_written(text: str) -> None:
+    assert parse(DailyBalance, "historical_balances", "balances", {"date": text, "value": 1}).date == FRIDAY
+
+
+def test_a_percentage_of_many_digits_is_rounded_and_money_of_many_digits_is_not() -> None:
+    digits = Decimal("33.333333333333333")
+    found = parse(ClosedPosition, "gainloss", "gainloss", lot(FRIDAY, 5, gain_loss_percent=digits))
+    assert found.gain_loss_percent == Decimal("33.33333333")
+    assert refused(ClosedPosition, lot(FRIDAY, 5, cost=digits)).path == "path.cost"

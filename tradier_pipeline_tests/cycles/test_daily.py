@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -12,10 +13,14 @@ from dagster._core.test_utils import create_run_for_test
 from tradier_pipeline import clock
 from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_schedule
 from tradier_pipeline.landing import MissedRecord
+from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
+from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline_tests.bodies import ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+from tradier_pipeline_tests.warehouse.test_summaries import Book, at, ended
 
 NEW_YORK = ZoneInfo("America/New_York")
 SUMMARY = dg.AssetKey("daily_summary")
@@ -65,11 +70,34 @@ def test_a_day_is_asked_for_once(instance: dg.DagsterInstance) -> None:
 
 
 def test_a_calendar_without_closes_has_no_summary_schedule() -> None:
-    assert {schedule.name for schedule in build_daily_schedules(Settings())} == {"exchange_calendar", "daily_summary"}
-    assert build_daily_schedules(Settings(calendar="24/7")) == []
+    always = {"account_activity"}
+    found = {schedule.name for schedule in build_daily_schedules(Settings())}
+    assert found == {"exchange_calendar", "daily_summary", *always}
+    assert {schedule.name for schedule in build_daily_schedules(Settings(calendar="24/7"))} == always
 
 
-def test_the_summary_counts_the_snapshots_of_its_day_and_shows_its_balances(
+def run_day(instance: dg.DagsterInstance, day: date) -> dg.ExecuteInProcessResult:
+    """Materialize the partition of a date."""
+    job = definitions().resolve_job_def("daily_summary")
+    return job.execute_in_process(instance=instance, partition_key=str(day), raise_on_error=False)
+
+
+def shown(instance: dg.DagsterInstance) -> dict[str, Any]:
+    """What the last summary shows in the UI."""
+    event = instance.get_latest_materialization_event(SUMMARY)
+    assert event is not None
+    assert event.asset_materialization is not None
+    return dict(event.asset_materialization.metadata)
+
+
+def verdicts(instance: dg.DagsterInstance, check: str) -> list[tuple[str | None, str]]:
+    """What the instance recorded of a check of the summary, newest first."""
+    key = dg.AssetCheckKey(SUMMARY, check)
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    return [(record.partition, record.status.value) for record in records]
+
+
+def test_the_summary_counts_what_was_read_of_its_day_and_shows_its_figures(
     home: Home, instance: dg.DagsterInstance, simulated: Simulated
 ) -> None:
     first, _ = take(home, simulated.broker)
@@ -81,34 +109,51 @@ def test_the_summary_counts_the_snapshots_of_its_day_and_shows_its_balances(
             MissedRecord(snapshot_id=str(missed), trigger="monitor_cycle", recorded_at=clock.now(), reason="late")
         )
     simulated.fault("/positions", "status", status=400, body="no")
-    result = run_job(instance, str(SnapshotId.now(DEMO_ACCOUNT)))
-    assert not result.success
-    result = definitions().resolve_job_def("daily_summary").execute_in_process(
-        instance=instance, partition_key=str(day)
-    )  # fmt: skip
+    assert not run_job(instance, str(SnapshotId.now(DEMO_ACCOUNT))).success
+    assert run_day(instance, day).success
     assert materialized(instance, SUMMARY) == {str(day)}
-    (event,) = result.asset_materializations_for_node("summarize_day")
-    assert {name: event.metadata[name].value for name in ("snapshots", "missed", "failed")} == {
+    told = shown(instance)
+    assert {name: told[name].value for name in ("snapshots", "missed", "failed", "refused")} == {
         "snapshots": 2,
         "missed": 1,
         "failed": 1,
+        "refused": 0,
     }
-    table = event.metadata["accounts"]
-    assert isinstance(table, dg.TableMetadataValue)
-    (row,) = table.records
-    assert row.data["account_id"] == DEMO_ACCOUNT
-    assert row.data["first_as_of"] == f"{first.manifest.as_of.astimezone(NEW_YORK):%H:%M:%S}"
-    assert row.data["last_as_of"] == f"{second.manifest.as_of.astimezone(NEW_YORK):%H:%M:%S}"
-    figures = [float(str(row.data[name])) for name in ("low", "open", "close", "high")]
-    assert figures[0] == min(figures) > 0
-    assert figures[3] == max(figures)
+    (row,) = told["accounts"].records
+    assert (row.data["account_id"], row.data["revision"]) == (DEMO_ACCOUNT, "1")
+    assert row.data["as_of"] == f"{second.manifest.as_of.astimezone(NEW_YORK):%m-%d %H:%M:%S}"
+    low, equity, high = (float(str(row.data[name])) for name in ("equity_low", "equity", "equity_high"))
+    assert 0 < low <= equity <= high
+    assert told["equity"].value == equity
+
+
+def test_a_past_day_can_be_materialized_and_a_summary_is_stored_once(home: Home, instance: dg.DagsterInstance) -> None:
+    book = Book(home.path)
+    friday, monday = date(2025, 12, 5), date(2025, 12, 8)
+    won = ended("t-1", at(friday, "15:00"), "105", opened_at=at(friday, "10:00"), created_at=at(friday, "10:00"))
+    book.take(at(friday, "15:15"), 1000, Beliefs(trades=(won,)))
+    assert run_day(instance, friday).success
+    assert verdicts(instance, "summary_after_close") == [(str(friday), "FAILED")]
+    book.take(at(friday, "16:15"), 1000, Beliefs(trades=(won,)))
+    book.take(at(monday, "16:15"), 7000, Beliefs())
+    for _ in range(2):
+        assert run_day(instance, friday).success
+    assert book.revisions() == [(friday, 1), (friday, 2)]
+    told = shown(instance)
+    assert (told["trades_closed"].value, told["realized_pnl"].value, told["realized_unknown"].value) == (1, 105.0, 0)
+    (trade,) = told["closed_trades"].records
+    assert (trade.data["id"], trade.data["closed_at"]) == ("t-1", "12-05 15:00:00")
+    assert told["exit_reasons"].value == f"- {ACCOUNT} EXPIRED: 1"
+    assert told["shown_by"].value == "tradier-pipeline summary 2025-12-05"
+    assert told["without_snapshot"].value == DEMO_ACCOUNT
+    for check in SUMMARY_CHECKS:
+        assert verdicts(instance, check.name)[0] == (str(friday), "SUCCEEDED")
 
 
 def test_a_day_without_snapshots_fails_in_one_line(
     home: Home, instance: dg.DagsterInstance, simulated: Simulated
 ) -> None:
     take(home, simulated.broker)
-    job = definitions().resolve_job_def("daily_summary")
-    result = job.execute_in_process(instance=instance, partition_key="2026-01-02", raise_on_error=False)
+    result = run_day(instance, date(2026, 1, 2))
     assert failure(result).startswith("no snapshot of 2026-01-02 is published. ")
     assert materialized(instance, SUMMARY) == set()

@@ -104,6 +104,27 @@ def filled_exit(number: int = 9, price: str = "0.55", **fields: Any) -> EngineOr
     return exit_order(number, "FILLED", filled_quantity=Decimal(1), avg_fill_price=Decimal(price), **fields)
 
 
+def test_what_a_trade_opened_is_told_of_its_contracts_also_when_it_is_over():
+    closed = trade(status="CLOSED", quantity=2, exit_reason="EXPIRED", closed_at=AS_OF)
+    row = one([], [closed], shown())
+    assert (row.strategy, row.claimed) == ("bull_put_credit", {})
+    assert row.legs == {put(290): -2, put(285): 2}
+    pending = one([], [trade(status="ENTRY_PENDING")], shown())
+    assert pending.legs == {}
+
+
+def test_an_end_that_the_engine_wrote_since_the_last_snapshot_is_told_once():
+    """An expiry is known over night: it is of the day before, and no snapshot was taken meanwhile."""
+    over = {"status": "CLOSED", "exit_reason": "EXPIRED", "exit_price": Decimal("0.10"), "exit_price_source": "history"}
+    over |= {"entry_price": Decimal("2.00"), "entry_price_source": "fills", "realized_pnl": Decimal(190)}
+    over |= {"opened_at": AS_OF - timedelta(days=4), "closed_at": AS_OF - timedelta(days=1)}
+    told = [
+        reconcile([], [trade(updated_at=AS_OF - age, **over)], shown(before={})).trades.rows
+        for age in (timedelta(seconds=59), timedelta(seconds=61))
+    ]
+    assert [len(rows) for rows in told] == [1, 0]
+
+
 # --- entries ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,81 @@
+"""A scripted engine at the simulated broker: each trade is summarized once, and as the broker closed it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import time, timedelta
+from decimal import Decimal
+
+import pytest
+
+from tradier_pipeline.activity import ActivityRange, extract_activity
+from tradier_pipeline.extract import extract_quotes, extract_snapshot
+from tradier_pipeline.ledger.writeback import apply
+from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
+from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
+from tradier_pipeline.reconcile.published import read_beliefs
+from tradier_pipeline.settings import load_settings
+from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.warehouse.closings import closed_day
+from tradier_pipeline.warehouse.reads import daily_summaries, reading
+from tradier_pipeline.warehouse.summaries import make_summaries, summary_evidence
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
+from tradier_pipeline_tests.reconcile.month import ACCOUNT, FIRST, PREFIX, Month, month
+
+TIMES = (time(9, 45), time(11, 15), time(14), time(16, 20))
+SESSIONS = 6  # over a Friday, on which options expire
+
+
+def snapshot(lived: Month) -> None:
+    """Read, store beside the ledger, write back."""
+    landed = extract_snapshot(lived.home.zone, lived.simulated.broker, SnapshotId.now(ACCOUNT), "test")
+    extract_quotes(lived.home.zone, lived.simulated.broker, landed)
+    typed, _ = store_snapshot(lived.home.warehouse, landed, beliefs=read_beliefs(load_settings()))
+    if typed.reconciled:
+        apply(lived.ledger, str(landed.snapshot_id), typed.reconciled.changes)
+
+
+def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Clock(OPEN)
+    monkeypatch.setattr("tradier_pipeline.clock.now", machine.now)
+    monkeypatch.setenv("TRADIER_ORDER_TAG_PREFIX", PREFIX)
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", ACCOUNT)
+    monkeypatch.setattr(Month, "inject", lambda *_: None)
+    monkeypatch.setattr(Month, "snapshot", snapshot)
+    with month(home, machine) as lived:
+        lived.sessions(SESSIONS, TIMES)
+        last = FIRST + timedelta(days=SESSIONS + 1)
+        lived.go_to(machine.time + timedelta(hours=15))
+        wanted = ActivityRange(ACCOUNT, FIRST, last)
+        landed = extract_activity(home.zone, lived.simulated.broker, wanted)
+        store_activity(home.warehouse, landed, MarketCalendar("XNYS"))
+        trades = {trade.trade_id: trade for trade in lived.ledger.trades()}
+    days = [FIRST + timedelta(days=number) for number in (0, 1, 2, 3, 4, 7)]
+    assert days[-1] == last
+    for day in days:
+        make_summaries(home.warehouse, day)
+    with reading(home.warehouse.path) as connection:
+        rows = daily_summaries(connection)
+        assert [row["trade_date"] for row in rows] == days
+        for check in SUMMARY_CHECKS:
+            assert check.run([summary_evidence(connection, row) for row in rows]).differences == ()
+        found = [closed_day(connection, ACCOUNT, day) for day in days]
+    counted = Counter(one["id"] for row in rows for one in row["closed_trades"])
+    assert counted == Counter(key for key, trade in trades.items() if trade.status == "CLOSED")
+    assert {one["id"] for one in rows[-1]["open_trades"]} == {
+        key for key, trade in trades.items() if trade.status in ("OPEN", "CLOSING_PENDING")
+    }
+    reasons = Counter(trade.exit_reason for trade in trades.values() if trade.status == "CLOSED")
+    assert reasons["NORMAL_EXIT"] > 3
+    assert reasons["EXPIRED"] > 0
+    known = [one["realized_pnl"] for row in rows for one in row["closed_trades"] if one["realized_pnl"] is not None]
+    assert sum((row["realized_pnl"] or Decimal(0) for row in rows), Decimal(0)) == sum(known)
+    compared = [day for day in found if day]
+    assert sum(len(day.lots) for day in compared) > 10
+    for check in GAINLOSS_CHECKS:
+        assert check.run(compared).differences == ()

@@ -172,7 +172,7 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
         )
         for instant in instants
     )
-    axis = {"labelExpr": "utcFormat(datum.value, '%H:%M')", "tickCount": {"interval": "hour", "step": 1}}
+    axis = {"labelExpr": "utcFormat(datum.value, '%H:%M')", "tickCount": {"interval": "hours", "step": 1}}
     specs = tuple(_chart(width, 280, marks, (begin, end), (low, high), axis, _dollars(high - low)) for width in WIDTHS)
     return Chart("intraday", specs, points)
 
@@ -193,11 +193,8 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
         }
         for day in shown
     ]
-    months = {
-        week: f"{monday + timedelta(weeks=week):%b}"
-        for week in range(weeks)
-        if week == 0 or (monday + timedelta(weeks=week)).day <= 7
-    }
+    fridays = [monday + timedelta(weeks=week, days=4) for week in range(weeks)]
+    months = {week: f"{friday:%b}" for week, friday in enumerate(fridays) if week == 0 or friday.day <= 7}
     weekdays = list(dict.fromkeys([*WEEKDAYS, *sorted(str(value["day"]) for value in values)]))
     label = " : ".join(f"datum.value == {week} ? '{name}'" for week, name in months.items()) + " : ''"
 

@@ -298,7 +298,7 @@ def account_figures(
         generated_at=clock.now(),
         snapshot=snapshot,
         days=days,
-        returns=({"asked": asked} if asked else {}) | standard_periods(curve),
+        returns=({"asked": asked} if asked else {}) | _told_once(standard_periods(curve)),
         held=_held(connection, snapshot),
         findings=_findings(connection, bind("account_id = ? AND resolved_at IS NULL", account_id)),
         coverage=_read(
@@ -362,6 +362,11 @@ def _snapshot(connection: duckdb.DuckDBPyConnection, headers: str) -> Snapshot |
 def _equity_day(row: Row) -> EquityDay:
     names = [field.name for field in fields(EquityDay)]
     return EquityDay(**{name: row["return" if name == "day_return" else name] for name in names})
+
+
+def _told_once(periods: dict[str, Figures]) -> dict[str, Figures]:
+    """Without the periods that are the whole history."""
+    return {name: one for name, one in periods.items() if name == "inception" or one.since > periods["inception"].since}
 
 
 def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:

@@ -117,6 +117,7 @@ def _environment() -> Environment:
         "instant": instant,
         "time_of_day": time_of_day,
         "day": day,
+        "short_day": short_day,
         "contract": contract,
         "words": words,
         "duration": duration,
@@ -153,7 +154,7 @@ def plain(value: Decimal | int | None) -> str:
     """A quantity or count, without trailing zeros."""
     if value is None:
         return UNKNOWN
-    return f"{value.normalize() if isinstance(value, Decimal) else value:,f}".replace("-", MINUS)
+    return (f"{value.normalize():,f}" if isinstance(value, Decimal) else f"{value:,}").replace("-", MINUS)
 
 
 def percent(value: float | None) -> str:
@@ -181,6 +182,11 @@ def day(value: date | None) -> str:
     return UNKNOWN if value is None else f"{value:%a} {value.day} {value:%b %Y}"
 
 
+def short_day(value: date) -> str:
+    """20 Nov 2026."""
+    return f"{value.day} {value:%b %Y}"
+
+
 def contract(symbol: str | None) -> str:
     """An option's terms as people write them; any other symbol as it is."""
     if symbol is None:
@@ -198,16 +204,13 @@ def words(name: str | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """45 s, 12 min, 3.5 h."""
+    """45 s, 12 min, 3.5 h, 12 days."""
     if seconds is None:
         return UNKNOWN
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    for unit, length, most, digits in (("s", 1, 120, 0), ("min", 60, 7200, 0), ("h", 3600, 172_800, 1)):
+        if seconds < most:
+            return f"{seconds / length:.{digits}f} {unit}"
+    return f"{seconds / 86_400:,.0f} days"
 
 
 def counted(number: int, noun: str) -> str:

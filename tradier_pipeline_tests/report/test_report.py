@@ -23,7 +23,7 @@ from tradier_pipeline.settings import load_settings
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bodies import ACCOUNT as TRADER
-from tradier_pipeline_tests.bodies import AS_OF, answers, land
+from tradier_pipeline_tests.bodies import AS_OF, account, answers, land
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import (
     ACCOUNT,
@@ -346,7 +346,8 @@ def test_a_day_goes_without_dates_and_one_file_holds_one_account(month: Home) ->
     refused = run("report", "--day", "2025-01-13", "--since", "2025-01-02")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "--day goes without --since and --until" in refused.stderr
-    store_snapshot(month.warehouse, land(month.zone, answers(), account_id="VB12345678"))
+    told = answers(account={"profile": {"account": account("VB12345678")}})
+    store_snapshot(month.warehouse, land(month.zone, told, account_id="VB12345678"))
     refused = run("report", "--output", "both.html")
     assert refused.exit_code == 1
     assert "cannot hold the reports of 2 accounts" in refused.stderr

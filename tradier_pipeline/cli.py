@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.ledger.changes import Change
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
+    from tradier_pipeline.returns import Figures, Rate
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
 
@@ -305,6 +306,37 @@ def summary(day: datetime | None, account: str | None, as_list: bool, generate: 
             _print_summary_line(row)
         else:
             _print_summary(row)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="First session of one period instead of the usual ones."
+)
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last session of it.")
+@JSON
+@told
+def returns(account: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
+    """Profit, returns and drawdown without deposits and withdrawals, in USD, by account and in total.
+
+    For the month and the year to date, 1, 3 and 12 months, and since the history began; or for one period.
+    """
+    from tradier_pipeline.returns import figures, standard_periods
+    from tradier_pipeline.warehouse.reads import equity_curves, reading
+
+    with reading(load_settings().warehouse) as connection:
+        curves = equity_curves(connection, account)
+    documents: dict[str, Any] = {}
+    for name, rows in curves.items():
+        asked = figures(rows, since.date() if since else None, until.date() if until else None)
+        periods = ({"asked": asked} if asked else {}) if since or until else standard_periods(rows)
+        documents[name] = periods
+        if not as_json:
+            _print_returns(name, periods)
+    if as_json:
+        _print_json({"returns": _returns_document(documents)})
+    elif not curves:
+        print("no account has an equity at the close of a session yet")
 
 
 @main.command()
@@ -687,6 +719,71 @@ def _print_error(error: PipelineError, *, as_json: bool) -> None:
     else:
         _print_checks([outcome for outcome in outcomes if not outcome.passed])
     click.echo(f"tradier-pipeline: error: {error}", err=True)
+
+
+def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    return [
+        {"account_id": name, "periods": {period: asdict(one) for period, one in periods.items()}}
+        for name, periods in curves.items()
+    ]
+
+
+def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
+    if not periods:
+        print(f"{account_id}: no two closes are known that a return could be measured between")
+        return
+    lines = [
+        (
+            "",
+            "from",
+            "to",
+            "start",
+            "deposits",
+            "withdrawals",
+            "p/l",
+            "end",
+            "time-weighted",
+            "money-weighted",
+            "drawdown",
+        )
+    ]
+    for period, one in periods.items():
+        mark = " *" if one.gaps or one.provisional else ""
+        amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
+        fallen = "-" if one.max_drawdown is None else f"{one.max_drawdown:.2%}"
+        rates = (_percent(one.time_weighted), _percent(one.money_weighted))
+        lines.append((f"{period}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print(account_id)
+    for first, *cells in lines:
+        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(f"  {first:<{widths[0]}}{told}")
+    if doubts := _doubts(tuple(periods.values())):
+        print(f"  {'; '.join(doubts)}")
+
+
+def _percent(rate: Rate) -> str:
+    if rate.period is None:
+        return "-"
+    return f"{rate.period:.2%}" + (f" ({rate.annual:.2%} a year)" if rate.annual is not None else "")
+
+
+def _doubts(periods: Sequence[Figures]) -> list[str]:
+    """What makes the figures of some of the periods uncertain, and why some are not there."""
+    counts = {
+        "without equity": max(one.gaps for one in periods),
+        "whose deposits and withdrawals may not all be known": max(one.provisional for one in periods),
+    }
+    uncertain = [f"{count} session{'s' * (count > 1)} {what}" for what, count in counts.items() if count]
+    missing = [
+        f"no {name} return: {reason}"
+        for one in periods
+        for name, reason in (("time-weighted", one.time_weighted.reason), ("money-weighted", one.money_weighted.reason))
+        if reason
+    ]
+    return [*([f"* {', '.join(uncertain)}"] if uncertain else []), *dict.fromkeys(missing)]
 
 
 def _print_account_status(account: AccountStatus) -> None:

@@ -240,6 +240,25 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
     return f"SELECT {columns} FROM {view} WHERE {' AND '.join(conditions)} ORDER BY {order}, account_id"  # noqa: S608
 
 
+def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> dict[str, list[dict[str, Any]]]:
+    """The rows of `equity_curve` by account, oldest first; with several accounts those of `total_equity_curve`, too.
+
+    Args:
+        account_id: None means every account.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    condition = f"WHERE account_id = {literal(account_id)}" if account_id else ""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(connection, f"FROM equity_curve {condition} ORDER BY account_id, trade_date"):
+        curves.setdefault(row["account_id"], []).append(row)
+    if len(curves) > 1:
+        curves["total"] = _rows(connection, "FROM total_equity_curve ORDER BY trade_date")
+    return curves
+
+
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
     """Rows of a query, by column name."""
     cursor = connection.execute(sql)

@@ -38,6 +38,16 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: its name, what one row is, its columns (named and typed as the query gives them), and its query."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    query: str
+
+
 def _required(name: str, type_: str, comment: str) -> Column:
     return Column(name, type_, comment, required=True)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tradier_pipeline.warehouse import equity
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -27,18 +26,9 @@ from tradier_pipeline.warehouse.schema import (
     WORDS,
     Column,
     Table,
+    View,
     comments,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A view: its name, what one row is, its columns (named and typed as the query gives them), and its query."""
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    query: str
 
 
 def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
@@ -210,6 +200,7 @@ VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
     NEWEST_DAILY_SUMMARIES,
+    *equity.VIEWS,
 )
 
 

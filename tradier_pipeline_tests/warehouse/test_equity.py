@@ -1,0 +1,605 @@
+"""Performance without deposits and withdrawals: the views, beside published examples and another way to compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import duckdb
+import pytest
+
+from tradier_pipeline.warehouse.equity import LEFT_AFTER
+from tradier_pipeline_tests.bodies import warehouse_in_memory
+from tradier_pipeline_tests.histories import ONE, Histories, at
+
+# a week, a weekend, a week with Thanksgiving
+DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 24, 25, 26, 28)]
+MON, TUE, WED, THU, FRI, NEXT_MON, NEXT_TUE = DAYS[:7]
+SATURDAY = date(2025, 11, 22)
+FIGURES = (
+    *("deposits", "withdrawals", "dividends", "interest", "fees", "pnl"),
+    *("return", "growth", "peak", "drawdown", "days_spanned"),
+)
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with warehouse_in_memory() as staged:
+        yield staged.connection
+
+
+def curve(connection: duckdb.DuckDBPyConnection, view: str = "equity_curve", account_id: str = ONE) -> list[Any]:
+    of_one = f"WHERE account_id = '{account_id}'" if view == "equity_curve" else ""
+    cursor = connection.execute(f"FROM {view} {of_one} ORDER BY trade_date")
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def of(rows: list[Any], *names: str) -> list[Any]:
+    return [tuple(row[name] for name in names) if len(names) > 1 else row[names[0]] for row in rows]
+
+
+@pytest.fixture
+def write(connection: duckdb.DuckDBPyConnection) -> Callable[[Histories], list[Any]]:
+    """Sessions of DAYS, and what is given; returns the curve of the one account."""
+
+    def written(histories: Histories, days: list[date] = DAYS) -> list[Any]:
+        histories.sessions(days)
+        histories.write(connection)
+        return curve(connection)
+
+    return written
+
+
+Write = Callable[..., list[Any]]
+
+
+# ---------------------------------------------------------------- published examples
+
+
+@pytest.mark.parametrize(
+    ("flow", "after", "end"), [(100_000, 1_162_484, 1_192_328), (-100_000, 1_062_484, 1_003_440)], ids=["in", "out"]
+)
+def test_a_deposit_and_a_withdrawal_leave_the_same_time_weighted_return(
+    write: Write, flow: int, after: int, end: int
+) -> None:
+    """Investopedia, How to Use the Time-Weighted Rate of Return (TWR) Formula: 1,000,000 on 31 December is worth
+    1,162,484 on 15 August, when 100,000 are added (scenario 1; 1,192,328 on 31 December) or withdrawn (scenario 2;
+    1,003,440). The holding periods return 16.25 % and -5.56 %, both investors 9.79 %.
+    """
+    begin, middle, next_day, last = date(2024, 12, 31), date(2025, 8, 15), date(2025, 8, 18), date(2025, 12, 31)
+    told = Histories()
+    told.snapshot(begin, 1_000_000)
+    told.snapshot(middle, after)
+    told.snapshot(last, end)
+    told.flow(next_day if flow > 0 else middle, flow)  # in at the start of a day, out at its end
+    rows = write(told, [begin, middle, last])
+    assert [f"{value:.2%}" for value in of(rows[1:], "return")] == ["16.25%", "-5.56%"]
+    assert f"{rows[-1]['growth'] - 1:.2%}" == "9.79%"
+
+
+def test_a_withdrawal_then_a_deposit(write: Write) -> None:
+    """Sample question of the actuaries' exam FM: 100,000 on 1 January 1997; on 30 September 5,000 are withdrawn, which
+    leaves 105,000; a year later it is worth 108,000 and 3,000 are added; 100,000 on 31 December 1998. The two-year
+    time-weighted return is 1.1 * 1.028571 * 0.900901 - 1 = 1.93 %.
+    """
+    days = [date(1997, 1, 1), date(1997, 9, 30), date(1998, 9, 30), date(1998, 12, 31)]
+    told = Histories()
+    for day, equity in zip(days, (100_000, 105_000, 108_000, 100_000), strict=True):
+        told.snapshot(day, equity)
+    told.flow(days[1], -5_000)
+    told.flow(days[2] + timedelta(days=1), 3_000)
+    rows = write(told, days)
+    assert [round(1 + value, 6) for value in of(rows[1:], "return")] == [1.1, 1.028571, 0.900901]
+    assert f"{rows[-1]['growth'] - 1:.2%}" == "1.93%"
+
+
+def test_the_deepest_drawdown_is_measured_from_the_peak_before_it(write: Write) -> None:
+    """Investopedia, Maximum Drawdown (MDD): 500,000 grow to 750,000, fall to 400,000, rebound to 600,000, fall to
+    350,000 and reach 800,000: -53.33 %, from the peak of 750,000.
+    """
+    told = Histories()
+    worth = (500_000, 750_000, 400_000, 600_000, 350_000, 800_000)
+    for day, equity in zip(DAYS, worth, strict=False):
+        told.snapshot(day, equity)
+    rows = write(told)[: len(worth)]
+    assert f"{min(of(rows, 'drawdown')):.2%}" == "-53.33%"
+    assert of(rows, "drawdown")[-1] == 0
+    assert of(rows, "peak") == [1, 1.5, 1.5, 1.5, 1.5, 1.6]
+
+
+# ---------------------------------------------------------------- cash flows
+
+
+def test_cash_flows_are_the_rows_that_are_no_trades_and_count(
+    connection: duckdb.DuckDBPyConnection, write: Write
+) -> None:
+    told = Histories()
+    for type_ in ("ach", "wire", "check", "journal", "transfer"):
+        told.flow(MON, 10, type_)
+        told.flow(MON, "-10.5", type_)
+    for type_ in ("dividend", "interest", "fee", "tax", "adjustment", "something new"):
+        told.flow(TUE, -3, type_)
+    for type_ in ("trade", "option"):
+        told.flow(WED, 99, type_)
+    told.flow(THU, 77, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
+    write(told)
+    found = connection.execute(
+        "SELECT trade_date, kind, external, amount, count(*) FROM cash_flows GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    assert found == [
+        (MON, "deposit", True, 10, 5),
+        (MON, "withdrawal", True, Decimal("-10.5"), 5),
+        (TUE, "adjustment", False, -3, 2),
+        (TUE, "dividend", False, -3, 1),
+        (TUE, "fee", False, -3, 1),
+        (TUE, "interest", False, -3, 1),
+        (TUE, "tax", False, -3, 1),
+    ]
+
+
+def test_what_is_no_deposit_or_withdrawal_is_performance(write: Write) -> None:
+    told = Histories()
+    told.snapshot(MON, 1000)
+    told.snapshot(TUE, "1107.5")
+    told.flow(TUE, 100, "wire")
+    told.flow(TUE, "12.5", "dividend")
+    told.flow(TUE, "1.25", "interest")
+    told.flow(TUE, -2, "interest")
+    told.flow(TUE, "-1.5", "fee")
+    told.flow(TUE, -4, "tax")
+    told.flow(TUE, 55, "trade")
+    row = write(told)[1]
+    assert of([row], *FIGURES[:6]) == [(100, 0, Decimal("12.5"), Decimal("-0.75"), Decimal("-1.5"), Decimal("7.5"))]
+    assert row["return"] == pytest.approx(7.5 / 1100)
+
+
+# ---------------------------------------------------------------- which equity
+
+
+def test_equity_is_that_of_the_last_snapshot_of_the_day(write: Write) -> None:
+    told = Histories()
+    told.snapshot(MON, 1, clock_time=time(15, 0))
+    told.snapshot(MON, 3, clock_time=time(23, 30))
+    told.snapshot(MON, 2, clock_time=time(21, 15))
+    assert of(write(told)[:1], "equity", "source", "as_of") == [(3, "snapshot", at(MON, time(23, 30)))]
+
+
+def test_nothing_is_concluded_from_a_torn_snapshot(write: Write) -> None:
+    told = Histories()
+    told.snapshot(MON, 1, clock_time=time(15, 0), coherence=None)
+    told.snapshot(MON, 3, clock_time=time(21, 30), coherence="torn")
+    told.snapshot(TUE, 3, clock_time=time(21, 30), coherence="torn")
+    told.snapshot(WED, 3, clock_time=time(21, 30), coherence="unknown")
+    told.snapshot(THU, 3, clock_time=time(21, 30), coherence="torn")
+    told.told(THU, 4)
+    assert of(write(told)[:4], "equity", "gap", "source") == [
+        (1, False, "snapshot"),
+        (None, True, None),
+        (3, False, "snapshot"),
+        (4, False, "broker"),
+    ]
+
+
+def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_close(write: Write) -> None:
+    told = Histories()
+    told.told(MON, 10)
+    told.snapshot(TUE, 21, clock_time=time(20, 59))
+    told.told(TUE, 20)
+    told.snapshot(WED, 31, clock_time=time(21, 0))
+    told.told(WED, 30)
+    told.snapshot(THU, 41, clock_time=time(20, 59))
+    told.told(FRI, 50, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
+    told.told(NEXT_MON, 61, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
+    told.told(NEXT_MON, 60)
+    assert of(write(told)[:6], "equity", "source", "as_of") == [
+        (10, "broker", None),
+        (20, "broker", None),
+        (31, "snapshot", at(WED, time(21, 0))),
+        (41, "snapshot", at(THU, time(20, 59))),
+        (None, None, None),
+        (60, "broker", None),
+    ]
+
+
+def test_the_curve_has_every_session_since_the_first_known_equity_and_no_other_day(write: Write) -> None:
+    told = Histories()
+    told.snapshot(TUE, 1)
+    told.snapshot(SATURDAY, 2)
+    told.told(date(2025, 11, 27), 3)  # Thanksgiving
+    told.flow(MON, 4)
+    assert of(write(told), "trade_date") == DAYS[1:]
+
+
+# ---------------------------------------------------------------- flows and gaps
+
+
+def test_the_first_day_has_nothing_to_be_compared_with(write: Write) -> None:
+    told = Histories()
+    told.flow(date(2025, 11, 14), 900)
+    told.flow(MON, 100)
+    told.snapshot(MON, 1000)
+    told.snapshot(TUE, 1010)
+    first, second = write(told)[:2]
+    assert of([first], *FIGURES) == [(None,) * 7 + (1, 1, 0, None)]
+    assert of([second], "deposits", "pnl", "return", "days_spanned") == [(0, 10, pytest.approx(0.01), 1)]
+
+
+def test_the_first_deposit_into_an_empty_account_and_the_last_withdrawal_have_returns(write: Write) -> None:
+    told = Histories()
+    for day, equity in zip(DAYS, (0, 1010, 0, 0, 505), strict=False):
+        told.snapshot(day, equity)
+    told.flow(TUE, 1000)
+    told.flow(WED, "-1020.1")
+    told.flow(FRI, 500)
+    rows = write(told)[:5]
+    assert of(rows, "return") == [None, *map(pytest.approx, (0.01, 0.01)), None, pytest.approx(0.01)]
+    assert of(rows, "growth") == list(map(pytest.approx, (1, 1.01, 1.01**2, 1.01**2, 1.01**3)))
+    assert of(rows, "pnl") == [None, 10, Decimal("10.1"), 0, 5]
+
+
+def test_without_money_there_is_no_return_and_growth_goes_on(write: Write) -> None:
+    told = Histories()
+    for day, equity in zip(DAYS, (-100, -50, 150, 165), strict=False):
+        told.snapshot(day, equity)
+    told.flow(WED, 200)
+    rows = write(told)[:4]
+    assert of(rows, "pnl", "return", "growth") == [(None, None, 1), (50, None, 1), (0, 0, 1), (15, 0.1, 1.1)]
+
+
+@pytest.mark.parametrize("left", [0, -50])
+def test_what_was_lost_whole_stays_lost(write: Write, left: int) -> None:
+    told = Histories()
+    for day, equity in zip(DAYS, (100, left, 100), strict=False):
+        told.snapshot(day, equity)
+    told.flow(WED, 100 - left)
+    rows = write(told)[:3]
+    assert of(rows, "return") == [None, left / 100 - 1, 0]
+    assert of(rows, "growth", "peak", "drawdown") == [(1, 1, 0), (0, 1, -1), (0, 1, -1)]
+
+
+def test_a_gap_has_no_figures_and_the_day_after_spans_it(write: Write) -> None:
+    told = Histories()
+    told.snapshot(MON, 1000)
+    told.snapshot(THU, 1300)
+    told.flow(TUE, 200)
+    told.flow(WED, -30)
+    told.flow(THU, 100)
+    rows = write(told)[:4]
+    assert of(rows, "gap") == [False, True, True, False]
+    for gap in rows[1:3]:
+        assert of([gap], "equity", "source", "as_of", *FIGURES) == [(None,) * (3 + len(FIGURES))]
+    assert of(rows[3:], "deposits", "withdrawals", "pnl", "days_spanned") == [(300, 30, 30, 3)]
+    assert rows[3]["return"] == pytest.approx(30 / 1300)
+
+
+def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one(write: Write) -> None:
+    told = Histories()
+    for day, equity in zip(DAYS, (100, 100, 100, 100, 100, 160, 160, 160, 150), strict=True):
+        told.snapshot(day, equity)
+    told.flow(SATURDAY, 40)
+    told.flow(SATURDAY + timedelta(days=1), 20)
+    told.flow(date(2025, 11, 27), -10)  # Thanksgiving
+    told.flow(date(2025, 11, 29), 99)  # has no session yet
+    rows = write(told)
+    assert of(rows[1:], "deposits") == [0, 0, 0, 0, 60, 0, 0, 0]
+    assert of(rows[1:], "withdrawals") == [0, 0, 0, 0, 0, 0, 0, 10]
+    assert set(of(rows[1:], "pnl")) == {0}
+
+
+# ---------------------------------------------------------------- provisional
+
+
+def test_a_day_is_provisional_until_its_history_has_been_read_after_it_was_over(write: Write) -> None:
+    told = Histories()
+    for day in DAYS:
+        told.snapshot(day, 100)
+    told.read(MON, TUE)
+    told.read(WED, WED, read_at=datetime(2025, 11, 20, 4, 59, tzinfo=UTC))  # still Wednesday in New York
+    told.read(THU, THU, read_at=datetime(2025, 11, 21, 5, 0, tzinfo=UTC))
+    told.read(FRI, FRI, what="gainloss")
+    told.read(FRI, FRI, account_id="VA2")
+    told.read(SATURDAY, NEXT_TUE)
+    told.read(DAYS[7], DAYS[7])
+    told.read(DAYS[8], DAYS[8])  # without Thanksgiving
+    assert of(write(told), "provisional") == [False, False, True, False, True, False, False, False, True]
+
+
+def test_the_day_after_a_gap_is_provisional_with_any_day_that_it_spans(write: Write) -> None:
+    told = Histories()
+    for day in (MON, WED, FRI):
+        told.snapshot(day, 100)
+    told.read(MON, MON)
+    told.read(WED, FRI)
+    assert of(write(told)[:5], "provisional") == [False, True, True, False, False]
+
+
+# ---------------------------------------------------------------- all accounts
+
+
+def test_the_total_of_one_account_is_that_account(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
+    told = Histories()
+    for day, equity in zip(DAYS, (0, 1010, None, None, 990, 1500, 1490, None, None), strict=True):
+        if equity is not None:
+            told.snapshot(day, equity)
+    told.told(DAYS[7], 700)
+    told.flow(TUE, 1000)
+    told.flow(NEXT_MON, 500)
+    told.flow(DAYS[7], -800)
+    told.read(MON, THU)
+    rows = write(told)
+    total = curve(connection, "total_equity_curve")
+    assert [row | {"account_id": ONE} for row in total] == [row | {"accounts": 1} for row in rows]
+
+
+def test_accounts_add_up_and_a_day_without_one_of_them_is_a_gap(
+    connection: duckdb.DuckDBPyConnection, write: Write
+) -> None:
+    told = Histories()
+    for day, one, two in zip(DAYS, (100, 110, 120, 130), (1000, 1100, None, 1500), strict=False):
+        told.snapshot(day, one)
+        if two:
+            told.snapshot(day, two, "VA2")
+    told.flow(WED, 4)
+    told.flow(WED, 5, "dividend")
+    told.flow(WED, 300, account_id="VA2")
+    told.flow(THU, -6, account_id="VA2")
+    told.read(MON, FRI)
+    told.read(MON, WED, account_id="VA2")
+    write(told)
+    rows = curve(connection, "total_equity_curve")[:4]
+    assert of(rows, "equity", "accounts", "gap") == [
+        (1100, 2, False),
+        (1210, 2, False),
+        (None, 2, True),
+        (1630, 2, False),
+    ]
+    assert of(rows[3:], "deposits", "withdrawals", "dividends", "pnl", "days_spanned") == [(304, 6, 5, 122, 2)]
+    assert of(rows, "return") == [None, pytest.approx(0.1), None, pytest.approx(122 / 1514)]
+    assert of(rows, "source") == ["snapshot", "snapshot", None, "snapshot"]
+    assert of(rows, "provisional") == [False, False, False, True]
+
+
+def test_an_account_that_begins_is_a_deposit_that_has_earned_nothing_yet(
+    connection: duckdb.DuckDBPyConnection, write: Write
+) -> None:
+    told = Histories()
+    for day, one, two in zip(DAYS, (100, 110, 121), (None, 10_000, 20_000), strict=False):
+        told.snapshot(day, one)
+        if two:
+            told.snapshot(day, two, "VA2")
+    write(told)
+    rows = curve(connection, "total_equity_curve")[:3]
+    assert of(rows, "accounts") == [1, 2, 2]
+    assert of(rows[1:], "deposits", "pnl") == [(10_000, 10), (0, 10_011)]
+    assert of(rows[1:], "return") == [pytest.approx(0.1), pytest.approx(10_011 / 10_110)]
+
+
+def test_an_account_that_nobody_reads_any_more_has_left_with_its_money(
+    connection: duckdb.DuckDBPyConnection, write: Write
+) -> None:
+    told = Histories()
+    for number, day in enumerate(DAYS[: 2 + LEFT_AFTER]):
+        told.snapshot(day, 100 + 10 * number)
+        if number < 2:
+            told.snapshot(day, 5000 + number, "VA2")
+    write(told)
+    rows = curve(connection, "total_equity_curve")
+    assert of(rows, "gap") == [False, False] + [True] * 7  # it may come back
+    told.snapshot(DAYS[2 + LEFT_AFTER], 200)
+    told.write(connection)
+    rows = curve(connection, "total_equity_curve")
+    assert of(rows, "accounts") == [2, 2, 1, 1, 1, 1, 1, 1, 1]
+    assert of(rows, "equity")[:4] == [5100, 5111, 120, 130]
+    assert of(rows[2:4], "withdrawals", "pnl") == [(5001, 10), (0, 10)]
+    assert rows[2]["return"] == pytest.approx(10 / 110)
+    assert not any(of(rows, "gap")[:8])
+
+
+def test_the_total_bridges_a_time_without_any_account(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
+    told = Histories()
+    told.snapshot(DAYS[0], 100)
+    told.snapshot(DAYS[1], 110)
+    told.snapshot(DAYS[7], 5000, "VA2")
+    told.snapshot(DAYS[8], 5500, "VA2")
+    write(told)
+    rows = curve(connection, "total_equity_curve")
+    assert of(rows, "equity", "accounts") == [(100, 1), (110, 1), *[(0, 0)] * 5, (5000, 1), (5500, 1)]
+    assert of(rows, "return") == [None, pytest.approx(0.1), *[None] * 6, pytest.approx(0.1)]
+    assert rows[-1]["growth"] == pytest.approx(1.21)
+    assert set(of(rows[2:8], "pnl")) == {0}
+
+
+def test_other_accounts_change_nothing_of_an_account(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
+    told = Histories()
+    told.snapshot(MON, 100)
+    told.snapshot(WED, 130)
+    told.flow(TUE, 25)
+    told.read(MON, WED)
+    before = write(told)
+    for day in DAYS:
+        told.snapshot(day, 7, "VA0")
+        told.told(day, 8, "VA2")
+        told.flow(day, 9, account_id="VA2")
+        told.read(day, day, "VA2")
+    told.write(connection)
+    assert curve(connection) == before
+
+
+# ---------------------------------------------------------------- another way to compute it
+
+
+@dataclass
+class Simulated:
+    """A random account, kept as a fund keeps its books: in units at a price.
+
+    A deposit buys units at the price of the day before, a withdrawal sells them at the price of the day; the price is
+    what all is worth by unit. Flows wait, day by day, for the next session whose equity is known.
+    """
+
+    account_id: str
+    dice: Random
+    rows: dict[date, dict[str, Any]] = field(default_factory=dict)
+
+    def live(self, told: Histories, calendar: list[date], sessions: set[date]) -> None:
+        dice = self.dice
+        equity = Decimal(dice.choice([0, 0, dice.randrange(1, 3_000_000)])) / 100
+        start = dice.randrange(len(calendar) // 2)
+        waiting, known = [], None
+        price, units = Fraction(1), Fraction(equity)
+        spanned = 0
+        for day in calendar[start:]:
+            flows = [self._flow(told, day, equity) for _ in range(dice.choice([0, 0, 0, 1, 1, 2]))]
+            waiting += flows
+            equity += sum(flows, Decimal(0)) + self._result(equity)
+            if day not in sessions:
+                continue
+            spanned += 1
+            if dice.random() < 0.15:
+                self._hide(told, day, equity)
+                continue
+            self._show(told, day, equity)
+            if known is None:
+                price, units = Fraction(1), Fraction(equity)
+                self.rows[day] = {"equity": equity, "growth": price, "first": True}
+            else:
+                paid_in = sum((flow for flow in waiting if flow > 0), Decimal(0))
+                taken_out = -sum((flow for flow in waiting if flow < 0), Decimal(0))
+                worth_before = Fraction(known) + Fraction(paid_in)
+                if worth_before > 0 and price > 0:
+                    units = Fraction(known) / price + Fraction(paid_in) / price
+                    price = max((Fraction(equity) + Fraction(taken_out)) / units, Fraction(0))
+                self.rows[day] = {
+                    "equity": equity,
+                    "deposits": paid_in,
+                    "withdrawals": taken_out,
+                    "pnl": equity - known - paid_in + taken_out,
+                    "growth": price,
+                    "days_spanned": spanned,
+                    "before": known,
+                }
+            known, waiting, spanned = equity, [], 0
+
+    def _flow(self, told: Histories, day: date, equity: Decimal) -> Decimal:
+        if self.dice.random() < 0.1 and equity > 0:
+            amount = -equity  # all of it
+        else:
+            amount = Decimal(self.dice.randrange(-200_000, 500_000)) / 100
+        told.flow(day, amount, self.dice.choice(["ach", "wire", "check", "journal"]), self.account_id)
+        return amount
+
+    def _result(self, equity: Decimal) -> Decimal:
+        return (equity * Decimal(self.dice.randrange(-800, 900)) / 10_000).quantize(Decimal("0.01"))
+
+    def _show(self, told: Histories, day: date, equity: Decimal) -> None:
+        match self.dice.randrange(4):
+            case 0:
+                told.told(day, equity, self.account_id)
+            case 1:
+                told.snapshot(day, equity - 1, self.account_id, time(16))
+                told.told(day, equity, self.account_id)
+            case 2:
+                told.snapshot(day, equity, self.account_id)
+                told.snapshot(day, equity + 1, self.account_id, time(22), "torn")
+            case _:
+                told.snapshot(day, equity - 5, self.account_id, time(15))
+                told.snapshot(day, equity, self.account_id)
+                told.told(day, equity + 2, self.account_id)
+
+    def _hide(self, told: Histories, day: date, equity: Decimal) -> None:
+        if self.dice.random() < 0.5:
+            told.snapshot(day, equity + 9, self.account_id, coherence="torn")
+            told.told(day, equity + 9, self.account_id, at(day + timedelta(days=3), time(12)))
+
+
+CALENDAR = [date(2025, 11, 1) + timedelta(days=number) for number in range(45)]
+OPEN_DAYS = {day for day in CALENDAR if day.weekday() < 5 and day != date(2025, 11, 27)}
+
+
+def test_a_thousand_random_accounts_are_as_a_fund_keeps_its_books(connection: duckdb.DuckDBPyConnection) -> None:
+    told = Histories()
+    told.sessions(sorted(OPEN_DAYS))
+    accounts = [Simulated(f"VA{number:04}", Random(number)) for number in range(1000)]
+    for account in accounts:
+        account.live(told, CALENDAR, OPEN_DAYS)
+    told.write(connection)
+    by_account: dict[str, list[Any]] = {account.account_id: [] for account in accounts}
+    cursor = connection.execute("FROM equity_curve ORDER BY account_id, trade_date")
+    names = [column[0] for column in cursor.description or ()]
+    for values in cursor.fetchall():
+        row = dict(zip(names, values, strict=True))
+        by_account[row["account_id"]].append(row)
+    compared = 0
+    for account in accounts:
+        rows = by_account[account.account_id]
+        known = [row for row in rows if not row["gap"]]
+        assert of(known, "trade_date") == list(account.rows)
+        assert of(rows, "trade_date") == sorted(day for day in OPEN_DAYS if day >= min(account.rows, default=date.max))
+        for row in known:
+            expected = account.rows[row["trade_date"]]
+            assert row["equity"] == expected["equity"]
+            assert row["growth"] == pytest.approx(float(expected["growth"]), rel=1e-9, abs=1e-12)
+            if "first" not in expected:
+                exact = ("deposits", "withdrawals", "pnl", "days_spanned")
+                assert of([row], *exact) == [tuple(expected[name] for name in exact)]
+                assert (row["return"] is None) == (expected["before"] + expected["deposits"] <= 0)
+                compared += 1
+        _identities(rows, known)
+    assert compared > 15_000
+
+
+def _identities(rows: list[Any], known: list[Any]) -> None:
+    growth, peak = 1.0, 1.0
+    for before, row in pairwise(known):
+        assert row["pnl"] + row["deposits"] - row["withdrawals"] == row["equity"] - before["equity"]
+        growth *= max(1 + (row["return"] or 0), 0)
+        peak = max(peak, growth)
+        assert row["growth"] == pytest.approx(growth, rel=1e-9)
+        assert row["peak"] == pytest.approx(peak, rel=1e-9)
+        assert row["drawdown"] == pytest.approx(growth / peak - 1, rel=1e-9, abs=1e-12)
+        assert -1 <= row["drawdown"] <= 0
+    for row in rows:
+        assert not row["gap"] or of([row], "equity", *FIGURES) == [(None,) * (1 + len(FIGURES))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_accounts_add_up_to_the_total(connection: duckdb.DuckDBPyConnection, seed: int) -> None:
+    told = Histories()
+    told.sessions(sorted(OPEN_DAYS))
+    accounts = [Simulated(f"VA{number}", Random(f"{seed}/{number}")) for number in range(3)]
+    for account in accounts:
+        account.live(told, CALENDAR, OPEN_DAYS)
+    told.write(connection)
+    total = curve(connection, "total_equity_curve")
+    begun = {account.account_id: min(account.rows) for account in accounts if account.rows}
+    since = min(begun.values())
+    flows = connection.execute("SELECT account_id, trade_date, kind, amount FROM cash_flows").fetchall()
+    for row in total:
+        day = row["trade_date"]
+        worth = [account.rows.get(day) for account in accounts if begun.get(account.account_id, date.max) <= day]
+        assert row["accounts"] == len(worth)
+        assert row["gap"] == (None in worth)
+        assert row["equity"] == (None if None in worth else sum(one["equity"] for one in worth))
+    for before, row in pairwise([row for row in total if not row["gap"]]):
+        span = range((row["trade_date"] - before["trade_date"]).days)
+        days = {before["trade_date"] + timedelta(days=number + 1) for number in span}
+        of_span = [
+            (kind, amount)
+            for account_id, day, kind, amount in flows
+            if day in days and account_id in begun and begun[account_id] < day
+        ]
+        joined = sum(
+            account.rows[begun[account.account_id]]["equity"]
+            for account in accounts
+            if account.rows and begun[account.account_id] in days
+        )
+        assert row["deposits"] == sum(amount for kind, amount in of_span if kind == "deposit") + joined
+        assert row["withdrawals"] == -sum(amount for kind, amount in of_span if kind == "withdrawal")
+        assert row["pnl"] == row["equity"] - before["equity"] - row["deposits"] + row["withdrawals"]
+    assert total[0]["trade_date"] == since

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test up bench bench-cycles soak lint clean
+.PHONY: install run test up bench bench-cycles bench-history soak lint clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ bench: install  ## measure; ratios against a bare limit of the same run
 
 bench-cycles: install  ## measure the cycles of a running `up`; takes half an hour
 	$(BIN)/python -m tradier_pipeline_tests.bench_cycles
+
+bench-history: install  ## measure what a year of minute history answers
+	$(BIN)/python -m tradier_pipeline_tests.bench_history
 
 soak: install  ## the long proofs
 	$(BIN)/python -m pytest -m soak -n 2

@@ -15,7 +15,7 @@ import duckdb
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, sync, writing
-from tradier_pipeline.warehouse import schema, views
+from tradier_pipeline.warehouse import macros, schema, views
 from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
 
@@ -212,7 +212,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> N
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables, columns and views that are not there yet, and note the version."""
+    """Create the tables, columns, views and macros that are not there yet, and note the version."""
     found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
     older = dict(found)
     for table in schema.ALL_TABLES:
@@ -222,6 +222,8 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(schema.ddl(table))
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
+    for macro in macros.MACROS:
+        connection.execute(macros.macro_ddl(macro))
     connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
 
 

@@ -16,6 +16,7 @@ from tradier_pipeline.warehouse.schema import (
     INSTANT,
     INTEGER,
     LEAD,
+    LEAD_NAMES,
     LIMIT,
     MAX_AGE,
     OPENS,
@@ -196,11 +197,182 @@ NEWEST_DAILY_SUMMARIES = View(
     "FROM daily_summaries QUALIFY row_number() OVER (PARTITION BY account_id, trade_date ORDER BY revision DESC) = 1",
 )
 
+_IN_LEAD = ", ".join(LEAD_NAMES)
+
+ORDER_EVENTS = View(
+    "order_events",
+    "One row per change of an order between two snapshots of its account in a row; torn ones do not count. "
+    "What the broker does not show any more may still be working.",
+    (
+        *LEAD,
+        Column("order_id", BIGINT, "The broker's order id"),
+        Column(
+            "event",
+            VARCHAR,
+            "appeared: the snapshot before did not show it; fill: exec_quantity changed; status: only the status did; "
+            "left: neither listed nor read by its id any more, whatever became of it",
+        ),
+        Column("previous_status", VARCHAR, "In the snapshot before; null if it did not show it"),
+        Column("status", VARCHAR, "As in orders; null when it left"),
+        Column("previous_exec_quantity", DECIMAL, "Filled by the snapshot before; null if it did not show it"),
+        Column("exec_quantity", DECIMAL, "Filled so far: shares, contracts or spreads; null when it left"),
+        Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
+        Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
+    ),
+    f"""
+    WITH steps AS (
+        SELECT {_IN_LEAD}, lag(snapshot_id) OVER of_account AS previous_id, lag(as_of) OVER of_account AS previous_as_of
+        FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+        WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
+    ), shown AS (
+        SELECT {_IN_LEAD}, orders.order_id,
+               CASE WHEN before.order_id IS NULL THEN 'appeared'
+                    WHEN coalesce(orders.exec_quantity, 0) <> coalesce(before.exec_quantity, 0) THEN 'fill'
+                    WHEN orders.status <> before.status THEN 'status' END AS event,
+               before.status AS previous_status, orders.status, before.exec_quantity AS previous_exec_quantity,
+               orders.exec_quantity, orders.avg_fill_price, orders.remaining_quantity
+        FROM orders JOIN steps USING ({_IN_LEAD})
+        LEFT JOIN orders AS before ON before.snapshot_id = previous_id AND before.as_of = previous_as_of
+                                   AND before.order_id = orders.order_id
+    ), absent AS (
+        SELECT {", ".join(f"steps.{name}" for name in LEAD_NAMES)}, before.order_id, 'left' AS event,
+               before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
+        FROM steps JOIN orders AS before ON before.snapshot_id = previous_id AND before.as_of = previous_as_of
+        ANTI JOIN orders AS now ON now.snapshot_id = steps.snapshot_id AND now.as_of = steps.as_of
+                                AND now.order_id = before.order_id
+    )
+    FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM absent
+    """,  # noqa: S608
+)
+
+COVERAGE = View(
+    "coverage",
+    "One row per account and session day from the account's first snapshot on: how much of it there is. "
+    "Days that the table sessions does not have yet are not here either.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date of the session"),
+        Column("session_minutes", INTEGER, "Length of the session in minutes"),
+        Column("snapshots", BIGINT, "Snapshots of the date"),
+        Column("in_session", BIGINT, "Those of them that were read while the session was on"),
+        Column("missed", BIGINT, "Instants of the date that were never read"),
+        Column("failed", BIGINT, "Instants of the date at which the broker did not answer"),
+        Column("refused", BIGINT, "Snapshots of the date that were not published"),
+        Column("first_as_of", INSTANT, "As-of of the first snapshot of the date (UTC); null: there is none"),
+        Column("last_as_of", INSTANT, "As-of of the last snapshot of the date (UTC); null: there is none"),
+        Column(
+            "longest_gap_s",
+            DOUBLE,
+            "Most seconds of the session without a snapshot, from its open and to its close, or to now while it is on; "
+            "null before it opens",
+        ),
+    ),
+    """
+    WITH days AS (
+        SELECT account_id, trade_date, session_open, session_close
+        FROM (SELECT account_id, min(trade_date) AS since FROM tradier_snapshots GROUP BY account_id)
+        JOIN sessions ON trade_date >= since
+    ), taken AS (
+        SELECT account_id, trade_date, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of
+        FROM tradier_snapshots GROUP BY account_id, trade_date
+    ), inside AS (
+        SELECT account_id, trade_date, epoch_us(as_of) AS at_us,
+               at_us - epoch_us(coalesce(lag(as_of) OVER of_day, session_open)) AS gap_us
+        FROM tradier_snapshots JOIN sessions USING (trade_date)
+        WHERE session_open <= as_of AND as_of < session_close
+        WINDOW of_day AS (PARTITION BY account_id, trade_date ORDER BY as_of)
+    ), covered AS (
+        SELECT account_id, trade_date, count(*) AS in_session, max(gap_us) AS gap_us, max(at_us) AS last_us
+        FROM inside GROUP BY account_id, trade_date
+    ), absent AS (
+        SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
+               count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
+        FROM missed_snapshots GROUP BY account_id, trade_date
+    )
+    SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
+           coalesce(snapshots, 0) AS snapshots, coalesce(in_session, 0) AS in_session,
+           coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused,
+           first_as_of, last_as_of,
+           CASE WHEN session_open <= now() THEN
+               greatest(gap_us, epoch_us(least(session_close, now())) - coalesce(last_us, epoch_us(session_open))) / 1e6
+           END AS longest_gap_s
+    FROM days LEFT JOIN taken USING (account_id, trade_date) LEFT JOIN covered USING (account_id, trade_date)
+    LEFT JOIN absent USING (account_id, trade_date)
+    """,
+)
+
+ACCOUNT_PERFORMANCE = View(
+    "account_performance",
+    "One row per snapshot: what was open, and what had been won or lost.",
+    (
+        *LEAD,
+        *_borrowed(ACCOUNT_BALANCES, "cash", "buying_power", "equity"),
+        Column("open_spreads", INTEGER, "Option spreads; a single leg is one"),
+        Column("open_positions", BIGINT, "Option spreads, and holdings of shares that are not all in one"),
+        Column("unrealized_pl", DECIMAL, "USD; = open_pl"),
+        Column("realized_today", DECIMAL, "USD; = close_pl"),
+        Column(
+            "realized_7d",
+            DECIMAL,
+            "USD; the last close_pl of each session day among the 7 calendar dates that end with trade_date, summed",
+        ),
+        Column("realized_7d_days", BIGINT, "Days in that sum: a session day without a snapshot is not in it"),
+        Column("trades_open", BIGINT, "Trades of the ledger that hold something; null: it had no trade to tell of"),
+        Column("trades_closed_today", BIGINT, "Trades of the ledger closed on trade_date; null as trades_open"),
+        Column(
+            "trades_realized_today",
+            DECIMAL,
+            "USD; what those made; null as trades_open, or if one of them does not say",
+        ),
+    ),
+    f"""
+    WITH days AS (
+        SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized
+        FROM account_balances GROUP BY account_id, trade_date
+    ), weeks AS (
+        SELECT account_id, trade_date, session_open IS NOT NULL AS has_session,
+               sum(realized) FILTER (session_open IS NOT NULL) OVER earlier AS realized_before,
+               count(session_open) OVER earlier AS days_before
+        FROM days LEFT JOIN sessions USING (trade_date)
+        WINDOW earlier AS (PARTITION BY account_id ORDER BY trade_date
+                           RANGE BETWEEN INTERVAL 6 DAYS PRECEDING AND INTERVAL 1 DAY PRECEDING)
+    ), shares AS (
+        SELECT {_IN_LEAD}, count(*) AS holdings
+        FROM (SELECT {_IN_LEAD}, symbol
+              FROM (SELECT {_IN_LEAD}, symbol, quantity FROM positions WHERE asset_class = 'equity'
+                    UNION ALL
+                    SELECT {_IN_LEAD}, symbol, -quantity FROM option_spread_legs WHERE asset_class = 'equity')
+              GROUP BY {_IN_LEAD}, symbol HAVING sum(quantity) <> 0)
+        GROUP BY {_IN_LEAD}
+    ), trades AS (
+        SELECT {_IN_LEAD}, count(*) FILTER (status NOT IN ('ENTRY_PENDING', 'CLOSED', 'CANCELLED')) AS trades_open,
+               count(*) FILTER (today) AS trades_closed_today,
+               CASE WHEN bool_and(realized_pnl IS NOT NULL) FILTER (today) IS NOT FALSE
+                    THEN coalesce(sum(realized_pnl) FILTER (today), 0) END AS trades_realized_today
+        FROM (SELECT *, CASE WHEN status = 'CLOSED'
+                             THEN (closed_at AT TIME ZONE 'America/New_York')::DATE = trade_date END AS today
+              FROM trade_reconciliation)
+        GROUP BY {_IN_LEAD}
+    )
+    SELECT {_IN_LEAD}, cash, buying_power, equity,
+           open_positions AS open_spreads, open_positions + coalesce(holdings, 0) AS open_positions,
+           open_pl AS unrealized_pl, close_pl AS realized_today,
+           (CASE WHEN has_session THEN coalesce(realized_before, 0) + close_pl ELSE realized_before END)::{DECIMAL}
+               AS realized_7d,
+           days_before + has_session::INTEGER AS realized_7d_days,
+           trades_open, trades_closed_today, trades_realized_today::{DECIMAL} AS trades_realized_today
+    FROM account_balances
+    LEFT JOIN weeks USING (account_id, trade_date) LEFT JOIN trade_gate_readings USING ({_IN_LEAD})
+    LEFT JOIN shares USING ({_IN_LEAD}) LEFT JOIN trades USING ({_IN_LEAD})
+    """,  # noqa: S608
+)
+
 VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
     NEWEST_DAILY_SUMMARIES,
     *equity.VIEWS,
+    *(ORDER_EVENTS, COVERAGE, ACCOUNT_PERFORMANCE),
 )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.store import store_snapshot
-from tradier_pipeline.warehouse import schema, views
+from tradier_pipeline.warehouse import macros, schema, views
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bodies import (
@@ -50,6 +50,17 @@ DESIGNED = {
     "portfolio_positions": "snapshot_id account_id as_of trade_date symbol quantity market_value",
     "balance_history": "snapshot_id account_id as_of trade_date cash buying_power equity margin_requirement",
     "daily_balances": "account_id trade_date open high low close",
+    "order_events": "snapshot_id account_id as_of trade_date order_id event previous_status status "
+    "previous_exec_quantity exec_quantity avg_fill_price remaining_quantity",
+    "coverage": "account_id trade_date session_minutes snapshots in_session missed failed refused first_as_of "
+    "last_as_of longest_gap_s",
+    "account_performance": "snapshot_id account_id as_of trade_date cash buying_power equity open_spreads "
+    "open_positions unrealized_pl realized_today realized_7d realized_7d_days trades_open trades_closed_today "
+    "trades_realized_today",
+    "positions_at(now())": "snapshot_id account_id as_of trade_date symbol quantity market_value",
+    "balances_at(now())": "snapshot_id account_id as_of trade_date cash buying_power equity margin_requirement",
+    "orders_at(now())": "snapshot_id account_id as_of trade_date order_id status exec_quantity",
+    "position_history('F')": "account_id symbol quantity cost_basis from_as_of last_as_of until_as_of mark snapshots",
 }
 MONEY = "cash buying_power equity margin_requirement strike cost_basis quantity bid ask mark market_value price open"
 
@@ -69,7 +80,7 @@ def reader(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def columns(reader: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
-    rows = reader.execute(f"SELECT column_name, column_type FROM (DESCRIBE {relation})").fetchall()
+    rows = reader.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {relation})").fetchall()
     return {name: "TIMESTAMPTZ" if type_ == "TIMESTAMP WITH TIME ZONE" else type_ for name, type_ in rows}
 
 
@@ -83,6 +94,14 @@ def test_every_relation_has_the_declared_columns_and_types(
     reader: duckdb.DuckDBPyConnection, relation: schema.Table | views.View
 ) -> None:
     assert columns(reader, relation.name) == {column.name: column.type for column in relation.columns}
+
+
+@pytest.mark.parametrize("macro", macros.MACROS, ids=lambda macro: macro.name)
+def test_every_macro_has_the_declared_columns_types_and_parameters(
+    reader: duckdb.DuckDBPyConnection, macro: macros.Macro
+) -> None:
+    named = ", ".join(f"{parameter} := '2025-11-20'" for parameter in macro.parameters)
+    assert columns(reader, f"{macro.name}({named})") == {column.name: column.type for column in macro.columns}
 
 
 @pytest.mark.parametrize("relation", DESIGNED)
@@ -121,10 +140,35 @@ def test_every_table_view_and_column_of_the_published_file_has_a_comment(reader:
     }
 
 
+@pytest.mark.parametrize("macro", macros.MACROS, ids=lambda macro: macro.name)
+def test_every_macro_of_the_published_file_has_a_comment_that_tells_its_columns(
+    reader: duckdb.DuckDBPyConnection, macro: macros.Macro
+) -> None:
+    ((comment,),) = reader.execute(
+        f"SELECT comment FROM duckdb_functions() WHERE function_name = '{macro.name}' AND database_name = 'tradier'"
+    ).fetchall()
+    first, *told = comment.splitlines()
+    assert first == macro.comment
+    assert told == [f"{column.name}: {column.comment}" for column in macro.columns]
+
+
+def test_a_file_without_the_newer_views_and_macros_gets_them(published: Path, tmp_path: Path) -> None:
+    older = Warehouse(tmp_path / "tradier.duckdb")
+    older.path.write_bytes(published.read_bytes())
+    with duckdb.connect(older.path) as connection:
+        connection.execute("DROP MACRO TABLE positions_at; DROP VIEW coverage")
+        connection.execute("CREATE OR REPLACE MACRO schema_version() AS 4")
+    with older.staged():
+        pass
+    with reading(older.path) as connection:
+        assert connection.execute("FROM positions_at(now())").fetchall()
+        assert connection.execute("FROM coverage").fetchall()
+
+
 def test_every_amount_names_its_unit() -> None:
     amounts = [
         column
-        for relation in (*schema.TABLES, *views.VIEWS)
+        for relation in (*schema.TABLES, *views.VIEWS, *macros.MACROS)
         for column in relation.columns
         if column.type == schema.DECIMAL
     ]

@@ -1,0 +1,123 @@
+"""Every example of the README runs, as it stands there: SQL, Python and the commands that take a query."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from tradier_pipeline.cli import main
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.year import fill, sessions
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+RELATIONS = """
+    SELECT view_name FROM duckdb_views() WHERE NOT internal AND database_name = 'tradier'
+    UNION ALL
+    SELECT DISTINCT function_name FROM duckdb_functions()
+    WHERE function_type = 'table_macro' AND NOT internal AND database_name = 'tradier'
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def of_ledger(block: str) -> bool:
+    return "ledger.sqlite" in block
+
+
+def commands() -> Iterator[list[str]]:
+    """The arguments of each `tradier-pipeline` that a shell example runs."""
+    for line in "\n".join(blocks("sh")).splitlines():
+        for command in re.split(r"&&|\|", line):
+            words = shlex.split(command, comments=True)
+            if words and Path(words[0]).name == "tradier-pipeline":
+                yield words[1:]
+
+
+SQL = [
+    statement.query.strip()
+    for block in blocks("sql")
+    if not of_ledger(block)
+    for statement in duckdb.extract_statements(block)
+]
+QUERIES = re.findall(r'tradier-pipeline query "([^"]+)"', README)  # in the text, too
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with some days of history."""
+    home = Home(tmp_path_factory.mktemp("readme") / "home")
+    with home.warehouse.staged() as staged:
+        fill(staged.connection, sessions(3), DEMO_ACCOUNT)
+    return home
+
+
+@pytest.fixture
+def home(home: Home, filled: Home) -> Home:
+    """One of its own for each test."""
+    shutil.copytree(filled.path, home.path)
+    return home
+
+
+def test_the_readme_has_examples_of_every_kind() -> None:
+    assert len(SQL) > 5
+    assert len(QUERIES) > 1
+    assert len(blocks("python")) > 1
+    assert len([block for block in blocks("sql") if of_ledger(block)]) > 0
+
+
+@pytest.mark.parametrize("sql", SQL)
+def test_every_query_runs(sql: str, filled: Home) -> None:
+    with reading(filled.warehouse.path) as connection:
+        connection.execute(sql).fetchall()
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_every_query_of_the_command_line_runs(sql: str, home: Home) -> None:
+    result = CliRunner().invoke(main, ["query", sql])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout
+
+
+def test_every_statement_for_the_ledger_runs(home: Home) -> None:
+    Ledger(home.path / "ledger.sqlite").waiting()  # there is one
+    with closing(sqlite3.connect(home.path / "ledger.sqlite")) as connection:
+        for block in filter(of_ledger, blocks("sql")):
+            connection.executescript(block)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_every_python_example_runs(block: str, home: Home, simulated: Simulated) -> None:
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_every_command_has_the_options_it_is_shown_with(arguments: list[str]) -> None:
+    command: click.Command = main
+    words = iter(arguments)
+    while isinstance(command, click.Group):
+        command = command.commands[next(words)]
+    command.make_context(command.name, list(words))
+
+
+def test_every_view_and_macro_is_listed_and_has_an_example(filled: Home) -> None:
+    with reading(filled.warehouse.path) as connection:
+        relations = [name for (name,) in connection.execute(RELATIONS).fetchall()]
+    assert len(relations) > 10
+    asked = "\n".join((*SQL, *QUERIES))
+    assert [name for name in relations if not re.search(rf"`{name}[`(]", README)] == []
+    assert [name for name in relations if not re.search(rf"\b{name}\b", asked)] == []

@@ -65,7 +65,6 @@ class Chart:
     `points` are (place between the left and the right edge, from 0 to 1; what is told, line by line).
     """
 
-    name: str
     specs: tuple[Spec, ...]
     points: tuple[tuple[float, tuple[str, ...]], ...] = ()
 
@@ -105,7 +104,7 @@ def equity_chart(days: Sequence[EquityDay]) -> Chart | None:
             },
         ),
     ]
-    return _by_day("equity", days, 260, marks, (low, high), _dollars(high - low))
+    return _by_day(days, 260, marks, (low, high), _dollars(high - low))
 
 
 def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
@@ -121,7 +120,7 @@ def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
             y2={"datum": 0},
         )
     ]
-    return _by_day("drawdown", days, 110, marks, (lowest * 1.08, 0.0), ".1%")
+    return _by_day(days, 110, marks, (lowest * 1.08, 0.0), ".1%")
 
 
 def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
@@ -136,7 +135,7 @@ def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
         _layer(values, {"type": "bar", "width": bars}, y2={"datum": 0}, color=color),
         _layer([{"y": 0}], {"type": "rule", "color": INK}, x=None),
     ]
-    return _by_day("pnl", days, 110, marks, (low, high), _dollars(high - low))
+    return _by_day(days, 110, marks, (low, high), _dollars(high - low))
 
 
 def intraday_chart(figures: DayFigures) -> Chart | None:
@@ -155,7 +154,9 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
     low, high = _padded([value for _, value in values if value is not None] + ([] if before is None else [before]))
     session = [_clock(instant) for instant in figures.session or ()]
     begin, end = _domain([*session, *(x for x, _ in values)], margin_ms=60_000)
-    shaded = [{"x": _clock(earlier), "x2": _clock(later)} for earlier, later in gaps]
+    opens, closes = figures.session or (instants[0].as_of, instants[0].as_of)
+    unread = [(max(earlier, opens), min(later, closes)) for earlier, later in gaps]  # around the session less is due
+    shaded = [{"x": _clock(earlier), "x2": _clock(later)} for earlier, later in unread if earlier < later]
     marks: list[Spec] = [
         _layer(shaded, {"type": "rect", "color": GAP, "opacity": 0.6}, y={"value": 0}, y2={"value": "height"}, x2="x2"),
         _layer([{"x": x} for x in session], {"type": "rule", "color": INK, "strokeDash": [1, 3]}, y=None),
@@ -174,7 +175,7 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
     )
     axis = {"labelExpr": "utcFormat(datum.value, '%H:%M')", "tickCount": {"interval": "hours", "step": 1}}
     specs = tuple(_chart(width, 280, marks, (begin, end), (low, high), axis, _dollars(high - low)) for width in WIDTHS)
-    return Chart("intraday", specs, points)
+    return Chart(specs, points)
 
 
 def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
@@ -240,7 +241,7 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
             },
         }
 
-    return Chart("coverage", tuple(spec(width) for width in WIDTHS))
+    return Chart(tuple(spec(width) for width in WIDTHS))
 
 
 def _share(day: Coverage) -> str:
@@ -258,9 +259,7 @@ def _share(day: Coverage) -> str:
     return "99 % or more" if share >= 0.99 else "90 % or more" if share >= 0.9 else "less"
 
 
-def _by_day(
-    name: str, days: Sequence[EquityDay], height: int, marks: list[Spec], y: tuple[float, float], y_format: str
-) -> Chart:
+def _by_day(days: Sequence[EquityDay], height: int, marks: list[Spec], y: tuple[float, float], y_format: str) -> Chart:
     """A chart over trade dates, days without equity shaded."""
     begin, end = _domain([_at(day.trade_date) for day in days], margin_ms=43_200_000)
     shaded = _layer(
@@ -283,7 +282,6 @@ def _by_day(
     )
     axis = {"labelExpr": f"utcFormat(datum.value, {label})", "tickCount": {"interval": interval, "step": 1}}
     return Chart(
-        name,
         tuple(_chart(width, height, [shaded, *marks], (begin, end), y, axis, y_format) for width in WIDTHS),
         tuple((_place(_at(day.trade_date), begin, end), _told(day)) for day in days),
     )

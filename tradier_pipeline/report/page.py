@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -37,39 +37,37 @@ class Page:
 class DrawnChart:
     """A chart as the page shows it: an SVG for each width; none where the library is not installed."""
 
-    name: str
     svgs: tuple[Markup, ...]
     points: tuple[tuple[float, tuple[str, ...]], ...]
 
 
 def account_page(figures: AccountFigures) -> Page:
     """The report of a whole account."""
-    found = (
-        charts.equity_chart(figures.days),
-        charts.drawdown_chart(figures.days),
-        charts.pnl_chart(figures.days),
-        charts.coverage_chart(figures.coverage),
-    )
-    return _page("account.html.jinja", figures, _drawn(found), covered=charts.COVERED)
+    drawn = {
+        "equity": _drawn(charts.equity_chart(figures.days)),
+        "drawdown": _drawn(charts.drawdown_chart(figures.days)),
+        "pnl": _drawn(charts.pnl_chart(figures.days)),
+        "coverage": _drawn(charts.coverage_chart(figures.coverage)),
+    }
+    return _page("account.html.jinja", figures, drawn, covered=charts.COVERED)
 
 
 def day_page(figures: DayFigures) -> Page:
     """The report of one trade date."""
-    return _page("day.html.jinja", figures, _drawn([charts.intraday_chart(figures)]))
+    return _page("day.html.jinja", figures, {"intraday": _drawn(charts.intraday_chart(figures))})
 
 
-def _drawn(found: Iterable[charts.Chart | None]) -> dict[str, DrawnChart]:
-    drawn: dict[str, DrawnChart] = {}
-    for chart in found:
-        if chart is not None:
-            svgs = [charts.drawn(spec) for spec in chart.specs]
-            # drawn from numbers and our own words alone; text of the broker is never in a chart
-            told = tuple(Markup(svg) for svg in svgs if svg is not None)  # noqa: S704
-            drawn[chart.name] = DrawnChart(chart.name, told, chart.points)
-    return drawn
+def _drawn(chart: charts.Chart | None) -> DrawnChart | None:
+    if chart is None:
+        return None
+    svgs = [charts.drawn(spec) for spec in chart.specs]
+    # drawn from numbers and our own words alone; text of the broker is never in a chart
+    return DrawnChart(tuple(Markup(svg) for svg in svgs if svg is not None), chart.points)  # noqa: S704
 
 
-def _page(template: str, figures: AccountFigures | DayFigures, drawn: dict[str, DrawnChart], **context: Any) -> Page:
+def _page(
+    template: str, figures: AccountFigures | DayFigures, drawn: Mapping[str, DrawnChart | None], **context: Any
+) -> Page:
     style, script = _asset("page.css"), _asset("hover.js")
     # it may apply this style and run this script, and nothing else; whatever got past the escaping stays dead text
     policy = (
@@ -88,7 +86,7 @@ def _page(template: str, figures: AccountFigures | DayFigures, drawn: dict[str, 
             **context,
         )
     )
-    return Page(html, next((chart.svgs[1] for chart in drawn.values() if chart.svgs), None))
+    return Page(html, next((chart.svgs[1] for chart in drawn.values() if chart and chart.svgs), None))
 
 
 def _asset(name: str) -> str:
@@ -110,6 +108,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "usd": usd,
+        "dollars": dollars,
         "change": change,
         "price": price,
         "plain": plain,
@@ -130,6 +129,11 @@ def _environment() -> Environment:
 def usd(value: Decimal | None) -> str:
     """1,234.50, with a real minus."""
     return UNKNOWN if value is None else f"{value.quantize(CENT):,}".replace("-", MINUS)
+
+
+def dollars(value: Decimal | None) -> str:
+    """$1,234.50."""
+    return UNKNOWN if value is None else f"{MINUS if value < 0 else ''}${abs(value).quantize(CENT):,}"
 
 
 def change(value: Decimal | float | None, unit: str = "") -> str:

@@ -114,7 +114,7 @@ class Document(HTMLParser):
 def text_of(element: Element | None) -> str:
     """All text in an element, with single spaces."""
     assert element is not None
-    return " ".join("".join(element.itertext()).split())
+    return " ".join(" ".join(element.itertext()).split())
 
 
 def eastern(day: date) -> str:

@@ -65,8 +65,10 @@ class Opened:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.requests: list[str] = []
+        self.refused: dict[str, str | None] = {}
         self.problems: list[str] = []
         page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", lambda request: self.refused.update({request.url: request.failure}))
         page.on("console", lambda message: self.problems.append(message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("dialog", lambda dialog: self.problems.append(dialog.message))
@@ -113,6 +115,7 @@ def test_what_slipped_through_the_escaping_would_not_run(
     slipped = f"<main>{HOSTILE}<script>alert(2)</script><img src='http://127.0.0.1:9/'>"
     report.path.write_text(report.path.read_text().replace("<main>", slipped, 1))
     opened.page.goto(report.path.as_uri())
-    assert opened.requests == [report.path.as_uri()]
+    assert [url for url in opened.requests if url not in opened.refused] == [report.path.as_uri()]
+    assert set(opened.refused.values()) == {"csp"}
     assert opened.problems
     assert all("Content Security Policy" in problem for problem in opened.problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,13 +18,13 @@ from tradier_pipeline.cli import main
 from tradier_pipeline.landing import MissedRecord
 from tradier_pipeline.report import write_reports
 from tradier_pipeline.report.charts import WIDTHS
-from tradier_pipeline.report.figures import ReportError, account_figures, day_figures
+from tradier_pipeline.report.figures import ReportError, day_figures
 from tradier_pipeline.report.page import change, contract, plain, price, usd
-from tradier_pipeline.settings import load_settings
+from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bodies import ACCOUNT as TRADER
-from tradier_pipeline_tests.bodies import AS_OF, account, answers, land
+from tradier_pipeline_tests.bodies import AS_OF, account, answers, balances, land
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import (
     ACCOUNT,
@@ -38,18 +39,33 @@ from tradier_pipeline_tests.report.conftest import (
 )
 
 
-def account_document(**options: Any) -> Document:
-    (report,) = write_reports(load_settings(), **options)
-    return Document(report.path.read_text())
+@dataclass(frozen=True)
+class Written:
+    """A report of the month: its text, its elements, and its first chart."""
+
+    text: str
+    document: Document
+    chart: str
 
 
-def day_document() -> Document:
-    (report,) = write_reports(load_settings(), day=WITH_GAP)
-    return Document(report.path.read_text())
+def written(history: Path, to: Path, **options: Any) -> Written:
+    (report,) = write_reports(Settings(pipeline_home=history), output=to / "report.html", **options)
+    text = report.path.read_text()
+    return Written(text, Document(text), report.chart or "")
 
 
-def rows(home: Home, query: str) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+@pytest.fixture(scope="module")
+def whole(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return written(history, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def of_day(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return written(history, tmp_path_factory.mktemp("day"), day=WITH_GAP)
+
+
+def rows(history: Path, query: str) -> list[tuple[Any, ...]]:
+    with reading(history / "tradier.duckdb") as connection:
         return connection.execute(query).fetchall()
 
 
@@ -62,24 +78,24 @@ def told_at(document: Document, number: int) -> list[list[Any]]:
 # ---------------------------------------------------------------- figures
 
 
-def test_the_report_of_an_account_shows_the_figures_of_its_newest_snapshot(month: Home) -> None:
-    document = account_document()
-    ((equity, open_pl),) = rows(month, "SELECT equity, open_pl FROM balance_history ORDER BY as_of DESC LIMIT 1")
+def test_the_report_of_an_account_shows_the_figures_of_its_newest_snapshot(history: Path, whole: Written) -> None:
+    document = whole.document
+    ((equity, open_pl),) = rows(history, "SELECT equity, open_pl FROM balance_history ORDER BY as_of DESC LIMIT 1")
     hero = text_of(next(one for one in document.elements("div") if one.get("class") == "hero"))
     assert f"${equity:,.2f}" in hero
     tiles = [text_of(one) for one in document.elements("dl") if one.get("class") == "tiles"]
     assert f"{abs(open_pl):,.2f}" in tiles[0]
 
 
-def test_every_position_spread_and_order_is_a_row_with_its_figures(month: Home) -> None:
-    document = account_document()
-    held = rows(month, "SELECT symbol, quantity, market_value FROM portfolio_positions ORDER BY symbol, row_no")
+def test_every_position_spread_and_order_is_a_row_with_its_figures(history: Path, whole: Written) -> None:
+    document = whole.document
+    held = rows(history, "SELECT symbol, quantity, market_value FROM portfolio_positions ORDER BY symbol, row_no")
     _, *body, total = document.table("position")
     assert [(row[0], row[1], row[4]) for row in body] == [
         (contract(symbol), plain(quantity), usd(value)) for symbol, quantity, value in held
     ]
     assert total[4] == usd(sum((value for _, _, value in held), Decimal(0)))
-    spreads = rows(month, "SELECT strategy, unrealized_pl FROM portfolio_spreads ORDER BY spread_no")
+    spreads = rows(history, "SELECT strategy, unrealized_pl FROM portfolio_spreads ORDER BY spread_no")
     _, *body, _ = document.table("option spread")
     assert len(body) == len(spreads)
     for row, (strategy, gain) in zip(body, spreads, strict=True):
@@ -87,16 +103,16 @@ def test_every_position_spread_and_order_is_a_row_with_its_figures(month: Home) 
         assert row[5] == ("+" if gain > 0 else "\N{MINUS SIGN}") + f"{abs(gain):,.2f}"
     newest = "SELECT snapshot_id FROM newest_snapshots"
     orders = rows(
-        month, f"SELECT order_id, status FROM orders WHERE snapshot_id IN ({newest}) ORDER BY create_date DESC"
+        history, f"SELECT order_id, status FROM orders WHERE snapshot_id IN ({newest}) ORDER BY create_date DESC"
     )
     _, *body = document.table("order")
     assert [row[1] for row in body] == [status.replace("_", " ") for _, status in orders]
     assert all(str(order_id) in row[0] for row, (order_id, _) in zip(body, orders, strict=True))
 
 
-def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(month: Home) -> None:
-    document = account_document()
-    curve = rows(month, "SELECT trade_date, equity FROM equity_curve ORDER BY trade_date")
+def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Path, whole: Written) -> None:
+    document = whole.document
+    curve = rows(history, "SELECT trade_date, equity FROM equity_curve ORDER BY trade_date")
     told = told_at(document, 0)
     assert [lines[:2] for _, lines in told] == [
         [f"{day:%a %d %b %Y}", "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
@@ -108,43 +124,39 @@ def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(month: Home
     assert (places[0], places[-1]) == (0, 1)
 
 
-def test_a_gap_breaks_the_line_and_is_shaded(month: Home) -> None:
-    (report,) = write_reports(load_settings())
-    assert report.chart is not None
-    line = re.search(r'class="mark-line[^>]*>\s*<path[^>]* d="([^"]*)"', report.chart)
+def test_a_gap_breaks_the_line_and_is_shaded(whole: Written) -> None:
+    line = re.search(r'class="mark-line[^>]*>\s*<path[^>]* d="([^"]*)"', whole.chart)
     assert line is not None
     assert line[1].count("M") == 2, "the line goes on over the gap"
-    assert re.search(r'class="mark-rect[^>]*>\s*<path', report.chart), "the gap is not shaded"
+    assert re.search(r'class="mark-rect[^>]*>\s*<path', whole.chart), "the gap is not shaded"
 
 
-def test_deposits_and_withdrawals_are_marked(month: Home) -> None:
-    (report,) = write_reports(load_settings())
-    assert report.chart is not None
-    ((flows,),) = rows(month, "SELECT count(*) FROM equity_curve WHERE deposits > 0 OR withdrawals > 0")
+def test_deposits_and_withdrawals_are_marked(history: Path, whole: Written) -> None:
+    ((flows,),) = rows(history, "SELECT count(*) FROM equity_curve WHERE deposits > 0 OR withdrawals > 0")
     assert flows > 0
-    ruled = re.search(r'class="mark-rule[^>]*>(.*?)</g>', report.chart, re.DOTALL)
+    ruled = re.search(r'class="mark-rule role-mark[^>]*>(.*?)</g>', whole.chart, re.DOTALL)
     assert ruled is not None
     assert ruled[1].count("<line") == flows
 
 
-def test_dates_bound_the_curves_and_nothing_else(month: Home) -> None:
-    document = account_document(since=DAYS[10].date, until=DAYS[14].date)
+def test_dates_bound_the_curves_and_nothing_else(history: Path, tmp_path: Path) -> None:
+    document = written(history, tmp_path, since=DAYS[10].date, until=DAYS[14].date).document
     assert len(told_at(document, 0)) == 5
     hero = text_of(next(one for one in document.elements("div") if one.get("class") == "hero"))
     assert eastern(LAST) in hero
 
 
-def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(month: Home) -> None:
-    document = day_document()
-    equities = rows(month, f"SELECT equity FROM balance_history WHERE trade_date = '{WITH_GAP}' ORDER BY as_of")
+def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(history: Path, of_day: Written) -> None:
+    document = of_day.document
+    equities = rows(history, f"SELECT equity FROM balance_history WHERE trade_date = '{WITH_GAP}' ORDER BY as_of")
     assert [lines[1] for _, lines in told_at(document, 0)] == [f"${equity:,.2f}" for (equity,) in equities]
     summary = text_of(document.section("summary"))
     ((high, placed),) = rows(
-        month, f"SELECT equity_high, orders_placed FROM newest_daily_summaries WHERE trade_date = '{WITH_GAP}'"
+        history, f"SELECT equity_high, orders_placed FROM newest_daily_summaries WHERE trade_date = '{WITH_GAP}'"
     )
     assert usd(high) in summary
-    assert f"Orders placed, filled {placed}" in summary
-    ((missed,),) = rows(month, f"SELECT count(*) FROM missed_snapshots WHERE trade_date = '{WITH_GAP}'")
+    assert f"Orders placed {placed}" in summary
+    ((missed,),) = rows(history, f"SELECT count(*) FROM missed_snapshots WHERE trade_date = '{WITH_GAP}'")
     _, *body = document.table("without a snapshot")
     assert sum(int(row[2]) for row in body) == missed
     assert any(int(row[2]) >= 31 and row[4] == "nobody was there" for row in body)
@@ -152,8 +164,8 @@ def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(
     assert coverage[4] != "0"
 
 
-def test_the_line_of_a_day_breaks_where_an_instant_was_missed(month: Home) -> None:
-    with reading(month.warehouse.path) as connection:
+def test_the_line_of_a_day_breaks_where_an_instant_was_missed(history: Path) -> None:
+    with reading(history / "tradier.duckdb") as connection:
         figures = day_figures(connection, ACCOUNT, WITH_GAP)
     gaps = figures.gaps()
     assert any(later - earlier > timedelta(minutes=30) for earlier, later in gaps)
@@ -162,10 +174,10 @@ def test_the_line_of_a_day_breaks_where_an_instant_was_missed(month: Home) -> No
         assert any(earlier < missed < later for earlier, later in gaps) is inside
 
 
-def test_trades_opened_and_closed_on_a_day_are_those_of_its_summary(month: Home) -> None:
-    document = day_document()
+def test_trades_opened_and_closed_on_a_day_are_those_of_its_summary(history: Path, of_day: Written) -> None:
+    document = of_day.document
     ((opened, closed),) = rows(
-        month,
+        history,
         "SELECT list_transform(opened_trades, lambda trade: trade.id), list_transform(closed_trades, lambda trade: "
         f"trade.id) FROM newest_daily_summaries WHERE trade_date = '{WITH_GAP}'",
     )
@@ -179,11 +191,10 @@ def test_trades_opened_and_closed_on_a_day_are_those_of_its_summary(month: Home)
 # ---------------------------------------------------------------- one file, and text stays text
 
 
-@pytest.mark.parametrize("day", [None, WITH_GAP])
-def test_a_report_needs_nothing_from_anywhere(month: Home, day: Any) -> None:
-    (report,) = write_reports(load_settings(), day=day)
-    text = report.path.read_text()
-    document = Document(text)
+@pytest.mark.parametrize("which", ["whole", "of_day"])
+def test_a_report_needs_nothing_from_anywhere(which: str, request: pytest.FixtureRequest) -> None:
+    report: Written = request.getfixturevalue(which)
+    text, document = report.text, report.document
     for element in document.elements():
         assert "src" not in element.attrib, element
         for name in ("href", "xlink:href", "action", "data", "poster"):
@@ -214,11 +225,11 @@ def test_text_of_the_broker_stays_text(hostile: Home, day: Any) -> None:
     assert shown.count(" ".join(HOSTILE.split())) > 30, "it is not shown as it is"
 
 
-def test_text_in_what_a_chart_tells_cannot_end_its_script(month: Home) -> None:
+def test_text_in_what_a_chart_tells_cannot_end_its_script() -> None:
     from tradier_pipeline.report.page import DrawnChart, _environment
 
     parts = _environment().get_template("parts.html.jinja").module
-    chart = DrawnChart("x", ("<svg></svg>",), ((0.5, (HOSTILE,)),))
+    chart = DrawnChart(("<svg></svg>",), ((0.5, (HOSTILE,)),))
     document = Document(f"<div>{parts.plot(chart, HOSTILE)}</div>")  # type: ignore[attr-defined]
     assert not list(document.elements("img"))
     assert told_at(document, 0) == [[0.5, [HOSTILE]]]
@@ -313,12 +324,8 @@ def test_neighbours_missed_for_one_reason_are_one_row(home: Home) -> None:
     ]
 
 
-def test_every_chart_is_drawn_for_every_width(month: Home) -> None:
-    with reading(month.warehouse.path) as connection:
-        figures = account_figures(connection, ACCOUNT)
-    assert len(figures.days) == len(DAYS)
-    document = account_document()
-    plots = [one for one in document.elements("div") if one.get("class") == "plot"]
+def test_every_chart_is_drawn_for_every_width(whole: Written) -> None:
+    plots = [one for one in whole.document.elements("div") if one.get("class") == "plot"]
     assert len(plots) == 4
     assert all(len(list(plot.iter("svg"))) == len(WIDTHS) for plot in plots)
 
@@ -346,7 +353,9 @@ def test_a_day_goes_without_dates_and_one_file_holds_one_account(month: Home) ->
     refused = run("report", "--day", "2025-01-13", "--since", "2025-01-02")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "--day goes without --since and --until" in refused.stderr
-    told = answers(account={"profile": {"account": account("VB12345678")}})
+    told = answers(
+        account={"profile": {"account": account("VB12345678")}}, balances={"balances": balances(number="VB12345678")}
+    )
     store_snapshot(month.warehouse, land(month.zone, told, account_id="VB12345678"))
     refused = run("report", "--output", "both.html")
     assert refused.exit_code == 1

@@ -469,6 +469,40 @@ def up(host: str, port: int) -> None:
 
 
 @main.command()
+@ONLY_ACCOUNT
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Of one trade date instead of the whole account.")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date of the curves.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date of the curves.")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of one in reports/.")
+@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+@JSON
+@told
+def report(
+    account: str | None,
+    day: datetime | None,
+    since: datetime | None,
+    until: datetime | None,
+    output: Path | None,
+    show: bool,
+    as_json: bool,
+) -> None:
+    """Write a report to read in a browser: one HTML file for each account, or for one of its trade dates."""
+    from tradier_pipeline.report import write_reports
+
+    if day and (since or until):
+        raise click.UsageError("--day goes without --since and --until")
+    first, last, only = (moment.date() if moment else None for moment in (since, until, day))
+    reports = write_reports(load_settings(), account, day=only, since=first, until=last, output=output)
+    for one in reports:
+        if not as_json:
+            print(one.path)
+        if show:
+            click.launch(str(one.path))
+    if as_json:
+        _print_json({"reports": [{"account": one.account_id, "path": one.path} for one in reports]})
+
+
+@main.command()
 @told
 def listen() -> None:
     """Take a snapshot now and within seconds of every change of an order, until interrupted.

@@ -10,6 +10,7 @@ from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
+from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
@@ -44,7 +45,7 @@ def build_definitions() -> dg.Definitions:
             [
                 *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
                 *(raw_calendar, daily_summary, *MAINTENANCE),
-                *(raw_activity, stored_activity),
+                *(raw_activity, stored_activity, daily_report),
             ]
         )
     return dg.Definitions(

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
         return self.home / "raw"
 
     @property
+    def reports(self) -> Path:
+        """The reports people open in a browser: `<account>/<trade date>.html` and `<account>/account.html`."""
+        return self.home / "reports"
+
+    @property
     def calendar_files(self) -> Path:
         """The sessions of the exchange: those computed once a year, and those the broker names."""
         return self.home / "calendar"

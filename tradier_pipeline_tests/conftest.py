@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -25,6 +25,10 @@ from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.publish import Warehouse
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMPATIENT = RetryPolicy(base_delay=0.0)
 
 
@@ -96,6 +100,20 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
     with embedded_simulator(None) as url:
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         yield Simulated(url)
+
+
+@pytest.fixture(scope="module")  # while it lives its thread has a running event loop, which other tests may not like
+def browser() -> Iterator[Browser]:
+    """A real browser without a window: Debian's Chromium, or that of TRADIER_TEST_BROWSER. Nothing is downloaded."""
+    api = pytest.importorskip("playwright.sync_api")
+    found = map(shutil.which, (os.environ.get("TRADIER_TEST_BROWSER", ""), *BROWSERS))
+    path = next(filter(None, found), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed, and TRADIER_TEST_BROWSER names none")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-dev-shm-usage"])
+        yield opened
+        opened.close()
 
 
 def take(

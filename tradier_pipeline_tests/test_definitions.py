@@ -50,6 +50,7 @@ DAILY_ASSETS = {
     "closed_lots": ("reporting", {"duckdb", "table"}),
     "broker_daily_balances": ("reporting", {"duckdb", "table"}),
 }
+REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
@@ -85,7 +86,7 @@ def test_the_location_loads_without_environment_network_files_or_warnings(tmp_pa
 
 def test_the_assets_are_these_in_these_groups() -> None:
     found = {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()}
-    assert found == ASSETS | DAILY_ASSETS | MAINTENANCE
+    assert found == ASSETS | DAILY_ASSETS | REPORTS | MAINTENANCE
 
 
 def test_the_jobs_are_these() -> None:

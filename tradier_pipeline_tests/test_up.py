@@ -62,11 +62,11 @@ class Up:
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
-        self._url = f"http://127.0.0.1:{port}/graphql"
+        self.url = f"http://127.0.0.1:{port}"
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> Any:
         answer = httpx.post(
-            self._url, json={"query": query, "variables": variables or {}}, timeout=30, trust_env=False
+            f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=30, trust_env=False
         ).json()
         assert "errors" not in answer, answer
         return answer["data"]

@@ -7,6 +7,7 @@ from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
+from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
@@ -60,8 +61,8 @@ exchange_calendar = dg.define_asset_job(
 
 daily_summary_job = dg.define_asset_job(
     "daily_summary",
-    selection=dg.AssetSelection.assets(daily_summary),
-    description="The summary of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
+    selection=dg.AssetSelection.assets(daily_summary, daily_report),
+    description="The summary and the report of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
     executor_def=EXECUTOR,
 )
 

@@ -1,0 +1,228 @@
+"""Figures -> one HTML file that needs nothing else: no request leaves it, and it runs no script but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.report import charts
+from tradier_pipeline.report.figures import AccountFigures, DayFigures
+
+UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
+CENT = Decimal("0.01")
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole HTML document, and the SVG of its first chart by itself; None if it has none."""
+
+    html: str
+    chart: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnChart:
+    """A chart as the page shows it: an SVG for each width; none where the library is not installed."""
+
+    svgs: tuple[Markup, ...]
+    points: tuple[tuple[float, tuple[str, ...]], ...]
+
+
+def account_page(figures: AccountFigures) -> Page:
+    """The report of a whole account."""
+    drawn = {
+        "equity": _drawn(charts.equity_chart(figures.days)),
+        "drawdown": _drawn(charts.drawdown_chart(figures.days)),
+        "pnl": _drawn(charts.pnl_chart(figures.days)),
+        "coverage": _drawn(charts.coverage_chart(figures.coverage)),
+    }
+    return _page("account.html.jinja", figures, drawn, covered=charts.COVERED)
+
+
+def day_page(figures: DayFigures) -> Page:
+    """The report of one trade date."""
+    return _page("day.html.jinja", figures, {"intraday": _drawn(charts.intraday_chart(figures))})
+
+
+def _drawn(chart: charts.Chart | None) -> DrawnChart | None:
+    if chart is None:
+        return None
+    svgs = [charts.drawn(spec) for spec in chart.specs]
+    # drawn from numbers and our own words alone; text of the broker is never in a chart
+    return DrawnChart(tuple(Markup(svg) for svg in svgs if svg is not None), chart.points)  # noqa: S704
+
+
+def _page(
+    template: str, figures: AccountFigures | DayFigures, drawn: Mapping[str, DrawnChart | None], **context: Any
+) -> Page:
+    style, script = _asset("page.css"), _asset("hover.js")
+    # it may apply this style and run this script, and nothing else; whatever got past the escaping stays dead text
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=policy,
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            figures=figures,
+            charts=drawn,
+            **context,
+        )
+    )
+    return Page(html, next((chart.svgs[1] for chart in drawn.values() if chart and chart.svgs), None))
+
+
+def _asset(name: str) -> str:
+    return files("tradier_pipeline.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tradier_pipeline.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "usd": usd,
+        "dollars": dollars,
+        "change": change,
+        "price": price,
+        "plain": plain,
+        "percent": percent,
+        "instant": instant,
+        "time_of_day": time_of_day,
+        "day": day,
+        "short_day": short_day,
+        "contract": contract,
+        "words": words,
+        "duration": duration,
+        "counted": counted,
+        "total": total,
+    }
+    return environment
+
+
+def usd(value: Decimal | None) -> str:
+    """1,234.50, with a real minus."""
+    return UNKNOWN if value is None else f"{value.quantize(CENT):,}".replace("-", MINUS)
+
+
+def dollars(value: Decimal | None) -> str:
+    """$1,234.50."""
+    return UNKNOWN if value is None else f"{MINUS if value < 0 else ''}${abs(value).quantize(CENT):,}"
+
+
+def change(value: Decimal | float | None, unit: str = "") -> str:
+    """Signed, and coloured by its sign; `unit` is "$", "%" (of a ratio) or nothing."""
+    if value is None:
+        return UNKNOWN
+    number = f"{abs(value):,.2%}" if unit == "%" else f"{unit if unit == '$' else ''}{abs(value):,.2f}"
+    shows = any(digit in "123456789" for digit in number)
+    sign, kind = ("", "flat") if not shows else ("+", "gain") if value > 0 else (MINUS, "loss")
+    return Markup('<span class="{}">{}{}</span>').format(kind, sign, number)
+
+
+def price(value: Decimal | None) -> str:
+    """At least two decimals, all that it has."""
+    if value is None:
+        return UNKNOWN
+    exact = value.normalize()
+    return f"{exact if exact.as_tuple().exponent < -2 else value.quantize(CENT):,f}".replace("-", MINUS)  # type: ignore[operator]
+
+
+def plain(value: Decimal | int | None) -> str:
+    """A quantity or count, without trailing zeros."""
+    if value is None:
+        return UNKNOWN
+    return (f"{value.normalize():,f}" if isinstance(value, Decimal) else f"{value:,}").replace("-", MINUS)
+
+
+def percent(value: float | None) -> str:
+    """0.0123 as 1.23%."""
+    return UNKNOWN if value is None else f"{value:,.2%}".replace("-", MINUS)
+
+
+def instant(value: datetime | None) -> str:
+    """New York date and time."""
+    return UNKNOWN if value is None else _time(value, f"{day(value.astimezone(clock.NEW_YORK))}, %H:%M:%S")
+
+
+def time_of_day(value: datetime | None) -> str:
+    """New York time."""
+    return UNKNOWN if value is None else _time(value, "%H:%M:%S")
+
+
+def _time(value: datetime, form: str) -> Markup:
+    told = f"{value.astimezone(clock.NEW_YORK):{form}}"
+    return Markup('<time datetime="{}">{}</time>').format(clock.iso(value), told)
+
+
+def day(value: date | None) -> str:
+    """Fri 20 Nov 2026."""
+    return UNKNOWN if value is None else f"{value:%a} {value.day} {value:%b %Y}"
+
+
+def short_day(value: date) -> str:
+    """20 Nov 2026."""
+    return f"{value.day} {value:%b %Y}"
+
+
+def contract(symbol: str | None) -> str:
+    """An option's terms as people write them; any other symbol as it is."""
+    if symbol is None:
+        return UNKNOWN
+    option = classify(symbol).option
+    if option is None:
+        return symbol
+    expiration = option.expiration
+    return f"{option.root} {expiration.day} {expiration:%b %y} {plain(option.strike)} {option.option_type}"
+
+
+def words(name: str | None) -> str:
+    """bull_put_credit as bull put credit."""
+    return UNKNOWN if name is None else name.replace("_", " ")
+
+
+def duration(seconds: float | None) -> str:
+    """45 s, 12 min, 3.5 h, 12 days."""
+    if seconds is None:
+        return UNKNOWN
+    for unit, length, most, digits in (("s", 1, 120, 0), ("min", 60, 7200, 0), ("h", 3600, 172_800, 1)):
+        if seconds < most:
+            return f"{seconds / length:.{digits}f} {unit}"
+    return f"{seconds / 86_400:,.0f} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 order, 2 orders."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def total(rows: Iterable[Any], name: str) -> Decimal | None:
+    """The sum of a field; None if any is not known."""
+    values = [getattr(row, name) for row in rows]
+    return None if None in values else sum(values, Decimal(0))

@@ -231,8 +231,9 @@ def _read(model: type[R], cursor: sqlite3.Cursor) -> list[R]:
     except ValidationError as error:
         (first, *_) = error.errors()
         number, *place = first["loc"]
-        row = f"the row {next(iter(rows[int(number)].values()))} of the ledger"  # the key is the first column
-        raise LedgerError(f"{row} has an odd {'.'.join(map(str, place))}: {first['msg']}", "Correct the row.") from None
+        key = next(iter(rows[int(number)].values()))  # the first column
+        what = f"the row {key} of the ledger has an odd {'.'.join(map(str, place))}"
+        raise LedgerError(f"{what}: {first['msg']}", "Correct the row.") from None
 
 
 def _to_text(value: Any) -> Any:

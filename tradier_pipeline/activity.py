@@ -52,8 +52,9 @@ _FOLDER = "activity"
 
 
 def resources_of(environment: str) -> tuple[Resource, ...]:
-    """What an environment has. Tradier: the sandbox has no history, which must not be taken for an empty one."""
-    return tuple(name for name in RESOURCES if environment != "sandbox" or name != "history")
+    """What an environment is known to have. Tradier: the sandbox has gainloss and no history, which must not be taken for
+    an empty one; of historical-balances there nothing is said, and a refusal would cost the rest."""
+    return ("gainloss",) if environment == "sandbox" else RESOURCES
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -126,11 +126,11 @@ def test_a_day_that_is_not_over_in_new_york_is_refused_before_anything_is_asked(
     assert landed_activity(home.zone) == []
 
 
-def test_the_sandbox_has_no_history_and_no_row_says_that_it_was_read(home: Home, simulated: Simulated) -> None:
+def test_the_sandbox_has_gainloss_only_and_no_row_says_that_more_was_read(home: Home, simulated: Simulated) -> None:
     landed = extract_activity(home.zone, replace(simulated.broker, environment="sandbox"), yesterday())
-    assert not [request for request in simulated.requests() if request["path"].endswith("/history")]
-    assert set(keep(home, landed).kept) == {"gainloss", "historical_balances"}
-    assert {row for (row,) in stored(home, "activity_extracts", "resource")} == {"gainloss", "historical_balances"}
+    assert {request["path"].rpartition("/")[2] for request in simulated.requests()} == {"gainloss"}
+    assert set(keep(home, landed).kept) == {"gainloss"}
+    assert {row for (row,) in stored(home, "activity_extracts", "resource")} == {"gainloss"}
     assert stored(home, "account_activity") == []
 
 

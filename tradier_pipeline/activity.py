@@ -52,8 +52,11 @@ _FOLDER = "activity"
 
 
 def resources_of(environment: str) -> tuple[Resource, ...]:
-    """What an environment is known to have. Tradier: the sandbox has gainloss and no history, which must not be taken for
-    an empty one; of historical-balances there nothing is said, and a refusal would cost the rest."""
+    """What an environment is known to have.
+
+    Tradier: the sandbox has gainloss and no history, which must not be taken for an empty one. Nothing is said of its
+    historical-balances, and a refusal would cost the rest.
+    """
     return ("gainloss",) if environment == "sandbox" else RESOURCES
 
 

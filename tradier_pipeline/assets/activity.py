@@ -33,7 +33,7 @@ EVERY_NIGHT = " Read the morning after, with the two weeks before: what is poste
 RAW: Mapping[Resource, str] = {
     "history": "The account's history: trades, deposits, dividends, fees. The sandbox has none.",
     "gainloss": "The closed lots of the account, with cost, proceeds, gain or loss.",
-    "historical_balances": "The value of the account day by day, as the broker's own history has it. Not read in the sandbox.",
+    "historical_balances": "The value of the account day by day, by the broker's own history. Not of the sandbox.",
 }
 TABLES: Mapping[Resource, str] = {
     "history": "Every event of the account's history with its amount: what cash changed by and what for. A row that "

@@ -289,10 +289,10 @@ def test_the_usual_periods_are_measured_from_the_close_before_them(last: date, b
     assert {one.until for one in found.values()} == {last}
 
 
-def test_a_period_longer_than_the_history_begins_with_it(november: list[Any]) -> None:
-    found = standard_periods(november)
-    assert len(found) == 6
-    assert set(found.values()) == {asked(november)}
+def test_a_period_that_the_history_does_not_reach_back_before_is_left_out(november: list[Any]) -> None:
+    assert standard_periods(november) == {"inception": asked(november)}
+    october = row(date(2025, 10, 31), 1000)
+    assert list(standard_periods([october, row(NOVEMBER[0], 1000, 1000), *november[1:]])) == ["MTD", "inception"]
     assert standard_periods(november[:1]) == standard_periods([]) == {}
 
 

@@ -54,7 +54,7 @@ _CONFIG: Spec = {
         "titleColor": INK,
     },
     "axisY": {"ticks": False, "labelPadding": 6, "title": None, "minExtent": 56, "tickCount": 4},
-    "axisX": {"grid": False, "title": None, "labelOverlap": "greedy", "labelFlush": True},
+    "axisX": {"grid": False, "title": None, "labelOverlap": "greedy", "labelSeparation": 8, "labelFlush": True},
 }
 
 

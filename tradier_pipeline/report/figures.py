@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from statistics import median
 from typing import Any, TypeVar
 
 import duckdb
@@ -259,8 +258,8 @@ class DayFigures:
     def gaps(self) -> list[tuple[datetime, datetime]]:
         """The neighbours that no line may join: an instant between them was missed, or they are far apart."""
         instants = [instant.as_of for instant in self.instants]
-        steps = [later - earlier for earlier, later in pairwise(instants)]
-        longest = max(LONGEST_LINE, 3 * median(steps)) if steps else LONGEST_LINE
+        steps = sorted(later - earlier for earlier, later in pairwise(instants))
+        longest = max([LONGEST_LINE, *(3 * step for step in steps[len(steps) // 2 :][:1])])  # thrice the usual step
         return [
             (earlier, later)
             for earlier, later in pairwise(instants)

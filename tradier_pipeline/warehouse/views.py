@@ -223,10 +223,10 @@ ORDER_EVENTS = View(
         Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
         Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
     ),
-    # an account's as_of names its snapshot; it joins faster than the id
+    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all
     """
     WITH steps AS (
-        SELECT account_id, as_of, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS previous_as_of
+        SELECT account_id, as_of, trade_date, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS previous_as_of
         FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
     ), shown AS (
         SELECT now.snapshot_id, now.account_id, now.as_of, now.trade_date, now.order_id,
@@ -235,13 +235,13 @@ ORDER_EVENTS = View(
                     WHEN now.status <> before.status THEN 'status' END AS event,
                before.status AS previous_status, now.status, before.exec_quantity AS previous_exec_quantity,
                now.exec_quantity, now.avg_fill_price, now.remaining_quantity
-        FROM orders AS now JOIN steps ON steps.account_id = now.account_id AND steps.as_of = now.as_of
+        FROM orders AS now JOIN steps USING (account_id, as_of, trade_date)
         LEFT JOIN orders AS before
             ON before.account_id = now.account_id AND before.as_of = previous_as_of AND before.order_id = now.order_id
     ), gone AS (
         SELECT header.snapshot_id, header.account_id, header.as_of, header.trade_date, before.order_id,
                'left' AS event, before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
-        FROM tradier_snapshots AS header JOIN steps USING (account_id, as_of)
+        FROM tradier_snapshots AS header JOIN steps USING (account_id, as_of, trade_date)
         JOIN orders AS before ON before.account_id = header.account_id AND before.as_of = previous_as_of
         LEFT JOIN orders AS now
             ON now.account_id = header.account_id AND now.as_of = header.as_of AND now.order_id = before.order_id
@@ -273,34 +273,32 @@ COVERAGE = View(
             "null before it opens",
         ),
     ),
+    # a gap reaches from the open or a snapshot to the next snapshot, the close or now
     """
-    WITH read AS (
-        SELECT *, session_open <= as_of AND as_of < session_close AS is_inside
-        FROM (SELECT account_id, trade_date, as_of, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS earlier
-              FROM tradier_snapshots) LEFT JOIN sessions USING (trade_date)
-    ), taken AS MATERIALIZED (
-        SELECT account_id, trade_date, count(*) AS snapshots, count(*) FILTER (is_inside) AS in_session,
-               min(as_of) AS first_as_of, max(as_of) AS last_as_of, max(as_of) FILTER (is_inside) AS last_inside,
-               max(epoch_us(as_of) - epoch_us(greatest(earlier, session_open))) FILTER (is_inside) AS gap_us
-        FROM read GROUP BY account_id, trade_date
+    WITH taken AS (
+        SELECT account_id, trade_date, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of,
+               list_sort(list(epoch_us(as_of)) FILTER (session_open <= as_of AND as_of < session_close)) AS inside
+        FROM tradier_snapshots JOIN sessions USING (trade_date) GROUP BY account_id, trade_date
     ), days AS (
-        SELECT account_id, trade_date, session_open, session_close
-        FROM (SELECT account_id, min(trade_date) AS since FROM taken GROUP BY account_id)
-        JOIN sessions ON trade_date >= since
+        SELECT account_id, trade_date, session_open, session_close, coalesce(snapshots, 0) AS snapshots,
+               coalesce(inside, []) AS inside, first_as_of, last_as_of
+        FROM (SELECT account_id, min(trade_date) AS since FROM tradier_snapshots GROUP BY account_id)
+        JOIN sessions ON trade_date >= since LEFT JOIN taken USING (account_id, trade_date)
+    ), gaps AS (
+        SELECT account_id, trade_date, max(until_us - since_us) / 1e6 AS longest_gap_s
+        FROM (SELECT account_id, trade_date, unnest(list_prepend(epoch_us(session_open), inside)) AS since_us,
+                     unnest(list_append(inside, epoch_us(least(session_close, now())))) AS until_us
+              FROM days WHERE session_open <= now())
+        GROUP BY account_id, trade_date
     ), absent AS (
         SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
                count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
         FROM missed_snapshots GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
-           coalesce(snapshots, 0) AS snapshots, coalesce(in_session, 0) AS in_session,
-           coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused,
-           first_as_of, last_as_of,
-           CASE WHEN session_open <= now() THEN
-               greatest(gap_us, epoch_us(least(session_close, now()))
-                                - epoch_us(coalesce(last_inside, session_open))) / 1e6
-           END AS longest_gap_s
-    FROM days LEFT JOIN taken USING (account_id, trade_date) LEFT JOIN absent USING (account_id, trade_date)
+           snapshots, len(inside) AS in_session, coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed,
+           coalesce(refused, 0) AS refused, first_as_of, last_as_of, longest_gap_s
+    FROM days LEFT JOIN gaps USING (account_id, trade_date) LEFT JOIN absent USING (account_id, trade_date)
     """,
 )
 

@@ -10,6 +10,7 @@ has corrected meanwhile.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -57,11 +58,16 @@ def resources_of(environment: str) -> tuple[Resource, ...]:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ActivityRange:
-    """The dates of one account that are read together, first and last included."""
+    """The dates of one account that are read together, first and last included. Raises ExtractError for no account."""
 
     account_id: str
     since: date
     until: date
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9]{1,32}", self.account_id):
+            remedy = "Write its letters and digits, such as VA12345678."
+            raise ExtractError(f"{self.account_id[:80]!r} is not an account number", remedy)
 
     @classmethod
     def of_day(cls, account_id: str, day: date) -> Self:

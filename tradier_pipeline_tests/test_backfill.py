@@ -38,7 +38,8 @@ def query(home: Home, sql: str) -> list[tuple[Any, ...]]:
 
 
 def paths_asked(simulated: Simulated) -> list[str]:
-    return [request["path"].rpartition("/")[2] for request in simulated.requests()]
+    """Each once, however many pages it had."""
+    return list(dict.fromkeys(request["path"].rpartition("/")[2] for request in simulated.requests()))
 
 
 def test_it_brings_all_since_the_account_was_opened_and_says_what(home: Home, simulated: Simulated) -> None:
@@ -97,6 +98,13 @@ def test_what_fails_is_one_line_and_exit_code_1(home: Home, simulated: Simulated
     assert result.exit_code == 1
     assert result.stderr.startswith("tradier-pipeline: error: gainloss: HTTP 400")
     assert not home.warehouse.path.exists()
+
+
+def test_what_is_no_account_number_becomes_no_directory(home: Home, simulated: Simulated) -> None:
+    result = run("--account", "../elsewhere", "--since", "2026-01-01")
+    assert (result.exit_code, simulated.requests()) == (1, [])
+    assert "'../elsewhere' is not an account number" in result.stderr
+    assert not (home.path / "elsewhere").exists()
 
 
 def test_one_account_that_fails_does_not_keep_the_others_from_it(

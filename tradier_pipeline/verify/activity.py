@@ -57,7 +57,8 @@ def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnectio
         days = _newest_read_here(landed, resource, connection)
         told |= {(resource, day): row for day, row in _told(landed, resource).items() if day in days}
         stored |= {(resource, day): row for day, row in _stored(landed, resource, connection).items() if day in days}
-        told[resource, "read"], stored[resource, "read"] = {"dates": True}, {"dates": bool(days)}
+        told[resource, "extracts"] = {"reads": 1}
+        stored[resource, "extracts"] = {"reads": _reads(landed, resource, connection)}
     differences = differing("", told, stored)
     return Outcome(
         check=ACTIVITY_CHECK,
@@ -70,6 +71,13 @@ def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnectio
         differing=len(differences),
         differences=differences[:MAX_DIFFERENCES],
     )
+
+
+def _reads(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> int:
+    """How often the extract is told to have been read: once."""
+    query = "SELECT count(*) FROM activity_extracts WHERE path = ? AND resource = ?"
+    found = connection.execute(bind(query, landed.path, resource)).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _newest_read_here(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> set[date]:

@@ -133,7 +133,7 @@ def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning
     }
     facts = metadata(result, "store_activity", "account_activity")
     assert (facts["rows"], facts["new"], facts["known"], facts["retracted"]) == (told[1], told[1], 0, 0)
-    totals = {row.data["type"]: Decimal(str(row.data["amount"])) for row in facts["totals"]}
+    totals = {row.data["type"]: Decimal(str(row.data["amount"])) for row in facts["totals"].records}
     assert sum(totals.values()) == cash
     assert totals["ach"] > 0
     assert metadata(result, "raw_activity", "raw/history")["pages"] == 1

@@ -107,7 +107,10 @@ def test_a_sound_summary_passes_every_check(evidence: SummaryEvidence) -> None:
     assert failed(evidence) == set()
 
 
-@pytest.mark.parametrize(("check", "evidence"), [(name, evidence) for (name, _), evidence in WRONG.items()], ids=WRONG)
+@pytest.mark.parametrize(
+    ("check", "evidence"),
+    [pytest.param(name, evidence, id=what) for (name, what), evidence in WRONG.items()],
+)
 def test_the_example_is_told_by_its_check(check: str, evidence: SummaryEvidence) -> None:
     assert failed(SOUND["a day"], evidence) == {check}
     (found,) = [one.run([evidence]) for one in SUMMARY_CHECKS if one.name == check]

@@ -18,6 +18,7 @@ from tradier_pipeline.reconcile.published import read_beliefs
 from tradier_pipeline.settings import load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.verify.outcome import Severity
 from tradier_pipeline.warehouse.closings import closed_day
 from tradier_pipeline.warehouse.reads import daily_summaries, reading
 from tradier_pipeline.warehouse.summaries import make_summaries, summary_evidence
@@ -25,7 +26,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
 from tradier_pipeline_tests.reconcile.month import ACCOUNT, FIRST, PREFIX, Month, month
 
-TIMES = (time(9, 45), time(11, 15), time(14), time(16, 20))
+TIMES = (time(9, 45), time(12, 30), time(16, 20))
 SESSIONS = 6  # over a Friday, on which options expire
 
 
@@ -77,5 +78,10 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     assert sum((row["realized_pnl"] or Decimal(0) for row in rows), Decimal(0)) == sum(known)
     compared = [day for day in found if day]
     assert sum(len(day.lots) for day in compared) > 10
-    for check in GAINLOSS_CHECKS:
-        assert check.run(compared).differences == ()
+    profits, contracts = (check.run(compared) for check in GAINLOSS_CHECKS)
+    assert contracts.differences == ()
+    # of what expired on the last Friday nobody has told the ledger the price; the broker knows what it brought
+    unknown = {one["id"] for one in rows[-1]["closed_trades"] if one["realized_pnl"] is None}
+    assert {difference.stored for difference in profits.differences} == {"not known"}
+    assert {difference.where.removeprefix(f"{ACCOUNT} ") for difference in profits.differences} <= unknown
+    assert profits.severity is Severity.WARN

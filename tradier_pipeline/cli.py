@@ -319,7 +319,7 @@ def summary(day: datetime | None, account: str | None, as_list: bool, generate: 
 def returns(account: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
     """Profit, returns and drawdown without deposits and withdrawals, in USD, by account and in total.
 
-    For the month and the year to date, 1, 3 and 12 months, and since the history began; or for one period.
+    For the month and the year to date, 1, 3 and 12 months, as far as the history reaches, and since it began.
     """
     from tradier_pipeline.returns import figures, standard_periods
     from tradier_pipeline.warehouse.reads import equity_curves, reading
@@ -734,21 +734,8 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
     if not periods:
         print(f"{account_id}: no two closes are known that a return could be measured between")
         return
-    lines = [
-        (
-            "",
-            "from",
-            "to",
-            "start",
-            "deposits",
-            "withdrawals",
-            "p/l",
-            "end",
-            "time-weighted",
-            "money-weighted",
-            "drawdown",
-        )
-    ]
+    money = ("start", "deposits", "withdrawals", "p/l", "end")
+    lines: list[tuple[str, ...]] = [("", "from", "to", *money, "time-weighted", "money-weighted", "drawdown")]
     for period, one in periods.items():
         mark = " *" if one.gaps or one.provisional else ""
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]

@@ -15,11 +15,25 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from tradier_pipeline import clock
+from tradier_pipeline.activity import ActivityRange, extract_activity
+from tradier_pipeline.broker.simulator.app import create_app
+from tradier_pipeline.broker.simulator.server import running
+from tradier_pipeline.broker.simulator.store import Store
+from tradier_pipeline.broker.simulator.strategy import AccountPlan
 from tradier_pipeline.cli import main
+from tradier_pipeline.extract import Broker
+from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.returns import Figures, Rate, figures, internal_rate, standard_periods
-from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.histories import Histories
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.warehouse.reads import equity_curves, reading
+from tradier_pipeline_tests.activities import body_of, event, filed
+from tradier_pipeline_tests.bodies import answers, balances, land
+from tradier_pipeline_tests.conftest import IMPATIENT, Home
+from tradier_pipeline_tests.histories import Histories, at
 
 START = date(2021, 1, 1)
 DAYS = tuple(START + timedelta(days=365 * year) for year in range(4))
@@ -81,6 +95,11 @@ def test_two_rates_that_fit_are_none() -> None:
 )
 def test_where_there_is_no_rate_there_is_a_reason(amounts: tuple[float, ...], reason: str) -> None:
     assert internal_rate(dated(*amounts)) == Rate(reason=reason)
+
+
+def test_what_comes_back_whole_has_a_rate_of_nothing_to_the_cent() -> None:
+    rate = internal_rate(dated(-0.3, 0.1, 0.2))  # as floating point numbers they add up to more than nothing
+    assert rate == Rate(period=0.0, annual=0.0)
 
 
 def test_flows_of_one_day_are_one_and_their_order_does_not_matter() -> None:
@@ -212,6 +231,7 @@ def test_a_period_is_measured_from_the_last_close_before_it_to_its_last(november
     assert asked(november, NOVEMBER[4]).since == NOVEMBER[3]
     assert asked(november, until=NOVEMBER[2]).until == NOVEMBER[1]
     assert asked(november, until=NOVEMBER[2]).gaps == 1
+    assert asked(november, until=NOVEMBER[1]).gaps == 0
     assert asked(november, date(2020, 1, 1)) == asked(november)
     assert figures(november, date(2025, 11, 8)) is None
     assert figures(november, until=NOVEMBER[0]) is None
@@ -269,10 +289,10 @@ def test_the_usual_periods_are_measured_from_the_close_before_them(last: date, b
     assert {one.until for one in found.values()} == {last}
 
 
-def test_a_period_longer_than_the_history_begins_with_it(november: list[Any]) -> None:
-    found = standard_periods(november)
-    assert len(found) == 6
-    assert set(found.values()) == {asked(november)}
+def test_a_period_that_the_history_does_not_reach_back_before_is_left_out(november: list[Any]) -> None:
+    assert standard_periods(november) == {"inception": asked(november)}
+    october = row(date(2025, 10, 31), 1000)
+    assert list(standard_periods([october, row(NOVEMBER[0], 1000, 1000), *november[1:]])) == ["MTD", "inception"]
     assert standard_periods(november[:1]) == standard_periods([]) == {}
 
 
@@ -333,3 +353,45 @@ def test_returns_without_two_closes_says_so(home: Home) -> None:
         told.write(staged.connection)
     assert run("returns").stdout == "VA1: no two closes are known that a return could be measured between\n"
     assert run("returns", "--account", "nobody").stdout == "no account has an equity at the close of a session yet\n"
+
+
+# ---------------------------------------------------------------- from the broker to the command
+
+
+def test_a_deposit_between_two_days_is_no_gain_once_the_broker_has_told_of_it(home: Home) -> None:
+    """Two landed snapshots; over night the broker tells that 5,000 of the 5,100 they differ by were paid in."""
+    before, after = date(2025, 11, 20), date(2025, 11, 21)
+    for day, equity in ((before, 10_000), (after, 15_100)):
+        worth = answers(balances={"balances": balances(total_equity=Decimal(equity))})
+        store_snapshot(home.warehouse, land(home.zone, worth, at(day, time(21, 15))))
+    (inception,) = [line.split() for line in run("returns").stdout.splitlines() if line.startswith("  inception")]
+    assert inception[4:] == ["10,000.00", "0.00", "0.00", "5,100.00", "15,100.00", "51.00%", "51.00%", "0.00%"]
+    assert inception[1] == "*"
+    night = at(after + timedelta(days=1), time(12))
+    told = filed(home.zone, (before, after), night, history=[body_of("history", [event(after, 5000)])])
+    store_activity(home.warehouse, told, MarketCalendar("XNYS"))
+    (inception,) = [line.split() for line in run("returns").stdout.splitlines() if line.startswith("  inception")]
+    assert inception[3:] == ["10,000.00", "5,000.00", "0.00", "100.00", "15,100.00", "0.67%", "0.67%", "0.00%"]
+    assert "*" not in inception
+
+
+def test_the_simulated_brokers_days_show_what_was_paid_in_and_what_was_earned(home: Home) -> None:
+    today, calendar = clock.trade_date(clock.now()), MarketCalendar("XNYS")
+    days = [day for number in range(14, 0, -1) if calendar.session_of(day := today - timedelta(days=number))][-4:]
+    store = Store(None, plans=(AccountPlan(DEMO_ACCOUNT, "margin", Decimal(10_000), trader=False),))
+    for day, amount, kind in zip(days, (1, 5_000, 150, -3_000), ("ach", "ach", "dividend", "wire"), strict=True):
+        with store.at(at(day, time(17))) as world:
+            world.credit(world.accounts[DEMO_ACCOUNT], Decimal(amount), kind, kind.upper())
+    with running(create_app(store)) as url:
+        broker = Broker(url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
+        landed = extract_activity(home.zone, broker, ActivityRange.of_day(DEMO_ACCOUNT, days[-1]))
+    store_activity(home.warehouse, landed, calendar)
+    with reading(home.warehouse.path) as connection:
+        rows = equity_curves(connection, None)[DEMO_ACCOUNT][-4:]
+    names = ("trade_date", "equity", "source", "deposits", "withdrawals", "dividends", "pnl", "provisional")
+    assert [tuple(row[name] for name in names) for row in rows[1:]] == [
+        (days[1], 15_001, "broker", 5_000, 0, 0, 0, False),
+        (days[2], 15_151, "broker", 0, 0, 150, 150, False),
+        (days[3], 12_151, "broker", 0, 3_000, 0, 0, False),
+    ]
+    assert [row["return"] for row in rows[1:]] == [0, pytest.approx(150 / 15_001), 0]

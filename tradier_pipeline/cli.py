@@ -20,6 +20,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.verify.evidence import shown
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.returns import Figures, Rate
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
+    from tradier_pipeline.warehouse.reads import By
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
@@ -253,19 +255,37 @@ def query(sql: str, form: str, output: Path | None) -> None:
 @ONLY_ACCOUNT
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
-@click.option("--daily", is_flag=True, help="One row per trade date: open, high, low, close equity.")
+@click.option(
+    "--by",
+    type=click.Choice(["snapshot", "hour", "day", "month"]),
+    default="snapshot",
+    show_default=True,
+    help="One row per what. Of hours, days and months: open, high, low, close equity.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 @told
 def balances(
-    account: str | None, since: datetime | None, until: datetime | None, daily: bool, form: str, output: Path | None
+    account: str | None, since: datetime | None, until: datetime | None, by: By, form: str, output: Path | None
 ) -> None:
-    """The history of the balances, oldest first: one row per snapshot, in USD."""
-    from tradier_pipeline.warehouse.reads import balances_query, reading
+    """The history of the balances, oldest first, in USD.
 
+    Dates and hours are New York's. As text it ends with a line of equity for each account; a space in it is a time
+    without a snapshot where one was due.
+    """
+    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading
+
+    asked = (account, since.date() if since else None, until.date() if until else None)
     with reading(load_settings().warehouse) as connection:
-        dates = (since.date() if since else None, until.date() if until else None)
-        _print_query(connection, balances_query(account, *dates, daily=daily), form, output)
+        lines = equity_lines(connection, *asked, by)
+        if not lines:
+            _tell_what_balances_there_are(connection, *asked)
+        if by == "hour":
+            connection.execute(f"SET TimeZone = '{clock.NEW_YORK.key}'")
+        if lines or form != "text":
+            _print_query(connection, balances_query(*asked, by), form, output)
+    if lines and form == "text":
+        _print_equity_lines(lines)
 
 
 @main.command()
@@ -889,6 +909,32 @@ def _checks(outcomes: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     return [asdict(outcome) for outcome in outcomes]
+
+
+def _tell_what_balances_there_are(
+    connection: duckdb.DuckDBPyConnection, account: str | None, since: date | None, until: date | None
+) -> None:
+    from tradier_pipeline.warehouse.reads import balance_dates
+
+    asked = {"of": account, "since": since, "until": until}
+    nothing = " ".join(["no balances", *(f"{word} {value}" for word, value in asked.items() if value)])
+    spans = [f"{one} from {first} to {last}" for one, (first, last) in balance_dates(connection).items()]
+    click.echo(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}", err=True)
+
+
+def _print_equity_lines(lines: list[dict[str, Any]]) -> None:
+    """What equity_lines() gives, each account in one line of the terminal's width."""
+    title, figures = "equity, USD", ("low", "high", "last")
+    cells = [[f"{line[figure]:,.2f}" for figure in figures] for line in lines]
+    widths = [max(map(len, column)) for column in zip(figures, *cells, strict=True)]
+    first = max(len(title), *(len(line["account_id"]) for line in lines))
+    room = max(1, shutil.get_terminal_size().columns - first - 2 - sum(width + 2 for width in widths))
+    drawn = [sparkline(line["closes"], room) for line in lines]
+    middle = max(map(len, drawn))
+    rows = [(title, "", figures), *zip([line["account_id"] for line in lines], drawn, cells, strict=True)]
+    for name, blocks, texts in rows:
+        told = "".join(f"  {text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        print(f"{name:<{first}}  {blocks:<{middle}}{told}")
 
 
 def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, output: Path | None) -> None:

@@ -19,6 +19,8 @@ LedgerWrite = Literal["off", "propose", "apply"]
 DEMO_ACCOUNT = "SIM00000001"
 DEMO_TOKEN = "simulator"  # noqa: S105 - opens nothing but the simulated broker
 
+WAREHOUSE = "tradier.duckdb"
+
 BASE_URLS: dict[Environment, str] = {
     "sandbox": "https://sandbox.tradier.com",
     "live": "https://api.tradier.com",
@@ -164,7 +166,7 @@ class Settings(BaseSettings):
     @property
     def warehouse(self) -> Path:
         """The published DuckDB file."""
-        return self.home / "tradier.duckdb"
+        return self.home / WAREHOUSE
 
     @property
     def ledger(self) -> Path:

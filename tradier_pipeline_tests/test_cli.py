@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
+from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 COMMANDS = (
-    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "status", "gate", "findings"),
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report"),
 )
@@ -89,6 +91,7 @@ def test_every_command_explains_itself(command: str) -> None:
         (["request"], "Missing option '--reason'. Choose from: order_placed, position_flat, manual, debug"),
         (["request", "--reason", "because"], "Invalid value for '--reason': 'because' is not one of "),
         (["query"], "Missing argument 'SQL'. See `tradier-pipeline query --help`."),
+        (["balances", "--by", "year"], "Invalid value for '--by': 'year' is not one of "),
         (["balances", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of "),
         (["balances", "--since", "yesterday"], "Invalid value for '--since': 'yesterday' does not match "),
         (["up", "--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535"),
@@ -343,16 +346,105 @@ def _exact(text: str) -> str | Decimal:
     return Decimal(text) if text.replace(".", "").replace("-", "").isdigit() else text
 
 
-def test_balances_by_account_and_day(taken: str, history: Home) -> None:
+def test_balances_by_account_and_date(taken: str, history: Home) -> None:
     with reading(history.warehouse.path) as connection:
         ((day, equity),) = connection.execute("SELECT trade_date, equity FROM account_balances").fetchall()
-    (row,) = document(run("balances", "--daily", "--format", "json"))
+    (row,) = document(run("balances", "--by", "day", "--format", "json"))
     assert (row["trade_date"], row["open"], row["close"], row["snapshots"]) == (str(day), equity, equity, 1)
     shown = ["--since", str(day), "--until", str(day), "--account", DEMO_ACCOUNT]
     assert len(document(run("balances", "--format", "json", *shown))) == 1
-    for hidden in (["--since", "2999-01-01"], ["--until", "2020-01-01"], ["--account", "o'hara"]):
-        assert document(run("balances", "--format", "json", *hidden)) == []
-        assert document(run("balances", "--daily", "--format", "json", *hidden)) == []
+
+
+@pytest.mark.parametrize("by", ["snapshot", "hour", "day", "month"])
+def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history: Home) -> None:
+    with reading(history.warehouse.path) as connection:
+        ((day,),) = connection.execute("SELECT trade_date FROM account_balances").fetchall()
+    there = f"there are those of {DEMO_ACCOUNT} from {day} to {day}"
+    for asked, told in (
+        (["--since", "2999-01-01"], "no balances since 2999-01-01; "),
+        (["--until", "2020-01-01"], "no balances until 2020-01-01; "),
+        (["--account", "o'hara", "--since", "2020-01-01"], "no balances of o'hara since 2020-01-01; "),
+    ):
+        empty = run("balances", "--by", by, *asked)
+        assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", f"{told}{there}\n")
+        as_json = run("balances", "--by", by, "--format", "json", *asked)
+        assert (as_json.exit_code, document(as_json), as_json.stderr) == (0, [], empty.stderr)
+        (header,) = run("balances", "--by", by, "--format", "csv", *asked).stdout.splitlines()
+        assert "account_id" in header
+
+
+WEEK = (  # Wednesday; Thanksgiving, on which nothing was due; nothing of the Friday; Monday, in another month
+    ("2025-11-26T14:31:00", "1000.5"),
+    ("2025-11-26T14:59:00", "3000"),
+    ("2025-11-26T20:00:00", "2000"),
+    ("2025-12-01T14:31:00", "8000.25"),
+)
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("week"))
+    for as_of, equity in WEEK:
+        told = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity) - 1)})
+        store_snapshot(home.warehouse, land(home.zone, told, datetime.fromisoformat(as_of).replace(tzinfo=UTC)))
+    return home
+
+
+@pytest.mark.parametrize(
+    ("by", "periods"),
+    [
+        ("hour", ["2025-11-26 09:00:00-05", "2025-11-26 15:00:00-05", "2025-12-01 09:00:00-05"]),
+        ("day", ["2025-11-26", "2025-12-01"]),
+        ("month", ["2025-11-01", "2025-12-01"]),
+    ],
+)
+def test_balances_by_period_are_the_same_in_every_format(
+    by: str, periods: list[str], week: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(week.path))
+    column = {"day": "trade_date"}.get(by, by)
+    rows = document(run("balances", "--by", by, "--format", "json"))
+    assert [row[column] for row in rows] == periods
+    figures = ("open", "high", "low", "close", "cash_close", "snapshots")
+    close, cash, count = (3000, 2999, 2) if by == "hour" else (2000, 1999, 3)
+    opened = Decimal("1000.5")
+    assert [rows[0][figure] for figure in figures] == [opened, 3000, opened, close, cash, count]
+
+    as_csv = list(csv.DictReader(io.StringIO(run("balances", "--by", by, "--format", "csv").stdout)))
+    assert [[Decimal(row[figure]) for figure in figures] for row in as_csv] == [
+        [row[figure] for figure in figures] for row in rows
+    ]
+    assert [row[column] for row in as_csv] == periods
+    file = tmp_path / "balances.parquet"
+    file.write_bytes(run("balances", "--by", by, "--format", "parquet").stdout_bytes)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'America/New_York'")
+        stored = connection.execute(f"SELECT {column}::VARCHAR, {', '.join(figures)} FROM '{file}'").fetchall()
+    assert stored == [(row[column], *(row[figure] for figure in figures)) for row in rows]
+    text = run("balances", "--by", by).stdout
+    assert [period for period in periods if period not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("by", "blocks"),
+    [("snapshot", "▁▃▂ █"), ("hour", "▂▁ █"), ("day", "▁ █"), ("month", "▁█")],
+)
+def test_balances_as_text_end_with_a_line_of_equity_that_fits_and_shows_gaps(
+    by: str, blocks: str, week: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(week.path))
+    for columns in ("80", "60"):
+        monkeypatch.setenv("COLUMNS", columns)
+        result = run("balances", "--by", by)
+        assert (result.exit_code, result.stderr) == (0, "")
+        *_, title, line = result.stdout.splitlines()
+        assert title.split() == ["equity,", "USD", "low", "high", "last"]
+        assert line == f"{ACCOUNT:<11}  {blocks}  1,000.50  8,000.25  8,000.25"
+    monkeypatch.setenv("COLUMNS", "45")  # room for two
+    *_, title, line = run("balances").stdout.splitlines()
+    assert (line, len(title), len(line)) == (f"{ACCOUNT:<11}  ▁█  1,000.50  8,000.25  8,000.25", 45, 45)
+    for form in ("csv", "json", "parquet"):
+        assert b"equity, USD" not in run("balances", "--by", by, "--format", form).stdout_bytes
 
 
 def test_a_query_that_is_not_printed_to_a_terminal_loses_no_row_and_no_column(taken: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +18,7 @@ from tradier_pipeline.cli import main
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.year import fill, sessions
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -59,17 +58,10 @@ QUERIES = re.findall(r'tradier-pipeline query "([^"]+)"', README)  # in the text
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home with some days of history."""
+    """A home with some days of history, for examples that only read."""
     home = Home(tmp_path_factory.mktemp("readme") / "home")
     with home.warehouse.staged() as staged:
         fill(staged.connection, sessions(3), DEMO_ACCOUNT)
-    return home
-
-
-@pytest.fixture
-def home(home: Home, filled: Home) -> Home:
-    """One of its own for each test."""
-    shutil.copytree(filled.path, home.path)
     return home
 
 
@@ -87,7 +79,8 @@ def test_every_query_runs(sql: str, filled: Home) -> None:
 
 
 @pytest.mark.parametrize("sql", QUERIES)
-def test_every_query_of_the_command_line_runs(sql: str, home: Home) -> None:
+def test_every_query_of_the_command_line_runs(sql: str, filled: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(filled.path))
     result = CliRunner().invoke(main, ["query", sql])
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout
@@ -102,10 +95,11 @@ def test_every_statement_for_the_ledger_runs(home: Home) -> None:
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_every_python_example_runs(block: str, home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+@pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
 def test_every_command_has_the_options_it_is_shown_with(arguments: list[str]) -> None:
     command: click.Command = main
     words = iter(arguments)
@@ -118,6 +112,6 @@ def test_every_view_and_macro_is_listed_and_has_an_example(filled: Home) -> None
     with reading(filled.warehouse.path) as connection:
         relations = [name for (name,) in connection.execute(RELATIONS).fetchall()]
     assert len(relations) > 10
-    asked = "\n".join((*SQL, *QUERIES))
+    asked = "\n".join((*SQL, *QUERIES, *blocks("python")))
     assert [name for name in relations if not re.search(rf"`{name}[`(]", README)] == []
     assert [name for name in relations if not re.search(rf"\b{name}\b", asked)] == []

@@ -13,7 +13,7 @@ SELECT account_id, account_id || '@' || strftime(requested_at, '%Y-%m-%dT%H:%M:%
        CASE WHEN NOT in_session THEN 'account_sync' WHEN m % 15 = 0 THEN 'monitor_cycle,trade_cycle'
             ELSE 'monitor_cycle' END AS trigger,
        CASE WHEN d % 100 = 3 OR (d % 50 = 7 AND m BETWEEN 100 AND 130) THEN 'missed'
-            WHEN noise(n, 'fate', 700) = 0 THEN ['missed', 'failed', 'refused'][1 + noise(n, 'kind', 3)] END AS fate,
+            WHEN noise(n, 'fate', 300) = 0 THEN ['missed', 'failed', 'refused'][1 + noise(n, 'kind', 3)] END AS fate,
        CASE WHEN noise(n, 'torn', 100) = 0 THEN 'torn' ELSE 'coherent' END AS coherence
 FROM (SELECT *, getvariable('account') AS account_id, session_open + to_minutes(m) AS requested_at,
              row_number() OVER (ORDER BY d, m) AS n

@@ -65,31 +65,32 @@ POSITION_HISTORY = Macro(
         Column("from_as_of", INSTANT, "As-of of the first snapshot that shows it so (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot that shows it so (UTC)"),
         Column("until_as_of", INSTANT, "As-of of the first snapshot that does not any more (UTC); null: it is so"),
-        Column("mark", DECIMAL, "USD per share, the last that is known of the span"),
+        Column("mark", DECIMAL, "USD per share at last_as_of; null without a quote"),
         Column("snapshots", BIGINT, "Snapshots that show it so"),
     ),
-    # a span ends where the next snapshot of the account shows another position or none
+    # only the snapshots at both ends of a span are kept: all between them say the same
     """
-    WITH good AS (
-        SELECT snapshot_id, account_id, as_of, row_number() OVER of_account AS n, lead(as_of) OVER of_account AS next
-        FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
-        WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
-    ), held AS (
-        SELECT snapshot_id, positions.symbol AS held, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis,
+    WITH held AS (
+        SELECT account_id, as_of, positions.symbol AS held, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis,
                max(mark) AS mark
-        FROM positions WHERE positions.symbol = symbol GROUP BY snapshot_id, held
+        FROM positions WHERE positions.symbol = symbol GROUP BY account_id, as_of, held
     ), compared AS (
-        SELECT *, n = 1 + lag(n) OVER of_account AND quantity = lag(quantity) OVER of_account
-                  AND cost_basis = lag(cost_basis) OVER of_account AS same
-        FROM held JOIN good USING (snapshot_id) WINDOW of_account AS (PARTITION BY account_id ORDER BY n)
-    ), numbered AS (
-        SELECT *, count(*) FILTER (same IS NOT TRUE) OVER (PARTITION BY account_id ORDER BY n) AS span FROM compared
+        SELECT account_id, as_of, held, quantity, cost_basis, mark, row_number() OVER of_account AS n,
+               lead(as_of) OVER of_account AS next_as_of,
+               quantity IS DISTINCT FROM lag(quantity) OVER of_account
+                   OR cost_basis IS DISTINCT FROM lag(cost_basis) OVER of_account AS is_first,
+               quantity IS DISTINCT FROM lead(quantity) OVER of_account
+                   OR cost_basis IS DISTINCT FROM lead(cost_basis) OVER of_account AS is_last
+        FROM tradier_snapshots LEFT JOIN held USING (account_id, as_of) WHERE coherence IS DISTINCT FROM 'torn'
+        WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
+    ), ends AS (
+        SELECT *, sum(is_first::INTEGER) OVER (PARTITION BY account_id ORDER BY n ROWS UNBOUNDED PRECEDING) AS span
+        FROM compared WHERE quantity IS NOT NULL AND (is_first OR is_last)
     )
-    SELECT account_id, held AS symbol, quantity::DECIMAL(24,8) AS quantity,
-           cost_basis::DECIMAL(24,8) AS cost_basis, min(as_of) AS from_as_of, max(as_of) AS last_as_of,
-           CASE WHEN bool_and(next IS NOT NULL) THEN max(next) END AS until_as_of, arg_max(mark, n) AS mark,
-           count(*) AS snapshots
-    FROM numbered GROUP BY account_id, held, span, quantity, cost_basis ORDER BY account_id, from_as_of
+    SELECT account_id, held AS symbol, quantity::DECIMAL(24,8) AS quantity, cost_basis::DECIMAL(24,8) AS cost_basis,
+           min(as_of) AS from_as_of, max(as_of) AS last_as_of, max(next_as_of) FILTER (is_last) AS until_as_of,
+           max(mark) FILTER (is_last) AS mark, max(n) - min(n) + 1 AS snapshots
+    FROM ends GROUP BY account_id, held, span, quantity, cost_basis ORDER BY account_id, from_as_of
     """,
 )
 

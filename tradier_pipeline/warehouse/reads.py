@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import duckdb
 
 from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, where
 
 
 @contextmanager
@@ -80,24 +80,25 @@ def gate_reading(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dic
 
 
 def findings(connection: duckdb.DuckDBPyConnection, account_id: str | None, *, resolved: bool) -> list[dict[str, Any]]:
-    """The rows of `findings`, the open ones first, by severity, then age.
-
-    Args:
-        account_id: None means every account.
-        resolved: those that are not open any more, too.
+    """The rows of `findings_query`.
 
     Raises:
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    conditions = ["true"] if resolved else ["resolved_at IS NULL"]
-    if account_id:
-        conditions.append(f"account_id = {literal(account_id)}")
-    return _rows(
-        connection,
-        f"FROM findings WHERE {' AND '.join(conditions)} ORDER BY resolved_at IS NOT NULL, "
-        "list_position(['error', 'warn', 'info'], severity), first_seen, finding_id",
-    )
+    return _rows(connection, findings_query(account_id, resolved=resolved))
+
+
+def findings_query(account_id: str | None, *, resolved: bool) -> str:
+    """The rows of `findings`, the open ones first, by severity, then age.
+
+    Args:
+        account_id: None means every account.
+        resolved: those that are not open any more, too.
+    """
+    rows = "findings" if resolved else "(FROM findings WHERE resolved_at IS NULL)"
+    severity = "list_position(['error', 'warn', 'info'], severity)"
+    return f"FROM {rows} {where(account_id)} ORDER BY resolved_at IS NOT NULL, {severity}, first_seen, finding_id"
 
 
 def reconciliation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, list[dict[str, Any]]]:
@@ -184,8 +185,8 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
     Raises:
         WarehouseError: there is none.
     """
-    whose = f"WHERE account_id = {literal(account_id)}" if account_id else ""
-    (day,) = connection.execute(f"SELECT max(trade_date) FROM tradier_snapshots {whose}").fetchone() or (None,)  # noqa: S608
+    query = f"SELECT max(trade_date) FROM tradier_snapshots {where(account_id)}"  # noqa: S608
+    (day,) = connection.execute(query).fetchone() or (None,)
     if day is None:
         of_account = f" of account {account_id}" if account_id else ""
         raise WarehouseError(f"no snapshot{of_account} is published", "Take one: `tradier-pipeline snapshot`.")
@@ -213,31 +214,77 @@ def daily_summaries(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    conditions = ["true"]
-    if day:
-        conditions.append(f"trade_date = {literal(day)}")
-    if account_id:
-        conditions.append(f"account_id = {literal(account_id)}")
-    where = " AND ".join(conditions)
-    return _rows(connection, f"FROM newest_daily_summaries WHERE {where} ORDER BY trade_date, account_id")
-
-
-def balances_query(account_id: str | None, since: date | None, until: date | None, *, daily: bool) -> str:
-    """The query behind `tradier-pipeline balances`."""
-    columns = (
-        "account_id, trade_date, open, high, low, close, cash_close, snapshots"
-        if daily
-        else "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, snapshot_id"
+    return _rows(
+        connection, f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
     )
-    view, order = ("daily_balances", "trade_date") if daily else ("balance_history", "as_of")
-    conditions = ["true"]
-    if account_id:
-        conditions.append(f"account_id = {literal(account_id)}")
-    if since:
-        conditions.append(f"trade_date >= {literal(since)}")
-    if until:
-        conditions.append(f"trade_date <= {literal(until)}")
-    return f"SELECT {columns} FROM {view} WHERE {' AND '.join(conditions)} ORDER BY {order}, account_id"  # noqa: S608
+
+
+By = Literal["snapshot", "hour", "day", "month"]
+
+# the column of a period, and when it began; New York is whole hours from UTC, so that their hours begin together
+_PERIODS: Final[dict[By, tuple[str, str]]] = {
+    "snapshot": ("as_of", "as_of"),
+    "hour": ("hour", "date_trunc('hour', as_of)"),
+    "day": ("trade_date", "trade_date"),
+    "month": ("month", "date_trunc('month', trade_date)::DATE"),
+}
+
+
+def balances_query(account_id: str | None, since: date | None, until: date | None, by: By) -> str:
+    """The balances from one trade date to another, oldest first: a row per snapshot, or per period with any."""
+    column, began = _PERIODS[by]
+    selected = (
+        "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, snapshot_id"
+        if by == "snapshot"
+        else f"account_id, {began} AS {column}, {views.OPEN_TO_CLOSE}"
+    )
+    grouped = "" if by == "snapshot" else f"GROUP BY account_id, {began}"
+    rows = f"FROM account_balances {where(account_id, since, until)} {grouped}"
+    return f"SELECT {selected} {rows} ORDER BY {column}, account_id"
+
+
+def balance_dates(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[date, date]]:
+    """The first and last trade date with a snapshot of each account."""
+    rows = connection.execute(
+        "SELECT account_id, min(trade_date), max(trade_date) FROM account_balances GROUP BY account_id ORDER BY ALL"
+    ).fetchall()
+    return {account_id: (first, last) for account_id, first, last in rows}
+
+
+def equity_lines(
+    connection: duckdb.DuckDBPyConnection, account_id: str | None, since: date | None, until: date | None, by: By
+) -> list[dict[str, Any]]:
+    """The equity of each account over time.
+
+    One row per account: account_id; closes (the last equity of each period, null where a snapshot was due and there is
+    none: at a missed instant, on a session day since the account's first); low, high and last of all its snapshots.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    return _rows(
+        connection,
+        f"""
+        WITH due AS (
+            SELECT account_id, trade_date, as_of, equity FROM account_balances
+            UNION ALL
+            SELECT account_id, trade_date, requested_at, NULL FROM missed_snapshots
+            UNION ALL
+            SELECT account_id, sessions.trade_date, session_open, NULL
+            FROM (SELECT account_id, min(trade_date) AS began FROM account_balances GROUP BY account_id)
+            JOIN sessions ON sessions.trade_date > began
+            ANTI JOIN account_balances USING (account_id, trade_date)
+        ), periods AS (
+            SELECT account_id, {_PERIODS[by][1]} AS period, min(equity) AS low, max(equity) AS high,
+                   arg_max(equity, as_of) FILTER (equity IS NOT NULL) AS close
+            FROM due {where(account_id, since, until)} GROUP BY account_id, period
+        )
+        SELECT account_id, list(close ORDER BY period) AS closes, min(low) AS low, max(high) AS high,
+               arg_max(close, period) FILTER (close IS NOT NULL) AS last
+        FROM periods GROUP BY account_id HAVING last IS NOT NULL ORDER BY account_id
+        """,  # noqa: S608
+    )
 
 
 def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> dict[str, list[dict[str, Any]]]:
@@ -250,9 +297,8 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    condition = f"WHERE account_id = {literal(account_id)}" if account_id else ""
     curves: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(connection, f"FROM equity_curve {condition} ORDER BY account_id, trade_date"):
+    for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
     if len(curves) > 1:
         curves["total"] = _rows(connection, "FROM total_equity_curve ORDER BY trade_date")

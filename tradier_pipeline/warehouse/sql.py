@@ -27,3 +27,10 @@ def literal(value: str | int | date | datetime) -> str:
             return f"TIMESTAMPTZ '{value.isoformat()}'"
         case date():
             return f"DATE '{value.isoformat()}'"
+
+
+def where(account_id: str | None, since: date | None = None, until: date | None = None, on: str = "trade_date") -> str:
+    """The WHERE of an account's rows from one date to another, both included; None sets no limit."""
+    limits = {"account_id =": account_id, f"{on} >=": since, f"{on} <=": until}
+    conditions = [f"{left} {literal(right)}" for left, right in limits.items() if right is not None]
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""

@@ -36,6 +36,8 @@ def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
     return tuple(column for column in table.columns if column.name in names)
 
 
+_IN_LEAD = ", ".join(LEAD_NAMES)
+
 # by as_of, too: it lets DuckDB skip all but the newest rows of a long history
 _NEWEST = """(
     SELECT max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of FROM tradier_snapshots GROUP BY account_id
@@ -66,11 +68,18 @@ BALANCE_HISTORY = View(
     "balance_history",
     "One row per snapshot: balances in USD over time.",
     (*ACCOUNT_BALANCES.columns, *_borrowed(TRADIER_SNAPSHOTS, "environment", "trigger", "as_of_end")),
-    """
+    # by the whole lead: a condition on the account or the date then holds for both tables
+    f"""
     SELECT account_balances.*, as_of_end, environment, trigger
-    FROM account_balances JOIN tradier_snapshots USING (snapshot_id)
-    """,
+    FROM account_balances JOIN tradier_snapshots USING ({_IN_LEAD})
+    """,  # noqa: S608
 )
+
+OPEN_TO_CLOSE = """
+    arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
+    arg_max(cash, as_of) AS cash_close, count(*) AS snapshots
+"""
+"""What a period of `account_balances` comes to."""
 
 DAILY_BALANCES = View(
     "daily_balances",
@@ -87,13 +96,10 @@ DAILY_BALANCES = View(
         Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
     ),
-    """
-    SELECT account_id, trade_date,
-           arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-           arg_max(cash, as_of) AS cash_close, count(*) AS snapshots,
-           min(as_of) AS first_as_of, max(as_of) AS last_as_of
+    f"""
+    SELECT account_id, trade_date, {OPEN_TO_CLOSE}, min(as_of) AS first_as_of, max(as_of) AS last_as_of
     FROM account_balances GROUP BY account_id, trade_date
-    """,
+    """,  # noqa: S608
 )
 
 HEARTBEATS = View(
@@ -197,8 +203,6 @@ NEWEST_DAILY_SUMMARIES = View(
     "FROM daily_summaries QUALIFY row_number() OVER (PARTITION BY account_id, trade_date ORDER BY revision DESC) = 1",
 )
 
-_IN_LEAD = ", ".join(LEAD_NAMES)
-
 ORDER_EVENTS = View(
     "order_events",
     "One row per change of an order between two snapshots of its account in a row; torn ones do not count. "
@@ -219,30 +223,32 @@ ORDER_EVENTS = View(
         Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
         Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
     ),
-    f"""
+    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all
+    """
     WITH steps AS (
-        SELECT {_IN_LEAD}, lag(snapshot_id) OVER of_account AS previous_id, lag(as_of) OVER of_account AS previous_as_of
+        SELECT account_id, as_of, trade_date, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS previous_as_of
         FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
-        WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
     ), shown AS (
-        SELECT {_IN_LEAD}, orders.order_id,
+        SELECT now.snapshot_id, now.account_id, now.as_of, now.trade_date, now.order_id,
                CASE WHEN before.order_id IS NULL THEN 'appeared'
-                    WHEN coalesce(orders.exec_quantity, 0) <> coalesce(before.exec_quantity, 0) THEN 'fill'
-                    WHEN orders.status <> before.status THEN 'status' END AS event,
-               before.status AS previous_status, orders.status, before.exec_quantity AS previous_exec_quantity,
-               orders.exec_quantity, orders.avg_fill_price, orders.remaining_quantity
-        FROM orders JOIN steps USING ({_IN_LEAD})
-        LEFT JOIN orders AS before ON before.snapshot_id = previous_id AND before.as_of = previous_as_of
-                                   AND before.order_id = orders.order_id
-    ), absent AS (
-        SELECT {", ".join(f"steps.{name}" for name in LEAD_NAMES)}, before.order_id, 'left' AS event,
-               before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
-        FROM steps JOIN orders AS before ON before.snapshot_id = previous_id AND before.as_of = previous_as_of
-        ANTI JOIN orders AS now ON now.snapshot_id = steps.snapshot_id AND now.as_of = steps.as_of
-                                AND now.order_id = before.order_id
+                    WHEN coalesce(now.exec_quantity, 0) <> coalesce(before.exec_quantity, 0) THEN 'fill'
+                    WHEN now.status <> before.status THEN 'status' END AS event,
+               before.status AS previous_status, now.status, before.exec_quantity AS previous_exec_quantity,
+               now.exec_quantity, now.avg_fill_price, now.remaining_quantity
+        FROM orders AS now JOIN steps USING (account_id, as_of, trade_date)
+        LEFT JOIN orders AS before
+            ON before.account_id = now.account_id AND before.as_of = previous_as_of AND before.order_id = now.order_id
+    ), gone AS (
+        SELECT header.snapshot_id, header.account_id, header.as_of, header.trade_date, before.order_id,
+               'left' AS event, before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
+        FROM tradier_snapshots AS header JOIN steps USING (account_id, as_of, trade_date)
+        JOIN orders AS before ON before.account_id = header.account_id AND before.as_of = previous_as_of
+        LEFT JOIN orders AS now
+            ON now.account_id = header.account_id AND now.as_of = header.as_of AND now.order_id = before.order_id
+        WHERE now.order_id IS NULL
     )
-    FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM absent
-    """,  # noqa: S608
+    FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM gone
+    """,
 )
 
 COVERAGE = View(
@@ -267,37 +273,32 @@ COVERAGE = View(
             "null before it opens",
         ),
     ),
+    # a gap reaches from the open or a snapshot to the next snapshot, the close or now
     """
-    WITH days AS (
-        SELECT account_id, trade_date, session_open, session_close
+    WITH taken AS (
+        SELECT account_id, trade_date, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of,
+               list_sort(list(epoch_us(as_of)) FILTER (session_open <= as_of AND as_of < session_close)) AS inside
+        FROM tradier_snapshots JOIN sessions USING (trade_date) GROUP BY account_id, trade_date
+    ), days AS (
+        SELECT account_id, trade_date, session_open, session_close, coalesce(snapshots, 0) AS snapshots,
+               coalesce(inside, []) AS inside, first_as_of, last_as_of
         FROM (SELECT account_id, min(trade_date) AS since FROM tradier_snapshots GROUP BY account_id)
-        JOIN sessions ON trade_date >= since
-    ), taken AS (
-        SELECT account_id, trade_date, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of
-        FROM tradier_snapshots GROUP BY account_id, trade_date
-    ), inside AS (
-        SELECT account_id, trade_date, epoch_us(as_of) AS at_us,
-               at_us - epoch_us(coalesce(lag(as_of) OVER of_day, session_open)) AS gap_us
-        FROM tradier_snapshots JOIN sessions USING (trade_date)
-        WHERE session_open <= as_of AND as_of < session_close
-        WINDOW of_day AS (PARTITION BY account_id, trade_date ORDER BY as_of)
-    ), covered AS (
-        SELECT account_id, trade_date, count(*) AS in_session, max(gap_us) AS gap_us, max(at_us) AS last_us
-        FROM inside GROUP BY account_id, trade_date
+        JOIN sessions ON trade_date >= since LEFT JOIN taken USING (account_id, trade_date)
+    ), gaps AS (
+        SELECT account_id, trade_date, max(until_us - since_us) / 1e6 AS longest_gap_s
+        FROM (SELECT account_id, trade_date, unnest(list_prepend(epoch_us(session_open), inside)) AS since_us,
+                     unnest(list_append(inside, epoch_us(least(session_close, now())))) AS until_us
+              FROM days WHERE session_open <= now())
+        GROUP BY account_id, trade_date
     ), absent AS (
         SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
                count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
         FROM missed_snapshots GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
-           coalesce(snapshots, 0) AS snapshots, coalesce(in_session, 0) AS in_session,
-           coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused,
-           first_as_of, last_as_of,
-           CASE WHEN session_open <= now() THEN
-               greatest(gap_us, epoch_us(least(session_close, now())) - coalesce(last_us, epoch_us(session_open))) / 1e6
-           END AS longest_gap_s
-    FROM days LEFT JOIN taken USING (account_id, trade_date) LEFT JOIN covered USING (account_id, trade_date)
-    LEFT JOIN absent USING (account_id, trade_date)
+           snapshots, len(inside) AS in_session, coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed,
+           coalesce(refused, 0) AS refused, first_as_of, last_as_of, longest_gap_s
+    FROM days LEFT JOIN gaps USING (account_id, trade_date) LEFT JOIN absent USING (account_id, trade_date)
     """,
 )
 
@@ -371,8 +372,8 @@ VIEWS = (
     *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
     NEWEST_DAILY_SUMMARIES,
-    *equity.VIEWS,
     *(ORDER_EVENTS, COVERAGE, ACCOUNT_PERFORMANCE),
+    *equity.VIEWS,
 )
 
 

@@ -87,7 +87,6 @@ def test_the_made_up_days_have_what_is_to_be_told_apart(history: History) -> Non
     assert {row["status"] for row in history.tables["orders"]} >= {"open", "partially_filled", "filled", "canceled"}
     assert {row["listed"] for row in history.tables["orders"]} == {True, False}
     assert None in {row["mark"] for row in history.tables["positions"]}
-    assert [name for name, rows in history.tables.items() if not rows] == ["reconciliation_findings"]
 
 
 # --- as of ------------------------------------------------------------------------------------------------------------
@@ -152,11 +151,9 @@ def spans(history: History, symbol: str) -> Iterator[Row]:
                 span = None
             if now and not span:
                 span = {"account_id": account_id, "symbol": symbol, "quantity": now[0], "cost_basis": now[1]}
-                span |= {"from_as_of": snapshot["as_of"], "until_as_of": None, "mark": None, "snapshots": 0}
+                span |= {"from_as_of": snapshot["as_of"], "until_as_of": None, "snapshots": 0}
             if span:
-                marks = [row["mark"] for row in rows if row["mark"] is not None]
-                span |= {"last_as_of": snapshot["as_of"], "snapshots": span["snapshots"] + 1}
-                span |= {"mark": marks[-1]} if marks else {}
+                span |= {"last_as_of": snapshot["as_of"], "snapshots": span["snapshots"] + 1, "mark": rows[0]["mark"]}
         if span:
             yield span
 
@@ -390,8 +387,10 @@ def test_the_performance_at_every_snapshot(history: History) -> None:
     older = [row for row in expected if row["account_id"] == OLDER]
     assert {row["open_positions"] - row["open_spreads"] for row in older} == {1, 2}  # SPY, at times F; AAPL is covered
     assert {row["trades_closed_today"] for row in older} == {None, 0, 1}
-    assert {None, Decimal()} < {row["trades_realized_today"] for row in older if row["trades_closed_today"]} | {0}
-    assert len({row["realized_7d_days"] for row in older}) > 4
+    made = {row["trades_realized_today"] for row in older if row["trades_closed_today"]}
+    assert None in made  # of one trade nobody knows
+    assert made > {None}
+    assert {row["realized_7d_days"] for row in older} == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("condition", [f"account_id = '{YOUNGER}'", f"trade_date = '{DAYS[5].date}'"])

@@ -1,0 +1,357 @@
+"""The history in pandas: `from tradier_pipeline import history`.
+
+Every function reads the newest published warehouse and lets go of the file before it returns. The frame is yours.
+
+Arguments that mean the same everywhere:
+    account: an account number; None: every account.
+    since, until: first and last New York date, as `date` or `"2026-11-20"`, both included; None: no limit.
+    decimals: amounts as exact `Decimal` in columns of dtype object, instead of float64.
+    tz: the zone of the instants: a name or a `tzinfo`.
+    home: what TRADIER_PIPELINE_HOME would be; None: as it is set.
+
+The type of a column follows from what it holds, not from whether a value is missing:
+    instants            datetime64[us, tz]      missing: NaT
+    dates               datetime64[us]          missing: NaT
+    counts, ids         Int64                   missing: <NA>
+    yes or no           boolean                 missing: <NA>
+    text                string                  missing: <NA>
+    amounts, prices     float64, or Decimal     missing: NaN, or None
+    ratios, returns     float64                 missing: NaN
+
+All money is USD.
+
+Raises:
+    WarehouseError: nothing has been published yet, or the file cannot be read or is of another version.
+    SettingsError: `home` is None and a setting is missing or malformed.
+    ValueError: an argument is not what it should be: no date, an instant without a zone.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, tzinfo
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tradier_pipeline import clock
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.settings import WAREHOUSE, load_settings
+from tradier_pipeline.warehouse.reads import By, balances_query, findings_query, reading, require_current
+from tradier_pipeline.warehouse.sql import bind, where
+
+__all__ = [
+    "balances",
+    "cash_flows",
+    "closed_lots",
+    "coverage",
+    "daily_summaries",
+    "equity_curve",
+    "findings",
+    "orders",
+    "positions",
+    "positions_at",
+    "query",
+]
+
+_DAYS = "trade_date, account_id"
+_EXACT = "exact decimal"
+# numpy has neither: what sum() makes of integers, and decimals
+_CASTS = {"hugeint": "BIGINT", _EXACT: "VARCHAR"}
+
+
+def balances(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    by: By = "snapshot",
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """The balances over time, oldest first.
+
+    Args:
+        by: `snapshot`, or the `hour`, `day` or `month` of New York; one without a snapshot has no row.
+
+    Columns by snapshot: `as_of` (instant), `account_id`; in USD `equity`, `cash`, `buying_power`, `margin_requirement`,
+    `open_pl`, `close_pl`; `snapshot_id`.
+
+    Columns by period: `account_id`; when it began: `hour` (instant), `trade_date` or `month` (dates); in USD the equity
+    at its first, highest, lowest and last snapshot `open`, `high`, `low`, `close`, and the cash at the last
+    `cash_close`; how many `snapshots` it has.
+    """
+    if by not in get_args(By):
+        raise ValueError(f"by is one of {', '.join(get_args(By))}, not {by!r}")
+    return _frame(balances_query(account, _date(since), _date(until), by), decimals, tz, home)
+
+
+def equity_curve(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """Equity and return by session day, oldest first; deposits and withdrawals are not performance.
+
+    A day without a known equity is a `gap`: its other figures are missing, nothing is interpolated. All accounts as
+    one: `query("FROM total_equity_curve ORDER BY trade_date")`.
+
+    Columns: `account_id`, `trade_date`; `equity` (USD) at the close; its `source`, snapshot or broker; `as_of`
+    (instant) of that snapshot. Since the previous known equity, in USD: `deposits`, `withdrawals` (both positive),
+    `dividends`, `interest`, `fees` (signed), `pnl`. As ratios, 0.01 being 1 %: `return`, `growth` (product of
+    1 + `return` since the first day), its `peak` so far, `drawdown` from that (0 or less). `gap`; `days_spanned`
+    (sessions since the previous known equity); `provisional`: the broker has not told the flows of the date yet.
+    """
+    return _frame(_rows("equity_curve", account, since, until), decimals, tz, home)
+
+
+def cash_flows(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What moved cash other than trades, oldest first, as the broker tells it over night.
+
+    Columns: `account_id`, `trade_date`; `kind`: deposit, withdrawal, dividend, interest, fee, tax or adjustment;
+    `external`: a deposit or withdrawal; `amount` (USD, signed); `description`, the broker's words.
+    """
+    return _frame(_rows("cash_flows", account, since, until, f"{_DAYS}, kind, amount, description"), decimals, tz, home)
+
+
+def closed_lots(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What was realized, a row per lot of the broker's gain and loss report, by the date it was closed, oldest first.
+
+    Columns: `account_id`, `close_date`, `open_date`, `symbol`, `underlying`; `quantity` (shares or contracts, negative
+    when it was short); in USD `cost`, `proceeds`, `gain_loss`; `gain_loss_percent` (of the cost); `term_days`.
+    """
+    lots = where(account, _date(since), _date(until), on="close_date")
+    sql = f"""
+        SELECT * EXCLUDE (content_key, ordinal, first_read_at, last_read_at, retracted_at)
+        FROM (FROM closed_lots WHERE retracted_at IS NULL) {lots}
+        ORDER BY close_date, account_id, symbol, open_date, content_key, ordinal
+    """  # noqa: S608
+    return _frame(sql, decimals, tz, home)
+
+
+def positions(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """The positions of every snapshot, oldest first: a year has millions of rows, so name dates.
+
+    Columns: `snapshot_id`, `account_id`, `as_of` (instant), `trade_date`; `row_no` in the broker's list, `position_id`;
+    `symbol`; `quantity` (shares or contracts, negative when short); `asset_class`: equity, option, adjusted_option or
+    unparsed; of options `root`, `underlying`, `expiration` (date), `option_type`, `strike` (USD per share);
+    `multiplier` (shares per contract); `side`; `cost_basis` (USD), `cost_basis_per_contract`; `date_acquired`
+    (instant); in USD per share `bid`, `ask`, `last`, `mark`; in USD `market_value`, `unrealized_pl`.
+    """
+    return _frame(_rows("positions", account, since, until, "as_of, account_id, row_no"), decimals, tz, home)
+
+
+def positions_at(
+    ts: datetime | str,
+    account: str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What each account held at an instant: the positions of its newest snapshot of then or before.
+
+    Args:
+        ts: an instant with its zone, such as `"2026-11-20T15:00-05:00"`.
+
+    The columns are those of `positions`; `as_of` tells how old the snapshot was.
+    """
+    selected = bind("FROM positions_at(?)", _instant(ts))
+    return _frame(f"{selected} {where(account)} ORDER BY account_id, row_no", decimals, tz, home)
+
+
+def orders(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """The orders of every snapshot, oldest first; `drop_duplicates(["account_id", "order_id"], keep="last")` leaves
+    each as it was last seen.
+
+    Columns: `snapshot_id`, `account_id`, `as_of` (instant), `trade_date`; `order_id`; `listed`: in the broker's list of
+    the day; `class`, `type`, `symbol`, `option_symbol`, `side`; `quantity` (shares, contracts or spreads); `status`,
+    `duration`, and the broker's own words `raw_status`, `raw_class`, `raw_type`, `raw_side`, `raw_duration`; in USD per
+    share `price`, `stop_price`, `avg_fill_price` (negative for a credit), `last_fill_price`; in shares, contracts or
+    spreads `exec_quantity`, `last_fill_quantity`, `remaining_quantity`; `create_date`, `transaction_date` (instants);
+    `reason` of a rejection; `num_legs`, `strategy`, `tag`.
+    """
+    return _frame(_rows("orders", account, since, until, "as_of, account_id, order_id"), decimals, tz, home)
+
+
+def daily_summaries(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What every trade date came to, by the newest revision of its summary, oldest first.
+
+    Columns: `account_id`, `trade_date`; its `revision`, when that was made `generated_at` (instant), the key of its
+    figures `content_key`; the snapshot that it is built from: `snapshot_id`, `as_of` (instant), whether that was
+    `after_close` of the session at `session_close` (instant). Counts: `snapshots`, `missed`, `failed`, `refused`,
+    `positions`, `open_spreads`, `orders_placed`, `orders_filled`, `orders_canceled`, `orders_rejected`,
+    `orders_expired`. USD: `equity` and its `equity_open`, `equity_high`, `equity_low`, `equity_change`; `cash`,
+    `buying_power`, `close_pl`. Of the ledger's trades between `trades_since` and `trades_as_of` (instants): counts
+    `trades_opened`, `trades_closed`, `trades_open`, `realized_unknown`; `realized_pnl` (USD); counts by name
+    `exit_reasons`, `trades_by_strategy`; lists of them `opened_trades`, `closed_trades`, `open_trades`, in which
+    amounts are Decimal.
+    """
+    return _frame(_rows("newest_daily_summaries", account, since, until), decimals, tz, home)
+
+
+def coverage(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """How much of every session day was read since the account's first snapshot, oldest first.
+
+    Columns: `account_id`, `trade_date`; `session_minutes`; how many `snapshots`, of them `in_session`, and how many
+    were `missed`, `failed`, `refused`; `first_as_of`, `last_as_of` (instants); `longest_gap_s`: the longest time of the
+    session without a snapshot, in seconds, from its open and to its close, too.
+    """
+    return _frame(_rows("coverage", account, since, until), False, tz, home)
+
+
+def findings(
+    account: str | None = None,
+    *,
+    resolved: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """The problems that are open, by severity, then age.
+
+    Args:
+        resolved: those that are not open any more, too, after the others.
+
+    Columns: `finding_id`, `account_id`, `code`, `subject`, `severity` (info, warn or error), `text`, `evidence`,
+    `suggested_action`; when it was `first_seen` and `last_seen` (instants), in which snapshots `first_snapshot_id` and
+    `last_snapshot_id`, in how many `times_seen`; `resolved_at` (instant).
+    """
+    return _frame(findings_query(account, resolved=resolved), False, tz, home)
+
+
+def query(
+    sql: str, *, decimals: bool = False, tz: str | tzinfo = "UTC", home: str | Path | None = None
+) -> pd.DataFrame:
+    """The rows of any query, such as `"FROM trade_gate"`, typed like every other frame; DuckDB's own types otherwise.
+
+    Raises:
+        PipelineError: the SQL returns no rows.
+        duckdb.Error: it is wrong, or would write the warehouse.
+    """
+    return _frame(sql, decimals, tz, home, any_version=True)
+
+
+def _rows(
+    relation: str, account: str | None, since: date | str | None, until: date | str | None, order: str = _DAYS
+) -> str:
+    return f"FROM {relation} {where(account, _date(since), _date(until))} ORDER BY {order}"
+
+
+def _frame(
+    sql: str, decimals: bool, tz: str | tzinfo, home: str | Path | None, *, any_version: bool = False
+) -> pd.DataFrame:
+    """What a query returns, each column of the pandas type that its DuckDB type asks for."""
+    warehouse = load_settings().warehouse if home is None else Path(home).expanduser() / WAREHOUSE
+    with reading(warehouse) as connection:
+        if not any_version:
+            require_current(connection)
+        connection.execute("SET python_enable_replacements = false")  # an unknown table is no variable of this module
+        found = connection.sql(sql)
+        if found is None:
+            raise PipelineError("the SQL returns no rows", "Write one SELECT or FROM.")
+        kinds = [_EXACT if decimals and type_.id == "decimal" else type_.id for type_ in found.types]
+        if not _CASTS.keys().isdisjoint(kinds):
+            found = found.project(", ".join(map(_cast, count(1), found.columns, kinds)))
+        arrays = found.fetchnumpy()
+    series = (_series(values, kind, tz) for values, kind in zip(arrays.values(), kinds, strict=True))
+    return pd.DataFrame(dict(zip(arrays, series, strict=True)))
+
+
+def _cast(place: int, name: str, kind: str) -> str:
+    """By its place: a query may name two columns alike."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    return f"#{place}::{_CASTS[kind]} AS {quoted}" if kind in _CASTS else f"#{place}"
+
+
+def _series(values: npt.NDArray[Any] | pd.Categorical[Any], kind: str, tz: str | tzinfo) -> pd.Series[Any]:
+    """A column as DuckDB gives it: what is missing is masked, and under the mask stands anything."""
+    masked = np.ma.asarray(values)
+    data, missing = masked.data, np.ma.getmaskarray(masked)
+    if data.dtype.kind == "O":
+        data[missing] = None
+    if data.dtype.kind in "iu":
+        return pd.Series(pd.arrays.IntegerArray(data.astype("uint64" if kind == "ubigint" else "int64"), missing))
+    if kind == "boolean":
+        return pd.Series(pd.arrays.BooleanArray(data.astype("bool"), missing))
+    if kind == "varchar":
+        return pd.Series(data, dtype="string")
+    if kind == _EXACT:
+        return pd.Series([None if text is None else Decimal(text) for text in data], dtype="object")
+    if kind in ("decimal", "double", "float"):
+        return pd.Series(np.where(missing, np.nan, data))
+    if kind in ("date", "timestamp with time zone"):
+        moments = pd.Series(np.where(missing, np.datetime64("NaT"), data).astype("datetime64[us]"))
+        return moments if kind == "date" else moments.dt.tz_localize("UTC").dt.tz_convert(tz)
+    return pd.Series(values)
+
+
+def _date(day: date | str | None) -> date | None:
+    """A datetime stands for its date; for that of New York, if it has a zone."""
+    if isinstance(day, str):
+        return date.fromisoformat(day)
+    if isinstance(day, datetime):
+        return clock.trade_date(day) if day.tzinfo else day.date()
+    return day
+
+
+def _instant(ts: datetime | str) -> datetime:
+    instant = datetime.fromisoformat(ts) if isinstance(ts, str) else ts
+    if instant.tzinfo is None:
+        raise ValueError(f"{ts} has no zone; write it like 2026-11-20T15:00-05:00")
+    return instant

@@ -1,0 +1,71 @@
+"""The example notebook and the example of the README run as they are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import tradier_pipeline
+from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.publish import Warehouse, insert
+from tradier_pipeline_tests.bodies import ACCOUNT, balances, land, rich, zone_in
+
+PACKAGE = Path(tradier_pipeline.__file__).parent
+README = PACKAGE.parent / "README.md"
+NOTEBOOK = PACKAGE / "examples" / "history.ipynb"
+FIRST = datetime(2025, 11, 19, 15, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with three days and a deposit."""
+    home = tmp_path_factory.mktemp("example")
+    warehouse = Warehouse(home / "tradier.duckdb")
+    for number, equity in enumerate(("100000", "101500.25", "100900")):
+        told = replace(rich(), balances={"balances": balances(total_equity=Decimal(equity))})
+        store_snapshot(warehouse, land(zone_in(home), told, FIRST + number * timedelta(days=1)))
+    deposit = {"account_id": ACCOUNT, "trade_date": date(2025, 11, 20), "type": "ach", "amount": Decimal(1000)}
+    read = {"content_key": "k", "ordinal": 1, "first_read_at": FIRST, "last_read_at": FIRST}
+    with warehouse.staged() as staged:
+        insert(staged.connection, schema.ACCOUNT_ACTIVITY, [deposit | read])
+    return home
+
+
+def test_the_notebook_is_committed_as_it_was_written() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.id for cell in cells if cell.outputs or cell.execution_count or cell.metadata] == []
+    assert {*notebook.metadata} == {"kernelspec", "language_info"}
+
+
+def test_the_notebook_runs_from_top_to_bottom(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(example))
+    for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    shown = {cell.id: [output.data for output in cell.outputs] for cell in notebook.cells if cell.cell_type == "code"}
+    assert {cell: len(outputs) for cell, outputs in shown.items()} == {
+        "imports": 0,
+        **dict.fromkeys(("daily", "chart", "held", "external", "coverage"), 1),
+    }
+    assert "101500.25" in shown["daily"][0]["text/plain"]
+    assert "1000.0" in shown["external"][0]["text/plain"]
+    assert "AAPL" in shown["held"][0]["text/plain"]
+    assert all(part in shown["chart"][0]["text/html"] for part in ("101500.25", "drawdown", "datum.deposits"))
+
+
+def test_the_python_example_of_the_readme_runs(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(example))
+    (code,) = re.findall(r"```python\n(from tradier_pipeline import history\n.*?)```", README.read_text(), re.DOTALL)
+    exec(code, {})

@@ -7,6 +7,7 @@ it a little, and no script is needed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -58,11 +59,15 @@ _CONFIG: Spec = {
 }
 
 
+_MORE_DIGITS = re.compile(r"(\d\.\d\d)\d+")  # than a hundredth of a pixel: they are half of a drawing
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
     """A chart to be shown: one specification for every width, and what is told where the pointer is.
 
-    `points` are (place between the left and the right edge, from 0 to 1; what is told, line by line).
+    `points` are (place between the left and the right edge, from 0 to 1; what is told, line by line). The other charts
+    by day have those of equity.
     """
 
     specs: tuple[Spec, ...]
@@ -75,7 +80,7 @@ def drawn(spec: Spec) -> str | None:
         import vl_convert  # only who wants charts needs it: V8, 30 MB
     except ModuleNotFoundError:
         return None
-    return vl_convert.vegalite_to_svg(spec, show_warnings=False)
+    return _MORE_DIGITS.sub(r"\1", vl_convert.vegalite_to_svg(spec, show_warnings=False))
 
 
 def equity_chart(days: Sequence[EquityDay]) -> Chart | None:
@@ -104,7 +109,8 @@ def equity_chart(days: Sequence[EquityDay]) -> Chart | None:
             },
         ),
     ]
-    return _by_day(days, 260, marks, (low, high), _dollars(high - low))
+    points = tuple((_place(_at(day.trade_date), *_dates(days)), _told(day)) for day in days)
+    return Chart(_by_day(days, 260, marks, (low, high), _dollars(high - low)), points)
 
 
 def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
@@ -120,7 +126,7 @@ def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
             y2={"datum": 0},
         )
     ]
-    return _by_day(days, 110, marks, (lowest * 1.08, 0.0), ".1%")
+    return Chart(_by_day(days, 110, marks, (lowest * 1.08, 0.0), ".1%"))
 
 
 def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
@@ -135,7 +141,7 @@ def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
         _layer(values, {"type": "bar", "width": bars}, y2={"datum": 0}, color=color),
         _layer([{"y": 0}], {"type": "rule", "color": INK}, x=None),
     ]
-    return _by_day(days, 110, marks, (low, high), _dollars(high - low))
+    return Chart(_by_day(days, 110, marks, (low, high), _dollars(high - low)))
 
 
 def intraday_chart(figures: DayFigures) -> Chart | None:
@@ -208,7 +214,7 @@ def coverage_chart(coverage: Sequence[Coverage]) -> Chart | None:
             "width": {"step": step},
             "height": {"step": max(step, 12)},
             "data": {"values": values},
-            "mark": {"type": "rect", "cornerRadius": 2},
+            "mark": "rect",
             "encoding": {
                 "x": {
                     "field": "week",
@@ -259,9 +265,11 @@ def _share(day: Coverage) -> str:
     return "99 % or more" if share >= 0.99 else "90 % or more" if share >= 0.9 else "less"
 
 
-def _by_day(days: Sequence[EquityDay], height: int, marks: list[Spec], y: tuple[float, float], y_format: str) -> Chart:
+def _by_day(
+    days: Sequence[EquityDay], height: int, marks: list[Spec], y: tuple[float, float], y_format: str
+) -> tuple[Spec, ...]:
     """A chart over trade dates, days without equity shaded."""
-    begin, end = _domain([_at(day.trade_date) for day in days], margin_ms=43_200_000)
+    begin, end = _dates(days)
     shaded = _layer(
         [{"x": x, "x2": x2} for x, x2 in _gaps(days)],
         {"type": "rect", "color": GAP, "opacity": 0.6},
@@ -281,10 +289,11 @@ def _by_day(days: Sequence[EquityDay], height: int, marks: list[Spec], y: tuple[
         if span <= most
     )
     axis = {"labelExpr": f"utcFormat(datum.value, {label})", "tickCount": {"interval": interval, "step": 1}}
-    return Chart(
-        tuple(_chart(width, height, [shaded, *marks], (begin, end), y, axis, y_format) for width in WIDTHS),
-        tuple((_place(_at(day.trade_date), begin, end), _told(day)) for day in days),
-    )
+    return tuple(_chart(width, height, [shaded, *marks], (begin, end), y, axis, y_format) for width in WIDTHS)
+
+
+def _dates(days: Sequence[EquityDay]) -> tuple[float, float]:
+    return _domain([_at(day.trade_date) for day in days], margin_ms=43_200_000)
 
 
 def _told(day: EquityDay) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 "use strict";
-// Tells the point nearest to the pointer. Each chart brings its points: place from 0 to 1, and lines of text.
-for (const plot of document.querySelectorAll(".plot:has(.tip)")) {
-  const points = JSON.parse(plot.querySelector("script").textContent);
+// Tells the point nearest to the pointer. data-points names the points: place from 0 to 1, and lines of text.
+for (const plot of document.querySelectorAll("[data-points]")) {
+  const points = JSON.parse(document.getElementById(plot.dataset.points).textContent);
   const hair = plot.querySelector(".hair");
   const tip = plot.querySelector(".tip");
   const tell = (event) => {

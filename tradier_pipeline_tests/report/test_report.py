@@ -230,7 +230,7 @@ def test_text_in_what_a_chart_tells_cannot_end_its_script() -> None:
 
     parts = _environment().get_template("parts.html.jinja").module
     chart = DrawnChart(("<svg></svg>",), ((0.5, (HOSTILE,)),))
-    document = Document(f"<div>{parts.plot(chart, HOSTILE)}</div>")  # type: ignore[attr-defined]
+    document = Document(f"<div>{parts.plot(chart, HOSTILE, 'points')}</div>")  # type: ignore[attr-defined]
     assert not list(document.elements("img"))
     assert told_at(document, 0) == [[0.5, [HOSTILE]]]
 

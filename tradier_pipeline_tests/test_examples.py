@@ -62,7 +62,9 @@ def test_the_notebook_runs_from_top_to_bottom(example: Path, tmp_path: Path, mon
     assert "101500.25" in shown["daily"][0]["text/plain"]
     assert "1000.0" in shown["external"][0]["text/plain"]
     assert "AAPL" in shown["held"][0]["text/plain"]
-    assert all(part in shown["chart"][0]["text/html"] for part in ("101500.25", "drawdown", "datum.deposits"))
+    drawn = shown["chart"][0]["image/svg+xml"]
+    assert all(part in drawn for part in ("101500.25", "drawdown", "equity, USD"))
+    assert "<script" not in drawn
 
 
 def test_the_python_example_of_the_readme_runs(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,7 +339,7 @@ def summary(day: datetime | None, account: str | None, as_list: bool, generate: 
 def returns(account: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
     """Profit, returns and drawdown without deposits and withdrawals, in USD, by account and in total.
 
-    For the month and the year to date, 1, 3 and 12 months, and since the history began; or for one period.
+    For the month and the year to date, 1, 3 and 12 months, as far as the history reaches, and since it began.
     """
     from tradier_pipeline.returns import figures, standard_periods
     from tradier_pipeline.warehouse.reads import equity_curves, reading

@@ -76,11 +76,12 @@ class Figures:
 def standard_periods(rows: Sequence[Row]) -> dict[str, Figures]:
     """The figures of MTD, 1M, 3M, YTD, 1Y and since inception, up to the last known close.
 
-    A period that began before the history has the figures since inception. Empty if fewer than two closes are known.
+    A period is left out if the history has no close before it. Empty if fewer than two closes are known.
     """
-    last = max((row["trade_date"] for row in rows if row["equity"] is not None), default=None)
-    if last is None:
+    closes = [row["trade_date"] for row in rows if row["equity"] is not None]
+    if not closes:
         return {}
+    first, last = min(closes), max(closes)
     begins = {
         "MTD": last.replace(day=1),
         "1M": _months_before(last, 1) + timedelta(days=1),
@@ -89,7 +90,7 @@ def standard_periods(rows: Sequence[Row]) -> dict[str, Figures]:
         "1Y": _months_before(last, 12) + timedelta(days=1),
         "inception": None,
     }
-    found = {name: figures(rows, since) for name, since in begins.items()}
+    found = {name: figures(rows, since) for name, since in begins.items() if since is None or first < since}
     return {name: one for name, one in found.items() if one}
 
 

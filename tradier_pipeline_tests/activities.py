@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline import activity
@@ -30,12 +31,12 @@ def lot(closed: date, gain: Any, symbol: str = "GE", **others: Any) -> Body:
     """A row of gain and loss."""
     return {
         "close_date": f"{closed}T00:00:00.000Z",
-        "cost": 12.7,
+        "cost": Decimal("12.7"),
         "gain_loss": gain,
-        "gain_loss_percent": -20.7874,
+        "gain_loss_percent": Decimal("-20.7874"),
         "open_date": "2018-06-19T00:00:00.000Z",
-        "proceeds": 10.06,
-        "quantity": 1.0,
+        "proceeds": Decimal("10.06"),
+        "quantity": Decimal("1.0"),
         "symbol": symbol,
         "term": 134,
         **others,

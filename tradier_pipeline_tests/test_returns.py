@@ -97,6 +97,11 @@ def test_where_there_is_no_rate_there_is_a_reason(amounts: tuple[float, ...], re
     assert internal_rate(dated(*amounts)) == Rate(reason=reason)
 
 
+def test_what_comes_back_whole_has_a_rate_of_nothing_to_the_cent() -> None:
+    rate = internal_rate(dated(-0.3, 0.1, 0.2))  # as floating point numbers they add up to more than nothing
+    assert rate == Rate(period=0.0, annual=0.0)
+
+
 def test_flows_of_one_day_are_one_and_their_order_does_not_matter() -> None:
     flows = dated(-100, -50, 170)
     doubled = [(day, amount / 2) for day, amount in flows] * 2
@@ -226,6 +231,7 @@ def test_a_period_is_measured_from_the_last_close_before_it_to_its_last(november
     assert asked(november, NOVEMBER[4]).since == NOVEMBER[3]
     assert asked(november, until=NOVEMBER[2]).until == NOVEMBER[1]
     assert asked(november, until=NOVEMBER[2]).gaps == 1
+    assert asked(november, until=NOVEMBER[1]).gaps == 0
     assert asked(november, date(2020, 1, 1)) == asked(november)
     assert figures(november, date(2025, 11, 8)) is None
     assert figures(november, until=NOVEMBER[0]) is None
@@ -283,10 +289,10 @@ def test_the_usual_periods_are_measured_from_the_close_before_them(last: date, b
     assert {one.until for one in found.values()} == {last}
 
 
-def test_a_period_longer_than_the_history_begins_with_it(november: list[Any]) -> None:
-    found = standard_periods(november)
-    assert len(found) == 6
-    assert set(found.values()) == {asked(november)}
+def test_a_period_that_the_history_does_not_reach_back_before_is_left_out(november: list[Any]) -> None:
+    assert standard_periods(november) == {"inception": asked(november)}
+    october = row(date(2025, 10, 31), 1000)
+    assert list(standard_periods([october, row(NOVEMBER[0], 1000, 1000), *november[1:]])) == ["MTD", "inception"]
     assert standard_periods(november[:1]) == standard_periods([]) == {}
 
 

@@ -121,10 +121,8 @@ def stored_activity(
             except PipelineError as error:
                 context.log.error(f"{one.account_id}: {error}")
                 failures.append(error)
-        for error in failures:
-            if isinstance(error, ActivityRefusedError):
-                yield check_result(error.outcome, ACCOUNT_ACTIVITY)
-                break
+        refused = [failure.outcome for failure in failures if isinstance(failure, ActivityRefusedError)]
+        yield from (check_result(outcome, ACCOUNT_ACTIVITY) for outcome in refused[:1])
         if failures:
             raise failures[0]
         yield _proven(stored)

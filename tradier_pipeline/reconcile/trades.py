@@ -495,8 +495,9 @@ def _matters(view: _View, row: TradeRow, facts: Facts) -> bool:
     if row.closed_at is None:
         return False
     written, before = view.trade.updated_at, facts.before
-    is_news = written is not None and before is not None and written > before.as_of  # such as an expiry, over night
-    return is_news or clock.trade_date(row.closed_at) == clock.trade_date(facts.as_of)
+    if written is not None and before is not None and before.as_of < written <= facts.as_of:
+        return True  # such as an expiry, which is known over night
+    return clock.trade_date(row.closed_at) == clock.trade_date(facts.as_of)
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------

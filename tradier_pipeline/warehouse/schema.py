@@ -595,7 +595,7 @@ DAILY_SUMMARIES = Table(
             "USD; since the last good snapshot of an earlier date, deposits included; null if there is none",
         ),
         _required("cash", DECIMAL, "USD; of that snapshot"),
-        _required("buying_power", DECIMAL, "USD; of that snapshot"),
+        _required("buying_power", DECIMAL, "USD; = option_buying_power (margin, pdt) or cash_available (cash)"),
         _required("close_pl", DECIMAL, "USD; realized profit or loss of the session as the broker has it"),
         _required("positions", INTEGER, "Position rows of that snapshot"),
         _required("open_spreads", INTEGER, "Option spreads of that snapshot"),

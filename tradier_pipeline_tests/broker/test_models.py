@@ -282,8 +282,9 @@ def test_the_details_of_an_event_are_in_its_block_whatever_it_is_called(block: s
 
 
 def test_the_block_of_its_type_comes_first_and_never_changes_amount_date_or_type() -> None:
-    row = event(FRIDAY, 5, "journal", amount=9, type="x", date="x", description="MOVED")
-    found = parse(HistoryEvent, "history", "history.event", {"zzz": {"description": "other"}, **row})
+    row = event(FRIDAY, 5, "journal")
+    block = {"amount": 9, "type": "x", "date": "x", "description": "MOVED"}
+    found = parse(HistoryEvent, "history", "history.event", {"z": {"description": "other"}, **row, "journal": block})
     assert (found.date, found.type, found.amount, found.description) == (FRIDAY, "journal", 5, "MOVED")
 
 

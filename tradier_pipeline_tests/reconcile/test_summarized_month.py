@@ -26,7 +26,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
 from tradier_pipeline_tests.reconcile.month import ACCOUNT, FIRST, PREFIX, Month, month
 
-TIMES = (time(9, 45), time(11, 15), time(14), time(16, 20))
+TIMES = (time(9, 45), time(12, 30), time(16, 20))
 SESSIONS = 6  # over a Friday, on which options expire
 
 

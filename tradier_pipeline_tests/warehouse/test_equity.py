@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from tradier_pipeline.returns import figures
 from tradier_pipeline.warehouse.equity import LEFT_AFTER
 from tradier_pipeline_tests.bodies import warehouse_in_memory
 from tradier_pipeline_tests.histories import ONE, Histories, at
@@ -346,7 +347,9 @@ def test_accounts_add_up_and_a_day_without_one_of_them_is_a_gap(
     for day, one, two in zip(DAYS, (100, 110, 120, 130), (1000, 1100, None, 1500), strict=False):
         told.snapshot(day, one)
         if two:
-            told.snapshot(day, two, "VA2")
+            told.snapshot(day, two, "VA2", time(22))
+    told.snapshot(FRI, 130)
+    told.told(FRI, 1500, "VA2")
     told.flow(WED, 4)
     told.flow(WED, 5, "dividend")
     told.flow(WED, 300, account_id="VA2")
@@ -363,8 +366,9 @@ def test_accounts_add_up_and_a_day_without_one_of_them_is_a_gap(
     ]
     assert of(rows[3:], "deposits", "withdrawals", "dividends", "pnl", "days_spanned") == [(304, 6, 5, 122, 2)]
     assert of(rows, "return") == [None, pytest.approx(0.1), None, pytest.approx(122 / 1514)]
-    assert of(rows, "source") == ["snapshot", "snapshot", None, "snapshot"]
+    assert of(rows, "source", "as_of")[2:] == [(None, None), ("snapshot", at(THU, time(21, 15)))]
     assert of(rows, "provisional") == [False, False, False, True]
+    assert of(curve(connection, "total_equity_curve")[4:5], "equity", "source", "as_of") == [(1630, "broker", None)]
 
 
 def test_an_account_that_begins_is_a_deposit_that_has_earned_nothing_yet(
@@ -499,19 +503,19 @@ class Simulated:
         return (equity * Decimal(self.dice.randrange(-800, 900)) / 10_000).quantize(Decimal("0.01"))
 
     def _show(self, told: Histories, day: date, equity: Decimal) -> None:
-        match self.dice.randrange(4):
-            case 0:
-                told.told(day, equity, self.account_id)
+        match self.dice.randrange(8):  # snapshots are wide rows
             case 1:
                 told.snapshot(day, equity - 1, self.account_id, time(16))
                 told.told(day, equity, self.account_id)
             case 2:
                 told.snapshot(day, equity, self.account_id)
                 told.snapshot(day, equity + 1, self.account_id, time(22), "torn")
-            case _:
+            case 3:
                 told.snapshot(day, equity - 5, self.account_id, time(15))
                 told.snapshot(day, equity, self.account_id)
                 told.told(day, equity + 2, self.account_id)
+            case _:
+                told.told(day, equity, self.account_id)
 
     def _hide(self, told: Histories, day: date, equity: Decimal) -> None:
         if self.dice.random() < 0.5:
@@ -519,7 +523,7 @@ class Simulated:
             told.told(day, equity + 9, self.account_id, at(day + timedelta(days=3), time(12)))
 
 
-CALENDAR = [date(2025, 11, 1) + timedelta(days=number) for number in range(45)]
+CALENDAR = [date(2025, 11, 1) + timedelta(days=number) for number in range(35)]
 OPEN_DAYS = {day for day in CALENDAR if day.weekday() < 5 and day != date(2025, 11, 27)}
 
 
@@ -552,7 +556,11 @@ def test_a_thousand_random_accounts_are_as_a_fund_keeps_its_books(connection: du
                 assert (row["return"] is None) == (expected["before"] + expected["deposits"] <= 0)
                 compared += 1
         _identities(rows, known)
-    assert compared > 15_000
+        if (found := figures(rows)) and found.time_weighted.period is not None:
+            assert isclose(1 + found.time_weighted.period, known[-1]["growth"], rel_tol=1e-9, abs_tol=1e-12)
+            assert found.max_drawdown == pytest.approx(min(of(known, "drawdown")))
+            assert found.pnl == sum(of(known[1:], "pnl"))
+    assert compared > 10_000
 
 
 def _identities(rows: list[Any], known: list[Any]) -> None:

@@ -115,8 +115,8 @@ def _of_flows(template: str) -> str:
     return ", ".join(template.format(name=name, kind=kind) for name, kind in _FLOWS.items())
 
 
-# The days of each account from its first equity on. No part is read twice (before 1.3 DuckDB would compute it twice),
-# and the snapshots of a year, a hundred thousand rows, are joined with next to nothing.
+# The days of each account from its first equity on. DuckDB 1.2 computes a part again for each place that reads it, so
+# none but the sessions is read twice; the snapshots of a year, a hundred thousand rows, are joined with hardly a row.
 _SIGNED = "CASE kind WHEN 'withdrawal' THEN -amount ELSE amount END"
 _ACCOUNT_DAYS = f"""
     numbered AS (

@@ -291,6 +291,7 @@ def test_numbers_are_written_for_people() -> None:
     assert usd(Decimal(0)) == "0.00"
     assert "known" in usd(None)
     assert price(Decimal("0.12500000")) == "0.125"
+    assert price(Decimal("271.28428571")) == "271.2843"
     assert price(Decimal("1200.00000000")) == "1,200.00"
     assert plain(Decimal("100.00000000")) == "100"
     assert plain(Decimal("-0.50000000")) == f"{minus}0.5"

@@ -311,7 +311,7 @@ def _told(day: EquityDay) -> tuple[str, ...]:
         lines.append(f"drawdown {day.drawdown:.2%}")
     if day.provisional:
         lines.append("provisional")
-    return tuple(lines)
+    return tuple(line.replace("-", "\N{MINUS SIGN}") for line in lines)
 
 
 def _chart(

@@ -297,7 +297,7 @@ def _dates(days: Sequence[EquityDay]) -> tuple[float, float]:
 
 
 def _told(day: EquityDay) -> tuple[str, ...]:
-    lines = [f"{day.trade_date:%a %d %b %Y}"]
+    lines = [f"{day.trade_date:%a} {day.trade_date.day} {day.trade_date:%b %Y}"]
     if day.equity is None:
         return (*lines, "equity not known")
     lines.append(f"${day.equity:,.2f}")

@@ -122,7 +122,7 @@ def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Pa
     curve = rows(history, "SELECT trade_date, equity FROM equity_curve ORDER BY trade_date")
     told = told_at(document, 0)
     assert [lines[:2] for _, lines in told] == [
-        [f"{day:%a %d %b %Y}", "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
+        [eastern(day), "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
     ]
     assert told[3][1][1] == "equity not known"
     assert curve[3][0] == UNREAD

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
@@ -211,18 +212,28 @@ def _remedy(error: sqlite3.DatabaseError) -> str:
     return "See the tables: `sqlite3 ledger.sqlite .schema`."
 
 
+_decode = json.JSONDecoder(parse_float=Decimal).decode  # made once: json.loads makes one a row
+
+
+@cache
+def _list_of(model: type[R]) -> TypeAdapter[list[R]]:
+    return TypeAdapter(list[model])  # type: ignore[valid-type]
+
+
 def _read(model: type[R], cursor: sqlite3.Cursor) -> list[R]:
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
     for row in rows:
         if "legs" in row:
-            row["legs"] = json.loads(row["legs"], parse_float=Decimal)
+            row["legs"] = _decode(row["legs"])
     try:
-        return [model.model_validate(row) for row in rows]
+        return _list_of(model).validate_python(rows)
     except ValidationError as error:
         (first, *_) = error.errors()
-        place = ".".join(map(str, first["loc"]))
-        raise LedgerError(f"a row of the ledger has an odd {place}: {first['msg']}", "Correct the row.") from None
+        number, *place = first["loc"]
+        key = next(iter(rows[int(number)].values()))  # the first column
+        what = f"the row {key} of the ledger has an odd {'.'.join(map(str, place))}"
+        raise LedgerError(f"{what}: {first['msg']}", "Correct the row.") from None
 
 
 def _to_text(value: Any) -> Any:

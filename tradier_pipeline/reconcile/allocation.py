@@ -32,12 +32,14 @@ def allocate(claims: Sequence[tuple[str, Mapping[str, Decimal]]], positions: Map
         positions: contract -> signed quantity that the broker shows.
     """
     shares = {trade_id: dict(claimed) for trade_id, claimed in claims}
-    symbols = dict.fromkeys([*positions, *(symbol for _, claimed in claims for symbol in claimed)])
+    by_symbol: dict[str, list[tuple[str, Decimal]]] = {symbol: [] for symbol in positions}
+    for trade_id, claimed in claims:
+        for symbol, claim in claimed.items():
+            by_symbol.setdefault(symbol, []).append((trade_id, claim))
     left: dict[str, Decimal] = {}
-    for symbol in symbols:
-        surplus = positions.get(symbol, ZERO) - sum((claimed.get(symbol, ZERO) for _, claimed in claims), ZERO)
-        for trade_id, claimed in reversed(claims):
-            claim = claimed.get(symbol, ZERO)
+    for symbol, of_trades in by_symbol.items():
+        surplus = positions.get(symbol, ZERO) - sum((claim for _, claim in of_trades), ZERO)
+        for trade_id, claim in reversed(of_trades):
             if claim * surplus < 0:  # shorts are missing where there is more than claimed, longs where there is less
                 cut = min(abs(claim), abs(surplus)) * (1 if surplus > 0 else -1)
                 shares[trade_id][symbol] = claim + cut

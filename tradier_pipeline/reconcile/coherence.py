@@ -71,8 +71,8 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
         return _coherence("torn" if lately else "unknown", (line, *recent), is_settling=True)
     if filled:
         return _coherence("coherent", (*recent, "positions and cash show it"))
-    if changed:
-        return _coherence("unknown", recent, is_settling=True)
+    if changed:  # without filling: positions and cash cannot tell more in a moment, and whoever placed it is waiting
+        return _coherence("unknown", recent)
     explained = sum(1 for change in moved if change.item != CASH)
     return _coherence("coherent", (f"no order changed within {QUIET.seconds} s of the end", _counted(explained)))
 

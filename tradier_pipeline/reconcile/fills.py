@@ -147,26 +147,30 @@ class _Book:
     """The ledger's orders as they will be, and the broker's that it does not have."""
 
     def __init__(self, orders: Sequence[EngineOrder], rows: Sequence[OrderRow], facts: Facts) -> None:
-        changes = {row.client_order_id: row.change for row in rows if row.change}
+        self.changes = {row.client_order_id: row.change for row in rows if row.change}
         self.ambiguous = {row.client_order_id for row in rows if row.match_state == "ambiguous" and row.client_order_id}
         self.doubtful = {row.broker_order_id for row in rows if row.match_state == "ambiguous" and row.raw_status}
         self.theirs = {order.id: order for order in facts.orders}
         self.matched = {row.client_order_id for row in rows if row.match_state == "matched"}
         self.account_id = facts.account_id
-        self.orders = [
-            changed(order, changes.get(order.client_order_id))
-            for order in orders
-            if order.account_id == facts.account_id
-        ]
         self.by_trade: dict[str, list[EngineOrder]] = defaultdict(list)
-        for order in self.orders:
+        self.by_id: dict[int, EngineOrder] = {}
+        for order in orders:
+            if order.account_id != facts.account_id:
+                continue
             if order.trade_id is not None:
                 self.by_trade[order.trade_id].append(order)
-        self.by_id = {order.broker_order_id: order for order in self.orders if order.broker_order_id is not None}
+            change = self.changes.get(order.client_order_id)
+            number = change.after.get("broker_order_id", order.broker_order_id) if change else order.broker_order_id
+            if number is not None:
+                self.by_id[number] = order
+
+    def _will_be(self, order: EngineOrder) -> EngineOrder:
+        return changed(order, self.changes.get(order.client_order_id))
 
     def claims(self, trade: Trade) -> Iterable[tuple[EngineOrder, Role]]:
         """The orders that are said to be the trade's, and in which role."""
-        yield from ((order, order.role) for order in self.by_trade[trade.trade_id])
+        yield from ((self._will_be(order), order.role) for order in self.by_trade[trade.trade_id])
         roles: tuple[tuple[int | None, Role], ...] = (
             (trade.broker_order_id_open, "ENTRY"),
             (trade.broker_order_id_close, "EXIT"),
@@ -181,7 +185,7 @@ class _Book:
         if number is None or number in self.doubtful:
             return None
         if number in self.by_id:
-            return self.by_id[number]
+            return self._will_be(self.by_id[number])
         return believed_of(self.theirs[number], self.account_id, role) if number in self.theirs else None
 
     def shown(self, order: EngineOrder) -> Order | None:

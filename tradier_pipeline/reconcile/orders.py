@@ -124,19 +124,6 @@ def settled(order: EngineOrder) -> bool:
     return order.status in SETTLED
 
 
-def orphans(rows: Iterable[OrderRow], *, quiet: bool = False) -> list[OrderRow]:
-    """The broker's orders that the ledger does not have. They are listed, never cancelled.
-
-    Args:
-        quiet: without those that are finished. Only what is listed differs.
-    """
-    return [
-        row
-        for row in rows
-        if row.match_state in ("unmatched_ours", "unmatched_external") and not (quiet and row.broker_status in SETTLED)
-    ]
-
-
 # --- finding what belongs together ------------------------------------------------------------------------------------
 
 

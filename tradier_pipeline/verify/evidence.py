@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Context, Decimal
@@ -114,14 +114,21 @@ class Evidence:
     def stored(self, table: str) -> list[Row]:
         """The stored rows of this snapshot, by column name."""
         if table not in self._stored:
-            # the window lets DuckDB skip all but the newest rows of a long history
-            self._stored[table] = self.query(
-                f"SELECT * FROM {table} WHERE snapshot_id = ? AND as_of BETWEEN ? AND ?",  # noqa: S608
-                self.snapshot_id,
-                self.landed.manifest.as_of - NEARBY,
-                self.landed.manifest.as_of + NEARBY,
-            )
+            self._stored[table] = self.query(f"SELECT * FROM {table} WHERE {self._of_snapshot}")  # noqa: S608
         return self._stored[table]
+
+    def counted(self, tables: Sequence[str], columns: Sequence[str]) -> list[Row]:
+        """How many stored rows of this snapshot have the same values in some columns: those, `name` and `count`."""
+        listed = ", ".join(columns)
+        each = (f"SELECT '{table}' AS name, {listed} FROM {table} WHERE {self._of_snapshot}" for table in tables)  # noqa: S608
+        return self.query(f"SELECT *, count(*) AS count FROM ({' UNION ALL '.join(each)}) GROUP BY ALL")  # noqa: S608
+
+    @cached_property
+    def _of_snapshot(self) -> str:
+        # the window lets DuckDB skip all but the newest rows of a long history
+        as_of = self.landed.manifest.as_of
+        window = (self.snapshot_id, as_of - NEARBY, as_of + NEARBY)
+        return bind("snapshot_id = ? AND as_of BETWEEN ? AND ?", *window)
 
     def query(self, sql: str, *parameters: Any) -> list[Row]:
         """Rows of any query, by column name."""

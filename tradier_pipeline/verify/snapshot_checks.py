@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 from tradier_pipeline import clock
@@ -13,6 +14,7 @@ from tradier_pipeline.warehouse import schema
 
 MAX_SKEW = timedelta(seconds=15)
 DATA_TABLES = tuple(table.name for table in schema.TABLES if table is not schema.TRADIER_SNAPSHOTS)
+_SHARED = ("account_id", "as_of", "trade_date")
 DOCUMENT_KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
 
 
@@ -66,18 +68,19 @@ def snapshot_atomic(evidence: Evidence) -> Finding:
         return Finding(
             "1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),)
         )
-    shared = ("account_id", "as_of", "trade_date")
+    found = evidence.counted(DATA_TABLES, _SHARED)
     differences = [
-        Difference(f"{table} row {row_no} {column}", shown(headers[0][column]), shown(row[column]))
-        for table in DATA_TABLES
-        for row_no, row in enumerate(evidence.stored(table), 1)
-        for column in shared
+        Difference(f"{row['name']}, {row['count']} rows, {column}", shown(headers[0][column]), shown(row[column]))
+        for row in found
+        for column in _SHARED
         if row[column] != headers[0][column]
     ]
-    rows = sum(len(evidence.stored(table)) for table in DATA_TABLES)
+    counts = Counter[str]()
+    for row in found:
+        counts[row["name"]] += row["count"]
     for table in ("accounts", "account_balances"):
-        differences += claim_that(len(evidence.stored(table)) == 1, table, 1, len(evidence.stored(table)))
-    return Finding("1 header", f"1 header, {rows} rows", tuple(differences))
+        differences += claim_that(counts[table] == 1, table, 1, counts[table])
+    return Finding("1 header", f"1 header, {counts.total()} rows", tuple(differences))
 
 
 @check(None)

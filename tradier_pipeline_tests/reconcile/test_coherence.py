@@ -54,10 +54,10 @@ def test_a_fill_that_cash_does_not_show_is_torn_as_long_as_a_list_may_be_behind(
     assert judge(statement(filled, F=2, as_of=LATER), statement()).verdict == verdict
 
 
-def test_an_order_that_changed_without_filling_just_now_leaves_it_unknown() -> None:
+def test_an_order_that_changed_without_filling_just_now_leaves_it_unknown_at_once() -> None:
     placed = part(8, "F", "buy", 0, None, quantity=2, status="open", changed_at=LATER - QUIET + timedelta(seconds=1))
     verdict = judge(statement(placed, as_of=LATER), statement())
-    assert (verdict.verdict, verdict.is_settling) == ("unknown", True)
+    assert (verdict.verdict, verdict.is_settling) == ("unknown", False)
     assert verdict.evidence == ("order 8 (F) changed 4.4 s before the end of the reading",)
     earlier = replace(placed, changed_at=LATER - QUIET)
     assert judge(statement(earlier, as_of=LATER), statement()).verdict == "coherent"

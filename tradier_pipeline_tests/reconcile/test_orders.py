@@ -14,7 +14,9 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.landing import LookupRecord
 from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import EngineOrder
-from tradier_pipeline.reconcile.orders import SETTLED, OrderRow, broker_status, orphans, reconcile_orders
+from tradier_pipeline.reconcile.facts import Facts
+from tradier_pipeline.reconcile.orders import SETTLED, OrderRow, broker_status, reconcile_orders
+from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, legs, put
 
 OPENING = {"sell_to_open": put(290), "buy_to_open": put(285)}
@@ -146,10 +148,11 @@ def test_b12_b13_b15_orders_of_others_are_listed_and_nothing_is_proposed(tag: st
     assert [(row.match_state, row.broker_order_id, row.change) for row in rows] == [(state, 7, None)]
 
 
-def test_b14_quiet_leaves_finished_orphans_out_of_the_list_and_changes_nothing_else():
-    rows = reconciled([], [broker_order(7, "open"), broker_order(9, "canceled")])
-    assert [row.broker_order_id for row in orphans(rows)] == [7, 9]
-    assert [row.broker_order_id for row in orphans(rows, quiet=True)] == [7]
+def test_b14_finished_orders_of_others_are_kept_and_not_listed():
+    orders = (broker_order(7, "open"), broker_order(9, "canceled"))
+    found = reconcile([], [], Facts("s", ACCOUNT, AS_OF, positions={}, orders=orders))
+    assert [row.broker_order_id for row in found.orders] == [7, 9]
+    assert [row.broker_order_id for row in found.unmatched] == [7]
 
 
 def test_b16_two_rows_with_one_broker_id_are_ambiguous():

@@ -186,7 +186,7 @@ def test_a_malformed_row_of_the_ledger_is_told_in_one_line(home: Home, ledger: L
         connection.execute("PRAGMA ignore_check_constraints = on")
         connection.execute("UPDATE trades SET quantity = 'many'")
     connection.close()
-    with pytest.raises(LedgerError, match="a row of the ledger has an odd quantity"):
+    with pytest.raises(LedgerError, match="the row t-1 of the ledger has an odd quantity"):
         read_beliefs(load_settings())
 
 

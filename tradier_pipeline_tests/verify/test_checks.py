@@ -185,7 +185,7 @@ INCIDENTS = [
     Incident(
         "snapshot_atomic",
         spoiled("UPDATE positions SET as_of = as_of + INTERVAL 1 HOUR WHERE row_no = 2"),
-        "positions row 2 as_of",
+        "positions, 1 rows, as_of",
         "2025-11-20T14:31:00.250000+00:00",
         "2025-11-20T15:31:00.250000+00:00",
     ),

@@ -301,6 +301,24 @@ def test_what_comes_to_the_ledger_of_old_days_is_told_and_not_counted_as_of_the_
     assert judged(book, MONDAY) == {"summary_reconciles"}
 
 
+def test_what_happened_after_the_last_snapshot_of_an_evening_is_of_the_next_day(book: Book) -> None:
+    book.take(at(FRIDAY, "16:15"), beliefs=Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
+    late = opened("t-2", at(FRIDAY, "16:20"))
+    both = Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")), late))
+    book.take(at(MONDAY, "16:15"), beliefs=both, held=SPREAD)
+    assert figures(book.make(MONDAY), *TRADES) == (1, 0, 2, 0, 0)
+
+
+def test_a_trade_that_the_ledger_lost_is_not_open_and_the_check_misses_it(book: Book) -> None:
+    living = (opened("t-1", at(FRIDAY, "10:00")), opened("t-2", at(FRIDAY, "11:00")))
+    book.take(at(FRIDAY, "16:15"), beliefs=Beliefs(trades=living), held=SPREAD)
+    book.make(FRIDAY)
+    book.take(at(MONDAY, "10:00"), beliefs=Beliefs(trades=living), held=SPREAD)
+    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=living[:1]), held=SPREAD)
+    assert figures(book.make(MONDAY), *TRADES) == (0, 0, 1, 0, 0)
+    assert judged(book, MONDAY) == {"summary_reconciles"}
+
+
 def judged(book: Book, day: date) -> set[str]:
     """The checks that a stored summary fails."""
     with reading(book.warehouse.path) as connection:

@@ -116,7 +116,7 @@ def _of_flows(template: str) -> str:
 
 
 # The days of each account from its first equity on. DuckDB 1.2 computes a part again for each place that reads it, so
-# none but the sessions is read twice; the snapshots of a year, a hundred thousand rows, are joined with next to nothing.
+# none but the sessions is read twice; the snapshots of a year, a hundred thousand rows, are joined with hardly a row.
 _SIGNED = "CASE kind WHEN 'withdrawal' THEN -amount ELSE amount END"
 _ACCOUNT_DAYS = f"""
     numbered AS (

@@ -188,6 +188,14 @@ def test_two_rows_of_a_symbol_are_one_position_and_a_torn_snapshot_ends_nothing(
     assert (row["quantity"], row["cost_basis"], row["snapshots"], row["until_as_of"]) == (3, 30, 2, None)
 
 
+def test_as_much_at_another_cost_is_another_span(tmp_path: Path) -> None:
+    with warehouse_in_memory() as staged:
+        for minute, cost in enumerate((30, 30, 31, 31)):
+            put(staged, tmp_path, minute, answers(positions=[position("F", 3, cost)]))
+        found = ask(staged.connection, "FROM position_history('F')")
+    assert [(row["cost_basis"], row["snapshots"]) for row in found] == [(30, 2), (31, 2)]
+
+
 # --- order_events -----------------------------------------------------------------------------------------------------
 
 OF_AN_ORDER = ("status", "exec_quantity", "avg_fill_price", "remaining_quantity")
@@ -323,6 +331,15 @@ def test_a_session_without_any_snapshot_has_a_row_too(history: History) -> None:
     (row,) = history.ask(f"FROM coverage WHERE account_id = '{OLDER}' AND trade_date = '{day}'")
     assert (row["snapshots"], row["in_session"], row["first_as_of"]) == (0, 0, None)
     assert (row["missed"], row["longest_gap_s"]) == (392, 390 * 60)
+
+
+def test_gaps_are_between_snapshots_as_they_were_read_whenever_they_were_stored(tmp_path: Path) -> None:
+    with warehouse_in_memory() as staged:
+        for hour in (15, 20, 16):
+            store(staged, land(zone_in(tmp_path), answers(), datetime(2025, 11, 20, hour, tzinfo=UTC)))
+        keep_sessions(staged.connection, CALENDAR, date(2025, 11, 20), date(2025, 11, 20))
+        (row,) = ask(staged.connection, "FROM coverage")
+    assert row["longest_gap_s"] == 4 * 3600
 
 
 def test_a_session_that_is_on_is_measured_until_now_and_one_that_comes_not_at_all(tmp_path: Path) -> None:

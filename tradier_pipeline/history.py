@@ -320,11 +320,9 @@ def _cast(place: int, name: str, kind: str) -> str:
 
 
 def _series(values: npt.NDArray[Any] | pd.Categorical[Any], kind: str, tz: str | tzinfo) -> pd.Series[Any]:
-    """A column as DuckDB gives it: what is missing is masked, and under the mask stands anything."""
+    """A column as DuckDB gives it: what is missing is masked; under the mask stands None, or zero where None cannot."""
     masked = np.ma.asarray(values)
     data, missing = masked.data, np.ma.getmaskarray(masked)
-    if data.dtype.kind == "O":
-        data[missing] = None
     if data.dtype.kind in "iu":
         return pd.Series(pd.arrays.IntegerArray(data.astype("uint64" if kind == "ubigint" else "int64"), missing))
     if kind == "boolean":

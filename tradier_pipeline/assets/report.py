@@ -8,7 +8,6 @@ import dagster as dg
 from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.report import Report, write_reports
 
 
 @dg.asset(
@@ -22,21 +21,24 @@ from tradier_pipeline.report import Report, write_reports
 )
 def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Write them under `<home>/reports/<account>/`."""
+    from tradier_pipeline.report import write_reports  # Jinja, which no run of a snapshot needs
+
     with told_in_one_line():
         of_day = write_reports(tradier.settings, day=date.fromisoformat(context.partition_key))
         of_accounts = [report for one in of_day for report in write_reports(tradier.settings, one.account_id)]
     written = [*of_day, *of_accounts]
+    shown = [_shown(one.account_id, one.chart) for one in of_day if one.chart]
     return dg.MaterializeResult(
         metadata={
             **{f"{one.account_id} {one.path.stem}": dg.MetadataValue.url(one.path.as_uri()) for one in written},
             "directory": dg.MetadataValue.path(tradier.settings.reports),
             "bytes": sum(one.path.stat().st_size for one in written),
-            "equity": dg.MetadataValue.md("\n\n".join(_shown(one) for one in of_day if one.chart)),
+            "equity": dg.MetadataValue.md("\n\n".join(shown)),
         }
     )
 
 
-def _shown(report: Report) -> str:
-    """The chart in Markdown, with no other file."""
-    encoded = base64.b64encode((report.chart or "").encode()).decode()
-    return f"**{report.account_id}**\n\n![Equity of {report.account_id}](data:image/svg+xml;base64,{encoded})"
+def _shown(account_id: str, chart: str) -> str:
+    """An SVG in Markdown, with no other file."""
+    encoded = base64.b64encode(chart.encode()).decode()
+    return f"**{account_id}**\n\n![Equity of {account_id}](data:image/svg+xml;base64,{encoded})"

@@ -159,7 +159,8 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
     before = _float(figures.before.equity) if figures.before else None
     low, high = _padded([value for _, value in values if value is not None] + ([] if before is None else [before]))
     session = [_clock(instant) for instant in figures.session or ()]
-    begin, end = _domain([*session, *(x for x, _ in values)], margin_ms=60_000)
+    filled = [_clock(fill) for fill in figures.fills]
+    begin, end = _domain([*session, *filled, *(x for x, _ in values)], margin_ms=3_600_000)
     opens, closes = figures.session or (instants[0].as_of, instants[0].as_of)
     unread = [(max(earlier, opens), min(later, closes)) for earlier, later in gaps]  # around the session less is due
     shaded = [{"x": _clock(earlier), "x2": _clock(later)} for earlier, later in unread if earlier < later]
@@ -169,9 +170,8 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
     ]
     if before is not None:
         marks.append(_layer([{"y": before}], {"type": "rule", "color": INK, "strokeDash": [5, 4]}, x=None))
-    fills = [{"x": _clock(fill), "y": low} for fill in figures.fills if begin <= _clock(fill) <= end]
     diamond = {"type": "point", "shape": "diamond", "color": FLOW, "filled": True, "opacity": 1, "size": 60}
-    marks += [*_line(values, low, dots=len(instants) <= 60), _layer(fills, diamond)]
+    marks += [*_line(values, low, dots=len(instants) <= 60), _layer([{"x": x, "y": low} for x in filled], diamond)]
     points = tuple(
         (
             _place(_clock(instant.as_of), begin, end),
@@ -297,7 +297,7 @@ def _dates(days: Sequence[EquityDay]) -> tuple[float, float]:
 
 
 def _told(day: EquityDay) -> tuple[str, ...]:
-    lines = [f"{day.trade_date:%a %d %b %Y}"]
+    lines = [f"{day.trade_date:%a} {day.trade_date.day} {day.trade_date:%b %Y}"]
     if day.equity is None:
         return (*lines, "equity not known")
     lines.append(f"${day.equity:,.2f}")
@@ -311,7 +311,7 @@ def _told(day: EquityDay) -> tuple[str, ...]:
         lines.append(f"drawdown {day.drawdown:.2%}")
     if day.provisional:
         lines.append("provisional")
-    return tuple(lines)
+    return tuple(line.replace("-", "\N{MINUS SIGN}") for line in lines)
 
 
 def _chart(

@@ -259,7 +259,8 @@ class DayFigures:
         """The neighbours that no line may join: an instant between them was missed, or they are far apart."""
         instants = [instant.as_of for instant in self.instants]
         steps = sorted(later - earlier for earlier, later in pairwise(instants))
-        longest = max([LONGEST_LINE, *(3 * step for step in steps[len(steps) // 2 :][:1])])  # thrice the usual step
+        usual = steps[len(steps) // 2] if steps else timedelta()
+        longest = max(LONGEST_LINE, 3 * usual)
         return [
             (earlier, later)
             for earlier, later in pairwise(instants)
@@ -325,7 +326,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
     missed = connection.execute(
         f"SELECT requested_at, kind, reason FROM missed_snapshots WHERE {of_day} ORDER BY requested_at"
     ).fetchall()
-    opens_and_closes = connection.execute(
+    session = connection.execute(
         bind("SELECT session_open, session_close FROM sessions WHERE trade_date = ?", day)
     ).fetchone()
     begin, end = (datetime(one.year, one.month, one.day, tzinfo=clock.NEW_YORK) for one in (day, day + timedelta(1)))
@@ -334,7 +335,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         generated_at=clock.now(),
         day=day,
         snapshot=snapshot,
-        session=(opens_and_closes[0], opens_and_closes[1]) if opens_and_closes else None,
+        session=(session[0], session[1]) if session else None,
         equity=equity,
         before=before[-1] if before else None,
         instants=_read(connection, Instant, f"FROM account_balances WHERE {of_day} ORDER BY as_of"),

@@ -147,10 +147,10 @@ def change(value: Decimal | float | None, unit: str = "") -> str:
 
 
 def price(value: Decimal | None) -> str:
-    """At least two decimals, all that it has."""
+    """Two decimals; up to four, if it has them."""
     if value is None:
         return UNKNOWN
-    exact = value.normalize()
+    exact = value.quantize(CENT * CENT).normalize()
     return f"{exact if exact.as_tuple().exponent < -2 else value.quantize(CENT):,f}".replace("-", MINUS)  # type: ignore[operator]
 
 

@@ -107,6 +107,14 @@ def test_it_is_whole_and_readable(opened: Opened, report: Path, width: int) -> N
     assert opened.problems == []
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(800, "dark")])
+def test_on_paper_it_is_light(opened: Opened, report: Path) -> None:
+    opened.page.goto(report.as_uri())
+    opened.page.emulate_media(media="print", color_scheme="dark")
+    assert opened.page.evaluate("getComputedStyle(document.body).color") == "rgb(18, 22, 29)"
+    assert not opened.page.locator("nav").is_visible()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark")])
 def test_what_slipped_through_the_escaping_would_not_run(
     opened: Opened, history: Path, tmp_path: Path, width: int

@@ -69,6 +69,13 @@ def rows(history: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+def lines_of(chart: str) -> int:
+    """Of how many pieces the line of a chart is."""
+    line = re.search(r'class="mark-line[^>]*>\s*<path[^>]* d="([^"]*)"', chart)
+    assert line is not None
+    return line[1].count("M")
+
+
 def told_at(document: Document, number: int) -> list[list[Any]]:
     """What a chart tells where the pointer is: place and lines."""
     data = [one for one in document.elements("script") if one.get("type") == "application/json"]
@@ -115,7 +122,7 @@ def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Pa
     curve = rows(history, "SELECT trade_date, equity FROM equity_curve ORDER BY trade_date")
     told = told_at(document, 0)
     assert [lines[:2] for _, lines in told] == [
-        [f"{day:%a %d %b %Y}", "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
+        [eastern(day), "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
     ]
     assert told[3][1][1] == "equity not known"
     assert curve[3][0] == UNREAD
@@ -125,9 +132,7 @@ def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Pa
 
 
 def test_a_gap_breaks_the_line_and_is_shaded(whole: Written) -> None:
-    line = re.search(r'class="mark-line[^>]*>\s*<path[^>]* d="([^"]*)"', whole.chart)
-    assert line is not None
-    assert line[1].count("M") == 2, "the line goes on over the gap"
+    assert lines_of(whole.chart) == 2, "the line goes on over the gap"
     assert re.search(r'class="mark-rect[^>]*>\s*<path', whole.chart), "the gap is not shaded"
 
 
@@ -164,7 +169,7 @@ def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(
     assert coverage[4] != "0"
 
 
-def test_the_line_of_a_day_breaks_where_an_instant_was_missed(history: Path) -> None:
+def test_the_line_of_a_day_breaks_where_an_instant_was_missed(history: Path, of_day: Written) -> None:
     with reading(history / "tradier.duckdb") as connection:
         figures = day_figures(connection, ACCOUNT, WITH_GAP)
     gaps = figures.gaps()
@@ -172,6 +177,7 @@ def test_the_line_of_a_day_breaks_where_an_instant_was_missed(history: Path) -> 
     for missed in figures.missed_instants:
         inside = figures.instants[0].as_of < missed < figures.instants[-1].as_of
         assert any(earlier < missed < later for earlier, later in gaps) is inside
+    assert lines_of(of_day.chart) == len(gaps) + 1
 
 
 def test_trades_opened_and_closed_on_a_day_are_those_of_its_summary(history: Path, of_day: Written) -> None:
@@ -291,6 +297,7 @@ def test_numbers_are_written_for_people() -> None:
     assert usd(Decimal(0)) == "0.00"
     assert "known" in usd(None)
     assert price(Decimal("0.12500000")) == "0.125"
+    assert price(Decimal("271.28428571")) == "271.2843"
     assert price(Decimal("1200.00000000")) == "1,200.00"
     assert plain(Decimal("100.00000000")) == "100"
     assert plain(Decimal("-0.50000000")) == f"{minus}0.5"
@@ -347,6 +354,13 @@ def test_the_command_writes_the_files_and_tells_where(month: Home, tmp_path: Pat
     told = json.loads(run("report", "--account", ACCOUNT, "--output", str(elsewhere), "--json").stdout)
     assert told == {"reports": [{"account": ACCOUNT, "path": str(elsewhere)}]}
     assert elsewhere.read_text().startswith("<!doctype html>")
+
+
+def test_open_shows_it_in_the_browser(month: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("click.launch", opened.append)
+    run("report", "--open")
+    assert opened == [str(month.path / "reports" / ACCOUNT / "account.html")]
 
 
 def test_a_day_goes_without_dates_and_one_file_holds_one_account(month: Home) -> None:

@@ -30,7 +30,8 @@ class WarehouseError(PipelineError):
 class StagedWarehouse:
     """The copy of the warehouse that one writer changes before it is published.
 
-    `completed`: it was of an older version and has got the tables and views that this one adds, still empty.
+    `completed`: it is of an older version and has got the tables and views that this one adds, still empty. The next
+    snapshot that is stored fills them and makes it one of this version.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, completed: bool = False) -> None:
@@ -47,6 +48,8 @@ class StagedWarehouse:
             self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
         self._insert(rows)
         self._forget_missed([snapshot_id])
+        if self.completed:
+            _note_version(self.connection)
         self.connection.execute("COMMIT")
 
     def miss(self, missed: Sequence[Row]) -> None:
@@ -212,7 +215,13 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> N
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables, columns, views and macros that are not there yet, and note the version."""
+    """Make an empty database a warehouse of this version."""
+    _complete(connection)
+    _note_version(connection)
+
+
+def _complete(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables, columns, views and macros that are not there yet."""
     found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
     older = dict(found)
     for table in schema.ALL_TABLES:
@@ -224,11 +233,14 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(views.view_ddl(view))
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
+
+
+def _note_version(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Make it a warehouse of this version. Returns whether it was one of an older."""
+    """Give it what this version has. Returns whether it is one of an older."""
     tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'tradier'").fetchone()
     if tables == (0,):
         create_schema(connection)
@@ -245,7 +257,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
             "Run `tradier-pipeline rebuild`: the landing zone has all.",
         )
     if version < schema.SCHEMA_VERSION:
-        create_schema(connection)
+        _complete(connection)
     return bool(version < schema.SCHEMA_VERSION)
 
 

@@ -15,12 +15,13 @@ from tradier_pipeline import store
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.landing import BusyError, LandedSnapshot, MissedRecord
+from tradier_pipeline.missed import new_missed
 from tradier_pipeline.reverify import reverify
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse import publish
+from tradier_pipeline.warehouse import publish, schema
 from tradier_pipeline.warehouse.publish import WarehouseError
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -138,6 +139,22 @@ def test_a_warehouse_of_the_first_version_is_completed_by_the_next_snapshot(
         assert connection.execute("SELECT account_id FROM trade_gate").fetchall() == [(DEMO_ACCOUNT,)]
     rebuild(home.warehouse, home.zone, lambda _: None)
     assert stored(home.warehouse.path) == completed
+
+
+def test_only_a_snapshot_completes_an_older_warehouse_whatever_is_published_before_it(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    _make_version_1(home.warehouse.path)
+    missed = SnapshotId.parse(f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z")
+    home.zone.record_missed(
+        MissedRecord(snapshot_id=str(missed), trigger="manual", recorded_at=good.manifest.as_of, reason="overlap")
+    )
+    with home.warehouse.staged() as staged:
+        staged.miss(new_missed(staged.connection, home.zone, missed))
+    take(home, simulated.broker)
+    with reading(home.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM trade_gate_readings").fetchone() == (2,)
+        assert connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
 
 
 def _missed(home: Home) -> list[tuple[str, ...]]:

@@ -68,29 +68,37 @@ POSITION_HISTORY = Macro(
         Column("mark", DECIMAL, "USD per share at last_as_of; null without a quote"),
         Column("snapshots", BIGINT, "Snapshots that show it so"),
     ),
-    # only the snapshots at both ends of a span are kept: all between them say the same
+    # a span reaches from a change to the snapshot before the next one, or to the newest; its mark is looked up last
     """
-    WITH held AS (
-        SELECT account_id, as_of, positions.symbol AS held, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis,
-               max(mark) AS mark
-        FROM positions WHERE positions.symbol = symbol GROUP BY account_id, as_of, held
+    WITH good AS (
+        SELECT account_id, as_of FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+    ), held AS (
+        SELECT account_id, as_of, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis
+        FROM positions WHERE positions.symbol = symbol GROUP BY account_id, as_of
     ), compared AS (
-        SELECT account_id, as_of, held, quantity, cost_basis, mark, row_number() OVER of_account AS n,
-               lead(as_of) OVER of_account AS next_as_of,
-               quantity IS DISTINCT FROM lag(quantity) OVER of_account
-                   OR cost_basis IS DISTINCT FROM lag(cost_basis) OVER of_account AS is_first,
-               quantity IS DISTINCT FROM lead(quantity) OVER of_account
-                   OR cost_basis IS DISTINCT FROM lead(cost_basis) OVER of_account AS is_last
-        FROM tradier_snapshots LEFT JOIN held USING (account_id, as_of) WHERE coherence IS DISTINCT FROM 'torn'
-        WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
-    ), ends AS (
-        SELECT *, sum(is_first::INTEGER) OVER (PARTITION BY account_id ORDER BY n ROWS UNBOUNDED PRECEDING) AS span
-        FROM compared WHERE quantity IS NOT NULL AND (is_first OR is_last)
+        SELECT account_id, as_of, quantity, cost_basis, row_number() OVER of_account AS n,
+               lag(as_of) OVER of_account AS before_as_of, lag(quantity) OVER of_account AS before_quantity,
+               lag(cost_basis) OVER of_account AS before_cost
+        FROM good LEFT JOIN held USING (account_id, as_of) WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
+    ), changes AS (
+        SELECT account_id, as_of, quantity, cost_basis, n, before_as_of
+        FROM compared WHERE quantity IS DISTINCT FROM before_quantity OR cost_basis IS DISTINCT FROM before_cost
+        UNION ALL
+        SELECT account_id, NULL, NULL, NULL, count(*) + 1, max(as_of) FROM good GROUP BY account_id
+    ), spans AS (
+        SELECT account_id, quantity, cost_basis, as_of AS from_as_of, lead(before_as_of) OVER of_account AS last_as_of,
+               lead(as_of) OVER of_account AS until_as_of, lead(n) OVER of_account - n AS snapshots
+        FROM changes WINDOW of_account AS (PARTITION BY account_id ORDER BY n)
     )
-    SELECT account_id, held AS symbol, quantity::DECIMAL(24,8) AS quantity, cost_basis::DECIMAL(24,8) AS cost_basis,
-           min(as_of) AS from_as_of, max(as_of) AS last_as_of, max(next_as_of) FILTER (is_last) AS until_as_of,
-           max(mark) FILTER (is_last) AS mark, max(n) - min(n) + 1 AS snapshots
-    FROM ends GROUP BY account_id, held, span, quantity, cost_basis ORDER BY account_id, from_as_of
+    SELECT spans.account_id, positions.symbol, spans.quantity::DECIMAL(24,8) AS quantity,
+           spans.cost_basis::DECIMAL(24,8) AS cost_basis, from_as_of, last_as_of, until_as_of, max(mark) AS mark,
+           snapshots
+    FROM spans JOIN positions ON positions.account_id = spans.account_id AND positions.as_of = last_as_of
+                              AND positions.symbol = symbol
+    WHERE spans.quantity IS NOT NULL
+    GROUP BY spans.account_id, positions.symbol, spans.quantity, spans.cost_basis, from_as_of, last_as_of, until_as_of,
+             snapshots
+    ORDER BY spans.account_id, from_as_of
     """,
 )
 

@@ -225,9 +225,16 @@ ORDER_EVENTS = View(
     ),
     # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all
     """
-    WITH steps AS (
-        SELECT account_id, as_of, trade_date, lag(as_of) OVER (PARTITION BY account_id ORDER BY as_of) AS previous_as_of
-        FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+    WITH good AS (
+        SELECT account_id, trade_date, as_of FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+    ), days AS (
+        SELECT account_id, trade_date,
+               lag(max(as_of)) OVER (PARTITION BY account_id ORDER BY trade_date) AS before_as_of
+        FROM good GROUP BY account_id, trade_date
+    ), steps AS (
+        SELECT account_id, trade_date, as_of, coalesce(lag(as_of) OVER of_day, before_as_of) AS previous_as_of
+        FROM good JOIN days USING (account_id, trade_date)
+        WINDOW of_day AS (PARTITION BY account_id, trade_date ORDER BY as_of)
     ), shown AS (
         SELECT now.snapshot_id, now.account_id, now.as_of, now.trade_date, now.order_id,
                CASE WHEN before.order_id IS NULL THEN 'appeared'

@@ -211,7 +211,8 @@ def test_the_calendar_is_read_every_day_at_six_but_not_for_a_rehearsal(monkeypat
     assert schedule.cron_schedule == "0 6 * * *"
     from tradier_pipeline.cycles.daily import build_daily_schedules
 
-    assert build_daily_schedules(Settings(calendar="24/7")) == []
+    rehearsed = build_daily_schedules(Settings(calendar="24/7"))
+    assert [schedule.name for schedule in rehearsed] == ["account_activity"]
 
 
 # --- the library's sessions, kept ---

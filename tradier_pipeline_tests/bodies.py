@@ -382,12 +382,18 @@ def zone_in(directory: Path) -> LandingZone:
 
 @contextmanager
 def warehouse_in_memory() -> Iterator[StagedWarehouse]:
-    """A warehouse that never reaches a disk: a copy of an empty one, which takes a sixth of the time to make it."""
+    """A warehouse that never reaches a disk."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"ATTACH '{_empty_warehouse()}' AS empty (READ_ONLY)")
-        connection.execute("COPY FROM DATABASE empty TO memory; DETACH empty")
+        copy_schema(connection)
         yield StagedWarehouse(connection)
+
+
+def copy_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """What `create_schema` does, as a copy of what it once made, which takes a sixth of the time."""
+    (target,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+    connection.execute(f"ATTACH '{_empty_warehouse()}' AS empty (READ_ONLY)")
+    connection.execute(f"COPY FROM DATABASE empty TO {target}; DETACH empty")
 
 
 @cache

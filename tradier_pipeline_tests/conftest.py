@@ -23,7 +23,9 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.warehouse import publish
 from tradier_pipeline.warehouse.publish import Warehouse
+from tradier_pipeline_tests.bodies import copy_schema
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,6 +46,11 @@ def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "SETTLE_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _quick_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "create_schema", copy_schema)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.warehouse.reads import reading
 
 ORDERS = 25
+PACE_S = 10.0  # Tradier: 120 requests a minute; an order makes three snapshots of five
 RESTING = {"class": "equity", "symbol": "KO", "side": "buy", "quantity": "1", "type": "limit", "price": "1.00"}
 PATH = f"/v1/accounts/{DEMO_ACCOUNT}/orders"
 
@@ -46,10 +47,10 @@ def _one_order(broker: httpx.Client, warehouse: Path) -> float:
     order = placed.json()["order"]["id"]
     _until(lambda: _shows(warehouse, f"order_id = {order}"))
     took = time.perf_counter() - acknowledged
-    while broker.get(f"{PATH}/{order}").json()["order"]["status"] == "pending":
-        time.sleep(0.1)
+    _until(lambda: _shows(warehouse, f"order_id = {order} AND status = 'open'"))
     broker.delete(f"{PATH}/{order}")
     _until(lambda: _shows(warehouse, f"order_id = {order} AND status = 'canceled'"))
+    time.sleep(max(0.0, PACE_S - (time.perf_counter() - acknowledged)))
     return took
 
 

@@ -340,11 +340,6 @@ def place_by_hand(simulated: Simulated) -> int:
     return by_hand(simulated, "POST", **ticket, type="limit", price="1.00")
 
 
-def lists_asked_for(simulated: Simulated) -> int:
-    """Lists, not pages: one of 25 orders, which may be a cap of the broker, takes a second request."""
-    return sum(1 for request in simulated.requests() if request["query"].endswith("page=1"))
-
-
 def test_an_order_placed_by_hand_asks_for_one_snapshot(
     home: Home, simulated: Simulated, ledger: Ledger, looker: Sensor
 ) -> None:
@@ -364,9 +359,9 @@ def test_an_order_placed_by_hand_asks_for_one_snapshot(
     assert request.note.startswith("at the broker: ")
     assert str(order_id) in request.note
 
-    asked = lists_asked_for(simulated)
+    asked = len(simulated.requests())
     assert looker.look() == quiet
-    assert lists_asked_for(simulated) == asked  # a request waits already
+    assert len(simulated.requests()) == asked  # a request waits already
     with sqlite3.connect(ledger.path) as connection:  # a snapshot that failed has answered it
         connection.execute(
             "UPDATE snapshot_requests SET claimed_at = requested_at, "
@@ -374,7 +369,7 @@ def test_an_order_placed_by_hand_asks_for_one_snapshot(
         )
     connection.close()
     assert looker.look() == quiet
-    assert lists_asked_for(simulated) == asked + 1
+    assert len(simulated.requests()) == asked + 1
     assert len(ledger.requests()) == 1  # the same news
 
 

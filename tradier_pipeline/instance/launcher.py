@@ -7,6 +7,7 @@ run: what was reloaded in the UI is what runs.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -89,6 +90,7 @@ def _processes() -> ForkServerContext:
 
 def _execute(arguments: str, environment: Mapping[str, str], directory: str) -> None:
     """Execute a run in a process that was forked for it."""
+    gc.freeze()  # what was imported before lives for ever: the collector would go through all of it, in every run
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)

@@ -225,7 +225,10 @@ def _other_tables(source: sqlite3.Connection) -> Iterator[Note]:
 
 
 class _Reader:
-    """Old rows -> rows of the ledger; what it does not understand becomes a note, and the value null."""
+    """Old rows -> rows of the ledger; what it does not understand becomes a note, and the value null.
+
+    `updated_at` is not taken over: it is when the ledger got the row, and the next snapshot looks at what is new to it.
+    """
 
     def __init__(self, account_id: str, notes: list[Note]) -> None:
         self.account_id = account_id
@@ -267,7 +270,7 @@ class _Reader:
             "max_seen_profit_fraction": cells.number("max_seen_profit_fraction"),
             "origin": row.get("origin"),
             "managed": row.get("managed") not in (0, "0", "false"),
-            **{name: cells.instant(name) for name in ("opened_at", "closed_at", "created_at", "updated_at")},
+            **{name: cells.instant(name) for name in ("opened_at", "closed_at", "created_at")},
         }
         trade = self._valid(Trade, "trades", key, values)
         return None if trade is None else trade.model_copy(update={"legs": self._legs(trade)})
@@ -341,7 +344,7 @@ class _Reader:
             "filled_quantity": filled,
             "remaining_quantity": cells.amount("remaining_quantity"),
             "raw_status": word or None,
-            **{name: cells.instant(name) for name in ("created_at", "updated_at")},
+            "created_at": cells.instant("created_at"),
         }
         return self._valid(EngineOrder, "orders", key, values)
 

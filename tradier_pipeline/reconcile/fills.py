@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from math import gcd
 from typing import Literal
 
@@ -52,7 +53,7 @@ class Execution:
     sent_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Side:
     """The entry or the exit of a trade: its orders, and their sum.
 
@@ -70,11 +71,11 @@ class Side:
         """Whether there may be more to it than its orders."""
         return self.doubtful or self.unknown is not None
 
-    @property
+    @cached_property
     def filled(self) -> tuple[Execution, ...]:
         return tuple(order for order in self.orders if order.units)
 
-    @property
+    @cached_property
     def legs(self) -> Mapping[str, Decimal]:
         """Contract -> quantity filled, without sign."""
         total: dict[str, Decimal] = defaultdict(Decimal)
@@ -83,7 +84,7 @@ class Side:
                 total[symbol] += amount
         return total
 
-    @property
+    @cached_property
     def paid(self) -> Decimal | None:
         """None without fills, and while the price of one is not known."""
         amounts = [order.paid for order in self.filled]

@@ -304,3 +304,13 @@ def test_the_command_prints_what_came_and_fails_if_rows_were_left_out(home: Home
     assert {"table": "trades", "key": "t-1", "why": "its status 'WEIRD' is not known", "left_out": True} in document[
         "notes"
     ]
+
+
+def test_what_is_imported_is_new_to_the_ledger_whenever_the_old_system_wrote_it(
+    imported: Import, ledger: Ledger
+) -> None:
+    old = {"updated_at": "2025-12-01 14:30:30"}
+    imported((old,), (old,))
+    for row in (*ledger.trades(), *ledger.orders()):
+        assert row.updated_at is not None
+        assert row.updated_at > datetime(2025, 12, 1, 14, 30, 30, tzinfo=UTC)

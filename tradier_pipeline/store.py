@@ -33,6 +33,9 @@ from tradier_pipeline.warehouse.sql import bind
 
 REBUILD_BATCH = 200
 
+# what the ledger says now that matters to a snapshot, beside the warehouse; None if it cannot be read
+Believe = Callable[[duckdb.DuckDBPyConnection, TypedSnapshot], Beliefs | None]
+
 
 class NotPublishedError(PipelineError):
     """A blocking check failed; the warehouse is as it was before."""
@@ -86,15 +89,18 @@ class Rebuilt:
 
 
 def store_snapshot(
-    warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES, beliefs: Beliefs | None = None
+    warehouse: Warehouse,
+    landed: LandedSnapshot,
+    rules: GateRules = DEFAULT_RULES,
+    believe: Believe | None = None,
 ) -> tuple[TypedSnapshot, list[Outcome]]:
     """Publish one landed snapshot. Doing it again yields identical rows.
 
     With it come the instants of the account that were missed before. One that is refused is published as missed itself.
 
     Args:
-        beliefs: the ledger as it is now; None if it could not be read. Only the newest snapshot of its account, when it
-            is stored for the first time, is set beside it: about an older one the ledger of now says nothing.
+        believe: reads the ledger. Only the newest snapshot of its account, when it is stored for the first time, is set
+            beside it: about an older one the ledger of now says nothing.
 
     Raises:
         NotPublishedError: a blocking check failed.
@@ -106,7 +112,8 @@ def store_snapshot(
         with warehouse.staged() as staged:
             is_news = _is_news(staged, typed)
             typed = conserve(staged.connection, typed)
-            if is_news and beliefs is not None and not beliefs.empty:
+            beliefs = believe(staged.connection, typed) if is_news and believe else None
+            if beliefs is not None and not beliefs.empty:
                 typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
             outcomes = _store_verified(staged, typed, rules)
             if is_news:

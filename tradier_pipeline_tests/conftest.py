@@ -133,7 +133,7 @@ def take(
     """One whole snapshot without Dagster: read, land, store, verify, publish."""
     landed = extract_snapshot(home.zone, broker, SnapshotId.now(account_id), "test")
     extract_quotes(home.zone, broker, landed)
-    _, outcomes = store_snapshot(home.warehouse, landed, beliefs=beliefs)
+    _, outcomes = store_snapshot(home.warehouse, landed, believe=lambda *_: beliefs)
     return landed, outcomes
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import SNAPSHOTS
@@ -16,11 +17,11 @@ from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.reconcile.published import read_beliefs
+from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import NotPublishedError, store_snapshot
+from tradier_pipeline.store import Believe, NotPublishedError, store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.check import Check
 from tradier_pipeline.verify.evidence import shown
@@ -129,10 +130,10 @@ def tradier_snapshot(
         landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
-        beliefs = _beliefs(context, tradier.settings)
+        rules, believe = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
         started = clock.now()
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, GateRules.of(tradier.settings), beliefs)
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe)
         except NotPublishedError as error:
             yield from map(check_result, error.outcomes)
             raise
@@ -148,13 +149,17 @@ def tradier_snapshot(
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
 
 
-def _beliefs(context: dg.AssetExecutionContext, settings: Settings) -> Beliefs | None:
-    """The ledger as it is now; None if it cannot be read, which costs no snapshot."""
-    try:
-        return read_beliefs(settings)
-    except PipelineError as error:
-        context.log.warning(f"The snapshot is not set beside the ledger: {error}")
-        return None
+def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> Believe:
+    """Reads what the ledger says when it is asked; None if it cannot be read, which costs no snapshot."""
+
+    def believe(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Beliefs | None:
+        try:
+            return relevant_beliefs(settings, connection, typed)
+        except PipelineError as error:
+            context.log.warning(f"The snapshot is not set beside the ledger: {error}")
+            return None
+
+    return believe
 
 
 def _write_back(context: dg.AssetExecutionContext, ledger: Ledger, reconciled: Reconciliation) -> None:

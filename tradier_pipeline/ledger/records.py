@@ -22,7 +22,9 @@ TradeStatus = Literal[
     "CLOSE_FAILED",
     "INVALID_STRUCTURE",
 ]
+SETTLED: frozenset[OrderStatus] = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED", "ERROR"})
 HOLDING: tuple[TradeStatus, ...] = ("OPEN", "CLOSING_PENDING")  # the broker must show a position for these
+TERMINAL: tuple[TradeStatus, ...] = ("CLOSED", "CANCELLED")
 
 
 class LedgerRow(BaseModel):

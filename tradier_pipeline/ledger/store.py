@@ -18,10 +18,13 @@ from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, writing
 from tradier_pipeline.ledger.records import EngineOrder, LedgerRow, Reason, SnapshotRequest, Trade, columns_of
+from tradier_pipeline.ledger.relevant import Relevance, relevant_keys
 from tradier_pipeline.ledger.schema import MIGRATIONS, VERSION
 from tradier_pipeline.snapshot import SnapshotId
 
 BUSY_TIMEOUT_S = 5.0
+_OLDEST_ORDERS = "ORDER BY created_at, client_order_id"
+_OLDEST_TRADES = "ORDER BY created_at, trade_id"
 
 R = TypeVar("R", bound=LedgerRow)
 
@@ -113,14 +116,26 @@ class Ledger:
 
     def orders(self) -> list[EngineOrder]:
         """The orders, oldest first."""
-        return self._rows(EngineOrder, "SELECT * FROM orders ORDER BY created_at, client_order_id")
+        return self._rows(EngineOrder, f"SELECT * FROM orders {_OLDEST_ORDERS}")  # noqa: S608
 
     def trades(self, statuses: Collection[str] | None = None) -> list[Trade]:
         """The trades, or those in one of the statuses, oldest first."""
         chosen = list(statuses or ())
         condition = "true" if statuses is None else f"status IN ({', '.join('?' * len(chosen))})"
-        sql = f"SELECT * FROM trades WHERE {condition} ORDER BY created_at, trade_id"  # noqa: S608
-        return self._rows(Trade, sql, *chosen)
+        return self._rows(Trade, f"SELECT * FROM trades WHERE {condition} {_OLDEST_TRADES}", *chosen)  # noqa: S608
+
+    def relevant(self, relevance: Relevance) -> tuple[list[EngineOrder], list[Trade]]:
+        """The orders and trades that one snapshot can say something new about, oldest first."""
+        with self._open() as connection:
+            connection.execute("BEGIN")  # all of one moment
+            orders, trades = relevant_keys(connection, relevance)
+            listed = "IN (SELECT value FROM json_each(?))"
+            of_orders = f"SELECT * FROM orders WHERE client_order_id {listed} {_OLDEST_ORDERS}"  # noqa: S608
+            of_trades = f"SELECT * FROM trades WHERE trade_id {listed} {_OLDEST_TRADES}"  # noqa: S608
+            return (
+                _read(EngineOrder, connection.execute(of_orders, (json.dumps(orders),))),
+                _read(Trade, connection.execute(of_trades, (json.dumps(trades),))),
+            )
 
     def _rows(self, model: type[R], sql: str, *parameters: Any) -> list[R]:
         with self._open() as connection:

@@ -15,10 +15,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Literal
 
-from tradier_pipeline.ledger.records import Leg, TradeStatus
-from tradier_pipeline.reconcile.orders import SETTLED, OrderRow
+from tradier_pipeline.ledger.records import SETTLED, TERMINAL, Leg, TradeStatus
+from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.reconcile.trades import TERMINAL, UNSENT, TradeRow
+from tradier_pipeline.reconcile.trades import UNSENT, TradeRow
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Outcome, Severity
 

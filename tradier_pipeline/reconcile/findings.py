@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tradier_pipeline import clock
+from tradier_pipeline.ledger.records import SETTLED
 from tradier_pipeline.reconcile import conservation
 from tradier_pipeline.reconcile.facts import Severity
-from tradier_pipeline.reconcile.orders import SETTLED, OrderRow
+from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 TORN, UNEXPLAINED = "torn", "change_unexplained"

@@ -19,12 +19,11 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import ORDER_WORDS, Order
 from tradier_pipeline.landing import LookupRecord
 from tradier_pipeline.ledger.changes import Change, change_to
-from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus
+from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus
 
 MatchState = Literal["matched", "unmatched_ours", "unmatched_external", "missing_at_broker", "ambiguous"]
 MatchedBy = Literal["broker_id", "tag"]
 
-SETTLED: frozenset[OrderStatus] = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED", "ERROR"})
 ALIKE_WITHIN = timedelta(minutes=15)
 
 # Tradier: REST guide, and words of its streams, older pages and clients. What is not here stays UNKNOWN.

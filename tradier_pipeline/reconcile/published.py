@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from tradier_pipeline import clock
 from tradier_pipeline.landing import LandingError, LandingZone
 from tradier_pipeline.ledger.flat import Holdings
-from tradier_pipeline.ledger.records import Trade
+from tradier_pipeline.ledger.records import TERMINAL, Trade
+from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import Beliefs, Facts
+from tradier_pipeline.reconcile.orders import ALIKE_WITHIN
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
-from tradier_pipeline.reconcile.trades import TERMINAL
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed
-from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline.warehouse.sql import bind, literal
 
 if TYPE_CHECKING:
     import duckdb
+
+LATE = timedelta(days=1)  # a transaction shows its rows when it ends, and they say when they were written
+
+# when the ledger was set beside a snapshot for the last time on a trade date, and what was told then
+_LAST_BESIDE = """
+    SELECT max(as_of) FROM (
+        SELECT as_of FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of < ?
+        UNION ALL SELECT as_of FROM trade_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of < ?
+    )
+"""
+_TOLD_THEN = """
+    SELECT trade_id, order_id FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
+    UNION ALL SELECT trade_id, NULL FROM trade_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
+"""
 
 
 def reconcile_newest(
@@ -55,6 +71,54 @@ def read_beliefs(settings: Settings) -> Beliefs:
     if not ledger.exists:  # to look is not to create: a home without an engine has no ledger
         return Beliefs(tag_prefix=settings.order_tag_prefix)
     return Beliefs(tuple(ledger.orders()), tuple(ledger.trades()), settings.order_tag_prefix)
+
+
+def relevant_beliefs(settings: Settings, connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Beliefs:
+    """What a snapshot needs of the ledger as it is now: `reconcile_typed` concludes the same from it as from all.
+
+    The first snapshot of a trade date is set beside the whole ledger, and so is one that finds nothing that matters.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    ledger = Ledger(settings.ledger)
+    relevance = _relevance(connection, typed) if ledger.exists else None
+    orders, trades = ledger.relevant(relevance) if relevance else ((), ())
+    if not orders and not trades:
+        return read_beliefs(settings)
+    return Beliefs(tuple(orders), tuple(trades), settings.order_tag_prefix)
+
+
+def _relevance(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Relevance | None:
+    """None if the ledger has not been set beside a snapshot of this trade date yet."""
+    manifest = typed.landed.manifest
+    on_date = (manifest.account_id, typed.landed.snapshot_id.trade_date)
+    before = (*on_date, manifest.as_of)
+    (last,) = connection.execute(bind(_LAST_BESIDE, *before, *before)).fetchone() or (None,)
+    if last is None:
+        return None
+    told = connection.execute(bind(_TOLD_THEN, *on_date, last, *on_date, last)).fetchall()
+    return relevance_of(facts_of(typed, before=None), last, told)
+
+
+def relevance_of(facts: Facts, last: datetime, told: Sequence[tuple[str | None, int | None]]) -> Relevance:
+    """What of the ledger matters to a snapshot, after another one of its trade date.
+
+    Args:
+        last: when that one was read.
+        told: trade id and the broker's order id of each row of what was reconciled then.
+    """
+    today = datetime.combine(clock.trade_date(facts.as_of), time(), clock.NEW_YORK)
+    older = {order.create_date for order in facts.orders if order.create_date < today}
+    return Relevance(
+        account_id=facts.account_id,
+        written_since=last - LATE,
+        created=[(at - ALIKE_WITHIN, at + ALIKE_WITHIN) for at in older] + [(today - ALIKE_WITHIN, facts.as_of)],
+        order_ids={order.id for order in facts.orders} | {number for _, number in told if number is not None},
+        tags={order.tag for order in facts.orders if order.tag},
+        held=facts.positions.keys(),
+        trades={trade_id for trade_id, _ in told if trade_id is not None},
+    )
 
 
 def reconcile_typed(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, beliefs: Beliefs) -> Reconciliation:

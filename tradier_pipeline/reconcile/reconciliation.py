@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.flat import Holdings
-from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts, Finding
-from tradier_pipeline.reconcile.orders import SETTLED, OrderRow, plain, reconcile_orders
+from tradier_pipeline.reconcile.orders import OrderRow, plain, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
 
 if TYPE_CHECKING:

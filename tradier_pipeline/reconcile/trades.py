@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -28,14 +29,13 @@ from tradier_pipeline.broker.models import INTEGER_DIGITS
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.ledger.changes import Change, change_to
 from tradier_pipeline.ledger.flat import gone
-from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade, TradeStatus
+from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
 from tradier_pipeline.portfolio import rounded
 from tradier_pipeline.reconcile.allocation import Allocation, allocate
 from tradier_pipeline.reconcile.facts import Facts, Finding, Severity
 from tradier_pipeline.reconcile.fills import ZERO, Deeds, Side, deeds, ratios
 from tradier_pipeline.reconcile.orders import OrderRow, plain
 
-TERMINAL: tuple[TradeStatus, ...] = ("CLOSED", "CANCELLED")
 STUCK: tuple[TradeStatus, ...] = ("EXIT_ERROR", "CLOSE_FAILED", "INVALID_STRUCTURE")
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
@@ -198,7 +198,7 @@ class _View:
             return self.entered > 0 and not self.rest
         return 0 < self.entered <= self.exited
 
-    @property
+    @cached_property
     def uneven(self) -> bool:
         """Some legs were filled more often than others."""
         sides = [self.exit] if not self.entry.filled else [self.entry, self.exit]

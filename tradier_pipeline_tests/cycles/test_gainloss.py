@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 import pytest
@@ -14,7 +15,7 @@ from tradier_pipeline.ledger.demo import DemoEngine
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
-from tradier_pipeline.reconcile.published import read_beliefs
+from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
@@ -42,7 +43,8 @@ def broker(home: Home, machine: Clock, monkeypatch: pytest.MonkeyPatch) -> Itera
 def read_over_the_day(home: Home, broker: Simulated, machine: Clock, *, ledger: bool = True) -> None:
     for machine.time in TIMES:
         landed = extract_snapshot(home.zone, broker.broker, SnapshotId.now(DEMO_ACCOUNT), "test")
-        store_snapshot(home.warehouse, landed, beliefs=read_beliefs(load_settings()) if ledger else Beliefs())
+        believe = partial(relevant_beliefs, load_settings()) if ledger else lambda *_: Beliefs()
+        store_snapshot(home.warehouse, landed, believe=believe)
     machine.time = MORNING
 
 

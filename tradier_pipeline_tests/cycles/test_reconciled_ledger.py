@@ -116,16 +116,16 @@ def test_a_ledger_that_cannot_be_written_is_told_as_a_warning(
 def test_a_row_that_the_engine_changed_meanwhile_is_left_alone_and_told(
     home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = assets_snapshot.read_beliefs
+    read = assets_snapshot.relevant_beliefs
 
-    def read_and_change(settings: Any) -> Any:
-        beliefs = read(settings)
+    def read_and_change(*of_what: Any) -> Any:
+        beliefs = read(*of_what)
         (order,) = ledger.orders()
         ledger.record_order(order.model_copy(update={"status": "PLACED"}))
         return beliefs
 
     monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
-    monkeypatch.setattr(assets_snapshot, "read_beliefs", read_and_change)
+    monkeypatch.setattr(assets_snapshot, "relevant_beliefs", read_and_change)
     result = run_job(instance, new_key())
     assert result.success
     assert statuses(ledger) == ["PLACED", "OPEN"]

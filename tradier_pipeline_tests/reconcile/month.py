@@ -13,9 +13,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import cycle
 from random import Random
 
+from tradier_pipeline import clock
 from tradier_pipeline.broker.simulator.app import create_app
 from tradier_pipeline.broker.simulator.exchange import cancel, place
 from tradier_pipeline.broker.simulator.market import NEW_YORK, closes_at, option_symbol, parse_option
@@ -29,7 +31,7 @@ from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.reconcile.orders import settled
-from tradier_pipeline.reconcile.published import reconcile_newest
+from tradier_pipeline.reconcile.published import reconcile_newest, relevant_beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.settings import load_settings
 from tradier_pipeline.snapshot import SnapshotId
@@ -488,6 +490,7 @@ class Month:
 
     def snapshot(self) -> None:
         """Read, store, reconcile, write back, and count what was said."""
+        self.keep_time()
         lags = self.dice.random() < TORN_SHARE
         self.figures.behind += lags
         if lags:
@@ -499,8 +502,10 @@ class Month:
         )
         extract_quotes(self.home.zone, self.simulated.broker, landed)
         self.simulated.heal()
-        _, outcomes = store_snapshot(self.home.warehouse, landed)
+        believe = partial(relevant_beliefs, load_settings())
+        typed, outcomes = store_snapshot(self.home.warehouse, landed, believe=believe)
         (found,) = reconcile_newest(load_settings())
+        assert typed.reconciled in (None, found)  # what matters of the ledger leads to what all of it leads to
         self.figures.snapshots += 1
         self.figures.torn += landed.manifest.is_torn
         signs = self._signs(found) | {(f"check {one.check}", CHECKS) for one in outcomes if not one.passed}
@@ -508,6 +513,13 @@ class Month:
         assert not written.skipped, written.skipped
         self.figures.changes += len(written.applied)
         self._judge(signs, is_torn=landed.manifest.is_torn)
+
+    def keep_time(self) -> None:
+        """Rows say when they were written by the clock of the machine; let that have been the month's."""
+        now = clock.iso(self.machine.time)
+        with closing(sqlite3.connect(self.ledger.path, isolation_level=None)) as connection:
+            for table in ("orders", "trades"):
+                connection.execute(f"UPDATE {table} SET updated_at = ?1 WHERE updated_at > ?1", (now,))
 
     def _fill_just_now(self) -> None:
         """Something that one list shows and the one that is behind does not."""

@@ -50,7 +50,7 @@ class Bench:
 
     def take(self, *held: Any, beliefs: Beliefs | None = OPEN, **fields: Any) -> LandedSnapshot:
         landed = self.land(*held, **fields)
-        store_snapshot(self.warehouse, landed, beliefs=beliefs)
+        store_snapshot(self.warehouse, landed, believe=lambda *_: beliefs)
         return landed
 
     def rows(self, sql: str = FINDINGS) -> list[tuple[Any, ...]]:
@@ -130,7 +130,7 @@ def test_a_replay_keeps_what_the_ledger_led_to_then_and_counts_nothing_twice(ben
     bench.take(*HELD)
     landed = bench.take(HELD[0])
     before = bench.everything()
-    store_snapshot(bench.warehouse, landed, beliefs=Beliefs())
+    store_snapshot(bench.warehouse, landed, believe=lambda *_: Beliefs())
     assert bench.everything() == before
 
 
@@ -138,7 +138,7 @@ def test_a_snapshot_older_than_the_newest_is_not_set_beside_the_ledger_of_now(be
     late = bench.land()
     bench.take(*HELD)
     before = bench.everything()
-    store_snapshot(bench.warehouse, late, beliefs=OPEN)
+    store_snapshot(bench.warehouse, late, believe=lambda *_: OPEN)
     assert bench.everything() == before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import time, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
-from tradier_pipeline.reconcile.published import read_beliefs
+from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.settings import load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_activity, store_snapshot
@@ -32,9 +33,10 @@ SESSIONS = 6  # over a Friday, on which options expire
 
 def snapshot(lived: Month) -> None:
     """Read, store beside the ledger, write back."""
+    lived.keep_time()
     landed = extract_snapshot(lived.home.zone, lived.simulated.broker, SnapshotId.now(ACCOUNT), "test")
     extract_quotes(lived.home.zone, lived.simulated.broker, landed)
-    typed, _ = store_snapshot(lived.home.warehouse, landed, beliefs=read_beliefs(load_settings()))
+    typed, _ = store_snapshot(lived.home.warehouse, landed, believe=partial(relevant_beliefs, load_settings()))
     if typed.reconciled:
         apply(lived.ledger, str(landed.snapshot_id), typed.reconciled.changes)
 

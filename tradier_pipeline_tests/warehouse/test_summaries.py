@@ -70,7 +70,7 @@ class Book:
             orders=orders,
         )
         landed = land(self.zone, told, when, account_id=number, **fields)
-        store_snapshot(self.warehouse, landed, beliefs=beliefs)
+        store_snapshot(self.warehouse, landed, believe=lambda *_: beliefs)
         return str(landed.snapshot_id)
 
     def make(self, day: date) -> dict[str, Any]:

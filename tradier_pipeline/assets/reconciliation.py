@@ -11,9 +11,9 @@ from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import ASSET_KEY, SHOWN_ROWS, check_result, records_table, table_metadata
-from tradier_pipeline.ledger.store import LedgerError
+from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
-from tradier_pipeline.reconcile.published import read_beliefs, reconcile_newest
+from tradier_pipeline.reconcile.published import reconcile_newest
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.warehouse import schema
@@ -92,10 +92,9 @@ def reconciled_ledger(
 def _judged(context: dg.AssetExecutionContext, settings: Settings, account_id: str) -> Iterator[dg.AssetCheckResult]:
     """The checks of the ledger beside the newest snapshot; none without a ledger."""
     try:
-        beliefs = read_beliefs(settings)
-        if beliefs.empty:
+        if Ledger(settings.ledger).empty:
             return
-        (found,) = reconcile_newest(settings, account_id, beliefs)
+        (found,) = reconcile_newest(settings, account_id, whole=False)
     except LedgerError as error:
         context.log.warning(f"The ledger is not judged: {error}")
         return

@@ -227,8 +227,7 @@ _VERSION_3 = f"""
 CREATE INDEX orders_by_status ON orders (account_id, status);
 CREATE INDEX orders_by_creation ON orders (account_id, created_at);
 CREATE INDEX orders_by_update ON orders (account_id, updated_at);
-DROP INDEX trades_by_status;
-CREATE INDEX trades_by_status ON trades (account_id, status);
+CREATE INDEX trades_by_account ON trades (account_id, status);
 CREATE INDEX trades_by_update ON trades (account_id, updated_at);
 CREATE INDEX trades_by_minute ON trades (account_id, {MINUTE_OPENED});
 CREATE INDEX opening_orders ON trades (account_id, broker_order_id_open) WHERE broker_order_id_open IS NOT NULL;

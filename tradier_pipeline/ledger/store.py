@@ -51,6 +51,16 @@ class Ledger:
         """Whether anything was ever written here."""
         return self.path.exists()
 
+    @property
+    def empty(self) -> bool:
+        """Whether it has neither orders nor trades."""
+        if not self.exists:
+            return True
+        with self._open() as connection:
+            sql = "SELECT EXISTS (SELECT 1 FROM orders) OR EXISTS (SELECT 1 FROM trades)"
+            (written,) = connection.execute(sql).fetchone()
+        return not written
+
     def request(
         self, account_id: str, reason: Reason, *, order_id: str | None = None, note: str | None = None
     ) -> SnapshotRequest:

@@ -40,24 +40,25 @@ _TOLD_THEN = """
 """
 
 
-def reconcile_newest(
-    settings: Settings, account_id: str | None = None, beliefs: Beliefs | None = None
-) -> list[Reconciliation]:
-    """What the newest published snapshot of each account, or of one, says about the ledger, by default as it is now.
+def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole: bool = True) -> list[Reconciliation]:
+    """What the newest published snapshot of each account, or of one, says about the ledger as it is now.
+
+    Args:
+        whole: read all of the ledger. If not, only what can have changed: the same follows, in less time.
 
     Raises:
         WarehouseError: nothing has been published yet.
         LandingError: a published snapshot is not landed any more, or was changed.
         LedgerError: the ledger cannot be read.
     """
-    beliefs, zone = beliefs or read_beliefs(settings), LandingZone(settings.landing)
+    beliefs, zone = read_beliefs(settings) if whole else None, LandingZone(settings.landing)
     with reading(settings.warehouse) as connection:
         require_current(connection)
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
+        of_account = (_typed(zone, found) for found in newest if account_id in (None, found.account_id))
         return [
-            reconcile_typed(connection, _typed(zone, snapshot_id), beliefs)
-            for snapshot_id in newest
-            if account_id in (None, snapshot_id.account_id)
+            reconcile_typed(connection, typed, beliefs or relevant_beliefs(settings, connection, typed))
+            for typed in of_account
         ]
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.settings import DEMO_TOKEN
 
 _STARTUP_SECONDS = 10
+_TICK_SECONDS = 0.1
 
 
 @contextmanager
@@ -101,11 +102,23 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.ready = threading.Event()
         self._on_ready = on_ready
+        self._stopped = asyncio.Event()
+        self._wake: Callable[[], object] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
         self._on_ready()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own, which goes on for up to a tenth of a second after it was told to end."""
+        loop = asyncio.get_running_loop()
+        self._wake = lambda: loop.call_soon_threadsafe(self._stopped.set)
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), _TICK_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close what is open, at once; what still runs is canceled with the loop."""
@@ -117,6 +130,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         self.should_exit = True
+        self._wake()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

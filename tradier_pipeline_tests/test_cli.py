@@ -269,7 +269,12 @@ def test_status_tells_age_failures_missed_disk_and_budget(home: Home, simulated:
     assert account["age_s"] >= 0
     result = run("status")
     assert (result.exit_code, result.stderr) == (0, "")
-    for words in (f"last snapshot   {landed.snapshot_id}, ", "failed in 24 h  0", "missed in 24 h  0", f"{available} of 120"):
+    for words in (
+        f"last snapshot   {landed.snapshot_id}, ",
+        "failed in 24 h  0",
+        "missed in 24 h  0",
+        f"{available} of 120",
+    ):
         assert words in result.stdout
     assert f"{home.path}: warehouse " in result.stdout
 

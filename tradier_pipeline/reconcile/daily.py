@@ -29,11 +29,11 @@ class DateCheck(Generic[E]):
     """A claim about one trade date, and the rule over the evidence of each account that proves or refutes it.
 
     Attributes:
-        number: among the 80 checks.
+        number: among the 80 checks; None for one that is not.
         is_fatal: whether the evidence of an account makes a warning an error.
     """
 
-    number: int
+    number: int | None
     name: str
     severity: Severity
     claim: str

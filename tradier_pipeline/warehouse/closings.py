@@ -1,4 +1,4 @@
-"""What the ledger and the broker's gain and loss report say was closed on a date, from what is stored."""
+"""What the ledger and the broker say of a date by the morning after: trades, closed lots, cash; from what is stored."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.reconcile.cash import CashDay
 from tradier_pipeline.reconcile.gainloss import ClosedDay, LedgerTrade, Lot
 from tradier_pipeline.warehouse.sql import bind
 
@@ -33,6 +34,17 @@ _LOTS = """
     SELECT symbol, quantity, gain_loss FROM closed_lots
     WHERE account_id = ? AND close_date = ? AND retracted_at IS NULL ORDER BY ALL
 """
+
+_CASH = """
+    SELECT account_id, trade_date, since, change, trades, flows, unexplained, open_before FROM (
+        SELECT *, lag(unexplained) OVER (PARTITION BY account_id ORDER BY trade_date) AS open_before FROM cash_by_day
+    ) WHERE trade_date = ? AND unexplained IS NOT NULL ORDER BY account_id
+"""
+
+
+def cash_days(connection: duckdb.DuckDBPyConnection, day: date) -> list[CashDay]:
+    """The cash of a date of each account whose history of it has been read since it was over."""
+    return [CashDay(*row) for row in connection.execute(bind(_CASH, day)).fetchall()]
 
 
 def covered_accounts(connection: duckdb.DuckDBPyConnection, day: date) -> list[str]:

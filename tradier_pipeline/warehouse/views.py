@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import equity
+from tradier_pipeline.warehouse import cash, equity
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -381,6 +381,7 @@ VIEWS = (
     NEWEST_DAILY_SUMMARIES,
     *(ORDER_EVENTS, COVERAGE, ACCOUNT_PERFORMANCE),
     *equity.VIEWS,
+    cash.CASH_BY_DAY,
 )
 
 

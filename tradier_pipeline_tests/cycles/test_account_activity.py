@@ -234,3 +234,24 @@ def test_the_next_day_reads_the_days_before_again_and_knows_their_rows(
     assert (facts["known"], facts["retracted"]) == (first, 0)
     assert facts["new"] > 0
     assert query(home, "SELECT DISTINCT retracted_at FROM account_activity") == [(None,)]
+
+
+def test_cash_from_evening_to_evening_is_what_the_demos_history_tells(
+    home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    """Over a day on which the demo trades, the fees of its fills included."""
+    for machine.time in (MIDNIGHT - timedelta(days=1), MIDNIGHT):
+        simulated.admin("POST", "clock", {"now": machine.time.isoformat()})
+        if machine.time < MIDNIGHT:
+            simulated.admin("POST", "reset")
+        take(home, simulated.broker)
+    next_morning(simulated, machine)
+    result = run_activity(instance)
+    assert result.success
+    ((change, filled, fees, unexplained),) = query(home, "SELECT change, filled, fees, unexplained FROM cash_by_day")
+    assert unexplained == 0
+    assert 0 > fees > -20
+    assert filled
+    assert change
+    (outcome,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "cash_equals_history"]
+    assert (outcome.passed, outcome.partition) == (True, TUESDAY)

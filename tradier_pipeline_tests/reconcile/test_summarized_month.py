@@ -20,7 +20,7 @@ from tradier_pipeline.settings import load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_activity, store_snapshot
 from tradier_pipeline.verify.outcome import Severity
-from tradier_pipeline.warehouse.closings import closed_day
+from tradier_pipeline.warehouse.closings import cash_days, closed_day
 from tradier_pipeline.warehouse.reads import daily_summaries, reading
 from tradier_pipeline.warehouse.summaries import make_summaries, summary_evidence
 from tradier_pipeline_tests.conftest import Home
@@ -68,6 +68,9 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
         for check in SUMMARY_CHECKS:
             assert check.run([summary_evidence(connection, row) for row in rows]).differences == ()
         found = [closed_day(connection, ACCOUNT, day) for day in days]
+        cash = [row for day in days for row in cash_days(connection, day)]
+        open_fees = connection.execute("SELECT sum(unexplained) FROM conservation WHERE state = 'fees'").fetchone()
+        told_fees = connection.execute("SELECT sum(fees) FROM cash_by_day").fetchone()
     counted = Counter(one["id"] for row in rows for one in row["closed_trades"])
     assert counted == Counter(key for key, trade in trades.items() if trade.status == "CLOSED")
     assert {one["id"] for one in rows[-1]["open_trades"]} == {
@@ -82,6 +85,9 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     assert sum(len(day.lots) for day in compared) > 10
     profits, contracts = (check.run(compared) for check in GAINLOSS_CHECKS)
     assert contracts.differences == ()
+    assert [day.trade_date for day in cash] == days[1:]
+    assert {day.unexplained for day in cash} == {0}
+    assert told_fees == open_fees  # what every snapshot had to leave to fees, history tells to the cent
     # of what expired on the last Friday nobody has told the ledger the price; the broker knows what it brought
     unknown = {one["id"] for one in rows[-1]["closed_trades"] if one["realized_pnl"] is None}
     assert {difference.stored for difference in profits.differences} == {"not known"}

@@ -50,8 +50,10 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _quick_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of small blocks is written in less time, and a year of them, which would take more room, is not made."""
     monkeypatch.setattr(publish, "create_schema", copy_schema)
+    monkeypatch.setattr(publish, "BLOCK_SIZE", 16_384)
 
 
 @dataclass(frozen=True)

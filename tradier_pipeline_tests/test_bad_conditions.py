@@ -19,6 +19,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import rebuild, store_snapshot
 from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.warehouse import publish
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.crash_child import FAILED, Job, Nursery, nursery
@@ -68,7 +69,10 @@ def _outcomes(home: Home) -> list[Outcome]:
     return result.outcomes
 
 
-def test_a_full_disk_costs_the_snapshot_and_nothing_else(tmp_path: Path, simulated: Simulated) -> None:
+def test_a_full_disk_costs_the_snapshot_and_nothing_else(
+    tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "BLOCK_SIZE", 131_072)  # as it is; the steps below are of its size
     with _small_disk(tmp_path / "disk"):
         home = Home(tmp_path / "disk" / "home")
         good = [take(home, simulated.broker)[0]]

@@ -20,9 +20,10 @@ from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
 
 LOCK_TIMEOUT_S = 30.0
-# Files that DuckDB 1.2 and every later version can open. A new column segment takes a block: half the usual size makes
-# each of our 500 columns cheaper to write, and is still enough to compress well.
-STORAGE = "STORAGE_VERSION 'v1.2.0', BLOCK_SIZE 131072"
+STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can open
+# Of a new file; one that exists keeps its own. A new column segment takes a block: half the usual size makes each of
+# our 500 columns cheaper to write, and is still enough to compress well.
+BLOCK_SIZE = 131_072
 
 
 class WarehouseError(PipelineError):
@@ -160,10 +161,11 @@ class Warehouse:
                     _remove(staged)
                     if self.path.exists() and not fresh:
                         shutil.copyfile(self.path, staged)
+                blocks = "" if staged.exists() else f", BLOCK_SIZE {BLOCK_SIZE}"
                 connection = duckdb.connect(":memory:")
                 try:
                     connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
-                    attach(connection, staged, STORAGE)
+                    attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'{blocks}")
                     yield StagedWarehouse(connection, completed=_prepare(connection, self.path))
                     connection.execute("CHECKPOINT tradier")
                 finally:

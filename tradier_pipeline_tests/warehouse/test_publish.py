@@ -58,6 +58,24 @@ def test_a_quote_in_the_path_is_part_of_the_path(home: Home, simulated: Simulate
     assert _published(Home(home.path / "it's")) == [str(landed.snapshot_id)]
 
 
+def test_a_file_keeps_the_blocks_it_was_made_with_until_it_is_rebuilt(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version made larger ones, and DuckDB opens a file with its own size only."""
+
+    def block_size() -> int:
+        with reading(home.warehouse.path) as connection:
+            return connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()[0][0]
+
+    monkeypatch.setattr(publish, "BLOCK_SIZE", 262_144)
+    take(home, simulated.broker)
+    monkeypatch.setattr(publish, "BLOCK_SIZE", 131_072)
+    take(home, simulated.broker)
+    assert (len(_published(home)), block_size()) == (2, 262_144)
+    rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
+    assert (rebuilt.published, rebuilt.kept_findings, block_size()) == (2, True, 131_072)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, duckdb.Error])
 def test_a_block_that_raises_publishes_nothing(home: Home, error: type[BaseException], good: LandedSnapshot) -> None:
     before = home.warehouse.path.read_bytes()

@@ -55,9 +55,9 @@ _RELEVANT = f"""
 WITH RECURSIVE relevant (client_order_id, trade_id) AS (
     SELECT client_order_id, NULL FROM orders WHERE account_id = :account AND status IN ({_LIVING_ORDERS})
     UNION SELECT client_order_id, NULL FROM orders WHERE account_id = :account AND updated_at >= :written_since
-    UNION SELECT client_order_id, NULL FROM json_each(:created) AS range CROSS JOIN orders
+    UNION SELECT client_order_id, NULL FROM json_each(:created) AS span CROSS JOIN orders
         ON account_id = :account
-        AND created_at BETWEEN json_extract(range.value, '$[0]') AND json_extract(range.value, '$[1]')
+        AND created_at BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]')
     UNION SELECT client_order_id, NULL FROM orders
         WHERE account_id = :account AND broker_order_id IN (SELECT value FROM json_each(:order_ids))
     UNION SELECT client_order_id, NULL FROM orders WHERE client_order_id IN (SELECT value FROM json_each(:tags))

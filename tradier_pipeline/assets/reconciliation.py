@@ -10,7 +10,14 @@ import dagster as dg
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, SHOWN_ROWS, check_result, records_table, table_metadata
+from tradier_pipeline.assets.snapshot import (
+    ASSET_KEY,
+    SHOWN_ROWS,
+    check_result,
+    describe,
+    records_table,
+    table_metadata,
+)
 from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.published import reconcile_newest
@@ -61,7 +68,7 @@ Row = dict[str, Any]
         dg.AssetCheckSpec(
             check.name,
             asset=check.asset,
-            description=f"{check.claim} (check {check.number})",
+            description=describe(check.claim, check.number),
             partitions_def=SNAPSHOTS,
         )
         for check in RECONCILIATION_CHECKS

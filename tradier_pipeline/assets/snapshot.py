@@ -1,6 +1,6 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.errors import PipelineError
@@ -16,6 +16,7 @@ from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
+from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
@@ -23,7 +24,6 @@ from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import Believe, NotPublishedError, store_snapshot
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.check import Check
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
@@ -33,9 +33,19 @@ ASSET_KEY = dg.AssetKey("tradier_snapshot")
 SHOWN_ROWS = 10  # stored with every run
 
 
-def describe(check: Check) -> str:
+def describe(claim: str, number: int | None) -> str:
     """The claim of a check, with its number in the list of consistency checks."""
-    return check.claim if check.number is None else f"{check.claim} (check {check.number})"
+    return claim if number is None else f"{claim} (check {number})"
+
+
+def date_check_specs(asset: dg.AssetKey, checks: Iterable[DateCheck[Any]]) -> list[dg.AssetCheckSpec]:
+    """The checks of trade dates on an asset."""
+    return [
+        dg.AssetCheckSpec(
+            check.name, asset=asset, description=describe(check.claim, check.number), partitions_def=TRADE_DATES
+        )
+        for check in checks
+    ]
 
 
 def _table_schema(*tables: schema.Table) -> dg.TableSchema:
@@ -115,7 +125,7 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
         dg.AssetCheckSpec(
             check.name,
             asset=ASSET_KEY,
-            description=describe(check),
+            description=describe(check.claim, check.number),
             blocking=check.severity is Severity.FATAL,
             partitions_def=SNAPSHOTS,
         )

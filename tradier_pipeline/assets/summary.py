@@ -11,7 +11,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, check_result, table_metadata
+from tradier_pipeline.assets.snapshot import ASSET_KEY, check_result, date_check_specs, table_metadata
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse import schema
@@ -52,12 +52,7 @@ TRADE_COLUMNS = (
         )
     ],
     partitions_def=TRADE_DATES,
-    check_specs=[
-        dg.AssetCheckSpec(
-            check.name, asset=KEY, description=f"{check.claim} (check {check.number})", partitions_def=TRADE_DATES
-        )
-        for check in SUMMARY_CHECKS
-    ],
+    check_specs=date_check_specs(KEY, SUMMARY_CHECKS),
 )
 def daily_summary(
     context: dg.AssetExecutionContext, tradier: TradierResource

@@ -5,9 +5,8 @@ from datetime import date
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import check_result
+from tradier_pipeline.assets.snapshot import check_result, date_check_specs
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.warehouse.closings import closed_day, covered_accounts
 from tradier_pipeline.warehouse.reads import reading, require_current
@@ -17,15 +16,7 @@ CLOSED_LOTS = dg.AssetKey("closed_lots")
 
 @dg.multi_asset_check(
     name="trades_beside_closed_lots",
-    specs=[
-        dg.AssetCheckSpec(
-            check.name,
-            asset=CLOSED_LOTS,
-            description=f"{check.claim} (check {check.number})",
-            partitions_def=TRADE_DATES,
-        )
-        for check in GAINLOSS_CHECKS
-    ],
+    specs=date_check_specs(CLOSED_LOTS, GAINLOSS_CHECKS),
     can_subset=True,  # what cannot be compared has no result
 )
 def trades_beside_closed_lots(

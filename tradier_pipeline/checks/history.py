@@ -6,9 +6,8 @@ from datetime import date
 import dagster as dg
 
 from tradier_pipeline.assets.activity import ACCOUNT_ACTIVITY
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import check_result
+from tradier_pipeline.assets.snapshot import check_result, date_check_specs
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
 from tradier_pipeline.warehouse.closings import cash_days
 from tradier_pipeline.warehouse.reads import reading, require_current
@@ -16,10 +15,7 @@ from tradier_pipeline.warehouse.reads import reading, require_current
 
 @dg.multi_asset_check(
     name="cash_beside_history",
-    specs=[
-        dg.AssetCheckSpec(check.name, asset=ACCOUNT_ACTIVITY, description=check.claim, partitions_def=TRADE_DATES)
-        for check in CASH_CHECKS
-    ],
+    specs=date_check_specs(ACCOUNT_ACTIVITY, CASH_CHECKS),
     can_subset=True,  # what cannot be compared has no result
 )
 def cash_beside_history(

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from tradier_pipeline.reconcile.conservation import CENT
 from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
-
-CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from datetime import date
 from decimal import Decimal
 from itertools import chain
 
+from tradier_pipeline.reconcile.conservation import CENT
 from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
-ZERO, CENT = Decimal(0), Decimal("0.01")
+ZERO = Decimal(0)
 FATAL_PER_SPREAD = Decimal(5)  # USD
 
 

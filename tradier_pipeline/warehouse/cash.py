@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tradier_pipeline.warehouse.equity import history_read
 from tradier_pipeline.warehouse.schema import DATE, DECIMAL, VARCHAR, Column, View
 
 CASH_BY_DAY = View(
@@ -42,9 +43,8 @@ CASH_BY_DAY = View(
         ASOF JOIN days ON events.account_id = days.account_id AND events.trade_date <= days.trade_date GROUP BY ALL
     ), history AS ( -- the days that were read when they were over, and all before them that they are compared with
         SELECT DISTINCT days.account_id, days.trade_date, true AS was_read
-        FROM days JOIN activity_extracts AS read ON read.account_id = days.account_id AND read.since <= days.since + 1
-        AND days.trade_date <= until AND days.trade_date < (read_at AT TIME ZONE 'America/New_York')::DATE
-        WHERE resource = 'history'
+        FROM days JOIN activity_extracts AS told_of
+        ON told_of.account_id = days.account_id AND {history_read("days.trade_date", "days.since")}
     ), known AS (
         SELECT account_id, trade_date, since, cash_before, cash, cash - cash_before AS change,
                coalesce(filled, 0) AS filled, CASE WHEN was_read THEN coalesce(trades, 0) END AS trades,

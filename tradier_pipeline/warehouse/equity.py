@@ -32,6 +32,14 @@ PERFORMANCE = ("dividend", "interest", "fee", "tax")
 LEFT_AFTER = 5  # sessions without equity, while other accounts have some, until an account counts as gone
 
 
+def history_read(day: str, after: str) -> str:
+    """The condition that an extract, `told_of`, read the history of a day when it was over, and of all since another."""
+    return (
+        f"told_of.resource = 'history' AND told_of.since <= {after} + 1 AND {day} <= told_of.until "
+        f"AND {day} < (told_of.read_at AT TIME ZONE 'America/New_York')::DATE"
+    )
+
+
 def _words(words: tuple[str, ...]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
@@ -145,9 +153,8 @@ _ACCOUNT_DAYS = f"""
         GROUP BY account_id, numbered.trade_date
     ), history AS ( -- the sessions that were read when they were over, with the days before them that had none
         SELECT DISTINCT account_id, trade_date, true AS was_read
-        FROM numbered JOIN activity_extracts
-        ON since <= after + 1 AND trade_date <= until AND trade_date < (read_at AT TIME ZONE 'America/New_York')::DATE
-        WHERE resource = 'history'
+        FROM numbered JOIN activity_extracts AS told_of
+        ON {history_read("numbered.trade_date", "numbered.after")}
     ), account_days AS ( -- each known day and the gaps after it; what came on the first day is in its equity
         SELECT account_id, trade_date, numbered.number, numbered.number = known.number AS is_known,
                is_known AND is_first AS begins, CASE WHEN is_known THEN value END AS equity,

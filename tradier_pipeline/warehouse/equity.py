@@ -33,7 +33,7 @@ LEFT_AFTER = 5  # sessions without equity, while other accounts have some, until
 
 
 def history_read(day: str, after: str) -> str:
-    """The condition that an extract, `told_of`, read the history of a day when it was over, and of all since another."""
+    """The condition that an extract, `told_of`, read the history of a day when it was over, and of all since one."""
     return (
         f"told_of.resource = 'history' AND told_of.since <= {after} + 1 AND {day} <= told_of.until "
         f"AND {day} < (told_of.read_at AT TIME ZONE 'America/New_York')::DATE"

@@ -81,6 +81,6 @@ REASONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "balances_missing": lambda gate: f"{gate['snapshot_id']} has none",
     "session_closed": _session,
     "max_open_positions": lambda gate: f"{gate['open_positions']} open, {gate['max_open_positions']} allowed",
-    "torn": lambda gate: f"{gate['snapshot_id']} shows no one state: {gate['coherence_evidence']}",
+    "doubtful": lambda gate: f"{gate['snapshot_id']} is not believed yet: {gate['verdict_evidence']}",
     "findings": lambda gate: f"{gate['errors']} open errors, see `tradier-pipeline findings`: {gate['error_codes']}",
 }

@@ -60,7 +60,8 @@ class Histories:
             "as_of": as_of,
             "trade_date": day,
         }
-        self._add(schema.TRADIER_SNAPSHOTS, **lead, coherence=coherence)
+        verdict = "doubtful" if coherence == "torn" else "good"
+        self._add(schema.TRADIER_SNAPSHOTS, **lead, coherence=coherence, verdict=verdict)
         self._add(schema.ACCOUNT_BALANCES, **lead, equity=Decimal(equity))
 
     def told(

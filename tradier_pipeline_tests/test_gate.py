@@ -107,7 +107,7 @@ BLOCKED: dict[str, Callable[[Published], dict[str, Any]]] = {
         home.take(),
         home.gate("UPDATE trade_gate_readings SET session_open = NULL, session_close = NULL"),
     )[1],
-    "torn": lambda home: (home.take(), home.gate("UPDATE tradier_snapshots SET coherence = 'torn'"))[1],
+    "doubtful": lambda home: (home.take(), home.gate("UPDATE tradier_snapshots SET verdict = 'doubtful'"))[1],
     "findings": lambda home: (home.take(), home.gate(finding_row("error")))[1],
     "balances_missing": lambda home: (home.take(), home.gate("DELETE FROM account_balances"))[1],
 }

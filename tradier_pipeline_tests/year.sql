@@ -120,7 +120,8 @@ INSERT INTO tradier_snapshots BY NAME
 SELECT snapshot_id, account_id, as_of, trade_date, as_of + INTERVAL 400 MILLISECOND AS as_of_end, requested_at,
        'simulator' AS environment, trigger, coalesce(positions, 0) AS positions_count,
        coalesce(orders, 0) AS orders_count, '0.1.0' AS code_version, as_of + INTERVAL 900 MILLISECOND AS committed_at,
-       coherence, 'nothing changed' AS coherence_evidence
+       coherence, 'nothing changed' AS coherence_evidence,
+       CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END AS verdict, NULL::VARCHAR AS verdict_evidence
 FROM taken LEFT JOIN (SELECT n, count(*) AS positions FROM held GROUP BY n) USING (n)
 LEFT JOIN (SELECT n, count(*) AS orders FROM shown WHERE listed GROUP BY n) USING (n) ORDER BY n;
 

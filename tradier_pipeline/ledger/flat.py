@@ -40,7 +40,7 @@ class Gone:
 
 
 def read_gone(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> list[Gone]:
-    """The trades whose legs are gone, by the two newest published snapshots of each account."""
+    """The trades whose legs are gone, by the two newest good snapshots of each account."""
     recent = _newest_holdings(connection, {trade.account_id for trade in trades})
     return [
         missing
@@ -79,14 +79,14 @@ def _missing(trade: Trade, shown: Holdings) -> tuple[str, ...]:
 def _newest_holdings(
     connection: duckdb.DuckDBPyConnection, accounts: Collection[str]
 ) -> Mapping[str, tuple[Holdings, Holdings | None]]:
-    """Account -> its newest published snapshot and the one before."""
+    """Account -> its newest good snapshot and the one before."""
     if not accounts:
         return {}
     rows = connection.execute(
         f"""
         WITH recent AS (
             SELECT account_id, as_of, snapshot_id FROM tradier_snapshots
-            WHERE account_id IN ({", ".join(literal(account) for account in sorted(accounts))})
+            WHERE account_id IN ({", ".join(literal(account) for account in sorted(accounts))}) AND verdict = 'good'
             QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY as_of DESC) <= 2
         )
         SELECT recent.account_id, recent.as_of, recent.snapshot_id, symbol, side

@@ -140,7 +140,7 @@ def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_o
         WITH last AS (
             SELECT snapshot_id, as_of FROM tradier_snapshots
             WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
-              AND coherence IS DISTINCT FROM 'torn' ORDER BY as_of DESC LIMIT 1
+              AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
         )
         SELECT last.snapshot_id, last.as_of, symbol, side
         FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id AND positions.as_of = last.as_of

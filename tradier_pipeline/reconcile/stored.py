@@ -18,7 +18,7 @@ from tradier_pipeline.warehouse.sql import bind
 
 _LAST_GOOD = """
     SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
-    WHERE account_id = ? AND as_of < ? AND coherence IS DISTINCT FROM 'torn' ORDER BY as_of DESC LIMIT 1
+    WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
 """
 _PARTS = """
     WITH parents AS (SELECT * FROM orders WHERE snapshot_id = ? AND as_of = ?),

@@ -36,7 +36,7 @@ def changes_explained(evidence: Evidence) -> Finding:
     rows = evidence.stored("conservation")
     open_rows = [row for row in rows if row["state"] == "unexplained"]
     return Finding(
-        f"{len(rows)} items changed" if rows else "not judged: torn, or the first",
+        f"{len(rows)} items changed" if rows else "not judged: doubtful, or the first",
         f"{len(open_rows)} unexplained",
         tuple(Difference(row["item"], shown(row["unexplained"]), row["explanation"]) for row in open_rows),
     )
@@ -44,7 +44,7 @@ def changes_explained(evidence: Evidence) -> Finding:
 
 def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
     (header,), previous = evidence.stored("tradier_snapshots"), _last_good(evidence)
-    if previous is None or header["coherence"] == "torn":
+    if previous is None or header["verdict"] == "doubtful":
         return ()
     before, now = (
         stored_statement(evidence.connection, row["snapshot_id"], row["as_of"], row["as_of_end"])
@@ -55,7 +55,7 @@ def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
 
 def _last_good(evidence: Evidence) -> Row | None:
     previous = evidence.previous
-    return None if previous is None or previous["coherence"] == "torn" else previous
+    return None if previous is None or previous["verdict"] == "doubtful" else previous
 
 
 def _row(found: conservation.Finding) -> Row:

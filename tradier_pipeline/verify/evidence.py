@@ -138,12 +138,12 @@ class Evidence:
 
     @cached_property
     def previous(self) -> Row | None:
-        """The header of the published snapshot of this account that was read last before this one: not a torn one, if
-        there is another."""
+        """The header of the published snapshot of this account that was read last before this one: a good one, if
+        there is any."""
         as_of = self.landed.manifest.as_of
         sql = (
             "SELECT * FROM tradier_snapshots WHERE account_id = ? AND as_of < ? "
-            "ORDER BY coherence IS NOT DISTINCT FROM 'torn', as_of DESC LIMIT 1"
+            "ORDER BY verdict = 'doubtful', as_of DESC LIMIT 1"
         )
         rows = self.query(sql, self.account_id, as_of)
         return rows[0] if rows else None

@@ -27,8 +27,8 @@ OPTIONS = ("option", "adjusted_option")
 def holdings_do_not_drop(evidence: Evidence) -> Finding:
     """Since the previous snapshot of the day, at most two positions, or a quarter, went without a cause."""
     (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
-    if previous is None or previous["trade_date"] != header["trade_date"] or header["coherence"] == "torn":
-        return Finding("not judged: torn, or the first snapshot of the day", "-")
+    if previous is None or previous["trade_date"] != header["trade_date"] or header["verdict"] == "doubtful":
+        return Finding("not judged: doubtful, or the first snapshot of the day", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     settled = {row["symbol"] for row in evidence.held_before if _expired(row, header["trade_date"])}
     delivered = {gone for _, _, gone in _deliveries(evidence)}
@@ -102,8 +102,8 @@ def positions_follow_fills(evidence: Evidence) -> Finding:
         return Finding("not judged: the first snapshot", "-")
     if previous["trade_date"] != header["trade_date"]:
         return Finding("not judged: the list covers one day", "-")
-    if header["coherence"] == "torn":
-        return Finding("not judged: torn", "-")
+    if header["verdict"] == "doubtful":
+        return Finding("not judged: doubtful", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
@@ -231,7 +231,7 @@ def _unexplained(evidence: Evidence) -> Mapping[str, Decimal]:
 def _deliveries(evidence: Evidence) -> list[tuple[str, Decimal, str]]:
     """Stock that changed by the hundred, and an option on it that went, both without a fill: symbol, shares, option."""
     (header,) = evidence.stored("tradier_snapshots")
-    if evidence.previous is None or header["coherence"] == "torn":  # which concludes nothing
+    if evidence.previous is None or header["verdict"] == "doubtful":  # which concludes nothing
         return []
     rests = _unexplained(evidence)
     gone = {

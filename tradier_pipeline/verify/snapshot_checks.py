@@ -180,13 +180,15 @@ def resource_skew_small(evidence: Evidence) -> Finding:
 
 @check(80)
 def mirror_equals_newest(evidence: Evidence) -> Finding:
-    """portfolio_positions shows exactly the positions of the account's newest snapshot."""
-    (newest,) = evidence.query(
-        "SELECT snapshot_id, as_of FROM tradier_snapshots WHERE account_id = ? ORDER BY as_of DESC LIMIT 1",
+    """portfolio_positions shows exactly the positions of the account's newest good snapshot."""
+    newest = evidence.query(
+        "SELECT snapshot_id, as_of FROM tradier_snapshots WHERE account_id = ? AND verdict = 'good' "
+        "ORDER BY as_of DESC LIMIT 1",
         evidence.account_id,
     )
     held = "SELECT snapshot_id, row_no, symbol, quantity, market_value FROM"
-    expected = evidence.query(f"{held} positions WHERE snapshot_id = ? AND as_of = ?", *newest.values())
+    of_newest = f"{held} positions WHERE snapshot_id = ? AND as_of = ?"
+    expected = [row for good in newest for row in evidence.query(of_newest, *good.values())]
     shown_rows = evidence.query(f"{held} portfolio_positions WHERE account_id = ?", evidence.account_id)
     differences = differing(
         "position", by_key(expected, "snapshot_id", "row_no"), by_key(shown_rows, "snapshot_id", "row_no")

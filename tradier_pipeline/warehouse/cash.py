@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tradier_pipeline.warehouse.equity import history_read
-from tradier_pipeline.warehouse.schema import DATE, DECIMAL, VARCHAR, Column, View
+from tradier_pipeline.warehouse.schema import DATE, DECIMAL, DOUBTFUL, VARCHAR, Column, View
 
 CASH_BY_DAY = View(
     "cash_by_day",
@@ -26,7 +26,7 @@ CASH_BY_DAY = View(
     WITH evenings AS (
         SELECT account_id, trade_date, max(as_of) AS as_of, arg_max(cash, as_of) AS cash
         FROM account_balances JOIN sessions USING (trade_date)
-        ANTI JOIN (SELECT account_id, as_of FROM tradier_snapshots WHERE coherence = 'torn') USING (account_id, as_of)
+        ANTI JOIN {DOUBTFUL} USING (account_id, as_of)
         WHERE as_of >= session_close GROUP BY account_id, trade_date
     ), days AS (
         SELECT account_id, trade_date, as_of, cash,

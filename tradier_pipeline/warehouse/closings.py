@@ -22,7 +22,7 @@ _COVERED = """
 _TRADES = """
     SELECT trade_id, entered, legs, status, exit_reason, realized_pnl, opened_at, closed_at
     FROM trade_reconciliation
-    SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn') USING (snapshot_id)
+    SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE verdict = 'good') USING (snapshot_id)
     WHERE account_id = ? AND trade_date >= ? AND legs IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY as_of DESC) = 1 ORDER BY trade_id
 """

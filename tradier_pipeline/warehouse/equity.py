@@ -20,6 +20,7 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
+    DOUBTFUL,
     INSTANT,
     INTEGER,
     VARCHAR,
@@ -76,7 +77,7 @@ _FIGURES = (
     Column(
         "source",
         VARCHAR,
-        "Where equity is from. snapshot: the last one of the day that is not torn; broker: the broker's own daily "
+        "Where equity is from. snapshot: the last good one of the day; broker: the broker's own daily "
         "value, where no snapshot was read after the close; null in a gap",
     ),
     Column("as_of", INSTANT, "When that snapshot was read (UTC); null if equity is not from one"),
@@ -131,10 +132,10 @@ _ACCOUNT_DAYS = f"""
         SELECT trade_date, session_close, row_number() OVER by_date AS number,
                coalesce(lag(trade_date) OVER by_date, trade_date - 1) AS after
         FROM sessions WINDOW by_date AS (ORDER BY trade_date)
-    ), closes AS ( -- nothing is concluded from a torn snapshot
+    ), closes AS ( -- nothing is concluded from a doubtful snapshot
         SELECT account_id, trade_date, arg_max(equity, as_of) AS read_value, max(as_of) AS read_at
         FROM account_balances
-        ANTI JOIN (SELECT account_id, as_of FROM tradier_snapshots WHERE coherence = 'torn') USING (account_id, as_of)
+        ANTI JOIN {DOUBTFUL} USING (account_id, as_of)
         GROUP BY account_id, trade_date
     ), told AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS told_value

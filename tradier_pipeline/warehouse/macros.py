@@ -36,7 +36,7 @@ def _at(name: str, table: Table, rows: str) -> Macro:
     # by as_of, too: it lets DuckDB skip all but the rows around the instant
     newest = """(
         SELECT max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of
-        FROM tradier_snapshots WHERE as_of <= ts::TIMESTAMPTZ GROUP BY account_id
+        FROM tradier_snapshots WHERE as_of <= ts::TIMESTAMPTZ AND verdict = 'good' GROUP BY account_id
     )"""
     return Macro(
         name,
@@ -56,7 +56,7 @@ POSITION_HISTORY = Macro(
     "position_history",
     ("symbol",),
     "One row per account and span of time in which its position in a symbol was the same; none where it had none. "
-    "Torn snapshots do not count. symbol: as in positions.",
+    "Doubtful snapshots do not count. symbol: as in positions.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("symbol", VARCHAR, "As in positions"),
@@ -71,7 +71,7 @@ POSITION_HISTORY = Macro(
     # a span reaches from a change to the snapshot before the next one, or to the newest; its mark is looked up last
     """
     WITH good AS (
-        SELECT account_id, as_of FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+        SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'good'
     ), held AS (
         SELECT account_id, as_of, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis
         FROM positions WHERE positions.symbol = symbol GROUP BY account_id, as_of

@@ -237,6 +237,11 @@ def _complete(connection: duckdb.DuckDBPyConnection) -> None:
             if column.name not in older.get(table.name, table.column_names):
                 connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.type}')
         connection.execute(schema.ddl(table))
+    # what was torn to an earlier version is in doubt to this one
+    connection.execute(
+        "UPDATE tradier_snapshots SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "
+        "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
+    )
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
     for macro in macros.MACROS:

@@ -234,12 +234,14 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
     """The balances from one trade date to another, oldest first: a row per snapshot, or per period with any."""
     column, began = _PERIODS[by]
     selected = (
-        "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, snapshot_id"
+        "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, verdict, snapshot_id"
         if by == "snapshot"
         else f"account_id, {began} AS {column}, {views.OPEN_TO_CLOSE}"
     )
     grouped = "" if by == "snapshot" else f"GROUP BY account_id, {began}"
-    rows = f"FROM account_balances {where(account_id, since, until)} {grouped}"
+    good = "" if by == "snapshot" else f"ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)"
+    source = "balance_history" if by == "snapshot" else "account_balances"
+    rows = f"FROM {source} {good} {where(account_id, since, until)} {grouped}"
     return f"SELECT {selected} {rows} ORDER BY {column}, account_id"
 
 
@@ -268,6 +270,7 @@ def equity_lines(
         f"""
         WITH due AS (
             SELECT account_id, trade_date, as_of, equity FROM account_balances
+            ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
             UNION ALL
             SELECT account_id, trade_date, requested_at, NULL FROM missed_snapshots
             UNION ALL

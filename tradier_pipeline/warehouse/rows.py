@@ -209,6 +209,8 @@ def _header_row(typed: TypedSnapshot) -> Row:
         "committed_at": clock.now(),
         "coherence": judged.verdict if judged else None,
         "coherence_evidence": "; ".join(judged.evidence) if judged else None,
+        "verdict": "doubtful" if manifest.is_torn else "good",
+        "verdict_evidence": "; ".join(judged.evidence) if judged and manifest.is_torn else None,
     }
 
 

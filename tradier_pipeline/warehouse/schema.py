@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -75,9 +75,19 @@ TRADIER_SNAPSHOTS = Table(
         _required("code_version", VARCHAR, "Version of tradier-pipeline that stored the rows"),
         _required("committed_at", INSTANT, "When the rows were last written (UTC); not part of what was observed"),
         Column("coherence", VARCHAR, "coherent, torn or unknown: whether all shows one state; null: was not judged"),
-        Column("coherence_evidence", VARCHAR, "What that verdict rests on"),
+        Column("coherence_evidence", VARCHAR, "What that rests on"),
+        Column(
+            "verdict",
+            VARCHAR,
+            "good or doubtful: whether anything may be concluded from it. A doubtful one is in the history and "
+            "left out of the mirror, as-of reads, day figures, curves, summaries and ledger until evidence confirms it",
+        ),
+        Column("verdict_evidence", VARCHAR, "What contradicts it, and what has confirmed it since; null: nothing"),
     ),
 )
+
+# Nothing is concluded from these. Few: an anti join of them costs next to nothing.
+DOUBTFUL = "(SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'doubtful')"
 
 ACCOUNTS = Table(
     "accounts",
@@ -291,7 +301,7 @@ OPTION_SPREAD_LEGS = Table(
 CONSERVATION = Table(
     "conservation",
     "One row per item that changed since the last good snapshot - a symbol, or cash, which is always there - and why. "
-    "change + carried = explained + unexplained. None for a torn snapshot, and for the first.",
+    "change + carried = explained + unexplained. None for a doubtful snapshot, and for the first.",
     (
         *LEAD,
         _required("previous_snapshot_id", VARCHAR, "The last good snapshot, with which this one is compared"),
@@ -452,7 +462,7 @@ FINDINGS = Table(
     (
         _required("finding_id", VARCHAR, "What it is over time: account, code, subject"),
         _required("account_id", VARCHAR, "Account number"),
-        _required("code", VARCHAR, "Such as legs_missing, order_ambiguous, change_unexplained, torn"),
+        _required("code", VARCHAR, "Such as legs_missing, order_ambiguous, change_unexplained, doubtful"),
         Column("subject", VARCHAR, "The trade, order or symbol that it is about; null: the account"),
         _required("severity", VARCHAR, "info, warn or error, when last seen; an open error blocks the trade gate"),
         _required("text", VARCHAR, "In words, when last seen"),

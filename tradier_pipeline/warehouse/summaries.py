@@ -16,7 +16,7 @@ from tradier_pipeline.warehouse.publish import Warehouse, insert
 from tradier_pipeline.warehouse.reads import _rows, daily_summaries, reading, require_current
 from tradier_pipeline.warehouse.sql import bind
 
-_GOOD = "coherence IS DISTINCT FROM 'torn'"
+_GOOD = "verdict = 'good'"
 
 _FIGURES = f"""
     WITH snapshots AS (

@@ -12,6 +12,7 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
+    DOUBTFUL,
     FINDINGS,
     INSTANT,
     INTEGER,
@@ -42,35 +43,39 @@ _IN_LEAD = ", ".join(LEAD_NAMES)
 _NEWEST = """(
     SELECT max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of FROM tradier_snapshots GROUP BY account_id
 )"""
+_NEWEST_GOOD = _NEWEST.replace(" GROUP BY", " WHERE verdict = 'good' GROUP BY")
 
 NEWEST_SNAPSHOTS = View(
     "newest_snapshots",
-    "The newest snapshot of each account.",
+    "The newest snapshot of each account, whatever its verdict.",
     TRADIER_SNAPSHOTS.columns,
     f"SELECT * FROM tradier_snapshots SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
 )
 
 PORTFOLIO_POSITIONS = View(
     "portfolio_positions",
-    "What each account holds now: the positions of its newest snapshot.",
+    "What each account holds now: the positions of its newest good snapshot.",
     POSITIONS.columns,
-    f"SELECT positions.* FROM positions SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
+    f"SELECT positions.* FROM positions SEMI JOIN {_NEWEST_GOOD} USING (snapshot_id, as_of)",  # noqa: S608
 )
 
 PORTFOLIO_SPREADS = View(
     "portfolio_spreads",
-    "The option spreads each account holds now: those of its newest snapshot.",
+    "The option spreads each account holds now: those of its newest good snapshot.",
     OPTION_SPREADS.columns,
-    f"SELECT option_spreads.* FROM option_spreads SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)",  # noqa: S608
+    f"SELECT option_spreads.* FROM option_spreads SEMI JOIN {_NEWEST_GOOD} USING (snapshot_id, as_of)",  # noqa: S608
 )
 
 BALANCE_HISTORY = View(
     "balance_history",
     "One row per snapshot: balances in USD over time.",
-    (*ACCOUNT_BALANCES.columns, *_borrowed(TRADIER_SNAPSHOTS, "environment", "trigger", "as_of_end")),
+    (
+        *ACCOUNT_BALANCES.columns,
+        *_borrowed(TRADIER_SNAPSHOTS, "environment", "trigger", "as_of_end", "verdict", "verdict_evidence"),
+    ),
     # by the whole lead: a condition on the account or the date then holds for both tables
     f"""
-    SELECT account_balances.*, as_of_end, environment, trigger
+    SELECT account_balances.*, as_of_end, environment, trigger, verdict, verdict_evidence
     FROM account_balances JOIN tradier_snapshots USING ({_IN_LEAD})
     """,  # noqa: S608
 )
@@ -83,7 +88,7 @@ OPEN_TO_CLOSE = """
 
 DAILY_BALANCES = View(
     "daily_balances",
-    "One row per account and trade date: equity in USD at the first, highest, lowest and last snapshot of the day.",
+    "One row per account and trade date: equity in USD at the first, highest, lowest and last good snapshot of it.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "America/New_York date"),
@@ -92,13 +97,13 @@ DAILY_BALANCES = View(
         Column("low", DECIMAL, "USD; lowest equity of the day's snapshots"),
         Column("close", DECIMAL, "USD; equity at the last snapshot of the day"),
         Column("cash_close", DECIMAL, "USD; cash at the last snapshot of the day"),
-        Column("snapshots", BIGINT, "Snapshots of the day"),
+        Column("snapshots", BIGINT, "Good snapshots of the day"),
         Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
     ),
     f"""
     SELECT account_id, trade_date, {OPEN_TO_CLOSE}, min(as_of) AS first_as_of, max(as_of) AS last_as_of
-    FROM account_balances GROUP BY account_id, trade_date
+    FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
     """,  # noqa: S608
 )
 
@@ -127,7 +132,7 @@ _CONDITIONS = {
     "balances_missing": "has_balances",
     "session_closed": "session_open <= now() AND now() < session_close",
     "max_open_positions": "coalesce(open_positions < max_open_positions, open_positions IS NOT NULL)",
-    "torn": "coherence IS DISTINCT FROM 'torn'",  # null: read by a version that did not judge
+    "doubtful": "verdict = 'good'",
     "findings": "coalesce(errors, 0) = 0",
 }
 _BLOCKERS = " || ".join(f"CASE WHEN {holds} THEN [] ELSE ['{blocker}'] END" for blocker, holds in _CONDITIONS.items())
@@ -154,13 +159,14 @@ TRADE_GATE = View(
             VARCHAR,
             "coherent, torn or unknown: whether the snapshot shows one state; null: was not judged",
         ),
-        Column("coherence_evidence", VARCHAR, "What that verdict rests on"),
+        Column("coherence_evidence", VARCHAR, "What that rests on"),
+        *_borrowed(TRADIER_SNAPSHOTS, "verdict", "verdict_evidence"),
         Column("errors", BIGINT, "Open findings of severity error"),
         Column("error_codes", VARCHAR, "What they are"),
     ),
     f"""
     WITH newest AS (
-        SELECT snapshot_id, account_id, as_of, trade_date, coherence, coherence_evidence
+        SELECT snapshot_id, account_id, as_of, trade_date, coherence, coherence_evidence, verdict, verdict_evidence
         FROM tradier_snapshots SEMI JOIN {_NEWEST} USING (snapshot_id, as_of)
     ), reading AS (
         SELECT snapshot_id, open_positions, max_open_positions, max_age_s, session_open, session_close
@@ -184,7 +190,7 @@ TRADE_GATE = View(
     SELECT snapshot_id, account_id, as_of, trade_date, len(blockers) = 0 AS ready, blockers,
            epoch(now() - as_of) AS age_s, max_age_s, session_open, session_close, open_positions, max_open_positions,
            coalesce(missed, 0) AS missed, missed_reason, coalesce(refused, 0) AS refused, refused_reason,
-           coherence, coherence_evidence, coalesce(errors, 0) AS errors, error_codes
+           coherence, coherence_evidence, verdict, verdict_evidence, coalesce(errors, 0) AS errors, error_codes
     FROM gate
     """,  # noqa: S608
 )
@@ -205,7 +211,7 @@ NEWEST_DAILY_SUMMARIES = View(
 
 ORDER_EVENTS = View(
     "order_events",
-    "One row per change of an order between two snapshots of its account in a row; torn ones do not count. "
+    "One row per change of an order between two snapshots of its account in a row; doubtful ones do not count. "
     "What the broker does not show any more may still be working.",
     (
         *LEAD,
@@ -226,7 +232,7 @@ ORDER_EVENTS = View(
     # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all
     """
     WITH good AS (
-        SELECT account_id, trade_date, as_of FROM tradier_snapshots WHERE coherence IS DISTINCT FROM 'torn'
+        SELECT account_id, trade_date, as_of FROM tradier_snapshots WHERE verdict = 'good'
     ), days AS (
         SELECT account_id, trade_date,
                lag(max(as_of)) OVER (PARTITION BY account_id ORDER BY trade_date) AS before_as_of
@@ -336,7 +342,7 @@ ACCOUNT_PERFORMANCE = View(
     f"""
     WITH days AS (
         SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized
-        FROM account_balances GROUP BY account_id, trade_date
+        FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
     ), weeks AS (
         SELECT account_id, trade_date, session_open IS NOT NULL AS has_session,
                sum(realized) FILTER (session_open IS NOT NULL) OVER earlier AS realized_before,

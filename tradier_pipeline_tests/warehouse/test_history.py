@@ -58,7 +58,7 @@ class History:
     def snapshots(self, account_id: str, *, good: bool = False) -> list[Row]:
         """In the order of reading."""
         mine = [row for row in self.tables["tradier_snapshots"] if row["account_id"] == account_id]
-        return sorted((row for row in mine if not good or row["coherence"] != "torn"), key=lambda row: row["as_of"])
+        return sorted((row for row in mine if not good or row["verdict"] == "good"), key=lambda row: row["as_of"])
 
 
 def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Row]:
@@ -106,11 +106,11 @@ def instants() -> st.SearchStrategy[datetime]:
     ("macro", "table"),
     [("positions_at", "positions"), ("balances_at", "account_balances"), ("orders_at", "orders")],
 )
-def test_as_of_an_instant_are_the_rows_of_each_accounts_newest_snapshot(
+def test_as_of_an_instant_are_the_rows_of_each_accounts_newest_good_snapshot(
     history: History, macro: str, table: str
 ) -> None:
     rows = history.by_snapshot(table)
-    per_account = [history.snapshots(account_id) for account_id in (OLDER, YOUNGER)]
+    per_account = [history.snapshots(account_id, good=True) for account_id in (OLDER, YOUNGER)]
 
     @settings(max_examples=60, deadline=None)
     @given(instants(), st.sampled_from(["TIMESTAMPTZ '{}'", "'{}'"]))

@@ -430,7 +430,8 @@ def filled(table: schema.Table, day: date, **values: Any) -> dict[str, Any]:
         schema.DATE: day,
         schema.BOOLEAN: False,
     }
-    return {column.name: defaults[column.type] for column in table.columns if column.required} | values
+    good = {"verdict": "good"} if table is schema.TRADIER_SNAPSHOTS else {}
+    return {column.name: defaults[column.type] for column in table.columns if column.required} | good | values
 
 
 SNAPSHOT_TIMES = ("08:00", "09:31", "12:00", "16:15", "20:00")

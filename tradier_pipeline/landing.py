@@ -132,6 +132,7 @@ class Manifest(Record):
     resources: dict[str, tuple[PageRecord, ...]]
     lookups: tuple[LookupRecord, ...] = ()
     readings: tuple[ReadingRecord, ...] = ()
+    clock_skew_s: float | None = None
 
     @property
     def is_torn(self) -> bool:

@@ -19,12 +19,12 @@ from tradier_pipeline.reconcile.coherence import Coherence, judge
 from tradier_pipeline.reconcile.statement import Part, PartKey, Statement, held, parts_of
 
 JUDGED = ("balances", "positions", "orders")
-MOST_TORN = 20  # in a row that are passed over to find a good one
+MOST_TORN = 60  # in a row that are passed over to find a good one
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """The statements to compare with: of the last snapshot that is not torn, and of the newest one if it is."""
+    """The statements to compare with: of the last snapshot that is not torn, and of the first torn one since."""
 
     good: Statement | None
     torn: Statement | None
@@ -36,7 +36,7 @@ def earlier(zone: LandingZone, account_id: str) -> Earlier:
     with suppress(PipelineError):
         for landed in islice(zone.latest(account_id), MOST_TORN):
             if not landed.manifest.is_torn:
-                return Earlier(_landed(landed), _landed(found[0]) if found else None)
+                return Earlier(_landed(landed), _landed(found[-1]) if found else None)
             found.append(landed)
     return Earlier(None, None)
 

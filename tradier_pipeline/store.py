@@ -18,7 +18,7 @@ from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import reconcile_typed
-from tradier_pipeline.reconcile.stored import conserve, keep_findings
+from tradier_pipeline.reconcile.stored import conserve, keep_findings, with_verdict
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
@@ -111,7 +111,7 @@ def store_snapshot(
         typed = read_typed(landed)
         with warehouse.staged() as staged:
             is_news = _is_news(staged, typed)
-            typed = conserve(staged.connection, typed)
+            typed = conserve(staged.connection, with_verdict(staged.connection, typed, rules.calendar))
             beliefs = believe(staged.connection, typed) if is_news and believe else None
             if beliefs is not None and not beliefs.empty:
                 typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
@@ -125,9 +125,12 @@ def store_snapshot(
 
 
 def _is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
-    """Whether it is stored for the first time, and nothing newer of its account is."""
+    """Whether it is stored for the first time, and nothing good of its account that is newer."""
     manifest = typed.landed.manifest
-    query = "SELECT count(*) FROM tradier_snapshots WHERE account_id = ? AND (as_of >= ? OR snapshot_id = ?)"
+    query = """
+        SELECT count(*) FROM tradier_snapshots
+        WHERE account_id = ? AND (as_of >= ? AND verdict = 'good' OR snapshot_id = ?)
+    """
     found = staged.connection.execute(bind(query, manifest.account_id, manifest.as_of, manifest.snapshot_id))
     return found.fetchone() == (0,)
 
@@ -187,6 +190,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     typed = read_typed(landed)
     try:
         with warehouse.staged() as staged:
+            typed = with_verdict(staged.connection, typed, rules.calendar)
             raise _TrialEnds(_stored(staged, conserve(staged.connection, typed), rules))
     except _TrialEnds as trial:
         return trial.outcomes
@@ -323,7 +327,11 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
         _keep_sessions(staged, typed.landed.snapshot_id.trade_date, rules)
     staged.add([table_rows(typed, rules) for typed in readable])
     for typed in readable:
-        conserved = table_rows(conserve(staged.connection, typed))  # by what is not refused of the earlier ones
+        # by what is not refused of the earlier ones
+        judged = with_verdict(staged.connection, typed, rules.calendar, anew=True)
+        if judged.verdict == "doubtful" or judged.verdict_evidence:
+            staged.set_verdict(typed.landed.manifest.snapshot_id, judged.verdict, judged.verdict_evidence)
+        conserved = table_rows(conserve(staged.connection, judged))
         insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
         outcomes = verify_snapshot(typed.landed, staged.connection)
         if any(outcome.blocks for outcome in outcomes):

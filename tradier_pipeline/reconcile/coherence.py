@@ -6,7 +6,8 @@ stands conservation: since the reading before, every position changed by what th
 
     coherent   quiet, and every change of a position has its cause; or filled just now, and positions and cash show it
     torn       a position does not follow from the orders, or an order filled lately and cash does not show it
-    unknown    nothing to compare with, cash that moved without a fill, or an order changed just now without filling
+    unknown    nothing to compare with, a change that stays as it is without a cause, cash that moved without a fill, or
+               an order changed just now without filling
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Literal
 
 from tradier_pipeline import clock
 from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, changes, shown
-from tradier_pipeline.reconcile.statement import ZERO, Part, Statement
+from tradier_pipeline.reconcile.statement import ZERO, Part, Statement, fills
 
 # NautilusTrader acts on nothing that moved less than 5 s ago; Tradier's own lag is not documented
 QUIET = timedelta(seconds=5)
-LONG_AGO = timedelta(seconds=30)  # no list is known to run behind by more than 10 s
+LATELY = timedelta(seconds=30)  # cash that does not show a fill of then may show it in a moment
+LONG_AGO = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
 MOST_LINES = 8
 
 Verdict = Literal["coherent", "torn", "unknown"]
@@ -48,7 +50,7 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
     Args:
         now: `as_of` and `as_of_end` are when its orders, positions and balances were read.
         before: the last reading of the account that was not torn.
-        torn: the reading since then that was, if any; a change that is still the same long after it is a real one.
+        torn: the first reading since then that was, if any; what is the same long after it is not torn any more.
     """
     filled, changed = _recent(now, before)
     recent = tuple(_told(part, now) for part in (*filled, *changed))
@@ -58,15 +60,17 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
     odd = [change for change in moved if change.item != CASH and change.unexplained]
     odd_lines = tuple(_odd(change) for change in odd)
     if odd and torn and torn.as_of_end + LONG_AGO <= now.as_of and _is_same(torn, now):
-        since = f"the same since {clock.iso(torn.as_of)}: no reading is behind for so long"
-        return _coherence("coherent" if not recent else "unknown", (*odd_lines, since, *recent))
+        return _coherence("unknown", (*odd_lines, f"the same since {clock.iso(torn.as_of)}", *recent))
     if odd and clock.trade_date(before.as_of) != clock.trade_date(now.as_of) and not recent:
         return _coherence("unknown", (*odd_lines, "since another day, whose orders are not listed any more"))
     if odd:
         return _coherence("torn", (*odd_lines, *recent), is_settling=True)
     cash = moved[-1]
     if not _is_shown(cash):
-        lately = _filled_since(now, before, now.as_of_end - LONG_AGO)
+        lately = _filled_since(now, before, now.as_of_end - LATELY) and all(
+            fill.cash is not None
+            for fill in fills(before, now)  # else it is not known what cash should show
+        )
         line = f"cash: {shown(cash.unexplained)} USD do not follow from the fills"
         return _coherence("torn" if lately else "unknown", (line, *recent), is_settling=True)
     if filled:

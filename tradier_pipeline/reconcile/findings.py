@@ -1,7 +1,7 @@
 """Findings: problems as things that begin, last and end, rather than as an alert with every snapshot. Pure.
 
 A problem is known by its account, code and subject. What a good snapshot does not show any more is resolved; what comes
-back after that is another one. A torn snapshot resolves nothing, and shows nothing but that it is torn.
+back after that is another one. A doubtful snapshot resolves nothing, and shows nothing but that it is doubtful.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tradier_pipeline.reconcile.facts import Severity
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
-TORN, UNEXPLAINED = "torn", "change_unexplained"
+DOUBTFUL, UNEXPLAINED = "doubtful", "change_unexplained"
+TORN = "torn"  # what an earlier version called it
 
 ACTIONS: Mapping[str, str] = {
     "order_unmatched": "Find out who placed it; record it in the ledger, or cancel it at the broker.",
@@ -54,7 +55,7 @@ ACTIONS: Mapping[str, str] = {
     "width_contradicts_legs": "Correct the width in the ledger.",
     "position_without_trade": "Record a trade for it, or leave it if it is held by hand.",
     UNEXPLAINED: "Compare with the broker's account history, which is complete the next morning.",
-    TORN: "Wait for the next snapshot; nothing is concluded from this one.",
+    DOUBTFUL: "Wait: nothing is concluded from it until later snapshots confirm it or show something else.",
 }
 
 
@@ -94,7 +95,7 @@ class Sight:
     """One look at an account: the snapshot, and what could be judged with it.
 
     Attributes:
-        torn: parts of it are not of one moment.
+        doubtful: nothing may be concluded from it.
         conserved: it was compared with the last good snapshot.
         ledger_read: the ledger could be set beside it, or there is none.
     """
@@ -102,7 +103,7 @@ class Sight:
     snapshot_id: str
     account_id: str
     as_of: datetime
-    torn: bool = False
+    doubtful: bool = False
     conserved: bool = True
     ledger_read: bool = True
 
@@ -110,19 +111,19 @@ class Sight:
 def problems(
     sight: Sight,
     *,
-    coherence: Sequence[str] = (),
+    evidence: Sequence[str] = (),
     changes: Iterable[conservation.Finding] = (),
     reconciled: Reconciliation | None = None,
 ) -> list[Problem]:
     """What a snapshot shows to be wrong.
 
     Args:
-        coherence: the evidence of that verdict.
+        evidence: what its verdict rests on.
         changes: since the last good snapshot.
         reconciled: with the ledger; None if it was not.
     """
-    if sight.torn:
-        return [Problem(TORN, None, "info", "parts of the snapshot are not of one moment", tuple(coherence))]
+    if sight.doubtful:
+        return [Problem(DOUBTFUL, None, "warn", "the newest snapshot is doubtful", tuple(evidence))]
     unexplained = [_unexplained(change) for change in changes if change.state == "unexplained"]
     if reconciled is None:
         return unexplained
@@ -148,9 +149,9 @@ def fold(tracked: Iterable[Tracked], said: Iterable[Problem], sight: Sight) -> l
 
 def _is_over(row: Tracked, sight: Sight) -> bool:
     """Whether a snapshot that does not show it proves that it is gone."""
-    if sight.torn:
+    if sight.doubtful:
         return False
-    if row.code == TORN:
+    if row.code in (DOUBTFUL, TORN):
         return True
     if row.code == UNEXPLAINED:
         # it is told once; what is behind it is known over night

@@ -94,5 +94,5 @@ def facts_of(
         lookups=manifest.lookups,
         before=before,
         shares_before=shares_before or {},
-        torn=manifest.is_torn,
+        torn=typed.verdict == "doubtful",
     )

@@ -1,24 +1,45 @@
-"""What a snapshot about to be stored says beside what the warehouse has: conservation, and findings over time."""
+"""What a snapshot about to be stored says beside what the warehouse has: verdict, conservation, findings over time."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import duckdb
 
+from tradier_pipeline import clock
+from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
-from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, parts_of
+from tradier_pipeline.reconcile.statement import ZERO, Statement, by_key, held, part_of, parts_of
+from tradier_pipeline.reconcile.verdict import Figures, Observation, judge
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot
+from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot, conservation_rows
 from tradier_pipeline.warehouse.sql import bind
 
 _LAST_GOOD = """
     SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
+"""
+_DOUBTFUL = """
+    SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
+    WHERE account_id = ? AND as_of < ? AND as_of > ? AND verdict = 'doubtful' ORDER BY as_of DESC LIMIT 60
+"""
+_KEPT_VERDICT = "SELECT verdict, verdict_evidence FROM tradier_snapshots WHERE snapshot_id = ?"
+_MAKE_GOOD = """
+    UPDATE tradier_snapshots SET verdict = 'good', verdict_evidence = concat_ws('; ', verdict_evidence, ?)
+    WHERE snapshot_id = ?
+"""
+_OBSERVATION = """
+    SELECT coalesce(balances.as_of >= session_open AND balances.as_of < session_close, false),
+           equity, cash, buying_power, margin_requirement, long_market_value, short_market_value, option_long_value,
+           option_short_value,
+           (SELECT coalesce(sum(abs(market_value)), 0) FROM positions
+            WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of)
+    FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
+    WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
 _PARTS = """
     WITH parents AS (SELECT * FROM orders WHERE snapshot_id = ? AND as_of = ?),
@@ -49,20 +70,101 @@ class _Held:
 
 
 def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> TypedSnapshot:
-    """The snapshot with the verdict on all that changed since the last good one. None if it is torn, or the first."""
-    manifest = typed.landed.manifest
-    last = connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
-    if manifest.is_torn or last is None:
+    """The snapshot with all that changed since the last good one, explained. None if it is doubtful, or the first."""
+    last = _last_good(connection, typed)
+    if typed.verdict == "doubtful" or last is None:
         return typed
-    now = Statement(
+    before = stored_statement(connection, *last)
+    return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, _statement(typed))))
+
+
+def with_verdict(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar, *, anew: bool = False
+) -> TypedSnapshot:
+    """The snapshot with its verdict. Earlier doubtful ones that it confirms become good, with what changed at them.
+
+    Args:
+        anew: judge it although it is stored. Else it keeps its verdict: what has confirmed it since is not forgotten.
+    """
+    manifest = typed.landed.manifest
+    kept = connection.execute(bind(_KEPT_VERDICT, manifest.snapshot_id)).fetchone()
+    if kept is not None and not anew:
+        return replace(typed, verdict=kept[0], verdict_evidence=kept[1])
+    last = _last_good(connection, typed)
+    since = last[1] if last else datetime.min.replace(tzinfo=UTC)
+    rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
+    judgement = judge(
+        _observed(typed, calendar),
+        _stored_observation(connection, *last) if last else None,
+        _in_flight(connection, last[0], last[1]) if last else {},
+        (_stored_observation(connection, *row) for row in rows),
+    )
+    confirmed = set(judgement.confirms)
+    for row in reversed([row for row in rows if row[0] in confirmed]):
+        _confirm(connection, manifest.account_id, row, judgement.confirmation)
+    return replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
+
+
+def _confirm(
+    connection: duckdb.DuckDBPyConnection, account_id: str, row: tuple[str, datetime, datetime], why: str | None
+) -> None:
+    """Make a stored doubtful snapshot good, and store what changed at it since the good one before."""
+    snapshot_id, as_of, _ = row
+    last = connection.execute(bind(_LAST_GOOD, account_id, as_of)).fetchone()
+    connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
+    if last is None:
+        return
+    before, now = stored_statement(connection, *last), stored_statement(connection, *row)
+    lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
+    found = conservation_rows(Conserved(last[0], findings(connection, last[0], before, now)))
+    insert(connection, schema.CONSERVATION, [lead | one for one in found])
+
+
+def _last_good(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> tuple[str, datetime, datetime] | None:
+    manifest = typed.landed.manifest
+    return connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
+
+
+def _statement(typed: TypedSnapshot) -> Statement:
+    manifest = typed.landed.manifest
+    return Statement(
         manifest.as_of,
         manifest.as_of_end,
         parts_of((*typed.orders, *typed.looked_up)),
         held(typed.positions),
         typed.balances.total_cash,
     )
-    before = stored_statement(connection, *last)
-    return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
+
+
+def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
+    manifest, balances = typed.landed.manifest, typed.balances
+    session = calendar.session_of(typed.landed.snapshot_id.trade_date)
+    skew = manifest.clock_skew_s
+    return Observation(
+        manifest.snapshot_id,
+        _statement(typed),
+        Figures(
+            balances.total_equity,
+            balances.total_cash,
+            balances.buying_power,
+            balances.current_requirement,
+            balances.long_market_value,
+            balances.short_market_value,
+            balances.option_long_value,
+            balances.option_short_value,
+        ),
+        in_session=session is not None and manifest.as_of in session,
+        priced=sum((abs(row.market_value) for row in typed.positions if row.market_value is not None), ZERO),
+        clock_skew=None if skew is None else timedelta(seconds=skew),
+    )
+
+
+def _stored_observation(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
+) -> Observation:
+    ((in_session, *figures, priced),) = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
+    statement = stored_statement(connection, snapshot_id, as_of, as_of_end)
+    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced)
 
 
 def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *, ledger_read: bool) -> None:
@@ -76,13 +178,13 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         snapshot_id=manifest.snapshot_id,
         account_id=manifest.account_id,
         as_of=manifest.as_of,
-        torn=manifest.is_torn,
+        doubtful=typed.verdict == "doubtful",
         conserved=typed.conserved is not None,
         ledger_read=ledger_read,
     )
     said = problems(
         sight,
-        coherence=manifest.readings[-1].evidence if manifest.readings else (),
+        evidence=(typed.verdict_evidence or "").split("; "),
         changes=typed.conserved.findings if typed.conserved else (),
         reconciled=typed.reconciled,
     )
@@ -100,9 +202,13 @@ def findings(
     connection: duckdb.DuckDBPyConnection, previous_id: str, before: Statement, now: Statement
 ) -> tuple[Finding, ...]:
     """The verdict on all that changed since a stored snapshot, with what that one had left in flight."""
-    rows = connection.execute(bind(_IN_FLIGHT, previous_id, before.as_of)).fetchall()
-    carried = {item: Open.of(amount, fees, text.split("; ")) for item, amount, fees, text in rows if amount}
-    return settle(changes(before, now), carried)
+    return settle(changes(before, now), _in_flight(connection, previous_id, before.as_of))
+
+
+def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime) -> dict[str, Open]:
+    """What a stored snapshot left in flight, by item."""
+    rows = connection.execute(bind(_IN_FLIGHT, snapshot_id, as_of)).fetchall()
+    return {item: Open.of(amount, fees, text.split("; ")) for item, amount, fees, text in rows if amount}
 
 
 def stored_statement(

@@ -85,7 +85,7 @@ def balances_equal(evidence: Evidence) -> Finding:
     return Finding(f"equity {shown(expected['equity'])}", f"equity {equity}", differences)
 
 
-@check(19)
+@check(19, Severity.WARN)
 def balances_not_all_zero(evidence: Evidence) -> Finding:
     """The four balances are not all zero while positions are held, or right after they were not zero the same day."""
     (stored,) = evidence.stored("account_balances")

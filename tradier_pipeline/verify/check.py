@@ -2,8 +2,7 @@
 
 A check that compares our rows with the landed bytes is fatal: what it refutes is our mistake, and must not be shown.
 A check that judges what the broker said, against itself or over time, warns: to hide a true answer of the broker,
-however odd, would lose history. Two of these block all the same, `flat_is_explained` and `balances_not_all_zero`: what
-they refute is how an outage looks, not how an account does.
+however odd, would lose history. Whether anything may be concluded from it is its verdict: see reconcile.verdict.
 """
 
 from __future__ import annotations

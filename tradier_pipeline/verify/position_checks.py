@@ -36,7 +36,7 @@ def position_counts_equal(evidence: Evidence) -> Finding:
     )
 
 
-@check(7)
+@check(7, Severity.WARN)
 def flat_is_explained(evidence: Evidence) -> Finding:
     """An account that held positions and now holds none was closed by fills or expiry; on a later day, its balances
     must show no market value either."""

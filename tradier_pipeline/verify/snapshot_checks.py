@@ -178,6 +178,14 @@ def resource_skew_small(evidence: Evidence) -> Finding:
     )
 
 
+@check(None, Severity.WARN)
+def snapshot_is_good(evidence: Evidence) -> Finding:
+    """Nothing speaks against the snapshot, or later readings have confirmed it: anything may be concluded from it."""
+    (header,) = evidence.stored("tradier_snapshots")
+    why = header["verdict_evidence"] or "nothing"
+    return Finding(why, header["verdict"], claim_that(header["verdict"] == "good", "verdict", why, header["verdict"]))
+
+
 @check(80)
 def mirror_equals_newest(evidence: Evidence) -> Finding:
     """portfolio_positions shows exactly the positions of the account's newest good snapshot."""

@@ -68,6 +68,11 @@ class StagedWarehouse:
         self._insert({table.name: [row for rows in snapshots for row in rows[table.name]] for table in schema.TABLES})
         self.connection.execute("COMMIT")
 
+    def set_verdict(self, snapshot_id: str, verdict: str, evidence: str | None) -> None:
+        """Label one stored snapshot."""
+        query = "UPDATE tradier_snapshots SET verdict = ?, verdict_evidence = ? WHERE snapshot_id = ?"
+        self.connection.execute(bind(query, verdict, evidence, snapshot_id))
+
     def refuse(self, missed: Row) -> None:
         """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
         self.connection.execute("BEGIN")

@@ -34,6 +34,7 @@ from tradier_pipeline.portfolio import PortfolioPosition, hold, rounded
 from tradier_pipeline.reconcile.conservation import Finding
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.tables import table_rows as reconciled_rows
+from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.warehouse import schema
 
@@ -73,7 +74,7 @@ class Conserved:
 class TypedSnapshot:
     """Everything one landed snapshot says, validated.
 
-    `conserved` needs the warehouse, and `reconciled` the ledger as well: see reconcile.stored.
+    `conserved` and the verdict need the warehouse, and `reconciled` the ledger as well: see reconcile.stored.
     """
 
     landed: LandedSnapshot
@@ -85,6 +86,8 @@ class TypedSnapshot:
     quotes: tuple[Quote, ...]
     spreads: tuple[Spread, ...]
     conserved: Conserved | None = None
+    verdict: Verdict = "good"
+    verdict_evidence: str | None = None
     reconciled: Reconciliation | None = None
 
 
@@ -143,7 +146,7 @@ def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[s
             for leg_no, leg in enumerate(spread.legs, 1)
         ],
         "trade_gate_readings": [_fields(reading, _OF_GATE) | {"blockers": list(reading.blockers)}],
-        "conservation": list(_conservation_rows(typed.conserved)),
+        "conservation": list(conservation_rows(typed.conserved)),
         **reconciled_rows(typed.reconciled),
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
@@ -209,8 +212,8 @@ def _header_row(typed: TypedSnapshot) -> Row:
         "committed_at": clock.now(),
         "coherence": judged.verdict if judged else None,
         "coherence_evidence": "; ".join(judged.evidence) if judged else None,
-        "verdict": "doubtful" if manifest.is_torn else "good",
-        "verdict_evidence": "; ".join(judged.evidence) if judged and manifest.is_torn else None,
+        "verdict": typed.verdict,
+        "verdict_evidence": typed.verdict_evidence,
     }
 
 
@@ -293,7 +296,8 @@ def _payload_rows(landed: LandedSnapshot) -> Iterator[Row]:
             }
 
 
-def _conservation_rows(conserved: Conserved | None) -> Iterator[Row]:
+def conservation_rows(conserved: Conserved | None) -> Iterator[Row]:
+    """The rows of `conservation`, without their lead."""
     if conserved is None:
         return
     for finding in conserved.findings:

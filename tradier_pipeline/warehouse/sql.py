@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 
-def bind(sql: str, *values: str | int | date | datetime) -> str:
+def bind(sql: str, *values: str | int | date | datetime | None) -> str:
     """The statement with every `?` replaced by a literal, in order. The statement's own text must have no other `?`."""
     parts = sql.split("?")
     if len(parts) != len(values) + 1:
@@ -16,9 +16,11 @@ def bind(sql: str, *values: str | int | date | datetime) -> str:
     return parts[0] + "".join(literal(value) + part for value, part in zip(values, parts[1:], strict=True))
 
 
-def literal(value: str | int | date | datetime) -> str:
+def literal(value: str | int | date | datetime | None) -> str:
     """A value as a SQL literal. Text has no escapes but the doubled quote."""
     match value:
+        case None:
+            return "NULL"
         case str():
             return "'" + value.replace("'", "''") + "'"
         case int():

@@ -1,0 +1,234 @@
+"""Whether anything may be concluded from a snapshot: a label with its evidence, never a reason to refuse one. Pure.
+
+A snapshot is doubtful when its own parts contradict each other - positions, orders, balances, the broker's clock - or
+when it contradicts what was known before, without a cause. An outage looks like that, and so does a broker whose lists
+run behind each other: its positions have been seen 15 minutes behind its fills.
+
+It becomes good when independent evidence confirms it: several readings over minutes of the open session, or one in the
+session of a later date, that agree with it and with themselves. Time alone proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from itertools import combinations, takewhile
+from typing import Literal
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.reconcile.conservation import CASH, CENT, Finding, Open, changes, settle, shown
+from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills
+
+MIN_READINGS = 3
+MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
+MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
+MAX_SUMMED_FILLS = 12
+
+Verdict = Literal["good", "doubtful"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The balances of one reading, USD. Short values are negative or positive, as the broker sends them."""
+
+    equity: Decimal
+    cash: Decimal
+    buying_power: Decimal | None
+    requirement: Decimal
+    long_value: Decimal
+    short_value: Decimal
+    option_long_value: Decimal
+    option_short_value: Decimal
+
+    @property
+    def all_zero(self) -> bool:
+        return not (self.equity or self.cash or self.buying_power or self.requirement)
+
+    @property
+    def market_value(self) -> Decimal:
+        return self.long_value + self.short_value
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All of one snapshot that its verdict rests on.
+
+    Attributes:
+        in_session: the exchange was open when it was read.
+        priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
+        clock_skew: this machine's clock less the broker's; None if the broker did not say.
+    """
+
+    snapshot_id: str
+    statement: Statement
+    figures: Figures
+    in_session: bool
+    priced: Decimal = ZERO
+    clock_skew: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and lines for a person that say what contradicts the snapshot and what has confirmed it.
+
+    Attributes:
+        confirms: the earlier doubtful snapshots that are good now, oldest first.
+    """
+
+    verdict: Verdict
+    evidence: tuple[str, ...] = ()
+    confirms: tuple[str, ...] = ()
+    confirmation: str | None = None
+
+
+def judge(
+    now: Observation,
+    good: Observation | None,
+    carried: Mapping[str, Open] | None = None,
+    doubtful: Iterable[Observation] = (),
+) -> Judgement:
+    """Judge a snapshot.
+
+    Args:
+        now: the snapshot.
+        good: the last good one before it.
+        carried: what that one had left in flight, by item.
+        doubtful: those since then, the newest first; read only as far as they agree.
+    """
+    inner = [*_inner(now), *(_behind(now, good, carried or {}) if good else ())]
+    outer = list(_unlike_before(now, good, carried or {})) if good else []
+    if inner and good:
+        return Judgement("doubtful", (*inner, *outer))
+    agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))
+    confirmation = _confirmation([*reversed(agreeing), now])
+    if confirmation is None:
+        return Judgement("doubtful" if inner or outer else "good", (*inner, *outer))
+    confirms = tuple(other.snapshot_id for other in reversed(agreeing))
+    evidence = (*inner, *outer, confirmation) if inner or outer else ()
+    return Judgement("good", evidence, confirms, confirmation)
+
+
+# --- what contradicts a snapshot --------------------------------------------------------------------------------------
+
+
+def _inner(now: Observation) -> Iterator[str]:
+    """Parts of one reading that cannot be true together."""
+    figures = now.figures
+    values = (
+        ("long position", figures.long_value, 1, False),
+        ("short position", figures.short_value, -1, False),
+        ("long option", figures.option_long_value, 1, True),
+        ("short option", figures.option_short_value, -1, True),
+    )
+    for what, value, sign, options_only in values:
+        if abs(value) >= MIN_VALUE and not _holds(now.statement, sign, options_only=options_only):
+            yield f"positions and balances contradict each other: no {what} is listed, {shown(value)} USD in balances"
+    if figures.all_zero and now.priced >= MIN_VALUE:
+        yield f"all balances are 0, and positions are worth {now.priced:.2f} USD"
+    if now.clock_skew is not None and abs(now.clock_skew) >= MAX_CLOCK_SKEW:
+        yield f"this machine's clock is {now.clock_skew.total_seconds():+.0f} s off the broker's"
+
+
+def _holds(statement: Statement, sign: int, *, options_only: bool) -> bool:
+    return any(
+        holding.quantity * sign > 0 and not (options_only and classify(symbol).asset_class == "equity")
+        for symbol, holding in statement.holdings.items()
+    )
+
+
+def _behind(now: Observation, good: Observation, carried: Mapping[str, Open]) -> Iterator[str]:
+    """What one list shows of an event and another one does not yet."""
+    filled = fills(good.statement, now.statement)
+    found = _findings(now, good, carried)
+    traded = {fill.symbol: sum((one.quantity for one in filled if one.symbol == fill.symbol), ZERO) for fill in filled}
+    odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
+    for finding in odd:
+        if traded.get(finding.item):
+            moved = shown(finding.change)
+            yield f"positions behind fills: {finding.item} {shown(traded[finding.item])} filled, {moved} shown"
+    cash = next((finding.in_flight for finding in found if finding.item == CASH), ZERO)
+    if not cash:
+        return
+    most = next(finding.fees_at_most for finding in found if finding.item == CASH)
+    if late := _not_in_cash(filled, cash, most):
+        yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(fill.order for fill in late))} yet"
+    elif not odd and _is_same_date(now, good) and _moved_into_positions(now, good, cash):
+        yield f"positions behind balances: {shown(cash)} USD of cash moved, and positions changed value by as much"
+
+
+def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[Fill, ...]:
+    """The fewest fills whose cash, but for the fees of the others, is what cash lacks."""
+    priced = [fill for fill in filled if fill.cash][:MAX_SUMMED_FILLS]
+    for size in range(1, len(priced) + 1):
+        for some in combinations(priced, size):
+            gap = -left - sum((fill.cash or ZERO for fill in some), ZERO)
+            if -CENT < gap <= fees + CENT:
+                return some
+    return ()
+
+
+def _moved_into_positions(now: Observation, good: Observation, cash: Decimal) -> bool:
+    moved = now.figures.market_value - good.figures.market_value
+    return abs(cash) >= MIN_VALUE and abs(moved + cash) <= abs(cash) * MAX_DRIFT
+
+
+def _unlike_before(now: Observation, good: Observation, carried: Mapping[str, Open]) -> Iterator[str]:
+    """What changed since the last good snapshot without a cause."""
+    if now.figures.all_zero and good.figures.equity:
+        yield f"all balances are 0, and equity was {good.figures.equity:.2f} USD"
+    odd = [finding for finding in _findings(now, good, carried) if finding.item != CASH and finding.in_flight]
+    if _is_same_date(now, good):
+        for finding in odd:
+            yield f"{finding.item} changed by {shown(finding.change)} without a fill or another cause"
+        return
+    lost = [finding for finding in odd if _is_lost(finding, now, good)]
+    if lost and not (len(lost) < len(odd) or _came_for(lost, now.statement.cash - good.statement.cash)):
+        for finding in lost:
+            yield f"{finding.item} changed by {shown(finding.change)} since another date, and nothing came for it"
+
+
+def _is_lost(finding: Finding, now: Observation, good: Observation) -> bool:
+    """Whether a position is smaller than it was, and not by a split, which leaves its cost."""
+    before, after = good.statement.held(finding.item), now.statement.held(finding.item)
+    return finding.in_flight * before.quantity < 0 and after.cost_basis != before.cost_basis
+
+
+def _came_for(lost: Sequence[Finding], cash: Decimal) -> bool:
+    """Whether cash moved as it does when positions are closed: up for long ones, down for short ones."""
+    signs = {finding.in_flight < 0 for finding in lost}
+    return bool(cash) and (len(signs) == 2 or (cash > 0) in signs)
+
+
+def _findings(now: Observation, good: Observation, carried: Mapping[str, Open]) -> tuple[Finding, ...]:
+    return settle(changes(good.statement, now.statement), carried)
+
+
+def _is_same_date(now: Observation, good: Observation) -> bool:
+    return clock.trade_date(now.statement.as_of) == clock.trade_date(good.statement.as_of)
+
+
+# --- what confirms it -------------------------------------------------------------------------------------------------
+
+
+def _agree(earlier: Observation, later: Observation) -> bool:
+    """Whether two readings show the same account but for what filled between them."""
+    if earlier.figures.all_zero != later.figures.all_zero:
+        return False
+    found = settle(changes(earlier.statement, later.statement), {})
+    return not any(finding.in_flight for finding in found if finding.item != CASH)
+
+
+def _confirmation(readings: Sequence[Observation]) -> str | None:
+    """What confirms readings that agree with each other, oldest first; None if nothing does."""
+    first, last = readings[0].statement.as_of, readings[-1].statement.as_of
+    inside = [reading.statement.as_of for reading in readings if reading.in_session]
+    if len(inside) >= MIN_READINGS and inside[-1] - inside[0] >= MIN_AGREEMENT:
+        return f"confirmed by {len(inside)} readings of the session that agree, from {clock.iso(inside[0])}"
+    if readings[-1].in_session and clock.trade_date(first) < clock.trade_date(last):
+        return f"confirmed by the session of {clock.trade_date(last)}, which shows the same"
+    return None

@@ -799,6 +799,8 @@ def _print_account_status(account: AccountStatus) -> None:
     print(f"{account.account_id} ({account.environment or 'nothing published yet'})")
     if account.age_s is not None:
         print(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
+    if account.verdict == "doubtful":
+        print(f"  doubtful        {account.verdict_evidence}")
     if account.not_published:
         print(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
     print(
@@ -846,6 +848,8 @@ def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, 
         "account": taken.account.account_number,
         "environment": settings.environment,
         "published": True,
+        "verdict": taken.verdict,
+        "verdict_evidence": taken.verdict_evidence,
         "balances": _four_balances(taken),
         "counts": {"positions": len(taken.positions), "orders": len(taken.orders)},
         "checks": _checks(taken.checks),
@@ -877,6 +881,9 @@ def _print_snapshot(taken: TradierSnapshot) -> None:
     eastern = taken.as_of.astimezone(clock.NEW_YORK)
     print(f"snapshot   {taken.snapshot_id}")
     print(f"as of      {clock.iso(taken.as_of)}  ({eastern:%Y-%m-%d %H:%M:%S} New York)")
+    if taken.verdict == "doubtful":
+        print(f"DOUBTFUL   {taken.verdict_evidence}")
+        print("           it is in the history, marked; nothing is concluded from it until later snapshots confirm it")
     for name, amount in _four_balances(taken).items():
         print(f"{name:<20}{amount:>18,.2f} USD")
     legs = sum(len(order.leg) for order in taken.orders)

@@ -42,13 +42,16 @@ class GateReading:
     session_close: datetime | None
 
 
-def judge(as_of: datetime, trade_date: date, open_positions: int, rules: GateRules) -> GateReading:
+def judge(
+    as_of: datetime, trade_date: date, open_positions: int, rules: GateRules, *, doubtful: bool = False
+) -> GateReading:
     """Read the gate at the as-of of a snapshot. What comes to pass later - age, missed instants - its view adds."""
     session = rules.calendar.session_of(trade_date)
     limit = rules.max_open_positions
     blocked = {
         "session_closed": session is None or as_of not in session,
         "max_open_positions": limit is not None and open_positions >= limit,
+        "doubtful": doubtful,
     }
     blockers = tuple(name for name, blocks in blocked.items() if blocks)
     return GateReading(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.broker.models import Account, Balances, Order
     from tradier_pipeline.ledger.records import Reason, SnapshotRequest
     from tradier_pipeline.portfolio import PortfolioPosition
+    from tradier_pipeline.reconcile.verdict import Verdict
     from tradier_pipeline.verify.outcome import Outcome
 
 MAX_LATENESS = timedelta(seconds=60)
@@ -83,7 +84,8 @@ class TradierSnapshot:
     """One published snapshot: everything the broker said about one account at one instant.
 
     `as_of` is when the first of its resources was read. Money is USD as `Decimal`. `checks` are the outcomes of
-    every check that ran before it was published.
+    every check that ran before it was published. `verdict`: good, or doubtful for the reasons of `verdict_evidence`;
+    nothing is concluded from a doubtful one until later snapshots confirm it.
     """
 
     snapshot_id: str
@@ -93,6 +95,8 @@ class TradierSnapshot:
     positions: tuple[PortfolioPosition, ...]
     orders: tuple[Order, ...]
     checks: tuple[Outcome, ...]
+    verdict: Verdict = "good"
+    verdict_evidence: str | None = None
 
 
 def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manual") -> TradierSnapshot:

@@ -57,6 +57,8 @@ class AccountStatus:
     missed_24h: int
     request_budget: RequestBudget | None
     heartbeats: tuple[Heartbeat, ...]
+    verdict: str | None = None
+    verdict_evidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ def _account_status(
         missed_24h=len(missed),
         request_budget=_request_budget(newest),
         heartbeats=beats,
+        verdict=header.get("verdict"),
+        verdict_evidence=header.get("verdict_evidence"),
     )
 
 

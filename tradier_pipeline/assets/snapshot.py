@@ -200,6 +200,8 @@ def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
         "trigger": manifest.trigger,
         "coherence": manifest.readings[-1].verdict if manifest.readings else "not judged",
         "readings": len(manifest.readings),
+        "verdict": typed.verdict,
+        **({"verdict_evidence": typed.verdict_evidence} if typed.verdict_evidence else {}),
         **({"ledger_rows_to_change": len(typed.reconciled.changes)} if typed.reconciled else {}),
     }
 

@@ -22,6 +22,7 @@ from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.outcome import Difference, Outcome
+from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
@@ -143,6 +144,8 @@ def read_published(settings: Settings, run: SnapshotRun) -> TradierSnapshot:
     landed = LandingZone(settings.landing).find(run.snapshot_id)
     assert landed is not None
     typed = read_typed(landed)
+    with reading(settings.warehouse) as connection:
+        verdict, evidence = verdict_of(connection, str(run.snapshot_id))
     return TradierSnapshot(
         snapshot_id=str(run.snapshot_id),
         as_of=landed.manifest.as_of,
@@ -151,6 +154,8 @@ def read_published(settings: Settings, run: SnapshotRun) -> TradierSnapshot:
         positions=typed.positions,
         orders=typed.orders,
         checks=run.outcomes,
+        verdict=verdict,
+        verdict_evidence=evidence,
     )
 
 

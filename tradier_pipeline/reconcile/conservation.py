@@ -124,9 +124,24 @@ def changes(before: Statement, now: Statement) -> tuple[Change, ...]:
         return _Comparison(before, now).changes()
 
 
-def settle(changed: Iterable[Change], carried: Mapping[str, Open]) -> tuple[Finding, ...]:
-    """The verdict on every item that changed or was left in flight."""
+def settle(
+    changed: Iterable[Change], carried: Mapping[str, Open], outstanding: Mapping[str, Sequence[Decimal]] | None = None
+) -> tuple[Finding, ...]:
+    """The verdict on every item that changed or was left in flight.
+
+    Args:
+        carried: what the statement before left in flight.
+        outstanding: what each of the statements before left open for good, less what has settled it (see `open_of`).
+            A change that settles one of them, or all, explains both, however late it comes.
+    """
     by_item = {change.item: change for change in changed}
+    with localcontext(EXACT):
+        late = {
+            item: Open(settled)
+            for item, amounts in (outstanding or {}).items()
+            if item in by_item and (settled := _settled(by_item[item], amounts))
+        }
+    carried = {**carried, **late}
     with localcontext(EXACT):
         return tuple(
             _finding(by_item.get(item, Change(item, ZERO, ())), carried.get(item, Open(ZERO)))
@@ -144,6 +159,26 @@ def plain(amount: Decimal) -> str:
     text = f"{abs(amount).normalize():f}"
     _, _, fraction = text.partition(".")
     return f"{text}0" if len(fraction) == 1 else text
+
+
+def open_of(finding: Finding) -> tuple[Decimal, ...]:
+    """What one verdict adds to what is outstanding of its item: what it leaves open, less what it was handed."""
+    left = finding.unexplained if finding.state in ("in_flight", "unexplained") else ZERO
+    return tuple(amount for amount in (left, -finding.carried) if amount and left != finding.carried)
+
+
+def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
+    """The outstanding amount that a change settles, to the cent or but for its fees; 0 if there is none."""
+    left = list(amounts)
+    for amount in amounts:
+        if amount in left and -amount in left:
+            left.remove(amount)
+            left.remove(-amount)
+    for amount in (*left, sum(left, ZERO)):
+        rest = change.unexplained + amount
+        if amount * change.unexplained < 0 and -max(change.fees_at_most, CENT) < rest < CENT:
+            return amount
+    return ZERO
 
 
 def _finding(change: Change, carried: Open) -> Finding:

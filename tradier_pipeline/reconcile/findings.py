@@ -131,6 +131,7 @@ def problems(
     of_trades = [
         Problem(found.code, trade_id or found.subject, found.severity, found.text, found.evidence)
         for trade_id, found in reconciled.findings
+        if trade_id or found.severity != "info"  # shares held by hand are no problem: reconciliation_findings has them
     ]
     return [*unexplained, *of_orders, *of_trades]
 

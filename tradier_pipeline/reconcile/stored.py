@@ -57,6 +57,17 @@ _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
 """
 
+# what came and what was due are two things: two changes without a cause on different dates have nothing in common
+_OUTSTANDING = """
+    SELECT item, list(amount ORDER BY as_of) FROM (
+        SELECT item, as_of, CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END AS rest,
+               unnest([rest, -carried]) AS amount, carried
+        FROM conservation WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
+        AND (trade_date = ? OR abs(change) < abs(explained) OR carried <> 0)
+    ) WHERE amount <> 0 AND rest <> carried GROUP BY item
+"""
+OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
+
 _OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
     "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
 )
@@ -98,6 +109,7 @@ def with_verdict(
         _stored_observation(connection, *last) if last else None,
         _in_flight(connection, last[0], last[1]) if last else {},
         (_stored_observation(connection, *row) for row in rows),
+        _outstanding(connection, manifest.account_id, last[1], manifest.as_of) if last else {},
     )
     confirmed = set(judgement.confirms)
     for row in reversed([row for row in rows if row[0] in confirmed]):
@@ -202,7 +214,18 @@ def findings(
     connection: duckdb.DuckDBPyConnection, previous_id: str, before: Statement, now: Statement
 ) -> tuple[Finding, ...]:
     """The verdict on all that changed since a stored snapshot, with what that one had left in flight."""
-    return settle(changes(before, now), _in_flight(connection, previous_id, before.as_of))
+    account_id = previous_id.partition("@")[0]
+    outstanding = _outstanding(connection, account_id, before.as_of, now.as_of)
+    return settle(changes(before, now), _in_flight(connection, previous_id, before.as_of), outstanding)
+
+
+def _outstanding(
+    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
+) -> dict[str, list[Decimal]]:
+    """By item, what stored snapshots left open: a change of today that had no cause, a cause that no change showed."""
+    day = clock.trade_date(now)
+    query = bind(_OUTSTANDING, account_id, until, day - OUTSTANDING_DAYS, day)
+    return dict(connection.execute(query).fetchall())
 
 
 def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime) -> dict[str, Open]:

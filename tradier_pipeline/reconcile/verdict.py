@@ -19,7 +19,7 @@ from typing import Literal
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.conservation import CASH, CENT, Finding, Open, changes, settle, shown
+from tradier_pipeline.reconcile.conservation import CASH, CENT, MOST_PER_CONTRACT, Finding, Open, changes, settle, shown
 from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills
 
 MIN_READINGS = 3
@@ -91,6 +91,7 @@ def judge(
     good: Observation | None,
     carried: Mapping[str, Open] | None = None,
     doubtful: Iterable[Observation] = (),
+    outstanding: Mapping[str, Sequence[Decimal]] | None = None,
 ) -> Judgement:
     """Judge a snapshot.
 
@@ -99,9 +100,11 @@ def judge(
         good: the last good one before it.
         carried: what that one had left in flight, by item.
         doubtful: those since then, the newest first; read only as far as they agree.
+        outstanding: what all before left open, by item.
     """
-    inner = [*_inner(now), *(_behind(now, good, carried or {}) if good else ())]
-    outer = list(_unlike_before(now, good, carried or {})) if good else []
+    found = settle(changes(good.statement, now.statement), carried or {}, outstanding) if good else ()
+    inner = [*_inner(now), *(_behind(now, good, found) if good else ())]
+    outer = list(_unlike_before(now, good, found)) if good else []
     if inner and good:
         return Judgement("doubtful", (*inner, *outer))
     agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))
@@ -141,10 +144,9 @@ def _holds(statement: Statement, sign: int, *, options_only: bool) -> bool:
     )
 
 
-def _behind(now: Observation, good: Observation, carried: Mapping[str, Open]) -> Iterator[str]:
+def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
     """What one list shows of an event and another one does not yet."""
     filled = fills(good.statement, now.statement)
-    found = _findings(now, good, carried)
     traded = {fill.symbol: sum((one.quantity for one in filled if one.symbol == fill.symbol), ZERO) for fill in filled}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     for finding in odd:
@@ -155,20 +157,38 @@ def _behind(now: Observation, good: Observation, carried: Mapping[str, Open]) ->
     if not cash:
         return
     most = next(finding.fees_at_most for finding in found if finding.item == CASH)
-    if late := _not_in_cash(filled, cash, most):
-        yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(fill.order for fill in late))} yet"
+    if late := _not_in_cash(filled, cash, most) or _not_in_cash_any_more(now, good, cash):
+        yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
     elif not odd and _is_same_date(now, good) and _moved_into_positions(now, good, cash):
         yield f"positions behind balances: {shown(cash)} USD of cash moved, and positions changed value by as much"
 
 
-def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[Fill, ...]:
-    """The fewest fills whose cash, but for the fees of the others, is what cash lacks."""
+def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[str, ...]:
+    """The orders of the fewest fills whose cash, but for the fees of the others, is what cash lacks."""
     priced = [fill for fill in filled if fill.cash][:MAX_SUMMED_FILLS]
     for size in range(1, len(priced) + 1):
         for some in combinations(priced, size):
             gap = -left - sum((fill.cash or ZERO for fill in some), ZERO)
             if -CENT < gap <= fees + CENT:
-                return some
+                return tuple(fill.order for fill in some)
+    return ()
+
+
+def _not_in_cash_any_more(now: Observation, good: Observation, left: Decimal) -> tuple[str, ...]:
+    """The last orders of the day that cash did show, if it is now as it was before them."""
+    day = clock.trade_date(now.statement.as_of)
+    parts = {**good.statement.parts, **now.statement.parts}.values()
+    today = [(part.changed_at, part) for part in parts if part.cash and part.changed_at]
+    late: list[str] = []
+    lacking = most = ZERO
+    for at, part in sorted(today, key=lambda one: one[0], reverse=True):
+        if clock.trade_date(at) != day:
+            break
+        late.append(f"order {part.order_id}")
+        lacking += part.cash or ZERO
+        most += abs(part.filled) * MOST_PER_CONTRACT if classify(part.symbol).option else CENT
+        if -CENT < -left - lacking <= most:
+            return tuple(late)
     return ()
 
 
@@ -177,13 +197,14 @@ def _moved_into_positions(now: Observation, good: Observation, cash: Decimal) ->
     return abs(cash) >= MIN_VALUE and abs(moved + cash) <= abs(cash) * MAX_DRIFT
 
 
-def _unlike_before(now: Observation, good: Observation, carried: Mapping[str, Open]) -> Iterator[str]:
+def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
     """What changed since the last good snapshot without a cause."""
     if now.figures.all_zero and good.figures.equity:
         yield f"all balances are 0, and equity was {good.figures.equity:.2f} USD"
-    odd = [finding for finding in _findings(now, good, carried) if finding.item != CASH and finding.in_flight]
+    traded = {fill.symbol for fill in fills(good.statement, now.statement)}
+    odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     if _is_same_date(now, good):
-        for finding in odd:
+        for finding in (finding for finding in odd if finding.item not in traded):
             yield f"{finding.item} changed by {shown(finding.change)} without a fill or another cause"
         return
     lost = [finding for finding in odd if _is_lost(finding, now, good)]
@@ -204,10 +225,6 @@ def _came_for(lost: Sequence[Finding], cash: Decimal) -> bool:
     return bool(cash) and (len(signs) == 2 or (cash > 0) in signs)
 
 
-def _findings(now: Observation, good: Observation, carried: Mapping[str, Open]) -> tuple[Finding, ...]:
-    return settle(changes(good.statement, now.statement), carried)
-
-
 def _is_same_date(now: Observation, good: Observation) -> bool:
     return clock.trade_date(now.statement.as_of) == clock.trade_date(good.statement.as_of)
 
@@ -220,7 +237,7 @@ def _agree(earlier: Observation, later: Observation) -> bool:
     if earlier.figures.all_zero != later.figures.all_zero:
         return False
     found = settle(changes(earlier.statement, later.statement), {})
-    return not any(finding.in_flight for finding in found if finding.item != CASH)
+    return not any(finding.in_flight for finding in found)
 
 
 def _confirmation(readings: Sequence[Observation]) -> str | None:

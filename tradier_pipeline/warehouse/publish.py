@@ -72,6 +72,12 @@ class StagedWarehouse:
         """Label one stored snapshot."""
         query = "UPDATE tradier_snapshots SET verdict = ?, verdict_evidence = ? WHERE snapshot_id = ?"
         self.connection.execute(bind(query, verdict, evidence, snapshot_id))
+        if verdict == "doubtful":
+            query = (
+                "UPDATE trade_gate_readings SET ready = false, blockers = list_append(blockers, 'doubtful') "
+                "WHERE snapshot_id = ? AND NOT list_contains(blockers, 'doubtful')"
+            )
+            self.connection.execute(bind(query, snapshot_id))
 
     def refuse(self, missed: Row) -> None:
         """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, where
@@ -162,6 +163,14 @@ def external_flows(
             until,
         )
     ).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+def verdict_of(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> tuple[Verdict, str | None]:
+    """The verdict of a published snapshot and its evidence."""
+    query = bind("SELECT verdict, verdict_evidence FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id)
+    found = connection.execute(query).fetchone()
     assert found is not None
     return found[0], found[1]
 

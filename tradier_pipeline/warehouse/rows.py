@@ -126,7 +126,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
 def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[str, list[Row]]:
     """The rows of every table by table name, ready to insert."""
     lead = _lead(typed)
-    reading = judge(lead["as_of"], lead["trade_date"], len(typed.spreads), rules)
+    reading = judge(lead["as_of"], lead["trade_date"], len(typed.spreads), rules, doubtful=typed.verdict == "doubtful")
     rows: dict[str, list[Row]] = {
         "tradier_snapshots": [_header_row(typed)],
         "accounts": [_account_row(typed.account)],

@@ -1,0 +1,291 @@
+"""Random lives of an account, seen through a broker whose lists run behind each other and now and then say "null"."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import takewhile
+from random import Random
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.reconcile.conservation import CASH, Finding, Open, changes, open_of, settle
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
+from tradier_pipeline.reconcile.statement import Holding, Part, PartKey, Statement, by_key
+from tradier_pipeline.reconcile.verdict import Figures, Judgement, Observation, judge
+from tradier_pipeline_tests.reconcile.statements import Book
+
+ZERO = Decimal(0)
+MINUTE = timedelta(minutes=1)
+OPENS = (datetime(2026, 11, 19, 14, 30, tzinfo=UTC), datetime(2026, 11, 20, 14, 30, tzinfo=UTC))
+SESSION = timedelta(hours=6, minutes=30)
+MAX_LAG = 20  # minutes
+STOCKS = ("KO", "F")
+OPTIONS = ("SPY261218P00600000", "SPY261218P00590000", "KO270115C00070000")
+ENDPOINTS = ("positions", "orders", "balances")
+
+
+@dataclass(frozen=True)
+class Books:
+    """The books at an instant."""
+
+    at: datetime
+    statement: Statement
+
+
+@dataclass
+class Life:
+    """The true states of an account over time, oldest first, and what came without a cause that any list shows."""
+
+    states: list[Books] = field(default_factory=list)
+    uncaused: set[str] = field(default_factory=set)
+
+    def at(self, moment: datetime) -> Statement:
+        """The last true state of then."""
+        place = bisect_right([state.at for state in self.states], moment)
+        return self.states[max(0, place - 1)].statement
+
+
+def live(random: Random) -> Life:
+    """Two sessions: fills, and at times a deposit or a transfer of shares."""
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000))), Life()
+    for symbol in random.sample((*STOCKS, *OPTIONS), random.randint(1, 4)):
+        book.fill(symbol, _quantity(random, symbol), _price(random, symbol), OPENS[0] - timedelta(days=2))
+    book.parts.clear()  # listed for a day
+    life.states.append(Books(OPENS[0] - timedelta(hours=1), book.statement(OPENS[0])))
+    for opened in OPENS:
+        if book.parts:
+            book.parts.clear()
+            life.states.append(Books(opened - timedelta(hours=2), book.statement(opened)))
+        for minute in sorted(random.sample(range(1, 300), random.randint(0, 5))):
+            _happens(random, book, life, opened + minute * MINUTE)
+            life.states.append(Books(opened + minute * MINUTE, book.statement(opened)))
+    return life
+
+
+def _happens(random: Random, book: Book, life: Life, at: datetime) -> None:
+    kind = random.choices(("fill", "deposit", "transfer"), (8, 1, 1))[0]
+    symbol = random.choice((*STOCKS, *OPTIONS))
+    if kind == "fill":
+        had = book.holdings.get(symbol, Holding(ZERO, ZERO)).quantity
+        quantity = -int(had) if had and random.random() < 0.5 else _quantity(random, symbol)
+        book.fill(symbol, quantity, _price(random, symbol), at)
+    elif kind == "deposit":
+        book.cash += random.randint(-5, 9) * 100 + 17
+        life.uncaused.add(CASH)
+    else:
+        stock = random.choice(STOCKS)
+        book.move(stock, Decimal(random.choice((-25, 25))), Decimal(random.randint(1, 90)))
+        life.uncaused.add(stock)
+
+
+def _quantity(random: Random, symbol: str) -> int:
+    return random.choice((-3, -2, -1, 1, 2, 3)) * (10 if symbol in STOCKS else 1)
+
+
+def _price(random: Random, symbol: str) -> Decimal:
+    """What a position is counted with, 7 USD a share or contract, and for shares a little more or less."""
+    return Decimal("0.07") if symbol in OPTIONS else Decimal(random.choice((695, 700, 705))).scaleb(-2)
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What the broker's endpoints do: minutes behind by endpoint and five minutes, and the "null" of some minutes."""
+
+    lags: Mapping[str, tuple[int, ...]]
+    nulls: Mapping[str, frozenset[int]]
+    calm_from: datetime
+
+    def seen(self, life: Life, moment: datetime) -> tuple[Statement, bool]:
+        """What a snapshot of then shows, and whether the balances are all 0."""
+        minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
+        shown = {name: life.at(moment - self._lag(name, minute, moment)) for name in ENDPOINTS}
+        null = {name: minute in self.nulls[name] and moment < self.calm_from for name in ENDPOINTS}
+        parts = shown["orders"].parts.values()
+        day = clock.trade_date(moment)
+        today = [part for part in parts if part.changed_at and clock.trade_date(part.changed_at) == day]
+        return Statement(
+            moment,
+            moment + timedelta(milliseconds=400),
+            {} if null["orders"] else by_key(today),
+            {} if null["positions"] else shown["positions"].holdings,
+            ZERO if null["balances"] else shown["balances"].cash,
+        ), null["balances"]
+
+    def _lag(self, name: str, minute: int, moment: datetime) -> timedelta:
+        if moment >= self.calm_from:
+            return timedelta()
+        lags = self.lags[name]
+        return lags[minute // 5 % len(lags)] * MINUTE
+
+    def values(self, life: Life, moment: datetime) -> Statement:
+        """The positions that the balances count."""
+        minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
+        return life.at(moment - self._lag("balances", minute, moment))
+
+
+def weather(random: Random) -> Weather:
+    """Each endpoint now and then up to 20 minutes behind or empty; calm in the last hour of the last session."""
+    slots = 400
+    lags = {name: tuple(_slow(random) for _ in range(slots)) for name in ENDPOINTS}
+    nulls = {name: frozenset(_outages(random)) for name in ENDPOINTS}
+    if random.random() < 0.3:  # a maintenance: all at once
+        all_at_once = frozenset(_outages(random))
+        nulls = {name: minutes | all_at_once for name, minutes in nulls.items()}
+    return Weather(lags, nulls, OPENS[-1] + SESSION - timedelta(minutes=60))
+
+
+def _slow(random: Random) -> int:
+    return random.randint(1, MAX_LAG) if random.random() < 0.15 else 0
+
+
+def _outages(random: Random) -> Iterator[int]:
+    for _ in range(random.randint(0, 3)):
+        begin = random.randint(0, 2_200)
+        yield from range(begin, begin + random.randint(1, 12))
+
+
+def instants(random: Random) -> list[datetime]:
+    """When snapshots are taken: every few minutes of both sessions, some at night."""
+    step = random.choice((3, 5, 10))
+    found = [opened + minute * MINUTE for opened in OPENS for minute in range(-90, 480, step)]
+    return [moment + timedelta(seconds=random.randint(0, 20)) for moment in found]
+
+
+@dataclass
+class Kept:
+    """One stored snapshot."""
+
+    observation: Observation
+    judgement: Judgement
+    verdict: str
+    found: tuple[Finding, ...] = ()
+
+
+@dataclass
+class Store:
+    """What a warehouse would hold: snapshots with verdicts, what explains their changes, findings over time."""
+
+    kept: list[Kept] = field(default_factory=list)
+    tracked: list[Tracked] = field(default_factory=list)
+    parts: dict[PartKey, Part] = field(default_factory=dict)  # as good ones showed them last
+    outstanding: dict[str, list[tuple[datetime, bool, Decimal]]] = field(default_factory=dict)
+
+    def store(self, observation: Observation) -> Kept:
+        found = self._good()
+        good = self._known(found) if found else None
+        carried = self._carried(good)
+        doubtful = (one.observation for one in takewhile(lambda one: one.verdict == "doubtful", reversed(self.kept)))
+        judgement = judge(
+            observation, good.observation if good else None, carried, doubtful, self._outstanding(observation)
+        )
+        for one in self.kept:
+            if one.observation.snapshot_id in judgement.confirms:
+                self._conclude(one)
+        kept = Kept(observation, judgement, judgement.verdict)
+        if judgement.verdict == "good":
+            self._conclude(kept)
+        self.kept.append(kept)
+        self._follow(kept)
+        return kept
+
+    def _conclude(self, kept: Kept) -> None:
+        observation = kept.observation
+        before = [one for one in self.kept if one.verdict == "good" and self._is_before(one, kept)][-1:]
+        kept.verdict = "good"
+        for good in before:
+            changed = changes(self._known(good).observation.statement, observation.statement)
+            kept.found = settle(changed, self._carried(good), self._outstanding(observation))
+        self.parts |= observation.statement.parts
+        for row in kept.found:
+            is_due = abs(row.change) < abs(row.explained) or bool(row.carried)
+            opened = [(observation.statement.as_of, is_due, amount) for amount in open_of(row)]
+            self.outstanding.setdefault(row.item, []).extend(opened)
+
+    def _outstanding(self, observation: Observation) -> dict[str, list[Decimal]]:
+        """As the warehouse sums it up."""
+        day = clock.trade_date(observation.statement.as_of)
+        return {
+            item: [amount for as_of, is_due, amount in rows if is_due or clock.trade_date(as_of) == day]
+            for item, rows in self.outstanding.items()
+        }
+
+    def _known(self, good: Kept) -> Kept:
+        """With what earlier good snapshots knew of orders that it does not list: what was known stays known."""
+        day = clock.trade_date(good.observation.statement.as_of)
+        today = {
+            key: part
+            for key, part in self.parts.items()
+            if part.changed_at and clock.trade_date(part.changed_at) == day
+        }
+        statement = replace(good.observation.statement, parts=today)
+        return replace(good, observation=replace(good.observation, statement=statement))
+
+    @staticmethod
+    def _is_before(one: Kept, other: Kept) -> bool:
+        return one.observation.statement.as_of < other.observation.statement.as_of
+
+    def _good(self) -> Kept | None:
+        return next((one for one in reversed(self.kept) if one.verdict == "good"), None)
+
+    @staticmethod
+    def _carried(good: Kept | None) -> dict[str, Open]:
+        found = good.found if good else ()
+        return {one.item: Open.of(one.in_flight, one.fees_at_most, one.explanation) for one in found if one.in_flight}
+
+    def _follow(self, kept: Kept) -> None:
+        observation = kept.observation
+        sight = Sight(
+            snapshot_id=observation.snapshot_id,
+            account_id="VA1",
+            as_of=observation.statement.as_of,
+            doubtful=kept.verdict == "doubtful",
+        )
+        said = problems(sight, evidence=kept.judgement.evidence, changes=kept.found)
+        rows = fold([row for row in self.tracked if row.resolved_at is None], said, sight)
+        self.tracked = [row for row in self.tracked if row.resolved_at is not None] + rows
+
+    @property
+    def open_findings(self) -> set[tuple[str, str | None]]:
+        return {(row.code, row.subject) for row in self.tracked if row.resolved_at is None}
+
+
+def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
+    """A snapshot as the broker lets it be seen."""
+    statement, zero = sky.seen(life, moment)
+    counted = sky.values(life, moment)
+    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted.holdings)
+    cash = statement.cash
+    return Observation(
+        clock.iso(moment),
+        statement,
+        Figures(
+            equity=cash + long + short,
+            cash=cash,
+            buying_power=cash,
+            requirement=ZERO,
+            long_value=long,
+            short_value=short,
+            option_long_value=option_long,
+            option_short_value=option_short,
+        ),
+        in_session=any(opened <= moment < opened + SESSION for opened in OPENS),
+        priced=sum((abs(holding.quantity) for holding in statement.holdings.values()), ZERO) * 7,
+    )
+
+
+def _values(holdings: Mapping[str, Holding]) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+    worth = {symbol: holding.quantity * 7 for symbol, holding in holdings.items()}
+    options = [value for symbol, value in worth.items() if classify(symbol).option]
+    return _ups(worth.values()), _downs(worth.values()), _ups(options), _downs(options)
+
+
+def _ups(values: Iterable[Decimal]) -> Decimal:
+    return sum((value for value in values if value > 0), ZERO)
+
+
+def _downs(values: Iterable[Decimal]) -> Decimal:
+    return sum((value for value in values if value < 0), ZERO)

@@ -1,0 +1,70 @@
+"""Whatever a broker's lists do for a while: nothing false is concluded, and nothing of it is left when it is calm."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tradier_pipeline.reconcile.conservation import CASH
+from tradier_pipeline_tests.reconcile.lives import MAX_LAG, MINUTE, Kept, Life, Store, instants, live, observe, weather
+
+SAMPLE, MANY = 40, 10_000
+LONGEST = timedelta(minutes=MAX_LAG + 5)
+
+
+def lived(seed: int) -> tuple[Life, Store]:
+    random = Random(seed)
+    life, sky, store = live(random), weather(random), Store()
+    for moment in instants(random):
+        store.store(observe(life, sky, moment))
+    return life, store
+
+
+def is_true(life: Life, kept: Kept) -> bool:
+    """Whether positions and cash were so together, at an instant that its lists may show."""
+    seen = kept.observation.statement
+    states = [
+        life.at(seen.as_of),
+        *(state.statement for state in life.states if seen.as_of - LONGEST <= state.at <= seen.as_of),
+        life.at(seen.as_of - LONGEST),
+    ]
+    return any(state.cash == seen.cash and dict(state.holdings) == dict(seen.holdings) for state in states)
+
+
+def prove(seed: int) -> None:
+    life, store = lived(seed)
+    for kept in store.kept:
+        if kept.verdict == "good":
+            assert is_true(life, kept), (seed, kept.observation.snapshot_id, kept.judgement)
+    last = store.kept[-1]
+    assert last.verdict == "good", (seed, last.judgement)
+    left = {subject for _, subject in store.open_findings}
+    assert left <= life.uncaused, (seed, store.open_findings)
+
+
+@settings(max_examples=SAMPLE)
+@given(st.integers(0, 2**32))
+def test_nothing_false_is_good_and_nothing_of_a_disturbance_is_left_when_it_is_over(seed: int) -> None:
+    prove(seed)
+
+
+@pytest.mark.soak
+def test_ten_thousand_lives_leave_nothing_false_behind() -> None:
+    for seed in range(MANY):
+        prove(seed)
+
+
+def test_the_lives_have_what_is_to_be_told_apart() -> None:
+    """Else the rule above would hold of nothing."""
+    stores = [lived(seed) for seed in range(SAMPLE)]
+    verdicts = {kept.verdict for _, store in stores for kept in store.kept}
+    evidence = " ".join(line for _, store in stores for kept in store.kept for line in kept.judgement.evidence)
+    assert verdicts == {"good", "doubtful"}
+    for words in ("positions behind fills", "balances behind fills", "contradict each other", "confirmed by"):
+        assert words in evidence
+    assert any(CASH in life.uncaused for life, _ in stores)
+    assert any(state.at + MINUTE for life, _ in stores for state in life.states)

@@ -388,6 +388,9 @@ class LandedSnapshot:
         Raises:
             LandingError: a file is missing or is not what was landed.
         """
+        if lacking := [resource for resource in REQUIRED_RESOURCES if not self.pages(resource)]:
+            path = self.directory / MANIFEST
+            raise LandingError(f"{path} has no page of {', '.join(lacking)}", "Restore it from a backup.")
         for resource in (*self.manifest.resources, "quotes"):
             self.bodies(resource)
 
@@ -723,7 +726,7 @@ def _is_partial(name: str) -> bool:
 
 
 def _foreign(path: Path) -> Damaged:
-    return _damaged(path, "it was not filed by this program; move it elsewhere")
+    return _damaged(path, f"{path} was not filed by this program; move it elsewhere")
 
 
 def _damaged(path: Path, reason: object) -> Damaged:

@@ -11,7 +11,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import ExtractError, extract_snapshot
-from tradier_pipeline.landing import FailureRecord
+from tradier_pipeline.landing import FailureRecord, LandedSnapshot
 from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.status import AccountStatus, Heartbeat, RequestBudget, read_status
@@ -72,9 +72,11 @@ def _fail(home: Home, at: datetime, words: str) -> None:
 
 def test_a_landed_snapshot_that_a_check_refused_is_named(home: Home, simulated: Simulated) -> None:
     good, _ = take(home, simulated.broker)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
+    landed = extract_snapshot(home.zone, simulated.broker, SnapshotId.now(DEMO_ACCOUNT), "test")
+    later = landed.manifest.model_copy(update={"as_of_end": clock.now() + timedelta(hours=1)})
+    (landed.directory / "manifest.json").write_text(later.model_dump_json())
     with pytest.raises(NotPublishedError):
-        take(home, simulated.broker)
+        store_snapshot(home.warehouse, LandedSnapshot(landed.snapshot_id, landed.directory))
     found = account()
     assert found.snapshot_id == str(good.snapshot_id)
     assert found.not_published == str(home.zone.newest(DEMO_ACCOUNT).snapshot_id)  # type: ignore[union-attr]

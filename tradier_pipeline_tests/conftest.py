@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from tradier_pipeline import extract
 from tradier_pipeline.broker.client import RetryPolicy
+from tradier_pipeline.broker.models import Balances
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot, LandingZone
@@ -24,7 +25,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse import publish
+from tradier_pipeline.warehouse import publish, rows
 from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline_tests.bodies import copy_schema
 
@@ -127,6 +128,17 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-dev-shm-usage"])
         yield opened
         opened.close()
+
+
+def miscount(monkeypatch: pytest.MonkeyPatch, only: Callable[[Balances], bool] = lambda _: True) -> None:
+    """Make our own code store another equity than was landed: the one kind of mistake that keeps a snapshot out."""
+    honest = rows._balances_row
+
+    def dishonest(balances: Balances) -> dict[str, Any]:
+        stored = honest(balances)
+        return stored | {"equity": stored["equity"] + 1} if only(balances) else stored
+
+    monkeypatch.setattr(rows, "_balances_row", dishonest)
 
 
 def take(

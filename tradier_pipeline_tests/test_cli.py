@@ -27,7 +27,7 @@ from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "status", "gate", "findings"),
@@ -167,16 +167,18 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
     assert [check["check"] for check in taken["checks"] if not check["passed"]] == []
 
 
-def test_a_refused_snapshot_shows_the_checks_that_failed(home: Home, simulated: Simulated) -> None:
+def test_a_refused_snapshot_shows_the_checks_that_failed(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take(home, simulated.broker)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=6)
+    miscount(monkeypatch)
     result = run("snapshot")
-    assert "was not published: the check flat_is_explained" in error_line(result)
-    assert "  FAIL flat_is_explained " in result.stdout
+    assert "was not published: the check balances_equal" in error_line(result)
+    assert "  FAIL balances_equal " in result.stdout
     result = run("snapshot", "--json")
-    assert "flat_is_explained" in document(result)["error"]["cause"]
+    assert "balances_equal" in document(result)["error"]["cause"]
     failed = [check for check in document(result)["checks"] if not check["passed"] and check["severity"] == "fatal"]
-    assert [check["check"] for check in failed] == ["flat_is_explained"]
+    assert [check["check"] for check in failed] == ["balances_equal"]
     assert failed[0]["differences"]
     assert error_line(result)
 

@@ -62,6 +62,7 @@ class Observation:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
         clock_skew: this machine's clock less the broker's; None if the broker did not say.
+        torn: why it was torn when it was read, over and over.
     """
 
     snapshot_id: str
@@ -70,6 +71,7 @@ class Observation:
     in_session: bool
     priced: Decimal = ZERO
     clock_skew: timedelta | None = None
+    torn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ def judge(
     found = settle(changes(good.statement, now.statement), carried or {}, outstanding) if good else ()
     inner = [*_inner(now), *(_behind(now, good, found) if good else ())]
     outer = list(_unlike_before(now, good, found)) if good else []
+    if now.torn and not inner and not outer:
+        inner = list(now.torn)
     if inner and good:
         return Judgement("doubtful", (*inner, *outer))
     agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))

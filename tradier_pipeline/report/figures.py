@@ -38,6 +38,8 @@ class Snapshot:
     trigger: str
     coherence: str | None
     coherence_evidence: str | None
+    verdict: str
+    verdict_evidence: str | None
     code_version: str
     account_type: str | None
     equity: Decimal | None

@@ -53,6 +53,8 @@ def gate_follows_snapshot(evidence: Evidence) -> Finding:
         blockers = [
             *(["session_closed"] if opens is None or not opens <= header["as_of"] < closes else []),
             *(["max_open_positions"] if limit is not None and limit <= spreads else []),
+            # in doubt then; its header may have become good since
+            *(["doubtful"] if header["verdict_evidence"] and "doubtful" in row["blockers"] else []),
         ]
         expected: Row = {"open_positions": spreads, "blockers": blockers, "ready": blockers == []}
         differences += differing("trade_gate_readings", {(): expected}, {(): row})

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import duckdb
 
+from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
-from tradier_pipeline.reconcile.statement import Statement, by_key, held, part_of, parts_of
+from tradier_pipeline.reconcile.statement import (
+    Legless,
+    Part,
+    PartKey,
+    Statement,
+    by_key,
+    held,
+    is_even,
+    legless_of,
+    part_of,
+    parts_of,
+)
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
+CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
+
 _LAST_GOOD = """
     SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND coherence IS DISTINCT FROM 'torn' ORDER BY as_of DESC LIMIT 1
 """
+# orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
 _PARTS = """
-    WITH parents AS (SELECT * FROM orders WHERE snapshot_id = ? AND as_of = ?),
-         legs AS (SELECT * FROM order_legs WHERE snapshot_id = ? AND as_of = ?)
+    WITH parents AS (SELECT * FROM orders WHERE {which}), legs AS (SELECT * FROM order_legs WHERE {which})
     SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,
-           avg_fill_price, transaction_date, raw_status
-    FROM parents ANTI JOIN legs USING (order_id)
+           avg_fill_price, transaction_date, raw_status, raw_class, create_date, raw_type, avg_fill_price AS net
+    FROM parents ANTI JOIN legs USING (snapshot_id, order_id)
     UNION ALL
     SELECT order_id, leg_id, coalesce(nullif(legs.option_symbol, ''), legs.symbol), legs.raw_side, legs.quantity,
            legs.exec_quantity, legs.avg_fill_price, coalesce(legs.transaction_date, parents.transaction_date),
-           legs.raw_status
-    FROM legs JOIN parents USING (order_id)
+           legs.raw_status, NULL, parents.create_date, parents.raw_type, parents.avg_fill_price
+    FROM legs JOIN parents USING (snapshot_id, order_id)
+"""
+_OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
+# the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
+_LAST_SHOWN = """
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders
+    WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({ids}) GROUP BY order_id
 """
 _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
@@ -60,8 +80,9 @@ def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Typ
         parts_of((*typed.orders, *typed.looked_up)),
         held(typed.positions),
         typed.balances.total_cash,
+        legless_of((*typed.orders, *typed.looked_up)),
     )
-    before = stored_statement(connection, *last)
+    before = statement_before(connection, manifest.account_id, stored_statement(connection, *last), now)
     return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
 
 
@@ -84,6 +105,7 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         sight,
         coherence=manifest.readings[-1].evidence if manifest.readings else (),
         changes=typed.conserved.findings if typed.conserved else (),
+        orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
     found = connection.execute(bind(_OPEN_FINDINGS, manifest.account_id)).fetchall()
@@ -110,9 +132,47 @@ def stored_statement(
 ) -> Statement:
     """What a stored snapshot says."""
     at = (snapshot_id, as_of)
-    parts = (part_of(*row) for row in connection.execute(bind(_PARTS, *at, *at)).fetchall())
+    parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
     positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
     cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
     ((amount,),) = connection.execute(cash).fetchall()
     holdings = held(_Held(*row) for row in connection.execute(positions).fetchall())
-    return Statement(as_of, as_of_end, by_key(part for part in parts if part), holdings, amount)
+    return Statement(as_of, as_of_end, parts, holdings, amount, legless)
+
+
+def statement_before(
+    connection: duckdb.DuckDBPyConnection, account_id: str, before: Statement, now: Statement
+) -> Statement:
+    """A stored statement, with what was last known of the orders that only the later one shows.
+
+    An order that leaves the list, and is not found by its id, has not lost what it had filled. Nor has one that was
+    listed before a minute in which the list was empty.
+    """
+    shown = {order_id for order_id, _ in before.parts} | before.legless.keys()
+    new = [part for (order_id, _), part in now.parts.items() if order_id not in shown and part.filled]
+    since = [part.created_at for part in new if part.created_at and part.created_at < before.as_of]
+    if not since:
+        return before
+    ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
+    query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
+    parts, legless = dict(before.parts), dict(before.legless)
+    for order_id, snapshot_id, as_of in connection.execute(query).fetchall():
+        then, legless_then = _read_parts(
+            connection, bind(f"order_id = {order_id} AND {_OF_SNAPSHOT}", snapshot_id, as_of)
+        )
+        parts |= then
+        legless |= legless_then
+    return replace(before, parts=by_key(parts.values()), legless=legless)
+
+
+def _read_parts(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
+    parts: list[Part] = []
+    legless: dict[int, Legless] = {}
+    for row in connection.execute(_PARTS.replace("{which}", which)).fetchall():
+        *values, class_, created_at, kind, net = row
+        order_id, _, symbol, _, _, filled, _, _, status = values
+        if class_ in OF_SEVERAL:
+            legless[order_id] = Legless(order_id, symbol, filled or Decimal(0), status not in FINISHED)
+        elif part := part_of(*values, created_at=created_at, is_even=is_even(kind, net)):
+            parts.append(part)
+    return by_key(parts), legless

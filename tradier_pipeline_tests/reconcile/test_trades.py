@@ -42,7 +42,7 @@ def shown(
     before: Mapping[str, int] | None = None,
     as_of: datetime = AS_OF,
     shares: Mapping[str, int] = NOTHING,
-    torn: bool = False,
+    doubtful: bool = False,
 ) -> Facts:
     """What a snapshot shows; `before` is what the one before it showed."""
     earlier = None
@@ -57,7 +57,7 @@ def shown(
         orders=tuple(orders),
         before=earlier,
         shares_before={trade_id: Decimal(amount) for trade_id, amount in shares.items()},
-        torn=torn,
+        doubtful=doubtful,
     )
 
 
@@ -479,7 +479,12 @@ def test_a_trade_whose_opening_nobody_timed_settles_from_when_the_ledger_got_it(
 
 def test_a_trade_is_flat_only_when_two_whole_snapshots_lack_every_leg():
     state = [filled_entry()], [trade(opened_at=EARLIER)]
-    for facts in (shown(), shown(before=HELD), shown(before=NOTHING, torn=True), shown({put(285): 1}, before=NOTHING)):
+    for facts in (
+        shown(),
+        shown(before=HELD),
+        shown(before=NOTHING, doubtful=True),
+        shown({put(285): 1}, before=NOTHING),
+    ):
         row = one(*state, facts)
         assert row.status == "OPEN"
         assert "legs_missing" in codes(row)
@@ -721,7 +726,7 @@ def states(draw: st.DrawFn) -> tuple[list[EngineOrder], list[Trade], Facts]:
         broker,
         before=draw(st.none() | positions),
         shares=draw(st.dictionaries(st.just("t-0"), st.sampled_from([-100, 0, 100]))),
-        torn=draw(st.booleans()),
+        doubtful=draw(st.booleans()),
     )
     return orders, trades, facts
 
@@ -759,7 +764,7 @@ def test_what_ended_stays_and_parts_add_up_and_prices_have_a_source(
             assert (row.status, row.exit_price_source) == ("CLOSED", "fills")
         if row.status == "CLOSED" and row.exit_price is None:
             assert "exit_price_unknown" in codes(row)
-        if facts.before is None or facts.torn:
+        if facts.before is None or facts.doubtful:
             assert row.exit_reason not in ("BROKER_ALREADY_FLAT", "EXPIRED", "ASSIGNED", "EXERCISED")
     for symbol in {*facts.positions, *outcome.left}:
         shared = sum((row.allocated.get(symbol, Decimal(0)) for row in outcome.rows), Decimal(0))

@@ -290,18 +290,16 @@ INCIDENTS = [
         f"{TODAYS_PUT} gone",
     ),
     # 39
-    Incident(
-        "order_words_known", taken(answers(orders=[order(7, status="pending_cancel")])), "order 7 status", "p", "u"
-    ),
+    Incident("order_words_known", taken(answers(orders=[order(7, status="suspended")])), "order 7 status", "p", "u"),
     Incident("order_words_known", taken(answers(orders=[order(7) | {"class": "bracket"}])), "7 class", "bracket", "u"),
     Incident("order_words_known", taken(answers(orders=[order(7, side="hold")])), "order 7 side", "hold", "unknown"),
     Incident("order_words_known", taken(answers(orders=[order(7, type="loc")])), "order 7 type", "loc", "unknown"),
     Incident("order_words_known", taken(answers(orders=[order(7, duration="opg")])), "7 duration", "opg", "unknown"),
     Incident(
         "order_words_known",
-        taken(answers(orders=[spread(7, leg=[leg(8, PUT, "sell_to_open", status="calculated")])])),
+        taken(answers(orders=[spread(7, leg=[leg(8, PUT, "sell_to_open", status="suspended")])])),
         "order 7 leg 8 status",
-        "calculated",
+        "suspended",
         "unknown",
     ),
     # 40
@@ -614,7 +612,7 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ),
     (
         "order_progress_monotonic",
-        then(answers(orders=[order(7, status="pending_cancel")]), answers(orders=[order(7)])),
+        then(answers(orders=[order(7, status="suspended")]), answers(orders=[order(7)])),
     ),
     ("fill_arithmetic_holds", taken(answers(orders=[order(7, exec_quantity=20, remaining_quantity=30)]))),
     (

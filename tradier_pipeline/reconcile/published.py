@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from tradier_pipeline import clock
 from tradier_pipeline.landing import LandingError, LandingZone
 from tradier_pipeline.ledger.flat import Holdings
-from tradier_pipeline.ledger.records import TERMINAL, Trade
+from tradier_pipeline.ledger.linking import LinkRefusedError
+from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.facts import Beliefs, Facts, LastHeld
-from tradier_pipeline.reconcile.orders import ALIKE_WITHIN
+from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
+from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current
@@ -37,6 +39,11 @@ _LAST_BESIDE = """
 _TOLD_THEN = """
     SELECT trade_id, order_id FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
     UNION ALL SELECT trade_id, NULL FROM trade_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
+"""
+_LAST_OF_ORDER = """
+    SELECT snapshot_id FROM orders JOIN tradier_snapshots AS taken USING (snapshot_id)
+    WHERE orders.account_id = ? AND order_id = ? AND taken.coherence IS DISTINCT FROM 'torn'
+    ORDER BY taken.as_of DESC LIMIT 1
 """
 
 
@@ -132,6 +139,38 @@ def reconcile_typed(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot,
         closes=_closes(connection, beliefs.trades),
     )
     return reconcile(beliefs.orders, beliefs.trades, facts, tag_prefix=beliefs.tag_prefix)
+
+
+def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[EngineOrder, str]:
+    """An order of the broker's as the exit of a trade, and the newest good snapshot that shows it.
+
+    Raises:
+        LinkRefusedError: there is no such trade or order, or the order does not close the trade.
+        WarehouseError: nothing has been published yet.
+        LandingError: the snapshot is not landed any more.
+        LedgerError: the ledger cannot be read.
+    """
+    beliefs = read_beliefs(settings)
+    trade = next((trade for trade in beliefs.trades if trade.trade_id == trade_id), None)
+    if trade is None:
+        raise LinkRefusedError(f"the ledger has no trade {trade_id}", "See `tradier-pipeline ledger diff`.")
+    with reading(settings.warehouse) as connection:
+        require_current(connection)
+        row = connection.execute(bind(_LAST_OF_ORDER, trade.account_id, order_id)).fetchone()
+        if row is None:
+            raise LinkRefusedError(f"no snapshot of {trade.account_id} shows order {order_id}", "Take a snapshot.")
+        typed = _typed(LandingZone(settings.landing), SnapshotId.parse(row[0]))
+        found = reconcile_typed(connection, typed, beliefs)
+    order = next(order for order in found.facts.orders if order.id == order_id)
+    why = unlinkable(trade, order, beliefs.orders, found.orders, found.facts)
+    if order.tag in {ours.client_order_id for ours in beliefs.orders}:
+        why = f"its tag is that of the ledger's order {order.tag}"
+    if why is not None:
+        raise LinkRefusedError(
+            f"order {order_id} is not linked to {trade_id}: {why}", "See `tradier-pipeline findings`."
+        )
+    said = believed_of(order, trade.account_id, "EXIT")
+    return said.model_copy(update={"trade_id": trade_id, "class_": order.class_, "symbol": order.symbol}), row[0]
 
 
 def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime) -> Holdings | None:

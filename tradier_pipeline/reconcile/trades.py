@@ -6,7 +6,8 @@ Nothing is remembered between two calls, so no transition can be lost, and what 
 - What is filled counts, whatever became of the rest of the order. An order that is not shown is still working.
 - A position that the broker shows keeps its trade open. A position that it does not show ends a trade only if two
   snapshots in a row lack every leg, the fills are older than a quarter of an hour, a snapshot has shown its legs since
-  if they are of this date, and the snapshot is not in doubt.
+  if they are of this date, and the snapshot is not in doubt. What was held earlier on this date does not end without a
+  cause that is shown: a fill, an expiry, or shares that came for it.
 - While the snapshot shows an order of nobody's that would have closed it, such a trade stays: that order is offered.
 - Nothing expires before its own time: the opening of its day if that settles it, else the close of the session.
 - A price is what fills say. Without fills there is none, and a finding stays open.
@@ -329,8 +330,11 @@ def _stand(view: _View, shown: _Shown) -> _Stand:
         if view.offered:
             status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
             return _Stand(status, f"nothing of it is held, and {_offered(view)} may have closed it")
-        reason, closed_at = _ended(view, shown)
-        return _Stand("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
+        reason, closed_at = _ended(view, shown.facts)
+        if reason is not None:
+            return _Stand("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
+        status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
+        return _Stand(status, "nothing of it is held since today, and no order, expiry or delivery tells why")
     return _holding(view, shown)
 
 
@@ -362,13 +366,20 @@ def _holding(view: _View, shown: _Shown) -> _Stand:
     return _Stand("OPEN", "the ledger has it open, and nothing closes it")
 
 
-def _ended(view: _View, shown: _Shown) -> tuple[str, datetime]:
-    """Why a trade is flat without a fill, and when it was at the latest."""
-    facts = shown.facts
+def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
+    """Why a trade is flat without a fill, and when it was at the latest.
+
+    None if nobody knows: its legs were held earlier on this date, whose orders are all listed, and none of them closed
+    it. On a later date the order may be one that is not listed any more.
+    """
     over = _expired_at(view, facts)
     if over is not None and facts.as_of >= over:
         return _delivery(view, facts) or "EXPIRED", over
-    return _delivery(view, facts) or "BROKER_ALREADY_FLAT", facts.as_of
+    if delivery := _delivery(view, facts):
+        return delivery, facts.as_of
+    held_until = facts.held_until.get(view.trade.trade_id)
+    since_today = held_until is not None and clock.trade_date(held_until) == clock.trade_date(facts.as_of)
+    return None if since_today else "BROKER_ALREADY_FLAT", facts.as_of
 
 
 def expires_at(option: OptionSymbol, session_close: datetime | None) -> datetime:

@@ -21,6 +21,9 @@ from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.landing import LandedSnapshot, LookupRecord, PageRecord
 
 About = Literal["vanished", "legs"]
+Asked = tuple[tuple[LookupRecord, ...], tuple[Page, ...]]
+
+NOTHING_ASKED: Asked = ((), ())
 
 BUDGET = 20  # requests of one snapshot
 ENOUGH_MISSES = 2
@@ -57,12 +60,17 @@ def vanished(before: LandedSnapshot | None, orders: Extract) -> dict[int, int]:
     return working | unresolved
 
 
-def legless(before: LandedSnapshot | None, orders: Extract) -> Legless:
-    """The orders that are listed without the legs that their class has, if they filled or may."""
+def legless(before: LandedSnapshot | None, orders: Extract, asked_now: Asked = NOTHING_ASKED) -> Legless:
+    """The orders that are listed without the legs that their class has, if they filled or may.
+
+    Args:
+        before: the snapshot before.
+        asked_now: what an earlier reading for this snapshot asked, and the answers.
+    """
     listed = {row["id"]: row for row in _rows(page.body for page in orders.pages) if _lacks_legs(row)}
     if not listed:
         return Legless()
-    asked = _asked_before(before)
+    asked = _answers(_asked_before(before)) | _answers(asked_now)
     wanted: list[int] = []
     records: list[LookupRecord] = []
     pages: list[Page] = []
@@ -110,23 +118,26 @@ async def _ask(
     return answer(state="found"), page
 
 
-def _asked_before(before: LandedSnapshot | None) -> dict[int, tuple[LookupRecord, Page | None]]:
+def _asked_before(before: LandedSnapshot | None) -> Asked:
+    if before is None or not any(lookup.about == "legs" for lookup in before.manifest.lookups):
+        return NOTHING_ASKED
+    pages = zip(before.pages("order"), before.bodies("order"), strict=True)
+    return before.manifest.lookups, tuple(_as_received(record, body) for record, body in pages)
+
+
+def _answers(asked: Asked) -> dict[int, tuple[LookupRecord, Page | None]]:
     """What was asked about legs and answered, by order id, with the body if it tells legs."""
-    if before is None:
-        return {}
-    answered = {
-        lookup.order_id: lookup
-        for lookup in before.manifest.lookups
+    lookups, received = asked
+    pages: dict[int, Page] = {}
+    for page in received:
+        row = envelope.one("order", envelope.parse_json(page.body, "order"))
+        if not _lacks_legs(row):
+            pages[row["id"]] = page
+    return {
+        lookup.order_id: (lookup, pages.get(lookup.order_id))
+        for lookup in lookups
         if lookup.about == "legs" and lookup.state in ("found", "not_found")
     }
-    if not answered:
-        return {}
-    pages: dict[int, Page] = {}
-    for record, body in zip(before.pages("order"), before.bodies("order"), strict=True):
-        row = envelope.one("order", envelope.parse_json(body, "order"))
-        if not _lacks_legs(row):
-            pages[row["id"]] = _as_received(record, body)
-    return {order_id: (lookup, pages.get(order_id)) for order_id, lookup in answered.items()}
 
 
 def _as_received(record: PageRecord, body: bytes) -> Page:

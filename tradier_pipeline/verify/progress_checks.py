@@ -70,10 +70,16 @@ def fill_arithmetic_holds(evidence: Evidence) -> Finding:
 def fill_prices_present(evidence: Evidence) -> Finding:
     """Whatever was filled has an average price, and only a package of legs can net to zero."""
     filled = [part for part in _parts(evidence) if part["exec_quantity"]]
+    even = {
+        order["order_id"]
+        for order in evidence.stored("orders")
+        if order["type"] == "even" and order["avg_fill_price"] == 0
+    }
     wrong = [
         part
         for part in filled
-        if part["avg_fill_price"] is None or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES)
+        if part["avg_fill_price"] is None
+        or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES and part["order_id"] not in even)
     ]
     return Finding(
         f"{len(filled)} with fills",

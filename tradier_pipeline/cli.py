@@ -589,6 +589,31 @@ def apply(account: str | None, as_json: bool) -> int:
     return 1 if skipped else 0
 
 
+@ledger.command()
+@click.argument("trade_id")
+@click.argument("order_id", type=int)
+@JSON
+@told
+def link(trade_id: str, order_id: int, as_json: bool) -> None:
+    """Record an order that was placed elsewhere, such as in the broker's app, as the exit of a trade.
+
+    The next snapshot, or `ledger apply`, then closes the trade with the price of its fill.
+    """
+    from tradier_pipeline.ledger.linking import link as write
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.reconcile.published import exit_to_link
+
+    settings = load_settings()
+    if settings.ledger_write == "off":
+        raise PipelineError("TRADIER_LEDGER_WRITE is off", "Set it to propose or apply to let the ledger be changed.")
+    order, snapshot_id = exit_to_link(settings, trade_id, order_id)
+    write(Ledger(settings.ledger), order, snapshot_id)
+    if as_json:
+        _print_json({"trade_id": trade_id, "order_id": order_id, "snapshot_id": snapshot_id})
+    else:
+        print(f"order {order_id} is the exit of {trade_id} now, as of {snapshot_id}")
+
+
 @ledger.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--account", metavar="NUMBER", required=True, help="Whose orders and trades they are.")

@@ -32,8 +32,8 @@ from tradier_pipeline.landing import (
     page_records,
 )
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.lookups import look_up, vanished
-from tradier_pipeline.readings import Earlier, earlier, judged
+from tradier_pipeline.lookups import NOTHING_ASKED, Asked, legless, look_up, vanished
+from tradier_pipeline.readings import Earlier, earlier, judged, unlisted
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.warehouse.rows import CODE_VERSION
@@ -178,7 +178,7 @@ async def _read_settled(
     while is_settling and len(readings) <= REREADS and clock.now() < latest:
         await asyncio.sleep(SETTLE_S)
         try:
-            received = await _receive(client, snapshot_id.account_id, newest)
+            received = await _receive(client, snapshot_id.account_id, newest, (received.lookups, received.looked_up))
         except BrokerError as error:
             told = (*reading.evidence, f"not read again: {error.what}")
             readings[-1] = reading.model_copy(update={"evidence": told})
@@ -188,10 +188,13 @@ async def _read_settled(
     return replace(received, readings=tuple(readings))
 
 
-async def _receive(client: BrokerClient, account_id: str, newest: LandedSnapshot | None) -> Received:
+async def _receive(
+    client: BrokerClient, account_id: str, newest: LandedSnapshot | None, asked: Asked = NOTHING_ASKED
+) -> Received:
     extracts = await client.fetch_snapshot(account_id)
     _refuse_other_account(extracts, account_id)
-    lookups, looked_up = await look_up(client, account_id, vanished(newest, extracts["orders"]))
+    orders = extracts["orders"]
+    lookups, looked_up = await look_up(client, account_id, vanished(newest, orders), legless(newest, orders, asked))
     return Received(extracts, lookups, looked_up)
 
 
@@ -297,6 +300,7 @@ def _land(
         resources=resources,
         lookups=received.lookups,
         readings=received.readings,
+        unlisted=unlisted(received.resources, newest),
     )
     return zone.land(manifest, bodies)
 

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -92,15 +93,18 @@ class PageRecord(Record):
 
 
 class LookupRecord(Record):
-    """An order that had been working, left the broker's list, and was asked for by its id.
+    """An order that was asked for by its id: it had been working and left the broker's list, or was listed legless.
 
     `not_found` twice ends the search; `failed` and `deferred` (over the budget of one snapshot) are asked again.
+    `legs`: it is listed, without the legs that its class has. Whether it was found or not, this is asked once; the
+    answer is kept, record and body, with every snapshot that lists the order so.
     """
 
     order_id: int
     state: Literal["found", "not_found", "failed", "deferred"]
     times_not_found: int = 0
     reason: str | None = None
+    about: Literal["vanished", "legs"] = "vanished"
 
 
 class ReadingRecord(Record):
@@ -110,6 +114,22 @@ class ReadingRecord(Record):
     as_of_end: AwareDatetime
     verdict: Literal["coherent", "torn", "unknown"]
     evidence: tuple[str, ...]
+
+
+class UnlistedRecord(Record):
+    """An order, or a leg, that had filled by an earlier snapshot and that this one does not show any more.
+
+    Signed quantities and USD as in `reconcile.statement.Part`. What it had filled stays known should it come back.
+    """
+
+    order_id: int
+    leg_id: int | None
+    symbol: str
+    filled: Decimal
+    cash: Decimal | None
+    changed_at: AwareDatetime | None
+    rest: Decimal
+    created_at: AwareDatetime | None
 
 
 class Manifest(Record):
@@ -133,6 +153,7 @@ class Manifest(Record):
     lookups: tuple[LookupRecord, ...] = ()
     readings: tuple[ReadingRecord, ...] = ()
     clock_skew_s: float | None = None
+    unlisted: tuple[UnlistedRecord, ...] = ()
 
     @property
     def is_torn(self) -> bool:

@@ -258,7 +258,24 @@ ORDER_WORDS = {
     "duration": ("day", "gtc", "pre", "post"),
 }
 FINISHED = frozenset({"filled", "expired", "canceled", "rejected", "error"})
+# Tradier: the newest reference and the words of its streams; all of them still work -> the word of the closed set
+WORKING_WORDS = {
+    "pending_cancel": "pending",
+    "open_pending": "pending",
+    "submitted": "pending",
+    "calculated": "held",
+    "accepted_for_bidding": "held",
+}
+PACKAGES = ("multileg", "combo")  # their legs fill as one, at one net price
+OF_SEVERAL = (*PACKAGES, "oto", "oco", "otoco")  # it is their legs that fill
 UNKNOWN = "unknown"
+
+
+def known_word(name: str, word: str | None) -> str | None:
+    """An order's word in the closed set of its kind, else unknown: never the nearest or the default one."""
+    if name == "status" and word in WORKING_WORDS:
+        return WORKING_WORDS[word]
+    return word if word is None or word in ORDER_WORDS[name] else UNKNOWN
 
 
 class OrderLeg(BrokerModel):
@@ -296,6 +313,11 @@ class Order(OrderLeg):
     tag: str | None = None
     create_date: Instant
     leg: Annotated[tuple[OrderLeg, ...], BeforeValidator(_as_rows)] = ()
+
+    @property
+    def lacks_legs(self) -> bool:
+        """Whether its legs were left out, as the sandbox does: nobody knows what it trades, never its symbol."""
+        return self.class_ in OF_SEVERAL and not self.leg
 
 
 class HistoryEvent(BrokerModel):

@@ -293,7 +293,8 @@ class _Comparison:
 
     def _book_fill(self, fill: Fill) -> None:
         if fill.quantity:
-            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}")
+            up_to = f", of up to {shown(fill.part.filled)} that may have filled before" if fill.at_most else ""
+            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}{up_to}")
         if fill.cash:
             self._book("fill", CASH, fill.cash, f"for {shown(fill.quantity)} {fill.symbol}, {fill.order}")
 
@@ -385,6 +386,7 @@ class _Comparison:
         if not left:
             return
         found = [
+            *self._legless(symbol),
             *(
                 f"{fill.order}: its fill of {shown(fill.quantity)} may not show in the positions yet"
                 for fill in self.fills
@@ -417,6 +419,7 @@ class _Comparison:
             return
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
         found = [
+            *self._legless(),
             *([f"{plain(contracts)} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
             *(
                 f"{fill.order}: the price of {shown(fill.quantity)} {fill.symbol} is not told yet"
@@ -445,6 +448,14 @@ class _Comparison:
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _legless(self, symbol: str | None = None) -> Iterator[str]:
+        """The orders without legs that may stand behind a change of a symbol, or of cash."""
+        option = classify(symbol).option if symbol else None
+        underlying = option.underlying if option else symbol
+        for order in self.now.legless.values():
+            if order.may_have_filled and underlying in (None, order.symbol):
+                yield f"the unknown legs of order {order.order_id}"
 
     def _fills_that_sum_to(self, amount: Decimal) -> Iterator[str]:
         priced = [fill for fill in self.fills if fill.cash][:MOST_SUMMED]

@@ -208,13 +208,24 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
     traded = {fill.symbol for fill in fills(good.statement, now.statement)}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     if _is_same_date(now, good):
-        for finding in (finding for finding in odd if finding.item not in traded):
+        for finding in odd:
+            if finding.item in traded or _may_be_unknown_legs(finding.item, now.statement, good.statement):
+                continue
             yield f"{finding.item} changed by {shown(finding.change)} without a fill or another cause"
         return
     lost = [finding for finding in odd if _is_lost(finding, now, good)]
     if lost and not (len(lost) < len(odd) or _came_for(lost, now.statement.cash - good.statement.cash)):
         for finding in lost:
             yield f"{finding.item} changed by {shown(finding.change)} since another date, and nothing came for it"
+
+
+def _may_be_unknown_legs(symbol: str, now: Statement, good: Statement) -> bool:
+    """Whether an order filled since whose legs the broker does not show, on the underlying of an option."""
+    option = classify(symbol).option
+    return option is not None and any(
+        order.symbol == option.underlying and order.filled != (had.filled if (had := good.legless.get(key)) else ZERO)
+        for key, order in now.legless.items()
+    )
 
 
 def _is_lost(finding: Finding, now: Observation, good: Observation) -> bool:

@@ -14,6 +14,13 @@ WORDS = {
     | {"sell_short", "buy_to_cover"},
     "duration": {"day", "gtc", "pre", "post"},
 }
+# words that are stored as another one of the set, beside the word itself
+STORED_AS = {
+    "status": {
+        **dict.fromkeys(("pending_cancel", "open_pending", "submitted"), "pending"),
+        **dict.fromkeys(("calculated", "accepted_for_bidding"), "held"),
+    }
+}
 AS_SENT = (
     "symbol",
     "option_symbol",
@@ -92,7 +99,8 @@ def legs(order: Row) -> list[Row]:
 
 def _word(name: str, order: Row) -> Row:
     word = order.get(name)
-    return {name: word if word is None or word in WORDS[name] else "unknown", f"raw_{name}": word}
+    stored = STORED_AS.get(name, {}).get(str(word), word)
+    return {name: stored if stored is None or stored in WORDS[name] else "unknown", f"raw_{name}": word}
 
 
 def _values(order: Row) -> Row:

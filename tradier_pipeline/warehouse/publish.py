@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, sync, writing
 from tradier_pipeline.warehouse import macros, schema, views
@@ -253,10 +254,19 @@ def _complete(connection: duckdb.DuckDBPyConnection) -> None:
         "UPDATE tradier_snapshots SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "
         "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
     )
+    _know_words(connection)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
+
+
+def _know_words(connection: duckdb.DuckDBPyConnection) -> None:
+    """Statuses that an earlier version did not know, and stored as unknown."""
+    for table in (schema.ORDERS, schema.ORDER_LEGS):
+        for word, known in WORKING_WORDS.items():
+            where = f"WHERE status = 'unknown' AND raw_status = {literal(word)}"
+            connection.execute(f"UPDATE {table.name} SET status = {literal(known)} {where}")  # noqa: S608
 
 
 def _note_version(connection: duckdb.DuckDBPyConnection) -> None:

@@ -199,3 +199,26 @@ def test_every_code_that_the_source_names_has_its_suggested_action_and_no_other_
                 named.add(code.value)
     assert named == set(ACTIONS)
     assert all(action.endswith(".") and len(action) < 100 for action in findings.ACTIONS.values())
+
+
+def test_an_order_filled_beyond_its_quantity_is_an_error_with_or_without_a_ledger_until_it_is_gone() -> None:
+    sold = broker_order(7, "filled", {}, 10, **{"class": "equity"}, exec_quantity=12)
+    one_leg = broker_order(8, "filled", {"buy_to_open": put(290), "sell_to_open": put(285)}, 1)
+    beyond = one_leg.leg[0].model_copy(update={"exec_quantity": Decimal(2)})
+    orders = [sold, one_leg.model_copy(update={"leg": (beyond, one_leg.leg[1])}), broker_order(9, "filled", {})]
+    said = problems(sight(), orders=orders)
+    assert [(problem.code, problem.subject, problem.severity) for problem in said] == [
+        ("overfilled", "7", "error"),
+        ("overfilled", "8", "error"),
+    ]
+    assert said[0].evidence == ("12 of 10 AAPL",)
+    tracked = fold([], said, sight())
+    (first, second) = fold(tracked, problems(sight(1, ledger_read=False)), sight(1, ledger_read=False))
+    assert first.resolved_at is not None
+    assert second.resolved_at is not None
+
+
+def test_what_to_do_is_told_with_the_names_where_more_can_be_said() -> None:
+    said = [Problem("exit_offered", "t-1", "warn", "x", action="link it")]
+    (row,) = fold([], said, sight())
+    assert row.suggested_action == "link it"

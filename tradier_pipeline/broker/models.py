@@ -3,8 +3,8 @@
 Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions, orders,
 history, gain and loss, historical balances and the calendar.
 Every number is the `Decimal` of its JSON literal, rounded to the 8 fraction digits of its column where the broker sends
-more (it prints products such as fractional shares times a price); the check numbers_stored_exactly names them. Unknown fields are never an error: they stay in
-the landed bytes, and the check fields_known tells of them.
+more (it prints products such as fractional shares times a price); the check numbers_stored_exactly names those.
+Unknown fields are never an error: they stay in the landed bytes, and the check fields_known tells of them.
 """
 
 from __future__ import annotations

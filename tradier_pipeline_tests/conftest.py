@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
 from tradier_pipeline import extract
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMPATIENT = RetryPolicy(base_delay=0.0)
+
+# How long an example takes is the machine's business. `pytest --hypothesis-profile soak` looks longer.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("any machine"), max_examples=2000)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +106,14 @@ class Simulated:
         by the clock."""
         asked = self.admin("GET", "requests")
         return [one for one in asked if parse_qs(one["query"]).get("page", ["1"]) == ["1"]]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, in this process and its children, even where the suite runs in the background or by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

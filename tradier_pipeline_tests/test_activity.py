@@ -105,6 +105,20 @@ def test_what_the_broker_tells_is_landed_by_one_rename_and_stored_with_its_sessi
     assert CALENDAR.session_of(first)
 
 
+def test_more_fraction_digits_than_are_stored_are_rounded_and_the_check_compares_that(home: Home) -> None:
+    day = DATES[1]
+    exact = Decimal("-144.2499999999999")
+    rows = [event(day, exact), event(day, exact), event(day, Decimal("0.000000005"))]
+    lots = [lot(day, exact, cost=Decimal("129.997834844614"))]
+    daily = [day_value(day, Decimal("17798.123456785000000000"))]
+    bodies = {"history": rows, "gainloss": lots, "historical_balances": daily}
+    done = keep(home, filed(home.zone, DATES, NIGHT, **{name: [body_of(name, told)] for name, told in bodies.items()}))
+    assert done.outcome.passed, done.outcome
+    assert counting(home) == [Decimal("-144.25"), Decimal("-144.25"), Decimal(0)]
+    assert stored(home, "closed_lots", "cost, gain_loss") == [(Decimal("129.99783484"), Decimal("-144.25"))]
+    assert stored(home, "broker_daily_balances", "value") == [(Decimal("17798.12345678"),)]
+
+
 def test_a_replay_asks_the_broker_nothing_and_changes_no_row(home: Home, simulated: Simulated) -> None:
     keep(home, extract_activity(home.zone, simulated.broker, yesterday()))
     before = {table.name: stored(home, table.name) for table in schema.ACTIVITY}

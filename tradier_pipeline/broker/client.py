@@ -375,16 +375,38 @@ class BrokerClient:
     async def _all_pages(
         self, resource: envelope.ListResource, path: str, query: Mapping[str, str], reading: _Reading
     ) -> None:
-        """Read the pages of a list whose rows have no ids, until one is certainly the last."""
-        for number in range(1, _MOST_PAGES + 1):
+        """Read the pages of a list whose rows have no ids and may be equal, until one is certainly the last.
+
+        A page with the rows of the one before it may be more of them, or the same page again.
+        """
+
+        async def ask(number: int) -> tuple[Page, list[Any]]:
             asked = {**query, "limit": str(_ROWS_PER_PAGE), "page": str(number)}
             page, document = await self._page(_Request(number, path, asked), reading)
-            if reading.pages and page.body == reading.pages[-1].body:
-                return  # the broker ignores `page`, or repeats its last one
+            return page, envelope.rows(resource, document)
+
+        previous: list[Any] | None = None
+        counts_pages = False  # as far as is known
+        for number in range(1, _MOST_PAGES + 1):
+            page, rows = await ask(number)
+            if rows and rows == previous and not counts_pages:
+                if await self._repeats(ask, rows):
+                    _refuse_uncountable(resource, rows)
+                    return
+                counts_pages = True
             reading.pages.append(page)
-            if (rows := len(envelope.rows(resource, document))) == 0 or rows % _ROUND != 0:  # as with orders
+            if not rows or len(rows) % _ROUND != 0:  # as with orders
                 return
+            previous = rows
         raise BodyError(reading.resource, f"the list has more than {_MOST_PAGES} pages")
+
+    async def _repeats(self, ask: Callable[[int], Awaitable[tuple[Page, list[Any]]]], rows: list[Any]) -> bool:
+        """Whether a page far beyond any list has the same rows: the broker ignores `page`, or repeats its last one."""
+        try:
+            _, beyond = await ask(_MOST_PAGES)
+        except RefusedError:
+            return False  # it looks at the number
+        return beyond == rows
 
     async def _page(self, request: _Request, reading: _Reading) -> tuple[Page, dict[str, Any]]:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
@@ -551,6 +573,14 @@ def _account_path(account: str) -> str:
             "Set TRADIER_ACCOUNT_ID to an account number as the broker shows it.",
         )
     return f"/v1/accounts/{account}"
+
+
+def _refuse_uncountable(resource: str, rows: list[Any]) -> None:
+    """Raise BodyError if a page that the broker sends again and again may also be several pages of equal rows."""
+    if all(rows.count(row) > 1 for row in rows):
+        raise BodyError(
+            resource, f"every page has the same {len(rows)} rows, each with its equal: how many there are is unknown"
+        )
 
 
 def _order_ids(document: Mapping[str, Any]) -> set[int | str]:

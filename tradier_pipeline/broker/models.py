@@ -2,8 +2,9 @@
 
 Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions, orders,
 history, gain and loss, historical balances and the calendar.
-Every number is the `Decimal` of its JSON literal. Unknown fields are never an error: they stay in
-the landed bytes, and the check fields_known tells of them.
+Every number is the `Decimal` of its JSON literal, rounded to the 8 fraction digits of its column where the broker sends
+more (it prints products such as fractional shares times a price); the check numbers_stored_exactly names those.
+Unknown fields are never an error: they stay in the landed bytes, and the check fields_known tells of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -34,17 +35,14 @@ def _is_number(value: Any) -> Any:
     return value
 
 
-def _fits(value: Decimal) -> Decimal:
-    if not value:
-        return abs(value)  # DECIMAL has no negative zero
-    # the exponent tells without computing: quantize would round, and 1E+400 must not be expanded
-    if value.adjusted() >= INTEGER_DIGITS or value != round(value, FRACTION_DIGITS):
-        raise ValueError("does not fit DECIMAL(24,8) exactly")
-    return value
-
-
 def _to_places(value: Decimal) -> Decimal:
-    return round(value, FRACTION_DIGITS) if value.adjusted() < INTEGER_DIGITS else value
+    """The value as DECIMAL(24,8) holds it: more fraction digits are rounded half to even."""
+    # the exponent tells without computing: 1E+400 must not be expanded
+    near = value if value.adjusted() >= INTEGER_DIGITS else value.quantize(QUANTUM, ROUND_HALF_EVEN)
+    if near and near.adjusted() >= INTEGER_DIGITS:
+        raise ValueError(f"has more than the {INTEGER_DIGITS} digits before the point that DECIMAL(24,8) holds")
+    kept = value if near == value else near  # as sent, if that is exact
+    return kept or abs(kept)  # DECIMAL has no negative zero
 
 
 def _to_float(value: Any) -> float:
@@ -93,8 +91,7 @@ def _as_rows(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_fits)]
-Percent = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_places), AfterValidator(_fits)]
+Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_places)]
 ModelValue = Annotated[float, BeforeValidator(_to_float), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -361,7 +358,7 @@ class ClosedPosition(BrokerModel):
     cost: Number
     proceeds: Number
     gain_loss: Number
-    gain_loss_percent: Percent | None = None
+    gain_loss_percent: Number | None = None
     term: Integer | None = None
 
 

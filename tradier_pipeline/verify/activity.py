@@ -13,7 +13,7 @@ import duckdb
 
 from tradier_pipeline.activity import LandedActivity, Resource
 from tradier_pipeline.verify.check import differing
-from tradier_pipeline.verify.evidence import Row
+from tradier_pipeline.verify.evidence import Row, storable
 from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline.warehouse.sql import bind
 
@@ -101,7 +101,7 @@ def _told(landed: LandedActivity, resource: Resource) -> dict[date, Row]:
             day = datetime.fromisoformat(row[place.day[0]]).date()
             total = days.setdefault(day, {"rows": 0, "sum": Decimal(0)})
             total["rows"] += 1
-            total["sum"] += row[place.amount[0]]
+            total["sum"] += storable(row[place.amount[0]])
     return days
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cached_property
 from typing import Any
 
@@ -296,16 +296,19 @@ def number(value: Any) -> Decimal | None:
 
 
 def storable(value: Any) -> Decimal | None:
-    """A JSON number as an exact Decimal. Raises ValueError if it is something else, or DECIMAL(24,8) would round it."""
+    """A JSON number as DECIMAL(24,8) holds it. Raises ValueError if it is something else, or too large for that."""
     exact = number(value)
-    if exact is not None and rounded(exact) != exact:
+    near = None if exact is None else rounded(exact)
+    if near is None and exact is not None:
         raise ValueError(f"{value} does not fit DECIMAL(24,8)")
-    return exact
+    return near
 
 
 def rounded(value: Decimal) -> Decimal | None:
-    """A computed value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
-    near = value.quantize(ULP, context=UNROUNDED)
+    """A value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
+    if value.copy_abs() >= LIMIT:
+        return None
+    near = value.quantize(ULP, ROUND_HALF_EVEN, UNROUNDED)
     return near if abs(near) < LIMIT else None
 
 

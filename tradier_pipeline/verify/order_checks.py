@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable
 from tradier_pipeline.verify.outcome import Finding
 
 WORDS = {
@@ -21,9 +21,8 @@ STORED_AS = {
         **dict.fromkeys(("calculated", "accepted_for_bidding"), "held"),
     }
 }
-AS_SENT = (
-    "symbol",
-    "option_symbol",
+AS_SENT = ("symbol", "option_symbol")
+NUMBERS = (
     "quantity",
     "price",
     "stop_price",
@@ -107,6 +106,7 @@ def _values(order: Row) -> Row:
     return {
         **{column: word for name in WORDS for column, word in _word(name, order).items()},
         **{name: order.get(name) for name in AS_SENT},
+        **{name: storable(order.get(name)) for name in NUMBERS},
         **{name: instant(order.get(name)) for name in INSTANTS},
         "reason": order.get("reason_description"),
     }

@@ -154,6 +154,7 @@ LOST = [
     LookupRecord(order_id=9, state="failed", reason="HTTP 503"),
     LookupRecord(order_id=10, state="deferred"),
 ]
+HALF_DAY_CLOSE = datetime(2025, 11, 28, 18, tzinfo=UTC)
 STALE = {"bid_date": 1763648937000, "ask_date": 1763648938000}  # 14:28:57 and 14:28:58
 FRESH = {"bid_date": 1763648900000, "ask_date": 1763649060000}  # 14:28:20 and 14:31:00
 
@@ -227,6 +228,13 @@ INCIDENTS = [
         taken(quoted(quote("AAPL", **STALE)), environment="live"),
         "AAPL",
         "123 s old",
+        "at most 120 s",
+    ),
+    Incident(  # a half day, before its close
+        "quotes_sane",
+        taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=HALF_DAY_CLOSE - timedelta(minutes=1)),
+        "AAPL",
+        "s old",
         "at most 120 s",
     ),
     # 35
@@ -595,6 +603,9 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     # after the close, and on Saturday
     ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=AS_OF + timedelta(hours=7))),
     ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=AS_OF + timedelta(days=2))),
+    # after the close of a half day, and on a holiday
+    ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=HALF_DAY_CLOSE)),
+    ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=AS_OF + timedelta(days=7))),
     ("positions_follow_fills", taken(holding(("AAPL", 10)))),
     ("positions_follow_fills", then(holding(("AAPL", 10)), holding(("AAPL", 15), orders=[filled(1, "buy", 5)]))),
     ("positions_follow_fills", then(holding(("AAPL", 10)), answers(orders=[filled(1, "sell", 10)]))),

@@ -378,6 +378,8 @@ def status(account: str | None, as_json: bool) -> None:
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    for damage in state.damaged:
+        print(f"passed over: {damage.path}: {damage.reason}")
 
 
 @main.command()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 NEW_YORK = ZoneInfo("America/New_York")
+MAX_SKEW = timedelta(seconds=60)  # of this machine's clock against the broker's; from there on its instants are wrong
 
 
 def now() -> datetime:

@@ -18,7 +18,8 @@ from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import Attempt, BrokerClient, Extract, Page
 from tradier_pipeline.broker.errors import AuthError, BrokerError
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
-from tradier_pipeline.landing import LandedSnapshot, LookupRecord, PageRecord
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.landing import LandedSnapshot, LandingZone, LookupRecord, PageRecord
 
 About = Literal["vanished", "legs"]
 Asked = tuple[tuple[LookupRecord, ...], tuple[Page, ...]]
@@ -39,25 +40,38 @@ class Legless:
     pages: tuple[Page, ...] = ()
 
 
-def vanished(before: LandedSnapshot | None, orders: Extract) -> dict[int, int]:
-    """The orders to ask for: working or unresolved in the snapshot before, and not listed now.
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a landed snapshot says of orders.
 
-    Returns:
-        Order id -> how often the broker has said that it does not know it.
+    Attributes:
+        known: every order that it shows or asked for.
+        wanted: those that had not ended, and how often the broker has said that it does not know them.
     """
-    if before is None:
+
+    known: frozenset[int]
+    wanted: Mapping[int, int]
+
+
+def followed(zone: LandingZone, account_id: str) -> Mapping[int, int]:
+    """The orders of what was landed before that had not ended: order id -> how often the broker did not know it.
+
+    What cannot be read is passed over. Beside a snapshot of a wrong clock, which may be newer or older than it says,
+    counts the newest of a right one.
+    """
+    latest = zone.recall(account_id, _followed)
+    if latest is None:
         return {}
-    listed = {order_id for order_id, _ in _orders(page.body for page in orders.pages)}
-    working = {order_id: 0 for order_id in _working(before) if order_id not in listed}
-    unresolved = {
-        lookup.order_id: lookup.times_not_found
-        for lookup in before.manifest.lookups
-        if lookup.about == "vanished"
-        and lookup.state != "found"
-        and lookup.times_not_found < ENOUGH_MISSES
-        and lookup.order_id not in listed
+    timed = zone.recall(account_id, _followed_in_time)
+    return {order: misses for order, misses in (timed or latest).wanted.items() if order not in latest.known} | {
+        **latest.wanted
     }
-    return working | unresolved
+
+
+def vanished(before: Mapping[int, int], orders: Extract) -> dict[int, int]:
+    """The orders to ask for: `followed`, and not listed now."""
+    listed = {order_id for order_id, _ in _identified(_rows(page.body for page in orders.pages))}
+    return {order_id: misses for order_id, misses in before.items() if order_id not in listed}
 
 
 def legless(before: LandedSnapshot | None, orders: Extract, asked_now: Asked = NOTHING_ASKED) -> Legless:
@@ -67,7 +81,8 @@ def legless(before: LandedSnapshot | None, orders: Extract, asked_now: Asked = N
         before: the snapshot before.
         asked_now: what an earlier reading for this snapshot asked, and the answers.
     """
-    listed = {row["id"]: row for row in _rows(page.body for page in orders.pages) if _lacks_legs(row)}
+    rows = [row for row in _rows(page.body for page in orders.pages) if _lacks_legs(row)]
+    listed = {order_id: row for row in rows for order_id, _ in _identified([row])}
     if not listed:
         return Legless()
     asked = _answers(_asked_before(before)) | _answers(asked_now)
@@ -121,8 +136,11 @@ async def _ask(
 def _asked_before(before: LandedSnapshot | None) -> Asked:
     if before is None or not any(lookup.about == "legs" for lookup in before.manifest.lookups):
         return NOTHING_ASKED
-    pages = zip(before.pages("order"), before.bodies("order"), strict=True)
-    return before.manifest.lookups, tuple(_as_received(record, body) for record, body in pages)
+    try:
+        pages = zip(before.pages("order"), before.bodies("order"), strict=True)
+        return before.manifest.lookups, tuple(_as_received(record, body) for record, body in pages)
+    except PipelineError:  # what is damaged is asked again
+        return NOTHING_ASKED
 
 
 def _answers(asked: Asked) -> dict[int, tuple[LookupRecord, Page | None]]:
@@ -132,7 +150,7 @@ def _answers(asked: Asked) -> dict[int, tuple[LookupRecord, Page | None]]:
     for page in received:
         row = envelope.one("order", envelope.parse_json(page.body, "order"))
         if not _lacks_legs(row):
-            pages[row["id"]] = page
+            pages |= {order_id: page for order_id, _ in _identified([row])}
     return {
         lookup.order_id: (lookup, pages.get(lookup.order_id))
         for lookup in lookups
@@ -168,16 +186,33 @@ def _has_changed(listed: Mapping[str, Any], body: bytes) -> bool:
     return any(listed.get(name) != read.get(name) for name in ("status", "exec_quantity", "transaction_date"))
 
 
-def _working(landed: LandedSnapshot) -> Iterator[int]:
+def _followed(landed: LandedSnapshot) -> Followed:
     by_id = (envelope.one("order", envelope.parse_json(body, "order")) for body in landed.bodies("order"))
-    for order_id, status in (*_orders(landed.bodies("orders")), *((order["id"], order["status"]) for order in by_id)):
-        if status not in FINISHED:
-            yield order_id
+    shown = [*_identified(_rows(landed.bodies("orders"))), *_identified(by_id)]
+    working = {order_id: 0 for order_id, status in shown if status not in FINISHED}
+    asked = {lookup.order_id: lookup for lookup in landed.manifest.lookups if lookup.about == "vanished"}
+    unresolved = {
+        order_id: lookup.times_not_found
+        for order_id, lookup in asked.items()
+        if lookup.state != "found" and lookup.times_not_found < ENOUGH_MISSES
+    }
+    return Followed(frozenset(asked) | {order_id for order_id, _ in shown}, working | unresolved)
 
 
-def _orders(bodies: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    for order in _rows(bodies):
-        yield order["id"], str(order.get("status"))
+def _followed_in_time(landed: LandedSnapshot) -> Followed:
+    if landed.manifest.clock_was_wrong:
+        raise ValueError("its clock was wrong")
+    return _followed(landed)
+
+
+def _identified(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
+    """Id and status of the orders that can be asked for: by a whole number, also one written as text."""
+    for row in rows:
+        order_id = row.get("id")
+        if isinstance(order_id, str) and order_id.isascii() and order_id.isdecimal():
+            order_id = int(order_id)
+        if isinstance(order_id, int) and not isinstance(order_id, bool) and order_id > 0:
+            yield order_id, str(row.get("status"))
 
 
 def _rows(bodies: Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -14,15 +14,13 @@ from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import Extract
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Balances, Order, Position, parse, parse_rows
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import LandedSnapshot, LandingZone, ReadingRecord, UnlistedRecord
+from tradier_pipeline.landing import PASSED_OVER, LandedSnapshot, LandingZone, ReadingRecord, UnlistedRecord
 from tradier_pipeline.reconcile.coherence import Coherence, judge
 from tradier_pipeline.reconcile.statement import Part, PartKey, Statement, by_key, held, legless_of, parts_of
 from tradier_pipeline.warehouse.rows import with_legs
 
 JUDGED = ("balances", "positions", "orders")
 LONGEST = timedelta(days=90)  # that an order which is not shown any more is remembered
-MOST_TORN = 60  # in a row that are passed over to find a good one
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +32,16 @@ class Earlier:
 
 
 def earlier(zone: LandingZone, account_id: str) -> Earlier:
-    """What was landed before. What cannot be read counts as not landed: judging must not cost a snapshot."""
-    found: list[LandedSnapshot] = []
-    with suppress(PipelineError):
-        for landed in islice(zone.latest(account_id), MOST_TORN):
+    """What was landed before. What cannot be read, or a wrong clock timed, is passed over."""
+    torn: Statement | None = None
+    for landed in islice(zone.latest(account_id), PASSED_OVER):
+        if landed.manifest.clock_was_wrong:
+            continue
+        with suppress(Exception):  # landed bytes may be anything by now
+            statement = _landed(landed)
             if not landed.manifest.is_torn:
-                return Earlier(_landed(landed), _landed(found[-1]) if found else None)
-            found.append(landed)
+                return Earlier(statement, torn)
+            torn = statement
     return Earlier(None, None)
 
 
@@ -53,6 +54,8 @@ def judged(extracts: Mapping[str, Extract], before: Earlier) -> tuple[ReadingRec
         coherence = judge(_statement(bodies, as_of, as_of_end), before.good, before.torn)
     except BodyError as error:
         coherence = Coherence("unknown", (str(error),))
+    except Exception as error:  # judging must not cost a snapshot
+        coherence = Coherence("unknown", (f"it cannot be judged: {type(error).__name__}: {error}",))
     record = ReadingRecord(as_of=as_of, as_of_end=as_of_end, verdict=coherence.verdict, evidence=coherence.evidence)
     return record, coherence.is_settling
 
@@ -72,7 +75,7 @@ def unlisted(extracts: Mapping[str, Extract], newest: LandedSnapshot | None) -> 
         known = _known_parts(newest)
         bodies = {resource: tuple(page.body for page in extract.pages) for resource, extract in extracts.items()}
         shown = {order.id for order in _parsed(bodies["orders"], bodies.get("order", ()))}
-    except PipelineError:
+    except Exception:  # landed bytes may be anything by now
         return ()
     now = extracts["orders"].started_at
     return tuple(

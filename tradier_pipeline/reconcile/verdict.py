@@ -24,7 +24,7 @@ from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
-MAX_CLOCK_SKEW = timedelta(seconds=60)
+MAX_CLOCK_SKEW = clock.MAX_SKEW
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12

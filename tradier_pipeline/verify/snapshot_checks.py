@@ -13,6 +13,7 @@ from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 from tradier_pipeline.warehouse import schema
 
 MAX_SKEW = timedelta(seconds=15)
+MAX_CLOCK_SKEW_S = 5
 DATA_TABLES = tuple(table.name for table in schema.TABLES if table is not schema.TRADIER_SNAPSHOTS)
 _SHARED = ("account_id", "as_of", "trade_date")
 DOCUMENT_KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
@@ -111,7 +112,8 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
     stored = by_key(evidence.stored("tradier_snapshots"), "snapshot_id")
     differences = list(differing("header", {(manifest["snapshot_id"],): expected}, stored))
     for row in stored.values():
-        after = expected["as_of_end"] <= row["committed_at"] <= clock.now()
+        wrong = evidence.landed.manifest.clock_was_wrong
+        after = wrong or expected["as_of_end"] <= row["committed_at"] <= clock.now()
         differences += claim_that(
             after, "committed_at", f"after {expected['as_of_end']}, not later", row["committed_at"]
         )
@@ -160,7 +162,10 @@ def provenance_equals_manifest(evidence: Evidence) -> Finding:
 
 @check(9)
 def as_of_increases(evidence: Evidence) -> Finding:
-    """The snapshot was read after everything of this account that had been landed before, and not in the future."""
+    """The snapshot was read after everything of this account that had been landed before, and not in the future.
+
+    A wrong clock, which makes a snapshot doubtful, may have said that it was.
+    """
     manifest = evidence.landed.manifest
     previous = manifest.previous_as_of
     differences = [
@@ -168,6 +173,8 @@ def as_of_increases(evidence: Evidence) -> Finding:
         *claim_that(manifest.as_of <= manifest.as_of_end, "as_of_end", manifest.as_of_end, manifest.as_of),
         *claim_that(manifest.as_of_end <= clock.now(), "now", manifest.as_of_end, clock.now()),
     ]
+    if manifest.clock_was_wrong:
+        differences = []
     return Finding(f"read at {clock.iso(manifest.as_of)}", f"after {_iso(previous)}", tuple(differences))
 
 
@@ -182,6 +189,19 @@ def resource_skew_small(evidence: Evidence) -> Finding:
         f"at most {MAX_SKEW.seconds} s",
         claim_that(skew <= MAX_SKEW, "skew", seconds, f"at most {MAX_SKEW.seconds} s"),
     )
+
+
+@check(None, Severity.WARN)
+def clock_agrees(evidence: Evidence) -> Finding:
+    """The clock of this machine and the broker's differed by less than 5 seconds, if the broker said what time it was.
+
+    From 60 seconds on the snapshot is doubtful.
+    """
+    skew = evidence.manifest.get("clock_skew_s")
+    told = "no time sent" if skew is None else f"{skew:+.1f} s"
+    most = f"less than {MAX_CLOCK_SKEW_S} s"
+    agree = skew is None or abs(skew) < MAX_CLOCK_SKEW_S
+    return Finding(most, told, claim_that(agree, "this machine's clock less the broker's", most, told))
 
 
 @check(None, Severity.WARN)

@@ -257,10 +257,10 @@ def query(sql: str, form: str, output: Path | None) -> None:
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
 @click.option(
     "--by",
-    type=click.Choice(["snapshot", "hour", "day", "month"]),
+    type=click.Choice(["snapshot", "hour", "day", "month", "quarter", "year"]),
     default="snapshot",
     show_default=True,
-    help="One row per what. Of hours, days and months: open, high, low, close equity.",
+    help="One row per what. Of hours and days: open, high, low, close equity; of longer ones the statement.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")

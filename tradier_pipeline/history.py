@@ -148,7 +148,7 @@ def closed_lots(
     lots = where(account, _date(since), _date(until), on="close_date")
     sql = f"""
         SELECT * EXCLUDE (content_key, ordinal, first_read_at, last_read_at, retracted_at)
-        FROM (FROM closed_lots WHERE retracted_at IS NULL) {lots}
+        FROM closed_lots {lots}
         ORDER BY close_date, account_id, symbol, open_date, content_key, ordinal
     """  # noqa: S608
     return _frame(sql, decimals, tz, home)

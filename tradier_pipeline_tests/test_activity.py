@@ -75,7 +75,7 @@ def stored(home: Home, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
 
 
 def counting(home: Home) -> list[Decimal]:
-    return [amount for (amount,) in stored(home, "account_activity WHERE retracted_at IS NULL", "amount")]
+    return [amount for (amount,) in stored(home, "account_activity", "amount")]
 
 
 # ---------------------------------------------------------------- reading and landing
@@ -254,7 +254,7 @@ def test_a_row_that_the_broker_takes_back_does_not_count_and_stays(home: Home) -
     done = history(home, [event(DAY, 5), event(DAY, 7)], later, (DAY - WINDOW + timedelta(days=1), DAY + timedelta(1)))
     assert (done.kept["history"].new, done.kept["history"].retracted) == (0, 1)
     assert counting(home) == [5, 7]
-    assert stored(home, "account_activity", "amount, ordinal, first_read_at, last_read_at, retracted_at") == [
+    assert stored(home, "account_activity_versions", "amount, ordinal, first_read_at, last_read_at, retracted_at") == [
         (5, 1, NIGHT, later, None),
         (5, 2, NIGHT, NIGHT, later),
         (7, 1, NIGHT, later, None),
@@ -299,7 +299,7 @@ def test_a_value_that_the_broker_changed_is_another_row(home: Home) -> None:
         dates = (DATES[0], DAY + timedelta(days=number))
         body = body_of("historical_balances", [day_value(DAY, amount)])
         keep(home, filed(home.zone, dates, NIGHT + timedelta(days=number), historical_balances=[body]))
-    assert stored(home, "broker_daily_balances", "value, retracted_at") == [
+    assert stored(home, "broker_daily_balances_versions", "value, retracted_at") == [
         (100, NIGHT + timedelta(days=1)),
         (101, None),
     ]
@@ -308,8 +308,8 @@ def test_a_value_that_the_broker_changed_is_another_row(home: Home) -> None:
 def test_one_account_says_nothing_of_another(home: Home, simulated: Simulated) -> None:
     for account_id in (DEMO_ACCOUNT, "SIM00000003", DEMO_ACCOUNT):
         keep(home, extract_activity(home.zone, simulated.broker, yesterday(account_id)))
-    assert stored(home, "account_activity WHERE retracted_at IS NOT NULL") == []
-    assert {row for (row,) in stored(home, "account_activity", "account_id")} == {DEMO_ACCOUNT, "SIM00000003"}
+    assert stored(home, "account_activity_versions WHERE retracted_at IS NOT NULL") == []
+    assert {row for (row,) in stored(home, "account_activity_versions", "account_id")} == {DEMO_ACCOUNT, "SIM00000003"}
 
 
 # ---------------------------------------------------------------- in any order
@@ -362,7 +362,7 @@ def filed_read(zone: LandingZone, number: int, read: Read) -> LandedActivity:
 
 def kept_rows(staged: StagedWarehouse) -> set[tuple[Any, ...]]:
     columns = "trade_date, amount, ordinal, first_read_at, last_read_at, retracted_at"
-    return set(staged.connection.execute(f"SELECT {columns} FROM account_activity").fetchall())
+    return set(staged.connection.execute(f"SELECT {columns} FROM account_activity_versions").fetchall())
 
 
 def expected_rows(found: list[Read]) -> set[tuple[Any, ...]]:
@@ -426,12 +426,12 @@ def test_a_rebuild_leaves_out_a_damaged_extract_and_says_so(home: Home) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE account_activity SET amount = amount + 0.01",
-        "DELETE FROM account_activity",
-        "UPDATE account_activity SET retracted_at = last_read_at",
-        "UPDATE account_activity SET trade_date = trade_date - 1",
+        "UPDATE account_activity_versions SET amount = amount + 0.01",
+        "DELETE FROM account_activity_versions",
+        "UPDATE account_activity_versions SET retracted_at = last_read_at",
+        "UPDATE account_activity_versions SET trade_date = trade_date - 1",
         "DELETE FROM activity_extracts",
-        "INSERT INTO account_activity BY NAME SELECT * REPLACE (2 AS ordinal) FROM account_activity",
+        "INSERT INTO account_activity_versions BY NAME SELECT * REPLACE (2 AS ordinal) FROM account_activity_versions",
     ],
 )
 def test_the_check_finds_what_was_changed(staged: StagedWarehouse, home: Home, change: str) -> None:

@@ -32,7 +32,7 @@ _FIRST_PARTS = """
 """
 _LOTS = """
     SELECT symbol, quantity, gain_loss FROM closed_lots
-    WHERE account_id = ? AND close_date = ? AND retracted_at IS NULL ORDER BY ALL
+    WHERE account_id = ? AND close_date = ? ORDER BY ALL
 """
 
 _CASH = """

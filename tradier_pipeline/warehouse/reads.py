@@ -14,6 +14,7 @@ import duckdb
 from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, where
+from tradier_pipeline.warehouse.statements import statement_query
 
 
 @contextmanager
@@ -133,11 +134,11 @@ def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 _ACTIVITY_TOTALS = {
     "history": "SELECT account_id, type, count(*) AS events, sum(amount) AS amount FROM account_activity "
-    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
+    "WHERE trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
     "gainloss": "SELECT account_id, close_date, count(*) AS lots, sum(gain_loss) AS gain_loss FROM closed_lots "
-    "WHERE retracted_at IS NULL AND close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
+    "WHERE close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
     "historical_balances": "SELECT account_id, trade_date, value FROM broker_daily_balances "
-    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
+    "WHERE trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
 }
 
 
@@ -156,7 +157,7 @@ def external_flows(
         bind(
             "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
             "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
-            "AND retracted_at IS NULL AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            "AND account_id = ? AND trade_date BETWEEN ? AND ?",
             account_id,
             since,
             until,
@@ -219,36 +220,58 @@ def daily_summaries(
     )
 
 
-By = Literal["snapshot", "hour", "day", "month"]
+By = Literal["snapshot", "hour", "day", "month", "quarter", "year"]
 
 # the column of a period, and when it began; New York is whole hours from UTC, so that their hours begin together
 _PERIODS: Final[dict[By, tuple[str, str]]] = {
     "snapshot": ("as_of", "as_of"),
-    "hour": ("hour", "date_trunc('hour', as_of)"),
+    "hour": ("hour", "to_timestamp(epoch_us(as_of) // 3600000000 * 3600)"),
     "day": ("trade_date", "trade_date"),
     "month": ("month", "date_trunc('month', trade_date)::DATE"),
+    "quarter": ("quarter", "date_trunc('quarter', trade_date)::DATE"),
+    "year": ("year", "date_trunc('year', trade_date)::DATE"),
 }
 
 
 def balances_query(account_id: str | None, since: date | None, until: date | None, by: By) -> str:
-    """The balances from one trade date to another, oldest first: a row per snapshot, or per period with any."""
-    column, began = _PERIODS[by]
-    selected = (
-        "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, verdict, snapshot_id"
-        if by == "snapshot"
-        else f"account_id, {began} AS {column}, {views.OPEN_TO_CLOSE}"
-    )
-    grouped = "" if by == "snapshot" else f"GROUP BY account_id, {began}"
-    good = "" if by == "snapshot" else f"ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)"
-    source = "balance_history" if by == "snapshot" else "account_balances"
-    rows = f"FROM {source} {good} {where(account_id, since, until)} {grouped}"
-    return f"SELECT {selected} {rows} ORDER BY {column}, account_id"
+    """The balances from one trade date to another, oldest first: a row per snapshot or daily value, or per period with
+    any; of months, quarters and years the statements.
+    """
+    asked = where(account_id, since, until)
+    match by:
+        case "snapshot":
+            return f"SELECT {_BALANCES} FROM ({_ALL_BALANCES}) {asked} ORDER BY as_of, account_id"
+        case "hour":
+            return f"""
+                SELECT account_id, {_PERIODS[by][1]} AS hour, arg_min(equity, as_of) AS open, max(equity) AS high,
+                       min(equity) AS low, arg_max(equity, as_of) AS close, arg_max(cash, as_of) AS cash_close,
+                       count(*) AS snapshots
+                FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of) {asked}
+                GROUP BY account_id, hour ORDER BY hour, account_id
+            """
+        case "day":
+            columns = "account_id, trade_date, open, high, low, close, cash_close, snapshots, last, source"
+            return f"SELECT {columns} FROM daily_balances {asked} ORDER BY trade_date, account_id"
+        case "month" | "quarter" | "year":
+            return statement_query(by, account_id, since, until)
+
+
+_BALANCES = (
+    "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, verdict, snapshot_id, source"
+)
+# the broker's daily value is of the close of its session, where nothing was read after it
+_ALL_BALANCES = """
+    SELECT *, 'snapshot' AS source FROM balance_history
+    UNION ALL BY NAME
+    SELECT account_id, trade_date, session_close AS as_of, close AS equity, source
+    FROM daily_balances JOIN sessions USING (trade_date) WHERE source = 'broker'
+"""
 
 
 def balance_dates(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[date, date]]:
-    """The first and last trade date with a snapshot of each account."""
+    """The first and last trade date of which the balance of each account is known."""
     rows = connection.execute(
-        "SELECT account_id, min(trade_date), max(trade_date) FROM account_balances GROUP BY account_id ORDER BY ALL"
+        "SELECT account_id, min(trade_date), max(trade_date) FROM daily_balances GROUP BY account_id ORDER BY ALL"
     ).fetchall()
     return {account_id: (first, last) for account_id, first, last in rows}
 
@@ -259,7 +282,7 @@ def equity_lines(
     """The equity of each account over time.
 
     One row per account: account_id; closes (the last equity of each period, null where a snapshot was due and there is
-    none: at a missed instant, on a session day since the account's first); low, high and last of all its snapshots.
+    none: at a missed instant, on a session day since the account's first); low, high and last of all that is known.
 
     Raises:
         WarehouseError: the file is of another version.
@@ -272,12 +295,15 @@ def equity_lines(
             SELECT account_id, trade_date, as_of, equity FROM account_balances
             ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
             UNION ALL
+            SELECT account_id, trade_date, session_close, close FROM daily_balances JOIN sessions USING (trade_date)
+            WHERE source = 'broker'
+            UNION ALL
             SELECT account_id, trade_date, requested_at, NULL FROM missed_snapshots
             UNION ALL
             SELECT account_id, sessions.trade_date, session_open, NULL
-            FROM (SELECT account_id, min(trade_date) AS began FROM account_balances GROUP BY account_id)
+            FROM (SELECT account_id, min(trade_date) AS began FROM daily_balances GROUP BY account_id)
             JOIN sessions ON sessions.trade_date > began
-            ANTI JOIN account_balances USING (account_id, trade_date)
+            ANTI JOIN daily_balances USING (account_id, trade_date)
         ), periods AS (
             SELECT account_id, {_PERIODS[by][1]} AS period, min(equity) AS low, max(equity) AS high,
                    arg_max(equity, as_of) FILTER (equity IS NOT NULL) AS close

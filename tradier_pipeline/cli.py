@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -41,8 +42,22 @@ if TYPE_CHECKING:
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: those of TRADIER_ACCOUNT_ID.")
 ONLY_ACCOUNT = click.option("--account", metavar="NUMBER", help="Only this account number.")
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "json", "parquet"]),
+    default="text",
+    help="A table for people, or every row and column for programs; in json decimals are strings.",
+)
+OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
+_DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
+
+
+def table(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that prints a table: `form` and `output`."""
+    return FORMAT(OUTPUT(command))
 
 
 class Commands(click.Group):
@@ -240,8 +255,7 @@ def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
 
 @main.command()
 @click.argument("sql")
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+@table
 @told
 def query(sql: str, form: str, output: Path | None) -> None:
     """Run one SQL query, read-only, such as "FROM daily_balances"."""
@@ -262,8 +276,7 @@ def query(sql: str, form: str, output: Path | None) -> None:
     show_default=True,
     help="One row per what. Of hours and days: open, high, low, close equity; of longer ones the statement.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+@table
 @told
 def balances(
     account: str | None, since: datetime | None, until: datetime | None, by: By, form: str, output: Path | None
@@ -293,12 +306,21 @@ def balances(
 @ONLY_ACCOUNT
 @click.option("--list", "as_list", is_flag=True, help="One line for each summary.")
 @click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
+@table
 @JSON
 @told
-def summary(day: datetime | None, account: str | None, as_list: bool, generate: bool, as_json: bool) -> None:
+def summary(
+    day: datetime | None,
+    account: str | None,
+    as_list: bool,
+    generate: bool,
+    form: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
     from tradier_pipeline.warehouse.publish import Warehouse
-    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading
+    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading, summaries_query
     from tradier_pipeline.warehouse.summaries import make_summaries
 
     settings = load_settings()
@@ -317,7 +339,12 @@ def summary(day: datetime | None, account: str | None, as_list: bool, generate: 
             f"Make it: `{command}`, or materialize the date's partition of daily_summary.",
         )
     if not as_list and asked is None:
-        rows = [row for row in rows if row["trade_date"] == rows[-1]["trade_date"]]
+        asked = rows[-1]["trade_date"]
+        rows = [row for row in rows if row["trade_date"] == asked]
+    if form != "text" or output:
+        with reading(settings.warehouse) as connection:
+            _print_query(connection, summaries_query(asked, account), form, output)
+        return
     if as_json:
         _print_json({"summaries": rows})
         return
@@ -411,14 +438,20 @@ def gate(account: str | None, as_json: bool) -> int:
 @main.command()
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Resolved ones, too.")
+@table
 @JSON
 @told
-def findings(account: str | None, everything: bool, as_json: bool) -> None:
+def findings(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
     from tradier_pipeline.warehouse.reads import findings as read_findings
-    from tradier_pipeline.warehouse.reads import reading
+    from tradier_pipeline.warehouse.reads import findings_query, reading, require_account
 
-    with reading(load_settings().warehouse) as connection:
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts)
+        if form != "text" or output:
+            _print_query(connection, findings_query(account, resolved=everything), form, output)
+            return
         found = read_findings(connection, account, resolved=everything)
     if as_json:
         _print_json({"findings": found})
@@ -949,7 +982,8 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
                 _show(connection.sql(query))
                 return
             options = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY", "parquet": "FORMAT parquet"}[form]
-            connection.execute(f"COPY (FROM (\n{query}\n)) TO '{result}' ({options})")
+            selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
+            connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
             raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
         if output is None:
@@ -960,6 +994,17 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             shutil.copyfile(result, output)
         except OSError as error:
             raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def _exact_in_json(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query with decimals, also those in lists and structures, as text: readers of JSON make them floats."""
+    columns = []
+    relation = connection.sql(query)
+    for place, (name, type_) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
+        as_text = _DECIMAL.sub("VARCHAR", str(type_))
+        cast = f"::{as_text}" if as_text != str(type_) else ""
+        columns.append(f'#{place}{cast} AS "{name.replace(chr(34), chr(34) * 2)}"')
+    return f"SELECT {', '.join(columns)} FROM (\n{query}\n)"  # noqa: S608
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:

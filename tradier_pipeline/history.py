@@ -28,6 +28,7 @@ Raises:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from itertools import count
@@ -339,13 +340,26 @@ def _series(values: npt.NDArray[Any] | pd.Categorical[Any], kind: str, tz: str |
     return pd.Series(values)
 
 
-def _date(day: date | str | None) -> date | None:
+def _date(day: date | str | np.datetime64 | None) -> date | None:
     """A datetime stands for its date; for that of New York, if it has a zone."""
-    if isinstance(day, str):
-        return date.fromisoformat(day)
-    if isinstance(day, datetime):
-        return clock.trade_date(day) if day.tzinfo else day.date()
-    return day
+    moment = _moment(day)
+    if isinstance(moment, datetime):
+        return clock.trade_date(moment) if moment.tzinfo else moment.date()
+    return moment
+
+
+def _moment(day: object) -> date | None:
+    match day:
+        case str():
+            with suppress(ValueError):
+                return datetime.fromisoformat(day)
+        case np.datetime64() if not np.isnat(day) and np.datetime_data(day.dtype)[0] not in ("Y", "M", "W"):
+            return day.astype("datetime64[us]").astype(datetime)  # type: ignore[no-any-return]
+        case date() if day is not pd.NaT:
+            return day
+        case None:
+            return None
+    raise ValueError(f"{day!r} is no date; write it like 2026-11-20")
 
 
 def _instant(ts: datetime | str) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -11,10 +11,15 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, where
 from tradier_pipeline.warehouse.statements import statement_query
+
+
+class UnknownAccountError(PipelineError):
+    """Nothing is known of an account that was named."""
 
 
 @contextmanager
@@ -58,6 +63,40 @@ def require_current(connection: duckdb.DuckDBPyConnection) -> None:
             f"the warehouse has another schema version than {schema.SCHEMA_VERSION}, which this tradier-pipeline knows",
             "Take a snapshot, which completes an older one: `tradier-pipeline snapshot`.",
         )
+
+
+def known_accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The accounts of which anything is published."""
+    query = """
+        SELECT account_id FROM tradier_snapshots UNION SELECT account_id FROM activity_extracts
+        UNION SELECT account_id FROM missed_snapshots UNION SELECT account_id FROM findings ORDER BY 1
+    """
+    return [account_id for (account_id,) in connection.execute(query).fetchall()]
+
+
+def require_account(
+    connection: duckdb.DuckDBPyConnection, account_id: str | None, configured: Collection[str] = ()
+) -> None:
+    """Make sure that an account is one of those there are: of another one nothing is known, which is not that all is
+    well.
+
+    Args:
+        account_id: None means every account.
+        configured: accounts of which nothing need be published yet.
+
+    Raises:
+        UnknownAccountError: it is none of them.
+    """
+    require_current(connection)
+    if account_id is not None and account_id not in configured:
+        check_account(account_id, known_accounts(connection))
+
+
+def check_account(account_id: str, known: Collection[str]) -> None:
+    """Raises UnknownAccountError if an account is none of those there are."""
+    if account_id not in known:
+        there_are = ", ".join(sorted(known)) or "none yet"
+        raise UnknownAccountError(f"nothing is known of account {account_id}", f"Name one of those there are: {there_are}.")
 
 
 def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -215,9 +254,12 @@ def daily_summaries(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    return _rows(
-        connection, f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
-    )
+    return _rows(connection, summaries_query(day, account_id))
+
+
+def summaries_query(day: date | None = None, account_id: str | None = None) -> str:
+    """The rows of `newest_daily_summaries`, of one trade date or of all, oldest first."""
+    return f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
 
 
 By = Literal["snapshot", "hour", "day", "month", "quarter", "year"]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
     from tradier_pipeline.warehouse.reads import By
+    from tradier_pipeline.warehouse.realized import PnlBy
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
@@ -276,18 +277,29 @@ def query(sql: str, form: str, output: Path | None) -> None:
     show_default=True,
     help="One row per what. Of hours and days: open, high, low, close equity; of longer ones the statement.",
 )
+@click.option("--total", is_flag=True, help="All accounts of each environment as one: of months, quarters or years.")
 @table
 @told
 def balances(
-    account: str | None, since: datetime | None, until: datetime | None, by: By, form: str, output: Path | None
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: By,
+    total: bool,
+    form: str,
+    output: Path | None,
 ) -> None:
     """The history of the balances, oldest first, in USD.
 
     Dates and hours are New York's. As text it ends with a line of equity for each account; a space in it is a time
-    without a snapshot where one was due.
+    without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
+    withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading
+    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading, statement_in_text
+    from tradier_pipeline.warehouse.statements import total_statement_query
 
+    if total and (account or by not in ("month", "quarter", "year")):
+        raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
     with reading(load_settings().warehouse) as connection:
         lines = equity_lines(connection, *asked, by)
@@ -295,10 +307,46 @@ def balances(
             _tell_what_balances_there_are(connection, *asked)
         if by == "hour":
             connection.execute(f"SET TimeZone = '{clock.NEW_YORK.key}'")
+        sql = total_statement_query(by, None, *asked[1:]) if total else balances_query(*asked, by)  # type: ignore[arg-type]
+        if form == "text" and by in ("month", "quarter", "year"):
+            sql = statement_in_text(sql, by, "environment" if total else "account_id")
         if lines or form != "text":
-            _print_query(connection, balances_query(*asked, by), form, output)
-    if lines and form == "text":
+            _print_query(connection, sql, form, output)
+    if lines and form == "text" and not total:
         _print_equity_lines(lines)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date of closing.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last date of closing.")
+@click.option(
+    "--by",
+    type=click.Choice(["symbol", "underlying", "day", "month", "account"]),
+    default="month",
+    show_default=True,
+    help="One row per account and what.",
+)
+@table
+@told
+def pnl(
+    account: str | None, since: datetime | None, until: datetime | None, by: PnlBy, form: str, output: Path | None
+) -> None:
+    """What was realized, in USD, with win rate, average win and loss, profit factor and days held.
+
+    From the broker's closed lots, which it reports over night; one close may be several lots.
+    """
+    from tradier_pipeline.warehouse.reads import reading, require_account
+    from tradier_pipeline.warehouse.realized import in_text, pnl_query
+
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
+        if form == "text" and connection.sql(sql).fetchone() is None:
+            click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
+            return
+        _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
 
 
 @main.command()
@@ -448,7 +496,7 @@ def findings(account: str | None, everything: bool, form: str, output: Path | No
 
     settings = load_settings()
     with reading(settings.warehouse) as connection:
-        require_account(connection, account, settings.accounts)
+        require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
             _print_query(connection, findings_query(account, resolved=everything), form, output)
             return

@@ -16,7 +16,14 @@ from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.reads import check_account, heartbeats, known_accounts, newest_headers, reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import (
+    check_account,
+    heartbeats,
+    known_accounts,
+    newest_headers,
+    reading,
+    snapshot_ids,
+)
 
 RECENT = timedelta(hours=24)
 
@@ -96,7 +103,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             published = set(snapshot_ids(connection))
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
     if account_id is not None:
-        check_account(account_id, {*settings.accounts, *tried, *known})
+        check_account(account_id, {*(settings.accounts or ()), *tried, *known})
     waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),

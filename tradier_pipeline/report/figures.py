@@ -277,7 +277,9 @@ class DayFigures:
 def account_ids(connection: duckdb.DuckDBPyConnection, day: date | None = None) -> list[str]:
     """The accounts that have a snapshot or a daily value of the broker, or a snapshot of a trade date."""
     known = bind("WHERE trade_date = ?", day) if day else "UNION SELECT account_id FROM broker_daily_balances"
-    rows = connection.execute(f"SELECT account_id FROM (SELECT DISTINCT account_id FROM tradier_snapshots {known}) ORDER BY 1")
+    rows = connection.execute(
+        f"SELECT account_id FROM (SELECT DISTINCT account_id FROM tradier_snapshots {known}) ORDER BY 1"
+    )
     return [account_id for (account_id,) in rows.fetchall()]
 
 

@@ -73,8 +73,8 @@ CASH_BY_DAY = View(
         ASOF JOIN days ON causes.account_id = days.account_id AND causes.as_of <= days.as_of GROUP BY ALL
     ), events AS (
         SELECT account_id, trade_date, lower(type) AS kind, amount,
-               CASE WHEN amount = 0 THEN 0 WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER}
-               END AS fee
+               CASE WHEN amount = 0 THEN 0
+                    WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END AS fee
         FROM account_activity
     ), reported AS ( -- what is of a day without such a snapshot belongs to the next one
         SELECT days.account_id, days.trade_date,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -14,8 +15,8 @@ import duckdb
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
-from tradier_pipeline.warehouse.sql import bind, where
-from tradier_pipeline.warehouse.statements import statement_query
+from tradier_pipeline.warehouse.sql import bind, literal, where
+from tradier_pipeline.warehouse.statements import LINES, statement_query
 
 
 class UnknownAccountError(PipelineError):
@@ -96,7 +97,9 @@ def check_account(account_id: str, known: Collection[str]) -> None:
     """Raises UnknownAccountError if an account is none of those there are."""
     if account_id not in known:
         there_are = ", ".join(sorted(known)) or "none yet"
-        raise UnknownAccountError(f"nothing is known of account {account_id}", f"Name one of those there are: {there_are}.")
+        raise UnknownAccountError(
+            f"nothing is known of account {account_id}", f"Name one of those there are: {there_are}."
+        )
 
 
 def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -282,7 +285,7 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
     asked = where(account_id, since, until)
     match by:
         case "snapshot":
-            return f"SELECT {_BALANCES} FROM ({_ALL_BALANCES}) {asked} ORDER BY as_of, account_id"
+            return f"SELECT {_BALANCES} FROM ({_ALL_BALANCES}) {asked} ORDER BY as_of, account_id"  # noqa: S608
         case "hour":
             return f"""
                 SELECT account_id, {_PERIODS[by][1]} AS hour, arg_min(equity, as_of) AS open, max(equity) AS high,
@@ -290,12 +293,19 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
                        count(*) AS snapshots
                 FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of) {asked}
                 GROUP BY account_id, hour ORDER BY hour, account_id
-            """
+            """  # noqa: S608
         case "day":
             columns = "account_id, trade_date, open, high, low, close, cash_close, snapshots, last, source"
-            return f"SELECT {columns} FROM daily_balances {asked} ORDER BY trade_date, account_id"
+            return f"SELECT {columns} FROM daily_balances {asked} ORDER BY trade_date, account_id"  # noqa: S608
         case "month" | "quarter" | "year":
             return statement_query(by, account_id, since, until)
+
+
+def statement_in_text(query: str, by: str, whose: str) -> str:
+    """What people read of statements: the lines to the cent, and what is to be known about them."""
+    cents = ", ".join(f"{name}::DECIMAL(24,2) AS {name}" for name in ("opening", *LINES, "closing"))
+    percent = ", ".join(f"""round("{name}" * 100, 2) AS "{name}, %\"""" for name in ("return", "max_drawdown"))
+    return f"SELECT {whose}, {by}, {cents}, {percent}, note FROM ({query})"  # noqa: S608
 
 
 _BALANCES = (
@@ -359,7 +369,8 @@ def equity_lines(
 
 
 def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> dict[str, list[dict[str, Any]]]:
-    """The rows of `equity_curve` by account, oldest first; with several accounts those of `total_equity_curve`, too.
+    """The rows of `equity_curve` by account, oldest first; where an environment has several accounts, also those of
+    `total_equity_curve`: as `total`, or as `total (sandbox)` beside that of an environment that comes before it.
 
     Args:
         account_id: None means every account.
@@ -371,9 +382,20 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
-    if len(curves) > 1:
-        curves["total"] = _rows(connection, "FROM total_equity_curve ORDER BY trade_date")
+    environments = Counter(rows[0]["environment"] for rows in curves.values())
+    for environment in sorted(environments, key=_real_money_first):
+        if environments[environment] > 1:
+            name = f"total ({environment})" if "total" in curves else "total"
+            of_environment = (
+                f"environment IS NOT DISTINCT FROM {'NULL' if environment is None else literal(environment)}"
+            )
+            curves[name] = _rows(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
     return curves
+
+
+def _real_money_first(environment: str | None) -> tuple[int, str]:
+    order = ("live", "sandbox", "simulator")
+    return order.index(environment) if environment in order else len(order), environment or ""
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

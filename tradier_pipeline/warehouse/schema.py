@@ -508,8 +508,8 @@ ACTIVITY_EXTRACTS = Table(
         Column(
             "dates",
             DATES,
-            "The dates from since to until that it speaks of; null: all. Of historical_balances those with a value, and "
-            "those without one among neighbours that have one: a series with a value a week says nothing of the rest",
+            "The dates from since to until that it speaks of; null: all. Of historical_balances those with a value, "
+            "and those without one amid neighbours that have one: a series with a value a week says nothing of the rest",
         ),
     ),
 )

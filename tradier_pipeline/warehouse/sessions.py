@@ -13,7 +13,7 @@ from tradier_pipeline.warehouse.publish import insert
 
 
 def keep_sessions(connection: duckdb.DuckDBPyConnection, calendar: MarketCalendar, since: date, until: date) -> None:
-    """Add the sessions of the exchange from one New York date to another, and all between them and those that are known.
+    """Add the sessions of the exchange from one New York date to another, and all between these and the known ones.
 
     They are the exchange's whatever the cycles tick by: a rehearsal round the clock makes no session. What is known
     stays, for a session that is over does not change; but what an earlier version kept of a rehearsal goes.

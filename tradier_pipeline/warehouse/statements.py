@@ -1,4 +1,4 @@
-"""The statement of an account over a period: how its opening became its closing, to the cent. View `account_statements`.
+"""The statement of an account over a period: how its opening became its closing, to the cent.
 
     opening + deposits - withdrawals + trading + dividends + interest - fees - tax + adjustments = closing
 
@@ -25,12 +25,13 @@ from tradier_pipeline.warehouse.schema import (
 from tradier_pipeline.warehouse.sql import where
 
 Period = Literal["month", "quarter", "year"]
+_OF_SNAPSHOTS: Final = "open, high, low, close, cash_close, snapshots"
 LINES: Final = ("deposits", "withdrawals", "trading", "dividends", "interest", "fees", "tax", "adjustments")
 
 # The known closes of each account with the one before: what is reported between two belongs to the later one.
 _KNOWN = """
     SELECT account_id, trade_date, equity, deposits, withdrawals, dividends, interest, -fees AS fees, pnl, "return",
-           growth, provisional, days_spanned, lag(equity) OVER so_far AS before, lag(growth) OVER so_far AS growth_before,
+           growth, provisional, lag(equity) OVER so_far AS before, lag(growth) OVER so_far AS growth_before,
            lag(trade_date) OVER so_far AS before_date
     FROM ({curve}) WHERE equity IS NOT NULL WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
 """
@@ -54,7 +55,7 @@ _OF_TOTAL = f"""
         ASOF JOIN known ON of_accounts.environment = known.account_id AND of_accounts.trade_date <= known.trade_date
         GROUP BY ALL
     )
-"""
+"""  # noqa: S608
 
 
 def statement_query(
@@ -68,12 +69,19 @@ def total_statement_query(
     by: Period, environment: str | None = None, since: date | None = None, until: date | None = None
 ) -> str:
     """The statements of all accounts of an environment as if they were one."""
-    rows = _statements(by, _OF_TOTAL, where(environment, since, until))
-    return f"SELECT account_id AS environment, * EXCLUDE (account_id, environment) FROM ({rows}) ORDER BY {by}, environment"  # noqa: E501, S608
+    total = _statements(by, _OF_TOTAL, where(environment, since, until), "FROM daily_balances WHERE false")
+    columns = f"account_id AS environment, * EXCLUDE (account_id, environment, {_OF_SNAPSHOTS})"
+    return f"SELECT {columns} FROM ({total}) ORDER BY {by}, environment"  # noqa: S608
 
 
-def _statements(by: Period, source: str, asked: str) -> str:
-    """The query. `source` gives `known`, the closes, and `other`, the tax and adjustments that belong to them."""
+def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_balances") -> str:
+    """The query.
+
+    Args:
+        source: gives `known`, the closes, and `other`, the tax and adjustments that belong to them.
+        asked: the condition on account and dates.
+        highs: the highest and lowest equity by day.
+    """
     return f"""
     WITH {source}, days AS (
         SELECT known.*, coalesce(tax, 0) AS tax, coalesce(adjustments, 0) AS adjustments,
@@ -89,7 +97,7 @@ def _statements(by: Period, source: str, asked: str) -> str:
                arg_min(coalesce(open, close), trade_date) AS open, max(greatest(high, close)) AS high,
                min(least(low, close)) AS low, arg_max(cash_close, trade_date) AS cash_close,
                sum(snapshots)::BIGINT AS snapshots
-        FROM daily_balances {asked} GROUP BY ALL
+        FROM ({highs}) {asked} GROUP BY ALL
     ), summed AS (
         SELECT account_id, period, arg_min(coalesce(before, equity), trade_date) AS opening,
                min(coalesce(before_date, trade_date)) AS opening_date,
@@ -116,8 +124,9 @@ def _statements(by: Period, source: str, asked: str) -> str:
            closing::{DECIMAL} AS closing, closing_date,
            (closing - opening - deposits + withdrawals)::{DECIMAL} AS pnl, "return",
            CASE WHEN "return" IS NOT NULL THEN fallen END AS max_drawdown,
-           closing_date >= last_session AND skipped = 0 AND provisional = 0 AS complete,
+           coalesce(closing_date >= last_session AND skipped = 0 AND provisional = 0, false) AS complete,
            concat_ws('; ',
+               CASE WHEN closing IS NULL THEN 'no close of a session was read' END,
                CASE WHEN closing_date < last_session
                     THEN 'the last session, ' || last_session || ', was not read after its close' END,
                CASE WHEN skipped > 0 THEN 'the opening is older: ' || skipped || ' sessions before were not read' END,
@@ -125,7 +134,7 @@ def _statements(by: Period, source: str, asked: str) -> str:
                CASE WHEN provisional > 0
                     THEN 'not all is reported yet of the flows of ' || provisional || ' closes' END
            ) AS note
-    FROM marked LEFT JOIN account_environments USING (account_id) LEFT JOIN highs USING (account_id, period)
+    FROM marked FULL JOIN highs USING (account_id, period) LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608
 
 
@@ -152,7 +161,8 @@ _FIGURES = (
     Column(
         "trading",
         DECIMAL,
-        "USD; profit or loss, realized or not, of what was held and traded, with commissions: what the other lines leave",
+        "USD; profit or loss, realized or not, of what was held and traded, commissions included: what the other lines "
+        "leave",
     ),
     Column("dividends", DECIMAL, "USD"),
     Column("interest", DECIMAL, "USD; negative when paid"),
@@ -170,15 +180,17 @@ _FIGURES = (
     Column("return", DOUBLE, "Time-weighted, 0.01 = 1 %; null if it is not known of a day with a profit or loss"),
     Column("max_drawdown", DOUBLE, "Deepest fall from a peak within the period: 0 or negative, -0.05 = 5 %"),
     Column(
-        "complete", BOOLEAN, "Whether both ends were read and all flows are reported; if not, note tells what is missing"
+        "complete",
+        BOOLEAN,
+        "Whether both ends were read and all flows are reported; if not, note tells what is missing",
     ),
     Column("note", VARCHAR, "What is not as it should be; empty if nothing"),
 )
 
 ACCOUNT_STATEMENTS = View(
     "account_statements",
-    "One row per account and month with a known close: the statement, opening + deposits - withdrawals + trading + "
-    "dividends + interest - fees - tax + adjustments = closing.",
+    "One row per account and month with a snapshot or a known close: the statement, opening + deposits - withdrawals "
+    "+ trading + dividends + interest - fees - tax + adjustments = closing.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("environment", VARCHAR, "simulator, sandbox or live"),

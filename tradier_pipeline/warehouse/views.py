@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity, statements
+from tradier_pipeline.warehouse import cash, equity, realized, statements
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -365,7 +365,9 @@ ACCOUNT_PERFORMANCE = View(
             "USD; close_pl at the close of each session day among the 7 calendar dates that end with trade_date, and "
             "of trade_date so far, summed",
         ),
-        Column("realized_7d_days", BIGINT, "Days in that sum: an earlier one without a snapshot after its close is not"),
+        Column(
+            "realized_7d_days", BIGINT, "Days in that sum: an earlier one without a snapshot after its close is not"
+        ),
         Column("trades_open", BIGINT, "Trades of the ledger that hold something; null: it had no trade to tell of"),
         Column("trades_closed_today", BIGINT, "Trades of the ledger closed on trade_date; null as trades_open"),
         Column(
@@ -425,6 +427,7 @@ VIEWS = (
     *equity.VIEWS,
     cash.CASH_BY_DAY,
     *statements.VIEWS,
+    *realized.VIEWS,
 )
 
 

@@ -221,9 +221,9 @@ EQUITY_CURVE = View(
 TOTAL_EQUITY_CURVE = View(
     "total_equity_curve",
     "One row per environment and session: all its accounts together as if they were one. An account that begins is a "
-    f"deposit of its first equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions to the end, while others "
-    "have some, has left: a withdrawal at the start of the session after its last. Else a day without the equity of an "
-    "account is a gap.",
+    f"deposit of its first equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions to "
+    "the end, while others have some, has left: a withdrawal at the start of the session after its last. Else a day "
+    "without the equity of an account is a gap.",
     (_DATE, *_FIGURES, Column("accounts", INTEGER, "Accounts in it"), _ENVIRONMENT),
     f"""
     WITH {_ACCOUNT_DAYS}, ends AS (

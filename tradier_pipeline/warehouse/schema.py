@@ -509,7 +509,7 @@ ACTIVITY_EXTRACTS = Table(
             "dates",
             DATES,
             "The dates from since to until that it speaks of; null: all. Of historical_balances those with a value, "
-            "and those without one amid neighbours that have one: a series with a value a week says nothing of the rest",
+            "and those without one amid neighbours that have one: a value a week says nothing of the other days",
         ),
     ),
 )

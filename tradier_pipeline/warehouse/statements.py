@@ -107,7 +107,7 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
                CASE WHEN count("return") > 0 AND count(*) FILTER (pnl <> 0 AND "return" IS NULL) = 0
                     THEN product(greatest(1 + "return", 0)) - 1 END AS "return",
                min(CASE WHEN peak > 0 THEN growth / peak - 1 END) AS fallen,
-               count(*) FILTER (provisional) AS provisional
+               count(*) FILTER (provisional AND before IS NOT NULL) AS provisional
         FROM falls GROUP BY account_id, period
     ), marked AS (
         SELECT *, (SELECT max(trade_date) FROM sessions
@@ -129,10 +129,10 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
                CASE WHEN closing IS NULL THEN 'no close of a session was read' END,
                CASE WHEN closing_date < last_session
                     THEN 'the last session, ' || last_session || ', was not read after its close' END,
-               CASE WHEN skipped > 0 THEN 'the opening is older: ' || skipped || ' sessions before were not read' END,
+               CASE WHEN skipped > 0 THEN 'sessions before it that were not read, so that the opening is older: ' || skipped END,
                CASE WHEN begins THEN 'the history began on ' || opening_date END,
                CASE WHEN provisional > 0
-                    THEN 'not all is reported yet of the flows of ' || provisional || ' closes' END
+                    THEN 'closes whose flows may not all be reported yet: ' || provisional END
            ) AS note
     FROM marked FULL JOIN highs USING (account_id, period) LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608

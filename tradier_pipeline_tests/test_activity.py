@@ -305,6 +305,71 @@ def test_a_value_that_the_broker_changed_is_another_row(home: Home) -> None:
     ]
 
 
+WEEKDAYS = [DAY - timedelta(days=number) for number in range(60) if (DAY - timedelta(days=number)).weekday() < 5][::-1]
+
+
+def daily_values(home: Home, number: int, days: Sequence[date], since: date = WEEKDAYS[0]) -> LandedActivity:
+    """A read of the daily values of these days, each as many dollars as its day of the month."""
+    body = body_of("historical_balances", [day_value(day, day.day) for day in days])
+    dates = (since, DAY + timedelta(days=number))
+    return filed(home.zone, dates, NIGHT + timedelta(days=number), historical_balances=[body])
+
+
+@pytest.mark.parametrize(
+    "thinned",
+    [
+        [day for day in WEEKDAYS if day.weekday() == 4],
+        WEEKDAYS[::2],
+        WEEKDAYS[::3],
+        WEEKDAYS[::20],
+        [*WEEKDAYS[:20:5], *WEEKDAYS[30:]],
+        WEEKDAYS[:-3],
+        [*WEEKDAYS[:10], *WEEKDAYS[20:]],
+        [WEEKDAYS[0]],
+        [],
+    ],
+    ids=[
+        "a week",
+        "every second",
+        "every third",
+        "a month",
+        "older ones thinned",
+        "ends early",
+        "a hole",
+        "one",
+        "none",
+    ],
+)
+@pytest.mark.parametrize("coarser_first", [False, True])
+def test_a_coarser_series_of_values_takes_nothing_back(home: Home, thinned: list[date], coarser_first: bool) -> None:
+    reads = [daily_values(home, 0, WEEKDAYS), daily_values(home, 1, thinned)]
+    for landed in reads[::-1] if coarser_first else reads:
+        assert keep(home, landed).kept["historical_balances"].retracted == 0
+    assert [day for (day,) in stored(home, "broker_daily_balances", "trade_date")] == WEEKDAYS
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_value_that_is_left_out_of_a_daily_series_was_taken_back(home: Home, in_order: bool) -> None:
+    gone = WEEKDAYS[20]
+    reads = [daily_values(home, 0, WEEKDAYS), daily_values(home, 1, [day for day in WEEKDAYS if day != gone])]
+    for landed in reads if in_order else reads[::-1]:
+        keep(home, landed)
+    assert [day for (day,) in stored(home, "broker_daily_balances", "trade_date")] == [
+        day for day in WEEKDAYS if day != gone
+    ]
+    rows = stored(home, "broker_daily_balances_versions WHERE retracted_at IS NOT NULL", "trade_date, retracted_at")
+    assert rows == [(gone, NIGHT + timedelta(days=1))]
+
+
+def test_a_coarser_series_corrects_the_days_that_it_has(home: Home) -> None:
+    keep(home, daily_values(home, 0, WEEKDAYS))
+    weekly = [day_value(day, 7) for day in WEEKDAYS if day.weekday() == 4]
+    body = body_of("historical_balances", weekly)
+    keep(home, filed(home.zone, (WEEKDAYS[0], DAY + timedelta(1)), NIGHT + timedelta(1), historical_balances=[body]))
+    values = dict(stored(home, "broker_daily_balances", "trade_date, value"))
+    assert values == {day: 7 if day.weekday() == 4 else day.day for day in WEEKDAYS}
+
+
 def test_one_account_says_nothing_of_another(home: Home, simulated: Simulated) -> None:
     for account_id in (DEMO_ACCOUNT, "SIM00000003", DEMO_ACCOUNT):
         keep(home, extract_activity(home.zone, simulated.broker, yesterday(account_id)))

@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import history
 from tradier_pipeline.cli import main
+from tradier_pipeline.gate import GateRules
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.store import store_activity, store_snapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.activities import body_of, day_value, event, filed, lot
-from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land, warehouse_in_memory
+from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land, position, warehouse_in_memory
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.histories import Histories, at
 
@@ -210,6 +211,57 @@ def test_a_statement_in_text_has_its_lines_and_its_note(home: Home) -> None:
     for by, period in (("month", "2025-11-01"), ("quarter", "2025-10-01"), ("year", "2025-01-01")):
         told = run("balances", "--by", by).stdout
         assert [text for text in (period, "1250.50", "trading", "adjustments", "note") if text not in told] == []
+
+
+# ---------------------------------------------------------------- sessions, hours, holes
+
+
+def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not_have(home: Home) -> None:
+    """Also one that an earlier version kept: a Saturday, and a Friday that closes at midnight."""
+    thursday, friday, saturday, monday = (date(2025, 11, day) for day in (20, 21, 22, 24))
+    rehearsed = MarketCalendar("24/7")
+    show(home, thursday, 1000)
+    with home.warehouse.staged() as staged:
+        for day in (friday, saturday):
+            session = rehearsed.session_of(day)
+            assert session
+            staged.connection.execute(
+                f"INSERT INTO sessions VALUES ('{day}', TIMESTAMPTZ '{session.open}', TIMESTAMPTZ '{session.close}')"
+            )
+    for day in (saturday, monday):
+        worth = answers(balances={"balances": balances(total_equity=1000, total_cash=1000)})
+        store_snapshot(home.warehouse, land(home.zone, worth, at(day, EVENING)), GateRules(calendar=rehearsed))
+    with reading(home.warehouse.path) as connection:
+        kept = connection.execute("SELECT trade_date, session_close FROM sessions ORDER BY trade_date").fetchall()
+        ((closed,),) = connection.execute(
+            f"SELECT session_close FROM trade_gate_readings WHERE trade_date = '{saturday}'"
+        ).fetchall()
+    assert kept == [(day, CALENDAR.session_of(day).close) for day in (thursday, friday, monday)]  # type: ignore[union-attr]
+    assert closed == rehearsed.session_of(saturday).close  # type: ignore[union-attr]
+
+
+def test_the_hour_that_the_clocks_repeat_is_two_hours(home: Home) -> None:
+    for hour, equity in ((5, 1000), (6, 2000)):  # 01:30 New York, twice
+        show(home, date(2025, 11, 2), equity, time(hour, 30))
+    rows = rows_of("balances", "--by", "hour")
+    assert [(row["hour"], Decimal(row["close"])) for row in rows] == [
+        ("2025-11-02 01:00:00-04", 1000),
+        ("2025-11-02 01:00:00-05", 2000),
+    ]
+    assert [moment.isoformat() for moment in history.balances(by="hour", home=home.path)["hour"]] == [
+        "2025-11-02T05:00:00+00:00",
+        "2025-11-02T06:00:00+00:00",
+    ]
+
+
+def test_a_hole_of_sessions_ends_a_span_of_a_position(home: Home) -> None:
+    thursday, friday, monday, later = (date(2025, 11, day) for day in (6, 7, 10, 20))
+    for day in (thursday, friday, monday, later):
+        store_snapshot(home.warehouse, land(home.zone, answers(positions=[position("SPY")]), at(day, EVENING)))
+    with reading(home.warehouse.path) as connection:
+        rows = connection.execute("SELECT from_as_of, last_as_of, gap FROM position_history('SPY')").fetchall()
+    spans = [(first.date(), last.date(), gap) for first, last, gap in rows]
+    assert spans == [(thursday, monday, True), (later, later, False)]
 
 
 # ---------------------------------------------------------------- realized

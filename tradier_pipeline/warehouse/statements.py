@@ -129,7 +129,8 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
                CASE WHEN closing IS NULL THEN 'no close of a session was read' END,
                CASE WHEN closing_date < last_session
                     THEN 'the last session, ' || last_session || ', was not read after its close' END,
-               CASE WHEN skipped > 0 THEN 'sessions before it that were not read, so that the opening is older: ' || skipped END,
+               CASE WHEN skipped > 0
+                    THEN 'sessions before it that were not read, so that the opening is older: ' || skipped END,
                CASE WHEN begins THEN 'the history began on ' || opening_date END,
                CASE WHEN provisional > 0
                     THEN 'closes whose flows may not all be reported yet: ' || provisional END

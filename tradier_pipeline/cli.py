@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
@@ -23,6 +23,7 @@ from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
@@ -436,13 +437,21 @@ def returns(account: str | None, since: datetime | None, until: datetime | None,
 
 @main.command()
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def status(account: str | None, as_json: bool) -> None:
+def status(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
     """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.status import read_status
 
     state = read_status(load_settings(), account)
+    if form != "text" or output:
+        counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
+        columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
+        columns |= {"age_s": DOUBLE, **counts, "not_published": VARCHAR, "last_failure": VARCHAR}
+        rows = [{name: getattr(one, name) for name in columns} for one in state.accounts]
+        _print_rows(columns, rows, form, output)
+        return
     if as_json:
         _print_json(state.as_json())
         return
@@ -457,9 +466,10 @@ def status(account: str | None, as_json: bool) -> None:
 
 @main.command()
 @ACCOUNT
+@table
 @JSON
 @told
-def gate(account: str | None, as_json: bool) -> int:
+def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
     """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
     from tradier_pipeline.gate import reasons
     from tradier_pipeline.warehouse.reads import reading, trade_gates
@@ -475,9 +485,12 @@ def gate(account: str | None, as_json: bool) -> int:
         ready = gate is not None and gate["ready"] is True
         documents.append({"account_id": account_id, **(gate or {}), "ready": ready, "blockers": blockers})
     ready = bool(documents) and all(document["ready"] for document in documents)
-    if as_json:
+    if form != "text" or output:
+        columns = {"account_id": VARCHAR, "ready": BOOLEAN, "blockers": VARCHAR, "as_of": INSTANT, "age_s": DOUBLE}
+        _print_rows(columns, [one | {"blockers": ", ".join(one["blockers"])} for one in documents], form, output)
+    elif as_json:
         _print_json({"ready": ready, "accounts": documents})
-    for document in () if as_json else documents:
+    for document in () if as_json or form != "text" or output else documents:
         why = "; ".join(f"{name} ({reason})" for name, reason in document["blockers"].items())
         print(f"{document['account_id']}: {'ready' if document['ready'] else f'not ready: {why}'}")
     return 0 if ready else 1
@@ -1042,6 +1055,21 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             shutil.copyfile(result, output)
         except OSError as error:
             raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def _print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], form: str, output: Path | None) -> None:
+    """Rows as `_print_query` prints those of a query. `columns`: name -> DuckDB type; what else a row has is left out."""
+    import duckdb
+
+    from tradier_pipeline.warehouse.publish import insert
+    from tradier_pipeline.warehouse.schema import Column, Table, ddl
+
+    printed = Table("printed", "", tuple(Column(name, type_, "") for name, type_ in columns.items()))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(ddl(printed))
+        insert(connection, printed, [{name: row.get(name) for name in columns} for row in rows])
+        _print_query(connection, "FROM printed", form, output)
 
 
 def _exact_in_json(connection: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -383,6 +383,33 @@ def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history:
         assert "account_id" in header
 
 
+@pytest.mark.parametrize(
+    ("arguments", "column"),
+    [
+        (["status"], "snapshot_id"),
+        (["gate"], "blockers"),
+        (["findings"], "suggested_action"),
+        (["balances", "--by", "month"], "closing"),
+        (["query", "FROM account_balances"], "equity"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_every_table_is_the_same_in_every_format(
+    arguments: list[str], column: str, taken: str, history: Home, tmp_path: Path
+) -> None:
+    rows = document(run(*arguments, "--format", "json"))
+    as_csv = list(csv.DictReader(io.StringIO(run(*arguments, "--format", "csv").stdout)))
+    file = tmp_path / "rows.parquet"
+    run(*arguments, "--format", "parquet", "--output", str(file))
+    columns = duckdb.sql(f"FROM '{file}'").columns
+    assert column in columns
+    assert len(rows) == len(as_csv) == len(duckdb.sql(f"FROM '{file}'"))
+    for row, line in zip(rows, as_csv, strict=True):
+        assert list(row) == list(line) == columns
+        assert not any(isinstance(value, Decimal) for name, value in row.items() if name != "age_s")
+        assert line[column] == ("" if row[column] is None else str(row[column]))
+
+
 WEEK = (  # Wednesday; Thanksgiving, on which nothing was due; nothing of the Friday; Monday, in another month
     ("2025-11-26T14:31:00", "1000.5"),
     ("2025-11-26T14:59:00", "3000"),

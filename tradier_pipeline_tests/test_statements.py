@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -16,7 +17,9 @@ from tradier_pipeline import history
 from tradier_pipeline.cli import main
 from tradier_pipeline.gate import GateRules
 from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.warehouse.closings import statement_months
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.activities import body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land, position, warehouse_in_memory
@@ -24,6 +27,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.histories import Histories, at
 
 EVENING = time(21, 15)
+(STATEMENT_CHECK,) = STATEMENT_CHECKS
 CALENDAR = MarketCalendar("XNYS")
 LINES = ("opening", "deposits", "withdrawals", "trading", "dividends", "interest", "fees", "tax", "adjustments")
 SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, 1)
@@ -211,6 +215,42 @@ def test_a_statement_in_text_has_its_lines_and_its_note(home: Home) -> None:
     for by, period in (("month", "2025-11-01"), ("quarter", "2025-10-01"), ("year", "2025-01-01")):
         told = run("balances", "--by", by).stdout
         assert [text for text in (period, "1250.50", "trading", "adjustments", "note") if text not in told] == []
+
+
+def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:
+    for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 3), "1010.01"), (date(2025, 11, 28), 1700)):
+        show(home, day, equity)
+    report(home, date(2025, 10, 1), date(2025, 11, 28), history=[event(date(2025, 11, 14), 500)])
+    with reading(home.warehouse.path) as connection:
+        (month,) = statement_months(connection, date(2025, 11, 14))
+        assert statement_months(connection, date(2025, 12, 1)) == []
+    assert (month.closed_before, month.pnl_of_days, month.lines["deposits"]) == (1000, 200, 500)
+    outcome = STATEMENT_CHECK.run([month])
+    assert (outcome.passed, outcome.stored) == (True, "1700 USD")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"closing": Decimal("1700.00000001")}, "opening and lines"),
+        ({"closed_before": Decimal("999.99")}, "opening"),
+        ({"pnl_of_days": Decimal(201)}, "profit or loss of the days"),
+    ],
+)
+def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(change: dict[str, Decimal], told: str) -> None:
+    lines = {name: Decimal(0) for name in LINES[1:]} | {"deposits": Decimal(510), "fees": Decimal(10)}
+    figures = (
+        Decimal(1000),
+        lines | {"trading": Decimal(200)},
+        Decimal(1700),
+        Decimal(200),
+        Decimal(1000),
+        Decimal(200),
+    )
+    month = StatementMonth(ACCOUNT, date(2025, 11, 1), *figures)
+    assert STATEMENT_CHECK.run([month]).passed
+    (difference,) = STATEMENT_CHECK.run([replace(month, **change)]).differences
+    assert difference.where == f"{ACCOUNT} 2025-11 {told}"
 
 
 # ---------------------------------------------------------------- sessions, hours, holes

@@ -81,10 +81,10 @@ def _reads(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDB
 
 
 def _newest_read_here(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> set[date]:
-    """The dates that the extract covers and no later one does."""
+    """The dates that the extract speaks of and no later one does."""
     query = """
         WITH reads AS (
-            SELECT unnest(generate_series(since, until, INTERVAL 1 DAY))::DATE AS day, read_at, path
+            SELECT unnest(coalesce(dates, generate_series(since, until, INTERVAL 1 DAY)::DATE[])) AS day, read_at, path
             FROM activity_extracts WHERE account_id = ? AND resource = ?
         )
         SELECT day FROM reads GROUP BY day HAVING max_by(path, read_at) = ?

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, Extract, Page
-from tradier_pipeline.broker.errors import AuthError, BrokerError
-from tradier_pipeline.broker.models import FINISHED
+from tradier_pipeline.broker.errors import AuthError, BodyError, BrokerError
+from tradier_pipeline.broker.models import FINISHED, identifier
 from tradier_pipeline.landing import LandedSnapshot, LookupRecord
 
 BUDGET = 20  # requests of one snapshot
@@ -66,13 +68,22 @@ async def _ask(client: BrokerClient, account_id: str, order_id: int, misses: int
 
 
 def _working(landed: LandedSnapshot) -> Iterator[int]:
-    by_id = (envelope.one("order", envelope.parse_json(body, "order")) for body in landed.bodies("order"))
-    for order_id, status in (*_orders(landed.bodies("orders")), *((order["id"], order["status"]) for order in by_id)):
+    for order_id, status in (*_orders(landed.bodies("orders")), *_by_id(landed.bodies("order"))):
         if status not in FINISHED:
             yield order_id
+
+
+def _by_id(bodies: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    for body in bodies:
+        yield from _id_and_status(envelope.one("order", envelope.parse_json(body, "order")))
 
 
 def _orders(bodies: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     for body in bodies:
         for order in envelope.rows("orders", envelope.parse_json(body, "orders")):
-            yield order["id"], str(order.get("status"))
+            yield from _id_and_status(order)
+
+
+def _id_and_status(order: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    with suppress(BodyError):  # an order without an id, as older versions landed it, cannot be asked for
+        yield identifier("order", "id", order.get("id")), str(order.get("status"))

@@ -15,9 +15,18 @@ from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.broker.errors import BodyError, excerpt
 
 INTEGER_DIGITS = 16
 FRACTION_DIGITS = 8
@@ -25,6 +34,7 @@ QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d")
 _LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 
@@ -43,6 +53,11 @@ def _to_places(value: Decimal) -> Decimal:
         raise ValueError(f"has more than the {INTEGER_DIGITS} digits before the point that DECIMAL(24,8) holds")
     kept = value if near == value else near  # as sent, if that is exact
     return kept or abs(kept)  # DECIMAL has no negative zero
+
+
+def _as_identifier(value: Any) -> Any:
+    """An id sent as JSON text is the number that it spells."""
+    return int(value) if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) else value
 
 
 def _to_float(value: Any) -> float:
@@ -95,12 +110,15 @@ Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_plac
 ModelValue = Annotated[float, BeforeValidator(_to_float), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-Identifier = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Identifier = Annotated[int, BeforeValidator(_as_identifier), Field(strict=True, ge=-(2**63), lt=2**63)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
 TimeOfDay = Annotated[time, BeforeValidator(_is_time_of_day)]
 Day = Annotated[date, BeforeValidator(_is_day)]  # Tradier: midnight UTC stands for a date, whatever the time zone
 # Tradier sends milliseconds, nanoseconds in its event stream; microseconds are what is kept
 Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
+
+
+IDENTIFIER: TypeAdapter[int] = TypeAdapter(Identifier)
 
 
 class BrokerModel(BaseModel):
@@ -408,6 +426,15 @@ def parse(model: type[M], resource: str, path: str, row: Any) -> M:
 
 def _problem(message: str) -> str:
     return "is missing" if message == "Field required" else message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def identifier(resource: str, path: str, value: Any) -> int:
+    """An id of the broker, a number or the text of one. Raises BodyError, naming the path, for anything else."""
+    try:
+        return IDENTIFIER.validate_python(value)
+    except ValidationError:
+        told = "is missing" if value is None else f"is not a whole number of 64 bits: {excerpt(str(value))}"
+        raise BodyError(resource, told, path=path) from None
 
 
 def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:

@@ -295,6 +295,11 @@ def number(value: Any) -> Decimal | None:
     return Decimal(value)
 
 
+def whole(value: Any) -> Any:
+    """An id as it is stored: a number, also where the broker sent its digits as text."""
+    return int(value) if isinstance(value, str) and value.removeprefix("-").isdecimal() else value
+
+
 def storable(value: Any) -> Decimal | None:
     """A JSON number as DECIMAL(24,8) holds it. Raises ValueError if it is something else, or too large for that."""
     exact = number(value)

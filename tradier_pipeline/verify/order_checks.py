@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable, whole
 from tradier_pipeline.verify.outcome import Finding
 
 WORDS = {
@@ -55,7 +55,7 @@ def order_counts_equal(evidence: Evidence) -> Finding:
 @check(38)
 def order_statuses_equal(evidence: Evidence) -> Finding:
     """Every stored status is the broker's word, or unknown beside that word."""
-    expected = {(order["id"],): _word("status", order) for order in evidence.orders}
+    expected = {(whole(order["id"]),): _word("status", order) for order in evidence.orders}
     stored = by_key(evidence.stored("orders"), "order_id")
     return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
 
@@ -63,10 +63,10 @@ def order_statuses_equal(evidence: Evidence) -> Finding:
 @check(None)
 def order_values_equal(evidence: Evidence) -> Finding:
     """Every stored order field equals the broker's."""
-    listed = {order["id"] for order in evidence.listed("orders")}
+    listed = {whole(order["id"]) for order in evidence.listed("orders")}
     expected = {
-        (order["id"],): {
-            "listed": order["id"] in listed,
+        (whole(order["id"]),): {
+            "listed": whole(order["id"]) in listed,
             **_values(order),
             **{name: order.get(name) for name in ("num_legs", "strategy", "tag")},
         }
@@ -80,7 +80,7 @@ def order_values_equal(evidence: Evidence) -> Finding:
 def order_legs_equal(evidence: Evidence) -> Finding:
     """Every stored leg equals the broker's, in its place under its order."""
     expected = {
-        (order["id"], leg_no): {"leg_id": leg["id"], **_values(leg)}
+        (whole(order["id"]), leg_no): {"leg_id": whole(leg["id"]), **_values(leg)}
         for order in evidence.orders
         for leg_no, leg in enumerate(legs(order), 1)
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, shown, storable
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, shown, storable, whole
 from tradier_pipeline.verify.order_checks import legs
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
@@ -225,7 +225,7 @@ def _expected_position(raw: Row, quote: Row) -> Row:
     mark = _mark(quote)
     value = None if mark is None or multiplier is None else rounded(quantity * mark * multiplier)
     return {
-        "position_id": raw["id"],
+        "position_id": whole(raw["id"]),
         "date_acquired": instant(raw["date_acquired"]),
         "asset_class": classified.asset_class,
         "root": option.root if option else None,

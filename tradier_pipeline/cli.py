@@ -1092,7 +1092,11 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
 
 
 def _print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], form: str, output: Path | None) -> None:
-    """Rows as `_print_query` prints those of a query. `columns`: name -> DuckDB type; the rest of a row is left out."""
+    """Rows as `_print_query` prints those of a query.
+
+    Args:
+        columns: name -> DuckDB type; what else a row has is left out.
+    """
     import duckdb
 
     from tradier_pipeline.warehouse.publish import insert

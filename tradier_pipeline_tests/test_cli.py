@@ -30,7 +30,7 @@ from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 COMMANDS = (
-    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "status", "gate", "findings"),
+    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"

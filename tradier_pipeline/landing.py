@@ -25,7 +25,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
@@ -183,7 +183,7 @@ class Manifest(Record):
         """Whether its instants are not to be compared with those of others. Of earlier versions' the answers tell."""
         pages = [page for pages in self.resources.values() for page in pages]
         skew = clock_skew_s(pages) if self.clock_skew_s is None else self.clock_skew_s
-        return skew is not None and abs(skew) >= clock.MAX_SKEW.total_seconds()
+        return skew is not None and clock.MAX_SKEW <= abs(timedelta(seconds=skew)) <= clock.MAX_DRIFT
 
 
 class QuotesManifest(Record):

@@ -278,3 +278,12 @@ def _as_moved(found: Sequence[Fill], before: Statement, now: Statement) -> Itera
             with localcontext(EXACT):
                 cash = None if fill.cash is None else fill.cash * quantity / fill.quantity
             yield replace(fill, quantity=quantity, cash=cash)
+
+
+def may_be_unknown_legs(symbol: str, before: Statement, now: Statement) -> bool:
+    """Whether an order on the underlying of an option filled between two statements, and its legs are not shown."""
+    option = classify(symbol).option
+    return option is not None and any(
+        order.symbol == option.underlying and order.filled != (had.filled if (had := before.legless.get(key)) else ZERO)
+        for key, order in now.legless.items()
+    )

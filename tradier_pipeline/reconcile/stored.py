@@ -194,7 +194,6 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
         in_session=session is not None and manifest.as_of in session,
         priced=sum((abs(row.market_value) for row in typed.positions if row.market_value is not None), ZERO),
         clock_skew=timedelta(seconds=skew) if skew is not None and manifest.clock_was_wrong else None,
-        torn=manifest.readings[-1].evidence if manifest.is_torn else (),
     )
 
 

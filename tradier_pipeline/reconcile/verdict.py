@@ -20,7 +20,7 @@ from typing import Literal
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import CASH, CENT, MOST_PER_CONTRACT, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills
+from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills, may_be_unknown_legs
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
@@ -61,7 +61,6 @@ class Observation:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
         clock_skew: this machine's clock less the broker's, where it was wrong.
-        torn: why it was torn when it was read, over and over.
     """
 
     snapshot_id: str
@@ -70,7 +69,6 @@ class Observation:
     in_session: bool
     priced: Decimal = ZERO
     clock_skew: timedelta | None = None
-    torn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,6 @@ def judge(
     found = settle(changes(good.statement, now.statement), carried or {}, outstanding) if good else ()
     inner = [*_inner(now), *(_behind(now, good, found) if good else ())]
     outer = list(_unlike_before(now, good, found)) if good else []
-    if now.torn and not inner and not outer:
-        inner = list(now.torn)
     if inner and good:
         return Judgement("doubtful", (*inner, *outer))
     agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))
@@ -208,7 +204,7 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     if _is_same_date(now, good):
         for finding in odd:
-            if finding.item in traded or _may_be_unknown_legs(finding.item, now.statement, good.statement):
+            if finding.item in traded or may_be_unknown_legs(finding.item, good.statement, now.statement):
                 continue
             yield f"{finding.item} changed by {shown(finding.change)} without a fill or another cause"
         return
@@ -216,15 +212,6 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
     if lost and not (len(lost) < len(odd) or _came_for(lost, now.statement.cash - good.statement.cash)):
         for finding in lost:
             yield f"{finding.item} changed by {shown(finding.change)} since another date, and nothing came for it"
-
-
-def _may_be_unknown_legs(symbol: str, now: Statement, good: Statement) -> bool:
-    """Whether an order filled since whose legs the broker does not show, on the underlying of an option."""
-    option = classify(symbol).option
-    return option is not None and any(
-        order.symbol == option.underlying and order.filled != (had.filled if (had := good.legless.get(key)) else ZERO)
-        for key, order in now.legless.items()
-    )
 
 
 def _is_lost(finding: Finding, now: Observation, good: Observation) -> bool:

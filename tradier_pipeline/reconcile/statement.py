@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
@@ -29,6 +29,7 @@ class Part:
         filled: shares or contracts so far, signed like the position they make.
         cash: USD they brought so far, negative when paid, without fees; None while the broker tells no price, and for
             contracts whose multiplier the symbol does not tell.
+        price: USD per share, on average; None while the broker tells none.
         changed_at: when the broker last changed it.
         rest: shares or contracts it may still fill, signed; 0 when it has ended.
     """
@@ -40,6 +41,15 @@ class Part:
     cash: Decimal | None
     changed_at: datetime | None
     rest: Decimal
+    price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a quote tells of a contract beside its symbol: shares of one contract, and what it is written on."""
+
+    multiplier: int | None
+    underlying: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +65,20 @@ NOTHING = Holding(ZERO, ZERO)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Orders, positions and cash of one reading, which lasted from `as_of` to `as_of_end`."""
+    """Orders, positions and cash of one reading, which lasted from `as_of` to `as_of_end`.
+
+    Attributes:
+        session_close: when the exchange closes on the New York date of `as_of_end`; None if that is not known.
+        terms: by option symbol, what quotes told.
+    """
 
     as_of: datetime
     as_of_end: datetime
     parts: Mapping[PartKey, Part]
     holdings: Mapping[str, Holding]
     cash: Decimal
+    session_close: datetime | None = None
+    terms: Mapping[str, Terms] = field(default_factory=dict)
 
     def held(self, symbol: str) -> Holding:
         """The position in a symbol; an empty one if there is none."""
@@ -75,6 +92,11 @@ class Fill:
     part: Part
     quantity: Decimal
     cash: Decimal | None
+
+    @property
+    def lacks_multiplier(self) -> bool:
+        """Whether it is only for the size of its contract that the cash is not known."""
+        return self.cash is None and bool(self.part.price)
 
     @property
     def symbol(self) -> str:
@@ -156,13 +178,22 @@ def part_of(
     with localcontext(EXACT):
         cash = _cash(way * done, price, symbol) if done else ZERO
         rest = ZERO if status in FINISHED or quantity is None else way * (quantity - done)
-    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest)
+    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest, price or None)
 
 
 def _cash(quantity: Decimal, price: Decimal | None, symbol: str) -> Decimal | None:
     """Tradier: an order may be filled before it has a price, which is then null or 0."""
     size = multiplier(symbol)
     return -quantity * price * size if price and size else None
+
+
+def _brought(part: Part, before: Statement, now: Statement) -> Decimal | None:
+    """USD that a part brought so far, with the multiplier that a quote told where the symbol does not."""
+    if part.cash is not None or not part.price or not part.filled:
+        return part.cash
+    sizes = (terms[part.symbol].multiplier for terms in (now.terms, before.terms) if part.symbol in terms)
+    size = next((size for size in sizes if size), None)
+    return None if size is None else -part.filled * part.price * size
 
 
 @lru_cache
@@ -187,7 +218,8 @@ def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
         with localcontext(EXACT):
             quantity = part.filled - (had.filled if had else ZERO)
             # a price that was not told before was not counted before
-            cash = None if part.cash is None else part.cash - ((had.cash if had else None) or ZERO)
+            brought = _brought(part, before, now)
+            cash = None if brought is None else brought - ((_brought(had, before, now) if had else None) or ZERO)
         if quantity or cash:
             found.append(Fill(part, quantity, cash))
     return tuple(found)

@@ -35,7 +35,9 @@ _UNDERLYINGS: Mapping[str, str] = {
 _SETTLEMENTS: Mapping[str, Settlement | None] = {
     **dict.fromkeys(("SPX", "NDX", "RUT", "VIX", "VIXW", "DJX", "RLG", "RLV", "RUI", "UKXM"), "AM"),
     **dict.fromkeys(("XAU", "SOX", "OSX", "BKX", "HGX", "UTY", "KRX", "VOLQ", "SPIKE"), "AM"),
-    **dict.fromkeys(("SPXW", "SPXPM", "XSP", "XSPW", "NANOS", "NDXP", "NQX", "XND", "RUTW", "MRUT", "OEX", "XEO"), "PM"),
+    **dict.fromkeys(
+        ("SPXW", "SPXPM", "XSP", "XSPW", "NANOS", "NDXP", "NQX", "XND", "RUTW", "MRUT", "OEX", "XEO"), "PM"
+    ),
     **dict.fromkeys(("MXACW", "MXUSA", "MXWLD", "CBTX", "MBTX", "SPEQX"), "PM"),
     **dict.fromkeys(("SIXB", "SIXC", "SIXE", "SIXI", "SIXM", "SIXR", "SIXRE", "SIXT", "SIXU", "SIXV", "SIXY"), None),
     **dict.fromkeys(("XDA", "XDB", "XDC", "XDE", "XDN", "XDS", "XDZ", "MXEA", "MXEF", "MGTN"), None),
@@ -43,8 +45,12 @@ _SETTLEMENTS: Mapping[str, Settlement | None] = {
 # The funds whose options trade for another quarter of an hour (Cboe rule 5.1, NYSE Arca rule 6.1-O, Nasdaq's list of
 # late-closing options). Exchanges change such lists: one that is not here is only taken as over a little early.
 _LATE = frozenset(
-    "AMJ AUM DBA DBB DBC DBO DBS DIA EEM EFA GAZ IWM IWN IWO IWV JJC KBE KRE MDY MLPN MOO NDO OEF OIL QQQ SLX SPY "
-    "SVXY UNG UUP UVXY VIIX VIXM VIXY VXX VXZ XHB XLB XLC XLE XLF XLI XLK XLP XLRE XLU XLV XLY XME XRT".split()
+    {
+        *("AMJ", "AUM", "DBA", "DBB", "DBC", "DBO", "DBS", "DIA", "EEM", "EFA", "GAZ", "IWM", "IWN"),
+        *("IWO", "IWV", "JJC", "KBE", "KRE", "MDY", "MLPN", "MOO", "NDO", "OEF", "OIL", "QQQ", "SLX"),
+        *("SPY", "SVXY", "UNG", "UUP", "UVXY", "VIIX", "VIXM", "VIXY", "VXX", "VXZ", "XHB", "XLB", "XLC"),
+        *("XLE", "XLF", "XLI", "XLK", "XLP", "XLRE", "XLU", "XLV", "XLY", "XME", "XRT"),
+    }
 )
 _LATE_BY = timedelta(minutes=15)
 _OPENING = time(9, 30)  # New York

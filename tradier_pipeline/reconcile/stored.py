@@ -9,10 +9,11 @@ from decimal import Decimal
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
-from tradier_pipeline.reconcile.statement import ZERO, Statement, by_key, held, part_of, parts_of
+from tradier_pipeline.reconcile.statement import ZERO, Statement, Terms, by_key, held, part_of, parts_of
 from tradier_pipeline.reconcile.verdict import Figures, Observation, judge
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import insert
@@ -53,6 +54,8 @@ _PARTS = """
            legs.raw_status
     FROM legs JOIN parents USING (order_id)
 """
+_TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
+_SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
 _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
 """
@@ -80,13 +83,20 @@ class _Held:
     cost_basis: Decimal
 
 
-def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> TypedSnapshot:
-    """The snapshot with all that changed since the last good one, explained. None if it is doubtful, or the first."""
+def conserve(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar | None = None
+) -> TypedSnapshot:
+    """The snapshot with all that changed since the last good one, explained. None if it is doubtful, or the first.
+
+    Args:
+        calendar: says when options expire; without, at the close of a whole session.
+    """
     last = _last_good(connection, typed)
     if typed.verdict == "doubtful" or last is None:
         return typed
     before = stored_statement(connection, *last)
-    return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, _statement(typed))))
+    found = findings(connection, last[0], before, _statement(typed, calendar))
+    return replace(typed, conserved=Conserved(last[0], found))
 
 
 def with_verdict(
@@ -137,15 +147,23 @@ def _last_good(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> t
     return connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
 
 
-def _statement(typed: TypedSnapshot) -> Statement:
+def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Statement:
     manifest = typed.landed.manifest
+    session = calendar.session_of(clock.trade_date(manifest.as_of_end)) if calendar else None
+    quotes = typed.quotes or ()
     return Statement(
         manifest.as_of,
         manifest.as_of_end,
         parts_of((*typed.orders, *typed.looked_up)),
         held(typed.positions),
         typed.balances.total_cash,
+        session.close if session else None,
+        {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if _has_terms(quote.symbol)},
     )
+
+
+def _has_terms(symbol: str) -> bool:
+    return classify(symbol).option is not None
 
 
 def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
@@ -154,7 +172,7 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     skew = manifest.clock_skew_s
     return Observation(
         manifest.snapshot_id,
-        _statement(typed),
+        _statement(typed, calendar),
         Figures(
             balances.total_equity,
             balances.total_cash,
@@ -244,4 +262,11 @@ def stored_statement(
     cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
     ((amount,),) = connection.execute(cash).fetchall()
     holdings = held(_Held(*row) for row in connection.execute(positions).fetchall())
-    return Statement(as_of, as_of_end, by_key(part for part in parts if part), holdings, amount)
+    terms = {
+        symbol: Terms(size, underlying)
+        for symbol, size, underlying in connection.execute(bind(_TERMS, *at)).fetchall()
+        if _has_terms(symbol)
+    }
+    close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
+    by_part = by_key(part for part in parts if part)
+    return Statement(as_of, as_of_end, by_part, holdings, amount, close[0] if close else None, terms)

@@ -447,9 +447,10 @@ class _Comparison:
             return [some[0] for some in ways]
         rank = partial(_open_items, self._left(CASH), self._fees())
         best = min(product(*ways), key=rank)
-        if not rank(best)[1]:
+        paid = sum((way.cash for way in best), ZERO)
+        if abs(self._left(CASH) - paid) * 10 <= abs(paid):
             return best
-        # cash does not confirm it: what was delivered is certain only where the shares allow one way
+        # cash does not support it yet: what was delivered is certain only where the shares allow one way
         return [self._certain(some, way) for some, way in zip(ways, best, strict=True)]
 
     def _certain(self, ways: list[_Delivery], best: _Delivery) -> _Delivery:

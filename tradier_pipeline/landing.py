@@ -147,6 +147,7 @@ class UnlistedRecord(Record):
     changed_at: AwareDatetime | None
     rest: Decimal
     created_at: AwareDatetime | None
+    price: Decimal | None = None
 
 
 class Manifest(Record):

@@ -29,6 +29,7 @@ class Part:
         filled: shares or contracts so far, signed like the position they make.
         cash: USD they brought so far, negative when paid, without fees; None while the broker tells no price, and for
             contracts whose multiplier the symbol does not tell.
+        price: USD per share, on average; None while the broker tells none.
         changed_at: when the broker last changed it.
         rest: shares or contracts it may still fill, signed; 0 when it has ended.
         created_at: when the broker got the order.
@@ -42,6 +43,7 @@ class Part:
     changed_at: datetime | None
     rest: Decimal
     created_at: datetime | None = None
+    price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,14 @@ class Legless:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What a quote tells of a contract beside its symbol: shares of one contract, and what it is written on."""
+
+    multiplier: int | None
+    underlying: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """The position in one symbol: signed quantity, and total cost in USD as the broker writes it."""
 
@@ -82,6 +92,8 @@ class Statement:
 
     Attributes:
         legless: by id, the orders whose legs are not known; none of `parts` is theirs.
+        session_close: when the exchange closes on the New York date of `as_of_end`; None if that is not known.
+        terms: by option symbol, what quotes told.
     """
 
     as_of: datetime
@@ -90,6 +102,8 @@ class Statement:
     holdings: Mapping[str, Holding]
     cash: Decimal
     legless: Mapping[int, Legless] = field(default_factory=dict)
+    session_close: datetime | None = None
+    terms: Mapping[str, Terms] = field(default_factory=dict)
 
     def held(self, symbol: str) -> Holding:
         """The position in a symbol; an empty one if there is none."""
@@ -109,6 +123,11 @@ class Fill:
     quantity: Decimal
     cash: Decimal | None
     at_most: bool = False
+
+    @property
+    def lacks_multiplier(self) -> bool:
+        """Whether it is only for the size of its contract that the cash is not known."""
+        return self.cash is None and bool(self.part.price)
 
     @property
     def symbol(self) -> str:
@@ -214,13 +233,22 @@ def part_of(
     with localcontext(EXACT):
         cash = ZERO if not done or (is_even and price == 0) else _cash(way * done, price, symbol)
         rest = ZERO if status in FINISHED or quantity is None else way * (quantity - done)
-    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest, created_at)
+    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest, created_at, price or None)
 
 
 def _cash(quantity: Decimal, price: Decimal | None, symbol: str) -> Decimal | None:
     """Tradier: an order may be filled before it has a price, which is then null or 0."""
     size = multiplier(symbol)
     return -quantity * price * size if price and size else None
+
+
+def _brought(part: Part, before: Statement, now: Statement) -> Decimal | None:
+    """USD that a part brought so far, with the multiplier that a quote told where the symbol does not."""
+    if part.cash is not None or not part.price or not part.filled:
+        return part.cash
+    sizes = (terms[part.symbol].multiplier for terms in (now.terms, before.terms) if part.symbol in terms)
+    size = next((size for size in sizes if size), None)
+    return None if size is None else -part.filled * part.price * size
 
 
 @lru_cache
@@ -247,7 +275,8 @@ def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
         with localcontext(EXACT):
             quantity = part.filled - (had.filled if had else ZERO)
             # a price that was not told before was not counted before
-            cash = None if part.cash is None else part.cash - ((had.cash if had else None) or ZERO)
+            brought = _brought(part, before, now)
+            cash = None if brought is None else brought - ((_brought(had, before, now) if had else None) or ZERO)
         if quantity or cash:
             found.append(Fill(part, quantity, cash, at_most=had is None and _is_old(part.created_at, before)))
     return tuple(_as_moved(found, before, now))

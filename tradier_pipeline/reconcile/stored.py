@@ -10,6 +10,7 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
@@ -19,6 +20,7 @@ from tradier_pipeline.reconcile.statement import (
     Part,
     PartKey,
     Statement,
+    Terms,
     by_key,
     held,
     is_even,
@@ -75,6 +77,8 @@ _LAST_SHOWN = f"""
     USING (account_id, as_of)
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
 """  # noqa: S608
+_TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
+_SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
 _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
 """
@@ -102,12 +106,18 @@ class _Held:
     cost_basis: Decimal
 
 
-def conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> TypedSnapshot:
-    """The snapshot with all that changed since the last good one, explained. None if it is doubtful, or the first."""
+def conserve(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar | None = None
+) -> TypedSnapshot:
+    """The snapshot with all that changed since the last good one, explained. None if it is doubtful, or the first.
+
+    Args:
+        calendar: says when options expire; without, at the close of a whole session.
+    """
     last = _last_good(connection, typed)
     if typed.verdict == "doubtful" or last is None:
         return typed
-    now = _statement(typed)
+    now = _statement(typed, calendar)
     before = statement_before(connection, typed.landed.manifest.account_id, stored_statement(connection, *last), now)
     return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
 
@@ -162,8 +172,10 @@ def _last_good(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> t
     return connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
 
 
-def _statement(typed: TypedSnapshot) -> Statement:
+def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Statement:
     manifest = typed.landed.manifest
+    session = calendar.session_of(clock.trade_date(manifest.as_of_end)) if calendar else None
+    quotes = typed.quotes or ()
     return Statement(
         manifest.as_of,
         manifest.as_of_end,
@@ -171,7 +183,13 @@ def _statement(typed: TypedSnapshot) -> Statement:
         held(typed.positions),
         typed.balances.total_cash,
         legless_of((*typed.orders, *typed.looked_up)),
+        session.close if session else None,
+        {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if _has_terms(quote.symbol)},
     )
+
+
+def _has_terms(symbol: str) -> bool:
+    return classify(symbol).option is not None
 
 
 def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
@@ -180,7 +198,7 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     skew = manifest.clock_skew_s
     return Observation(
         manifest.snapshot_id,
-        _statement(typed),
+        _statement(typed, calendar),
         Figures(
             balances.total_equity,
             balances.total_cash,
@@ -279,7 +297,13 @@ def stored_statement(
     cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
     ((amount,),) = connection.execute(cash).fetchall()
     holdings = held(_Held(*row) for row in connection.execute(positions).fetchall())
-    return Statement(as_of, as_of_end, parts, holdings, amount, legless)
+    terms = {
+        symbol: Terms(size, underlying)
+        for symbol, size, underlying in connection.execute(bind(_TERMS, *at)).fetchall()
+        if _has_terms(symbol)
+    }
+    close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
+    return Statement(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
 
 
 def statement_before(

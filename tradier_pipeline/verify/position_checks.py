@@ -229,7 +229,7 @@ def _expected_position(raw: Row, quote: Row) -> Row:
         "date_acquired": instant(raw["date_acquired"]),
         "asset_class": classified.asset_class,
         "root": option.root if option else None,
-        "underlying": option.underlying if option else None,
+        "underlying": (quote.get("underlying") or option.underlying) if option else None,
         "expiration": option.expiration if option else None,
         "option_type": option.option_type if option else None,
         "strike": option.strike if option else None,

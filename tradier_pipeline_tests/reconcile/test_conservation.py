@@ -190,7 +190,9 @@ def test_what_is_left_comes_with_what_may_be_behind_it() -> None:
     assert behind(statement(), statement(bought, cash=980), "F")[0].startswith("order 7: its fill of +2 may not")
     working = part(7, "F", "buy", 0, None, quantity=5, status="open")
     assert behind(statement(working), statement(working, F=5), "F")[0].startswith("order 7: +5 still to fill")
-    assert behind(statement(), statement(SPY=-200), "SPY")[0] == "an assignment or exercise: whole hundreds"
+    delivered = "an assignment or exercise: whole hundreds"
+    assert behind(statement(**{PUT: -5}), statement(SPY=-200, **{PUT: -5}), "SPY")[0] == delivered
+    assert delivered not in behind(statement(**{LIVING[2]: -2}), statement(SPY=-200, **{LIVING[2]: -2}), "SPY")
     night = statement(as_of=OPEN + timedelta(days=3), SPY=3)
     assert behind(statement(), night, "SPY")[0].startswith("what happened after 11-20 09:31 New York")
 

@@ -34,8 +34,8 @@ from tradier_pipeline.landing import (
     page_records,
 )
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.lookups import followed, look_up, vanished
-from tradier_pipeline.readings import Earlier, earlier, judged
+from tradier_pipeline.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
+from tradier_pipeline.readings import Earlier, earlier, judged, unlisted
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.warehouse.rows import CODE_VERSION
@@ -130,7 +130,8 @@ def extract_snapshot(
         _refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
         _refuse_clock_running_back(newest)
-        before = _Before(earlier(zone, snapshot_id.account_id), followed(zone, snapshot_id.account_id))
+        account_id = snapshot_id.account_id
+        before = _Before(earlier(zone, account_id), followed(zone, account_id), newest)
         if ledger is not None:
             _claim_requests(ledger, snapshot_id, log)
         try:
@@ -172,6 +173,7 @@ class _Before:
 
     statements: Earlier
     orders: Mapping[int, int]
+    newest: LandedSnapshot | None
 
 
 async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _Before) -> Received:
@@ -179,14 +181,14 @@ async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _
 
     The last reading counts. Another one that fails costs nothing but the proof: what was read before it stays.
     """
-    received = await _receive(client, snapshot_id.account_id, before.orders)
+    received = await _receive(client, snapshot_id.account_id, before)
     reading, is_settling = judged(received.resources, before.statements)
     readings = [reading]
     latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=SETTLE_S)
     while is_settling and len(readings) <= REREADS and clock.now() < latest:
         await asyncio.sleep(SETTLE_S)
         try:
-            received = await _receive(client, snapshot_id.account_id, before.orders)
+            received = await _receive(client, snapshot_id.account_id, before, (received.lookups, received.looked_up))
         except BrokerError as error:
             told = (*reading.evidence, f"not read again: {error.what}")
             readings[-1] = reading.model_copy(update={"evidence": told})
@@ -196,10 +198,12 @@ async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _
     return replace(received, readings=tuple(readings))
 
 
-async def _receive(client: BrokerClient, account_id: str, orders: Mapping[int, int]) -> Received:
+async def _receive(client: BrokerClient, account_id: str, before: _Before, asked: Asked = NOTHING_ASKED) -> Received:
     extracts = await client.fetch_snapshot(account_id)
     _refuse_other_account(extracts, account_id)
-    lookups, looked_up = await look_up(client, account_id, vanished(orders, extracts["orders"]))
+    orders = extracts["orders"]
+    without_legs = legless(before.newest, orders, asked)
+    lookups, looked_up = await look_up(client, account_id, vanished(before.orders, orders), without_legs)
     return Received(extracts, lookups, looked_up)
 
 
@@ -311,6 +315,7 @@ def _land(
         resources=resources,
         lookups=received.lookups,
         readings=received.readings,
+        unlisted=unlisted(received.resources, newest),
         clock_skew_s=clock_skew_s(page for resource in REQUIRED_RESOURCES for page in resources[resource]),
     )
     if manifest.clock_was_wrong:

@@ -25,7 +25,8 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -109,15 +110,18 @@ class PageRecord(Record):
 
 
 class LookupRecord(Record):
-    """An order that had been working, left the broker's list, and was asked for by its id.
+    """An order that was asked for by its id: it had been working and left the broker's list, or was listed legless.
 
     `not_found` twice ends the search; `failed` and `deferred` (over the budget of one snapshot) are asked again.
+    `legs`: it is listed, without the legs that its class has. Whether it was found or not, this is asked once; the
+    answer is kept, record and body, with every snapshot that lists the order so.
     """
 
     order_id: int
     state: Literal["found", "not_found", "failed", "deferred"]
     times_not_found: int = 0
     reason: str | None = None
+    about: Literal["vanished", "legs"] = "vanished"
 
 
 class ReadingRecord(Record):
@@ -127,6 +131,23 @@ class ReadingRecord(Record):
     as_of_end: AwareDatetime
     verdict: Literal["coherent", "torn", "unknown"]
     evidence: tuple[str, ...]
+
+
+class UnlistedRecord(Record):
+    """An order, or a leg, that had filled by an earlier snapshot and that this one does not show any more.
+
+    Signed quantities and USD as in `reconcile.statement.Part`. What it had filled stays known should it come back.
+    """
+
+    order_id: int
+    leg_id: int | None
+    symbol: str
+    filled: Decimal
+    cash: Decimal | None
+    changed_at: AwareDatetime | None
+    rest: Decimal
+    created_at: AwareDatetime | None
+    price: Decimal | None = None
 
 
 class Manifest(Record):
@@ -151,6 +172,7 @@ class Manifest(Record):
     lookups: tuple[LookupRecord, ...] = ()
     readings: tuple[ReadingRecord, ...] = ()
     clock_skew_s: float | None = None
+    unlisted: tuple[UnlistedRecord, ...] = ()
 
     @property
     def is_torn(self) -> bool:
@@ -162,7 +184,7 @@ class Manifest(Record):
         """Whether its instants are not to be compared with those of others. Of earlier versions' the answers tell."""
         pages = [page for pages in self.resources.values() for page in pages]
         skew = clock_skew_s(pages) if self.clock_skew_s is None else self.clock_skew_s
-        return skew is not None and abs(skew) >= clock.MAX_SKEW.total_seconds()
+        return skew is not None and clock.MAX_SKEW <= abs(timedelta(seconds=skew)) <= clock.MAX_DRIFT
 
 
 class QuotesManifest(Record):

@@ -62,7 +62,7 @@ def hold(row_no: int, position: Position, quote: Quote | None) -> PortfolioPosit
         quantity=quantity,
         asset_class=classified.asset_class,
         root=option.root if option else None,
-        underlying=option.underlying if option else None,
+        underlying=((quote and quote.underlying) or option.underlying) if option else None,
         expiration=option.expiration if option else None,
         option_type=option.option_type if option else None,
         strike=option.strike if option else None,

@@ -33,6 +33,7 @@ from math import gcd
 from typing import Literal, TypeVar
 
 from tradier_pipeline.broker.models import QUANTUM, Order
+from tradier_pipeline.broker.symbols import letters
 from tradier_pipeline.portfolio import PortfolioPosition, rounded
 
 Side = Literal["credit", "debit", "long", "short"]
@@ -218,6 +219,11 @@ class _Lot:
         return self.row.underlying or self.row.symbol
 
     @property
+    def family(self) -> str:
+        """Alike of shares and the options on them: a root has no room for the slash of a share class."""
+        return letters(self.underlying)
+
+    @property
     def series(self) -> tuple[str | None, int | None]:
         """Contracts that deliver the same; an option's multiplier is its quote's, so it may differ within a root."""
         return self.row.root, self.row.multiplier
@@ -262,7 +268,7 @@ def _lots(positions: Iterable[PortfolioPosition]) -> list[_Lot]:
     for row in positions:
         rows[row.symbol].append(row)
     lots = (_lot(of_symbol) for of_symbol in rows.values() if sum(row.quantity for row in of_symbol))
-    return sorted(lots, key=lambda lot: (lot.underlying, lot.place))
+    return sorted(lots, key=lambda lot: (lot.family, lot.place))
 
 
 def _lot(rows: Sequence[PortfolioPosition]) -> _Lot:
@@ -429,7 +435,7 @@ def _across_expirations(lots: Iterable[_Lot]) -> Iterator[_Draft]:
 
 
 def _with_shares(lots: Iterable[_Lot]) -> Iterator[_Draft]:
-    for same in _by(lots, lambda lot: lot.underlying):
+    for same in _by(lots, lambda lot: lot.family):
         shares = next((lot for lot in same if lot.letter == "S" and lot.sign > 0), None)
         if shares is None:
             continue
@@ -473,7 +479,7 @@ def _nearest(lots: Iterable[_Lot]) -> date | None:
 
 def _rank(draft: _Draft) -> tuple[str, date, list[tuple[date, Decimal, bool, str]]]:
     lots = [lot for lot, _ in draft.legs]
-    return lots[-1].underlying, _nearest(lots) or date.min, [lot.place for lot in lots]
+    return lots[-1].family, _nearest(lots) or date.min, [lot.place for lot in lots]
 
 
 def _finished(number: int, draft: _Draft) -> Spread:

@@ -16,7 +16,14 @@ from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.reads import heartbeats, newest_headers, reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import (
+    check_account,
+    heartbeats,
+    known_accounts,
+    newest_headers,
+    reading,
+    snapshot_ids,
+)
 
 RECENT = timedelta(hours=24)
 
@@ -87,17 +94,22 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     Raises:
         WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
         LedgerError: the ledger cannot be read.
+        UnknownAccountError: nothing is known of the account.
     """
     zone = LandingZone(settings.landing)
     tried = set(zone.accounts())
     headers: dict[str, dict[str, Any]] = {}
     published: set[str] = set()
     beats: dict[tuple[str, str], datetime] = {}
+    known: list[str] = []
     if settings.warehouse.exists() or not tried:
         with reading(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
+            known = known_accounts(connection) if account_id else []
             published = set(snapshot_ids(connection))
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
+    if account_id is not None:
+        check_account(account_id, {*(settings.accounts or ()), *tried, *known})
     waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),

@@ -117,7 +117,8 @@ def store_snapshot(
         typed = read_typed(landed)
         with warehouse.staged() as staged:
             is_news = _is_news(staged, typed)
-            typed = conserve(staged.connection, with_verdict(staged.connection, typed, rules.calendar))
+            judged = with_verdict(staged.connection, typed, rules.calendar)
+            typed = conserve(staged.connection, judged, rules.calendar)
             beliefs = believe(staged.connection, typed) if is_news and believe else None
             if beliefs is not None and not beliefs.empty:
                 typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
@@ -197,7 +198,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     try:
         with warehouse.staged() as staged:
             typed = with_verdict(staged.connection, typed, rules.calendar)
-            raise _TrialEnds(_stored(staged, conserve(staged.connection, typed), rules))
+            raise _TrialEnds(_stored(staged, conserve(staged.connection, typed, rules.calendar), rules))
     except _TrialEnds as trial:
         return trial.outcomes
 
@@ -377,7 +378,7 @@ def _verify_rebuilt(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRu
     judged = with_verdict(staged.connection, typed, rules.calendar, anew=True)  # by what is not refused before it
     if judged.verdict == "doubtful" or judged.verdict_evidence:
         staged.set_verdict(typed.landed.manifest.snapshot_id, judged.verdict, judged.verdict_evidence)
-    conserved = table_rows(conserve(staged.connection, judged))
+    conserved = table_rows(conserve(staged.connection, judged, rules.calendar))
     insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
     outcomes = verify_snapshot(typed.landed, staged.connection)
     if any(outcome.blocks for outcome in outcomes):

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal
+
+from tradier_pipeline.clock import NEW_YORK
 
 AssetClass = Literal["equity", "option", "adjusted_option", "unparsed"]
 OptionType = Literal["call", "put"]
@@ -28,19 +30,32 @@ _UNDERLYINGS: Mapping[str, str] = {
     "BRKB": "BRK/B",
     "BFB": "BF/B",
 }
-# Of the index options only: whether the opening or the closing prices of the expiration day settle them.
-_SETTLEMENTS: Mapping[str, Settlement] = {
-    "SPX": "AM",
-    "SPXW": "PM",
-    "NDX": "AM",
-    "NDXP": "PM",
-    "RUT": "AM",
-    "RUTW": "PM",
-    "VIX": "AM",
-    "VIXW": "AM",
-    "XSP": "PM",
-    "XSPW": "PM",
+# The options on indexes, which settle in cash, never in shares: whether the opening or the closing prices of the
+# expiration day settle them. Cboe's and Nasdaq's (PHLX) contract specifications; None where that is not certain.
+_SETTLEMENTS: Mapping[str, Settlement | None] = {
+    **dict.fromkeys(("SPX", "NDX", "RUT", "VIX", "VIXW", "DJX", "RLG", "RLV", "RUI", "UKXM"), "AM"),
+    **dict.fromkeys(("XAU", "SOX", "OSX", "BKX", "HGX", "UTY", "KRX", "VOLQ", "SPIKE"), "AM"),
+    **dict.fromkeys(
+        ("SPXW", "SPXPM", "XSP", "XSPW", "NANOS", "NDXP", "NQX", "XND", "RUTW", "MRUT", "OEX", "XEO"), "PM"
+    ),
+    **dict.fromkeys(("MXACW", "MXUSA", "MXWLD", "CBTX", "MBTX", "SPEQX"), "PM"),
+    **dict.fromkeys(("SIXB", "SIXC", "SIXE", "SIXI", "SIXM", "SIXR", "SIXRE", "SIXT", "SIXU", "SIXV", "SIXY"), None),
+    **dict.fromkeys(("XDA", "XDB", "XDC", "XDE", "XDN", "XDS", "XDZ", "MXEA", "MXEF", "MGTN"), None),
 }
+# The funds whose options trade for another quarter of an hour (Cboe rule 5.1, NYSE Arca rule 6.1-O, Nasdaq's list of
+# late-closing options). Exchanges change such lists: one that is not here is only taken as over a little early.
+_LATE = frozenset(
+    {
+        *("AMJ", "AUM", "DBA", "DBB", "DBC", "DBO", "DBS", "DIA", "EEM", "EFA", "GAZ", "IWM", "IWN"),
+        *("IWO", "IWV", "JJC", "KBE", "KRE", "MDY", "MLPN", "MOO", "NDO", "OEF", "OIL", "QQQ", "SLX"),
+        *("SPY", "SVXY", "UNG", "UUP", "UVXY", "VIIX", "VIXM", "VIXY", "VXX", "VXZ", "XHB", "XLB", "XLC"),
+        *("XLE", "XLF", "XLI", "XLK", "XLP", "XLRE", "XLU", "XLV", "XLY", "XME", "XRT"),
+    }
+)
+_LATE_BY = timedelta(minutes=15)
+_OPENING = time(9, 30)  # New York
+_CLOSE = time(16)  # of a whole session; no session of the exchange ends later
+_MULTIPLIERS: Mapping[str, int] = {"NANOS": 1}
 _MINI = "7"
 
 # The last 15 characters are fixed, so the symbol is read from the right. A padded symbol has its root filled to 6.
@@ -60,7 +75,8 @@ class OptionSymbol:
         underlying: as Tradier quotes it, e.g. SPX, AAPL, BRK/B.
         strike: USD per share, exact to the thousandth.
         multiplier: shares per contract; 10 for a mini, None for an adjusted one (the quote's contract_size tells).
-        settlement: AM or PM for index options, else None.
+        settlement: AM or PM of index options, by their opening or closing prices; None of others, and if not known.
+        settles_in_cash: it is on an index: it never delivers shares.
     """
 
     root: str
@@ -70,6 +86,20 @@ class OptionSymbol:
     strike: Decimal
     multiplier: int | None
     settlement: Settlement | None
+    settles_in_cash: bool = False
+
+    def expires_at(self, session_close: datetime | None) -> datetime:
+        """The instant (UTC) before which it cannot have expired.
+
+        Args:
+            session_close: when the exchange closes on the expiration date; None if that is not known.
+        """
+        opening, latest = (datetime.combine(self.expiration, at, NEW_YORK) for at in (_OPENING, _CLOSE))
+        if self.settlement == "AM":
+            return opening.astimezone(UTC)
+        # what is configured as a longer session is not one of the exchange
+        close = min(session_close, latest) if session_close else latest
+        return (close + (_LATE_BY if self.root in _LATE else timedelta())).astimezone(UTC)
 
     @property
     def symbol(self) -> str:
@@ -120,10 +150,16 @@ def classify(symbol: str) -> Classified:
         expiration=expiration,
         option_type="call" if letter == "C" else "put",
         strike=Decimal(int(thousandths)).scaleb(-3),
-        multiplier={"": 100, _MINI: 10}.get(adjustment),
-        settlement=_SETTLEMENTS.get(root),
+        multiplier={"": _MULTIPLIERS.get(name, 100), _MINI: 10}.get(adjustment),
+        settlement=_SETTLEMENTS.get(name),
+        settles_in_cash=name in _SETTLEMENTS,
     )
     return Classified(symbol, "adjusted_option" if adjustment else "option", option)
+
+
+def letters(symbol: str) -> str:
+    """A name without what a root has no room for: BRK/B and BRKB are one."""
+    return re.sub("[^A-Z0-9]", "", symbol)
 
 
 def _unparsed(symbol: str, problem: str) -> Classified:

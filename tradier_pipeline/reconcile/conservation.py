@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import time
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import partial
@@ -22,8 +21,8 @@ from math import prod
 from typing import Literal, Self
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.symbols import OptionSymbol, classify
-from tradier_pipeline.reconcile.statement import EXACT, NOTHING, ZERO, Fill, Statement, fills, multiplier
+from tradier_pipeline.broker.symbols import OptionSymbol, classify, letters
+from tradier_pipeline.reconcile.statement import EXACT, NOTHING, ZERO, Fill, Holding, Statement, fills, multiplier
 
 CASH = "cash"  # no ticker: those are written in capitals
 CENT = Decimal("0.01")
@@ -33,12 +32,18 @@ SHARES = 100  # of a standard contract
 MOST_PER_CONTRACT = Decimal("1.50")
 MOST_PER_DOLLAR_SOLD = Decimal("0.0001")  # of stock: the SEC's and FINRA's fees
 
-FIRST_CLOSE = time(13)  # New York, on half days: before it, an option that is gone has not expired
-OPEN = time(9, 30)  # the opening prices settle some index options
-MOST_RATIO = 50  # of a split
+MOST_DELIVERY_FEE = Decimal(30)  # USD that brokers take for an assignment or exercise: 5 to 30
+
+# what companies declare: new shares for one old, other forward splits, old shares for one new
+_FORWARD = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100})
+_OTHER_FORWARD = frozenset({Fraction(3, 2), Fraction(4, 3), Fraction(5, 2), Fraction(5, 4), Fraction(6, 5)})
+_REVERSE = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 35, 40, 50, 60, 75, 80, 100, 150, 200, 250, 300, 500, 1000)
+_USUAL = frozenset({*map(Fraction, _FORWARD), *_OTHER_FORWARD, *(Fraction(1, count) for count in _REVERSE)})
+_FOR_FRACTIONS = "of a share paid in cash"
+
 MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
-MOST_CANDIDATES = 4
+MOST_CANDIDATES = 12
 
 _MAY_BE = "may be "
 
@@ -135,12 +140,17 @@ def settle(
             A change that settles one of them, or all, explains both, however late it comes.
     """
     by_item = {change.item: change for change in changed}
+    if CASH in by_item:
+        by_item[CASH] = _with_cash_for_fractions(by_item[CASH], carried)
     with localcontext(EXACT):
         late = {
             item: Open(settled)
             for item, amounts in (outstanding or {}).items()
             if item in by_item and (settled := _settled(by_item[item], amounts))
         }
+        if CASH in late and by_item[CASH].unexplained + late[CASH].amount <= -CENT:
+            fee = ("an assignment or exercise fee", "another fee")
+            by_item[CASH] = replace(by_item[CASH], candidates=fee)
     carried = {**carried, **late}
     with localcontext(EXACT):
         return tuple(
@@ -174,11 +184,23 @@ def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
         if amount in left and -amount in left:
             left.remove(amount)
             left.remove(-amount)
-    for amount in (*left, sum(left, ZERO)):
-        rest = change.unexplained + amount
-        if amount * change.unexplained < 0 and -max(change.fees_at_most, CENT) < rest < CENT:
-            return amount
+    due = [(amount, MOST_DELIVERY_FEE) for amount in left] + [(sum(left, ZERO), MOST_DELIVERY_FEE * len(left))]
+    for with_fee in (False, True) if change.item == CASH else (False,):
+        for amount, fee in due:
+            # what a delivery costs comes with its cash; less than some fees is nothing that was due
+            most = fee if with_fee and abs(amount) > fee else max(change.fees_at_most, CENT)
+            rest = change.unexplained + amount
+            if amount * change.unexplained < 0 and -most - (CENT if with_fee else ZERO) < rest < CENT:
+                return amount
     return ZERO
+
+
+def _with_cash_for_fractions(cash: Change, carried: Mapping[str, Open]) -> Change:
+    """Cash that came, with the splits in flight that may have left fractions among its candidates."""
+    split = sorted(item for item, left in carried.items() if any(_FOR_FRACTIONS in line for line in left.behind))
+    if cash.unexplained < CENT or not split:
+        return cash
+    return replace(cash, candidates=(*(f"cash for fractions of {item}" for item in split), *cash.candidates))
 
 
 def _finding(change: Change, carried: Open) -> Finding:
@@ -239,12 +261,19 @@ class _Delivery:
         left: shares of the underlying that this does not explain.
         lost: contracts that it does not explain.
         cash: USD it brought.
+        net: shares it brought.
     """
 
     delivered: tuple[Decimal, ...]
     left: Decimal
     lost: Decimal
     cash: Decimal
+    net: Decimal
+
+    @property
+    def brings_shares(self) -> bool:
+        """Whether shares moved by it, so that they are evidence; else all that was delivered came to nothing."""
+        return self.net != 0
 
     @property
     def cost(self) -> tuple[int, Decimal, int]:
@@ -293,7 +322,8 @@ class _Comparison:
 
     def _book_fill(self, fill: Fill) -> None:
         if fill.quantity:
-            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}")
+            up_to = f", of up to {shown(fill.part.filled)} that may have filled before" if fill.at_most else ""
+            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}{up_to}")
         if fill.cash:
             self._book("fill", CASH, fill.cash, f"for {shown(fill.quantity)} {fill.symbol}, {fill.order}")
 
@@ -308,20 +338,56 @@ class _Comparison:
                 self._book("corporate_action", symbol, self.moved[symbol], f"by a split, {ratio}")
         gone = [symbol for symbol in left if self.now.held(symbol) is NOTHING]
         come = [symbol for symbol in left if self.before.held(symbol) is NOTHING]
-        for old_symbol, new_symbol in product(gone, come):
+        pairs = [pair for pair in product(gone, come) if self._may_have_become(*pair)]
+        for old_symbol, new_symbol in pairs:
+            if sum(old_symbol in pair or new_symbol in pair for pair in pairs) > 1:
+                continue  # which one became which is not certain
             old, new = self.before.held(old_symbol), self.now.held(new_symbol)
-            ratio = "" if old.quantity == new.quantity else _ratio(old.quantity, new.quantity)
-            taken = self.causes[old_symbol] or self.causes[new_symbol]
-            if ratio is not None and old.cost_basis == new.cost_basis != 0 and not taken:
-                how = f", {ratio}" if ratio else ""
-                self._book("corporate_action", old_symbol, -old.quantity, f"became {new_symbol}{how}")
-                self._book("corporate_action", new_symbol, new.quantity, f"came from {old_symbol}{how}")
+            how = "" if old.quantity == new.quantity else f", {_ratio(old.quantity, new.quantity)}"
+            self._book("corporate_action", old_symbol, -old.quantity, f"became {new_symbol}{how}")
+            self._book("corporate_action", new_symbol, new.quantity, f"came from {old_symbol}{how}")
+        self._book_spin_offs([symbol for symbol in come if not self.causes[symbol]], filled)
+
+    def _may_have_become(self, old_symbol: str, new_symbol: str) -> bool:
+        """Whether a position that went and one that came are one at an unchanged cost, under another name."""
+        old, new = self.before.held(old_symbol), self.now.held(new_symbol)
+        if old.cost_basis != new.cost_basis or not old.cost_basis:
+            return False
+        if old.quantity != new.quantity and not _ratio(old.quantity, new.quantity):
+            return False
+        was, became = classify(old_symbol).option, classify(new_symbol).option
+        if was is None or became is None:
+            return was is became
+        return (was.expiration, was.option_type) == (became.expiration, became.option_type)
+
+    def _book_spin_offs(self, come: Sequence[str], filled: set[str]) -> None:
+        """Shares that came with exactly the cost that another position gave up, its quantity unchanged."""
+        shares = [symbol for symbol in come if multiplier(symbol) == 1 and self.now.held(symbol).cost_basis > 0]
+        given_up = {
+            symbol: had.cost_basis - self.now.held(symbol).cost_basis
+            for symbol, had in self.before.holdings.items()
+            if symbol not in filled and multiplier(symbol) == 1 and self.now.held(symbol).quantity == had.quantity
+        }
+        pairs = [
+            (parent, some)
+            for parent, cost in given_up.items()
+            for size in (1, 2)
+            for some in combinations(shares, size)
+            if cost == sum((self.now.held(symbol).cost_basis for symbol in some), ZERO)
+        ]
+        for parent, some in pairs:
+            if sum(parent == other or bool({*some} & {*others}) for other, others in pairs) > 1:
+                continue
+            for symbol in some:
+                cost = plain(self.now.held(symbol).cost_basis)
+                text = f"by a spin-off of {parent}, which gave up {cost} USD of its cost"
+                self._book("corporate_action", symbol, self.moved[symbol], text)
 
     def _book_ended_options(self) -> None:
         gone: dict[str, list[_Gone]] = defaultdict(list)
         for symbol in self.moved:
             if (ended := self._gone(symbol)) is not None:
-                gone[ended.option.underlying].append(ended)
+                gone[self._underlying(symbol, ended.option)].append(ended)
         ways = {underlying: self._ways(underlying, options) for underlying, options in gone.items()}
         for (underlying, options), way in zip(gone.items(), self._likeliest(list(ways.values())), strict=True):
             self._book_delivery(underlying, options, way)
@@ -337,9 +403,30 @@ class _Comparison:
         return _Gone(symbol, option, -left, self._has_expired(option))
 
     def _has_expired(self, option: OptionSymbol) -> bool:
-        local = self.now.as_of_end.astimezone(clock.NEW_YORK)
-        settled = OPEN if option.settlement == "AM" else FIRST_CLOSE
-        return (option.expiration, settled) <= (local.date(), local.time())
+        today = clock.trade_date(self.now.as_of_end)
+        if option.expiration != today:
+            return option.expiration < today
+        return option.expires_at(self.now.session_close) <= self.now.as_of_end
+
+    def _underlying(self, symbol: str, option: OptionSymbol) -> str:
+        """The symbol of the shares that an option is on: as a quote reports it, and as they are held."""
+        quoted = (terms[symbol].underlying for terms in (self.now.terms, self.before.terms) if symbol in terms)
+        name = next((name for name in quoted if name), option.underlying)
+        if name in self.moved:
+            return name
+        alike = [held for held in self.moved if multiplier(held) == 1 and letters(held) == letters(name)]
+        return alike[0] if len(alike) == 1 else name
+
+    def _options_on(self, shares: str) -> bool:
+        """Whether an option that delivers these shares was held, or filled."""
+        options = ((symbol, classify(symbol).option) for symbol in {*self.before.holdings, *self._filled()})
+        return any(
+            option is not None and not option.settles_in_cash and self._underlying(symbol, option) == shares
+            for symbol, option in options
+        )
+
+    def _filled(self) -> set[str]:
+        return {fill.symbol for fill in self.fills}
 
     def _ways(self, underlying: str, options: list[_Gone]) -> list[_Delivery]:
         """What may have become of the gone options: delivered in part, wholly or not, the likeliest first."""
@@ -348,7 +435,7 @@ class _Comparison:
             return [_delivery(shares, options, tuple(ZERO for _ in options))]
         some = [_parts(gone) for gone in options]
         if prod(map(len, some)) > MOST_CHOICES:
-            some = [[ZERO, gone.contracts] if gone.option.multiplier else [ZERO] for gone in options]
+            some = [[ZERO, gone.contracts] if len(_parts(gone)) > 1 else [ZERO] for gone in options]
         if prod(map(len, some)) > MOST_CHOICES:
             some = [[ZERO] for _ in options]
         return sorted((_delivery(shares, options, choice) for choice in product(*some)), key=lambda way: way.cost)
@@ -359,7 +446,19 @@ class _Comparison:
             ways = [[way for way in some if way.cost[:2] == some[0].cost[:2]] for some in ways]
         if not ways or prod(map(len, ways)) > MOST_CHOICES:
             return [some[0] for some in ways]
-        return min(product(*ways), key=partial(_open_items, self._left(CASH), self._fees()))
+        rank = partial(_open_items, self._left(CASH), self._fees())
+        best = min(product(*ways), key=rank)
+        paid = sum((way.cash for way in best), ZERO)
+        if abs(self._left(CASH) - paid) * 10 <= abs(paid):
+            return best
+        # cash does not support it yet: what was delivered is certain only where the shares allow one way
+        return [self._certain(some, way) for some, way in zip(ways, best, strict=True)]
+
+    def _certain(self, ways: list[_Delivery], best: _Delivery) -> _Delivery:
+        rivals = [way for way in ways if way.cost[:2] == best.cost[:2]]
+        if not any(best.delivered) or len(rivals) == 1 or not best.brings_shares:
+            return best
+        return next(way for way in ways if not any(way.delivered))
 
     def _book_delivery(self, underlying: str, options: list[_Gone], way: _Delivery) -> None:
         for gone, delivered in zip(options, way.delivered, strict=True):
@@ -385,6 +484,7 @@ class _Comparison:
         if not left:
             return
         found = [
+            *self._legless(symbol),
             *(
                 f"{fill.order}: its fill of {shown(fill.quantity)} may not show in the positions yet"
                 for fill in self.fills
@@ -400,16 +500,71 @@ class _Comparison:
                 for other, rest in self.left.items()
                 if rest == -left
             ),
-            *([] if multiplier(symbol) != 1 or left % SHARES else ["an assignment or exercise: whole hundreds"]),
-            *(
-                f"a split, {ratio}, and the cost was changed as well"
-                for ratio in [_ratio(self.before.held(symbol).quantity, self.now.held(symbol).quantity)]
-                if ratio and self._left(symbol) == self.moved[symbol]
-            ),
+            *(["an assignment or exercise: whole hundreds"] if self._may_be_delivered(symbol, left) else []),
+            *(self._behind_shares(symbol) if multiplier(symbol) == 1 and left == self.moved[symbol] else ()),
             *self._other_day(),
             "a transfer or a correction: no order tells of it",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _may_be_delivered(self, symbol: str, left: Decimal) -> bool:
+        return multiplier(symbol) == 1 and not left % SHARES and self._options_on(symbol)
+
+    def _behind_shares(self, symbol: str) -> Iterator[str]:
+        """What a company may have done to shares that changed without a fill or another cause."""
+        old, new = self.before.held(symbol), self.now.held(symbol)
+        cash = self._left(CASH)
+        if ratio := _ratio(old.quantity, new.quantity):
+            yield f"a split, {ratio}, and the cost was changed as well"
+        yield from _with_fractions(old, new)
+        if new.quantity > old.quantity > 0 and (new.quantity - old.quantity) % 1:
+            yield "a reinvested dividend"
+        if symbol in self._paid_out():
+            yield f"a cash merger or redemption: {_price(cash / old.quantity)} USD a share"
+        yield from self._exchanges(symbol)
+
+    def _paid_out(self) -> list[str]:
+        """The shares that went wholly while cash came for them, or that were owed and were paid for."""
+        cash = self._left(CASH)
+        return [
+            symbol
+            for symbol, rest in self.left.items()
+            if multiplier(symbol) == 1
+            and self.now.held(symbol) is NOTHING
+            and rest == -self.before.held(symbol).quantity
+            and rest * cash < 0
+            and abs(cash) >= CENT
+        ]
+
+    def _exchanges(self, symbol: str) -> Iterator[str]:
+        """Mergers for shares: all of one went, and others came."""
+        for other, rest in self.left.items():
+            went, came = (symbol, other) if self.left[symbol] < 0 else (other, symbol)
+            if other == symbol or multiplier(other) != 1 or rest * self.left[symbol] >= 0:
+                continue
+            if self.now.held(went) is NOTHING and self.before.held(went).quantity == -self.left[went]:
+                each = f"{-self.left[came] / self.left[went]:.4f}"
+                yield f"a merger for shares: {each} {came} for each {went}"
+
+    def _settlements(self) -> Iterator[str]:
+        """Expired options that settle in cash, alone or as a spread, of which the cash that is left may come."""
+        left = self._left(CASH)
+        ended = [
+            (symbol, option, -cause.amount, option.multiplier or SHARES)
+            for symbol, causes in self.causes.items()
+            for cause in causes
+            if cause.kind == "expiry" and (option := classify(symbol).option) is not None and option.settles_in_cash
+        ]
+        for (one, first, held, size), (other, second, sold, _) in combinations(ended, 2):
+            each = abs(left) / (abs(held) * size)
+            alike = (first.underlying, first.option_type) == (second.underlying, second.option_type)
+            if alike and held == -sold and each <= abs(first.strike - second.strike):
+                yield f"a settlement in cash of {one} and {other}: {each:.4f} USD a share"
+        for symbol, _, held, size in ended:
+            if held * left > 0:
+                yield f"a settlement in cash of {symbol}: {_each(left, abs(held) * size)} a share"
+        if len(ended) > 2:
+            yield f"a settlement in cash of {', '.join(symbol for symbol, *_ in ended)} together"
 
     def _behind_cash(self) -> Iterator[str]:
         left = self._left(CASH)
@@ -417,24 +572,33 @@ class _Comparison:
             return
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
         found = [
+            *self._legless(),
             *([f"{plain(contracts)} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
             *(
-                f"{fill.order}: the price of {shown(fill.quantity)} {fill.symbol} is not told yet"
+                f"{fill.order}: {shown(fill.quantity)} {fill.symbol}, its multiplier is not known"
+                if fill.lacks_multiplier
+                else f"{fill.order}: the price of {shown(fill.quantity)} {fill.symbol} is not told yet"
                 for fill in self.fills
                 if fill.cash is None
             ),
             *self._fills_that_sum_to(-left),
+            *(["an assignment or exercise fee"] if -MOST_DELIVERY_FEE * self._delivered_lots() <= left < 0 else []),
+            *self._settlements(),
             *(
-                f"a settlement in cash of {symbol}: {_each(left, abs(cause.amount) * SHARES)} a share"
-                for symbol, causes in self.causes.items()
-                for cause in causes
-                if cause.kind == "expiry"
+                f"a cash merger or redemption of {symbol}: {_price(left / held.quantity)} USD a share"
+                for symbol in self._paid_out()
+                for held in [self.before.held(symbol)]
             ),
             *(
                 f"cash for fractions: {symbol} {cause.text}"
                 for symbol, causes in self.causes.items()
                 for cause in causes
                 if cause.kind == "corporate_action" and left > 0
+            ),
+            *(
+                f"what is left of a dividend that was reinvested in {symbol}"
+                for symbol, rest in self.left.items()
+                if rest % 1 and rest > 0 and multiplier(symbol) == 1
             ),
             *(
                 f"a dividend of {symbol}: {plain(left / held.quantity)} USD a share"
@@ -445,6 +609,19 @@ class _Comparison:
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _legless(self, symbol: str | None = None) -> Iterator[str]:
+        """The orders without legs that may stand behind a change of a symbol, or of cash."""
+        option = classify(symbol).option if symbol else None
+        underlying = option.underlying if option else symbol
+        for order in self.now.legless.values():
+            if order.may_have_filled and underlying in (None, order.symbol):
+                yield f"the unknown legs of order {order.order_id}"
+
+    def _delivered_lots(self) -> Decimal:
+        """How many contracts were assigned or exercised."""
+        of_options = (causes for symbol, causes in self.causes.items() if classify(symbol).option is not None)
+        return sum((abs(one.amount) for causes in of_options for one in causes if one.kind == "delivery"), ZERO)
 
     def _fills_that_sum_to(self, amount: Decimal) -> Iterator[str]:
         priced = [fill for fill in self.fills if fill.cash][:MOST_SUMMED]
@@ -460,16 +637,29 @@ class _Comparison:
 
 
 def _ratio(old: Decimal, new: Decimal) -> str | None:
-    """`2 for 1` if the quantities are in a ratio of small whole numbers, as splits are."""
+    """`2 for 1` if the quantities are exactly in a ratio that companies declare."""
     if not old or not new or old == new or old * new < 0:
         return None
     ratio = Fraction(new) / Fraction(old)
-    return f"{ratio.numerator} for {ratio.denominator}" if max(ratio.as_integer_ratio()) <= MOST_RATIO else None
+    return f"{ratio.numerator} for {ratio.denominator}" if ratio in _USUAL else None
+
+
+def _with_fractions(old: Holding, new: Holding) -> Iterator[str]:
+    """The reverse splits that leave the new whole shares and a fraction, at no higher cost."""
+    had, has = abs(old.quantity), abs(new.quantity)
+    if old.quantity * new.quantity <= 0 or has % 1 or abs(new.cost_basis) > abs(old.cost_basis):
+        return
+    for count in sorted(_REVERSE, key=lambda count: count % 5 != 0):
+        whole, rest = divmod(had, count)
+        kept = abs(old.cost_basis) * has * count / had
+        if whole == has and rest and abs(new.cost_basis) >= kept - CENT:
+            share = Decimal(rest) / count
+            yield f"a split, 1 for {count}, with {plain(round(share, 4))} {_FOR_FRACTIONS}"
 
 
 def _parts(gone: _Gone) -> list[Decimal]:
     """How many contracts may have been delivered: all or none before expiration, where the rest has no other cause."""
-    if not gone.option.multiplier or gone.contracts % 1:
+    if not gone.option.multiplier or gone.option.settles_in_cash or gone.contracts % 1:
         return [ZERO]
     if not gone.expired or abs(gone.contracts) > MOST_CHOICES:
         return [ZERO, gone.contracts]
@@ -483,26 +673,38 @@ def _delivery(shares: Decimal, options: list[_Gone], choice: tuple[Decimal, ...]
         if contracts
     ]
     lost = (gone.contracts - done for gone, done in zip(options, choice, strict=True) if not gone.expired)
+    net = sum((count for _, count in delivered), ZERO)
     return _Delivery(
         delivered=choice,
-        left=shares - sum((count for _, count in delivered), ZERO),
+        net=net,
+        left=shares - net,
         lost=sum(map(abs, lost), ZERO),
         cash=sum((-count * gone.option.strike for gone, count in delivered), ZERO),
     )
 
 
-def _open_items(left: Decimal, fees: Decimal, ways: tuple[_Delivery, ...]) -> tuple[int, int, Decimal, Decimal, int]:
-    """What a choice leaves open: items, whether cash, shares and contracts; then how much cash; what it supposes."""
+def _open_items(
+    left: Decimal, fees: Decimal, ways: tuple[_Delivery, ...]
+) -> tuple[int, bool, bool, Decimal, Decimal, int]:
+    """What a choice leaves open: positions, cash beyond fees, any cash, quantity, USD; and how much it supposes."""
     rest = left - sum((way.cash for way in ways), ZERO)
     is_even, may_be_fees = abs(rest) < CENT, -fees <= rest < 0
     items, amounts, supposed = zip(*(way.cost for way in ways), strict=True)
     # deliveries that cash alone suggests must explain nine tenths of it
     doubtful = abs(rest) * (10 if sum(supposed) else 1)
-    return sum(items) + (not is_even and not may_be_fees), not is_even, sum(amounts), doubtful, sum(supposed)
+    is_open = not is_even and not may_be_fees
+    # shares are better evidence than cash, which may come a day later
+    return sum(items), is_open, not is_even, sum(amounts), doubtful, sum(supposed)
 
 
 def _each(amount: Decimal, count: Decimal) -> str:
     return f"{abs(amount) / count:.4f} USD"
+
+
+def _price(amount: Decimal) -> str:
+    """USD a share, to the cent or as far as it needs, at most four places."""
+    exact = round(amount, 4).normalize()
+    return f"{exact:.2f}" if exact == round(exact, 2) else f"{exact:f}"
 
 
 def _is_dividend(amount: Decimal, shares: Decimal) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline import clock
-from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.verify.check import check, claim_that
 from tradier_pipeline.verify.evidence import Evidence, Row, shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 MAX_QUOTE_AGE = timedelta(seconds=120)
-SESSION = (time(9, 30), time(16))
 FRIDAY = 4
 SHARES = 100  # of a standard contract
 FEW = 2
@@ -30,7 +27,7 @@ def holdings_do_not_drop(evidence: Evidence) -> Finding:
     if previous is None or previous["trade_date"] != header["trade_date"] or header["verdict"] == "doubtful":
         return Finding("not judged: doubtful, or the first snapshot of the day", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
-    settled = {row["symbol"] for row in evidence.held_before if _expired(row, header["trade_date"])}
+    settled = {row["symbol"] for row in evidence.held_before if _expired(row, evidence)}
     delivered = {gone for _, _, gone in _deliveries(evidence)}
     gone = sorted((before.keys() & _unexplained(evidence).keys()) - now.keys() - settled - delivered)
     most = max(FEW, len(before) // 4)
@@ -108,7 +105,7 @@ def positions_follow_fills(evidence: Evidence) -> Finding:
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
         filled[fill.symbol] += fill.quantity
-    settled = {row["symbol"] for row in evidence.held_before if _expired(row, header["trade_date"])} - now.keys()
+    settled = {row["symbol"] for row in evidence.held_before if _expired(row, evidence)} - now.keys()
     delivered = {symbol for symbol, _, _ in _deliveries(evidence)}
     differences = tuple(
         Difference(
@@ -130,9 +127,9 @@ def short_options_covered(evidence: Evidence) -> Finding:
     options: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in positions:
         if row["asset_class"] == "equity":
-            stock[row["symbol"]] += row["quantity"]
+            stock[letters(row["symbol"])] += row["quantity"]
         elif row["asset_class"] in OPTIONS:
-            options[row["underlying"], row["option_type"], row["root"]].append(row)
+            options[letters(row["underlying"]), row["option_type"], row["root"]].append(row)
     differences: list[Difference] = []
     for (underlying, option_type, _), rows in sorted(options.items()):
         way = 1 if option_type == "call" else -1  # shares cover calls, and sold shares cover puts
@@ -180,12 +177,7 @@ def _contract_terms(row: Row, quote: Row) -> Iterator[tuple[str, Any, Any]]:
     if quote.get("root_symbol") not in (None, option.root, option.root.rstrip("0123456789")):
         yield "root", quote["root_symbol"], option.root
     if quote.get("underlying") is not None:
-        yield "underlying", _letters(quote["underlying"]), _letters(option.underlying)
-
-
-def _letters(name: Any) -> str:
-    """BRK/B and BRKB are one."""
-    return re.sub("[^A-Z0-9]", "", str(name))
+        yield "underlying", letters(str(quote["underlying"])), letters(option.underlying)
 
 
 def _business_day(day: date) -> date:
@@ -196,12 +188,12 @@ def _business_day(day: date) -> date:
 def _when_freshness_matters(evidence: Evidence) -> datetime | None:
     """When the quotes were read, if they are live and the market was open: others are delayed, simulated or at rest."""
     manifest, quotes = evidence.landed.manifest, evidence.landed.quotes
-    if manifest.environment != "live" or quotes is None or not quotes.pages:
+    (gate,) = evidence.stored("trade_gate_readings")
+    opens, closes = gate["session_open"], gate["session_close"]  # no holiday, and half days end early
+    if manifest.environment != "live" or quotes is None or not quotes.pages or opens is None:
         return None
     read_at = max(page.ended_at for page in quotes.pages)
-    local = read_at.astimezone(clock.NEW_YORK)
-    opens, closes = SESSION
-    return read_at if local.weekday() <= FRIDAY and opens <= local.time() < closes else None
+    return read_at if opens <= read_at < closes else None
 
 
 def _quantities(rows: list[Row]) -> Mapping[str, Decimal]:
@@ -235,12 +227,14 @@ def _deliveries(evidence: Evidence) -> list[tuple[str, Decimal, str]]:
         return []
     rests = _unexplained(evidence)
     gone = {
-        row["underlying"]: row["symbol"]
+        letters(row["underlying"]): row["symbol"]
         for row in evidence.held_before
         if row["asset_class"] in OPTIONS and row["quantity"] * rests.get(row["symbol"], Decimal(0)) < 0
     }
     return [
-        (symbol, rest, gone[symbol]) for symbol, rest in sorted(rests.items()) if symbol in gone and not rest % SHARES
+        (symbol, rest, gone[letters(symbol)])
+        for symbol, rest in sorted(rests.items())
+        if letters(symbol) in gone and classify(symbol).option is None and not rest % SHARES
     ]
 
 
@@ -260,5 +254,13 @@ def _uncovered(rows: list[Row]) -> Iterator[tuple[Row, Decimal]]:
             yield row, naked
 
 
-def _expired(row: Row, today: date) -> bool:
-    return row["expiration"] is not None and row["expiration"] <= today
+def _expired(row: Row, evidence: Evidence) -> bool:
+    """Whether an option had reached its expiration time when the snapshot was read."""
+    option = classify(row["symbol"]).option
+    if option is None:
+        return False
+    (header,) = evidence.stored("tradier_snapshots")
+    if option.expiration != header["trade_date"]:
+        return bool(option.expiration < header["trade_date"])
+    closes = [reading["session_close"] for reading in evidence.stored("trade_gate_readings")]
+    return bool(option.expires_at(closes[0] if closes else None) <= header["as_of_end"])

@@ -15,7 +15,7 @@ from tradier_pipeline.reconcile.statement import Holding, Part, Statement, by_ke
 
 EXPIRY = date(2026, 11, 20)
 OPEN = datetime(2026, 11, 20, 14, 31, tzinfo=UTC)
-AFTER_CLOSE = datetime(2026, 11, 20, 21, 5, tzinfo=UTC)
+AFTER_CLOSE = datetime(2026, 11, 20, 21, 20, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 EXPIRING = (

@@ -169,13 +169,6 @@ INCIDENTS = [
     ),
     Incident(
         "account_identity_ok",
-        taken(sound(account={"profile": {"account": account(status="closed")}})),
-        "status",
-        "closed",
-        "active",
-    ),
-    Incident(
-        "account_identity_ok",
         relanded("account", dumps({"profile": {"account": account("VA00000002")}}).encode()),
         "profile",
         "not listed",
@@ -391,6 +384,15 @@ def test_every_check_has_an_incident() -> None:
 def test_a_warning_alone_blocks_nothing(bench: Bench) -> None:
     bench.take(sound(quotes=None))
     assert bench.failed() == {"quotes_cover_positions"}
+    assert not any(outcome.blocks for outcome in bench.outcomes.values())
+
+
+@pytest.mark.parametrize("status", ["closed", "pending", ""])
+def test_a_closed_account_is_published_with_a_warning(bench: Bench, status: str) -> None:
+    bench.take(sound(account={"profile": {"account": account(status=status)}}))
+    assert bench.failed() == {"account_is_active"}
+    (told,) = bench.outcomes["account_is_active"].differences
+    assert (told.where, told.broker, told.stored) == ("profile.account.status", status, "active")
     assert not any(outcome.blocks for outcome in bench.outcomes.values())
 
 

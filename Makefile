@@ -32,7 +32,7 @@ bench-history: install  ## measure what a year of minute history answers
 	$(BIN)/python -m tradier_pipeline_tests.bench_history
 
 soak: install  ## the long proofs
-	$(BIN)/python -m pytest -m soak -n 2
+	$(BIN)/python -m pytest -m soak -n 2 --hypothesis-profile soak
 
 lint: install  ## style and types
 	$(BIN)/ruff format --check .

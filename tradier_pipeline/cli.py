@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
@@ -22,6 +23,7 @@ from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,13 +38,28 @@ if TYPE_CHECKING:
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
     from tradier_pipeline.warehouse.reads import By
+    from tradier_pipeline.warehouse.realized import PnlBy
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: those of TRADIER_ACCOUNT_ID.")
 ONLY_ACCOUNT = click.option("--account", metavar="NUMBER", help="Only this account number.")
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "json", "parquet"]),
+    default="text",
+    help="A table for people, or every row and column for programs; in json decimals are strings.",
+)
+OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
+_DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
+
+
+def table(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that prints a table: `form` and `output`."""
+    return FORMAT(OUTPUT(command))
 
 
 class Commands(click.Group):
@@ -240,8 +257,7 @@ def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
 
 @main.command()
 @click.argument("sql")
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+@table
 @told
 def query(sql: str, form: str, output: Path | None) -> None:
     """Run one SQL query, read-only, such as "FROM daily_balances"."""
@@ -257,24 +273,34 @@ def query(sql: str, form: str, output: Path | None) -> None:
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
 @click.option(
     "--by",
-    type=click.Choice(["snapshot", "hour", "day", "month"]),
+    type=click.Choice(["snapshot", "hour", "day", "month", "quarter", "year"]),
     default="snapshot",
     show_default=True,
-    help="One row per what. Of hours, days and months: open, high, low, close equity.",
+    help="One row per what. Of hours and days: open, high, low, close equity; of longer ones the statement.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+@click.option("--total", is_flag=True, help="All accounts of each environment as one: of months, quarters or years.")
+@table
 @told
 def balances(
-    account: str | None, since: datetime | None, until: datetime | None, by: By, form: str, output: Path | None
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: By,
+    total: bool,
+    form: str,
+    output: Path | None,
 ) -> None:
     """The history of the balances, oldest first, in USD.
 
     Dates and hours are New York's. As text it ends with a line of equity for each account; a space in it is a time
-    without a snapshot where one was due.
+    without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
+    withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading
+    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading, statement_in_text
+    from tradier_pipeline.warehouse.statements import total_statement_query
 
+    if total and (account or by not in ("month", "quarter", "year")):
+        raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
     with reading(load_settings().warehouse) as connection:
         lines = equity_lines(connection, *asked, by)
@@ -282,10 +308,46 @@ def balances(
             _tell_what_balances_there_are(connection, *asked)
         if by == "hour":
             connection.execute(f"SET TimeZone = '{clock.NEW_YORK.key}'")
+        sql = total_statement_query(by, None, *asked[1:]) if total else balances_query(*asked, by)  # type: ignore[arg-type]
+        if form == "text" and by in ("month", "quarter", "year"):
+            sql = statement_in_text(sql, by, "environment" if total else "account_id")
         if lines or form != "text":
-            _print_query(connection, balances_query(*asked, by), form, output)
-    if lines and form == "text":
+            _print_query(connection, sql, form, output)
+    if lines and form == "text" and not total:
         _print_equity_lines(lines)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date of closing.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last date of closing.")
+@click.option(
+    "--by",
+    type=click.Choice(["symbol", "underlying", "day", "month", "account"]),
+    default="month",
+    show_default=True,
+    help="One row per account and what.",
+)
+@table
+@told
+def pnl(
+    account: str | None, since: datetime | None, until: datetime | None, by: PnlBy, form: str, output: Path | None
+) -> None:
+    """What was realized, in USD, with win rate, average win and loss, profit factor and days held.
+
+    From the broker's closed lots, which it reports over night; one close may be several lots.
+    """
+    from tradier_pipeline.warehouse.reads import reading, require_account
+    from tradier_pipeline.warehouse.realized import in_text, pnl_query
+
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
+        if form == "text" and connection.sql(sql).fetchone() is None:
+            click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
+            return
+        _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
 
 
 @main.command()
@@ -293,12 +355,21 @@ def balances(
 @ONLY_ACCOUNT
 @click.option("--list", "as_list", is_flag=True, help="One line for each summary.")
 @click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
+@table
 @JSON
 @told
-def summary(day: datetime | None, account: str | None, as_list: bool, generate: bool, as_json: bool) -> None:
+def summary(
+    day: datetime | None,
+    account: str | None,
+    as_list: bool,
+    generate: bool,
+    form: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
     from tradier_pipeline.warehouse.publish import Warehouse
-    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading
+    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading, summaries_query
     from tradier_pipeline.warehouse.summaries import make_summaries
 
     settings = load_settings()
@@ -317,7 +388,12 @@ def summary(day: datetime | None, account: str | None, as_list: bool, generate: 
             f"Make it: `{command}`, or materialize the date's partition of daily_summary.",
         )
     if not as_list and asked is None:
-        rows = [row for row in rows if row["trade_date"] == rows[-1]["trade_date"]]
+        asked = rows[-1]["trade_date"]
+        rows = [row for row in rows if row["trade_date"] == asked]
+    if form != "text" or output:
+        with reading(settings.warehouse) as connection:
+            _print_query(connection, summaries_query(asked, account), form, output)
+        return
     if as_json:
         _print_json({"summaries": rows})
         return
@@ -361,13 +437,21 @@ def returns(account: str | None, since: datetime | None, until: datetime | None,
 
 @main.command()
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def status(account: str | None, as_json: bool) -> None:
+def status(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
     """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.status import read_status
 
     state = read_status(load_settings(), account)
+    if form != "text" or output:
+        counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
+        columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
+        columns |= {"age_s": DOUBLE, **counts, "not_published": VARCHAR, "last_failure": VARCHAR}
+        rows = [{name: getattr(one, name) for name in columns} for one in state.accounts]
+        _print_rows(columns, rows, form, output)
+        return
     if as_json:
         _print_json(state.as_json())
         return
@@ -378,13 +462,16 @@ def status(account: str | None, as_json: bool) -> None:
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    for damage in state.damaged:
+        print(f"passed over: {damage.path}: {damage.reason}")
 
 
 @main.command()
 @ACCOUNT
+@table
 @JSON
 @told
-def gate(account: str | None, as_json: bool) -> int:
+def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
     """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
     from tradier_pipeline.gate import reasons
     from tradier_pipeline.warehouse.reads import reading, trade_gates
@@ -400,9 +487,12 @@ def gate(account: str | None, as_json: bool) -> int:
         ready = gate is not None and gate["ready"] is True
         documents.append({"account_id": account_id, **(gate or {}), "ready": ready, "blockers": blockers})
     ready = bool(documents) and all(document["ready"] for document in documents)
-    if as_json:
+    if form != "text" or output:
+        columns = {"account_id": VARCHAR, "ready": BOOLEAN, "blockers": VARCHAR, "as_of": INSTANT, "age_s": DOUBLE}
+        _print_rows(columns, [one | {"blockers": ", ".join(one["blockers"])} for one in documents], form, output)
+    elif as_json:
         _print_json({"ready": ready, "accounts": documents})
-    for document in () if as_json else documents:
+    for document in () if as_json or form != "text" or output else documents:
         why = "; ".join(f"{name} ({reason})" for name, reason in document["blockers"].items())
         print(f"{document['account_id']}: {'ready' if document['ready'] else f'not ready: {why}'}")
     return 0 if ready else 1
@@ -411,14 +501,20 @@ def gate(account: str | None, as_json: bool) -> int:
 @main.command()
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Resolved ones, too.")
+@table
 @JSON
 @told
-def findings(account: str | None, everything: bool, as_json: bool) -> None:
+def findings(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
     from tradier_pipeline.warehouse.reads import findings as read_findings
-    from tradier_pipeline.warehouse.reads import reading
+    from tradier_pipeline.warehouse.reads import findings_query, reading, require_account
 
-    with reading(load_settings().warehouse) as connection:
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        if form != "text" or output:
+            _print_query(connection, findings_query(account, resolved=everything), form, output)
+            return
         found = read_findings(connection, account, resolved=everything)
     if as_json:
         _print_json({"findings": found})
@@ -587,6 +683,31 @@ def apply(account: str | None, as_json: bool) -> int:
     if as_json:
         _print_json({"snapshots": documents})
     return 1 if skipped else 0
+
+
+@ledger.command()
+@click.argument("trade_id")
+@click.argument("order_id", type=int)
+@JSON
+@told
+def link(trade_id: str, order_id: int, as_json: bool) -> None:
+    """Record an order that was placed elsewhere, such as in the broker's app, as the exit of a trade.
+
+    The next snapshot, or `ledger apply`, then closes the trade with the price of its fill.
+    """
+    from tradier_pipeline.ledger.linking import link as write
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.reconcile.published import exit_to_link
+
+    settings = load_settings()
+    if settings.ledger_write == "off":
+        raise PipelineError("TRADIER_LEDGER_WRITE is off", "Set it to propose or apply to let the ledger be changed.")
+    order, snapshot_id = exit_to_link(settings, trade_id, order_id)
+    write(Ledger(settings.ledger), order, snapshot_id)
+    if as_json:
+        _print_json({"trade_id": trade_id, "order_id": order_id, "snapshot_id": snapshot_id})
+    else:
+        print(f"order {order_id} is the exit of {trade_id} now, as of {snapshot_id}")
 
 
 @ledger.command(name="import")
@@ -956,7 +1077,8 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
                 _show(connection.sql(query))
                 return
             options = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY", "parquet": "FORMAT parquet"}[form]
-            connection.execute(f"COPY (FROM (\n{query}\n)) TO '{result}' ({options})")
+            selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
+            connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
             raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
         if output is None:
@@ -967,6 +1089,36 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             shutil.copyfile(result, output)
         except OSError as error:
             raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def _print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], form: str, output: Path | None) -> None:
+    """Rows as `_print_query` prints those of a query.
+
+    Args:
+        columns: name -> DuckDB type; what else a row has is left out.
+    """
+    import duckdb
+
+    from tradier_pipeline.warehouse.publish import insert
+    from tradier_pipeline.warehouse.schema import Column, Table, ddl
+
+    printed = Table("printed", "", tuple(Column(name, type_, "") for name, type_ in columns.items()))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(ddl(printed))
+        insert(connection, printed, [{name: row.get(name) for name in columns} for row in rows])
+        _print_query(connection, "FROM printed", form, output)
+
+
+def _exact_in_json(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query with decimals, also those in lists and structures, as text: readers of JSON make them floats."""
+    columns = []
+    relation = connection.sql(query)
+    for place, (name, type_) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
+        as_text = _DECIMAL.sub("VARCHAR", str(type_))
+        cast = f"::{as_text}" if as_text != str(type_) else ""
+        columns.append(f'#{place}{cast} AS "{name.replace(chr(34), chr(34) * 2)}"')
+    return f"SELECT {', '.join(columns)} FROM (\n{query}\n)"  # noqa: S608
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:

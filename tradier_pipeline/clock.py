@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 NEW_YORK = ZoneInfo("America/New_York")
+MAX_SKEW = timedelta(seconds=60)  # of this machine's clock against the broker's; from there on its instants are wrong
+MAX_DRIFT = timedelta(hours=6)  # what is further off is no drift: a time that was set, or an answer of another day
 
 
 def now() -> datetime:

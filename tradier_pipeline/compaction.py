@@ -51,7 +51,7 @@ def compact(zone: LandingZone, before: date) -> Compaction:
         try:
             with zone.reading(account_id), writing(day.archive_path):
                 files, size = _compact_day(day)
-        except PipelineError as error:
+        except (PipelineError, ValueError, OSError) as error:  # a name that no archive can hold, too
             refused[f"{account_id}/{day.trade_date}"] = str(error)
             continue
         if files:

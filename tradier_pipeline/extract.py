@@ -19,6 +19,7 @@ from tradier_pipeline.broker.client import BrokerClient, Extract, Page, RetryPol
 from tradier_pipeline.broker.errors import AuthError, BrokerError
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import (
+    REQUIRED_RESOURCES,
     FailureRecord,
     LandedSnapshot,
     LandingZone,
@@ -29,11 +30,12 @@ from tradier_pipeline.landing import (
     QuotesManifest,
     ReadingRecord,
     attempt_records,
+    clock_skew_s,
     page_records,
 )
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.lookups import look_up, vanished
-from tradier_pipeline.readings import Earlier, earlier, judged
+from tradier_pipeline.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
+from tradier_pipeline.readings import Earlier, earlier, judged, unlisted
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.warehouse.rows import CODE_VERSION
@@ -128,11 +130,12 @@ def extract_snapshot(
         _refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
         _refuse_clock_running_back(newest)
-        before = earlier(zone, snapshot_id.account_id)
+        account_id = snapshot_id.account_id
+        before = _Before(earlier(zone, account_id), followed(zone, account_id), newest)
         if ledger is not None:
             _claim_requests(ledger, snapshot_id, log)
         try:
-            received = broker.read(lambda client: _read_settled(client, snapshot_id, newest, before))
+            received = broker.read(lambda client: _read_settled(client, snapshot_id, before))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             raise
@@ -164,34 +167,43 @@ class Received:
         return {**self.extracts, **({"order": Extract("order", self.looked_up)} if self.looked_up else {})}
 
 
-async def _read_settled(
-    client: BrokerClient, snapshot_id: SnapshotId, newest: LandedSnapshot | None, before: Earlier
-) -> Received:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What was landed before that matters to the next reading: what to compare it with, and the orders that go on."""
+
+    statements: Earlier
+    orders: Mapping[int, int]
+    newest: LandedSnapshot | None
+
+
+async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _Before) -> Received:
     """Read, and read again while it is still settling: at most twice more, and within the time of the snapshot.
 
     The last reading counts. Another one that fails costs nothing but the proof: what was read before it stays.
     """
-    received = await _receive(client, snapshot_id.account_id, newest)
-    reading, is_settling = judged(received.resources, before)
+    received = await _receive(client, snapshot_id.account_id, before)
+    reading, is_settling = judged(received.resources, before.statements)
     readings = [reading]
     latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=SETTLE_S)
     while is_settling and len(readings) <= REREADS and clock.now() < latest:
         await asyncio.sleep(SETTLE_S)
         try:
-            received = await _receive(client, snapshot_id.account_id, newest)
+            received = await _receive(client, snapshot_id.account_id, before, (received.lookups, received.looked_up))
         except BrokerError as error:
             told = (*reading.evidence, f"not read again: {error.what}")
             readings[-1] = reading.model_copy(update={"evidence": told})
             break
-        reading, is_settling = judged(received.resources, before)
+        reading, is_settling = judged(received.resources, before.statements)
         readings.append(reading)
     return replace(received, readings=tuple(readings))
 
 
-async def _receive(client: BrokerClient, account_id: str, newest: LandedSnapshot | None) -> Received:
+async def _receive(client: BrokerClient, account_id: str, before: _Before, asked: Asked = NOTHING_ASKED) -> Received:
     extracts = await client.fetch_snapshot(account_id)
     _refuse_other_account(extracts, account_id)
-    lookups, looked_up = await look_up(client, account_id, vanished(newest, extracts["orders"]))
+    orders = extracts["orders"]
+    without_legs = legless(before.newest, orders, asked)
+    lookups, looked_up = await look_up(client, account_id, vanished(before.orders, orders), without_legs)
     return Received(extracts, lookups, looked_up)
 
 
@@ -248,11 +260,17 @@ def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str
 
 def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:
     now = clock.now()
-    if newest is not None and now <= newest.manifest.as_of:
+    if newest is None or now > newest.manifest.as_of:
+        return
+    told = f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already"
+    if newest.manifest.clock_skew_s is not None:
         raise ExtractError(
-            f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already",
-            "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/.",
+            f"{told}, and the broker's answers confirmed that time: the clock of this machine is wrong now",
+            "Set the clock of this machine right; the next snapshot is taken then.",
         )
+    raise ExtractError(
+        told, "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/."
+    )
 
 
 def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> None:
@@ -297,7 +315,11 @@ def _land(
         resources=resources,
         lookups=received.lookups,
         readings=received.readings,
+        unlisted=unlisted(received.resources, newest),
+        clock_skew_s=clock_skew_s(page for resource in REQUIRED_RESOURCES for page in resources[resource]),
     )
+    if manifest.clock_was_wrong:
+        LOGGER.warning("the clock of this machine is %+.0f s off the broker's: set it right", manifest.clock_skew_s)
     return zone.land(manifest, bodies)
 
 

@@ -28,6 +28,7 @@ Raises:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from itertools import count
@@ -42,7 +43,9 @@ from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.settings import WAREHOUSE, load_settings
 from tradier_pipeline.warehouse.reads import By, balances_query, findings_query, reading, require_current
+from tradier_pipeline.warehouse.realized import PnlBy, pnl_query
 from tradier_pipeline.warehouse.sql import bind, where
+from tradier_pipeline.warehouse.statements import Period, statement_query, total_statement_query
 
 __all__ = [
     "balances",
@@ -53,9 +56,11 @@ __all__ = [
     "equity_curve",
     "findings",
     "orders",
+    "pnl",
     "positions",
     "positions_at",
     "query",
+    "statement",
 ]
 
 _DAYS = "trade_date, account_id"
@@ -77,18 +82,83 @@ def balances(
     """The balances over time, oldest first.
 
     Args:
-        by: `snapshot`, or the `hour`, `day` or `month` of New York; one without a snapshot has no row.
+        by: `snapshot`, or the `hour`, `day`, `month`, `quarter` or `year` of New York; one of which nothing is known
+            has no row. Of the last three it is the statement.
 
     Columns by snapshot: `as_of` (instant), `account_id`; in USD `equity`, `cash`, `buying_power`, `margin_requirement`,
-    `open_pl`, `close_pl`; `snapshot_id`.
+    `open_pl`, `close_pl`; `verdict`: good or doubtful; `snapshot_id`; `source`: snapshot, or broker where nothing was
+    read after the close and the equity is the broker's own value at that.
 
-    Columns by period: `account_id`; when it began: `hour` (instant), `trade_date` or `month` (dates); in USD the equity
-    at its first, highest, lowest and last snapshot `open`, `high`, `low`, `close`, and the cash at the last
-    `cash_close`; how many `snapshots` it has.
+    Columns by hour and day: `account_id`; when it began: `hour` (instant) or `trade_date`; in USD the equity at its
+    first, highest and lowest snapshot `open`, `high`, `low`; at the end of the hour, or the close of the session
+    `close`, and the cash then `cash_close`; how many `snapshots` it has. Of days also the equity of the `last`
+    snapshot, whenever it was read, and the `source` of the close: snapshot or broker.
+
+    Columns by month, quarter and year: those of `statement`.
     """
     if by not in get_args(By):
         raise ValueError(f"by is one of {', '.join(get_args(By))}, not {by!r}")
     return _frame(balances_query(account, _date(since), _date(until), by), decimals, tz, home)
+
+
+def statement(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    by: Period = "month",
+    *,
+    total: bool = False,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """How the opening of each month, quarter or year became its closing, oldest first:
+
+    opening + deposits - withdrawals + trading + dividends + interest - fees - tax + adjustments = closing
+
+    Args:
+        total: all accounts of each environment as if they were one; not of one account. Then there is no `account_id`,
+            and no `open`, `high`, `low`, `close`, `cash_close`, `snapshots`.
+
+    Columns: `account_id`; `environment`: simulator, sandbox or live; the first day of the `month`, `quarter` or `year`;
+    in USD the equity at its first, highest and lowest snapshot or close `open`, `high`, `low`, at its last close
+    `close`, and the cash then `cash_close`; how many `snapshots` it has. The dates of the closes that it lies between,
+    `opening_date`, `closing_date`; in USD `opening`, `deposits`, `withdrawals`, `trading` (what the other lines leave:
+    profit or loss of what was held and traded, with commissions), `dividends`, `interest`, `fees` (those of trades are
+    in trading), `tax`, `adjustments`, `closing`, and the profit or loss `pnl`; as ratios the time-weighted `return` and
+    `max_drawdown`; `complete`: both ends were read and all flows reported; if not, `note` tells what is missing.
+    """
+    if by not in get_args(Period):
+        raise ValueError(f"by is one of {', '.join(get_args(Period))}, not {by!r}")
+    if total and account is not None:
+        raise ValueError(f"total is of all accounts of an environment, not of {account}")
+    query = total_statement_query if total else statement_query
+    return _frame(query(by, account, _date(since), _date(until)), decimals, tz, home)
+
+
+def pnl(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    by: PnlBy = "month",
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What was realized, by the broker's closed lots: by account and symbol, underlying, day or month of the close.
+
+    Args:
+        by: `symbol`, `underlying`, `day`, `month`, or `account` for one row each.
+
+    Columns: `account_id`, `environment`; what `by` names: `symbol`, `underlying` (missing: of an unknown root),
+    `close_date` or `month`. Counts of `lots`, `wins`, `losses`. In USD `cost`, `proceeds`, `gain_loss`, `gains`,
+    `average_win`, `average_loss`. As ratios `win_rate` (wins by lots) and `profit_factor` (gains by what the losses
+    cost; missing without a loss); `days_held`, on average.
+    """
+    if by not in get_args(PnlBy):
+        raise ValueError(f"by is one of {', '.join(get_args(PnlBy))}, not {by!r}")
+    return _frame(pnl_query(by, account, _date(since), _date(until)), decimals, tz, home)
 
 
 def equity_curve(
@@ -103,13 +173,14 @@ def equity_curve(
     """Equity and return by session day, oldest first; deposits and withdrawals are not performance.
 
     A day without a known equity is a `gap`: its other figures are missing, nothing is interpolated. All accounts as
-    one: `query("FROM total_equity_curve ORDER BY trade_date")`.
+    one, by environment: `query("FROM total_equity_curve ORDER BY trade_date")`.
 
     Columns: `account_id`, `trade_date`; `equity` (USD) at the close; its `source`, snapshot or broker; `as_of`
     (instant) of that snapshot. Since the previous known equity, in USD: `deposits`, `withdrawals` (both positive),
     `dividends`, `interest`, `fees` (signed), `pnl`. As ratios, 0.01 being 1 %: `return`, `growth` (product of
     1 + `return` since the first day), its `peak` so far, `drawdown` from that (0 or less). `gap`; `days_spanned`
-    (sessions since the previous known equity); `provisional`: the broker has not told the flows of the date yet.
+    (sessions since the previous known equity); `provisional`: the broker has not told the flows of the date yet;
+    `environment`: simulator, sandbox or live.
     """
     return _frame(_rows("equity_curve", account, since, until), decimals, tz, home)
 
@@ -148,7 +219,7 @@ def closed_lots(
     lots = where(account, _date(since), _date(until), on="close_date")
     sql = f"""
         SELECT * EXCLUDE (content_key, ordinal, first_read_at, last_read_at, retracted_at)
-        FROM (FROM closed_lots WHERE retracted_at IS NULL) {lots}
+        FROM closed_lots {lots}
         ORDER BY close_date, account_id, symbol, open_date, content_key, ordinal
     """  # noqa: S608
     return _frame(sql, decimals, tz, home)
@@ -339,13 +410,26 @@ def _series(values: npt.NDArray[Any] | pd.Categorical[Any], kind: str, tz: str |
     return pd.Series(values)
 
 
-def _date(day: date | str | None) -> date | None:
+def _date(day: date | str | np.datetime64 | None) -> date | None:
     """A datetime stands for its date; for that of New York, if it has a zone."""
-    if isinstance(day, str):
-        return date.fromisoformat(day)
-    if isinstance(day, datetime):
-        return clock.trade_date(day) if day.tzinfo else day.date()
-    return day
+    moment = _moment(day)
+    if isinstance(moment, datetime):
+        return clock.trade_date(moment) if moment.tzinfo else moment.date()
+    return moment
+
+
+def _moment(day: object) -> date | None:
+    match day:
+        case str():
+            with suppress(ValueError):
+                return datetime.fromisoformat(day)
+        case np.datetime64() if not np.isnat(day) and np.datetime_data(day.dtype)[0] not in ("Y", "M", "W"):
+            return day.astype("datetime64[us]").astype(datetime)  # type: ignore[no-any-return]
+        case date() if not pd.isna(day):
+            return day
+        case None:
+            return None
+    raise ValueError(f"{day!r} is no date; write it like 2026-11-20")
 
 
 def _instant(ts: datetime | str) -> datetime:

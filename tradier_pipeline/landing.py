@@ -9,7 +9,8 @@
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
     raw/<account>/activity/                                                     what is told over night (`activity`)
 
-A directory appears by one rename of a complete, fsynced directory, so whatever is there is whole.
+A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged
+since, or is not ours, never stops what comes: readers of the past pass it over, and `LandingZone.damaged` names it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 from uuid import uuid4
@@ -35,7 +39,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError
 
 if TYPE_CHECKING:
     from tradier_pipeline.broker.client import Attempt, Extract
@@ -46,8 +50,13 @@ QUOTES_MANIFEST = "quotes.manifest.json"
 FAILED = ".failed-"
 MISSED = ".missed.json"
 LOCK_TIMEOUT_S = 60.0
+PASSED_OVER = 60  # snapshots in a row that cannot be used, before the past counts as unknown
+PROVEN_DAYS = 5  # the newest days of an account whose bytes `damaged` proves; of older ones it looks at the names
 
 _DATE = "????-??-??"
+_ACCOUNT = re.compile(r"[A-Za-z0-9]{1,32}")
+_ENTRY = re.compile(r"(?P<id>[A-Za-z0-9]+@\d{4}-\d\d-\d\dT[\d.-]+Z)(\.missed\.json|\.failed-.+)?", re.DOTALL)
+_BESIDE_DAYS = frozenset({"activity", ".lock"})
 
 
 class LandingError(PipelineError):
@@ -65,6 +74,15 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """Something in the landing zone that is passed over: damaged since it was landed, or not filed by us."""
+
+    path: str
+    reason: str
 
 
 class AttemptRecord(Record):
@@ -92,15 +110,18 @@ class PageRecord(Record):
 
 
 class LookupRecord(Record):
-    """An order that had been working, left the broker's list, and was asked for by its id.
+    """An order that was asked for by its id: it had been working and left the broker's list, or was listed legless.
 
     `not_found` twice ends the search; `failed` and `deferred` (over the budget of one snapshot) are asked again.
+    `legs`: it is listed, without the legs that its class has. Whether it was found or not, this is asked once; the
+    answer is kept, record and body, with every snapshot that lists the order so.
     """
 
     order_id: int
     state: Literal["found", "not_found", "failed", "deferred"]
     times_not_found: int = 0
     reason: str | None = None
+    about: Literal["vanished", "legs"] = "vanished"
 
 
 class ReadingRecord(Record):
@@ -112,12 +133,30 @@ class ReadingRecord(Record):
     evidence: tuple[str, ...]
 
 
+class UnlistedRecord(Record):
+    """An order, or a leg, that had filled by an earlier snapshot and that this one does not show any more.
+
+    Signed quantities and USD as in `reconcile.statement.Part`. What it had filled stays known should it come back.
+    """
+
+    order_id: int
+    leg_id: int | None
+    symbol: str
+    filled: Decimal
+    cash: Decimal | None
+    changed_at: AwareDatetime | None
+    rest: Decimal
+    created_at: AwareDatetime | None
+    price: Decimal | None = None
+
+
 class Manifest(Record):
     """What was read for one snapshot, when and how.
 
     `as_of` is when the first resource was read, `as_of_end` when the last one had arrived; both are of the attempts
     that succeeded. `previous_as_of` is the newest as-of of the account that had been landed before. `readings` are all
     that were made; the last one is landed. Snapshots of earlier versions have none: they were not judged.
+    `clock_skew_s` is this machine's clock less the broker's, in seconds; None if no answer said what time it was.
     """
 
     snapshot_id: str
@@ -133,11 +172,19 @@ class Manifest(Record):
     lookups: tuple[LookupRecord, ...] = ()
     readings: tuple[ReadingRecord, ...] = ()
     clock_skew_s: float | None = None
+    unlisted: tuple[UnlistedRecord, ...] = ()
 
     @property
     def is_torn(self) -> bool:
         """Whether what is landed was judged not to show one state of the account."""
         return bool(self.readings) and self.readings[-1].verdict == "torn"
+
+    @property
+    def clock_was_wrong(self) -> bool:
+        """Whether its instants are not to be compared with those of others. Of earlier versions' the answers tell."""
+        pages = [page for pages in self.resources.values() for page in pages]
+        skew = clock_skew_s(pages) if self.clock_skew_s is None else self.clock_skew_s
+        return skew is not None and clock.MAX_SKEW <= abs(timedelta(seconds=skew)) <= clock.MAX_DRIFT
 
 
 class QuotesManifest(Record):
@@ -199,8 +246,11 @@ class Day:
     @property
     def changed_at(self) -> datetime:
         """When something was last filed in its directory, or its archive was written."""
-        paths = [path for path in (self.directory, self.archive_path) if path.exists()]
-        return datetime.fromtimestamp(max((path.stat().st_mtime for path in paths), default=0.0), UTC)
+        changed = [0.0]
+        for path in (self.directory, self.archive_path):
+            with suppress(OSError):
+                changed.append(path.stat().st_mtime)
+        return datetime.fromtimestamp(max(changed), UTC)
 
     def archive(self) -> Archive | None:
         """The archive of the day, kept open; None before the day is compacted.
@@ -215,22 +265,45 @@ class Day:
             return None
         try:
             return _opened_archive(path, status.st_ino, status.st_mtime_ns)
-        except (OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged file makes the library raise many things
             raise LandingError(f"cannot read {path}: {error}", "Restore it from a backup.") from None
 
+    def readable_archive(self) -> Archive | None:
+        """The archive of the day; None, too, if it is damaged: then the day is what its directory holds."""
+        with suppress(LandingError):
+            return self.archive()
+        return None
+
     def entries(self) -> set[str]:
-        """The names of what was filed: snapshots, failures, missed instants."""
-        plain: list[str] = []
-        with suppress(FileNotFoundError, NotADirectoryError):
-            plain = [path.name for path in self.directory.iterdir() if not path.name.startswith(".")]
-        archive = self.archive()
-        return {*plain, *(archive.entries if archive else ())}
+        """The names of what was filed and can be listed: snapshots, failures, missed instants of this account and day.
+
+        What else lies there is not ours, and is left out.
+        """
+        archive = self.readable_archive()
+        return {name for name in (*self._plain(), *(archive.entries if archive else ())) if self._is_ours(name)}
+
+    def foreign(self) -> Iterator[Path]:
+        """What somebody else put into its directory."""
+        return (self.directory / name for name in self._plain() if not self._is_ours(name) and not _is_partial(name))
+
+    def _plain(self) -> list[str]:
+        try:
+            return [path.name for path in self.directory.iterdir()]
+        except OSError:
+            return []
+
+    def _is_ours(self, name: str) -> bool:
+        snapshot_id = _id_of(name)
+        return snapshot_id is not None and self.directory.parts[-2:] == (
+            snapshot_id.account_id,
+            snapshot_id.trade_date.isoformat(),
+        )
 
     def holds(self, name: str) -> bool:
-        """Whether there is such an entry, or such a file of one."""
+        """Whether there is such an entry, or such a file of one, that can be reached."""
         if (self.directory / name).exists():
             return True
-        archive = self.archive()
+        archive = self.readable_archive()
         return archive is not None and (name in archive.entries or name in archive.NameToInfo)
 
     def read(self, name: str) -> bytes:
@@ -240,23 +313,22 @@ class Day:
             LandingError: it is missing or damaged.
         """
         path = self.directory / name
-        archived = self._read_archived(name)
+        archived = self._read_archived(name, self.readable_archive())
         if archived is not None:
             return archived
         try:
             return path.read_bytes()
         except OSError as error:
-            if (archived := self._read_archived(name)) is not None:  # compacted just now
+            if (archived := self._read_archived(name, self.archive())) is not None:  # compacted just now
                 return archived
             raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
 
-    def _read_archived(self, name: str) -> bytes | None:
-        archive = self.archive()
+    def _read_archived(self, name: str, archive: Archive | None) -> bytes | None:
         if archive is None or name not in archive.NameToInfo:
             return None
         try:
             return archive.read(name)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # a damaged file makes the library raise many things
             raise LandingError(
                 f"cannot read {name} in {self.archive_path}: {error}", "Restore it from a backup."
             ) from None
@@ -280,7 +352,16 @@ class LandedSnapshot:
 
     @cached_property
     def manifest(self) -> Manifest:
-        return _read_record(Manifest, self.day, f"{self.directory.name}/{MANIFEST}")
+        """What was read.
+
+        Raises:
+            LandingError: it is missing, damaged, or that of another snapshot.
+        """
+        manifest = _read_record(Manifest, self.day, f"{self.directory.name}/{MANIFEST}")
+        if manifest.snapshot_id != str(self.snapshot_id):
+            path = self.directory / MANIFEST
+            raise LandingError(f"{path} is the manifest of {manifest.snapshot_id}", "Restore it from a backup.")
+        return manifest
 
     @cached_property
     def quotes(self) -> QuotesManifest | None:
@@ -323,6 +404,15 @@ class LandedSnapshot:
         """
         return tuple(proven(self.read(page.file), page, self.directory) for page in self.pages(resource))
 
+    def prove(self) -> None:
+        """Read all that was landed of it.
+
+        Raises:
+            LandingError: a file is missing or is not what was landed.
+        """
+        for resource in (*self.manifest.resources, "quotes"):
+            self.bodies(resource)
+
 
 class LandingZone:
     """The directory tree of everything that was ever read."""
@@ -349,26 +439,81 @@ class LandingZone:
         directory = self._directory(snapshot_id)
         return LandedSnapshot(snapshot_id, directory) if Day(directory.parent).holds(directory.name) else None
 
+    def accounts(self) -> list[str]:
+        """The accounts of which anything is filed."""
+        return sorted(path.name for path in self.root.glob("*/") if _ACCOUNT.fullmatch(path.name))
+
+    def is_out_of_reach(self, snapshot_id: SnapshotId) -> bool:
+        """Whether the archive of its day is damaged, so that nobody can tell whether it was landed."""
+        try:
+            Day(self._directory(snapshot_id).parent).archive()
+        except LandingError:
+            return True
+        return False
+
     def days(self, account_id: str | None = None) -> list[Day]:
         """The days of which anything is filed, by account and date."""
-        found = [*self.root.glob(f"{account_id or '*'}/{_DATE}/"), *self.root.glob(f"{account_id or '*'}/{_DATE}.zip")]
-        return [Day(path) for path in sorted({path.with_suffix("") for path in found})]
+        accounts = self.accounts() if account_id is None else [account_id]
+        found = [
+            path
+            for account in accounts
+            for kind in ("/", ".zip")
+            for path in self.root.glob(f"{account}/{_DATE}{kind}")
+        ]
+        return [Day(path) for path in sorted({path.with_suffix("") for path in found}) if _is_date(path.name)]
 
     def snapshots(self, account_id: str | None = None) -> Iterator[LandedSnapshot]:
-        """Every landed snapshot, by account and in the order of the instants."""
+        """Every landed snapshot, damaged or not, by account and in the order of the instants."""
         for day in self.days(account_id):
-            for name in sorted(_landed_names(day), key=_instant):
-                yield _landed(day.directory / name)
+            yield from _landed(day)
 
     def newest(self, account_id: str) -> LandedSnapshot | None:
-        """The landed snapshot of the account with the latest instant."""
-        return next(self.latest(account_id), None)
+        """The landed snapshot of the account with the latest instant; one that can be read, and a right clock timed."""
+        return next((landed for landed in self.latest(account_id) if not landed.manifest.clock_was_wrong), None)
 
     def latest(self, account_id: str) -> Iterator[LandedSnapshot]:
-        """The landed snapshots of the account, the latest instant first."""
+        """The landed snapshots of the account whose manifests can be read, the latest instant first."""
         for day in reversed(self.days(account_id)):
-            for name in sorted(_landed_names(day), key=_instant, reverse=True):
-                yield _landed(day.directory / name)
+            for landed in reversed(_landed(day)):
+                with suppress(LandingError):
+                    landed.manifest  # noqa: B018 - read, and kept
+                    yield landed
+
+    def recall(self, account_id: str, read: Callable[[LandedSnapshot], T]) -> T | None:
+        """What the latest snapshot of the account says that can be read so; None if none can."""
+        for landed in islice(self.latest(account_id), PASSED_OVER):
+            with suppress(Exception):  # landed bytes may be anything by now
+                return read(landed)
+        return None
+
+    def clock_was_wrong(self, snapshot_id: str) -> bool:
+        """Whether a landed snapshot is known to have been timed by a wrong clock."""
+        landed = self.find(SnapshotId.parse(snapshot_id))
+        with suppress(LandingError):
+            return landed is not None and landed.manifest.clock_was_wrong
+        return False
+
+    def can_be_read(self, path: str) -> bool:
+        """Whether the record of an attempt, named as the warehouse does, is there and whole."""
+        try:
+            self.read_attempt(self.root / path)
+        except LandingError:
+            return False
+        return True
+
+    def damaged(self, account_id: str | None = None) -> Iterator[Damaged]:
+        """What is passed over, by path: of all days what is not ours and archives, of the newest also every byte."""
+        for path in sorted(self.root.glob("*")) if account_id is None else ():
+            if not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
+                yield _foreign(path)
+        for account in self.accounts() if account_id is None else [account_id]:
+            days = self.days(account)
+            named = {path for day in days for path in (day.directory, day.archive_path)}
+            for path in sorted((self.root / account).glob("*")):
+                if path not in named and path.name not in _BESIDE_DAYS and not _is_partial(path.name):
+                    yield _foreign(path)
+            for place, day in enumerate(reversed(days)):
+                yield from _damaged_day(day, prove=place < PROVEN_DAYS)
 
     def land(self, manifest: Manifest, bodies: Mapping[str, bytes]) -> LandedSnapshot:
         """File a complete snapshot by one rename. Call it while `reading` the account.
@@ -407,10 +552,16 @@ class LandingZone:
         return directory
 
     def record_missed(self, missed: MissedRecord) -> None:
-        """Note that an instant was missed; the first note stays."""
+        """Note that an instant was missed; the first note stays.
+
+        Raises:
+            LandingError: it cannot be written, or the archive of the day, which may have it, cannot be read.
+        """
         base = self._directory(SnapshotId.parse(missed.snapshot_id))
         path = base.with_name(f"{base.name}{MISSED}")
-        if Day(path.parent).holds(path.name):
+        day = Day(path.parent)
+        day.archive()
+        if day.holds(path.name):
             return
         write_whole(path, to_bytes(missed))
 
@@ -418,10 +569,9 @@ class LandingZone:
         self, account_id: str, *, since: datetime | None = None, day: date | None = None
     ) -> Iterator[FailureRecord]:
         """The failed attempts of an account, oldest first: all, those after an instant, or those of a trade date."""
-        records = (
-            _read_record(FailureRecord, filed, f"{name}/{MANIFEST}")
-            for filed, name in self._recorded(account_id, since, day)
-            if FAILED in name
+        records = _readable(
+            FailureRecord,
+            ((filed, f"{name}/{MANIFEST}") for filed, name in self._recorded(account_id, since, day) if FAILED in name),
         )
         yield from sorted(
             (record for record in records if since is None or record.failed_at > since),
@@ -432,10 +582,9 @@ class LandingZone:
         self, account_id: str, *, since: datetime | None = None, day: date | None = None
     ) -> Iterator[MissedRecord]:
         """The missed instants of an account, oldest first: all, those after an instant, or those of a trade date."""
-        records = (
-            _read_record(MissedRecord, filed, name)
-            for filed, name in self._recorded(account_id, since, day)
-            if name.endswith(MISSED)
+        records = _readable(
+            MissedRecord,
+            ((filed, name) for filed, name in self._recorded(account_id, since, day) if name.endswith(MISSED)),
         )
         yield from sorted(
             (record for record in records if since is None or record.recorded_at > since),
@@ -447,7 +596,7 @@ class LandingZone:
         for day in self.days(account_id):
             if on is not None and day.directory.name != on.isoformat():
                 continue
-            if since is None or day.directory.is_dir() or day.archive_path.stat().st_mtime >= since.timestamp():
+            if since is None or day.directory.is_dir() or day.changed_at >= since:
                 yield from ((day, name) for name in day.entries())
 
     def relative(self, path: Path) -> str:
@@ -464,8 +613,7 @@ class LandingZone:
         for day in self.days(account_id):
             if day.trade_date >= since or day.changed_at >= changed_since:
                 for name in day.entries():
-                    if "@" in name:
-                        told.setdefault(_id_of(name), []).append(day.directory / name)
+                    told.setdefault(str(_id_of(name)), []).append(day.directory / name)
         return {snapshot_id: max(paths, key=_weight) for snapshot_id, paths in told.items()}
 
     def read_attempt(self, path: Path) -> Manifest | FailureRecord | MissedRecord:
@@ -560,30 +708,107 @@ def attempt_records(attempts: Iterable[Attempt]) -> tuple[AttemptRecord, ...]:
     )
 
 
-def _landed_names(day: Day) -> Iterator[str]:
-    """What was landed on a day; not what failed or was missed."""
-    return (name for name in day.entries() if "@" in name and name.endswith("Z") and FAILED not in name)
+def _landed(day: Day) -> list[LandedSnapshot]:
+    """What was landed on a day, by instant; not what failed or was missed."""
+    found = [(_id_of(name), day.directory / name) for name in day.entries() if _is_landed(name)]
+    return [LandedSnapshot(snapshot_id, path) for snapshot_id, path in sorted(found) if snapshot_id is not None]
 
 
-def _instant(name: str) -> str:
-    """Sorts whole seconds before their milliseconds."""
-    return name.removesuffix("Z")
+def _is_landed(name: str) -> bool:
+    return FAILED not in name and not name.endswith(MISSED)
 
 
-def _landed(directory: Path) -> LandedSnapshot:
-    return LandedSnapshot(SnapshotId.parse(_id_of(directory.name)), directory)
+@lru_cache(maxsize=65_536)  # half a year of minutes
+def _id_of(name: str) -> SnapshotId | None:
+    """The snapshot id that a name in the landing zone begins with; None if we did not file it under that name."""
+    match = _ENTRY.fullmatch(name)
+    if match is None:
+        return None
+    account, _, instant = match["id"].partition("@")
+    day, _, time = instant.partition("T")
+    try:
+        return SnapshotId.parse(f"{account}@{day}T{time.replace('-', ':')}")
+    except SnapshotIdError:
+        return None
 
 
-def _id_of(name: str) -> str:
-    """The snapshot id that a name in the landing zone begins with."""
-    account, _, rest = name.partition("@")
-    day, _, time = rest.partition("Z")[0].partition("T")
-    return f"{account}@{day}T{time.replace('-', ':')}Z"
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_partial(name: str) -> bool:
+    """What a process that died left behind, which the next one removes."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _foreign(path: Path) -> Damaged:
+    return _damaged(path, "it was not filed by this program; move it elsewhere")
+
+
+def _damaged(path: Path, reason: object) -> Damaged:
+    """Names of any bytes, as text that can be printed."""
+    name, why = (str(text).encode(errors="replace").decode() for text in (path, reason))
+    return Damaged(name, why)
+
+
+def _damaged_day(day: Day, *, prove: bool) -> Iterator[Damaged]:
+    try:
+        if day.archive_path.exists() and not zipfile.is_zipfile(day.archive_path):
+            raise LandingError(f"cannot read {day.archive_path}: it is no archive", "Restore it from a backup.")
+        if prove:
+            day.archive()
+        if day.directory.exists():
+            next(day.directory.iterdir(), None)
+    except LandingError as error:
+        yield _damaged(day.archive_path, error)
+    except OSError as error:
+        yield _damaged(day.directory, f"cannot read {day.directory}: {error.strerror}")
+    for path in sorted(day.foreign()):
+        yield _foreign(path)
+    if prove:
+        yield from _damaged_entries(day)
+
+
+def _damaged_entries(day: Day) -> Iterator[Damaged]:
+    for landed in _landed(day):
+        try:
+            landed.prove()
+        except LandingError as error:
+            yield _damaged(landed.directory, error)
+    for name in sorted(name for name in day.entries() if not _is_landed(name)):
+        try:
+            LandingZone(day.directory.parents[1]).read_attempt(day.directory / name)
+        except LandingError as error:
+            yield _damaged(day.directory / name, error)
+
+
+def _readable(model: type[R], places: Iterable[tuple[Day, str]]) -> Iterator[R]:
+    """The records that can be read."""
+    for day, name in places:
+        with suppress(LandingError):
+            yield _read_record(model, day, name)
+
+
+def clock_skew_s(pages: Iterable[PageRecord]) -> float | None:
+    """This machine's clock when an answer had come less the broker's `Date`, in seconds; None if no answer has one.
+
+    The answer that differs least counts: it took the least time on its way. A `Date` has whole seconds.
+    """
+    skews: list[float] = []
+    for page in pages:
+        with suppress(ValueError, TypeError, OverflowError):
+            sent = parsedate_to_datetime(page.headers["date"]) if "date" in page.headers else None
+            if sent is not None and sent.tzinfo is not None:
+                skews.append((page.ended_at - sent).total_seconds())
+    return min(skews, key=abs, default=None)
 
 
 def _weight(path: Path) -> tuple[bool, bool, str]:
     """What was landed outweighs what failed, and that what was missed; of the failed the newest."""
-    return FAILED not in path.name and not path.name.endswith(MISSED), FAILED in path.name, _instant(path.name)
+    return _is_landed(path.name), FAILED in path.name, path.name.removesuffix("Z")
 
 
 def to_bytes(record: Record) -> bytes:
@@ -629,8 +854,8 @@ def file_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     """
     with writing(directory):
         make_directory(directory.parent)
-        for leftover in directory.parent.glob(".*.tmp/"):
-            shutil.rmtree(leftover)  # of a process that died; the lock of the account says none is alive
+        for leftover in directory.parent.glob(".*.tmp/"):  # of a process that died; the lock says that none is alive
+            shutil.rmtree(leftover, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
         try:
             for name, body in files.items():

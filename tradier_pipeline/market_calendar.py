@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -59,6 +59,10 @@ class MarketCalendar:
         """The configured one."""
         extension = timedelta(minutes=settings.close_extension_minutes)
         return cls(settings.calendar, extension, settings.calendar_files, settings.environment)
+
+    def of_exchange(self) -> MarketCalendar:
+        """The exchange's own, also where the cycles rehearse round the clock."""
+        return replace(self, calendar="XNYS")
 
     def session_of(self, day: date) -> Session | None:
         """The session of a New York date; None if there is none."""

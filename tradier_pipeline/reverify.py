@@ -46,6 +46,11 @@ def reverify(
             named = [snapshot_id for snapshot_id in chosen if account_id in (None, snapshot_id.account_id)]
         for snapshot_id in named:
             landed = zone.find(snapshot_id)
+            if landed is None and zone.is_out_of_reach(snapshot_id):
+                raise PipelineError(
+                    f"the archive of the day of {snapshot_id} in {settings.landing} is damaged",
+                    "Restore it from a backup.",
+                )
             if landed is None:
                 raise PipelineError(
                     f"no snapshot {snapshot_id} is landed in {settings.landing}",

@@ -11,12 +11,19 @@ from typing import Any
 
 from tradier_pipeline import clock
 from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
-from tradier_pipeline.landing import FailureRecord, LandedSnapshot, LandingZone
+from tradier_pipeline.landing import Damaged, FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.reads import heartbeats, newest_headers, reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import (
+    check_account,
+    heartbeats,
+    known_accounts,
+    newest_headers,
+    reading,
+    snapshot_ids,
+)
 
 RECENT = timedelta(hours=24)
 
@@ -63,7 +70,10 @@ class AccountStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read."""
+    """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read.
+
+    `damaged` is what of the landing zone is passed over, because it cannot be read or is not ours.
+    """
 
     home: str
     accounts: tuple[AccountStatus, ...]
@@ -72,6 +82,7 @@ class Status:
     dagster_bytes: int
     waiting_requests: int
     oldest_request_age_s: float | None
+    damaged: tuple[Damaged, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,17 +94,22 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     Raises:
         WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
         LedgerError: the ledger cannot be read.
+        UnknownAccountError: nothing is known of the account.
     """
     zone = LandingZone(settings.landing)
-    tried = {directory.name for directory in settings.landing.glob("*/")}
+    tried = set(zone.accounts())
     headers: dict[str, dict[str, Any]] = {}
     published: set[str] = set()
     beats: dict[tuple[str, str], datetime] = {}
+    known: list[str] = []
     if settings.warehouse.exists() or not tried:
         with reading(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
+            known = known_accounts(connection) if account_id else []
             published = set(snapshot_ids(connection))
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
+    if account_id is not None:
+        check_account(account_id, {*(settings.accounts or ()), *tried, *known})
     waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
@@ -107,6 +123,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         dagster_bytes=size_of(settings.dagster_home),
         waiting_requests=len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
+        damaged=tuple(zone.damaged(account_id)),
     )
 
 
@@ -119,7 +136,7 @@ def _account_status(
 ) -> AccountStatus:
     now = clock.now()
     as_of = header.get("as_of")
-    newest = zone.newest(account_id)
+    newest = next(zone.latest(account_id), None)
     failures = list(zone.failures(account_id, since=now - RECENT))
     missed = list(zone.missed(account_id, since=now - RECENT))
     return AccountStatus(

@@ -33,6 +33,12 @@ from tradier_pipeline.warehouse.sql import bind
 
 REBUILD_BATCH = 200
 
+# what bytes that are landed may lead to; a full disk or a broken database is none of it
+OF_ONE_SNAPSHOT = (
+    *(PipelineError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+    *(duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError),
+)
+
 # what the ledger says now that matters to a snapshot, beside the warehouse; None if it cannot be read
 Believe = Callable[[duckdb.DuckDBPyConnection, TypedSnapshot], Beliefs | None]
 
@@ -174,7 +180,7 @@ def publish_missed(
     Never raises: it is called while the reason itself is on its way to the user, and what could not be published now
     comes with the next snapshot.
     """
-    with suppress(PipelineError, duckdb.Error, OSError):
+    with suppress(Exception):
         with reading(warehouse.path) as connection:
             missed = new_missed(connection, zone, snapshot_id, refused_because=refused_because)
         if missed:
@@ -219,26 +225,36 @@ def rebuild(
     """
     if not forget:
         _refuse_loss(warehouse, zone)
+    landed, refused = _readable(zone)
+    damaged = {one.path: one.reason for one in zone.damaged()}
+    named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is told by their ids
+    with warehouse.staged(fresh=True) as staged:
+        staged.miss(list(_never_landed(zone, refused)))
+        published = 0
+        for start in range(0, len(landed), REBUILD_BATCH):
+            batch = landed[start : start + REBUILD_BATCH]
+            left_out = _rebuild_batch(staged, batch, rules)
+            refused |= left_out
+            published += len(batch) - len(left_out)
+            progress(min(start + REBUILD_BATCH, len(landed)))
+        extracts = landed_activity(zone)
+        unkept = _rebuild_activity(staged, extracts, rules.calendar)
+        kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
+    refused |= unkept | {path: reason for path, reason in damaged.items() if path not in named}
+    return Rebuilt(published, refused, kept_findings=kept, activity=len(extracts) - len(unkept))
+
+
+def _readable(zone: LandingZone) -> tuple[list[LandedSnapshot], dict[str, str]]:
+    """The landed snapshots in the order of reading, and those whose manifest cannot be read, with the reason."""
     landed: list[LandedSnapshot] = []
-    refused: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for found in zone.snapshots():
         try:
             found.manifest  # noqa: B018 - read, and kept
             landed.append(found)
         except LandingError as error:
-            refused[str(found.snapshot_id)] = str(error)
-    landed.sort(key=lambda found: (found.manifest.as_of, found.snapshot_id))
-    count = len(landed) + len(refused)
-    with warehouse.staged(fresh=True) as staged:
-        staged.miss(list(_never_landed(zone, refused)))
-        for start in range(0, len(landed), REBUILD_BATCH):
-            refused |= _rebuild_batch(staged, landed[start : start + REBUILD_BATCH], rules)
-            progress(min(start + REBUILD_BATCH, len(landed)))
-        published = count - len(refused)
-        extracts = landed_activity(zone)
-        unkept = _rebuild_activity(staged, extracts, rules.calendar)
-        kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
-    return Rebuilt(published, refused | unkept, kept_findings=kept, activity=len(extracts) - len(unkept))
+            unreadable[str(found.snapshot_id)] = str(error)
+    return sorted(landed, key=lambda found: (found.manifest.as_of, found.snapshot_id)), unreadable
 
 
 def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
@@ -251,7 +267,8 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
         extracts = activity_paths(connection)
     landed = {str(found.snapshot_id) for found in zone.snapshots()}
     landed_extracts = {found.path for found in landed_activity(zone)}
-    lost = [snapshot_id for snapshot_id in published if snapshot_id not in landed]
+    # what lies in an archive that is damaged is left out and named, as any other that is damaged
+    lost = [one for one in published if one not in landed and not zone.is_out_of_reach(SnapshotId.parse(one))]
     lost_extracts = [path for path in extracts if path not in landed_extracts]
     if lost or lost_extracts or not (landed or landed_extracts):
         what = (
@@ -269,8 +286,8 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
 
 def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
     """The missed instants of which nothing was landed, or nothing that can be read."""
-    for account in zone.root.glob("*/"):
-        for snapshot_id, path in zone.attempts(account.name, EVER.date(), EVER).items():
+    for account in zone.accounts():
+        for snapshot_id, path in zone.attempts(account, EVER.date(), EVER).items():
             if snapshot_id in unreadable or not zone.find(SnapshotId.parse(snapshot_id)):
                 yield missed_row(zone, path, snapshot_id)
 
@@ -315,32 +332,61 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
 
 
 def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules) -> dict[str, str]:
-    """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused."""
+    """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused.
+
+    Whatever is wrong with one landed snapshot is a reason to leave that one out, and no other.
+    """
     refused: dict[str, str] = {}
     readable: list[TypedSnapshot] = []
     for landed in batch:
         try:
-            readable.append(read_typed(landed))
-        except PipelineError as error:
-            refused[str(landed.snapshot_id)] = str(error)
+            typed = read_typed(landed)
+            table_rows(typed, rules)
+            readable.append(typed)
+        except OF_ONE_SNAPSHOT as error:
+            refused[str(landed.snapshot_id)] = _reason(landed, error)
             staged.miss([_refused_row(landed, error)])
-    for typed in readable:
-        _keep_sessions(staged, typed.landed.snapshot_id.trade_date, rules)
-    staged.add([table_rows(typed, rules) for typed in readable])
-    for typed in readable:
-        # by what is not refused of the earlier ones
-        judged = with_verdict(staged.connection, typed, rules.calendar, anew=True)
-        if judged.verdict == "doubtful" or judged.verdict_evidence:
-            staged.set_verdict(typed.landed.manifest.snapshot_id, judged.verdict, judged.verdict_evidence)
-        conserved = table_rows(conserve(staged.connection, judged, rules.calendar))
-        insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
-        outcomes = verify_snapshot(typed.landed, staged.connection)
-        if any(outcome.blocks for outcome in outcomes):
-            snapshot_id = typed.landed.manifest.snapshot_id
-            refusal = NotPublishedError(snapshot_id, outcomes)
-            refused[snapshot_id] = str(refusal)
-            staged.refuse(_refused_row(typed.landed, refusal))
+    for typed in _added(staged, readable, rules, refused):
+        try:
+            _verify_rebuilt(staged, typed, rules)
+        except OF_ONE_SNAPSHOT as error:
+            refused[str(typed.landed.snapshot_id)] = _reason(typed.landed, error)
+            staged.refuse(_refused_row(typed.landed, error))
     return refused
+
+
+def _added(
+    staged: StagedWarehouse, batch: list[TypedSnapshot], rules: GateRules, refused: dict[str, str]
+) -> list[TypedSnapshot]:
+    """Store a batch; if the database refuses it, one by one, without those it refuses."""
+    for typed in batch:
+        _keep_sessions(staged, typed.landed.snapshot_id.trade_date, rules)
+    try:
+        staged.add([table_rows(typed, rules) for typed in batch])
+    except OF_ONE_SNAPSHOT as error:
+        staged.connection.execute("ROLLBACK")
+        if len(batch) > 1:
+            return [typed for one in batch for typed in _added(staged, [one], rules, refused)]
+        (typed,) = batch
+        refused[str(typed.landed.snapshot_id)] = _reason(typed.landed, error)
+        staged.miss([_refused_row(typed.landed, error)])
+        return []
+    return batch
+
+
+def _verify_rebuilt(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRules) -> None:
+    judged = with_verdict(staged.connection, typed, rules.calendar, anew=True)  # by what is not refused before it
+    if judged.verdict == "doubtful" or judged.verdict_evidence:
+        staged.set_verdict(typed.landed.manifest.snapshot_id, judged.verdict, judged.verdict_evidence)
+    conserved = table_rows(conserve(staged.connection, judged, rules.calendar))
+    insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
+    outcomes = verify_snapshot(typed.landed, staged.connection)
+    if any(outcome.blocks for outcome in outcomes):
+        raise NotPublishedError(typed.landed.manifest.snapshot_id, outcomes)
+
+
+def _reason(landed: LandedSnapshot, error: Exception) -> str:
+    return str(error) if isinstance(error, PipelineError) else f"{landed.directory}: {type(error).__name__}: {error}"
 
 
 def _rebuild_activity(
@@ -351,13 +397,14 @@ def _rebuild_activity(
     for landed in extracts:
         try:
             _stored_activity(staged, landed, calendar)
-        except PipelineError as error:
+        except OF_ONE_SNAPSHOT as error:
             refused[landed.path] = str(error)
     return refused
 
 
-def _refused_row(landed: LandedSnapshot, error: PipelineError) -> Row:
-    return missed_row(landed.zone, landed.directory, str(landed.snapshot_id), error.cause)
+def _refused_row(landed: LandedSnapshot, error: Exception) -> Row:
+    cause = error.cause if isinstance(error, PipelineError) else _reason(landed, error)
+    return missed_row(landed.zone, landed.directory, str(landed.snapshot_id), cause)
 
 
 class _TrialEnds(Exception):  # noqa: N818 - not an error: it discards the trial copy

@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -219,7 +219,7 @@ class Answers:
     """The documents one account is answered with. `quotes` None: the broker did not answer that request."""
 
     account: Any = field(default_factory=lambda: {"profile": {"id": "id-1", "name": "A B", "account": account()}})
-    balances: Any = field(default_factory=lambda: {"balances": balances()})
+    balances: Any = field(default_factory=lambda: {"balances": balances(**worth_of())})
     positions: Any = field(default_factory=lambda: {"positions": "null"})
     orders: Any = field(default_factory=lambda: {"orders": "null"})
     quotes: Any = field(default_factory=lambda: {"quotes": {"unmatched_symbols": {"symbol": "X"}}})
@@ -234,6 +234,22 @@ def listed(outer: str, inner: str, rows: Sequence[Body]) -> Body:
     return {outer: "null" if not rows else {inner: rows[0] if len(rows) == 1 else list(rows)}}
 
 
+def worth_of(positions: Sequence[Body] = ()) -> Body:
+    """The market values of balances that cannot be there: of the sides and kinds of which nothing is held."""
+    held = {(row["quantity"] > 0, len(row["symbol"]) > 15) for row in positions if row.get("quantity")}
+    names = {
+        "long_market_value": (True, None),
+        "short_market_value": (False, None),
+        "option_long_value": (True, True),
+        "option_short_value": (False, True),
+    }
+    return {
+        name: 0
+        for name, (long, option) in names.items()
+        if not any(side == long and (option is None or kind == option) for side, kind in held)
+    }
+
+
 def answers(
     *,
     positions: Sequence[Body] = (),
@@ -241,7 +257,12 @@ def answers(
     quotes: Sequence[Body] = (),
     **documents: Any,
 ) -> Answers:
-    """An account that holds and has ordered these."""
+    """An account that holds and has ordered these. Its balances show no value on a side that holds nothing."""
+    told = documents.get("balances", {"balances": balances()})
+    if isinstance(told, dict) and isinstance(told.get("balances"), dict):
+        usual = balances()
+        absent = {name: zero for name, zero in worth_of(positions).items() if told["balances"].get(name) == usual[name]}
+        documents["balances"] = {"balances": told["balances"] | absent}
     return Answers(
         positions=listed("positions", "position", positions),
         orders=listed("orders", "order", orders),
@@ -408,7 +429,8 @@ def _empty_warehouse() -> Path:
 
 def store(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome]:
     """Put a landed snapshot into a warehouse, whatever the checks say of it, and say what they say."""
-    rows = table_rows(conserve(staged.connection, read_typed(landed)))
+    typed = replace(read_typed(landed), verdict="doubtful" if landed.manifest.is_torn else "good")
+    rows = table_rows(conserve(staged.connection, typed))
     try:
         staged.store(str(landed.snapshot_id), rows)
     except duckdb.Error:

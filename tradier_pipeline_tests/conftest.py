@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
 from tradier_pipeline import extract
 from tradier_pipeline.broker.client import RetryPolicy
+from tradier_pipeline.broker.models import Balances
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot, LandingZone
@@ -24,7 +27,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse import publish
+from tradier_pipeline.warehouse import publish, rows
 from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline_tests.bodies import copy_schema
 
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMPATIENT = RetryPolicy(base_delay=0.0)
+
+# How long an example takes is the machine's business. `pytest --hypothesis-profile soak` looks longer.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("any machine"), max_examples=2000)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +109,14 @@ class Simulated:
 
 
 @pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, in this process and its children, even where the suite runs in the background or by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     path = tmp_path / "home"
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(path))
@@ -127,6 +143,17 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-dev-shm-usage"])
         yield opened
         opened.close()
+
+
+def miscount(monkeypatch: pytest.MonkeyPatch, only: Callable[[Balances], bool] = lambda _: True) -> None:
+    """Make our own code store another equity than was landed: the one kind of mistake that keeps a snapshot out."""
+    honest = rows._balances_row
+
+    def dishonest(balances: Balances) -> dict[str, Any]:
+        stored = honest(balances)
+        return stored | {"equity": stored["equity"] + 1} if only(balances) else stored
+
+    monkeypatch.setattr(rows, "_balances_row", dishonest)
 
 
 def take(

@@ -51,6 +51,7 @@ class Histories:
         account_id: str = ONE,
         clock_time: time = time(21, 15),
         coherence: str | None = "coherent",
+        environment: str = "",
     ) -> None:
         """A snapshot read at a UTC time of the day; 21:15 is a quarter of an hour after the close."""
         as_of = at(day, clock_time)
@@ -61,7 +62,7 @@ class Histories:
             "trade_date": day,
         }
         verdict = "doubtful" if coherence == "torn" else "good"
-        self._add(schema.TRADIER_SNAPSHOTS, **lead, coherence=coherence, verdict=verdict)
+        self._add(schema.TRADIER_SNAPSHOTS, **lead, coherence=coherence, verdict=verdict, environment=environment)
         self._add(schema.ACCOUNT_BALANCES, **lead, equity=Decimal(equity))
 
     def told(

@@ -75,7 +75,7 @@ def stored(home: Home, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
 
 
 def counting(home: Home) -> list[Decimal]:
-    return [amount for (amount,) in stored(home, "account_activity WHERE retracted_at IS NULL", "amount")]
+    return [amount for (amount,) in stored(home, "account_activity", "amount")]
 
 
 # ---------------------------------------------------------------- reading and landing
@@ -103,6 +103,20 @@ def test_what_the_broker_tells_is_landed_by_one_rename_and_stored_with_its_sessi
     first, last = stored(home, "sessions", "min(trade_date), max(trade_date)")[0]
     assert wanted.since <= first <= last <= wanted.until
     assert CALENDAR.session_of(first)
+
+
+def test_more_fraction_digits_than_are_stored_are_rounded_and_the_check_compares_that(home: Home) -> None:
+    day = DATES[1]
+    exact = Decimal("-144.2499999999999")
+    rows = [event(day, exact), event(day, exact), event(day, Decimal("0.000000005"))]
+    lots = [lot(day, exact, cost=Decimal("129.997834844614"))]
+    daily = [day_value(day, Decimal("17798.123456785000000000"))]
+    bodies = {"history": rows, "gainloss": lots, "historical_balances": daily}
+    done = keep(home, filed(home.zone, DATES, NIGHT, **{name: [body_of(name, told)] for name, told in bodies.items()}))
+    assert done.outcome.passed, done.outcome
+    assert counting(home) == [Decimal("-144.25"), Decimal("-144.25"), Decimal(0)]
+    assert stored(home, "closed_lots", "cost, gain_loss") == [(Decimal("129.99783484"), Decimal("-144.25"))]
+    assert stored(home, "broker_daily_balances", "value") == [(Decimal("17798.12345678"),)]
 
 
 def test_a_replay_asks_the_broker_nothing_and_changes_no_row(home: Home, simulated: Simulated) -> None:
@@ -254,7 +268,7 @@ def test_a_row_that_the_broker_takes_back_does_not_count_and_stays(home: Home) -
     done = history(home, [event(DAY, 5), event(DAY, 7)], later, (DAY - WINDOW + timedelta(days=1), DAY + timedelta(1)))
     assert (done.kept["history"].new, done.kept["history"].retracted) == (0, 1)
     assert counting(home) == [5, 7]
-    assert stored(home, "account_activity", "amount, ordinal, first_read_at, last_read_at, retracted_at") == [
+    assert stored(home, "account_activity_versions", "amount, ordinal, first_read_at, last_read_at, retracted_at") == [
         (5, 1, NIGHT, later, None),
         (5, 2, NIGHT, NIGHT, later),
         (7, 1, NIGHT, later, None),
@@ -299,17 +313,82 @@ def test_a_value_that_the_broker_changed_is_another_row(home: Home) -> None:
         dates = (DATES[0], DAY + timedelta(days=number))
         body = body_of("historical_balances", [day_value(DAY, amount)])
         keep(home, filed(home.zone, dates, NIGHT + timedelta(days=number), historical_balances=[body]))
-    assert stored(home, "broker_daily_balances", "value, retracted_at") == [
+    assert stored(home, "broker_daily_balances_versions", "value, retracted_at") == [
         (100, NIGHT + timedelta(days=1)),
         (101, None),
     ]
 
 
+WEEKDAYS = [DAY - timedelta(days=number) for number in range(60) if (DAY - timedelta(days=number)).weekday() < 5][::-1]
+
+
+def daily_values(home: Home, number: int, days: Sequence[date], since: date = WEEKDAYS[0]) -> LandedActivity:
+    """A read of the daily values of these days, each as many dollars as its day of the month."""
+    body = body_of("historical_balances", [day_value(day, day.day) for day in days])
+    dates = (since, DAY + timedelta(days=number))
+    return filed(home.zone, dates, NIGHT + timedelta(days=number), historical_balances=[body])
+
+
+@pytest.mark.parametrize(
+    "thinned",
+    [
+        [day for day in WEEKDAYS if day.weekday() == 4],
+        WEEKDAYS[::2],
+        WEEKDAYS[::3],
+        WEEKDAYS[::20],
+        [*WEEKDAYS[:20:5], *WEEKDAYS[30:]],
+        WEEKDAYS[:-3],
+        [*WEEKDAYS[:10], *WEEKDAYS[20:]],
+        [WEEKDAYS[0]],
+        [],
+    ],
+    ids=[
+        "a week",
+        "every second",
+        "every third",
+        "a month",
+        "older ones thinned",
+        "ends early",
+        "a hole",
+        "one",
+        "none",
+    ],
+)
+@pytest.mark.parametrize("coarser_first", [False, True])
+def test_a_coarser_series_of_values_takes_nothing_back(home: Home, thinned: list[date], coarser_first: bool) -> None:
+    reads = [daily_values(home, 0, WEEKDAYS), daily_values(home, 1, thinned)]
+    for landed in reads[::-1] if coarser_first else reads:
+        assert keep(home, landed).kept["historical_balances"].retracted == 0
+    assert [day for (day,) in stored(home, "broker_daily_balances", "trade_date")] == WEEKDAYS
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_value_that_is_left_out_of_a_daily_series_was_taken_back(home: Home, in_order: bool) -> None:
+    gone = WEEKDAYS[20]
+    reads = [daily_values(home, 0, WEEKDAYS), daily_values(home, 1, [day for day in WEEKDAYS if day != gone])]
+    for landed in reads if in_order else reads[::-1]:
+        keep(home, landed)
+    assert [day for (day,) in stored(home, "broker_daily_balances", "trade_date")] == [
+        day for day in WEEKDAYS if day != gone
+    ]
+    rows = stored(home, "broker_daily_balances_versions WHERE retracted_at IS NOT NULL", "trade_date, retracted_at")
+    assert rows == [(gone, NIGHT + timedelta(days=1))]
+
+
+def test_a_coarser_series_corrects_the_days_that_it_has(home: Home) -> None:
+    keep(home, daily_values(home, 0, WEEKDAYS))
+    weekly = [day_value(day, 7) for day in WEEKDAYS if day.weekday() == 4]
+    body = body_of("historical_balances", weekly)
+    keep(home, filed(home.zone, (WEEKDAYS[0], DAY + timedelta(1)), NIGHT + timedelta(1), historical_balances=[body]))
+    values = dict(stored(home, "broker_daily_balances", "trade_date, value"))
+    assert values == {day: 7 if day.weekday() == 4 else day.day for day in WEEKDAYS}
+
+
 def test_one_account_says_nothing_of_another(home: Home, simulated: Simulated) -> None:
     for account_id in (DEMO_ACCOUNT, "SIM00000003", DEMO_ACCOUNT):
         keep(home, extract_activity(home.zone, simulated.broker, yesterday(account_id)))
-    assert stored(home, "account_activity WHERE retracted_at IS NOT NULL") == []
-    assert {row for (row,) in stored(home, "account_activity", "account_id")} == {DEMO_ACCOUNT, "SIM00000003"}
+    assert stored(home, "account_activity_versions WHERE retracted_at IS NOT NULL") == []
+    assert {row for (row,) in stored(home, "account_activity_versions", "account_id")} == {DEMO_ACCOUNT, "SIM00000003"}
 
 
 # ---------------------------------------------------------------- in any order
@@ -362,7 +441,7 @@ def filed_read(zone: LandingZone, number: int, read: Read) -> LandedActivity:
 
 def kept_rows(staged: StagedWarehouse) -> set[tuple[Any, ...]]:
     columns = "trade_date, amount, ordinal, first_read_at, last_read_at, retracted_at"
-    return set(staged.connection.execute(f"SELECT {columns} FROM account_activity").fetchall())
+    return set(staged.connection.execute(f"SELECT {columns} FROM account_activity_versions").fetchall())
 
 
 def expected_rows(found: list[Read]) -> set[tuple[Any, ...]]:
@@ -426,12 +505,12 @@ def test_a_rebuild_leaves_out_a_damaged_extract_and_says_so(home: Home) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE account_activity SET amount = amount + 0.01",
-        "DELETE FROM account_activity",
-        "UPDATE account_activity SET retracted_at = last_read_at",
-        "UPDATE account_activity SET trade_date = trade_date - 1",
+        "UPDATE account_activity_versions SET amount = amount + 0.01",
+        "DELETE FROM account_activity_versions",
+        "UPDATE account_activity_versions SET retracted_at = last_read_at",
+        "UPDATE account_activity_versions SET trade_date = trade_date - 1",
         "DELETE FROM activity_extracts",
-        "INSERT INTO account_activity BY NAME SELECT * REPLACE (2 AS ordinal) FROM account_activity",
+        "INSERT INTO account_activity_versions BY NAME SELECT * REPLACE (2 AS ordinal) FROM account_activity_versions",
     ],
 )
 def test_the_check_finds_what_was_changed(staged: StagedWarehouse, home: Home, change: str) -> None:

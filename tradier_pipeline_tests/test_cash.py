@@ -38,6 +38,10 @@ def tell(home: Home, *events: Body, since: date = THURSDAY, until: date = MONDAY
     store_activity(home.warehouse, landed, MarketCalendar("XNYS"))
 
 
+def traded(amount: Decimal, symbol: str, quantity: int, price: Decimal | int) -> Body:
+    return event(FRIDAY, amount, "trade", symbol=symbol, quantity=quantity, price=price)
+
+
 def rows(home: Home, *columns: str) -> list[tuple[Any, ...]]:
     with reading(home.warehouse.path) as connection:
         return connection.execute(f"SELECT {', '.join(columns)} FROM cash_by_day ORDER BY trade_date").fetchall()
@@ -51,13 +55,47 @@ def judged(home: Home, day: date) -> Outcome:
 def test_cash_is_explained_by_trades_and_by_what_else_history_tells(home: Home) -> None:
     show(home, THURSDAY, 1000)
     show(home, FRIDAY, "1099.30")
-    tell(home, event(FRIDAY, Decimal("-0.70"), "trade"), event(FRIDAY, 100), since=THURSDAY, until=FRIDAY)
-    figures = ("trade_date", "since", "change", "filled", "trades", "fees", "flows", "unexplained")
-    cents = Decimal("-0.70")
-    assert rows(home, *figures) == [(FRIDAY, THURSDAY, Decimal("99.30"), 0, cents, cents, 100, 0)]
+    bought = traded(Decimal("-110.70"), "SPY251219P00600000", 2, Decimal("0.55"))
+    sold = traded(Decimal("9.99"), "F", -1, 10)
+    tell(home, bought, sold, event(FRIDAY, 200), since=THURSDAY, until=FRIDAY)
+    figures = ("trade_date", "since", "change", "trades", "fees", "flows", "unexplained")
+    by_trades, fees = Decimal("-100.71"), Decimal("-0.71")
+    assert rows(home, *figures) == [(FRIDAY, THURSDAY, Decimal("99.30"), by_trades, fees, 200, Decimal("0.01"))]
     outcome = judged(home, FRIDAY)
-    assert outcome.passed
-    assert outcome.broker == "99.3 USD: -0.7 by trades, 100 otherwise"
+    assert not outcome.passed
+    assert outcome.broker == "99.29 USD: -100.71 by trades, 200 otherwise"
+
+
+def test_the_fees_of_a_trade_that_no_snapshot_saw_are_not_its_price(home: Home) -> None:
+    """Bought on a session of which nothing was read: history reports the trade; its fee is what is not its price."""
+    show(home, THURSDAY, 10000)
+    show(home, MONDAY, "4999.65")
+    tell(home, traded(Decimal("-5000.35"), "SPY", 50, 100))
+    figures = ("change", "trades", "fees", "unexplained")
+    assert rows(home, *figures) == [(Decimal("-5000.35"), Decimal("-5000.35"), Decimal("-0.35"), 0)]
+
+
+@pytest.mark.parametrize(
+    "unclear",
+    [{"symbol": "SPY1251219P00600000"}, {"price": 0}, {"quantity": 0}],
+    ids=["adjusted contract", "no price", "no quantity"],
+)
+def test_fees_that_history_does_not_let_one_tell_are_null(home: Home, unclear: Body) -> None:
+    show(home, THURSDAY, 1000)
+    show(home, FRIDAY, 889)
+    known = {"symbol": "SPY251219P00600000", "quantity": 2, "price": Decimal("0.55")}
+    tell(home, event(FRIDAY, -111, "trade", **(known | unclear)), until=FRIDAY)
+    assert rows(home, "trades", "fees", "unexplained") == [(-111, None, 0)]
+
+
+def test_every_kind_of_flow_has_its_figure_and_together_they_explain_cash(home: Home) -> None:
+    show(home, THURSDAY, 1000)
+    show(home, FRIDAY, 1087)
+    kinds = {"ach": 100, "dividend": 20, "interest": 3, "fee": -10, "tax": -25, "adjustment": -1}
+    tell(home, *(event(FRIDAY, amount, kind) for kind, amount in kinds.items()), until=FRIDAY)
+    figures = ("external", "dividends", "interest", "account_fees", "tax", "adjustments")
+    assert rows(home, *figures) == [tuple(kinds.values())]
+    assert rows(home, "change", "trades", "flows", "unexplained", "fees") == [(87, 0, 87, 0, 0)]
 
 
 def test_what_history_does_not_tell_is_found_to_the_cent(home: Home) -> None:

@@ -27,10 +27,10 @@ from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 COMMANDS = (
-    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "status", "gate", "findings"),
+    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
@@ -91,7 +91,7 @@ def test_every_command_explains_itself(command: str) -> None:
         (["request"], "Missing option '--reason'. Choose from: order_placed, position_flat, manual, debug"),
         (["request", "--reason", "because"], "Invalid value for '--reason': 'because' is not one of "),
         (["query"], "Missing argument 'SQL'. See `tradier-pipeline query --help`."),
-        (["balances", "--by", "year"], "Invalid value for '--by': 'year' is not one of "),
+        (["balances", "--by", "decade"], "Invalid value for '--by': 'decade' is not one of "),
         (["balances", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of "),
         (["balances", "--since", "yesterday"], "Invalid value for '--since': 'yesterday' does not match "),
         (["up", "--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535"),
@@ -167,16 +167,18 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
     assert [check["check"] for check in taken["checks"] if not check["passed"]] == []
 
 
-def test_a_refused_snapshot_shows_the_checks_that_failed(home: Home, simulated: Simulated) -> None:
+def test_a_refused_snapshot_shows_the_checks_that_failed(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take(home, simulated.broker)
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=6)
+    miscount(monkeypatch)
     result = run("snapshot")
-    assert "was not published: the check flat_is_explained" in error_line(result)
-    assert "  FAIL flat_is_explained " in result.stdout
+    assert "was not published: the check balances_equal" in error_line(result)
+    assert "  FAIL balances_equal " in result.stdout
     result = run("snapshot", "--json")
-    assert "flat_is_explained" in document(result)["error"]["cause"]
+    assert "balances_equal" in document(result)["error"]["cause"]
     failed = [check for check in document(result)["checks"] if not check["passed"] and check["severity"] == "fatal"]
-    assert [check["check"] for check in failed] == ["flat_is_explained"]
+    assert [check["check"] for check in failed] == ["balances_equal"]
     assert failed[0]["differences"]
     assert error_line(result)
 
@@ -298,7 +300,10 @@ def test_a_request_is_written_and_counted_until_a_snapshot_answers_it(home: Home
     assert state["waiting_requests"] == 2
     assert state["oldest_request_age_s"] >= 0
     assert "requests waiting for a snapshot: 2, the oldest for " in run("status").stdout
-    assert document(run("status", "--json", "--account", "VA1"))["waiting_requests"] == 0
+    there_is = f"Name one of those there are: {DEMO_ACCOUNT}."
+    for command in ("status", "findings"):
+        assert error_line(run(command, "--account", "VA1")) == f"nothing is known of account VA1. {there_is}"
+    assert document(run("status", "--json", "--account", DEMO_ACCOUNT))["waiting_requests"] == 2
     assert run("snapshot").exit_code == 0
     state = document(run("status", "--json"))
     assert (state["waiting_requests"], state["oldest_request_age_s"]) == (0, None)
@@ -337,7 +342,7 @@ def test_balances_are_the_same_in_every_format(taken: str, history: Home, tmp_pa
     assert [_exact(row[name]) for name in columns] == list(stored[0])
 
     (row,) = document(run("balances", "--format", "json"))
-    assert [row[name] for name in columns] == list(stored[0])
+    assert [row[name] for name in columns] == [str(value) for value in stored[0]]
 
     file = tmp_path / "balances.parquet"
     assert run("balances", "--format", "parquet", "--output", str(file)).stdout == ""
@@ -357,12 +362,12 @@ def test_balances_by_account_and_date(taken: str, history: Home) -> None:
     with reading(history.warehouse.path) as connection:
         ((day, equity),) = connection.execute("SELECT trade_date, equity FROM account_balances").fetchall()
     (row,) = document(run("balances", "--by", "day", "--format", "json"))
-    assert (row["trade_date"], row["open"], row["close"], row["snapshots"]) == (str(day), equity, equity, 1)
+    assert (row["trade_date"], row["open"], row["last"], row["snapshots"]) == (str(day), str(equity), str(equity), 1)
     shown = ["--since", str(day), "--until", str(day), "--account", DEMO_ACCOUNT]
     assert len(document(run("balances", "--format", "json", *shown))) == 1
 
 
-@pytest.mark.parametrize("by", ["snapshot", "hour", "day", "month"])
+@pytest.mark.parametrize("by", ["snapshot", "hour", "day", "month", "year"])
 def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history: Home) -> None:
     with reading(history.warehouse.path) as connection:
         ((day,),) = connection.execute("SELECT trade_date FROM account_balances").fetchall()
@@ -380,11 +385,38 @@ def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history:
         assert "account_id" in header
 
 
+@pytest.mark.parametrize(
+    ("arguments", "column"),
+    [
+        (["status"], "snapshot_id"),
+        (["gate"], "blockers"),
+        (["findings"], "suggested_action"),
+        (["balances", "--by", "month"], "closing"),
+        (["query", "FROM account_balances"], "equity"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_every_table_is_the_same_in_every_format(
+    arguments: list[str], column: str, taken: str, history: Home, tmp_path: Path
+) -> None:
+    rows = document(run(*arguments, "--format", "json"))
+    as_csv = list(csv.DictReader(io.StringIO(run(*arguments, "--format", "csv").stdout)))
+    file = tmp_path / "rows.parquet"
+    run(*arguments, "--format", "parquet", "--output", str(file))
+    columns = duckdb.sql(f"FROM '{file}'").columns
+    assert column in columns
+    assert len(rows) == len(as_csv) == len(duckdb.sql(f"FROM '{file}'"))
+    for row, line in zip(rows, as_csv, strict=True):
+        assert list(row) == list(line) == columns
+        assert not any(isinstance(value, Decimal) for name, value in row.items() if name != "age_s")
+        assert line[column] == ("" if row[column] is None else str(row[column]))
+
+
 WEEK = (  # Wednesday; Thanksgiving, on which nothing was due; nothing of the Friday; Monday, in another month
     ("2025-11-26T14:31:00", "1000.5"),
     ("2025-11-26T14:59:00", "3000"),
-    ("2025-11-26T20:00:00", "2000"),
-    ("2025-12-01T14:31:00", "8000.25"),
+    ("2025-11-26T21:15:00", "2000"),
+    ("2025-12-01T21:15:00", "8000.25"),
 )
 
 
@@ -400,7 +432,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.mark.parametrize(
     ("by", "periods"),
     [
-        ("hour", ["2025-11-26 09:00:00-05", "2025-11-26 15:00:00-05", "2025-12-01 09:00:00-05"]),
+        ("hour", ["2025-11-26 09:00:00-05", "2025-11-26 16:00:00-05", "2025-12-01 16:00:00-05"]),
         ("day", ["2025-11-26", "2025-12-01"]),
         ("month", ["2025-11-01", "2025-12-01"]),
     ],
@@ -415,11 +447,11 @@ def test_balances_by_period_are_the_same_in_every_format(
     figures = ("open", "high", "low", "close", "cash_close", "snapshots")
     close, cash, count = (3000, 2999, 2) if by == "hour" else (2000, 1999, 3)
     opened = Decimal("1000.5")
-    assert [rows[0][figure] for figure in figures] == [opened, 3000, opened, close, cash, count]
+    assert [Decimal(rows[0][figure]) for figure in figures] == [opened, 3000, opened, close, cash, count]
 
     as_csv = list(csv.DictReader(io.StringIO(run("balances", "--by", by, "--format", "csv").stdout)))
     assert [[Decimal(row[figure]) for figure in figures] for row in as_csv] == [
-        [row[figure] for figure in figures] for row in rows
+        [Decimal(row[figure]) for figure in figures] for row in rows
     ]
     assert [row[column] for row in as_csv] == periods
     file = tmp_path / "balances.parquet"
@@ -427,7 +459,7 @@ def test_balances_by_period_are_the_same_in_every_format(
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'America/New_York'")
         stored = connection.execute(f"SELECT {column}::VARCHAR, {', '.join(figures)} FROM '{file}'").fetchall()
-    assert stored == [(row[column], *(row[figure] for figure in figures)) for row in rows]
+    assert stored == [(row[column], *(Decimal(row[figure]) for figure in figures)) for row in rows]
     text = run("balances", "--by", by).stdout
     assert [period for period in periods if period not in text] == []
 

@@ -55,9 +55,13 @@ RENAMED: dict[str, dict[str, str | None]] = {
     "positions": {"id": "position_id"},
     "orders": {"id": "order_id", "status": "raw_status", "reason_description": "reason", "leg": None},  # has its table
     "order_legs": {"id": "leg_id", "status": "raw_status", "reason_description": "reason"},
-    "account_activity": {"date": "trade_date", "option_type": "option_event", "trade_type": None},  # in lower case
-    "closed_lots": {"term": "term_days"},
-    "broker_daily_balances": {"date": "trade_date"},
+    "account_activity_versions": {
+        "date": "trade_date",
+        "option_type": "option_event",
+        "trade_type": None,
+    },  # in lower case
+    "closed_lots_versions": {"term": "term_days"},
+    "broker_daily_balances_versions": {"date": "trade_date"},
 }
 
 

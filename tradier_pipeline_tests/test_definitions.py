@@ -10,6 +10,7 @@ import pytest
 
 import tradier_pipeline
 from tradier_pipeline.definitions import build_definitions
+from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
@@ -163,7 +164,8 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    of_ledger = {check.name for check in (*RECONCILIATION_CHECKS, *SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS)}
+    of_dates = (*RECONCILIATION_CHECKS, *SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS)
+    of_ledger = {check.name for check in of_dates}
     others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh", "activity_equals_landed"}
     assert set(found) == {check.name for check in CHECKS} | of_ledger | others
     assert all(found[name].partitions_def is not None and not found[name].blocking for name in of_ledger)

@@ -154,6 +154,8 @@ def test_instants_are_shown_in_the_zone_asked_for(home: Path, zone: Any) -> None
 EVERY: dict[str, Callable[..., pd.DataFrame]] = {
     "balances": history.balances,
     "balances by": partial(history.balances, by="day"),
+    "statement": history.statement,
+    "pnl": history.pnl,
     "positions": history.positions,
     "orders": history.orders,
     "cash_flows": history.cash_flows,
@@ -314,10 +316,15 @@ def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch
         connection.execute("DELETE FROM account_balances")
         rows = [stored(*key, *amounts) for key, amounts in snapshots.items()]
         insert(connection, schema.ACCOUNT_BALANCES, rows)
-    periods: tuple[By, ...] = ("hour", "day", "month")
-    for by in periods:
-        frame = history.balances(by=by, decimals=True, home=scratch)
+    figures = ["open", "high", "low", "close", "cash_close", "snapshots"]
+    periods: dict[By, str] = {"hour": "hour", "day": "trade_date"}
+    for by, column in periods.items():
+        frame = history.balances(by=by, decimals=True, home=scratch)[["account_id", column, *figures]]
         assert list(frame.itertuples(index=False, name=None)) == aggregated(snapshots, by)
+    month = history.balances(by="month", decimals=True, home=scratch)
+    extremes = [(*row[:5], row[7]) for row in aggregated(snapshots, "month")]
+    columns = ["account_id", "month", "open", "high", "low", "snapshots"]
+    assert list(month[columns].itertuples(index=False, name=None)) == extremes
     day = history.balances(by="day", decimals=True, home=scratch)
     view = history.query("FROM daily_balances ORDER BY trade_date, account_id", decimals=True, home=scratch)
     pd.testing.assert_frame_equal(day, view[day.columns])
@@ -365,7 +372,7 @@ def test_a_home_is_where_it_is_said_to_be(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: history.balances(by="daily"), "by is one of snapshot, hour, day, month, not 'daily'"),  # type: ignore[arg-type]
+        (lambda: history.balances(by="daily"), "by is one of snapshot, hour, day, month, quarter, year, not 'daily'"),  # type: ignore[arg-type]
         (lambda: history.balances(since="yesterday"), "yesterday"),
         (lambda: history.positions_at(datetime(2025, 11, 20, 15)), "has no zone"),  # noqa: DTZ001
         (lambda: history.positions_at("2025-11-20 15:00"), "2025-11-20 15:00 has no zone"),

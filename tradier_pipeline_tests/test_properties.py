@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.bodies import AS_OF, Answers, land, rich, states, store, warehouse_in_memory, zone_in
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 LONG = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
 # making a failing account small takes minutes; the long run does that
@@ -123,19 +124,25 @@ def test_a_rebuild_from_the_landing_zone_alone_is_identical(tmp_path: Path) -> N
     assert content(warehouse) == before
 
 
+MISCOUNTED = Decimal("4711.25")
+
+
 def refused_later(snapshot: int) -> tuple[Answers, ...]:
-    """A day in which that snapshot must not be published: its positions are an empty reply, nothing was filled."""
-    empty = replace(rich(), positions={"positions": "null"}, orders={"orders": "null"}, quotes={"quotes": "null"})
-    return (*DAY[:snapshot], empty, *DAY[snapshot:])
+    """A day in which our code stores one snapshot wrong."""
+    told = rich().balances["balances"] | {"total_equity": MISCOUNTED}
+    return (*DAY[:snapshot], replace(rich(), balances={"balances": told}), *DAY[snapshot:])
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_a_snapshot_that_was_refused_stays_out_of_a_rebuild(tmp_path: Path, place: int) -> None:
+def test_a_snapshot_that_was_refused_stays_out_of_a_rebuild(
+    tmp_path: Path, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    miscount(monkeypatch, lambda balances: balances.total_equity == MISCOUNTED)
     warehouse = Warehouse(tmp_path / "tradier.duckdb")
     for number, told in enumerate(refused_later(place)):
         landed = land(zone_in(tmp_path), told, AS_OF + number * timedelta(minutes=1))
         if number == place:
-            with pytest.raises(NotPublishedError, match="flat_is_explained"):
+            with pytest.raises(NotPublishedError, match="balances_equal"):
                 store_snapshot(warehouse, landed)
             refused = str(landed.snapshot_id)
         else:

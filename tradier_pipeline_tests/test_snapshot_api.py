@@ -19,7 +19,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 
 
 async def within_a_loop() -> TradierSnapshot:
@@ -68,15 +68,16 @@ def test_it_works_inside_a_running_event_loop_and_from_any_thread(
 
 
 def test_a_failure_is_told_with_cause_and_remedy_and_leaves_the_last_one_current(
-    home: Home, simulated: Simulated
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = sync_tradier_snapshot()
-    simulated.fault("/positions", "body", body='{"positions":"null"}', times=3)
-    with pytest.raises(SnapshotFailedError) as refused:
-        sync_tradier_snapshot()
-    assert "was not published: the check flat_is_explained" in refused.value.cause
+    with monkeypatch.context() as patched:
+        miscount(patched)
+        with pytest.raises(SnapshotFailedError) as refused:
+            sync_tradier_snapshot()
+    assert "was not published: the check balances_equal" in refused.value.cause
     assert "tradier-pipeline verify" in refused.value.remedy
-    assert [outcome.check for outcome in refused.value.outcomes if outcome.blocks] == ["flat_is_explained"]
+    assert [outcome.check for outcome in refused.value.outcomes if outcome.blocks] == ["balances_equal"]
     assert all(outcome.differences for outcome in refused.value.outcomes if outcome.blocks)
 
     simulated.fault("/balances", "status", status=400, body="no", times=1)

@@ -270,7 +270,7 @@ SELECT getvariable('account') AS account_id, unnest(['history', 'gainloss', 'his
        'simulator' AS environment, 5 AS row_count, 1 AS page_count, account_id || '/activity/' || trade_date AS path
 FROM days ORDER BY d;
 
-INSERT INTO account_activity BY NAME
+INSERT INTO account_activity_versions BY NAME
 SELECT events.*, getvariable('account') AS account_id, 1 AS ordinal,
        sha256(trade_date || type || coalesce(symbol, '') || amount) AS content_key,
        session_close + INTERVAL 15 HOUR AS first_read_at, first_read_at AS last_read_at
@@ -285,7 +285,7 @@ FROM (SELECT trade_date, 'ach' AS type, 5000 AS amount, 'ACH DEPOSIT' AS descrip
       FROM days JOIN trades USING (d) JOIN legs USING (t)) AS events
 JOIN days USING (trade_date) ORDER BY trade_date;
 
-INSERT INTO closed_lots BY NAME
+INSERT INTO closed_lots_versions BY NAME
 SELECT getvariable('account') AS account_id, closed.trade_date AS close_date, opened.trade_date AS open_date, symbol,
        'SPY' AS underlying, sign * quantity AS quantity, 60 * quantity AS cost, cost + realized_pnl / 2 AS proceeds,
        realized_pnl / 2 AS gain_loss, closed.trade_date - opened.trade_date AS term_days, 1 AS ordinal,
@@ -294,7 +294,7 @@ SELECT getvariable('account') AS account_id, closed.trade_date AS close_date, op
 FROM trades JOIN legs USING (t) JOIN days AS opened ON opened.d = trades.d JOIN days AS closed ON closed.d = closed_d
 ORDER BY close_date;
 
-INSERT INTO broker_daily_balances BY NAME
+INSERT INTO broker_daily_balances_versions BY NAME
 SELECT getvariable('account') AS account_id, trade_date, coalesce(value, 140000) AS value, 1 AS ordinal,
        sha256(trade_date::VARCHAR) AS content_key, session_close + INTERVAL 15 HOUR AS first_read_at,
        first_read_at AS last_read_at

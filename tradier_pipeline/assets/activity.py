@@ -36,12 +36,12 @@ RAW: Mapping[Resource, str] = {
     "historical_balances": "The value of the account day by day, by the broker's own history. Not of the sandbox.",
 }
 TABLES: Mapping[Resource, str] = {
-    "history": "Every event of the account's history with its amount: what cash changed by and what for. A row that "
-    "the broker took back stays, with `retracted_at`.",
+    "history": "Every event of the account's history with its amount: what cash changed by and what for. What the "
+    "broker took back stays in `account_activity_versions`, with `retracted_at`.",
     "gainloss": "Every closed lot with its realized gain or loss, as the broker reports it.",
     "historical_balances": "The broker's own closing value of each day.",
 }
-ACCOUNT_ACTIVITY = dg.AssetKey(DESTINATIONS["history"].table.name)
+ACCOUNT_ACTIVITY = dg.AssetKey(DESTINATIONS["history"].name)
 
 
 @dg.multi_asset(
@@ -84,13 +84,13 @@ def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     name="store_activity",
     specs=[
         dg.AssetSpec(
-            DESTINATIONS[resource].table.name,
+            DESTINATIONS[resource].name,
             deps=[raw_key(resource)],
             description=TABLES[resource],
             group_name="reporting",
             kinds={"duckdb", "table"},
             owners=OWNERS,
-            metadata=table_metadata(DESTINATIONS[resource].table.name, DESTINATIONS[resource].table),
+            metadata=table_metadata(DESTINATIONS[resource].name, DESTINATIONS[resource].table),
         )
         for resource in RESOURCES
     ],
@@ -130,7 +130,7 @@ def stored_activity(
             for resource in RESOURCES:
                 totals = activity_totals(connection, resource, wanted[0].since, wanted[0].until)
                 yield dg.MaterializeResult(
-                    asset_key=DESTINATIONS[resource].table.name, metadata=_stored_metadata(stored, resource, totals)
+                    asset_key=DESTINATIONS[resource].name, metadata=_stored_metadata(stored, resource, totals)
                 )
 
 

@@ -27,6 +27,7 @@ from tradier_pipeline.broker.errors import (
     UnavailableError,
     excerpt,
 )
+from tradier_pipeline.broker.models import Order, identifier, parse
 from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -269,9 +270,20 @@ class BrokerClient:
         return await self._orders(_account_path(account), self._deadline())
 
     async def fetch_order(self, account: str, order_id: int) -> Extract:
-        """One order, also of an earlier day. Tradier: an unknown id is answered like a foreign account (AuthError)."""
+        """One order, also of an earlier day. Tradier: an unknown id is answered like a foreign account (AuthError).
+
+        An answer that cannot be stored, or of another order, is a BodyError.
+        """
         request = _Request(1, f"{_account_path(account)}/orders/{order_id:d}", {"includeTags": "true"})
-        return await self._single("order", request, self._deadline())
+
+        async def read(reading: _Reading) -> None:
+            page, document = await self._page(request, reading)
+            reading.refused = page
+            _refuse_other_order(document, order_id)
+            reading.refused = None
+            reading.pages.append(page)
+
+        return await self._within(self._deadline(), "order", read)
 
     async def fetch_quotes(self, symbols: Iterable[str]) -> Extract:
         """Quotes with greeks of all symbols, in one request.
@@ -347,8 +359,8 @@ class BrokerClient:
 
     async def _orders_unmoved(self, path: str, reading: _Reading) -> bool:
         """Read every page. False if a page repeats part of an earlier one: an order was added meanwhile."""
-        seen: set[int | str] = set()
-        previous: set[int | str] = set()
+        seen: set[int] = set()
+        previous: set[int] = set()
         for number in range(1, _PAGE_LIMIT + 1):
             query = {"includeTags": "true", "limit": str(_ORDERS_PER_PAGE), "page": str(number)}
             page, document = await self._page(_Request(number, path, query), reading)
@@ -375,16 +387,38 @@ class BrokerClient:
     async def _all_pages(
         self, resource: envelope.ListResource, path: str, query: Mapping[str, str], reading: _Reading
     ) -> None:
-        """Read the pages of a list whose rows have no ids, until one is certainly the last."""
-        for number in range(1, _MOST_PAGES + 1):
+        """Read the pages of a list whose rows have no ids and may be equal, until one is certainly the last.
+
+        A page with the rows of the one before it may be more of them, or the same page again.
+        """
+
+        async def ask(number: int) -> tuple[Page, list[Any]]:
             asked = {**query, "limit": str(_ROWS_PER_PAGE), "page": str(number)}
             page, document = await self._page(_Request(number, path, asked), reading)
-            if reading.pages and page.body == reading.pages[-1].body:
-                return  # the broker ignores `page`, or repeats its last one
+            return page, envelope.rows(resource, document)
+
+        previous: list[Any] | None = None
+        counts_pages = False  # as far as is known
+        for number in range(1, _MOST_PAGES + 1):
+            page, rows = await ask(number)
+            if rows and rows == previous and not counts_pages:
+                if await self._repeats(ask, rows):
+                    _refuse_uncountable(resource, rows)
+                    return
+                counts_pages = True
             reading.pages.append(page)
-            if (rows := len(envelope.rows(resource, document))) == 0 or rows % _ROUND != 0:  # as with orders
+            if not rows or len(rows) % _ROUND != 0:  # as with orders
                 return
+            previous = rows
         raise BodyError(reading.resource, f"the list has more than {_MOST_PAGES} pages")
+
+    async def _repeats(self, ask: Callable[[int], Awaitable[tuple[Page, list[Any]]]], rows: list[Any]) -> bool:
+        """Whether a page far beyond any list has the same rows: the broker ignores `page`, or repeats its last one."""
+        try:
+            _, beyond = await ask(_MOST_PAGES)
+        except RefusedError:
+            return False  # it looks at the number
+        return beyond == rows
 
     async def _page(self, request: _Request, reading: _Reading) -> tuple[Page, dict[str, Any]]:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
@@ -553,16 +587,27 @@ def _account_path(account: str) -> str:
     return f"/v1/accounts/{account}"
 
 
-def _order_ids(document: Mapping[str, Any]) -> set[int | str]:
+def _refuse_uncountable(resource: str, rows: list[Any]) -> None:
+    """Raise BodyError if a page that the broker sends again and again may also be several pages of equal rows."""
+    if all(rows.count(row) > 1 for row in rows):
+        raise BodyError(
+            resource, f"every page has the same {len(rows)} rows, each with its equal: how many there are is unknown"
+        )
+
+
+def _order_ids(document: Mapping[str, Any]) -> set[int]:
     """The ids of a page of orders. Raises BodyError if an order has none or one appears twice."""
-    ids: list[int | str] = []
-    for index, order in enumerate(envelope.rows("orders", document)):
-        order_id = order.get("id")
-        if not isinstance(order_id, int | str) or isinstance(order_id, bool):
-            raise BodyError("orders", "is missing or not an id", path=f"orders.order[{index}].id")
-        ids.append(order_id)
+    rows = envelope.rows("orders", document)
+    ids = [identifier("orders", f"orders.order[{index}].id", order.get("id")) for index, order in enumerate(rows)]
     unique = set(ids)
     if len(unique) != len(ids):
         twice, _ = Counter(ids).most_common(1)[0]
-        raise BodyError("orders", f"has the id {excerpt(str(twice))} twice on one page", path="orders.order")
+        raise BodyError("orders", f"has the id {twice} twice on one page", path="orders.order")
     return unique
+
+
+def _refuse_other_order(document: Mapping[str, Any], order_id: int) -> None:
+    """Raise BodyError if an answer is not an order that can be stored, or is another one than was asked for."""
+    order = parse(Order, "order", "order", envelope.one("order", document))
+    if order.id != order_id:
+        raise BodyError("order", f"is {order.id}, but {order_id} was asked for", path="order.id")

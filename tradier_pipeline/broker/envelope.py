@@ -303,9 +303,14 @@ def _kind(value: Any) -> str:
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 _CREDENTIAL = "Check that TRADIER_ACCESS_TOKEN is valid and belongs to the environment named by TRADIER_ENV."
+_INACTIVE = (
+    "Look at the account at the broker: it answers so where the account is not active or not funded, or API access is "
+    "not enabled for it, even to a valid token; if all that is well, create a new TRADIER_ACCESS_TOKEN."
+)
 _REFUSED = "Correct what the broker names; the request was not repeated."
 _LATER = "The next snapshot tries again."
 _WRONG_TOKEN = re.compile(r"(invalid|expired).{0,20}access.?token|access.?token.{0,20}(invalid|expired)", re.IGNORECASE)
+_NOT_APPROVED = re.compile(r"access[ _]token[ _]not[ _]approved", re.IGNORECASE)
 _UNAUTHORIZED_ACCOUNT = re.compile(r"Unauthorized Account:?\s*(\S*)", re.IGNORECASE)
 
 
@@ -319,6 +324,8 @@ def _fault(resource: str, fault: Any) -> BrokerError:
     code = str(detail.get("errorcode", "")) if isinstance(detail, dict) else ""
     text = str(fault.get("faultstring", "")) if isinstance(fault, dict) else str(fault)
     what = f"the broker's gateway answered with the fault {excerpt(f'{text} ({code})' if code else text)}"
+    if _NOT_APPROVED.search(f"{code} {text}"):
+        return AuthError(resource, what, _INACTIVE)
     if code.startswith(("keymanagement.", "oauth.")) or _WRONG_TOKEN.search(f"{code} {text}"):
         return AuthError(resource, what, _CREDENTIAL)
     too_big = code == "protocol.http.TooBigBody"  # the same request gets the same answer
@@ -329,7 +336,11 @@ def _http_error(resource: str, status: int, headers: Mapping[str, str], text: st
     fault = _fault_of(resource, body)
     if isinstance(fault, AuthError):
         return fault
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or _WRONG_TOKEN.search(text):
+    if (
+        status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        or _WRONG_TOKEN.search(text)
+        or _NOT_APPROVED.search(text)
+    ):
         return _auth_error(resource, status, text)
     if fault is not None:
         return fault
@@ -362,7 +373,7 @@ def _fault_of(resource: str, body: bytes) -> BrokerError | None:
 def _auth_error(resource: str, status: int, text: str) -> AuthError:
     account = _UNAUTHORIZED_ACCOUNT.match(text)
     if account is None:
-        return AuthError(resource, _told(status, text), _CREDENTIAL)
+        return AuthError(resource, _told(status, text), _INACTIVE if _NOT_APPROVED.search(text) else _CREDENTIAL)
     return AuthError(
         resource,
         f"HTTP {_status(status)}: the access token does not give access to the account {excerpt(account[1])}"

@@ -2,8 +2,9 @@
 
 Shapes and which fields are always sent: docs.tradier.com reference pages for profile, balances, positions, orders,
 history, gain and loss, historical balances and the calendar.
-Every number is the `Decimal` of its JSON literal. Unknown fields are never an error: they stay in
-the landed bytes, and the check fields_known tells of them.
+Every number is the `Decimal` of its JSON literal, rounded to the 8 fraction digits of its column where the broker sends
+more (it prints products such as fractional shares times a price); the check numbers_stored_exactly names those.
+Unknown fields are never an error: they stay in the landed bytes, and the check fields_known tells of them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.broker.errors import BodyError, excerpt
 
 INTEGER_DIGITS = 16
 FRACTION_DIGITS = 8
@@ -24,6 +34,7 @@ QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d")
 _LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 
@@ -34,17 +45,19 @@ def _is_number(value: Any) -> Any:
     return value
 
 
-def _fits(value: Decimal) -> Decimal:
-    if not value:
-        return abs(value)  # DECIMAL has no negative zero
-    # the exponent tells without computing: quantize would round, and 1E+400 must not be expanded
-    if value.adjusted() >= INTEGER_DIGITS or value != round(value, FRACTION_DIGITS):
-        raise ValueError("does not fit DECIMAL(24,8) exactly")
-    return value
-
-
 def _to_places(value: Decimal) -> Decimal:
-    return round(value, FRACTION_DIGITS) if value.adjusted() < INTEGER_DIGITS else value
+    """The value as DECIMAL(24,8) holds it: more fraction digits are rounded half to even."""
+    # the exponent tells without computing: 1E+400 must not be expanded
+    near = value if value.adjusted() >= INTEGER_DIGITS else value.quantize(QUANTUM, ROUND_HALF_EVEN)
+    if near and near.adjusted() >= INTEGER_DIGITS:
+        raise ValueError(f"has more than the {INTEGER_DIGITS} digits before the point that DECIMAL(24,8) holds")
+    kept = value if near == value else near  # as sent, if that is exact
+    return kept or abs(kept)  # DECIMAL has no negative zero
+
+
+def _as_identifier(value: Any) -> Any:
+    """An id sent as JSON text is the number that it spells."""
+    return int(value) if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) else value
 
 
 def _to_float(value: Any) -> float:
@@ -93,17 +106,19 @@ def _as_rows(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_fits)]
-Percent = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_places), AfterValidator(_fits)]
+Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_places)]
 ModelValue = Annotated[float, BeforeValidator(_to_float), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-Identifier = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Identifier = Annotated[int, BeforeValidator(_as_identifier), Field(strict=True, ge=-(2**63), lt=2**63)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
 TimeOfDay = Annotated[time, BeforeValidator(_is_time_of_day)]
 Day = Annotated[date, BeforeValidator(_is_day)]  # Tradier: midnight UTC stands for a date, whatever the time zone
 # Tradier sends milliseconds, nanoseconds in its event stream; microseconds are what is kept
 Instant = Annotated[datetime, BeforeValidator(_is_iso), AfterValidator(_in_utc)]
+
+
+IDENTIFIER: TypeAdapter[int] = TypeAdapter(Identifier)
 
 
 class BrokerModel(BaseModel):
@@ -258,7 +273,24 @@ ORDER_WORDS = {
     "duration": ("day", "gtc", "pre", "post"),
 }
 FINISHED = frozenset({"filled", "expired", "canceled", "rejected", "error"})
+# Tradier: the newest reference and the words of its streams; all of them still work -> the word of the closed set
+WORKING_WORDS = {
+    "pending_cancel": "pending",
+    "open_pending": "pending",
+    "submitted": "pending",
+    "calculated": "held",
+    "accepted_for_bidding": "held",
+}
+PACKAGES = ("multileg", "combo")  # their legs fill as one, at one net price
+OF_SEVERAL = (*PACKAGES, "oto", "oco", "otoco")  # it is their legs that fill
 UNKNOWN = "unknown"
+
+
+def known_word(name: str, word: str | None) -> str | None:
+    """An order's word in the closed set of its kind, else unknown: never the nearest or the default one."""
+    if name == "status" and word in WORKING_WORDS:
+        return WORKING_WORDS[word]
+    return word if word is None or word in ORDER_WORDS[name] else UNKNOWN
 
 
 class OrderLeg(BrokerModel):
@@ -296,6 +328,11 @@ class Order(OrderLeg):
     tag: str | None = None
     create_date: Instant
     leg: Annotated[tuple[OrderLeg, ...], BeforeValidator(_as_rows)] = ()
+
+    @property
+    def lacks_legs(self) -> bool:
+        """Whether its legs were left out, as the sandbox does: nobody knows what it trades, never its symbol."""
+        return self.class_ in OF_SEVERAL and not self.leg
 
 
 class HistoryEvent(BrokerModel):
@@ -339,7 +376,7 @@ class ClosedPosition(BrokerModel):
     cost: Number
     proceeds: Number
     gain_loss: Number
-    gain_loss_percent: Percent | None = None
+    gain_loss_percent: Number | None = None
     term: Integer | None = None
 
 
@@ -389,6 +426,15 @@ def parse(model: type[M], resource: str, path: str, row: Any) -> M:
 
 def _problem(message: str) -> str:
     return "is missing" if message == "Field required" else message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def identifier(resource: str, path: str, value: Any) -> int:
+    """An id of the broker, a number or the text of one. Raises BodyError, naming the path, for anything else."""
+    try:
+        return IDENTIFIER.validate_python(value)
+    except ValidationError:
+        told = "is missing" if value is None else f"is not a whole number of 64 bits: {excerpt(str(value))}"
+        raise BodyError(resource, told, path=path) from None
 
 
 def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:

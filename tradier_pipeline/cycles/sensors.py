@@ -19,7 +19,7 @@ from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import Broker, connect
-from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.ledger.flat import read_gone
 from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
@@ -177,16 +177,18 @@ def _look(settings: Settings, ledger: Ledger, broker: Broker, account_id: str) -
     """Request a snapshot if an order differs from the newest landed one; say so."""
     try:
         listed = broker.read(lambda client: client.fetch_orders(account_id))
-        newest = LandingZone(settings.landing).newest(account_id)
-        if newest is None or newest.manifest.as_of >= listed.pages[0].started_at:
+        newest = LandingZone(settings.landing).recall(account_id, _landed_states)
+        if newest is None or newest[0] >= listed.pages[0].started_at:
             return None
-        before = _states(newest.bodies("orders"))
+        before = newest[1]
         changed = {
             order_id: state
             for order_id, state in _states([page.body for page in listed.pages]).items()
             if before.get(order_id) != state
         }
-        told = ", ".join(f"{order_id} {status} {shown(done)}" for order_id, (status, done) in sorted(changed.items()))
+        told = ", ".join(
+            f"{order_id} {status} {shown(done)}" for order_id, (status, done) in sorted(changed.items(), key=str)
+        )
         if changed and ledger.request_once(account_id, "order_placed", order_id=None, note=f"at the broker: {told}"):
             return f"{account_id}: {told}"
     except PipelineError as error:  # of one account; the others go on
@@ -194,10 +196,17 @@ def _look(settings: Settings, ledger: Ledger, broker: Broker, account_id: str) -
     return None
 
 
-def _states(bodies: Sequence[bytes]) -> dict[int, tuple[str, Decimal]]:
+def _landed_states(landed: LandedSnapshot) -> tuple[datetime, dict[Any, tuple[str, Decimal]]]:
+    """When it was read, and its orders."""
+    if landed.manifest.clock_was_wrong:
+        raise LandingError(f"the clock was wrong when {landed.snapshot_id} was read", "Take the one before.")
+    return landed.manifest.as_of, _states(landed.bodies("orders"))
+
+
+def _states(bodies: Sequence[bytes]) -> dict[Any, tuple[str, Decimal]]:
     """Order id -> its status and executed quantity."""
     return {
-        row["id"]: (str(row.get("status")), row.get("exec_quantity") or Decimal())
+        row.get("id"): (str(row.get("status")), row.get("exec_quantity") or Decimal())
         for body in bodies
         for row in envelope.rows("orders", envelope.parse_json(body, "orders"))
     }

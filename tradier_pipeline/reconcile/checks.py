@@ -38,10 +38,11 @@ MOVES: Mapping[TradeStatus, tuple[TradeStatus, ...]] = {
     "CLOSED": (),
     "CANCELLED": (),
 }
-# what an order or a trade is; a fact may add what the ledger lacks, and never replace what it has
+# what an order or a trade is; a fact may add what the ledger lacks, and never replace what it has. Type, limit and
+# duration of an order are no such thing: they may be changed at the broker
 TERMS = (
     *("account_id", "symbol", "strategy", "expiration", "short_strike", "long_strike", "width", "multiplier"),
-    *("role", "class_", "order_type", "trade_id", "broker_order_id", "broker_order_id_open", "legs"),
+    *("role", "class_", "trade_id", "broker_order_id", "broker_order_id_open", "legs"),
 )
 
 
@@ -317,7 +318,7 @@ RECONCILIATION_CHECKS: tuple[ReconciliationCheck, ...] = (
         Severity.FATAL,
         "trade_reconciliation",
         "In every contract that trades hold, what they hold adds up to the position, and their orders add up.",
-        codes=("legs_uneven", "closed_more_than_held", "more_held_than_filled"),
+        codes=("legs_uneven", "closed_more_than_held", "more_held_than_filled", "overfilled"),
         rule=_unbalanced,
     ),
     ReconciliationCheck(

@@ -20,7 +20,7 @@ from typing import Literal
 
 from tradier_pipeline import clock
 from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, changes, shown
-from tradier_pipeline.reconcile.statement import ZERO, Part, Statement, fills
+from tradier_pipeline.reconcile.statement import ZERO, Part, Statement, fills, may_be_unknown_legs
 
 # NautilusTrader acts on nothing that moved less than 5 s ago; Tradier's own lag is not documented
 QUIET = timedelta(seconds=5)
@@ -57,7 +57,11 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
     if before is None:
         return _coherence("unknown", ("no reading before to compare with", *recent))
     moved = changes(before, now)
-    odd = [change for change in moved if change.item != CASH and change.unexplained]
+    odd = [
+        change
+        for change in moved
+        if change.item != CASH and change.unexplained and not may_be_unknown_legs(change.item, before, now)
+    ]
     odd_lines = tuple(_odd(change) for change in odd)
     if odd and torn and torn.as_of_end + LONG_AGO <= now.as_of and _is_same(torn, now):
         return _coherence("unknown", (*odd_lines, f"the same since {clock.iso(torn.as_of)}", *recent))

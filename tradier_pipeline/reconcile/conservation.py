@@ -322,7 +322,8 @@ class _Comparison:
 
     def _book_fill(self, fill: Fill) -> None:
         if fill.quantity:
-            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}")
+            up_to = f", of up to {shown(fill.part.filled)} that may have filled before" if fill.at_most else ""
+            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}{up_to}")
         if fill.cash:
             self._book("fill", CASH, fill.cash, f"for {shown(fill.quantity)} {fill.symbol}, {fill.order}")
 
@@ -441,6 +442,7 @@ class _Comparison:
 
     def _likeliest(self, ways: list[list[_Delivery]]) -> Sequence[_Delivery]:
         """One way of each underlying: those that explain the most, cash included."""
+        every = ways
         if prod(map(len, ways)) > MOST_CHOICES:  # leave cash to tell apart only what explains the shares alike
             ways = [[way for way in some if way.cost[:2] == some[0].cost[:2]] for some in ways]
         if not ways or prod(map(len, ways)) > MOST_CHOICES:
@@ -451,7 +453,7 @@ class _Comparison:
         if abs(self._left(CASH) - paid) * 10 <= abs(paid):
             return best
         # cash does not support it yet: what was delivered is certain only where the shares allow one way
-        return [self._certain(some, way) for some, way in zip(ways, best, strict=True)]
+        return [self._certain(some, way) for some, way in zip(every, best, strict=True)]
 
     def _certain(self, ways: list[_Delivery], best: _Delivery) -> _Delivery:
         rivals = [way for way in ways if way.cost[:2] == best.cost[:2]]
@@ -483,6 +485,7 @@ class _Comparison:
         if not left:
             return
         found = [
+            *self._legless(symbol),
             *(
                 f"{fill.order}: its fill of {shown(fill.quantity)} may not show in the positions yet"
                 for fill in self.fills
@@ -570,6 +573,7 @@ class _Comparison:
             return
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
         found = [
+            *self._legless(),
             *([f"{plain(contracts)} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
             *(
                 f"{fill.order}: {shown(fill.quantity)} {fill.symbol}, its multiplier is not known"
@@ -606,6 +610,14 @@ class _Comparison:
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _legless(self, symbol: str | None = None) -> Iterator[str]:
+        """The orders without legs that may stand behind a change of a symbol, or of cash."""
+        option = classify(symbol).option if symbol else None
+        underlying = option.underlying if option else symbol
+        for order in self.now.legless.values():
+            if order.may_have_filled and underlying in (None, order.symbol):
+                yield f"the unknown legs of order {order.order_id}"
 
     def _delivered_lots(self) -> Decimal:
         """How many contracts were assigned or exercised."""

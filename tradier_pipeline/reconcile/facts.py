@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -17,6 +17,14 @@ Severity = Literal["info", "warn", "error"]
 
 
 @dataclass(frozen=True, slots=True)
+class LastHeld:
+    """The last snapshot that showed all legs of a trade: when it was, and the shares of the underlying in it."""
+
+    as_of: datetime
+    shares: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the broker said.
 
@@ -26,7 +34,10 @@ class Facts:
         lookups: what became of the orders that were asked for by their ids.
         before: what the published snapshot before it shows; None if there is none. Nothing is gone without it.
         shares_before: trade -> shares of its underlying when its legs were last seen.
-        torn: parts of the snapshot are not of one moment; nothing is concluded from a position that it lacks.
+        held_until: trade -> when that was.
+        never_held: the trades that lack legs now and whose legs no snapshot has ever shown all.
+        closes: New York date -> when its session closed; without, at 16:00.
+        doubtful: the snapshot is in doubt: nothing is proposed, nor concluded from a position that it lacks.
     """
 
     snapshot_id: str
@@ -37,7 +48,10 @@ class Facts:
     lookups: tuple[LookupRecord, ...] = ()
     before: Holdings | None = None
     shares_before: Mapping[str, Decimal] = field(default_factory=dict)
-    torn: bool = False
+    held_until: Mapping[str, datetime] = field(default_factory=dict)
+    never_held: frozenset[str] = frozenset()
+    closes: Mapping[date, datetime] = field(default_factory=dict)
+    doubtful: bool = False
 
     @property
     def holdings(self) -> Holdings:
@@ -64,10 +78,15 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that people ought to know. `evidence` names orders, contracts and figures; `subject` a contract."""
+    """Something that people ought to know. `evidence` names orders, contracts and figures; `subject` a contract.
+
+    Attributes:
+        action: what to do about it, if more can be said than for every finding of its code.
+    """
 
     code: str
     severity: Severity
     text: str
     evidence: tuple[str, ...] = ()
     subject: str | None = None
+    action: str | None = None

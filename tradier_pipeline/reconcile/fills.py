@@ -105,11 +105,16 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Deeds:
-    """What the orders did to a trade, and which of them do not count, and why."""
+    """What the orders did to a trade, and which of them do not count, and why.
+
+    Attributes:
+        unclaimed: orders of the broker that are nobody's, whose fills would close legs of the trade.
+    """
 
     entry: Side
     exit: Side
     findings: tuple[Finding, ...]
+    unclaimed: tuple[Order, ...] = ()
 
 
 def deeds(
@@ -150,10 +155,19 @@ class _Book:
     def __init__(self, orders: Sequence[EngineOrder], rows: Sequence[OrderRow], facts: Facts) -> None:
         self.changes = {row.client_order_id: row.change for row in rows if row.change}
         self.ambiguous = {row.client_order_id for row in rows if row.match_state == "ambiguous" and row.client_order_id}
+        beyond = [row for row in rows if row.overfilled]
+        self.overfilled = {row.client_order_id for row in beyond if row.client_order_id}
         self.doubtful = {row.broker_order_id for row in rows if row.match_state == "ambiguous" and row.raw_status}
+        self.doubtful |= {row.broker_order_id for row in beyond if row.client_order_id is None}
         self.theirs = {order.id: order for order in facts.orders}
         self.matched = {row.client_order_id for row in rows if row.match_state == "matched"}
         self.account_id = facts.account_id
+        self.tags = {order.client_order_id for order in orders}
+        self.unmatched = [
+            row.theirs
+            for row in rows
+            if row.theirs and row.match_state in ("unmatched_external", "unmatched_ours") and not row.overfilled
+        ]
         self.by_trade: dict[str, list[EngineOrder]] = defaultdict(list)
         self.by_id: dict[int, EngineOrder] = {}
         for order in orders:
@@ -189,6 +203,14 @@ class _Book:
             return self._will_be(self.by_id[number])
         return believed_of(self.theirs[number], self.account_id, role) if number in self.theirs else None
 
+    def unclaimed(self, trade: Trade, claimed: Mapping[str, set[tuple[str, Role]]]) -> tuple[Order, ...]:
+        """The broker's orders that filled, that neither ledger nor trade has, and that would close legs of a trade."""
+        return tuple(
+            order
+            for order in self.unmatched
+            if str(order.id) not in claimed and (order.tag or "") not in self.tags and closes(order, trade)
+        )
+
     def shown(self, order: EngineOrder) -> Order | None:
         """The broker's row of it in this snapshot."""
         of_broker = order.client_order_id in self.matched or order.client_order_id == str(order.broker_order_id)
@@ -209,6 +231,10 @@ def _deeds_of(
         if order.client_order_id in book.ambiguous:
             doubtful.add(role)
             findings.append(Finding("order_ambiguous", "warn", f"{name} is ambiguous and does not count", (name,)))
+        elif order.client_order_id in book.overfilled:
+            doubtful.add(role)
+            text = f"{name} was filled beyond its quantity and does not count"
+            findings.append(Finding("overfilled", "error", text, (name,)))
         elif len(claimed[order.client_order_id]) > 1:
             doubtful.add(role)
             told = tuple(f"{role.lower()} of {trade_id}" for trade_id, role in sorted(claimed[order.client_order_id]))
@@ -225,7 +251,24 @@ def _deeds_of(
         entry=Side(tuple(counted["ENTRY"]), _unknown(trade.broker_order_id_open, claims), "ENTRY" in doubtful),
         exit=Side(tuple(counted["EXIT"]), _unknown(trade.broker_order_id_close, claims), "EXIT" in doubtful),
         findings=tuple(findings),
+        unclaimed=book.unclaimed(trade, claimed),
     )
+
+
+def closes(order: Order, trade: Trade) -> bool:
+    """Whether what an order of the broker's filled would close legs of a trade, all of it."""
+    units, filled = ratios(trade), filled_legs(order)
+    return bool(filled) and all(amount * units.get(symbol, ZERO) < 0 and not opens for symbol, amount, opens in filled)
+
+
+def filled_legs(order: Order) -> list[tuple[str, Decimal, bool]]:
+    """What an order filled: contract, signed quantity, and whether it was to open. Nothing if its legs are unknown."""
+    parts = () if order.lacks_legs else order.leg or (order,)
+    return [
+        (part.option_symbol or part.symbol or "", _sign(part.side) * part.exec_quantity, part.side.endswith("_to_open"))
+        for part in parts
+        if part.side and part.exec_quantity
+    ]
 
 
 def _unknown(number: int | None, claims: Iterable[tuple[EngineOrder, Role]]) -> int | None:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.records import SETTLED
 from tradier_pipeline.reconcile import conservation
 from tradier_pipeline.reconcile.facts import Severity
 from tradier_pipeline.reconcile.orders import OrderRow
+from tradier_pipeline.reconcile.packages import ZERO, progress
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
-DOUBTFUL, UNEXPLAINED = "doubtful", "change_unexplained"
+DOUBTFUL, UNEXPLAINED, OVERFILLED = "doubtful", "change_unexplained", "overfilled"
 TORN = "torn"  # what an earlier version called it
 
 ACTIONS: Mapping[str, str] = {
@@ -28,6 +30,8 @@ ACTIONS: Mapping[str, str] = {
     "order_ambiguous": "Correct the broker's id or the tag of this order in the ledger.",
     "order_claimed_twice": "Let one trade and one role alone have this order in the ledger.",
     "order_unknown": "Record this order in the ledger, or clear its id in the trade.",
+    OVERFILLED: "Compare it with the broker's account history; nothing beyond what was ordered is taken over.",
+    "exit_offered": "Link it if it closed the trade: `tradier-pipeline ledger link TRADE_ID ORDER_ID`.",
     "wrong_effect": "Correct the legs or the trade of this order in the ledger.",
     "legs_uneven": "Close or open the odd legs at the broker; look at the leftover risk first.",
     "closed_more_than_held": "Look for a position the other way round at the broker, and close it.",
@@ -68,6 +72,7 @@ class Problem:
     severity: Severity
     text: str
     evidence: tuple[str, ...] = ()
+    action: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ def problems(
     *,
     evidence: Sequence[str] = (),
     changes: Iterable[conservation.Finding] = (),
+    orders: Iterable[Order] = (),
     reconciled: Reconciliation | None = None,
 ) -> list[Problem]:
     """What a snapshot shows to be wrong.
@@ -120,20 +126,22 @@ def problems(
     Args:
         evidence: what its verdict rests on.
         changes: since the last good snapshot.
+        orders: of the broker.
         reconciled: with the ledger; None if it was not.
     """
     if sight.doubtful:
         return [Problem(DOUBTFUL, None, "warn", "the newest snapshot is doubtful", tuple(evidence))]
     unexplained = [_unexplained(change) for change in changes if change.state == "unexplained"]
+    overfilled = [_overfilled(order) for order in orders if progress(order).is_beyond]
     if reconciled is None:
-        return unexplained
+        return [*unexplained, *overfilled]
     of_orders = [problem for row in reconciled.orders if (problem := _of_order(row))]
     of_trades = [
-        Problem(found.code, trade_id or found.subject, found.severity, found.text, found.evidence)
+        Problem(found.code, trade_id or found.subject, found.severity, found.text, found.evidence, found.action)
         for trade_id, found in reconciled.findings
         if trade_id or found.severity != "info"  # shares held by hand are no problem: reconciliation_findings has them
     ]
-    return [*unexplained, *of_orders, *of_trades]
+    return [*unexplained, *overfilled, *of_orders, *of_trades]
 
 
 def fold(tracked: Iterable[Tracked], said: Iterable[Problem], sight: Sight) -> list[Tracked]:
@@ -157,7 +165,7 @@ def _is_over(row: Tracked, sight: Sight) -> bool:
     if row.code == UNEXPLAINED:
         # it is told once; what is behind it is known over night
         return sight.conserved and clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
-    return sight.ledger_read
+    return sight.ledger_read or row.code == OVERFILLED
 
 
 def _first_seen(finding_id: str, problem: Problem, sight: Sight) -> Tracked:
@@ -169,7 +177,7 @@ def _first_seen(finding_id: str, problem: Problem, sight: Sight) -> Tracked:
         severity=problem.severity,
         text=problem.text,
         evidence=_told(problem),
-        suggested_action=ACTIONS[problem.code],
+        suggested_action=problem.action or ACTIONS[problem.code],
         first_seen=sight.as_of,
         first_snapshot_id=sight.snapshot_id,
         last_seen=sight.as_of,
@@ -184,7 +192,7 @@ def _seen_again(row: Tracked, problem: Problem, sight: Sight) -> Tracked:
         severity=problem.severity,
         text=problem.text,
         evidence=_told(problem),
-        suggested_action=ACTIONS[problem.code],
+        suggested_action=problem.action or ACTIONS[problem.code],
         last_seen=sight.as_of,
         last_snapshot_id=sight.snapshot_id,
         times_seen=row.times_seen + 1,
@@ -214,6 +222,16 @@ def _unexplained(change: conservation.Finding) -> Problem:
     return Problem(UNEXPLAINED, change.item, "warn", text, change.explanation)
 
 
+def _overfilled(order: Order) -> Problem:
+    parts = [part for part in (order.leg or (order,)) if part.quantity is not None]
+    told = tuple(
+        f"{conservation.plain(part.exec_quantity or ZERO)} of {conservation.plain(part.quantity or ZERO)} "
+        f"{part.option_symbol or part.symbol or ''}".strip()
+        for part in parts
+    )
+    return Problem(OVERFILLED, str(order.id), "error", f"order {order.id}: more was filled than ordered", told)
+
+
 def _of_order(row: OrderRow) -> Problem | None:
     """What is wrong with an order, if the ledger cannot just take over what the broker says."""
     code, severity = _verdict(row)
@@ -233,7 +251,7 @@ def _verdict(row: OrderRow) -> tuple[str | None, Severity]:
             return "order_missing", "warn"
         case "ambiguous":
             return "order_doubtful", "error"
-        case "matched" if row.differences and row.change is None:
+        case "matched" if row.differences and row.change is None and not row.overfilled:
             works = row.ledger_status in SETTLED and row.broker_status not in SETTLED
             return "order_contradicts", "error" if works else "warn"
     return None, "info"

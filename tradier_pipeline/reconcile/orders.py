@@ -16,10 +16,11 @@ from decimal import Decimal
 from typing import Any, Literal, overload
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.models import ORDER_WORDS, Order
+from tradier_pipeline.broker.models import ORDER_WORDS, WORKING_WORDS, Order
 from tradier_pipeline.landing import LookupRecord
 from tradier_pipeline.ledger.changes import Change, change_to
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus
+from tradier_pipeline.reconcile.packages import progress
 
 MatchState = Literal["matched", "unmatched_ours", "unmatched_external", "missing_at_broker", "ambiguous"]
 MatchedBy = Literal["broker_id", "tag"]
@@ -28,11 +29,7 @@ ALIKE_WITHIN = timedelta(minutes=15)
 
 # Tradier: REST guide, and words of its streams, older pages and clients. What is not here stays UNKNOWN.
 _STATUSES: Mapping[str, OrderStatus] = {
-    "pending": "PLACED",
-    "new": "PLACED",
-    "open": "PLACED",
-    "submitted": "PLACED",
-    "working": "PLACED",
+    **dict.fromkeys(("new", "open", "pending", "held", "working", *WORKING_WORDS), "PLACED"),
     "partially_filled": "PARTIAL",
     "partial": "PARTIAL",
     "filled": "FILLED",
@@ -55,6 +52,8 @@ class OrderRow:
         sent_at: when the ledger got it.
         ledger_price, broker_price: average fill, USD per share; a credit is negative.
         differences: what the two sides disagree on, or what is wrong, in words.
+        overfilled: more was filled than ordered.
+        theirs: the broker's order, if this snapshot shows it.
         change: what the ledger's row should say; None if nothing, or if it cannot be known.
     """
 
@@ -75,6 +74,8 @@ class OrderRow:
     sent_at: datetime | None = None
     differences: tuple[str, ...] = ()
     change: Change | None = None
+    overfilled: bool = False
+    theirs: Order | None = None
 
 
 def reconcile_orders(
@@ -100,8 +101,8 @@ def reconcile_orders(
         before the broker's list of the day began.
     """
     own = [order for order in ledger if order.account_id == account_id]
-    found = _match(own, broker)
-    known_tags = {order.client_order_id for order in ledger}
+    known_tags = frozenset(order.client_order_id for order in ledger)
+    found = _match(own, broker, known_tags, tag_prefix)
     rows = [_pair_row(pair) for pair in found.pairs]
     rows += [_ambiguous_ledger_row(order, why) for order, why in found.doubtful_ledger]
     rows += [_broker_row("ambiguous", order, (why,)) for order, why in found.doubtful_broker]
@@ -113,9 +114,14 @@ def reconcile_orders(
     return sorted(rows, key=lambda row: (row.broker_order_id or 0, row.client_order_id or ""))
 
 
-def broker_status(raw: str) -> OrderStatus:
-    """The broker's word in the ledger's vocabulary; a word that is not understood is UNKNOWN, never the nearest."""
-    return _STATUSES.get(raw, "UNKNOWN")
+def broker_status(raw: str, filled: Decimal | None = None) -> OrderStatus:
+    """The broker's word in the ledger's vocabulary; a word that is not understood is UNKNOWN, never the nearest.
+
+    Args:
+        filled: by it, what works has been filled in part.
+    """
+    status = _STATUSES.get(raw, "UNKNOWN")
+    return "PARTIAL" if status == "PLACED" and filled else status
 
 
 def settled(order: EngineOrder) -> bool:
@@ -142,13 +148,16 @@ class _Matches:
     left_broker: list[Order]
 
 
-def _match(ours: Sequence[EngineOrder], theirs: Sequence[Order]) -> _Matches:
+def _match(
+    ours: Sequence[EngineOrder], theirs: Sequence[Order], known_tags: frozenset[str], tag_prefix: str | None
+) -> _Matches:
     by_id = {order.id: order for order in theirs}
     by_tag: dict[str, list[Order]] = defaultdict(list)
     for order in by_id.values():
         if order.tag:
             by_tag[order.tag].append(order)
     claims = Counter(order.broker_order_id for order in ours if order.broker_order_id is not None)
+    tags = _Tags.of(ours, by_id, known_tags, tag_prefix)
     pairs: list[_Pair] = []
     doubtful: list[tuple[EngineOrder, str]] = []
     suspects: dict[int, str] = {}  # broker order -> why it is in doubt
@@ -163,7 +172,7 @@ def _match(ours: Sequence[EngineOrder], theirs: Sequence[Order]) -> _Matches:
                 suspects[mine.broker_order_id] = candidate
         elif candidate is None:
             left.append(mine)
-        elif why := _contradiction(mine, candidate.theirs):
+        elif why := tags.contradict(candidate) or _contradiction(mine, candidate.theirs):
             doubtful.append((mine, why))
             suspects[candidate.theirs.id] = why
         else:
@@ -178,6 +187,49 @@ def _match(ours: Sequence[EngineOrder], theirs: Sequence[Order]) -> _Matches:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    """Whether the tag of an order that an id has found says that it is another one.
+
+    An engine sends its client order id as the tag, and Tradier returns a tag as it was sent, so an order that carries
+    another one is not ours: in doubt, whether the ledger knows the order of that tag or not. No tag says nothing. A tag
+    that the ledger does not know says nothing either where its ids are no tags by what there is to see:
+
+    - the client order id is the broker's id, as this program and imports name what was sent without one;
+    - with a tag prefix, neither the client order id nor the tag begins with it;
+    - the same tag is on several orders: it names their sort, not one of them;
+    - several orders that ids have found carry a tag, and none of them its client order id.
+    """
+
+    known: frozenset[str]
+    prefix: str | None
+    shared: frozenset[str]
+    unused: bool
+
+    @classmethod
+    def of(
+        cls, ours: Sequence[EngineOrder], by_id: Mapping[int, Order], known: frozenset[str], prefix: str | None
+    ) -> _Tags:
+        pairs = [(mine, theirs) for mine in ours if (theirs := by_id.get(mine.broker_order_id or 0)) and theirs.tag]
+        counts = Counter(order.tag for order in by_id.values() if order.tag)
+        own = any(theirs.tag == mine.client_order_id for mine, theirs in pairs)
+        shared = frozenset(tag for tag, count in counts.items() if count > 1)
+        return cls(known, prefix, shared, unused=len(pairs) > 1 and not own and known.isdisjoint(counts))
+
+    def contradict(self, pair: _Pair) -> str | None:
+        """Why the two are not one order after all."""
+        mine, tag = pair.ours.client_order_id, pair.theirs.tag
+        if pair.by == "tag" or not tag or tag == mine:
+            return None
+        if tag in self.known:
+            return f"order {pair.theirs.id} has the tag of the ledger's order {tag}"
+        if mine == str(pair.theirs.id) or tag in self.shared or self.unused:
+            return None
+        if self.prefix and not mine.startswith(self.prefix) and not tag.startswith(self.prefix):
+            return None
+        return f"order {pair.theirs.id} has the tag {tag}, which is not its own"
+
+
 def _candidate(
     order: EngineOrder, by_id: Mapping[int, Order], tagged: Sequence[Order], claims: Mapping[int, int]
 ) -> _Pair | str | None:
@@ -187,6 +239,9 @@ def _candidate(
         if claims[number] > 1:
             return f"{claims[number]} orders of the ledger have the broker's id {number}"
         if number in by_id:
+            other = next((other for other in tagged if other.id != number), None)
+            if other is not None and by_id[number].tag != order.client_order_id:
+                return f"its tag is on order {other.id}, its broker id is {number}"
             return _Pair(order, by_id[number], "broker_id")
         if tagged:
             return f"its tag is on order {tagged[0].id}, its broker id is {number}"
@@ -213,10 +268,13 @@ def _contradiction(ours: EngineOrder, theirs: Order) -> str | None:
 
 
 def broker_legs(order: Order) -> tuple[tuple[str, str, Decimal], ...]:
-    """(contract or equity, side, ordered quantity) of each leg, or of the order itself if it has none."""
+    """(contract or equity, side, ordered quantity) of each leg, or of the order itself if it is of one.
+
+    Nothing of an order whose legs are not known: what it names is the underlying.
+    """
     return tuple(
         (symbol, part.side, plain(part.quantity))
-        for part in (order.leg or (order,))
+        for part in (() if order.lacks_legs else order.leg or (order,))
         if (symbol := part.option_symbol or part.symbol) and part.side and part.quantity is not None
     )
 
@@ -235,16 +293,23 @@ def _pair_row(pair: _Pair) -> OrderRow:
         f"{what}: ledger {_text(ledger)}, broker {_text(told)}"
         for what, ledger, told in (
             ("status", row.ledger_status, row.broker_status),
-            ("filled", row.ledger_filled or Decimal(0), row.broker_filled or Decimal(0)),
+            ("filled", row.ledger_filled or Decimal(0), _filled(row)),
             ("price", row.ledger_price, row.broker_price),
-            ("ordered", ours.quantity, theirs.quantity if ours.quantity is not None else None),
+            ("ordered", ours.quantity, plain(progress(theirs).ordered) if ours.quantity is not None else None),
             ("broker id", ours.broker_order_id, theirs.id),
         )
         if ledger != told
     ]
+    differences += [
+        f"{name.replace('_', ' ')}: ledger {_text(had)}, broker {_text(told)}"
+        for name, told in _modified(ours, theirs).items()
+        if (had := getattr(ours, name)) is not None
+    ]
+    if theirs.lacks_legs and theirs.exec_quantity:
+        differences.append("the broker does not tell its legs")
     if row.broker_status == "UNKNOWN":
         differences.append(f"the broker's word {theirs.status!r} is not understood")
-    if row.broker_filled and row.broker_price is None:
+    if _filled(row) != 0 and row.broker_price is None:
         differences.append("filled without a price yet")
     refusal = _refusal(ours, row)
     if refusal:
@@ -258,31 +323,56 @@ def _pair_row(pair: _Pair) -> OrderRow:
     )
 
 
+def _filled(row: OrderRow) -> Decimal | None:
+    """What the broker says is filled; None if something is and nobody knows how many packages."""
+    unclear = row.broker_filled is None and row.theirs is not None and row.theirs.exec_quantity
+    return None if unclear else row.broker_filled or Decimal(0)
+
+
 def _refusal(ours: EngineOrder, row: OrderRow) -> str | None:
     """Why the broker's word is not taken over although the orders are one."""
+    if row.overfilled:
+        return "more was filled than ordered"
     if settled(ours) and row.broker_status not in SETTLED:
         return f"{ours.status} never becomes {row.broker_status} again"
-    if ours.filled_quantity and (row.broker_filled or 0) < ours.filled_quantity:
+    filled = _filled(row)
+    if ours.filled_quantity and filled is not None and filled < ours.filled_quantity:
         return "fewer are filled than the ledger knows of"
     return None
 
 
+def _modified(ours: EngineOrder, theirs: Order) -> dict[str, Any]:
+    """What may be changed of an order while it works, where the broker says something else than the ledger.
+
+    The ledger's limit has no sign, whether money is paid or received.
+    """
+    told = {
+        "order_type": theirs.type if theirs.type in ORDER_WORDS["type"] else None,
+        "limit_price": plain(abs(theirs.price)) if theirs.price else None,
+        "duration": theirs.duration if theirs.duration in ORDER_WORDS["duration"] else None,
+    }
+    if ours.limit_price is not None and told["limit_price"] == abs(ours.limit_price):
+        del told["limit_price"]
+    return {name: value for name, value in told.items() if value is not None and value != getattr(ours, name)}
+
+
 def _wanted(ours: EngineOrder, theirs: Order, row: OrderRow) -> dict[str, Any]:
-    """What the broker knows; what it does not say stays as it is. Terms only where the ledger has none."""
+    """What the broker knows; what it does not say stays as it is. Legs and quantity only where the ledger has none."""
+    done = progress(theirs)
     terms = {
         "legs": tuple(
             Leg(option_symbol=symbol, side=side, quantity=ordered) for symbol, side, ordered in broker_legs(theirs)
         ),
-        "quantity": plain(theirs.quantity),
-        "order_type": theirs.type if theirs.type in ORDER_WORDS["type"] else None,
+        "quantity": plain(done.ordered),
     }
     said = {
         **{name: value for name, value in terms.items() if value and not getattr(ours, name)},
+        **_modified(ours, theirs),
         "broker_order_id": theirs.id,
         "status": row.broker_status,
         "raw_status": theirs.status,
-        "filled_quantity": plain(theirs.exec_quantity),
-        "remaining_quantity": plain(theirs.remaining_quantity),
+        "filled_quantity": plain(done.filled),
+        "remaining_quantity": plain(done.remaining),
         "avg_fill_price": row.broker_price,
         "reject_reason": theirs.reason_description,
     }
@@ -300,7 +390,7 @@ def _broker_row(
 
 
 def _unmatched_row(
-    order: Order, known_tags: set[str], tag_prefix: str | None, candidates: Sequence[EngineOrder]
+    order: Order, known_tags: frozenset[str], tag_prefix: str | None, candidates: Sequence[EngineOrder]
 ) -> OrderRow:
     alike = tuple(ours.client_order_id for ours in candidates if _alike(ours, order))
     if order.tag and order.tag in known_tags:
@@ -350,10 +440,12 @@ def _alike(ours: EngineOrder, theirs: Order) -> bool:
     if ours.created_at is None or abs(ours.created_at - theirs.create_date) > ALIKE_WITHIN:
         return False
     legs = {(leg.option_symbol, leg.side) for leg in ours.legs}
-    return bool(legs) and legs == {(s, side) for s, side, _ in broker_legs(theirs)} and ours.quantity == theirs.quantity
+    same_legs = bool(legs) and legs == {(symbol, side) for symbol, side, _ in broker_legs(theirs)}
+    return same_legs and ours.quantity == progress(theirs).ordered
 
 
 def _sides(state: MatchState, ours: EngineOrder | None, theirs: Order | None) -> OrderRow:
+    done = progress(theirs) if theirs else None
     return OrderRow(
         match_state=state,
         client_order_id=ours.client_order_id if ours else None,
@@ -361,13 +453,15 @@ def _sides(state: MatchState, ours: EngineOrder | None, theirs: Order | None) ->
         trade_id=ours.trade_id if ours else None,
         tag=theirs.tag if theirs else None,
         ledger_status=ours.status if ours else None,
-        broker_status=broker_status(theirs.status) if theirs else None,
+        broker_status=broker_status(theirs.status, theirs.exec_quantity) if theirs else None,
         raw_status=theirs.status if theirs else None,
         ledger_filled=ours.filled_quantity if ours else None,
-        broker_filled=plain(theirs.exec_quantity) if theirs else None,
+        broker_filled=plain(done.filled) if done else None,
         ledger_price=ours.avg_fill_price if ours else None,
         broker_price=_price(theirs) if theirs else None,
         sent_at=ours.created_at if ours else None,
+        overfilled=bool(done and done.is_beyond),
+        theirs=theirs,
     )
 
 

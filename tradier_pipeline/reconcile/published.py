@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tradier_pipeline import clock
 from tradier_pipeline.landing import LandingError, LandingZone
 from tradier_pipeline.ledger.flat import Holdings
-from tradier_pipeline.ledger.records import TERMINAL, Trade
+from tradier_pipeline.ledger.linking import LinkRefusedError
+from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.reconcile.facts import Beliefs, Facts
-from tradier_pipeline.reconcile.orders import ALIKE_WITHIN
+from tradier_pipeline.reconcile.facts import Beliefs, Facts, LastHeld
+from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
+from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current
@@ -37,6 +39,11 @@ _LAST_BESIDE = """
 _TOLD_THEN = """
     SELECT trade_id, order_id FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
     UNION ALL SELECT trade_id, NULL FROM trade_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
+"""
+_LAST_OF_ORDER = """
+    SELECT snapshot_id FROM orders JOIN tradier_snapshots AS taken USING (snapshot_id)
+    WHERE orders.account_id = ? AND order_id = ? AND taken.coherence IS DISTINCT FROM 'torn'
+    ORDER BY taken.as_of DESC LIMIT 1
 """
 
 
@@ -128,9 +135,42 @@ def reconcile_typed(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot,
     facts = facts_of(
         typed,
         before=holdings_before(connection, manifest.account_id, manifest.as_of),
-        shares_before=_shares_before(connection, typed, beliefs.trades),
+        last_held=_last_held(connection, typed, beliefs.trades),
+        closes=_closes(connection, beliefs.trades),
     )
     return reconcile(beliefs.orders, beliefs.trades, facts, tag_prefix=beliefs.tag_prefix)
+
+
+def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[EngineOrder, str]:
+    """An order of the broker's as the exit of a trade, and the newest good snapshot that shows it.
+
+    Raises:
+        LinkRefusedError: there is no such trade or order, or the order does not close the trade.
+        WarehouseError: nothing has been published yet.
+        LandingError: the snapshot is not landed any more.
+        LedgerError: the ledger cannot be read.
+    """
+    beliefs = read_beliefs(settings)
+    trade = next((trade for trade in beliefs.trades if trade.trade_id == trade_id), None)
+    if trade is None:
+        raise LinkRefusedError(f"the ledger has no trade {trade_id}", "See `tradier-pipeline ledger diff`.")
+    with reading(settings.warehouse) as connection:
+        require_current(connection)
+        row = connection.execute(bind(_LAST_OF_ORDER, trade.account_id, order_id)).fetchone()
+        if row is None:
+            raise LinkRefusedError(f"no snapshot of {trade.account_id} shows order {order_id}", "Take a snapshot.")
+        typed = _typed(LandingZone(settings.landing), SnapshotId.parse(row[0]))
+        found = reconcile_typed(connection, typed, beliefs)
+    order = next(order for order in found.facts.orders if order.id == order_id)
+    why = unlinkable(trade, order, beliefs.orders, found.orders, found.facts)
+    if order.tag in {ours.client_order_id for ours in beliefs.orders}:
+        why = f"its tag is that of the ledger's order {order.tag}"
+    if why is not None:
+        raise LinkRefusedError(
+            f"order {order_id} is not linked to {trade_id}: {why}", "See `tradier-pipeline findings`."
+        )
+    said = believed_of(order, trade.account_id, "EXIT")
+    return said.model_copy(update={"trade_id": trade_id, "class_": order.class_, "symbol": order.symbol}), row[0]
 
 
 def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime) -> Holdings | None:
@@ -159,37 +199,44 @@ def _typed(zone: LandingZone, snapshot_id: SnapshotId) -> TypedSnapshot:
     return read_typed(landed)
 
 
-def _shares_before(
+def _closes(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> dict[date, datetime]:
+    """When the sessions of the days closed on which living trades expire, as far as they are known."""
+    days = {trade.expiration for trade in trades if trade.expiration and trade.status not in TERMINAL}
+    if not days:
+        return {}
+    listed = ", ".join(literal(day) for day in sorted(days))
+    sql = f"SELECT trade_date, session_close FROM sessions WHERE trade_date IN ({listed})"  # noqa: S608
+    return {day: close.astimezone(UTC) for day, close in connection.execute(sql).fetchall()}
+
+
+def _last_held(
     connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, trades: Sequence[Trade]
-) -> dict[str, Decimal]:
-    """Trade -> shares of its underlying in the last snapshot that showed all its legs, if one of them is gone."""
+) -> dict[str, LastHeld | None]:
+    """Of each living trade that lacks legs now, the last snapshot that showed all of them; None if none ever did."""
     manifest = typed.landed.manifest
     held = {position.symbol for position in typed.positions}
     return {
-        trade.trade_id: shares
+        trade.trade_id: _when_held(connection, manifest.account_id, manifest.as_of, trade.symbol, symbols)
         for trade in trades
         if trade.account_id == manifest.account_id and trade.status not in TERMINAL
         if (symbols := {leg.option_symbol for leg in trade.legs}) - held
-        if (shares := _shares_when_held(connection, manifest.account_id, manifest.as_of, trade.symbol, symbols))
-        is not None
     }
 
 
-def _shares_when_held(
+def _when_held(
     connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, underlying: str, symbols: set[str]
-) -> Decimal | None:
-    """None if no snapshot ever showed all of the contracts."""
+) -> LastHeld | None:
     row = connection.execute(
         f"""
         WITH last AS (
-            SELECT snapshot_id FROM positions
+            SELECT snapshot_id, as_of FROM positions
             WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
               AND symbol IN ({", ".join(literal(symbol) for symbol in sorted(symbols))})
             GROUP BY snapshot_id, as_of HAVING count(DISTINCT symbol) = {len(symbols)} ORDER BY as_of DESC LIMIT 1
         )
-        SELECT coalesce(sum(quantity), 0) FROM last LEFT JOIN positions
+        SELECT max(last.as_of), coalesce(sum(quantity), 0) FROM last LEFT JOIN positions
           ON positions.snapshot_id = last.snapshot_id AND symbol = {literal(underlying)}
         HAVING count(last.snapshot_id) > 0
         """  # noqa: S608
     ).fetchone()
-    return None if row is None else Decimal(row[0])
+    return None if row is None else LastHeld(row[0].astimezone(UTC), Decimal(row[1]))

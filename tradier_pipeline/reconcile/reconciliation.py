@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
-from tradier_pipeline.reconcile.facts import Facts, Finding
+from tradier_pipeline.reconcile.facts import Facts, Finding, LastHeld
 from tradier_pipeline.reconcile.orders import OrderRow, plain, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
 
@@ -58,7 +59,7 @@ class Reconciliation:
 def reconcile(
     orders: Sequence[EngineOrder], trades: Sequence[Trade], facts: Facts, *, tag_prefix: str | None = None
 ) -> Reconciliation:
-    """Compare the whole ledger with what one snapshot shows of its account. A torn one changes nothing."""
+    """Compare the whole ledger with what one snapshot shows of its account. One in doubt changes nothing."""
     order_rows = reconcile_orders(
         orders,
         facts.orders,
@@ -68,7 +69,7 @@ def reconcile(
         tag_prefix=tag_prefix,
     )
     of_trades = reconcile_trades(trades, orders, order_rows, facts)
-    if facts.torn:
+    if facts.doubtful:
         order_rows = [replace(row, change=None) for row in order_rows]
         of_trades = replace(of_trades, rows=tuple(replace(row, change=None) for row in of_trades.rows))
     return Reconciliation(facts, tuple(order_rows), of_trades)
@@ -78,10 +79,16 @@ def facts_of(
     typed: TypedSnapshot,
     *,
     before: Holdings | None,
-    shares_before: Mapping[str, Decimal] | None = None,
+    last_held: Mapping[str, LastHeld | None] | None = None,
+    closes: Mapping[date, datetime] | None = None,
 ) -> Facts:
-    """The facts of a snapshot; see `Facts` for what the snapshot alone does not say."""
+    """The facts of a snapshot; see `Facts` for what the snapshot alone does not say.
+
+    Args:
+        last_held: of each trade that lacks legs now; None if no snapshot has ever shown all of them.
+    """
     manifest = typed.landed.manifest
+    seen = {trade_id: last for trade_id, last in (last_held or {}).items() if last is not None}
     positions: dict[str, Decimal] = defaultdict(Decimal)
     for position in typed.positions:
         positions[position.symbol] += plain(position.quantity)
@@ -93,6 +100,9 @@ def facts_of(
         orders=(*typed.orders, *typed.looked_up),
         lookups=manifest.lookups,
         before=before,
-        shares_before=shares_before or {},
-        torn=typed.verdict == "doubtful",
+        shares_before={trade_id: last.shares for trade_id, last in seen.items()},
+        held_until={trade_id: last.as_of for trade_id, last in seen.items()},
+        never_held=frozenset((last_held or {}).keys() - seen.keys()),
+        closes=closes or {},
+        doubtful=typed.verdict == "doubtful",
     )

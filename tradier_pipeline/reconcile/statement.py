@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 from typing import Protocol
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.models import FINISHED, Order, OrderLeg
+from tradier_pipeline.broker.models import FINISHED, Order
 from tradier_pipeline.broker.symbols import classify
 
 EXACT = Context(prec=64)  # holds every sum of products of two stored numbers and a multiplier
@@ -32,6 +32,7 @@ class Part:
         price: USD per share, on average; None while the broker tells none.
         changed_at: when the broker last changed it.
         rest: shares or contracts it may still fill, signed; 0 when it has ended.
+        created_at: when the broker got the order.
     """
 
     order_id: int
@@ -41,7 +42,29 @@ class Part:
     cash: Decimal | None
     changed_at: datetime | None
     rest: Decimal
+    created_at: datetime | None = None
     price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Legless:
+    """An order of several that the broker shows without its legs: what it traded is not known.
+
+    Attributes:
+        symbol: the underlying that it names.
+        filled: as the broker counts, packages or contracts, without sign.
+        works: whether it may still fill.
+    """
+
+    order_id: int
+    symbol: str | None
+    filled: Decimal
+    works: bool
+
+    @property
+    def may_have_filled(self) -> bool:
+        """Whether it may stand behind a change."""
+        return bool(self.filled) or self.works
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,7 @@ class Statement:
     """Orders, positions and cash of one reading, which lasted from `as_of` to `as_of_end`.
 
     Attributes:
+        legless: by id, the orders whose legs are not known; none of `parts` is theirs.
         session_close: when the exchange closes on the New York date of `as_of_end`; None if that is not known.
         terms: by option symbol, what quotes told.
     """
@@ -77,6 +101,7 @@ class Statement:
     parts: Mapping[PartKey, Part]
     holdings: Mapping[str, Holding]
     cash: Decimal
+    legless: Mapping[int, Legless] = field(default_factory=dict)
     session_close: datetime | None = None
     terms: Mapping[str, Terms] = field(default_factory=dict)
 
@@ -87,11 +112,17 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What one part filled between two statements; `cash` as in `Part`."""
+    """What one part filled between two statements; `cash` as in `Part`.
+
+    Attributes:
+        at_most: the part filled before either statement, too, nobody knows how much: `quantity` is as much of it as
+            the position changed by.
+    """
 
     part: Part
     quantity: Decimal
     cash: Decimal | None
+    at_most: bool = False
 
     @property
     def lacks_multiplier(self) -> bool:
@@ -120,7 +151,10 @@ class Held(Protocol):
 
 
 def parts_of(orders: Iterable[Order]) -> dict[PartKey, Part]:
-    """What fills of parsed orders. An order with legs names its underlying, so its legs count instead."""
+    """What fills of parsed orders. An order with legs names its underlying, so its legs count instead.
+
+    An order of several without its legs fills nothing that anybody knows: see `legless_of`.
+    """
     parts = (
         part_of(
             order.id,
@@ -132,15 +166,28 @@ def parts_of(orders: Iterable[Order]) -> dict[PartKey, Part]:
             part.avg_fill_price,
             part.transaction_date or order.transaction_date,
             part.status,
+            created_at=order.create_date,
+            is_even=is_even(order.type, order.avg_fill_price),
         )
         for order in orders
-        for part in _legs(order)
+        if not order.lacks_legs
+        for part in order.leg or (order,)
     )
     return by_key(part for part in parts if part)
 
 
-def _legs(order: Order) -> Sequence[OrderLeg]:
-    return order.leg or (order,)
+def legless_of(orders: Iterable[Order]) -> dict[int, Legless]:
+    """The orders whose legs are not known, by id."""
+    return {
+        order.id: Legless(order.id, order.symbol, order.exec_quantity or ZERO, order.status not in FINISHED)
+        for order in orders
+        if order.lacks_legs
+    }
+
+
+def is_even(kind: str | None, price: Decimal | None) -> bool:
+    """Whether a package traded for nothing: only of an even one is 0 a price, of others it is not told yet."""
+    return kind == "even" and price == 0
 
 
 def by_key(parts: Iterable[Part]) -> dict[PartKey, Part]:
@@ -169,16 +216,24 @@ def part_of(
     price: Decimal | None,
     changed_at: datetime | None,
     status: str,
+    *,
+    created_at: datetime | None = None,
+    is_even: bool = False,
 ) -> Part | None:
-    """One part; None if the broker does not say what it trades or which way, as on the parent of a bracket."""
+    """One part; None if the broker does not say what it trades or which way, as on the parent of a bracket.
+
+    Args:
+        created_at: of its order.
+        is_even: its package traded at an even price, so that a price of 0 is one.
+    """
     way = 1 if (side or "").startswith("buy") else -1 if (side or "").startswith("sell") else 0
     if not symbol or not way:
         return None
     done = filled or ZERO
     with localcontext(EXACT):
-        cash = _cash(way * done, price, symbol) if done else ZERO
+        cash = ZERO if not done or (is_even and price == 0) else _cash(way * done, price, symbol)
         rest = ZERO if status in FINISHED or quantity is None else way * (quantity - done)
-    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest, price or None)
+    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest, created_at, price or None)
 
 
 def _cash(quantity: Decimal, price: Decimal | None, symbol: str) -> Decimal | None:
@@ -208,12 +263,14 @@ def multiplier(symbol: str) -> int | None:
 def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
     """What filled between two statements, in the order of the orders; a corrected price is a fill of nothing.
 
-    An order that was not listed before counts whole, unless it last changed before the day of `before`.
+    An order that `before` does not know counts whole, unless it last changed before the day of `before`. One that is of
+    an earlier day may have filled before: it counts for no more than its position changed by. One that had filled in
+    `before` without its legs counts for nothing: the positions of then had the most of it.
     """
     found: list[Fill] = []
     for key, part in sorted(now.parts.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
         had = before.parts.get(key)
-        if had is None and part.changed_at and clock.trade_date(part.changed_at) < clock.trade_date(before.as_of):
+        if had is None and (_is_old(part.changed_at, before) or _had_filled_unseen(part, before)):
             continue
         with localcontext(EXACT):
             quantity = part.filled - (had.filled if had else ZERO)
@@ -221,5 +278,41 @@ def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
             brought = _brought(part, before, now)
             cash = None if brought is None else brought - ((_brought(had, before, now) if had else None) or ZERO)
         if quantity or cash:
-            found.append(Fill(part, quantity, cash))
-    return tuple(found)
+            found.append(Fill(part, quantity, cash, at_most=had is None and _is_old(part.created_at, before)))
+    return tuple(_as_moved(found, before, now))
+
+
+def _is_old(instant: datetime | None, before: Statement) -> bool:
+    return instant is not None and clock.trade_date(instant) < clock.trade_date(before.as_of)
+
+
+def _had_filled_unseen(part: Part, before: Statement) -> bool:
+    return part.order_id in before.legless and bool(before.legless[part.order_id].filled)
+
+
+def _as_moved(found: Sequence[Fill], before: Statement, now: Statement) -> Iterator[Fill]:
+    """The fills; of those that may have been before only as much as their positions changed by, others aside."""
+    moved: dict[str, Decimal] = {}
+    for fill in found:
+        was = moved.setdefault(fill.symbol, now.held(fill.symbol).quantity - before.held(fill.symbol).quantity)
+        moved[fill.symbol] = was if fill.at_most else was - fill.quantity
+    for fill in found:
+        if not fill.at_most:
+            yield fill
+            continue
+        least, most = sorted((ZERO, fill.quantity))
+        quantity = min(max(moved[fill.symbol], least), most)
+        moved[fill.symbol] -= quantity
+        if quantity:
+            with localcontext(EXACT):
+                cash = None if fill.cash is None else fill.cash * quantity / fill.quantity
+            yield replace(fill, quantity=quantity, cash=cash)
+
+
+def may_be_unknown_legs(symbol: str, before: Statement, now: Statement) -> bool:
+    """Whether an order on the underlying of an option filled between two statements, and its legs are not shown."""
+    option = classify(symbol).option
+    return option is not None and any(
+        order.symbol == option.underlying and order.filled != (had.filled if (had := before.legless.get(key)) else ZERO)
+        for key, order in now.legless.items()
+    )

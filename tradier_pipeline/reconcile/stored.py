@@ -9,16 +9,32 @@ from decimal import Decimal
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
-from tradier_pipeline.reconcile.statement import ZERO, Statement, Terms, by_key, held, part_of, parts_of
+from tradier_pipeline.reconcile.statement import (
+    ZERO,
+    Legless,
+    Part,
+    PartKey,
+    Statement,
+    Terms,
+    by_key,
+    held,
+    is_even,
+    legless_of,
+    part_of,
+    parts_of,
+)
 from tradier_pipeline.reconcile.verdict import Figures, Observation, judge
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot, conservation_rows
 from tradier_pipeline.warehouse.sql import bind
+
+CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
 _LAST_GOOD = """
     SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
@@ -42,18 +58,25 @@ _OBSERVATION = """
     FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
+# orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
 _PARTS = """
-    WITH parents AS (SELECT * FROM orders WHERE snapshot_id = ? AND as_of = ?),
-         legs AS (SELECT * FROM order_legs WHERE snapshot_id = ? AND as_of = ?)
+    WITH parents AS (SELECT * FROM orders WHERE {which}), legs AS (SELECT * FROM order_legs WHERE {which})
     SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,
-           avg_fill_price, transaction_date, raw_status
-    FROM parents ANTI JOIN legs USING (order_id)
+           avg_fill_price, transaction_date, raw_status, raw_class, create_date, raw_type, avg_fill_price AS net
+    FROM parents ANTI JOIN legs USING (snapshot_id, order_id)
     UNION ALL
     SELECT order_id, leg_id, coalesce(nullif(legs.option_symbol, ''), legs.symbol), legs.raw_side, legs.quantity,
            legs.exec_quantity, legs.avg_fill_price, coalesce(legs.transaction_date, parents.transaction_date),
-           legs.raw_status
-    FROM legs JOIN parents USING (order_id)
+           legs.raw_status, NULL, parents.create_date, parents.raw_type, parents.avg_fill_price
+    FROM legs JOIN parents USING (snapshot_id, order_id)
 """
+_OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
+# the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
+_LAST_SHOWN = f"""
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders ANTI JOIN {schema.DOUBTFUL}
+    USING (account_id, as_of)
+    WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
+"""  # noqa: S608
 _TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
 _SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
 _IN_FLIGHT = """
@@ -94,9 +117,9 @@ def conserve(
     last = _last_good(connection, typed)
     if typed.verdict == "doubtful" or last is None:
         return typed
-    before = stored_statement(connection, *last)
-    found = findings(connection, last[0], before, _statement(typed, calendar))
-    return replace(typed, conserved=Conserved(last[0], found))
+    now = _statement(typed, calendar)
+    before = statement_before(connection, typed.landed.manifest.account_id, stored_statement(connection, *last), now)
+    return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
 
 
 def with_verdict(
@@ -114,9 +137,10 @@ def with_verdict(
     last = _last_good(connection, typed)
     since = last[1] if last else datetime.min.replace(tzinfo=UTC)
     rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
+    now = _observed(typed, calendar)
     judgement = judge(
-        _observed(typed, calendar),
-        _stored_observation(connection, *last) if last else None,
+        now,
+        _good_observation(connection, last, manifest.account_id, now.statement) if last else None,
         _in_flight(connection, last[0], last[1]) if last else {},
         (_stored_observation(connection, *row) for row in rows),
         _outstanding(connection, manifest.account_id, last[1], manifest.as_of) if last else {},
@@ -136,7 +160,8 @@ def _confirm(
     connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
     if last is None:
         return
-    before, now = stored_statement(connection, *last), stored_statement(connection, *row)
+    now = stored_statement(connection, *row)
+    before = statement_before(connection, account_id, stored_statement(connection, *last), now)
     lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
     found = conservation_rows(Conserved(last[0], findings(connection, last[0], before, now)))
     insert(connection, schema.CONSERVATION, [lead | one for one in found])
@@ -157,6 +182,7 @@ def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Stateme
         parts_of((*typed.orders, *typed.looked_up)),
         held(typed.positions),
         typed.balances.total_cash,
+        legless_of((*typed.orders, *typed.looked_up)),
         session.close if session else None,
         {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if _has_terms(quote.symbol)},
     )
@@ -185,8 +211,16 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
         ),
         in_session=session is not None and manifest.as_of in session,
         priced=sum((abs(row.market_value) for row in typed.positions if row.market_value is not None), ZERO),
-        clock_skew=None if skew is None else timedelta(seconds=skew),
+        clock_skew=timedelta(seconds=skew) if skew is not None and manifest.clock_was_wrong else None,
     )
+
+
+def _good_observation(
+    connection: duckdb.DuckDBPyConnection, last: tuple[str, datetime, datetime], account_id: str, now: Statement
+) -> Observation:
+    """The last good snapshot, with what was known of the orders that are shown now."""
+    found = _stored_observation(connection, *last)
+    return replace(found, statement=statement_before(connection, account_id, found.statement, now))
 
 
 def _stored_observation(
@@ -216,6 +250,7 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         sight,
         evidence=(typed.verdict_evidence or "").split("; "),
         changes=typed.conserved.findings if typed.conserved else (),
+        orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
     found = connection.execute(bind(_OPEN_FINDINGS, manifest.account_id)).fetchall()
@@ -257,7 +292,7 @@ def stored_statement(
 ) -> Statement:
     """What a stored snapshot says."""
     at = (snapshot_id, as_of)
-    parts = (part_of(*row) for row in connection.execute(bind(_PARTS, *at, *at)).fetchall())
+    parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
     positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
     cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
     ((amount,),) = connection.execute(cash).fetchall()
@@ -268,5 +303,42 @@ def stored_statement(
         if _has_terms(symbol)
     }
     close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
-    by_part = by_key(part for part in parts if part)
-    return Statement(as_of, as_of_end, by_part, holdings, amount, close[0] if close else None, terms)
+    return Statement(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
+
+
+def statement_before(
+    connection: duckdb.DuckDBPyConnection, account_id: str, before: Statement, now: Statement
+) -> Statement:
+    """A stored statement, with what was last known of the orders that only the later one shows.
+
+    An order that leaves the list, and is not found by its id, has not lost what it had filled. Nor has one that was
+    listed before a minute in which the list was empty.
+    """
+    shown = {order_id for order_id, _ in before.parts} | before.legless.keys()
+    new = [part for (order_id, _), part in now.parts.items() if order_id not in shown and part.filled]
+    since = [part.created_at for part in new if part.created_at and part.created_at < before.as_of]
+    if not since:
+        return before
+    ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
+    query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
+    parts, legless = dict(before.parts), dict(before.legless)
+    for order_id, snapshot_id, as_of in connection.execute(query).fetchall():
+        then, legless_then = _read_parts(
+            connection, bind(f"order_id = {order_id} AND {_OF_SNAPSHOT}", snapshot_id, as_of)
+        )
+        parts |= then
+        legless |= legless_then
+    return replace(before, parts=by_key(parts.values()), legless=legless)
+
+
+def _read_parts(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
+    parts: list[Part] = []
+    legless: dict[int, Legless] = {}
+    for row in connection.execute(_PARTS.replace("{which}", which)).fetchall():
+        *values, class_, created_at, kind, net = row
+        order_id, _, symbol, _, _, filled, _, _, status = values
+        if class_ in OF_SEVERAL:
+            legless[order_id] = Legless(order_id, symbol, filled or Decimal(0), status not in FINISHED)
+        elif part := part_of(*values, created_at=created_at, is_even=is_even(kind, net)):
+            parts.append(part)
+    return by_key(parts), legless

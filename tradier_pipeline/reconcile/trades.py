@@ -5,7 +5,11 @@ Nothing is remembered between two calls, so no transition can be lost, and what 
 - CLOSED and CANCELLED stay. The engine's own error states end when the trade does, and are never taken back.
 - What is filled counts, whatever became of the rest of the order. An order that is not shown is still working.
 - A position that the broker shows keeps its trade open. A position that it does not show ends a trade only if two
-  snapshots in a row lack every leg, the fills are older than a quarter of an hour, and the snapshot is not torn.
+  snapshots in a row lack every leg, the fills are older than a quarter of an hour, a snapshot has shown its legs since
+  if they are of this date, and the snapshot is not in doubt. What was held earlier on this date does not end without a
+  cause that is shown: a fill, an expiry, or shares that came for it.
+- While the snapshot shows an order of nobody's that would have closed it, such a trade stays: that order is offered.
+- Nothing expires before its own time: the opening of its day if that settles it, else the close of the session.
 - A price is what fills say. Without fills there is none, and a finding stays open.
 
 Prices are USD per share in the direction of the trade: of a credit trade what was received to open and paid to close,
@@ -25,21 +29,23 @@ from itertools import chain
 from typing import Any
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.models import INTEGER_DIGITS
-from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.broker.models import INTEGER_DIGITS, Order
+from tradier_pipeline.broker.symbols import OptionSymbol, classify
 from tradier_pipeline.ledger.changes import Change, change_to
 from tradier_pipeline.ledger.flat import gone
 from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
 from tradier_pipeline.portfolio import rounded
 from tradier_pipeline.reconcile.allocation import Allocation, allocate
 from tradier_pipeline.reconcile.facts import Facts, Finding, Severity
-from tradier_pipeline.reconcile.fills import ZERO, Deeds, Side, deeds, ratios
+from tradier_pipeline.reconcile.fills import ZERO, Deeds, Side, closes, deeds, filled_legs, ratios
 from tradier_pipeline.reconcile.orders import OrderRow, plain
+from tradier_pipeline.reconcile.packages import progress
 
 STUCK: tuple[TradeStatus, ...] = ("EXIT_ERROR", "CLOSE_FAILED", "INVALID_STRUCTURE")
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
 FROM_FILLS = "fills"
+OPENS, CLOSES = time(9, 30), time(16)  # New York
 CENT = Decimal("0.01")
 TICKS = Decimal("0.10")  # two legs, each a tick of 0.05 away: what is worth nothing, or all, also trades beyond it
 CLOSED_WITHOUT_ORDER = ("BROKER_ALREADY_FLAT", "EXPIRED", "ASSIGNED", "EXERCISED")
@@ -104,6 +110,27 @@ class TradeReconciliation:
     findings: tuple[Finding, ...]
 
 
+def unlinkable(
+    trade: Trade, order: Order, orders: Sequence[EngineOrder], order_rows: Sequence[OrderRow], facts: Facts
+) -> str | None:
+    """Why an order of the broker's cannot be recorded as the exit of a trade; None if it can."""
+    view = _View(trade, deeds([trade], orders, order_rows, facts)[trade.trade_id])
+    if trade.status == "CANCELLED" or (trade.status == "CLOSED" and trade.exit_price is not None):
+        return f"the trade is {trade.status} already"
+    if order.lacks_legs:
+        return "the broker does not tell the legs of the order"
+    if not filled_legs(order):
+        return f"the order has filled nothing, it is {order.status}"
+    if progress(order).is_beyond:
+        return "more of the order was filled than ordered"
+    if not closes(order, trade):
+        told = ", ".join(f"{amount.normalize():+f} {symbol}" for symbol, amount, _ in filled_legs(order))
+        return f"what the order filled does not close the legs of the trade: {told}"
+    if not view.fits(order):
+        return "the order closed more than the trade has left, or before it was opened"
+    return None
+
+
 def reconcile_trades(
     trades: Sequence[Trade], orders: Sequence[EngineOrder], order_rows: Sequence[OrderRow], facts: Facts
 ) -> TradeReconciliation:
@@ -153,6 +180,7 @@ class _View:
         self.rest = self._rest()
         self.claims: Mapping[str, Decimal] = {} if self.terminal else self.rest
         self.opened = trade.opened_at or self.entry.at
+        self.offered = tuple(order for order in done.unclaimed if self.fits(order))
 
     def _entered(self) -> Decimal:
         trade = self.trade
@@ -178,6 +206,12 @@ class _View:
             if rest > 0:
                 held[symbol] = rest if ratio > 0 else -rest
         return held
+
+    def fits(self, order: Order) -> bool:
+        """Whether an order may have closed what is not closed yet of it."""
+        if order.transaction_date and self.opened and order.transaction_date < self.opened:
+            return False
+        return all(abs(amount) <= abs(self.rest.get(symbol, ZERO)) for symbol, amount, _ in filled_legs(order))
 
     def age(self) -> tuple[datetime, str]:
         return (self.opened or self.trade.created_at or _BEGINNING, self.trade.trade_id)
@@ -260,11 +294,15 @@ class _Shown:
 
     def lacks(self, view: _View, symbols: Iterable[str]) -> bool:
         """Two whole snapshots in a row show none of the contracts on the trade's side."""
-        return not self.facts.torn and self.absent.get(view.trade.trade_id, frozenset()).issuperset(symbols)
+        return not self.facts.doubtful and self.absent.get(view.trade.trade_id, frozenset()).issuperset(symbols)
 
     def settling(self, view: _View) -> bool:
+        """Whether its positions may still be to come: they have been seen a quarter of an hour behind the fills."""
         opened, _ = view.age()
-        return self.facts.as_of < opened + SETTLING
+        if self.facts.as_of < opened + SETTLING:
+            return True
+        is_of_today = clock.trade_date(opened) == clock.trade_date(self.facts.as_of)
+        return view.trade.trade_id in self.facts.never_held and is_of_today
 
 
 # --- the state machine ------------------------------------------------------------------------------------------------
@@ -289,8 +327,14 @@ def _stand(view: _View, shown: _Shown) -> _Stand:
     if view.over and not view.entry_works and not shown.unclaimed(view, view.entered):
         return _Stand("CLOSED", f"closed by {_names(view.exit)}", "NORMAL_EXIT", view.exit.at or shown.facts.as_of)
     if shown.flat(view) and not view.entry_works:
-        reason, closed_at = _ended(view, shown)
-        return _Stand("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
+        if view.offered:
+            status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
+            return _Stand(status, f"nothing of it is held, and {_offered(view)} may have closed it")
+        reason, closed_at = _ended(view, shown.facts)
+        if reason is not None:
+            return _Stand("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
+        status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
+        return _Stand(status, "nothing of it is held since today, and no order, expiry or delivery tells why")
     return _holding(view, shown)
 
 
@@ -322,22 +366,46 @@ def _holding(view: _View, shown: _Shown) -> _Stand:
     return _Stand("OPEN", "the ledger has it open, and nothing closes it")
 
 
-def _ended(view: _View, shown: _Shown) -> tuple[str, datetime]:
-    """Why a trade is flat without a fill, and when it was at the latest."""
-    trade, facts = view.trade, shown.facts
-    if trade.expiration is not None:
-        close = datetime.combine(trade.expiration, time(16), clock.NEW_YORK).astimezone(UTC)
-        if facts.as_of >= close:
-            return _delivery(view, facts) or "EXPIRED", close
-    return _delivery(view, facts) or "BROKER_ALREADY_FLAT", facts.as_of
+def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
+    """Why a trade is flat without a fill, and when it was at the latest.
+
+    None if nobody knows: its legs were held earlier on this date, whose orders are all listed, and none of them closed
+    it. On a later date the order may be one that is not listed any more.
+    """
+    over = _expired_at(view, facts)
+    if over is not None and facts.as_of >= over:
+        return _delivery(view, facts) or "EXPIRED", over
+    if delivery := _delivery(view, facts):
+        return delivery, facts.as_of
+    held_until = facts.held_until.get(view.trade.trade_id)
+    since_today = held_until is not None and clock.trade_date(held_until) == clock.trade_date(facts.as_of)
+    return None if since_today else "BROKER_ALREADY_FLAT", facts.as_of
+
+
+def expires_at(option: OptionSymbol, session_close: datetime | None) -> datetime:
+    """When a contract is over: 9:30 New York of its day if the opening settles it, else when the session closes.
+
+    Args:
+        session_close: of its day; None if that is not known: 16:00 New York.
+    """
+    if option.settlement == "AM":
+        return datetime.combine(option.expiration, OPENS, clock.NEW_YORK).astimezone(UTC)
+    return session_close or datetime.combine(option.expiration, CLOSES, clock.NEW_YORK).astimezone(UTC)
+
+
+def _expired_at(view: _View, facts: Facts) -> datetime | None:
+    """When the last of the contracts that it ought to hold is over; None if one of them does not expire."""
+    options = [classify(symbol).option for symbol in view.claims]
+    ends = [expires_at(option, facts.closes.get(option.expiration)) for option in options if option is not None]
+    return max(ends) if ends and len(ends) == len(options) else None
 
 
 def _delivery(view: _View, facts: Facts) -> str | None:
-    """ASSIGNED or EXERCISED if the shares of a leg came or went since its legs were last seen."""
+    """ASSIGNED or EXERCISED if the shares of a leg came or went since its legs were last seen, and no order did it."""
     before = facts.shares_before.get(view.trade.trade_id)
     if before is None:
         return None
-    came = facts.positions.get(view.trade.symbol, ZERO) - before
+    came = facts.positions.get(view.trade.symbol, ZERO) - before - _traded(view, facts)
     for symbol, claim in sorted(view.claims.items(), key=lambda item: item[1]):  # shorts first
         option = classify(symbol).option
         if option is None or symbol in facts.positions:
@@ -346,6 +414,21 @@ def _delivery(view: _View, facts: Facts) -> str | None:
         if due * came > 0 and abs(came) >= abs(due):
             return "ASSIGNED" if claim < 0 else "EXERCISED"
     return None
+
+
+def _traded(view: _View, facts: Facts) -> Decimal:
+    """Shares of its underlying that orders brought since its legs were last seen, as far as they are shown."""
+    since = facts.held_until.get(view.trade.trade_id, _BEGINNING)
+    return sum(
+        (
+            amount
+            for order in facts.orders
+            if (order.transaction_date or order.create_date) > since
+            for symbol, amount, _ in filled_legs(order)
+            if symbol == view.trade.symbol
+        ),
+        ZERO,
+    )
 
 
 # --- prices -----------------------------------------------------------------------------------------------------------
@@ -484,6 +567,10 @@ def _order_ids(view: _View, stand: _Stand) -> dict[str, int | None]:
     return ids
 
 
+def _offered(view: _View) -> str:
+    return " and ".join(f"order {order.id}" for order in view.offered)
+
+
 def _names(side: Side) -> str:
     return ", ".join(side.names) or "no order"
 
@@ -566,6 +653,8 @@ def _of_cancelled(view: _View, shown: _Shown) -> Iterator[Finding]:
 
 def _of_living(view: _View, shown: _Shown, will_be: Trade) -> Iterator[Finding]:
     trade, facts = view.trade, shown.facts
+    if view.offered:
+        yield _offer(view)
     if trade.status in STUCK:
         yield Finding("needs_attention", "error", f"{trade.status}: nothing manages it", view.exit.names)
     if trade.status in HOLDING and view.entry.orders and not view.entry.filled:
@@ -584,6 +673,18 @@ def _of_living(view: _View, shown: _Shown, will_be: Trade) -> Iterator[Finding]:
         yield from _of_missing_legs(view, shown, missing)
     elif view.claims and trade.expiration is not None and clock.trade_date(facts.as_of) > trade.expiration:
         yield Finding("expired_still_held", "warn", f"expired on {trade.expiration}, and its legs are held")
+
+
+def _offer(view: _View) -> Finding:
+    """The orders of nobody's that may have closed it, and how they are made its own."""
+    told = tuple(
+        f"order {order.id}: {amount.normalize():+f} {symbol} at {order.avg_fill_price or ZERO:f}"
+        for order in view.offered
+        for symbol, amount, _ in filled_legs(order)
+    )
+    commands = "; ".join(f"`tradier-pipeline ledger link {view.trade.trade_id} {order.id}`" for order in view.offered)
+    text = f"{_offered(view)} at the broker may be its exit, and the ledger does not have it"
+    return Finding("exit_offered", "warn", text, told, action=f"If it closed the trade: {commands}.")
 
 
 def _of_missing_legs(view: _View, shown: _Shown, missing: Sequence[str]) -> Iterator[Finding]:

@@ -20,11 +20,10 @@ from typing import Literal
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import CASH, CENT, MOST_PER_CONTRACT, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills
+from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills, may_be_unknown_legs
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
-MAX_CLOCK_SKEW = timedelta(seconds=60)
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12
@@ -61,7 +60,7 @@ class Observation:
     Attributes:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
-        clock_skew: this machine's clock less the broker's; None if the broker did not say.
+        clock_skew: this machine's clock less the broker's, where it was wrong.
     """
 
     snapshot_id: str
@@ -133,7 +132,7 @@ def _inner(now: Observation) -> Iterator[str]:
             yield f"positions and balances contradict each other: no {what} is listed, {shown(value)} USD in balances"
     if figures.all_zero and now.priced >= MIN_VALUE:
         yield f"all balances are 0, and positions are worth {now.priced:.2f} USD"
-    if now.clock_skew is not None and abs(now.clock_skew) >= MAX_CLOCK_SKEW:
+    if now.clock_skew is not None:
         yield f"this machine's clock is {now.clock_skew.total_seconds():+.0f} s off the broker's"
 
 
@@ -204,7 +203,9 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
     traded = {fill.symbol for fill in fills(good.statement, now.statement)}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     if _is_same_date(now, good):
-        for finding in (finding for finding in odd if finding.item not in traded):
+        for finding in odd:
+            if finding.item in traded or may_be_unknown_legs(finding.item, good.statement, now.statement):
+                continue
             yield f"{finding.item} changed by {shown(finding.change)} without a fill or another cause"
         return
     lost = [finding for finding in odd if _is_lost(finding, now, good)]

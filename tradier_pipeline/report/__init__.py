@@ -31,7 +31,7 @@ def write_reports(
     until: date | None = None,
     output: Path | None = None,
 ) -> list[Report]:
-    """Write the report of an account, or of each that has snapshots.
+    """Write the report of an account, or of each of which anything is known.
 
     Args:
         day: the report of this trade date instead of the whole account.
@@ -50,7 +50,10 @@ def write_reports(
         if output and len(accounts) > 1:
             raise ReportError(f"{output} cannot hold the reports of {len(accounts)} accounts", "Choose one: --account.")
         if not accounts:
-            raise ReportError(f"no snapshot of {day} is published", "See `tradier-pipeline status`.")
+            raise ReportError(
+                f"no snapshot of {day} is published" if day else "there is no account to report on yet",
+                "See `tradier-pipeline status`." if day else "Take a snapshot: `tradier-pipeline snapshot`.",
+            )
         for one in accounts:
             page = (
                 day_page(day_figures(connection, one, day))

@@ -29,16 +29,22 @@ class ReportError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The snapshot that a report rests on, and its balances in USD; these are None if it has none."""
+    """The snapshot that a report rests on, and its balances in USD; these are None if it has none.
 
-    snapshot_id: str
+    Of an account that was never read but for the broker's daily values it is the newest of these: `snapshot_id` is
+    None, `as_of` the close of its session, and nothing but the equity is known.
+    """
+
+    snapshot_id: str | None
     as_of: datetime
     trade_date: date
     environment: str
-    trigger: str
+    trigger: str | None
     coherence: str | None
     coherence_evidence: str | None
-    code_version: str
+    verdict: str | None
+    verdict_evidence: str | None
+    code_version: str | None
     account_type: str | None
     equity: Decimal | None
     cash: Decimal | None
@@ -269,9 +275,11 @@ class DayFigures:
 
 
 def account_ids(connection: duckdb.DuckDBPyConnection, day: date | None = None) -> list[str]:
-    """The accounts that have a snapshot, or one of a trade date."""
-    condition = bind("trade_date = ?", day) if day else "true"
-    rows = connection.execute(f"SELECT DISTINCT account_id FROM tradier_snapshots WHERE {condition} ORDER BY ALL")
+    """The accounts that have a snapshot or a daily value of the broker, or a snapshot of a trade date."""
+    known = bind("WHERE trade_date = ?", day) if day else "UNION SELECT account_id FROM broker_daily_balances"
+    rows = connection.execute(
+        f"SELECT account_id FROM (SELECT DISTINCT account_id FROM tradier_snapshots {known}) ORDER BY 1"
+    )
     return [account_id for (account_id,) in rows.fetchall()]
 
 
@@ -281,13 +289,17 @@ def account_figures(
     """The figures of an account; the curves and the coverage from one trade date to another.
 
     Raises:
-        ReportError: the account has no snapshot.
+        ReportError: nothing is known of the account.
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    snapshot = _snapshot(connection, bind("FROM newest_snapshots WHERE account_id = ?", account_id))
+    newest = _snapshot(connection, bind("FROM newest_snapshots WHERE account_id = ?", account_id))
+    snapshot = newest or _broker_value(connection, account_id)
     if snapshot is None:
-        raise ReportError(f"no snapshot of {account_id} is published", "Take one: `tradier-pipeline snapshot`.")
+        raise ReportError(
+            f"nothing of account {account_id} is published",
+            "Take a snapshot: `tradier-pipeline snapshot`; or read its past: `tradier-pipeline backfill`.",
+        )
     curve = equity_curves(connection, account_id).get(account_id, [])
     asked = figures(curve, since, until) if since or until else None
     first, last = since or date.min, until or date.max
@@ -319,7 +331,12 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
     newest = f"(SELECT max_by(snapshot_id, as_of) FROM tradier_snapshots WHERE {of_day})"
     snapshot = _snapshot(connection, f"FROM tradier_snapshots WHERE {of_day} AND snapshot_id = {newest}")
     if snapshot is None:
-        raise ReportError(f"no snapshot of {account_id} of {day} is published", "See `tradier-pipeline status`.")
+        query = bind("SELECT close FROM daily_balances WHERE account_id = ? AND trade_date = ?", account_id, day)
+        reported = connection.execute(query).fetchone()
+        only = f"; all that is known is the broker's value at the close, {reported[0]:,.2f} USD" if reported else ""
+        raise ReportError(
+            f"no snapshot of {account_id} of {day} is published{only}", "See `tradier-pipeline balances --by day`."
+        )
     curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
     equity = next((one for one in curve if one.trade_date == day), None)
     before = [one for one in curve if one.trade_date < day and one.equity is not None]
@@ -359,6 +376,20 @@ def _snapshot(connection: duckdb.DuckDBPyConnection, headers: str) -> Snapshot |
     return _first(_read(connection, Snapshot, source))
 
 
+def _broker_value(connection: duckdb.DuckDBPyConnection, account_id: str) -> Snapshot | None:
+    """The newest daily value of the broker, in the place of a snapshot."""
+    unknown = "trigger, coherence, coherence_evidence, code_version, account_type, cash, buying_power"
+    nulls = ", ".join(f"NULL AS {name}" for name in f"{unknown}, margin_requirement, open_pl, close_pl".split(", "))
+    missing = f"NULL AS snapshot_id, NULL AS verdict, NULL AS verdict_evidence, {nulls}"
+    of_account = bind("account_id = ? AND source = 'broker'", account_id)
+    source = f"""
+        FROM (SELECT session_close AS as_of, trade_date, environment, close AS equity, {missing}
+              FROM daily_balances JOIN sessions USING (trade_date) LEFT JOIN account_environments USING (account_id)
+              WHERE {of_account} ORDER BY trade_date DESC LIMIT 1)
+    """
+    return _first(_read(connection, Snapshot, source))
+
+
 def _equity_day(row: Row) -> EquityDay:
     names = [field.name for field in fields(EquityDay)]
     return EquityDay(**{name: row["return" if name == "day_return" else name] for name in names})
@@ -370,6 +401,8 @@ def _told_once(periods: dict[str, Figures]) -> dict[str, Figures]:
 
 
 def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:
+    if snapshot.snapshot_id is None:
+        return Held((), (), ())
     # by as_of, too: it lets DuckDB skip all other rows of a long history
     of_snapshot = bind("snapshot_id = ? AND as_of = ?", snapshot.snapshot_id, snapshot.as_of)
     spread_legs = f"""

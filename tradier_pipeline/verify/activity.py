@@ -13,7 +13,7 @@ import duckdb
 
 from tradier_pipeline.activity import LandedActivity, Resource
 from tradier_pipeline.verify.check import differing
-from tradier_pipeline.verify.evidence import Row
+from tradier_pipeline.verify.evidence import Row, storable
 from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline.warehouse.sql import bind
 
@@ -81,10 +81,10 @@ def _reads(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDB
 
 
 def _newest_read_here(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> set[date]:
-    """The dates that the extract covers and no later one does."""
+    """The dates that the extract speaks of and no later one does."""
     query = """
         WITH reads AS (
-            SELECT unnest(generate_series(since, until, INTERVAL 1 DAY))::DATE AS day, read_at, path
+            SELECT unnest(coalesce(dates, generate_series(since, until, INTERVAL 1 DAY)::DATE[])) AS day, read_at, path
             FROM activity_extracts WHERE account_id = ? AND resource = ?
         )
         SELECT day FROM reads GROUP BY day HAVING max_by(path, read_at) = ?
@@ -101,7 +101,7 @@ def _told(landed: LandedActivity, resource: Resource) -> dict[date, Row]:
             day = datetime.fromisoformat(row[place.day[0]]).date()
             total = days.setdefault(day, {"rows": 0, "sum": Decimal(0)})
             total["rows"] += 1
-            total["sum"] += row[place.amount[0]]
+            total["sum"] += storable(row[place.amount[0]])
     return days
 
 

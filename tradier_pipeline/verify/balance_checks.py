@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, number, shown
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, shown, storable
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 SENT_ALWAYS = (
@@ -68,16 +68,18 @@ def balances_finite(evidence: Evidence) -> Finding:
 
 @check(18)
 def balances_equal(evidence: Evidence) -> Finding:
-    """Every stored balance equals the field of the broker it is mapped from."""
+    """Every stored balance equals the field of the broker it is mapped from, rounded to 8 fraction digits."""
     raw, block = evidence.balances, evidence.balances[_block_name(evidence)]
     expected: Row = {"account_type": raw["account_type"]}
-    expected |= {name: number(raw[name]) for name in SENT_ALWAYS}
-    expected |= {name: number(block.get(name)) for name in SENT_IN_BLOCK}
+    expected |= {name: storable(raw[name]) for name in SENT_ALWAYS}
+    expected |= {name: storable(block.get(name)) for name in SENT_IN_BLOCK}
     expected |= {
-        "cash": number(raw["total_cash"]),
-        "equity": number(raw["total_equity"]),
-        "margin_requirement": number(raw["current_requirement"]),
-        "buying_power": number(block["cash_available"] if "cash_available" in block else block["option_buying_power"]),
+        "cash": storable(raw["total_cash"]),
+        "equity": storable(raw["total_equity"]),
+        "margin_requirement": storable(raw["current_requirement"]),
+        "buying_power": storable(
+            block["cash_available"] if "cash_available" in block else block["option_buying_power"]
+        ),
     }
     stored = by_key(evidence.stored("account_balances"), "account_id")
     differences = differing("balances", {(evidence.account_id,): expected}, stored)

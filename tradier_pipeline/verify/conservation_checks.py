@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tradier_pipeline.reconcile import conservation
-from tradier_pipeline.reconcile.stored import findings, stored_statement
+from tradier_pipeline.reconcile.stored import findings, statement_before, stored_statement
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded, shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
@@ -50,6 +50,7 @@ def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
         stored_statement(evidence.connection, row["snapshot_id"], row["as_of"], row["as_of_end"])
         for row in (previous, header)
     )
+    before = statement_before(evidence.connection, evidence.account_id, before, now)
     return findings(evidence.connection, previous["snapshot_id"], before, now)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import REQUIRED_RESOURCES, Day, LandingError
+from tradier_pipeline.landing import REQUIRED_RESOURCES, Day
 from tradier_pipeline.lookups import BUDGET
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
@@ -25,13 +25,21 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @check(None)
 def missed_equal(evidence: Evidence) -> Finding:
-    """Since the day of the previous snapshot, missed_snapshots is what the landing zone tells of the unpublished."""
+    """Since the day of the previous snapshot, missed_snapshots is what the landing zone tells of the unpublished.
+
+    Nothing is said of a row whose file has been removed or damaged since: it was true when it was stored.
+    """
     (header,) = evidence.stored("tradier_snapshots")
     days = (evidence.previous or header)["trade_date"], header["trade_date"]
-    stored = by_key(evidence.missed_between(*days), "snapshot_id")
+    zone = evidence.landed.zone
+    missed = [row for row in evidence.missed_between(*days) if zone.can_be_read(row["path"])]
+    stored = dict(by_key(missed, "snapshot_id"))
     told = _told(evidence, header, {snapshot_id for (snapshot_id,) in stored}, *days)
     expected: dict[tuple[str], Row] = {}
     for snapshot_id, records in told.items():
+        if not all(record.readable for record in records):
+            stored.pop((snapshot_id,), None)
+            continue
         settled = [place for place, record in enumerate(records) if record.settled]
         ours = stored.get((snapshot_id,), {})
         if settled or ours:
@@ -53,6 +61,8 @@ def gate_follows_snapshot(evidence: Evidence) -> Finding:
         blockers = [
             *(["session_closed"] if opens is None or not opens <= header["as_of"] < closes else []),
             *(["max_open_positions"] if limit is not None and limit <= spreads else []),
+            # in doubt then; its header may have become good since
+            *(["doubtful"] if header["verdict_evidence"] and "doubtful" in row["blockers"] else []),
         ]
         expected: Row = {"open_positions": spreads, "blockers": blockers, "ready": blockers == []}
         differences += differing("trade_gate_readings", {(): expected}, {(): row})
@@ -80,19 +90,25 @@ def minute_coverage(evidence: Evidence) -> Finding:
 
 @check(13)
 def no_overlap(evidence: Evidence) -> Finding:
-    """No other snapshot of the account was being read while this one was."""
-    manifest = evidence.landed.manifest
-    others = evidence.query(
-        "SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots "
-        "WHERE account_id = ? AND snapshot_id <> ? AND as_of BETWEEN ? AND ? AND as_of < ? AND as_of_end > ?",
-        *(evidence.account_id, evidence.snapshot_id, manifest.as_of - NEARBY, manifest.as_of + NEARBY),
-        *(manifest.as_of_end, manifest.as_of),
+    """No other snapshot of the account was being read while this one was, as far as the clock was right."""
+    manifest, zone = evidence.landed.manifest, evidence.landed.zone
+    others = (
+        []
+        if manifest.clock_was_wrong
+        else evidence.query(
+            "SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots "
+            "WHERE account_id = ? AND snapshot_id <> ? AND as_of BETWEEN ? AND ? AND as_of < ? AND as_of_end > ?",
+            *(evidence.account_id, evidence.snapshot_id, manifest.as_of - NEARBY, manifest.as_of + NEARBY),
+            *(manifest.as_of_end, manifest.as_of),
+        )
     )
     interval = _span(manifest.as_of, manifest.as_of_end)
     differences = tuple(
-        Difference(row["snapshot_id"], interval, _span(row["as_of"], row["as_of_end"])) for row in others
+        Difference(row["snapshot_id"], interval, _span(row["as_of"], row["as_of_end"]))
+        for row in others
+        if not zone.clock_was_wrong(row["snapshot_id"])
     )
-    return Finding(interval, f"{len(others)} at the same time", differences)
+    return Finding(interval, f"{len(differences)} at the same time", differences)
 
 
 @check(14, Severity.WARN)
@@ -141,6 +157,7 @@ class _Record:
     weight: tuple[int, datetime]
     settled: bool
     row: Row
+    readable: bool = True
 
 
 def _told(
@@ -178,8 +195,8 @@ def _record(day: Day, entry: str, header: Row, snapshot_id: str, rest: str) -> _
         else:
             row["reason"] = file["reason"] if kind == "missed" else "; ".join(file["errors"].values())
         row |= {"trigger": file["trigger"], "recorded_at": at, "missed_at": requested_at if kind == "missed" else at}
-    except (LandingError, ValueError, LookupError):  # what cannot be read cannot be compared
-        at, settled = requested_at, False
+    except Exception:  # what cannot be read, which may be anything, cannot be compared
+        return _Record((0, requested_at), False, row, readable=False)
     return _Record((tuple(_TOLD_AT).index(kind), at), settled, row)
 
 

@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cached_property
 from typing import Any
 
 import duckdb
 
+from tradier_pipeline import clock
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
@@ -23,7 +24,11 @@ LIMIT = Decimal(10) ** 16
 UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 
 NEARBY = timedelta(days=1)
+CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 SETTLING = timedelta(seconds=5)  # the broker's clock against ours, and its positions against its orders
+
+WITH_LEGS = ("multileg", "combo", "oto", "oco", "otoco")  # what such an order names is not what fills
+NO_LEGS: tuple[Any, ...] = (None, "null", [])
 
 LIST_KEYS = {
     "account": ("profile", "account"),
@@ -96,8 +101,13 @@ class Evidence:
 
     @cached_property
     def orders(self) -> list[Row]:
-        """The listed orders, and those read by their ids."""
-        return [*self.listed("orders"), *(document["order"] for document in self.documents["order"])]
+        """The listed orders, then those read by their ids. One that was listed without its legs and read with them
+        counts as it was read; one that told no more counts as it was listed."""
+        by_id = {document["order"]["id"]: document["order"] for document in self.documents["order"]}
+        listed = self.listed("orders")
+        numbers = {order["id"] for order in listed}
+        told = [by_id[order["id"]] if _tells_legs(order, by_id.get(order["id"])) else order for order in listed]
+        return [*told, *(order for number, order in by_id.items() if number not in numbers)]
 
     @cached_property
     def account(self) -> Row:
@@ -175,14 +185,39 @@ class Evidence:
 
     @cached_property
     def progress_before(self) -> Mapping[tuple[int, int | None], Row]:
-        """How far the previous snapshot saw every order (order id, None) and leg (order id, leg id)."""
+        """How far every order (order id, None) and leg (order id, leg id) had come in the previous snapshot, or in the
+        last one before that showed it: what leaves the list has not lost what it had filled."""
         if self.previous is None:
             return {}
+        shown = self._progress(self.previous["snapshot_id"], self.previous["as_of"])
+        known = {order_id for order_id, _ in shown}
+        earlier = [row for row in self.stored("orders") if row["order_id"] not in known and self._existed_before(row)]
+        if not earlier:
+            return shown
+        last = self.query(
+            "SELECT order_id, max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of FROM orders "  # noqa: S608
+            f"WHERE account_id = ? AND as_of BETWEEN ? AND ? "
+            f"AND order_id IN ({', '.join(str(row['order_id']) for row in earlier)}) GROUP BY order_id",
+            self.account_id,
+            min(row["create_date"] for row in earlier) - CLOCKS_APART,
+            self.previous["as_of"],
+        )
+        before = (self._progress(row["snapshot_id"], row["as_of"], row["order_id"]) for row in last)
+        return {**shown, **{key: row for rows in before for key, row in rows.items()}}
+
+    def _existed_before(self, order: Row) -> bool:
+        assert self.previous is not None
+        return bool(order["create_date"] and order["create_date"] < self.previous["as_of"])
+
+    def _progress(self, snapshot_id: str, as_of: datetime, order_id: int | None = None) -> dict[Any, Row]:
+        """Of all orders of a snapshot, or of one of them."""
+        assert self.previous is not None
         told = "status, exec_quantity, transaction_date >= ? AS is_late FROM"
-        snapshot = (self.previous["as_of"] - SETTLING, self.previous["snapshot_id"], self.previous["as_of"])
+        which = "snapshot_id = ? AND as_of = ?" + (f" AND order_id = {order_id}" if order_id is not None else "")
+        snapshot = (self.previous["as_of"] - SETTLING, snapshot_id, as_of)
         rows = self.query(
-            f"SELECT order_id, NULL AS leg_id, {told} orders WHERE snapshot_id = ? AND as_of = ? UNION ALL "
-            f"SELECT order_id, leg_id, {told} order_legs WHERE snapshot_id = ? AND as_of = ?",
+            f"SELECT order_id, NULL AS leg_id, {told} orders WHERE {which} UNION ALL "
+            f"SELECT order_id, leg_id, {told} order_legs WHERE {which}",
             *snapshot,
             *snapshot,
         )
@@ -190,14 +225,38 @@ class Evidence:
 
     @cached_property
     def fills(self) -> list[Fill]:
-        """What filled since the previous snapshot. An order with legs names the underlying: its legs count instead."""
+        """What filled since the previous snapshot. An order with legs names the underlying: its legs count instead.
+        One of several without its legs fills nothing that anybody knows."""
         return list(self._fills()) if self.previous is not None else []
+
+    @cached_property
+    def legless(self) -> Mapping[int, Row]:
+        """By id, the stored orders of several whose legs are not known."""
+        return {
+            order["order_id"]: order
+            for order in self.stored("orders")
+            if order["raw_class"] in WITH_LEGS and order["order_id"] not in self.legs
+        }
+
+    def _had_filled_unseen(self, order_id: int) -> bool:
+        """Whether it had filled when it was last shown, and its legs were not known."""
+        before = self.progress_before
+        had_legs = any(number == order_id and leg_id is not None for number, leg_id in before)
+        return not had_legs and bool((before.get((order_id, None)) or {}).get("exec_quantity"))
+
+    def _is_of_earlier_day(self, order: Row) -> bool:
+        assert self.previous is not None
+        created = order["create_date"]
+        return created is not None and clock.trade_date(created) < self.previous["trade_date"]
 
     def _fills(self) -> Iterator[Fill]:
         assert self.previous is not None
         (header,) = self.stored("tradier_snapshots")
         for order in self.stored("orders"):
-            for part in self.legs.get(order["order_id"]) or [order]:
+            legs = self.legs.get(order["order_id"])
+            if order["order_id"] in self.legless or (legs and self._had_filled_unseen(order["order_id"])):
+                continue
+            for part in legs or [order]:
                 if not part["exec_quantity"] or part["side"] in (None, "unknown"):
                     continue
                 at = part["transaction_date"] or order["transaction_date"]
@@ -207,13 +266,24 @@ class Evidence:
                 if not since and not is_late:
                     continue
                 sign = 1 if part["side"].startswith("buy") else -1
+                # of an order of an earlier day that no snapshot showed nobody knows how much it had filled by then
+                is_new = bool(before) or not self._is_of_earlier_day(order)
                 yield Fill(
                     symbol=part["option_symbol"] or part["symbol"] or "",
                     side=part["side"],
                     quantity=sign * since,
                     late=sign * (before.get("exec_quantity") or Decimal(0)) if is_late else Decimal(0),
-                    settled=at is not None and self.previous["as_of_end"] + SETTLING < at < header["as_of"] - SETTLING,
+                    settled=is_new
+                    and at is not None
+                    and self.previous["as_of_end"] + SETTLING < at < header["as_of"] - SETTLING,
                 )
+
+
+def _tells_legs(listed: Row, by_id: Row | None) -> bool:
+    """Whether an order that was listed without its legs has them where it was read by its id."""
+    if by_id is None or listed.get("class") not in WITH_LEGS:
+        return False
+    return listed.get("leg") in NO_LEGS and by_id.get("leg") not in NO_LEGS
 
 
 def number(value: Any) -> Decimal | None:
@@ -225,17 +295,25 @@ def number(value: Any) -> Decimal | None:
     return Decimal(value)
 
 
+def whole(value: Any) -> Any:
+    """An id as it is stored: a number, also where the broker sent its digits as text."""
+    return int(value) if isinstance(value, str) and value.removeprefix("-").isdecimal() else value
+
+
 def storable(value: Any) -> Decimal | None:
-    """A JSON number as an exact Decimal. Raises ValueError if it is something else, or DECIMAL(24,8) would round it."""
+    """A JSON number as DECIMAL(24,8) holds it. Raises ValueError if it is something else, or too large for that."""
     exact = number(value)
-    if exact is not None and rounded(exact) != exact:
+    near = None if exact is None else rounded(exact)
+    if near is None and exact is not None:
         raise ValueError(f"{value} does not fit DECIMAL(24,8)")
-    return exact
+    return near
 
 
 def rounded(value: Decimal) -> Decimal | None:
-    """A computed value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
-    near = value.quantize(ULP, context=UNROUNDED)
+    """A value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
+    if value.copy_abs() >= LIMIT:
+        return None
+    near = value.quantize(ULP, ROUND_HALF_EVEN, UNROUNDED)
     return near if abs(near) < LIMIT else None
 
 

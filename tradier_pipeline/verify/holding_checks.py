@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.verify.check import check, claim_that
 from tradier_pipeline.verify.evidence import Evidence, Row, shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 MAX_QUOTE_AGE = timedelta(seconds=120)
-SESSION = (time(9, 30), time(16))
 FRIDAY = 4
 SHARES = 100  # of a standard contract
 FEW = 2
@@ -190,12 +188,12 @@ def _business_day(day: date) -> date:
 def _when_freshness_matters(evidence: Evidence) -> datetime | None:
     """When the quotes were read, if they are live and the market was open: others are delayed, simulated or at rest."""
     manifest, quotes = evidence.landed.manifest, evidence.landed.quotes
-    if manifest.environment != "live" or quotes is None or not quotes.pages:
+    (gate,) = evidence.stored("trade_gate_readings")
+    opens, closes = gate["session_open"], gate["session_close"]  # no holiday, and half days end early
+    if manifest.environment != "live" or quotes is None or not quotes.pages or opens is None:
         return None
     read_at = max(page.ended_at for page in quotes.pages)
-    local = read_at.astimezone(clock.NEW_YORK)
-    opens, closes = SESSION
-    return read_at if local.weekday() <= FRIDAY and opens <= local.time() < closes else None
+    return read_at if opens <= read_at < closes else None
 
 
 def _quantities(rows: list[Row]) -> Mapping[str, Decimal]:

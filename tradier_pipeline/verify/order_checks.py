@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable, whole
 from tradier_pipeline.verify.outcome import Finding
 
 WORDS = {
@@ -14,9 +14,15 @@ WORDS = {
     | {"sell_short", "buy_to_cover"},
     "duration": {"day", "gtc", "pre", "post"},
 }
-AS_SENT = (
-    "symbol",
-    "option_symbol",
+# words that are stored as another one of the set, beside the word itself
+STORED_AS = {
+    "status": {
+        **dict.fromkeys(("pending_cancel", "open_pending", "submitted"), "pending"),
+        **dict.fromkeys(("calculated", "accepted_for_bidding"), "held"),
+    }
+}
+AS_SENT = ("symbol", "option_symbol")
+NUMBERS = (
     "quantity",
     "price",
     "stop_price",
@@ -49,7 +55,7 @@ def order_counts_equal(evidence: Evidence) -> Finding:
 @check(38)
 def order_statuses_equal(evidence: Evidence) -> Finding:
     """Every stored status is the broker's word, or unknown beside that word."""
-    expected = {(order["id"],): _word("status", order) for order in evidence.orders}
+    expected = {(whole(order["id"]),): _word("status", order) for order in evidence.orders}
     stored = by_key(evidence.stored("orders"), "order_id")
     return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
 
@@ -57,10 +63,10 @@ def order_statuses_equal(evidence: Evidence) -> Finding:
 @check(None)
 def order_values_equal(evidence: Evidence) -> Finding:
     """Every stored order field equals the broker's."""
-    listed = {order["id"] for order in evidence.listed("orders")}
+    listed = {whole(order["id"]) for order in evidence.listed("orders")}
     expected = {
-        (order["id"],): {
-            "listed": order["id"] in listed,
+        (whole(order["id"]),): {
+            "listed": whole(order["id"]) in listed,
             **_values(order),
             **{name: order.get(name) for name in ("num_legs", "strategy", "tag")},
         }
@@ -74,7 +80,7 @@ def order_values_equal(evidence: Evidence) -> Finding:
 def order_legs_equal(evidence: Evidence) -> Finding:
     """Every stored leg equals the broker's, in its place under its order."""
     expected = {
-        (order["id"], leg_no): {"leg_id": leg["id"], **_values(leg)}
+        (whole(order["id"]), leg_no): {"leg_id": whole(leg["id"]), **_values(leg)}
         for order in evidence.orders
         for leg_no, leg in enumerate(legs(order), 1)
     }
@@ -92,13 +98,15 @@ def legs(order: Row) -> list[Row]:
 
 def _word(name: str, order: Row) -> Row:
     word = order.get(name)
-    return {name: word if word is None or word in WORDS[name] else "unknown", f"raw_{name}": word}
+    stored = STORED_AS.get(name, {}).get(str(word), word)
+    return {name: stored if stored is None or stored in WORDS[name] else "unknown", f"raw_{name}": word}
 
 
 def _values(order: Row) -> Row:
     return {
         **{column: word for name in WORDS for column, word in _word(name, order).items()},
         **{name: order.get(name) for name in AS_SENT},
+        **{name: storable(order.get(name)) for name in NUMBERS},
         **{name: instant(order.get(name)) for name in INSTANTS},
         "reason": order.get("reason_description"),
     }

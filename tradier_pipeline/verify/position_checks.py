@@ -11,7 +11,7 @@ from typing import Any
 
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, shown, storable
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, shown, storable, whole
 from tradier_pipeline.verify.order_checks import legs
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
@@ -75,9 +75,9 @@ def position_keys_equal(evidence: Evidence) -> Finding:
 @check(25)
 def position_quantities_equal(evidence: Evidence) -> Finding:
     """Every signed quantity equals the listed one."""
-    expected = {key: {"quantity": number(row["quantity"])} for key, row in _listed(evidence).items()}
+    expected = {key: {"quantity": storable(row["quantity"])} for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
-    total = sum((Decimal(row["quantity"]) for row in evidence.listed("positions")), Decimal(0))
+    total = sum((row["quantity"] or Decimal(0) for row in expected.values()), Decimal(0))
     ours = sum((row["quantity"] for row in stored.values()), Decimal(0))
     return Finding(f"sum {shown(total)}", f"sum {shown(ours)}", differing("position", expected, stored))
 
@@ -195,7 +195,7 @@ def _rebuilt(row: Row) -> str:
 
 
 def _quotes(evidence: Evidence) -> dict[str, Row]:
-    """What must be stored of every quote that can be stored exactly, by symbol."""
+    """What must be stored of every quote that is well-formed, by symbol."""
     quotes: dict[str, Row] = {}
     for raw in evidence.listed("quotes"):
         with suppress(LookupError, ValueError, ArithmeticError):
@@ -204,8 +204,16 @@ def _quotes(evidence: Evidence) -> dict[str, Row]:
 
 
 def _costs(raw: Row) -> Row:
-    quantity, cost = Decimal(raw["quantity"]), Decimal(raw["cost_basis"])
+    quantity, cost = _held(raw)
     return {"cost_basis": cost, "cost_basis_per_contract": rounded(abs(cost) / abs(quantity)) if quantity else None}
+
+
+def _held(raw: Row) -> tuple[Decimal, Decimal]:
+    """Quantity and total cost, as they must be stored."""
+    quantity, cost = storable(raw["quantity"]), storable(raw["cost_basis"])
+    if quantity is None or cost is None:
+        raise ValueError(f"{raw['symbol']} has no quantity or no cost")
+    return quantity, cost
 
 
 def _expected_position(raw: Row, quote: Row) -> Row:
@@ -213,11 +221,11 @@ def _expected_position(raw: Row, quote: Row) -> Row:
     option = classified.option
     size = quote.get("contract_size")
     multiplier = 1 if classified.asset_class == "equity" else size or (option.multiplier if option else None)
-    quantity, cost = Decimal(raw["quantity"]), abs(Decimal(raw["cost_basis"]))
+    quantity, cost = _held(raw)
     mark = _mark(quote)
     value = None if mark is None or multiplier is None else rounded(quantity * mark * multiplier)
     return {
-        "position_id": raw["id"],
+        "position_id": whole(raw["id"]),
         "date_acquired": instant(raw["date_acquired"]),
         "asset_class": classified.asset_class,
         "root": option.root if option else None,
@@ -229,7 +237,7 @@ def _expected_position(raw: Row, quote: Row) -> Row:
         **{name: quote.get(name) for name in ("bid", "ask", "last")},
         "mark": mark,
         "market_value": value,
-        "unrealized_pl": None if value is None else rounded(value + cost if quantity < 0 else value - cost),
+        "unrealized_pl": None if value is None else rounded(value + abs(cost) if quantity < 0 else value - abs(cost)),
     }
 
 

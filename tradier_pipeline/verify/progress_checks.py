@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from itertools import chain
+from math import gcd
+from typing import Self
 
 from tradier_pipeline import clock
 from tradier_pipeline.verify.check import check, claim_that
@@ -55,20 +58,11 @@ def order_progress_monotonic(evidence: Evidence) -> Finding:
 
 @check(41, Severity.WARN)
 def fill_arithmetic_holds(evidence: Evidence) -> Finding:
-    """Nothing fills beyond its quantity, what is filled is filled whole, and what works still has the rest to do."""
-    differences: list[Difference] = []
-    for part in _parts(evidence):
-        quantity, filled, rest = part["quantity"], part["exec_quantity"], part["remaining_quantity"]
-        if quantity is None or filled is None:
-            continue
-        wrong = (
-            not 0 <= filled <= quantity
-            or (part["status"] == "filled" and filled != quantity)
-            or (part["status"] in WORKING and rest is not None and filled + rest != quantity)
-        )
-        if wrong:
-            told = f"{shown(filled)} filled, {shown(rest)} remaining"
-            differences.append(Difference(f"{_called(part)} {part['status']}", told, f"quantity {shown(quantity)}"))
+    """Nothing fills beyond its quantity, what is filled is filled whole, and what works still has the rest to do.
+
+    A package may be counted in packages, as the documents say, or in its legs' contracts, as live answers do.
+    """
+    differences = [difference for part in _parts(evidence) for difference in _wrong_arithmetic(evidence, part)]
     return Finding(_counted(evidence), f"{len(differences)} do not add up", tuple(differences))
 
 
@@ -76,10 +70,16 @@ def fill_arithmetic_holds(evidence: Evidence) -> Finding:
 def fill_prices_present(evidence: Evidence) -> Finding:
     """Whatever was filled has an average price, and only a package of legs can net to zero."""
     filled = [part for part in _parts(evidence) if part["exec_quantity"]]
+    even = {
+        order["order_id"]
+        for order in evidence.stored("orders")
+        if order["type"] == "even" and order["avg_fill_price"] == 0
+    }
     wrong = [
         part
         for part in filled
-        if part["avg_fill_price"] is None or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES)
+        if part["avg_fill_price"] is None
+        or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES and part["order_id"] not in even)
     ]
     return Finding(
         f"{len(filled)} with fills",
@@ -110,7 +110,7 @@ def leg_fills_agree(evidence: Evidence) -> Finding:
 @check(44, Severity.WARN)
 def working_orders_found(evidence: Evidence) -> Finding:
     """Every order that had been working and left the list was found by its id."""
-    lookups = evidence.landed.manifest.lookups
+    lookups = [lookup for lookup in evidence.landed.manifest.lookups if lookup.about == "vanished"]
     lost = [lookup for lookup in lookups if lookup.state != "found"]
     return Finding(
         f"{len(lookups)} orders left the list",
@@ -177,6 +177,69 @@ def leg_effects_fit(evidence: Evidence) -> Finding:
     return Finding(_counted(evidence), f"{len(differences)} do not fit", tuple(differences))
 
 
+@dataclass(frozen=True, slots=True)
+class _Package:
+    """An order of several legs that fill as one, counted in packages and in contracts.
+
+    Attributes:
+        quantity: packages that were ordered.
+        filled: whole packages, as many as the leg has that has the fewest.
+        contracts, contracts_filled: of all legs together.
+    """
+
+    quantity: Decimal
+    filled: Decimal
+    contracts: Decimal
+    contracts_filled: Decimal
+
+    @classmethod
+    def of(cls, order: Row, legs: Sequence[Row]) -> Self | None:
+        """None where the numbers of the legs are not known, or are in no ratio to the order's."""
+        ordered, filled = [leg["quantity"] for leg in legs], [leg["exec_quantity"] for leg in legs]
+        if not order["quantity"] or not all(ordered) or None in filled:
+            return None
+        quantity = order["quantity"]
+        if any(one % quantity for one in ordered):
+            if quantity != sum(ordered) or any(one % 1 for one in ordered):
+                return None
+            quantity = Decimal(gcd(*map(int, ordered)))
+        whole = min(done * quantity / one for done, one in zip(filled, ordered, strict=True))
+        return cls(quantity, whole // 1, sum(ordered), sum(filled))
+
+
+def _package(evidence: Evidence, part: Row) -> _Package | None:
+    is_parent = "leg_id" not in part and part["class"] in PACKAGES
+    legs = evidence.legs.get(part["order_id"]) if is_parent else None
+    return _Package.of(part, legs) if legs else None
+
+
+def _counts(evidence: Evidence, part: Row) -> list[tuple[Decimal, Decimal]]:
+    """How much was ordered, and how much of it is filled, in each way that the broker may count it."""
+    quantity, filled = part["quantity"], part["exec_quantity"]
+    if package := _package(evidence, part):
+        return [(package.quantity, package.filled), (package.contracts, package.contracts_filled)]
+    if part["order_id"] in evidence.legless and part["class"] in PACKAGES:
+        return [(quantity, filled), (quantity * (part["num_legs"] or 1), filled)]
+    return [(quantity, filled)]
+
+
+def _wrong_arithmetic(evidence: Evidence, part: Row) -> Iterator[Difference]:
+    quantity, filled, rest = part["quantity"], part["exec_quantity"], part["remaining_quantity"]
+    if quantity is None or filled is None:
+        return
+    counts = _counts(evidence, part)
+    wholes = [whole for whole, done in counts if done == filled and 0 <= done <= whole]
+    works = part["status"] in WORKING and rest is not None
+    wrong = (
+        not wholes
+        or (part["status"] == "filled" and filled not in wholes)
+        or (works and rest not in [whole - done for whole, done in counts])
+    )
+    if wrong:
+        told = f"{shown(filled)} filled, {shown(rest)} remaining"
+        yield Difference(f"{_called(part)} {part['status']}", told, f"quantity {shown(quantity)}")
+
+
 def _parts(evidence: Evidence) -> Iterator[Row]:
     """Every stored order, then every leg."""
     return chain(evidence.stored("orders"), evidence.stored("order_legs"))
@@ -197,10 +260,17 @@ def _sign(part: Row) -> int:
 def _leg_differences(order: Row, legs: list[Row]) -> Iterator[Difference]:
     if any(leg["quantity"] is None or leg["exec_quantity"] is None for leg in legs) or order["exec_quantity"] is None:
         return
+    package = _Package.of(order, legs)
+    if package is None:
+        ordered = "+".join(shown(leg["quantity"]) for leg in legs)
+        yield Difference(f"{_called(order)} quantity", shown(order["quantity"]), f"legs {ordered}")
+        return
+    in_contracts = order["exec_quantity"] == package.contracts_filled
+    filled = package.filled if in_contracts else order["exec_quantity"]
     for leg in legs:
-        in_ratio = leg["exec_quantity"] * order["quantity"] == order["exec_quantity"] * leg["quantity"]
+        in_ratio = leg["exec_quantity"] * package.quantity == filled * leg["quantity"]
         told = f"{shown(leg['exec_quantity'])} of {shown(leg['quantity'])}"
-        whole = f"package {shown(order['exec_quantity'])} of {shown(order['quantity'])}"
+        whole = f"package {shown(filled)} of {shown(package.quantity)}"
         yield from claim_that(in_ratio, f"{_called(leg)} exec_quantity", told, whole)
     prices = [leg["avg_fill_price"] for leg in legs]
     if not order["exec_quantity"] or order["avg_fill_price"] is None or None in prices:
@@ -211,7 +281,7 @@ def _leg_differences(order: Row, legs: list[Row]) -> Iterator[Difference]:
             _sign(leg)
             * leg["avg_fill_price"]
             * leg["quantity"]
-            / order["quantity"]
+            / package.quantity
             / (1 if leg["option_symbol"] else SHARES)
             for leg in legs
         ),

@@ -13,6 +13,7 @@ from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 from tradier_pipeline.warehouse import schema
 
 MAX_SKEW = timedelta(seconds=15)
+MAX_CLOCK_SKEW_S = 5
 DATA_TABLES = tuple(table.name for table in schema.TABLES if table is not schema.TRADIER_SNAPSHOTS)
 _SHARED = ("account_id", "as_of", "trade_date")
 DOCUMENT_KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
@@ -44,11 +45,10 @@ def payload_shapes_ok(evidence: Evidence) -> Finding:
 
 @check(3)
 def account_identity_ok(evidence: Evidence) -> Finding:
-    """Profile, balances and snapshot id name one account, it is active, and every row carries it."""
+    """Profile, balances and snapshot id name one account, and every row carries it."""
     wanted = evidence.account_id
     differences = [
         *claim_that(bool(evidence.account), "profile", "not listed", wanted),
-        *claim_that(evidence.account.get("status") == "active", "status", evidence.account.get("status"), "active"),
         *claim_that(
             evidence.balances.get("account_number") == wanted,
             "balances",
@@ -58,6 +58,13 @@ def account_identity_ok(evidence: Evidence) -> Finding:
         *claim_that(evidence.manifest["account_id"] == wanted, "manifest", evidence.manifest["account_id"], wanted),
     ]
     return Finding(str(evidence.balances.get("account_number")), wanted, tuple(differences))
+
+
+@check(None, Severity.WARN)
+def account_is_active(evidence: Evidence) -> Finding:
+    """The profile says that the account is active; what a closed one answers is its true last state."""
+    status = evidence.account.get("status")
+    return Finding(shown(status), "active", claim_that(status == "active", "profile.account.status", status, "active"))
 
 
 @check(4)
@@ -105,7 +112,8 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
     stored = by_key(evidence.stored("tradier_snapshots"), "snapshot_id")
     differences = list(differing("header", {(manifest["snapshot_id"],): expected}, stored))
     for row in stored.values():
-        after = expected["as_of_end"] <= row["committed_at"] <= clock.now()
+        wrong = evidence.landed.manifest.clock_was_wrong
+        after = wrong or expected["as_of_end"] <= row["committed_at"] <= clock.now()
         differences += claim_that(
             after, "committed_at", f"after {expected['as_of_end']}, not later", row["committed_at"]
         )
@@ -154,7 +162,10 @@ def provenance_equals_manifest(evidence: Evidence) -> Finding:
 
 @check(9)
 def as_of_increases(evidence: Evidence) -> Finding:
-    """The snapshot was read after everything of this account that had been landed before, and not in the future."""
+    """The snapshot was read after everything of this account that had been landed before, and not in the future.
+
+    A wrong clock, which makes a snapshot doubtful, may have said that it was.
+    """
     manifest = evidence.landed.manifest
     previous = manifest.previous_as_of
     differences = [
@@ -162,6 +173,8 @@ def as_of_increases(evidence: Evidence) -> Finding:
         *claim_that(manifest.as_of <= manifest.as_of_end, "as_of_end", manifest.as_of_end, manifest.as_of),
         *claim_that(manifest.as_of_end <= clock.now(), "now", manifest.as_of_end, clock.now()),
     ]
+    if manifest.clock_was_wrong:
+        differences = []
     return Finding(f"read at {clock.iso(manifest.as_of)}", f"after {_iso(previous)}", tuple(differences))
 
 
@@ -176,6 +189,19 @@ def resource_skew_small(evidence: Evidence) -> Finding:
         f"at most {MAX_SKEW.seconds} s",
         claim_that(skew <= MAX_SKEW, "skew", seconds, f"at most {MAX_SKEW.seconds} s"),
     )
+
+
+@check(None, Severity.WARN)
+def clock_agrees(evidence: Evidence) -> Finding:
+    """The clock of this machine and the broker's differed by less than 5 seconds, if the broker said what time it was.
+
+    From 60 seconds on the snapshot is doubtful.
+    """
+    skew = evidence.manifest.get("clock_skew_s")
+    told = "no time sent" if skew is None else f"{skew:+.1f} s"
+    most = f"less than {MAX_CLOCK_SKEW_S} s"
+    agree = skew is None or abs(skew) < MAX_CLOCK_SKEW_S
+    return Finding(most, told, claim_that(agree, "this machine's clock less the broker's", most, told))
 
 
 @check(None, Severity.WARN)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,9 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
+
+SATURDAY = 5
+NEIGHBOURS = 3  # weekdays on either side that must have a value before a value that is not there means something
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,20 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the rows of a resource go: their model, table and date column, and the path of the list in a body."""
+    """Where the rows of a resource go: their model, table and date column, and the path of the list in a body.
+
+    `name` is that of the view of what counts now.
+    """
 
     table: schema.Table
     date_column: str
     path: str
     model: type[BrokerModel]
     columns: Callable[[Any], Row]
+
+    @property
+    def name(self) -> str:
+        return self.table.name.removesuffix(schema.VERSIONS)
 
 
 def _event(event: HistoryEvent) -> Row:
@@ -127,6 +137,26 @@ def typed_rows(landed: LandedActivity, resource: Resource) -> list[Row]:
     return rows
 
 
+def spoken_of(valued: Collection[date], since: date, until: date) -> list[date]:
+    """The dates of a series of daily values that it says something of: those with a value, and those that it leaves out
+    although the `NEIGHBOURS` weekdays before and after each have one. A series that was thinned out leaves out more.
+    """
+    weekdays = [day for day in _dates(since, until) if day.weekday() < SATURDAY]
+    has_value = [day in valued for day in weekdays]
+    left_out = {
+        day
+        for place, day in enumerate(weekdays)
+        if place >= NEIGHBOURS
+        and sum(has_value[place - NEIGHBOURS : place + NEIGHBOURS + 1]) == 2 * NEIGHBOURS
+        and not has_value[place]
+    }
+    return sorted({day for day in valued if since <= day <= until} | left_out)
+
+
+def _dates(since: date, until: date) -> Iterator[date]:
+    return (since + timedelta(days=number) for number in range((until - since).days + 1))
+
+
 def content_key(row: Mapping[str, Any]) -> str:
     """What tells a row of the broker from others: the SHA-256 of its JSON, however its numbers and keys are written."""
     return hashlib.sha256(_canonical(row).encode()).hexdigest()
@@ -162,6 +192,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resourc
         "row_count": len(rows),
         "page_count": len(pages),
         "path": landed.path,
+        "dates": spoken_of(set(days), covered_since, manifest.until) if resource == "historical_balances" else None,
     }
     again = "DELETE FROM activity_extracts WHERE path = ? AND resource = ?"
     connection.execute(bind(again, landed.path, resource))
@@ -202,6 +233,7 @@ def _retract(connection: duckdb.DuckDBPyConnection, destination: Destination, re
             SELECT min(reading.read_at) FROM activity_extracts AS reading
             WHERE reading.account_id = {table}.account_id AND reading.resource = {literal(resource)}
             AND {table}.{day} BETWEEN reading.since AND reading.until AND reading.read_at > {table}.last_read_at
+            AND (reading.dates IS NULL OR list_contains(reading.dates, {table}.{day}))
         ) WHERE {of_dates}
         """  # noqa: S608
     )

@@ -11,9 +11,11 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.reconcile.account_statement import StatementMonth
 from tradier_pipeline.reconcile.cash import CashDay
 from tradier_pipeline.reconcile.gainloss import ClosedDay, LedgerTrade, Lot
 from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.statements import LINES
 
 _COVERED = """
     SELECT DISTINCT account_id FROM activity_extracts
@@ -32,7 +34,7 @@ _FIRST_PARTS = """
 """
 _LOTS = """
     SELECT symbol, quantity, gain_loss FROM closed_lots
-    WHERE account_id = ? AND close_date = ? AND retracted_at IS NULL ORDER BY ALL
+    WHERE account_id = ? AND close_date = ? ORDER BY ALL
 """
 
 _CASH = """
@@ -40,6 +42,28 @@ _CASH = """
         SELECT *, lag(unexplained) OVER (PARTITION BY account_id ORDER BY trade_date) AS open_before FROM cash_by_day
     ) WHERE trade_date = ? AND unexplained IS NOT NULL ORDER BY account_id
 """
+
+_STATEMENTS = f"""
+    WITH days AS (
+        SELECT account_id, date_trunc('month', trade_date)::DATE AS month, coalesce(sum(pnl), 0) AS pnl_of_days,
+               bool_and(pnl IS NOT NULL OR is_first) AS all_known
+        FROM (SELECT *, row_number() OVER (PARTITION BY account_id ORDER BY trade_date) = 1 AS is_first
+              FROM equity_curve WHERE equity IS NOT NULL)
+        GROUP BY ALL
+    ), statements AS (
+        SELECT *, lag(closing) OVER (PARTITION BY account_id ORDER BY month) AS closed_before
+        FROM account_statements WHERE closing IS NOT NULL
+    )
+    SELECT account_id, month, opening, {{{", ".join(f"'{name}': {name}" for name in LINES)}}} AS lines, closing, pnl,
+           closed_before, CASE WHEN all_known THEN pnl_of_days END
+    FROM statements LEFT JOIN days USING (account_id, month)
+    WHERE month = date_trunc('month', ?) ORDER BY account_id
+"""  # noqa: S608
+
+
+def statement_months(connection: duckdb.DuckDBPyConnection, day: date) -> list[StatementMonth]:
+    """The statement of the month of a date, of each account that has one."""
+    return [StatementMonth(*row) for row in connection.execute(bind(_STATEMENTS, day)).fetchall()]
 
 
 def cash_days(connection: duckdb.DuckDBPyConnection, day: date) -> list[CashDay]:

@@ -72,6 +72,7 @@ CASH_FLOWS = View(
 )
 
 _DATE = Column("trade_date", DATE, "America/New_York date of a session of the exchange")
+_ENVIRONMENT = Column("environment", VARCHAR, "simulator, sandbox or live; money of one is never added to another's")
 _FIGURES = (
     Column("equity", DECIMAL, "USD at the close; null in a gap"),
     Column(
@@ -210,28 +211,29 @@ EQUITY_CURVE = View(
     "equity_curve",
     "One row per account and session since its first known equity: performance without deposits and withdrawals. In a "
     "gap all figures are null.",
-    (Column("account_id", VARCHAR, "Account number"), _DATE, *_FIGURES),
+    (Column("account_id", VARCHAR, "Account number"), _DATE, *_FIGURES, _ENVIRONMENT),
     f"""
     WITH {_ACCOUNT_DAYS}, days AS (SELECT *, 0 AS joined, 0 AS gone FROM account_days), {_SPANNED}
-    SELECT account_id, {_COLUMNS} FROM curve
+    SELECT account_id, {_COLUMNS}, environment FROM curve LEFT JOIN account_environments USING (account_id)
     """,  # noqa: S608
 )
 
 TOTAL_EQUITY_CURVE = View(
     "total_equity_curve",
-    "One row per session: all accounts together as if they were one. An account that begins is a deposit of its first "
-    f"equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions to the end, while others "
-    "have some, has left: a withdrawal at the start of the session after its last. Else a day without the equity of an "
-    "account is a gap.",
-    (_DATE, *_FIGURES, Column("accounts", INTEGER, "Accounts in it")),
+    "One row per environment and session: all its accounts together as if they were one. An account that begins is a "
+    f"deposit of its first equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions to "
+    "the end, while others have some, has left: a withdrawal at the start of the session after its last. Else a day "
+    "without the equity of an account is a gap.",
+    (_DATE, *_FIGURES, Column("accounts", INTEGER, "Accounts in it"), _ENVIRONMENT),
     f"""
     WITH {_ACCOUNT_DAYS}, ends AS (
         SELECT *, max(number) FILTER (is_known) OVER of_account AS last,
                arg_max(equity, number) OVER of_account AS final,
-               number <= last OR max(number) FILTER (is_known) OVER () <= last + {LEFT_AFTER} AS is_in
-        FROM account_days WINDOW of_account AS (PARTITION BY account_id)
+               number <= last OR max(number) FILTER (is_known) OVER of_environment <= last + {LEFT_AFTER} AS is_in
+        FROM account_days LEFT JOIN account_environments USING (account_id)
+        WINDOW of_account AS (PARTITION BY account_id), of_environment AS (PARTITION BY environment)
     ), added AS (
-        SELECT trade_date, count(*) FILTER (is_in) AS accounts, count(equity) = accounts AS is_whole,
+        SELECT environment, trade_date, count(*) FILTER (is_in) AS accounts, count(equity) = accounts AS is_whole,
                CASE WHEN is_whole THEN coalesce(sum(equity), 0) END AS equity,
                CASE WHEN is_whole THEN min(source) END AS source, -- broker if it is that of any
                CASE WHEN is_whole AND min(source) = 'snapshot' THEN min(as_of) END AS as_of,
@@ -239,11 +241,12 @@ TOTAL_EQUITY_CURVE = View(
                {_of_flows("coalesce(sum({name}) FILTER (is_in), 0) AS {name}")},
                coalesce(sum(equity) FILTER (begins), 0) AS joined,
                coalesce(sum(final) FILTER (NOT is_in AND number = last + 1), 0) AS gone
-        FROM ends GROUP BY trade_date
+        FROM ends GROUP BY environment, trade_date
     ), days AS (
-        SELECT 0 AS account_id, * REPLACE (deposits + joined AS deposits, withdrawals + gone AS withdrawals) FROM added
+        SELECT environment AS account_id, * REPLACE (deposits + joined AS deposits, withdrawals + gone AS withdrawals)
+        FROM added
     ), {_SPANNED}
-    SELECT {_COLUMNS}, accounts::INTEGER AS accounts FROM curve
+    SELECT {_COLUMNS}, accounts::INTEGER AS accounts, environment FROM curve
     """,  # noqa: S608
 )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
+    BOOLEAN,
     DECIMAL,
     INSTANT,
     ORDERS,
@@ -55,8 +56,8 @@ ORDERS_AT = _at("orders_at", ORDERS, "The orders")
 POSITION_HISTORY = Macro(
     "position_history",
     ("symbol",),
-    "One row per account and span of time in which its position in a symbol was the same; none where it had none. "
-    "Doubtful snapshots do not count. symbol: as in positions.",
+    "One row per account and span of time in which its position in a symbol was the same; none where it had none. A "
+    "session of which nothing was read ends a span. Doubtful snapshots do not count. symbol: as in positions.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("symbol", VARCHAR, "As in positions"),
@@ -64,40 +65,56 @@ POSITION_HISTORY = Macro(
         Column("cost_basis", DECIMAL, "USD, total, as sent; its sign is not reliable for short positions"),
         Column("from_as_of", INSTANT, "As-of of the first snapshot that shows it so (UTC)"),
         Column("last_as_of", INSTANT, "As-of of the last snapshot that shows it so (UTC)"),
-        Column("until_as_of", INSTANT, "As-of of the first snapshot that does not any more (UTC); null: it is so"),
+        Column("until_as_of", INSTANT, "As-of of the next snapshot, which ends the span (UTC); null: it is so"),
+        Column(
+            "gap",
+            BOOLEAN,
+            "Whether nothing was read of a whole session between last_as_of and until_as_of: what the position was in "
+            "between is not known",
+        ),
         Column("mark", DECIMAL, "USD per share at last_as_of; null without a quote"),
         Column("snapshots", BIGINT, "Snapshots that show it so"),
     ),
     # a span reaches from a change to the snapshot before the next one, or to the newest; its mark is looked up last
     """
     WITH good AS (
-        SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'good'
+        SELECT account_id, trade_date, as_of FROM tradier_snapshots WHERE verdict = 'good'
+    ), days AS (
+        SELECT account_id, trade_date, min(as_of) AS as_of,
+               lag(trade_date) OVER (PARTITION BY account_id ORDER BY trade_date) AS before
+        FROM good GROUP BY account_id, trade_date
+    ), gaps AS ( -- the first snapshots after a session of which nothing was read
+        SELECT account_id, as_of, true AS after_gap
+        FROM days SEMI JOIN sessions ON before < sessions.trade_date AND sessions.trade_date < days.trade_date
     ), held AS (
         SELECT account_id, as_of, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis
         FROM positions WHERE positions.symbol = symbol GROUP BY account_id, as_of
     ), compared AS (
-        SELECT account_id, as_of, quantity, cost_basis, row_number() OVER of_account AS n,
+        SELECT account_id, as_of, quantity, cost_basis, after_gap, row_number() OVER of_account AS n,
                lag(as_of) OVER of_account AS before_as_of, lag(quantity) OVER of_account AS before_quantity,
                lag(cost_basis) OVER of_account AS before_cost
-        FROM good LEFT JOIN held USING (account_id, as_of) WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
+        FROM good LEFT JOIN held USING (account_id, as_of) LEFT JOIN gaps USING (account_id, as_of)
+        WINDOW of_account AS (PARTITION BY account_id ORDER BY as_of)
     ), changes AS (
-        SELECT account_id, as_of, quantity, cost_basis, n, before_as_of
-        FROM compared WHERE quantity IS DISTINCT FROM before_quantity OR cost_basis IS DISTINCT FROM before_cost
+        SELECT account_id, as_of, quantity, cost_basis, after_gap, n, before_as_of
+        FROM compared
+        WHERE quantity IS DISTINCT FROM before_quantity OR cost_basis IS DISTINCT FROM before_cost OR after_gap
         UNION ALL
-        SELECT account_id, NULL, NULL, NULL, count(*) + 1, max(as_of) FROM good GROUP BY account_id
+        SELECT account_id, NULL, NULL, NULL, NULL, count(*) + 1, max(as_of) FROM good GROUP BY account_id
     ), spans AS (
         SELECT account_id, quantity, cost_basis, as_of AS from_as_of, lead(before_as_of) OVER of_account AS last_as_of,
-               lead(as_of) OVER of_account AS until_as_of, lead(n) OVER of_account - n AS snapshots
+               lead(as_of) OVER of_account AS until_as_of, lead(n) OVER of_account - n AS snapshots,
+               coalesce(lead(after_gap) OVER of_account, false) AS gap
         FROM changes WINDOW of_account AS (PARTITION BY account_id ORDER BY n)
     )
     SELECT spans.account_id, positions.symbol, spans.quantity::DECIMAL(24,8) AS quantity,
-           spans.cost_basis::DECIMAL(24,8) AS cost_basis, from_as_of, last_as_of, until_as_of, max(mark) AS mark,
-           snapshots
+           spans.cost_basis::DECIMAL(24,8) AS cost_basis, from_as_of, last_as_of, until_as_of, gap,
+           max(mark) AS mark, snapshots
     FROM spans JOIN positions ON positions.account_id = spans.account_id AND positions.as_of = last_as_of
                               AND positions.symbol = symbol
     WHERE spans.quantity IS NOT NULL
     GROUP BY spans.account_id, positions.symbol, spans.quantity, spans.cost_basis, from_as_of, last_as_of, until_as_of,
-             snapshots
+             gap, snapshots
     ORDER BY spans.account_id, from_as_of
     """,
 )

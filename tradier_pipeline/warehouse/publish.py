@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, sync, writing
 from tradier_pipeline.warehouse import macros, schema, views
@@ -241,6 +242,7 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _complete(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the tables, columns, views and macros that are not there yet."""
+    _rename_versioned(connection)
     found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
     older = dict(found)
     for table in schema.ALL_TABLES:
@@ -253,10 +255,28 @@ def _complete(connection: duckdb.DuckDBPyConnection) -> None:
         "UPDATE tradier_snapshots SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "
         "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
     )
+    _know_words(connection)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
+
+
+def _know_words(connection: duckdb.DuckDBPyConnection) -> None:
+    """Statuses that an earlier version did not know, and stored as unknown."""
+    for table in (schema.ORDERS, schema.ORDER_LEGS):
+        for word, known in WORKING_WORDS.items():
+            where = f"WHERE status = 'unknown' AND raw_status = {literal(word)}"
+            connection.execute(f"UPDATE {table.name} SET status = {literal(known)} {where}")  # noqa: S608
+
+
+def _rename_versioned(connection: duckdb.DuckDBPyConnection) -> None:
+    """To an earlier version the names of what holds now were those of the tables with all that was ever read."""
+    found = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()")
+    tables = {name for (name,) in found.fetchall()}
+    for view in schema.CURRENT_ACTIVITY:
+        if view.name in tables:
+            connection.execute(f"ALTER TABLE {view.name} RENAME TO {view.name}{schema.VERSIONS}")
 
 
 def _note_version(connection: duckdb.DuckDBPyConnection) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -11,10 +12,16 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import schema, views
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
-from tradier_pipeline.warehouse.sql import bind, where
+from tradier_pipeline.warehouse.sql import bind, literal, where
+from tradier_pipeline.warehouse.statements import LINES, statement_query
+
+
+class UnknownAccountError(PipelineError):
+    """Nothing is known of an account that was named."""
 
 
 @contextmanager
@@ -57,6 +64,42 @@ def require_current(connection: duckdb.DuckDBPyConnection) -> None:
         raise WarehouseError(
             f"the warehouse has another schema version than {schema.SCHEMA_VERSION}, which this tradier-pipeline knows",
             "Take a snapshot, which completes an older one: `tradier-pipeline snapshot`.",
+        )
+
+
+def known_accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The accounts of which anything is published."""
+    query = """
+        SELECT account_id FROM tradier_snapshots UNION SELECT account_id FROM activity_extracts
+        UNION SELECT account_id FROM missed_snapshots UNION SELECT account_id FROM findings ORDER BY 1
+    """
+    return [account_id for (account_id,) in connection.execute(query).fetchall()]
+
+
+def require_account(
+    connection: duckdb.DuckDBPyConnection, account_id: str | None, configured: Collection[str] = ()
+) -> None:
+    """Make sure that an account is one of those there are: of another one nothing is known, which is not that all is
+    well.
+
+    Args:
+        account_id: None means every account.
+        configured: accounts of which nothing need be published yet.
+
+    Raises:
+        UnknownAccountError: it is none of them.
+    """
+    require_current(connection)
+    if account_id is not None and account_id not in configured:
+        check_account(account_id, known_accounts(connection))
+
+
+def check_account(account_id: str, known: Collection[str]) -> None:
+    """Raises UnknownAccountError if an account is none of those there are."""
+    if account_id not in known:
+        there_are = ", ".join(sorted(known)) or "none yet"
+        raise UnknownAccountError(
+            f"nothing is known of account {account_id}", f"Name one of those there are: {there_are}."
         )
 
 
@@ -134,11 +177,11 @@ def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 _ACTIVITY_TOTALS = {
     "history": "SELECT account_id, type, count(*) AS events, sum(amount) AS amount FROM account_activity "
-    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
+    "WHERE trade_date BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL",
     "gainloss": "SELECT account_id, close_date, count(*) AS lots, sum(gain_loss) AS gain_loss FROM closed_lots "
-    "WHERE retracted_at IS NULL AND close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
+    "WHERE close_date BETWEEN ? AND ? GROUP BY ALL ORDER BY close_date DESC, account_id",
     "historical_balances": "SELECT account_id, trade_date, value FROM broker_daily_balances "
-    "WHERE retracted_at IS NULL AND trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
+    "WHERE trade_date BETWEEN ? AND ? ORDER BY trade_date DESC, account_id",
 }
 
 
@@ -157,7 +200,7 @@ def external_flows(
         bind(
             "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
             "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
-            "AND retracted_at IS NULL AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            "AND account_id = ? AND trade_date BETWEEN ? AND ?",
             account_id,
             since,
             until,
@@ -223,41 +266,73 @@ def daily_summaries(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    return _rows(
-        connection, f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
-    )
+    return _rows(connection, summaries_query(day, account_id))
 
 
-By = Literal["snapshot", "hour", "day", "month"]
+def summaries_query(day: date | None = None, account_id: str | None = None) -> str:
+    """The rows of `newest_daily_summaries`, of one trade date or of all, oldest first."""
+    return f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
+
+
+By = Literal["snapshot", "hour", "day", "month", "quarter", "year"]
 
 # the column of a period, and when it began; New York is whole hours from UTC, so that their hours begin together
 _PERIODS: Final[dict[By, tuple[str, str]]] = {
     "snapshot": ("as_of", "as_of"),
-    "hour": ("hour", "date_trunc('hour', as_of)"),
+    "hour": ("hour", "to_timestamp(epoch_us(as_of) // 3600000000 * 3600)"),
     "day": ("trade_date", "trade_date"),
     "month": ("month", "date_trunc('month', trade_date)::DATE"),
+    "quarter": ("quarter", "date_trunc('quarter', trade_date)::DATE"),
+    "year": ("year", "date_trunc('year', trade_date)::DATE"),
 }
 
 
 def balances_query(account_id: str | None, since: date | None, until: date | None, by: By) -> str:
-    """The balances from one trade date to another, oldest first: a row per snapshot, or per period with any."""
-    column, began = _PERIODS[by]
-    selected = (
-        "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, verdict, snapshot_id"
-        if by == "snapshot"
-        else f"account_id, {began} AS {column}, {views.OPEN_TO_CLOSE}"
-    )
-    grouped = "" if by == "snapshot" else f"GROUP BY account_id, {began}"
-    good = "" if by == "snapshot" else f"ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)"
-    source = "balance_history" if by == "snapshot" else "account_balances"
-    rows = f"FROM {source} {good} {where(account_id, since, until)} {grouped}"
-    return f"SELECT {selected} {rows} ORDER BY {column}, account_id"
+    """The balances from one trade date to another, oldest first: a row per snapshot or daily value, or per period with
+    any; of months, quarters and years the statements.
+    """
+    asked = where(account_id, since, until)
+    match by:
+        case "snapshot":
+            return f"SELECT {_BALANCES} FROM ({_ALL_BALANCES}) {asked} ORDER BY as_of, account_id"  # noqa: S608
+        case "hour":
+            return f"""
+                SELECT account_id, {_PERIODS[by][1]} AS hour, arg_min(equity, as_of) AS open, max(equity) AS high,
+                       min(equity) AS low, arg_max(equity, as_of) AS close, arg_max(cash, as_of) AS cash_close,
+                       count(*) AS snapshots
+                FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of) {asked}
+                GROUP BY account_id, hour ORDER BY hour, account_id
+            """  # noqa: S608
+        case "day":
+            columns = "account_id, trade_date, open, high, low, close, cash_close, snapshots, last, source"
+            return f"SELECT {columns} FROM daily_balances {asked} ORDER BY trade_date, account_id"  # noqa: S608
+        case "month" | "quarter" | "year":
+            return statement_query(by, account_id, since, until)
+
+
+def statement_in_text(query: str, by: str, whose: str) -> str:
+    """What people read of statements: the lines to the cent, and what is to be known about them."""
+    cents = ", ".join(f"{name}::DECIMAL(24,2) AS {name}" for name in ("opening", *LINES, "closing"))
+    percent = ", ".join(f"""round("{name}" * 100, 2) AS "{name}, %\"""" for name in ("return", "max_drawdown"))
+    return f"SELECT {whose}, {by}, {cents}, {percent}, note FROM ({query})"  # noqa: S608
+
+
+_BALANCES = (
+    "as_of, account_id, equity, cash, buying_power, margin_requirement, open_pl, close_pl, verdict, snapshot_id, source"
+)
+# the broker's daily value is of the close of its session, where nothing was read after it
+_ALL_BALANCES = """
+    SELECT *, 'snapshot' AS source FROM balance_history
+    UNION ALL BY NAME
+    SELECT account_id, trade_date, session_close AS as_of, close AS equity, source
+    FROM daily_balances JOIN sessions USING (trade_date) WHERE source = 'broker'
+"""
 
 
 def balance_dates(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[date, date]]:
-    """The first and last trade date with a snapshot of each account."""
+    """The first and last trade date of which the balance of each account is known."""
     rows = connection.execute(
-        "SELECT account_id, min(trade_date), max(trade_date) FROM account_balances GROUP BY account_id ORDER BY ALL"
+        "SELECT account_id, min(trade_date), max(trade_date) FROM daily_balances GROUP BY account_id ORDER BY ALL"
     ).fetchall()
     return {account_id: (first, last) for account_id, first, last in rows}
 
@@ -268,7 +343,7 @@ def equity_lines(
     """The equity of each account over time.
 
     One row per account: account_id; closes (the last equity of each period, null where a snapshot was due and there is
-    none: at a missed instant, on a session day since the account's first); low, high and last of all its snapshots.
+    none: at a missed instant, on a session day since the account's first); low, high and last of all that is known.
 
     Raises:
         WarehouseError: the file is of another version.
@@ -281,12 +356,15 @@ def equity_lines(
             SELECT account_id, trade_date, as_of, equity FROM account_balances
             ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
             UNION ALL
+            SELECT account_id, trade_date, session_close, close FROM daily_balances JOIN sessions USING (trade_date)
+            WHERE source = 'broker'
+            UNION ALL
             SELECT account_id, trade_date, requested_at, NULL FROM missed_snapshots
             UNION ALL
             SELECT account_id, sessions.trade_date, session_open, NULL
-            FROM (SELECT account_id, min(trade_date) AS began FROM account_balances GROUP BY account_id)
+            FROM (SELECT account_id, min(trade_date) AS began FROM daily_balances GROUP BY account_id)
             JOIN sessions ON sessions.trade_date > began
-            ANTI JOIN account_balances USING (account_id, trade_date)
+            ANTI JOIN daily_balances USING (account_id, trade_date)
         ), periods AS (
             SELECT account_id, {_PERIODS[by][1]} AS period, min(equity) AS low, max(equity) AS high,
                    arg_max(equity, as_of) FILTER (equity IS NOT NULL) AS close
@@ -300,7 +378,8 @@ def equity_lines(
 
 
 def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> dict[str, list[dict[str, Any]]]:
-    """The rows of `equity_curve` by account, oldest first; with several accounts those of `total_equity_curve`, too.
+    """The rows of `equity_curve` by account, oldest first; where an environment has several accounts, also those of
+    `total_equity_curve`: as `total`, or as `total (sandbox)` beside that of an environment that comes before it.
 
     Args:
         account_id: None means every account.
@@ -312,9 +391,20 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
-    if len(curves) > 1:
-        curves["total"] = _rows(connection, "FROM total_equity_curve ORDER BY trade_date")
+    environments = Counter(rows[0]["environment"] for rows in curves.values())
+    for environment in sorted(environments, key=_real_money_first):
+        if environments[environment] > 1:
+            name = f"total ({environment})" if "total" in curves else "total"
+            of_environment = (
+                f"environment IS NOT DISTINCT FROM {'NULL' if environment is None else literal(environment)}"
+            )
+            curves[name] = _rows(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
     return curves
+
+
+def _real_money_first(environment: str | None) -> tuple[int, str]:
+    order = ("live", "sandbox", "simulator")
+    return order.index(environment) if environment in order else len(order), environment or ""
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

@@ -13,8 +13,6 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import (
-    ORDER_WORDS,
-    UNKNOWN,
     Account,
     Balances,
     BrokerModel,
@@ -25,6 +23,7 @@ from tradier_pipeline.broker.models import (
     OrderLeg,
     Position,
     Quote,
+    known_word,
     parse,
     parse_rows,
 )
@@ -105,8 +104,8 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
             Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(balances_body, "balances"))
         )
         held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
-        orders = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
-        looked_up = tuple(_looked_up(landed))
+        listed = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
+        orders, looked_up = with_legs(listed, tuple(_looked_up(landed)))
         quotes = _quotes(landed)
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
@@ -121,6 +120,17 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         quotes=tuple(quotes.values()),
         spreads=group(positions, (*orders, *looked_up)),
     )
+
+
+def with_legs(listed: tuple[Order, ...], by_id: tuple[Order, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
+    """The listed orders, each as it was read by its id where only that tells its legs, and those that are not listed.
+
+    An order that was listed without its legs and tells none by its id either counts as it was listed.
+    """
+    read = {order.id: order for order in by_id}
+    numbers = {order.id for order in listed}
+    orders = (found if order.lacks_legs and (found := read.get(order.id, order)).leg else order for order in listed)
+    return tuple(orders), tuple(order for order in by_id if order.id not in numbers)
 
 
 def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[str, list[Row]]:
@@ -259,15 +269,10 @@ def _order_columns(order: OrderLeg) -> Row:
     }
     return {
         **_fields(order, _OF_LEG),
-        **{name: _known(name, word) for name, word in words.items()},
+        **{name: known_word(name, word) for name, word in words.items()},
         **{f"raw_{name}": word for name, word in words.items()},
         "reason": order.reason_description,
     }
-
-
-def _known(name: str, word: str | None) -> str | None:
-    """The word if its closed set has it, else unknown: never the nearest or the default one."""
-    return word if word is None or word in ORDER_WORDS[name] else UNKNOWN
 
 
 def _quote_row(quote: Quote) -> Row:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
 DECIMAL, DOUBLE, INSTANT = "DECIMAL(24,8)", "DOUBLE", "TIMESTAMPTZ"
 WORDS = "VARCHAR[]"
+DATES = "DATE[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +505,12 @@ ACTIVITY_EXTRACTS = Table(
         _required("row_count", INTEGER, "Rows of the broker"),
         _required("page_count", INTEGER, "Pages, each a landed body"),
         _required("path", VARCHAR, "Its directory under the landing zone"),
+        Column(
+            "dates",
+            DATES,
+            "The dates from since to until that it speaks of; null: all. Of historical_balances those with a value, "
+            "and those without one amid neighbours that have one: a value a week says nothing of the other days",
+        ),
     ),
 )
 
@@ -516,9 +523,9 @@ _READ = (
 )
 
 ACCOUNT_ACTIVITY = Table(
-    "account_activity",
-    "One row per event of the account's history at the broker: trades, deposits, dividends, fees. Told over night; "
-    "live accounts only.",
+    "account_activity_versions",
+    "One row per event of the account's history at the broker, with what the broker has taken back since: trades, "
+    "deposits, dividends, fees. Reported over night; live accounts only. What counts now: account_activity.",
     (
         _ACCOUNT_ID,
         _required("trade_date", DATE, "The date that the broker gives; it tells no time of day"),
@@ -538,8 +545,9 @@ ACCOUNT_ACTIVITY = Table(
 )
 
 CLOSED_LOTS = Table(
-    "closed_lots",
-    "One row per closed lot of the broker's gain and loss report, which is told over night. A close may be several.",
+    "closed_lots_versions",
+    "One row per closed lot of the broker's gain and loss report, with what the broker has taken back or corrected "
+    "since. Reported over night. What counts now: closed_lots.",
     (
         _ACCOUNT_ID,
         _required("close_date", DATE, "When it was closed; the broker tells no time of day"),
@@ -557,8 +565,9 @@ CLOSED_LOTS = Table(
 )
 
 BROKER_DAILY_BALANCES = Table(
-    "broker_daily_balances",
-    "One row per day: the account's value as the broker's own history has it. A value that it changed is another row.",
+    "broker_daily_balances_versions",
+    "One row per day and value: the account's value as the broker's own history has or had it. What counts now: "
+    "broker_daily_balances.",
     (
         _ACCOUNT_ID,
         _required("trade_date", DATE, "The day"),
@@ -569,6 +578,27 @@ BROKER_DAILY_BALANCES = Table(
 
 ACTIVITY = (ACTIVITY_EXTRACTS, ACCOUNT_ACTIVITY, CLOSED_LOTS, BROKER_DAILY_BALANCES)
 """What the broker tells over night. Their rows belong to a date of an account, not to a snapshot."""
+
+
+def _current(table: Table, comment: str) -> View:
+    name = table.name.removesuffix(VERSIONS)
+    return View(name, comment, table.columns, f"FROM {table.name} WHERE retracted_at IS NULL")
+
+
+VERSIONS = "_versions"
+CURRENT_ACTIVITY = (
+    _current(
+        ACCOUNT_ACTIVITY,
+        "One row per event of the account's history at the broker as it stands now: trades, deposits, dividends, fees. "
+        "Reported over night; live accounts only.",
+    ),
+    _current(
+        CLOSED_LOTS,
+        "One row per closed lot of the broker's gain and loss report as it stands now. A close may be several.",
+    ),
+    _current(BROKER_DAILY_BALANCES, "One row per day: the account's value as the broker's own history has it now."),
+)
+"""What holds now of the tables whose rows the broker may take back, under the names that people query."""
 
 _TRADES_OF_DAY = (
     "STRUCT(id VARCHAR, symbol VARCHAR, strategy VARCHAR, status VARCHAR, quantity DECIMAL(24,8), "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity
+from tradier_pipeline.warehouse import cash, equity, realized, statements
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
     BOOLEAN,
     CLOSES,
+    CURRENT_ACTIVITY,
     DAILY_SUMMARIES,
     DATE,
     DECIMAL,
@@ -80,31 +81,64 @@ BALANCE_HISTORY = View(
     """,  # noqa: S608
 )
 
-OPEN_TO_CLOSE = """
-    arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS close,
-    arg_max(cash, as_of) AS cash_close, count(*) AS snapshots
-"""
-"""What a period of `account_balances` comes to."""
-
 DAILY_BALANCES = View(
     "daily_balances",
-    "One row per account and trade date: equity in USD at the first, highest, lowest and last good snapshot of it.",
+    "One row per account and trade date with a good snapshot or a daily value of the broker: equity in USD at the "
+    "first, highest, lowest and last good snapshot, and at the close.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "America/New_York date"),
         Column("open", DECIMAL, "USD; equity at the first snapshot of the day"),
         Column("high", DECIMAL, "USD; highest equity of the day's snapshots"),
         Column("low", DECIMAL, "USD; lowest equity of the day's snapshots"),
-        Column("close", DECIMAL, "USD; equity at the last snapshot of the day"),
-        Column("cash_close", DECIMAL, "USD; cash at the last snapshot of the day"),
+        Column(
+            "close",
+            DECIMAL,
+            "USD; equity at the close of the session: of the last snapshot if it was read after the close, else the "
+            "broker's own daily value; null if there is neither. On a date without a session that of the last snapshot",
+        ),
+        Column("cash_close", DECIMAL, "USD; cash of that snapshot; null where close is not from one"),
         Column("snapshots", BIGINT, "Good snapshots of the day"),
         Column("first_as_of", INSTANT, "As-of of the first snapshot (UTC)"),
-        Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC)"),
+        Column("last_as_of", INSTANT, "As-of of the last snapshot (UTC); null: there is none"),
+        Column("last", DECIMAL, "USD; equity of the last snapshot, whenever it was read"),
+        Column("source", VARCHAR, "Where close is from: snapshot, or broker; null without a close"),
     ),
     f"""
-    SELECT account_id, trade_date, {OPEN_TO_CLOSE}, min(as_of) AS first_as_of, max(as_of) AS last_as_of
-    FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
+    WITH snapshots AS (
+        SELECT account_id, trade_date, arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low,
+               arg_max(equity, as_of) AS last, arg_max(cash, as_of) AS last_cash, count(*) AS snapshots,
+               min(as_of) AS first_as_of, max(as_of) AS last_as_of
+        FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
+    ), reported AS (
+        SELECT account_id, trade_date, arg_max(value, last_read_at) AS value
+        FROM broker_daily_balances GROUP BY account_id, trade_date
+    ), days AS (
+        SELECT *, CASE WHEN last_as_of >= coalesce(session_close, last_as_of) THEN 'snapshot'
+                       WHEN value IS NOT NULL THEN 'broker' END AS source
+        FROM snapshots FULL JOIN reported USING (account_id, trade_date) LEFT JOIN sessions USING (trade_date)
+    )
+    SELECT account_id, trade_date, open, high, low,
+           CASE source WHEN 'snapshot' THEN last WHEN 'broker' THEN value END AS close,
+           CASE source WHEN 'snapshot' THEN last_cash END AS cash_close, coalesce(snapshots, 0) AS snapshots,
+           first_as_of, last_as_of, last, source
+    FROM days
     """,  # noqa: S608
+)
+
+ACCOUNT_ENVIRONMENTS = View(
+    "account_environments",
+    "One row per account: the environment that it was read from last. Money of one is never added to that of another.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("environment", VARCHAR, "simulator, sandbox or live"),
+    ),
+    """
+    SELECT account_id, arg_max(environment, read_at) AS environment
+    FROM (SELECT account_id, environment, max(as_of) AS read_at FROM tradier_snapshots GROUP BY ALL
+          UNION ALL SELECT account_id, environment, max(read_at) FROM activity_extracts GROUP BY ALL)
+    GROUP BY account_id
+    """,
 )
 
 HEARTBEATS = View(
@@ -328,9 +362,12 @@ ACCOUNT_PERFORMANCE = View(
         Column(
             "realized_7d",
             DECIMAL,
-            "USD; the last close_pl of each session day among the 7 calendar dates that end with trade_date, summed",
+            "USD; close_pl at the close of each session day among the 7 calendar dates that end with trade_date, and "
+            "of trade_date so far, summed",
         ),
-        Column("realized_7d_days", BIGINT, "Days in that sum: a session day without a snapshot is not in it"),
+        Column(
+            "realized_7d_days", BIGINT, "Days in that sum: an earlier one without a snapshot after its close is not"
+        ),
         Column("trades_open", BIGINT, "Trades of the ledger that hold something; null: it had no trade to tell of"),
         Column("trades_closed_today", BIGINT, "Trades of the ledger closed on trade_date; null as trades_open"),
         Column(
@@ -341,12 +378,12 @@ ACCOUNT_PERFORMANCE = View(
     ),
     f"""
     WITH days AS (
-        SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized
+        SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized, max(as_of) AS last_as_of
         FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
     ), weeks AS (
         SELECT account_id, trade_date, session_open IS NOT NULL AS has_session,
-               sum(realized) FILTER (session_open IS NOT NULL) OVER earlier AS realized_before,
-               count(session_open) OVER earlier AS days_before
+               sum(realized) FILTER (last_as_of >= session_close) OVER earlier AS realized_before,
+               count(*) FILTER (last_as_of >= session_close) OVER earlier AS days_before
         FROM days LEFT JOIN sessions USING (trade_date)
         WINDOW earlier AS (PARTITION BY account_id ORDER BY trade_date
                            RANGE BETWEEN INTERVAL 6 DAYS PRECEDING AND INTERVAL 1 DAY PRECEDING)
@@ -382,12 +419,15 @@ ACCOUNT_PERFORMANCE = View(
 )
 
 VIEWS = (
-    *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES),
+    *CURRENT_ACTIVITY,
+    *(NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, BALANCE_HISTORY, DAILY_BALANCES, ACCOUNT_ENVIRONMENTS),
     *(HEARTBEATS, TRADE_GATE, OPEN_FINDINGS),
     NEWEST_DAILY_SUMMARIES,
     *(ORDER_EVENTS, COVERAGE, ACCOUNT_PERFORMANCE),
     *equity.VIEWS,
     cash.CASH_BY_DAY,
+    *statements.VIEWS,
+    *realized.VIEWS,
 )
 
 

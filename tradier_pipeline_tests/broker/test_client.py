@@ -378,8 +378,57 @@ async def test_gainloss_is_read_whole_and_never_by_symbol(server):
     server.on(GAINLOSS_PATH, document({"gainloss": {"closed_position": rows, "total_pages": 9}}))
     async with connect(server) as client:
         extract = await client.fetch_gainloss(ACCOUNT, *DATES)
-    assert len(extract.pages) == 1  # the second is the first again
-    assert [sorted(request.values) for request in server.requests] == [["end", "limit", "page", "sortBy", "start"]] * 2
+    assert len(extract.pages) == 1  # the second is the first again, and so is one far beyond
+    assert [sorted(request.values) for request in server.requests] == [["end", "limit", "page", "sortBy", "start"]] * 3
+    assert [request.values["page"] for request in server.requests] == ["1", "2", "1000"]
+
+
+def same_lots(total, cap, *, counter=False):
+    """Answers pages of lots that are all equal; with a counter, no two bodies are."""
+
+    def page_of(request: Request):
+        number = int(request.values["page"])
+        rows = [{"symbol": "V", "gain_loss": 1}] * max(0, min(cap, total - (number - 1) * cap))
+        held = {"closed_position": rows, **({"page": number, "total_pages": -(-total // cap)} if counter else {})}
+        return document({"gainloss": held if rows or counter else "null"})
+
+    return computed(page_of)
+
+
+def lots_of(extract):
+    return sum(len(envelope.rows("gainloss", envelope.parse_json(page.body, "gainloss"))) for page in extract.pages)
+
+
+@pytest.mark.parametrize("counter", [False, True])
+@pytest.mark.parametrize(("total", "cap"), [(50, 25), (51, 25), (75, 25), (200, 100), (2000, 1000)])
+async def test_equal_lots_are_all_read_also_where_a_page_equals_the_one_before(server, total, cap, counter):
+    server.on(GAINLOSS_PATH, same_lots(total, cap, counter=counter))
+    async with connect(server) as client:
+        extract = await client.fetch_gainloss(ACCOUNT, *DATES)
+    assert lots_of(extract) == total
+    assert len(server.requests) <= total // cap + 2  # an empty page, and one that asks whether pages are counted
+
+
+async def test_a_broker_that_refuses_a_page_far_beyond_the_list_counts_its_pages(server):
+    lots = document({"gainloss": {"closed_position": [{"gain_loss": 1}] * 25}})
+    server.on(GAINLOSS_PATH, lots, lots, answer("no such page", 400), document({"gainloss": "null"}))
+    async with connect(server) as client:
+        assert lots_of(await client.fetch_gainloss(ACCOUNT, *DATES)) == 50
+
+
+async def test_equal_rows_on_every_page_that_is_asked_for_are_refused_after_few_requests(server):
+    server.on(GAINLOSS_PATH, document({"gainloss": {"closed_position": [{"gain_loss": 1}] * 25}}))
+    async with connect(server) as client:
+        with pytest.raises(BodyError, match="every page has the same 25 rows, each with its equal"):
+            await client.fetch_gainloss(ACCOUNT, *DATES)
+    assert len(server.requests) == 3
+
+
+async def test_a_page_that_equals_the_one_before_by_chance_is_kept_although_its_rows_differ(server):
+    amounts = [*range(25), *range(25), 99]
+    server.on(HISTORY_PATH, history_of(amounts, 25))
+    async with connect(server) as client:
+        assert amounts_of(await client.fetch_history(ACCOUNT, *DATES)) == amounts
 
 
 async def test_a_history_that_repeats_its_last_page_is_read_to_there(server):

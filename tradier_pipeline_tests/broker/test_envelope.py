@@ -266,6 +266,16 @@ def test_an_errors_or_fault_key_beside_data_still_is_a_refusal(key, kind, orders
             False,
             "oauth.v2.InvalidApiKey",
         ),
+        *(
+            (status, b'{"fault":{"faultstring":"Access Token not approved","detail":{"errorcode":"%s"}}}' % code, *said)
+            for status in (200, 401, 403, 500)
+            for code in (b"", b"keymanagement.service.access_token_not_approved")
+            for said in [
+                (AuthError, False, "'Access Token not approved"),
+                (AuthError, False, "the account is not active or not funded, or API access is not enabled"),
+            ]
+        ),
+        (401, b"Access Token not approved", AuthError, False, "not active or not funded"),
         (500, b"Access Token expired", AuthError, False, "TRADIER_ACCESS_TOKEN"),
         (401, b"", AuthError, False, "HTTP 401 Unauthorized. Check"),
         (403, b'{"fault":{"faultstring":"Forbidden"}}', AuthError, False, "TRADIER_ENV"),

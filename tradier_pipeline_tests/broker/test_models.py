@@ -144,13 +144,32 @@ def test_number_words_that_are_not_json_are_refused_when_decoding(literal: str) 
 
 @pytest.mark.parametrize(
     "literal",
-    ["1E+16", "10000000000000000", "-10000000000000000.0", "0.000000001", "1.123456789", "1E-9", "1E+400", "9" * 60],
+    ["1E+16", "10000000000000000", "-10000000000000000.0", "9999999999999999.999999995", "1E+400", "9" * 60],
 )
-def test_a_number_that_decimal_24_8_would_round_is_refused(literal: str) -> None:
+def test_a_number_with_more_digits_before_the_point_than_decimal_24_8_has_is_refused(literal: str) -> None:
     for value in {Decimal(literal), int(literal) if literal.isdigit() else Decimal(literal)}:
         error = refused(Position, position(cost_basis=value))
         assert error.path == "path.cost_basis"
-        assert "does not fit DECIMAL(24,8) exactly" in str(error)
+        assert "has more than the 16 digits before the point" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("literal", "stored"),
+    [
+        ("129.997834844614", "129.99783484"),
+        ("48.0833333333333", "48.08333333"),
+        ("174.2399999999999", "174.24"),
+        ("17798.123456785000000000000000", "17798.12345678"),  # half to even, twice
+        ("17798.123456775000000000000000", "17798.12345678"),
+        ("-1.123456789", "-1.12345679"),
+        ("9999999999999999.999999994999", "9999999999999999.99999999"),
+        ("-1E-9", "0"),
+        ("1E-99", "0"),
+    ],
+)
+def test_more_fraction_digits_than_decimal_24_8_has_are_rounded_half_to_even(literal: str, stored: str) -> None:
+    basis = parse(Position, "positions", "path", position(cost_basis=Decimal(literal))).cost_basis
+    assert (basis, basis.is_signed()) == (Decimal(stored), stored.startswith("-"))
 
 
 @pytest.mark.parametrize(
@@ -304,8 +323,12 @@ def test_midnight_stands_for_the_date_that_is_written(text: str) -> None:
     assert parse(DailyBalance, "historical_balances", "balances", {"date": text, "value": 1}).date == FRIDAY
 
 
-def test_a_percentage_of_many_digits_is_rounded_and_money_of_many_digits_is_not() -> None:
+def test_what_is_told_over_night_is_rounded_too() -> None:
     digits = Decimal("33.333333333333333")
     found = parse(ClosedPosition, "gainloss", "gainloss", lot(FRIDAY, 5, gain_loss_percent=digits))
     assert found.gain_loss_percent == Decimal("33.33333333")
-    assert refused(ClosedPosition, lot(FRIDAY, 5, cost=digits)).path == "path.cost"
+    assert parse(ClosedPosition, "gainloss", "gainloss", lot(FRIDAY, digits)).gain_loss == Decimal("33.33333333")
+    assert parse(HistoryEvent, "history", "history", event(FRIDAY, digits)).amount == Decimal("33.33333333")
+    assert parse(DailyBalance, "historical_balances", "balances", day_value(FRIDAY, digits)).value == Decimal(
+        "33.33333333"
+    )

@@ -194,7 +194,7 @@ class Daemon:
 
 
 @pytest.fixture
-def daemon(home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> Iterator[Daemon]:
+def daemon(interruptible: None, home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> Iterator[Daemon]:
     with workspace_of(instance) as context:
         yield Daemon(context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -115,22 +116,31 @@ def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simul
     assert "0 rows changed" in run("apply").stdout
 
 
-def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
-    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(coherence, "LONG_AGO", timedelta(0))  # what stays as it is shows that it is not torn
+def held_since_long(home: Home, simulated: Simulated, ledger: Ledger) -> None:
+    """An open trade of days ago, whose legs the newest snapshot shows."""
     believes(ledger)
     shows(simulated, SPREAD, [entry()])
     take(home, simulated.broker)
     run("apply")
     long_ago = ledger.trades()[0].model_copy(update={"opened_at": bodies.AS_OF})
     ledger.record_trade(long_ago)  # longer ago than a fill takes to show
+
+
+def test_a_position_that_is_gone_on_its_day_without_a_trace_closes_its_trade_on_another_day_only(
+    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(coherence, "LONG_AGO", timedelta(0))  # what stays as it is shows that it is not torn
+    held_since_long(home, simulated, ledger)
     shows(simulated, {}, [entry()])
-    take(home, simulated.broker)
-    assert "legs_missing" in run("diff").stdout
-    take(home, simulated.broker)  # the first was torn: this is the first good one that lacks it
-    assert "CLOSED" not in run("diff").stdout
-    take(home, simulated.broker)
+    for _ in range(4):
+        take(home, simulated.broker)
+        assert "legs_missing" in run("diff").stdout
+        assert "CLOSED" not in run("diff").stdout
+    tomorrow, now = timedelta(days=1), clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + tomorrow)
+    shows(simulated, {}, [])
+    for _ in range(2):
+        take(home, simulated.broker)
     shown = run("diff").stdout
     assert "status                 OPEN -> CLOSED" in shown
     assert "exit_reason            - -> BROKER_ALREADY_FLAT" in shown
@@ -139,6 +149,98 @@ def test_a_position_that_two_snapshots_lack_closes_its_trade_without_a_price(
     (trade,) = ledger.trades()
     assert (trade.status, trade.exit_price) == ("CLOSED", None)
     assert "0 rows to change" in run("diff").stdout
+
+
+def by_hand(number: int = 22224000, **fields: Any) -> dict[str, Any]:
+    """An order that closes the spread, placed in the broker's app: no tag."""
+    sides = {"buy_to_close": SHORT, "sell_to_close": LONG}
+    parts = [
+        bodies.leg(number + place, symbol, side, status="filled", quantity=1, exec_quantity=1, remaining_quantity=0)
+        for place, (side, symbol) in enumerate(sides.items(), 1)
+    ]
+    now = clock.iso(clock.now())
+    told = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
+    done = {"status": "filled", "quantity": 1, "exec_quantity": 1, "remaining_quantity": 0, "num_legs": 2}
+    given = told | done | {"avg_fill_price": Decimal("0.55"), "create_date": now, "transaction_date": now}
+    return bodies.order(number, **given | {"leg": parts} | fields)
+
+
+def test_an_exit_by_hand_is_offered_by_name_and_one_command_makes_it_the_exit(
+    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(coherence, "LONG_AGO", timedelta(0))
+    held_since_long(home, simulated, ledger)
+    shows(simulated, {}, [entry(), by_hand()])
+    for _ in range(3):
+        take(home, simulated.broker)
+    run("apply")
+    (trade,) = ledger.trades()
+    assert (trade.status, trade.exit_price) == ("OPEN", None)  # never closed without the price that is there
+    shown = run("diff").stdout
+    assert "exit_offered               t-1: order 22224000 at the broker may be its exit" in shown
+
+    linked = run("link", "t-1", "22224000")
+    assert (linked.exit_code, linked.stderr) == (0, "")
+    (order,) = [order for order in ledger.orders() if order.broker_order_id == 22224000]
+    assert (order.role, order.trade_id, order.status, order.avg_fill_price) == (
+        "EXIT",
+        "t-1",
+        "FILLED",
+        Decimal("0.55"),
+    )
+    with sqlite3.connect(ledger.path) as connection:
+        audit = "SELECT table_name, row_key, before, why FROM ledger_changes ORDER BY change_id DESC LIMIT 1"
+        assert connection.execute(audit).fetchone() == (
+            "orders",
+            "22224000",
+            "{}",
+            "linked by hand: order 22224000 is the exit of t-1",
+        )
+    assert not [request for request in ledger.waiting() if request.order_id == "22224000"]
+    run("apply")
+    (trade,) = ledger.trades()
+    assert (trade.status, trade.exit_price, trade.exit_reason) == ("CLOSED", Decimal("0.55"), "NORMAL_EXIT")
+    assert (trade.realized_pnl, trade.broker_order_id_close) == (Decimal("150"), 22224000)
+    assert "exit_offered" not in run("diff").stdout
+    again = run("link", "t-1", "22224000")
+    assert (again.exit_code, "CLOSED already" in again.stderr) == (1, True)
+
+
+def test_what_does_not_close_the_trade_is_not_linked(
+    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    held_since_long(home, simulated, ledger)
+    opens = by_hand(22225000, leg=entry()["leg"])
+    unfilled = by_hand(22226000, status="open", exec_quantity=0, leg=[])
+    too_many = by_hand(22227000, leg=[leg | {"exec_quantity": 2, "quantity": 2} for leg in by_hand()["leg"]])
+    known = by_hand(22228000, tag="engine-1")
+    shows(simulated, SPREAD, [entry(), opens, unfilled, too_many, known])
+    take(home, simulated.broker)
+    before = ledger.orders()
+    for number, why in {
+        22225000: "does not close the legs",
+        22226000: "does not tell the legs",
+        22227000: "more than the trade has left",
+        22228000: "its tag is that of the ledger's order engine-1",
+        22223806: "its tag is that of the ledger's order engine-1",
+        99: "no snapshot",
+    }.items():
+        refused = run("link", "t-1", str(number))
+        assert (refused.exit_code, why in refused.stderr) == (1, True), refused.stderr
+    assert "has no trade t-9" in run("link", "t-9", "22225000").stderr
+    monkeypatch.setenv("TRADIER_LEDGER_WRITE", "off")
+    assert "TRADIER_LEDGER_WRITE is off" in run("link", "t-1", "22225000").stderr
+    assert ledger.orders() == before
+
+
+def test_an_order_that_another_trade_has_is_not_linked(home: Home, simulated: Simulated, ledger: Ledger):
+    held_since_long(home, simulated, ledger)
+    shows(simulated, SPREAD, [entry(), by_hand()])
+    take(home, simulated.broker)
+    twin = ledger.trades()[0].model_copy(update={"trade_id": "t-2", "broker_order_id_close": 22224000})
+    ledger.record_trade(twin)
+    refused = run("link", "t-1", "22224000")
+    assert (refused.exit_code, "is of trade t-2 in the ledger already" in refused.stderr) == (1, True)
 
 
 def test_shares_that_replace_a_short_put_are_its_assignment(home: Home, simulated: Simulated, ledger: Ledger):

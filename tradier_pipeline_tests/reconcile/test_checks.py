@@ -149,7 +149,7 @@ EXAMPLES: list[Example] = [
     (
         "tags_echoed",
         "a tag that names the kind and not the order",
-        lambda: found([placed(7)], [], filled(7, tag="GEKKOWORKS-ENTRY")),
+        lambda: found([placed(7), placed(8)], [], *(filled(n, tag="GEKKOWORKS-ENTRY") for n in (7, 8))),
         ("order 7", "GEKKOWORKS-ENTRY", "e-7"),
     ),
     (
@@ -479,6 +479,7 @@ def test_every_finding_that_is_no_mere_information_breaks_a_claim() -> None:
         "entry_price_unknown": "the broker tells it a moment after the fill",
         "expired_still_held": "told of the position by no_expired_position_held",
         "partly_closed": "the engine may have meant to",
+        "exit_offered": "told of the position by open_trades_have_legs",
     }
     assert codes == mapped | elsewhere.keys()
 

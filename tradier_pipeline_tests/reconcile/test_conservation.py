@@ -6,13 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tradier_pipeline.broker.models import Order
 from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import Statement, Terms
+from tradier_pipeline.reconcile.statement import Statement, Terms, legless_of, parts_of
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,
@@ -412,3 +414,55 @@ def test_what_changed_and_was_carried_is_explained_or_not(case: Case, amount: De
     carried = {CASH: Open(amount), "F": Open(Decimal(by))}
     for one in settle(changes(before, changed(paid(now, amount), "SPY", Decimal(by))), carried, {CASH: [due]}):
         assert abs(one.change + one.carried - one.explained - one.unexplained) < CENT
+
+
+# --- packages ---------------------------------------------------------------------------------------------------------
+
+
+def package(kind: str, price: Any, *prices: Any) -> Order:
+    """Two calls, one sold and one bought, as one order."""
+    told = {"class": "option", "status": "filled", "quantity": 1, "exec_quantity": 1}
+    told |= {"create_date": OPEN.isoformat()}
+    symbols = ("SPY261218C00610000", "SPY261218C00615000")
+    legs = [
+        told | {"id": place, "side": side, "option_symbol": symbol, "avg_fill_price": each}
+        for place, (side, symbol, each) in enumerate(zip(("sell_to_open", "buy_to_open"), symbols, prices, strict=True))
+    ]
+    parent = {"id": 9, "class": "multileg", "type": kind, "symbol": "SPY", "side": "buy", "avg_fill_price": price}
+    return Order.model_validate(told | parent | {"leg": legs})
+
+
+@pytest.mark.parametrize(
+    ("kind", "price", "cash"),
+    [("even", 0, [0, 0]), ("even", None, [None, None]), ("credit", 0, [None, None]), ("debit", 0, [None, None])],
+)
+def test_only_an_even_package_trades_for_nothing(kind: str, price: Any, cash: list[Any]) -> None:
+    parts = parts_of([package(kind, price and Decimal(price), Decimal(0), Decimal(0))])
+    assert [one.cash for one in parts.values()] == cash
+
+
+def test_the_legs_of_an_even_package_have_their_own_prices() -> None:
+    parts = parts_of([package("even", Decimal(0), Decimal("1.20"), Decimal("1.20"))])
+    assert [one.cash for one in parts.values()] == [120, -120]
+
+
+def test_an_order_without_its_legs_fills_nothing_and_may_be_behind_any_change_of_its_underlying() -> None:
+    told = package("credit", Decimal("-0.50"), Decimal(0), Decimal(0)).model_copy(update={"leg": ()})
+    assert parts_of([told]) == {}
+    legless = legless_of([told])
+    sold, other = "SPY261218C00610000", "AAPL270115C00290000"
+    before = statement(SPY=100)
+    now = replace(statement(SPY=100, cash=1050, **{sold: -1, other: 1}), legless=legless)
+    changed_by = found(before, now)
+    assert "SPY" not in changed_by
+    assert changed_by[sold].candidates[0] == "the unknown legs of order 9"
+    assert changed_by[CASH].candidates[0] == "the unknown legs of order 9"
+    assert "the unknown legs of order 9" not in changed_by[other].candidates
+
+
+def test_legs_that_are_told_later_are_no_second_fill() -> None:
+    told = package("credit", Decimal("-0.50"), Decimal("1.20"), Decimal("0.70"))
+    held = {"SPY261218C00610000": -1, "SPY261218C00615000": 1}
+    before = replace(statement(**held), legless=legless_of([told.model_copy(update={"leg": ()})]))
+    now = replace(statement(**held), parts=parts_of([told]))
+    assert left(before, now) == {}

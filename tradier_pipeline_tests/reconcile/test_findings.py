@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.reconcile import conservation, fills, findings, trades
 from tradier_pipeline.reconcile.facts import Facts
-from tradier_pipeline.reconcile.findings import ACTIONS, TORN, UNEXPLAINED, Problem, Sight, Tracked, fold, problems
+from tradier_pipeline.reconcile.findings import ACTIONS, DOUBTFUL, UNEXPLAINED, Problem, Sight, Tracked, fold, problems
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline.reconcile.trades import TradeReconciliation
@@ -93,10 +93,10 @@ def test_any_story_has_one_open_row_for_each_problem_and_counts_every_time_it_wa
 ) -> None:
     rows: list[Tracked] = []
     told: dict[str, int] = {}
-    for minute, (torn, read, said) in enumerate(story):
-        seen = sight(minute, torn=torn, ledger_read=read)
+    for minute, (doubtful, read, said) in enumerate(story):
+        seen = sight(minute, doubtful=doubtful, ledger_read=read)
         shown = [Problem(code, subject, "warn", "text") for code, subject in sorted(said)]
-        shown = problems(seen) if torn else shown
+        shown = problems(seen) if doubtful else shown
         before, rows = rows, step(rows, shown, seen)
         ids = {f"{ACCOUNT}:{problem.code}" + (f":{problem.subject}" if problem.subject else "") for problem in shown}
         for finding_id in ids:
@@ -104,7 +104,7 @@ def test_any_story_has_one_open_row_for_each_problem_and_counts_every_time_it_wa
         opened = [row.finding_id for row in rows if row.resolved_at is None]
         assert len(opened) == len(set(opened))
         assert ids <= set(opened)
-        if torn:
+        if doubtful:
             assert resolved(rows) == resolved(before)
     assert {key: sum(row.times_seen for row in rows if row.finding_id == key) for key in told} == told
     assert {row.finding_id for row in rows} == set(told)
@@ -116,11 +116,11 @@ def test_any_story_has_one_open_row_for_each_problem_and_counts_every_time_it_wa
 # --- what a snapshot shows to be wrong --------------------------------------------------------------------------------
 
 
-def test_a_torn_snapshot_shows_nothing_but_that_and_the_next_good_one_resolves_it() -> None:
-    torn = sight(torn=True)
-    said = problems(torn, coherence=("AAPL changed by +5, and 0 filled",), reconciled=of(OrderRow("ambiguous")))
-    assert [(problem.code, problem.severity) for problem in said] == [(TORN, "info")]
-    (row,) = step(fold([], said, torn), [], sight(1, ledger_read=False, conserved=False))
+def test_a_doubtful_snapshot_shows_nothing_but_that_and_the_next_good_one_resolves_it() -> None:
+    doubtful = sight(doubtful=True)
+    said = problems(doubtful, evidence=("AAPL changed by +5, and 0 filled",), reconciled=of(OrderRow("ambiguous")))
+    assert [(problem.code, problem.severity) for problem in said] == [(DOUBTFUL, "warn")]
+    (row,) = step(fold([], said, doubtful), [], sight(1, ledger_read=False, conserved=False))
     assert (row.resolved_at, row.evidence) == (AS_OF + MINUTE, "AAPL changed by +5, and 0 filled")
 
 
@@ -169,10 +169,11 @@ def test_what_the_ledger_only_has_to_take_over_is_a_proposal_and_no_problem() ->
 
 
 def test_a_problem_of_a_trade_is_about_that_trade_and_a_stray_position_about_its_symbol() -> None:
-    facts = Facts("snapshot 0", ACCOUNT, AS_OF, {"MSFT": Decimal(5), put(290): Decimal(-1)}, ())
+    facts = Facts("snapshot 0", ACCOUNT, AS_OF, {put(270): Decimal(5), "MSFT": Decimal(5), put(290): Decimal(-1)}, ())
     found = reconcile([], [trade(opened_at=AS_OF - timedelta(days=1))], facts)
     said = {(problem.code, problem.subject) for problem in problems(sight(), reconciled=found)}
-    assert {("legs_missing", "t-1"), ("position_without_trade", "MSFT")} <= said
+    assert {("legs_missing", "t-1"), ("position_without_trade", put(270))} <= said
+    assert ("position_without_trade", "MSFT") not in said  # shares held by hand are no problem
 
 
 def test_only_what_is_still_unexplained_after_the_next_snapshot_is_a_problem() -> None:
@@ -189,7 +190,7 @@ def test_only_what_is_still_unexplained_after_the_next_snapshot_is_a_problem() -
 
 
 def test_every_code_that_the_source_names_has_its_suggested_action_and_no_other_has() -> None:
-    named = {TORN, UNEXPLAINED, "order_unmatched", "order_missing", "order_doubtful", "order_contradicts"}
+    named = {DOUBTFUL, UNEXPLAINED, "order_unmatched", "order_missing", "order_doubtful", "order_contradicts"}
     for module in (trades, fills):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
@@ -198,3 +199,26 @@ def test_every_code_that_the_source_names_has_its_suggested_action_and_no_other_
                 named.add(code.value)
     assert named == set(ACTIONS)
     assert all(action.endswith(".") and len(action) < 100 for action in findings.ACTIONS.values())
+
+
+def test_an_order_filled_beyond_its_quantity_is_an_error_with_or_without_a_ledger_until_it_is_gone() -> None:
+    sold = broker_order(7, "filled", {}, 10, **{"class": "equity"}, exec_quantity=12)
+    one_leg = broker_order(8, "filled", {"buy_to_open": put(290), "sell_to_open": put(285)}, 1)
+    beyond = one_leg.leg[0].model_copy(update={"exec_quantity": Decimal(2)})
+    orders = [sold, one_leg.model_copy(update={"leg": (beyond, one_leg.leg[1])}), broker_order(9, "filled", {})]
+    said = problems(sight(), orders=orders)
+    assert [(problem.code, problem.subject, problem.severity) for problem in said] == [
+        ("overfilled", "7", "error"),
+        ("overfilled", "8", "error"),
+    ]
+    assert said[0].evidence == ("12 of 10 AAPL",)
+    tracked = fold([], said, sight())
+    (first, second) = fold(tracked, problems(sight(1, ledger_read=False)), sight(1, ledger_read=False))
+    assert first.resolved_at is not None
+    assert second.resolved_at is not None
+
+
+def test_what_to_do_is_told_with_the_names_where_more_can_be_said() -> None:
+    said = [Problem("exit_offered", "t-1", "warn", "x", action="link it")]
+    (row,) = fold([], said, sight())
+    assert row.suggested_action == "link it"

@@ -15,6 +15,7 @@ from tradier_pipeline.landing import LookupRecord
 from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder
 from tradier_pipeline.reconcile.facts import Facts
+from tradier_pipeline.reconcile.findings import _of_order
 from tradier_pipeline.reconcile.orders import OrderRow, broker_status, reconcile_orders
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, legs, put
@@ -56,8 +57,8 @@ def test_terms_that_the_ledger_lacks_are_filled_in_while_the_broker_still_shows_
     kept = engine_order(broker_order_id=7, legs=legs(2, **OPENING), quantity=Decimal(2), order_type="even")
     (row,) = reconciled([kept], [broker_order(7, "open", OPENING)])
     assert row.change is not None
-    assert row.change.after == {"raw_status": "open"}
-    assert row.differences == ("ordered: ledger 2, broker 1",)
+    assert row.change.after == {"order_type": "credit", "raw_status": "open"}
+    assert row.differences == ("ordered: ledger 2, broker 1", "order type: ledger even, broker credit")
 
 
 def test_b2_b8_what_was_taken_over_is_never_proposed_again():
@@ -78,9 +79,11 @@ def test_b2_b8_what_was_taken_over_is_never_proposed_again():
         ("rejected", "REJECTED"),
         ("expired", "EXPIRED"),
         ("error", "ERROR"),
-        ("held", "UNKNOWN"),
-        ("calculated", "UNKNOWN"),
-        ("pending_cancel", "UNKNOWN"),
+        *(
+            (word, "PLACED")
+            for word in ("held", "calculated", "pending_cancel", "accepted_for_bidding", "open_pending")
+        ),
+        ("suspended", "UNKNOWN"),
         ("Filled", "UNKNOWN"),
     ],
 )
@@ -89,10 +92,19 @@ def test_b7_every_word_of_the_broker_has_its_own_status_and_no_other_word_is_und
 
 
 def test_a_word_that_is_not_understood_is_kept_and_told():
-    (row,) = reconciled([engine_order(broker_order_id=7)], [broker_order(7, "held", OPENING)])
+    (row,) = reconciled([engine_order(broker_order_id=7)], [broker_order(7, "suspended", OPENING)])
     assert row.change is not None
-    assert (row.change.after["status"], row.change.after["raw_status"]) == ("UNKNOWN", "held")
-    assert "the broker's word 'held' is not understood" in row.differences
+    assert (row.change.after["status"], row.change.after["raw_status"]) == ("UNKNOWN", "suspended")
+    assert "the broker's word 'suspended' is not understood" in row.differences
+
+
+@pytest.mark.parametrize("word", ["open", "pending_cancel", "held", "calculated", "accepted_for_bidding"])
+def test_what_works_with_fills_is_partial_and_keeps_the_word_of_the_broker(word: str):
+    theirs = broker_order(7, word, OPENING, 5, exec_quantity=2, remaining_quantity=3, avg_fill_price=Decimal("-2"))
+    (row,) = reconciled([engine_order(broker_order_id=7)], [theirs])
+    assert row.change is not None
+    after = row.change.after
+    assert (after["status"], after["raw_status"], after["filled_quantity"]) == ("PARTIAL", word, 2)
 
 
 def test_b3_b5_a_live_order_the_broker_does_not_show_is_missing_and_stays_live():
@@ -203,11 +215,149 @@ def test_an_id_and_a_tag_that_point_to_different_orders_are_ambiguous():
     assert [(row.match_state, row.change) for row in rows] == [("ambiguous", None)] * 2
 
 
-def test_an_order_that_one_row_names_by_id_and_another_by_tag_is_that_of_the_id():
-    ledger = [engine_order("e-1", broker_order_id=7), engine_order("e-2")]
-    rows = reconciled(ledger, [broker_order(7, "open", OPENING, tag="e-2")])
-    assert {row.client_order_id: row.match_state for row in rows} == {"e-1": "matched", "e-2": "ambiguous"}
-    assert [row.client_order_id for row in rows if row.change] == ["e-1"]
+def told(rows: Sequence[OrderRow]) -> list[tuple[str | None, int | None, str, bool]]:
+    return [(row.client_order_id, row.broker_order_id, row.match_state, row.change is not None) for row in rows]
+
+
+def test_an_order_that_one_row_names_by_id_and_another_by_tag_is_in_doubt_for_all():
+    for other in ({}, {"account_id": "VA99999999"}, {"broker_order_id": 9}):
+        ledger = [engine_order("e-1", broker_order_id=7), engine_order("e-2", **other)]
+        rows = reconciled(ledger, [broker_order(7, "filled", OPENING, tag="e-2", **FILLED)])
+        mine = {("e-1", 7, "ambiguous", False), (None, 7, "ambiguous", False)}
+        assert mine <= set(told(rows)), other
+        assert not any(row.change for row in rows)
+
+
+def test_ids_that_are_exchanged_are_in_doubt_on_both_sides():
+    ledger = [engine_order("e-1", broker_order_id=7), engine_order("e-2", broker_order_id=8)]
+    rows = reconciled(ledger, [broker_order(7, "open", OPENING, tag="e-2"), broker_order(8, "open", tag="e-1")])
+    assert {row.match_state for row in rows} == {"ambiguous"}
+    assert len(rows) == 4
+
+
+def test_a_tag_that_the_ledger_does_not_know_contradicts_an_id():
+    rows = reconciled([engine_order("e-1", broker_order_id=7)], [broker_order(7, "filled", tag="other", **FILLED)])
+    assert told(rows) == [(None, 7, "ambiguous", False), ("e-1", 7, "ambiguous", False)]
+    problems = [_of_order(row) for row in rows]
+    assert [(problem.code, problem.severity) for problem in problems if problem] == [("order_doubtful", "error")] * 2
+    (row,) = reconciled([engine_order("e-1", broker_order_id=7)], [broker_order(7, "filled", tag=None, **FILLED)])
+    assert row.change is not None
+
+
+@pytest.mark.parametrize(
+    ("ledger", "tags", "prefix"),
+    [
+        pytest.param({"7": 7}, {7: "app"}, None, id="a client order id that is the broker's"),
+        pytest.param({"old-1": 7}, {7: "app"}, "bot-", id="neither is ours by the prefix"),
+        pytest.param({"e-1": 7}, {7: "ENTRY", 8: "ENTRY"}, None, id="a tag of a sort"),
+        pytest.param({"e-1": 7, "e-2": 8}, {7: "x-1", 8: "x-2"}, None, id="no tag is an id of the ledger"),
+    ],
+)
+def test_a_ledger_whose_ids_are_no_tags_is_matched_by_the_ids_of_the_broker(
+    ledger: dict[str, int], tags: dict[int, str], prefix: str | None
+):
+    ours = [engine_order(name, broker_order_id=number) for name, number in ledger.items()]
+    rows = reconciled(ours, [broker_order(number, tag=tag) for number, tag in tags.items()], tag_prefix=prefix)
+    assert {row.client_order_id for row in rows if row.match_state == "matched"} == ledger.keys()
+
+
+def test_a_tag_that_looks_like_ours_contradicts_an_id_of_a_row_that_has_none():
+    rows = reconciled(
+        [engine_order("old-1", broker_order_id=7)], [broker_order(7, tag="bot-9", **FILLED)], tag_prefix="bot-"
+    )
+    assert {row.match_state for row in rows} == {"ambiguous"}
+
+
+def test_what_was_modified_at_the_broker_is_told_and_proposed():
+    ours = engine_order(broker_order_id=7, order_type="credit", limit_price=Decimal("2.10"), duration="day")
+    theirs = broker_order(7, "open", OPENING, type="credit", price=Decimal("1.9500"), duration="gtc")
+    (row,) = reconciled([ours], [theirs])
+    assert row.change is not None
+    assert {name: row.change.after.get(name) for name in ("order_type", "limit_price", "duration")} == {
+        "order_type": None,
+        "limit_price": Decimal("1.95"),
+        "duration": "gtc",
+    }
+    assert row.differences == ("limit price: ledger 2.1, broker 1.95", "duration: ledger day, broker gtc")
+    (row,) = reconciled([ours], [broker_order(7, "open", OPENING, type="market", price=None)])
+    assert row.change is not None
+    assert (row.change.after["order_type"], "limit_price" in row.change.after) == ("market", False)
+
+
+def test_a_limit_price_has_no_sign():
+    ours = engine_order(broker_order_id=7, order_type="credit", limit_price=Decimal("-2.10"))
+    (row,) = reconciled([ours], [broker_order(7, "open", OPENING, type="credit", price=Decimal("2.10"))])
+    assert row.differences == ()
+
+
+def package(sides: dict[str, int], lots: int, done: int, exec_quantity: int, rest: int, status: str) -> Order:
+    """An order of so many packages, whose legs have a ratio each, `done` of them filled."""
+    theirs = broker_order(7, status, dict(zip(("sell_to_open", "buy_to_open"), sides, strict=True)), lots)
+    legs_of = [
+        leg.model_copy(update={"quantity": Decimal(lots * ratio), "exec_quantity": Decimal(done * ratio)})
+        for leg, ratio in zip(theirs.leg, sides.values(), strict=True)
+    ]
+    counts = {"exec_quantity": Decimal(exec_quantity), "remaining_quantity": Decimal(rest)}
+    return theirs.model_copy(update={"leg": tuple(legs_of), "avg_fill_price": Decimal("-2"), **counts})
+
+
+@pytest.mark.parametrize(
+    ("ratios", "lots", "done", "exec_quantity", "rest"),
+    [
+        ((1, 1), 1, 1, 1, 0),
+        ((1, 1), 1, 1, 2, 0),
+        ((1, 1), 10, 4, 4, 6),
+        ((1, 1), 10, 4, 8, 12),
+        ((1, 2), 1, 1, 3, 0),
+        ((1, 2), 5, 2, 6, 9),
+        ((2, 3), 4, 3, 15, 5),
+    ],
+)
+def test_a_package_is_counted_by_its_legs_whether_the_broker_counts_packages_or_contracts(
+    ratios: tuple[int, int], lots: int, done: int, exec_quantity: int, rest: int
+):
+    status = "filled" if done == lots else "partially_filled"
+    theirs = package(dict(zip((put(290), put(285)), ratios, strict=True)), lots, done, exec_quantity, rest, status)
+    (row,) = reconciled([engine_order(broker_order_id=7, quantity=Decimal(lots))], [theirs])
+    assert row.change is not None
+    after = row.change.after
+    assert (after["filled_quantity"], after["remaining_quantity"]) == (done, 0 if done == lots else lots - done)
+    assert "quantity" not in after
+
+
+def test_a_package_that_is_ordered_in_contracts_is_as_many_packages_as_its_legs():
+    theirs = package({put(290): 1, put(285): 1}, 3, 3, 6, 0, "filled").model_copy(update={"quantity": Decimal(6)})
+    (row,) = reconciled([engine_order(broker_order_id=7)], [theirs])
+    assert row.change is not None
+    assert (row.change.after["quantity"], row.change.after["filled_quantity"]) == (3, 3)
+
+
+def test_of_legs_that_filled_unevenly_the_package_has_what_all_have():
+    theirs = package({put(290): 1, put(285): 1}, 5, 3, 7, 3, "partially_filled")
+    uneven = (theirs.leg[0], theirs.leg[1].model_copy(update={"exec_quantity": Decimal(4)}))
+    (row,) = reconciled([engine_order(broker_order_id=7)], [theirs.model_copy(update={"leg": uneven})])
+    assert row.change is not None
+    assert row.change.after["filled_quantity"] == 3
+
+
+def test_an_order_without_its_legs_is_matched_and_its_underlying_is_no_leg():
+    ours = engine_order(broker_order_id=7, legs=legs(1, **OPENING), quantity=Decimal(1))
+    (row,) = reconciled([ours], [broker_order(7, "filled", {}, exec_quantity=2, avg_fill_price=Decimal("-2"))])
+    assert row.change is not None
+    assert (row.change.after["status"], row.change.after["filled_quantity"]) == ("FILLED", 1)
+    assert "the broker does not tell its legs" in row.differences
+    partial = broker_order(7, "partially_filled", {}, 10, exec_quantity=4, avg_fill_price=Decimal("-2"))
+    (row,) = reconciled([engine_order(broker_order_id=7, quantity=Decimal(10))], [partial])
+    assert row.change is not None
+    assert "filled_quantity" not in row.change.after  # four packages, or two: the broker does not say
+
+
+@pytest.mark.parametrize("status", ["PLACED", "PARTIAL", "FILLED"])
+def test_of_an_order_that_was_filled_beyond_its_quantity_nothing_is_proposed(status: Any):
+    theirs = broker_order(7, "filled", {}, 10, **{"class": "equity"}, exec_quantity=12, avg_fill_price=5)
+    ours = engine_order(status=status, broker_order_id=7, quantity=Decimal(10), filled_quantity=Decimal(10))
+    (row,) = reconciled([ours], [theirs])
+    assert (row.overfilled, row.change) == (True, None)
 
 
 @pytest.mark.parametrize("status", sorted(SETTLED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,16 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.ledger.changes import Change, changed
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.reconciliation import reconcile
-from tradier_pipeline.reconcile.trades import TradeRow
+from tradier_pipeline.reconcile.trades import TradeRow, expires_at
 from tradier_pipeline_tests.reconcile.values import (
     ACCOUNT,
     AS_OF,
     EARLIER,
+    EXPIRATION,
     broker_order,
     call,
     engine_order,
@@ -42,7 +45,7 @@ def shown(
     before: Mapping[str, int] | None = None,
     as_of: datetime = AS_OF,
     shares: Mapping[str, int] = NOTHING,
-    torn: bool = False,
+    doubtful: bool = False,
 ) -> Facts:
     """What a snapshot shows; `before` is what the one before it showed."""
     earlier = None
@@ -57,7 +60,7 @@ def shown(
         orders=tuple(orders),
         before=earlier,
         shares_before={trade_id: Decimal(amount) for trade_id, amount in shares.items()},
-        torn=torn,
+        doubtful=doubtful,
     )
 
 
@@ -479,7 +482,12 @@ def test_a_trade_whose_opening_nobody_timed_settles_from_when_the_ledger_got_it(
 
 def test_a_trade_is_flat_only_when_two_whole_snapshots_lack_every_leg():
     state = [filled_entry()], [trade(opened_at=EARLIER)]
-    for facts in (shown(), shown(before=HELD), shown(before=NOTHING, torn=True), shown({put(285): 1}, before=NOTHING)):
+    for facts in (
+        shown(),
+        shown(before=HELD),
+        shown(before=NOTHING, doubtful=True),
+        shown({put(285): 1}, before=NOTHING),
+    ):
         row = one(*state, facts)
         assert row.status == "OPEN"
         assert "legs_missing" in codes(row)
@@ -508,6 +516,114 @@ def test_c25_a_spread_that_expired_is_expired_on_its_day_and_its_price_is_not_in
 def test_a_spread_that_is_gone_before_the_close_of_its_last_day_did_not_expire():
     row = one([], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=FRIDAY_CLOSE - timedelta(minutes=1)))
     assert (row.status, row.exit_reason) == ("CLOSED", "BROKER_ALREADY_FLAT")
+
+
+HALF_DAY_CLOSE = datetime(2025, 12, 19, 18, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "close", "over"),
+    [
+        ("AAPL251219P00290000", None, FRIDAY_CLOSE),
+        ("AAPL251219P00290000", HALF_DAY_CLOSE, HALF_DAY_CLOSE),
+        ("SPXW251219P05975000", None, FRIDAY_CLOSE),
+        ("SPX251219P05975000", None, datetime(2025, 12, 19, 14, 30, tzinfo=UTC)),
+        ("SPX251219P05975000", HALF_DAY_CLOSE, datetime(2025, 12, 19, 14, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_contract_is_over_when_its_session_closes_or_its_opening_settles_it(
+    symbol: str, close: datetime | None, over: datetime
+):
+    option = classify(symbol).option
+    assert option is not None
+    assert expires_at(option, close) == over
+    closes = {} if close is None else {EXPIRATION: close}
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=symbol))
+    seen = {"held_until": {"t-1": over - timedelta(hours=1)}, "closes": closes}
+    for as_of, reason in ((over - timedelta(seconds=1), None), (over, "EXPIRED")):
+        row = one([], [held], replace(shown(before=NOTHING, as_of=as_of), **seen))
+        assert (row.status, row.exit_reason) == ("CLOSED" if reason else "OPEN", reason)
+
+
+def test_what_was_held_earlier_on_the_date_does_not_end_without_a_cause():
+    state = [filled_entry()], [trade(opened_at=EARLIER - timedelta(days=3))]
+    today = replace(shown(before=NOTHING), held_until={"t-1": EARLIER})
+    row = one(*state, today)
+    assert (row.status, codes(row)) == ("OPEN", {"legs_missing"})
+    row = one(*state, replace(today, held_until={"t-1": EARLIER - timedelta(days=1)}))
+    assert (row.status, row.exit_reason) == ("CLOSED", "BROKER_ALREADY_FLAT")
+
+
+def test_positions_that_were_never_shown_since_the_fills_of_the_date_are_still_to_come():
+    state = [filled_entry()], [trade(opened_at=EARLIER)]
+    row = one(*state, replace(shown(before=NOTHING), never_held=frozenset({"t-1"})))
+    assert (row.status, codes(row)) == ("OPEN", {"settling"})
+
+
+def test_shares_that_an_order_brought_are_no_assignment():
+    monday = datetime(2025, 12, 22, 14, 31, tzinfo=UTC)
+    when = {"create_date": monday.isoformat(), "transaction_date": monday.isoformat()}
+    bought = broker_order(
+        8, "filled", {}, 100, **{"class": "equity", "symbol": "AAPL", "side": "buy"}, exec_quantity=100, **when
+    )
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=put(290)))
+    facts = shown({"AAPL": 100}, [bought], before={"AAPL": 1}, as_of=monday, shares={"t-1": 0})
+    facts = replace(facts, held_until={"t-1": FRIDAY_CLOSE - timedelta(minutes=1)})
+    assert one([], [held], facts).exit_reason == "EXPIRED"
+    assert one([], [held], replace(facts, positions={"AAPL": Decimal(200)})).exit_reason == "ASSIGNED"
+
+
+def by_hand(number: int = 9, sides: Mapping[str, str] = CLOSING, **fields: Any) -> Any:
+    done = {"exec_quantity": 1, "remaining_quantity": 0, "avg_fill_price": Decimal("0.55")}
+    return broker_order(number, "filled", sides, **done | {"type": "debit"} | fields)
+
+
+def test_an_exit_by_hand_is_offered_and_nothing_is_closed_without_its_price():
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, orders=[by_hand()]))
+    assert (row.status, row.change and row.change.after.get("status")) == ("OPEN", None)
+    (offer,) = [finding for finding in row.findings if finding.code == "exit_offered"]
+    assert "order 9" in offer.text
+    assert offer.action == "If it closed the trade: `tradier-pipeline ledger link t-1 9`."
+
+
+def test_an_exit_by_hand_leg_by_leg_is_offered_whole():
+    singles = [
+        by_hand(number, {side: symbol}, **{"class": "option", "side": side, "option_symbol": symbol, "leg": []})
+        for number, (side, symbol) in enumerate(CLOSING.items(), 9)
+    ]
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, orders=singles))
+    (offer,) = [finding for finding in row.findings if finding.code == "exit_offered"]
+    assert row.status == "OPEN"
+    assert offer.action is not None
+    assert "ledger link t-1 9" in offer.action
+    assert "ledger link t-1 10" in offer.action
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(by_hand(sides=OPENING), id="opens"),
+        pytest.param(by_hand(sides={"buy_to_close": put(280)}), id="another contract"),
+        pytest.param(by_hand(sides={}), id="legs unknown"),
+        pytest.param(by_hand(quantity=2, exec_quantity=2), id="more than is left"),
+        pytest.param(by_hand(transaction_date="2025-12-01T15:00:00Z"), id="before it was opened"),
+        pytest.param(by_hand(tag="e-7"), id="the tag of an order of the ledger"),
+        pytest.param(by_hand(exec_quantity=0), id="not filled"),
+    ],
+)
+def test_what_cannot_have_closed_a_trade_is_not_offered(order: Any):
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, orders=[order]))
+    assert "exit_offered" not in codes(row)
+    assert row.status == "CLOSED"
+
+
+def test_an_order_that_was_filled_beyond_its_quantity_does_not_count_for_a_trade():
+    ours = filled_entry().model_copy(update={"filled_quantity": Decimal(2)})
+    theirs = by_hand(7, OPENING).model_copy(
+        update={"leg": tuple(leg.model_copy(update={"exec_quantity": Decimal(2)}) for leg in by_hand(7, OPENING).leg)}
+    )
+    row = one([ours], [trade(opened_at=EARLIER)], shown(HELD, orders=[theirs]))
+    assert (row.change, "overfilled" in codes(row)) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -721,7 +837,7 @@ def states(draw: st.DrawFn) -> tuple[list[EngineOrder], list[Trade], Facts]:
         broker,
         before=draw(st.none() | positions),
         shares=draw(st.dictionaries(st.just("t-0"), st.sampled_from([-100, 0, 100]))),
-        torn=draw(st.booleans()),
+        doubtful=draw(st.booleans()),
     )
     return orders, trades, facts
 
@@ -759,7 +875,7 @@ def test_what_ended_stays_and_parts_add_up_and_prices_have_a_source(
             assert (row.status, row.exit_price_source) == ("CLOSED", "fills")
         if row.status == "CLOSED" and row.exit_price is None:
             assert "exit_price_unknown" in codes(row)
-        if facts.before is None or facts.torn:
+        if facts.before is None or facts.doubtful:
             assert row.exit_reason not in ("BROKER_ALREADY_FLAT", "EXPIRED", "ASSIGNED", "EXERCISED")
     for symbol in {*facts.positions, *outcome.left}:
         shared = sum((row.allocated.get(symbol, Decimal(0)) for row in outcome.rows), Decimal(0))

@@ -50,7 +50,8 @@ def broker_order(
 ) -> Order:
     """An order with a leg for each side, such as {"sell_to_open": "AAPL..."}."""
     when = EARLIER.isoformat().replace("+00:00", "Z")
-    part = {"class": "option", "status": status, "quantity": quantity, "create_date": when}
+    done = {name: fields[name] for name in ("exec_quantity", "remaining_quantity") if name in fields}
+    part = {"class": "option", "status": status, "quantity": quantity, "create_date": when} | done
     listed = [
         part | {"id": number + place, "side": side, "option_symbol": symbol, "symbol": "AAPL"}
         for place, (side, symbol) in enumerate((sides or {}).items(), 1)

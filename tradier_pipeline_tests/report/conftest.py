@@ -42,7 +42,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     warehouse = Warehouse(home / "tradier.duckdb")
     with warehouse.staged() as staged:
         fill(staged.connection, DAYS, ACCOUNT)
-        staged.connection.execute(f"DELETE FROM broker_daily_balances WHERE trade_date = '{UNREAD}'")
+        staged.connection.execute(f"DELETE FROM broker_daily_balances_versions WHERE trade_date = '{UNREAD}'")
     for day in (WITH_GAP, LAST):
         make_summaries(warehouse, day)
     return home

@@ -271,7 +271,7 @@ def test_a_snapshot_on_a_day_without_a_session_is_reported_too(home: Home) -> No
 def test_a_day_without_snapshots_and_an_unknown_account_are_told_in_one_line(month: Home) -> None:
     with pytest.raises(ReportError, match="no snapshot of 2020-01-02 is published"):
         write_reports(load_settings(), day=date(2020, 1, 2))
-    with pytest.raises(ReportError, match="no snapshot of XX is published"):
+    with pytest.raises(ReportError, match="nothing of account XX is published"):
         write_reports(load_settings(), "XX")
     assert not (month.path / "reports").exists()
 

@@ -51,13 +51,13 @@ SEVERITIES: dict[str, tuple[int | None, Severity]] = {
     "snapshot_atomic": (4, Severity.FATAL),
     "position_counts_equal": (5, Severity.FATAL),
     "order_counts_equal": (6, Severity.FATAL),
-    "flat_is_explained": (7, Severity.FATAL),
+    "flat_is_explained": (7, Severity.WARN),
     "as_of_increases": (9, Severity.FATAL),
     "resource_skew_small": (10, Severity.WARN),
     "balances_present": (16, Severity.FATAL),
     "balances_finite": (17, Severity.FATAL),
     "balances_equal": (18, Severity.FATAL),
-    "balances_not_all_zero": (19, Severity.FATAL),
+    "balances_not_all_zero": (19, Severity.WARN),
     "equity_identity_holds": (20, Severity.WARN),
     "position_keys_equal": (24, Severity.FATAL),
     "position_quantities_equal": (25, Severity.FATAL),
@@ -166,13 +166,6 @@ INCIDENTS = [
         "balances",
         "VA00000002",
         ACCOUNT,
-    ),
-    Incident(
-        "account_identity_ok",
-        taken(sound(account={"profile": {"account": account(status="closed")}})),
-        "status",
-        "closed",
-        "active",
     ),
     Incident(
         "account_identity_ok",
@@ -391,6 +384,15 @@ def test_every_check_has_an_incident() -> None:
 def test_a_warning_alone_blocks_nothing(bench: Bench) -> None:
     bench.take(sound(quotes=None))
     assert bench.failed() == {"quotes_cover_positions"}
+    assert not any(outcome.blocks for outcome in bench.outcomes.values())
+
+
+@pytest.mark.parametrize("status", ["closed", "pending", ""])
+def test_a_closed_account_is_published_with_a_warning(bench: Bench, status: str) -> None:
+    bench.take(sound(account={"profile": {"account": account(status=status)}}))
+    assert bench.failed() == {"account_is_active"}
+    (told,) = bench.outcomes["account_is_active"].differences
+    assert (told.where, told.broker, told.stored) == ("profile.account.status", status, "active")
     assert not any(outcome.blocks for outcome in bench.outcomes.values())
 
 

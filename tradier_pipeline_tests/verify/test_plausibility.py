@@ -104,6 +104,22 @@ def package(
     return spread(number, **(told | fields | {"leg": rows}))
 
 
+def partial(**fields: Any) -> Body:
+    """Four of ten credit spreads are filled."""
+    told = package(
+        (PUT, "sell_to_open", 4, Decimal("2.10")), (LOWER_PUT, "buy_to_open", 4, Decimal("1.30")), quantity=10
+    )
+    legs = [leg | {"status": "partially_filled", "remaining_quantity": 6} for leg in told["leg"]]
+    return told | {"status": "partially_filled", "leg": legs} | fields
+
+
+def ratio(**fields: Any) -> Body:
+    """One ratio spread, 1 x 2."""
+    told = package(SOLD, BOUGHT, quantity=1, net=Decimal("0.50"))
+    sold, bought = (leg | {"exec_quantity": count, "quantity": count} for count, leg in enumerate(told["leg"], 1))
+    return told | {"leg": [sold, bought]} | fields
+
+
 SOLD, BOUGHT = (PUT, "sell_to_open", 2, Decimal("2.10")), (LOWER_PUT, "buy_to_open", 2, Decimal("1.30"))
 
 
@@ -138,6 +154,7 @@ LOST = [
     LookupRecord(order_id=9, state="failed", reason="HTTP 503"),
     LookupRecord(order_id=10, state="deferred"),
 ]
+HALF_DAY_CLOSE = datetime(2025, 11, 28, 18, tzinfo=UTC)
 STALE = {"bid_date": 1763648937000, "ask_date": 1763648938000}  # 14:28:57 and 14:28:58
 FRESH = {"bid_date": 1763648900000, "ask_date": 1763649060000}  # 14:28:20 and 14:31:00
 
@@ -211,6 +228,13 @@ INCIDENTS = [
         taken(quoted(quote("AAPL", **STALE)), environment="live"),
         "AAPL",
         "123 s old",
+        "at most 120 s",
+    ),
+    Incident(  # a half day, before its close
+        "quotes_sane",
+        taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=HALF_DAY_CLOSE - timedelta(minutes=1)),
+        "AAPL",
+        "s old",
         "at most 120 s",
     ),
     # 35
@@ -290,18 +314,16 @@ INCIDENTS = [
         f"{TODAYS_PUT} gone",
     ),
     # 39
-    Incident(
-        "order_words_known", taken(answers(orders=[order(7, status="pending_cancel")])), "order 7 status", "p", "u"
-    ),
+    Incident("order_words_known", taken(answers(orders=[order(7, status="suspended")])), "order 7 status", "p", "u"),
     Incident("order_words_known", taken(answers(orders=[order(7) | {"class": "bracket"}])), "7 class", "bracket", "u"),
     Incident("order_words_known", taken(answers(orders=[order(7, side="hold")])), "order 7 side", "hold", "unknown"),
     Incident("order_words_known", taken(answers(orders=[order(7, type="loc")])), "order 7 type", "loc", "unknown"),
     Incident("order_words_known", taken(answers(orders=[order(7, duration="opg")])), "7 duration", "opg", "unknown"),
     Incident(
         "order_words_known",
-        taken(answers(orders=[spread(7, leg=[leg(8, PUT, "sell_to_open", status="calculated")])])),
+        taken(answers(orders=[spread(7, leg=[leg(8, PUT, "sell_to_open", status="suspended")])])),
         "order 7 leg 8 status",
-        "calculated",
+        "suspended",
         "unknown",
     ),
     # 40
@@ -361,6 +383,20 @@ INCIDENTS = [
         "1 filled",
         "quantity 2",
     ),
+    Incident(
+        "fill_arithmetic_holds",
+        taken(answers(orders=[package(SOLD, BOUGHT, exec_quantity=3)])),
+        "order 700 filled",
+        "3 filled",
+        "quantity 2",
+    ),
+    Incident(
+        "fill_arithmetic_holds",
+        taken(answers(orders=[partial(exec_quantity=2, remaining_quantity=9)])),
+        "order 700 partially_filled",
+        "2 filled, 9 remaining",
+        "quantity 10",
+    ),
     # 42
     Incident(
         "fill_prices_present",
@@ -398,6 +434,22 @@ INCIDENTS = [
         "order 700 avg_fill_price",
         "-0.82",
         "legs net -0.8",
+    ),
+    Incident(
+        "leg_fills_agree",
+        taken(answers(orders=[package(SOLD, BOUGHT, exec_quantity=3)])),
+        "order 700 leg 701",
+        "2 of 2",
+        "package 3 of 2",
+    ),
+    Incident(
+        "leg_fills_agree",
+        taken(
+            answers(orders=[package(SOLD, BOUGHT, exec_quantity=3, quantity=3) | {"leg": package(SOLD, BOUGHT)["leg"]}])
+        ),
+        "order 700 quantity",
+        "3",
+        "legs 2+2",
     ),
     # 44
     Incident("working_orders_found", taken(answers(), lookups=LOST), "order 8", "not_found", "HTTP 401"),
@@ -551,6 +603,9 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     # after the close, and on Saturday
     ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=AS_OF + timedelta(hours=7))),
     ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=AS_OF + timedelta(days=2))),
+    # after the close of a half day, and on a holiday
+    ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=HALF_DAY_CLOSE)),
+    ("quotes_sane", taken(quoted(quote("AAPL", **STALE)), environment="live", as_of=AS_OF + timedelta(days=7))),
     ("positions_follow_fills", taken(holding(("AAPL", 10)))),
     ("positions_follow_fills", then(holding(("AAPL", 10)), holding(("AAPL", 15), orders=[filled(1, "buy", 5)]))),
     ("positions_follow_fills", then(holding(("AAPL", 10)), answers(orders=[filled(1, "sell", 10)]))),
@@ -614,7 +669,7 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ),
     (
         "order_progress_monotonic",
-        then(answers(orders=[order(7, status="pending_cancel")]), answers(orders=[order(7)])),
+        then(answers(orders=[order(7, status="suspended")]), answers(orders=[order(7)])),
     ),
     ("fill_arithmetic_holds", taken(answers(orders=[order(7, exec_quantity=20, remaining_quantity=30)]))),
     (
@@ -622,7 +677,20 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
         taken(answers(orders=[order(7, status="canceled", exec_quantity=20, remaining_quantity=0)])),
     ),
     ("fill_arithmetic_holds", taken(answers(orders=[order(7, quantity=None), order(8, exec_quantity=None)]))),
+    *(
+        (check, taken(answers(orders=[told])))
+        for check in ("fill_arithmetic_holds", "leg_fills_agree")
+        for told in (
+            package(SOLD, BOUGHT, exec_quantity=4),  # contracts, as live answers count
+            partial(exec_quantity=4, remaining_quantity=6),
+            partial(exec_quantity=8, remaining_quantity=12),
+            ratio(exec_quantity=1),
+            ratio(exec_quantity=3),
+            package(SOLD, BOUGHT) | {"leg": "null", "exec_quantity": 4, "num_legs": 2},
+        )
+    ),
     ("fill_prices_present", taken(answers(orders=[package(SOLD, (*BOUGHT[:3], Decimal("2.10")), net=0)]))),
+    ("fill_prices_present", taken(answers(orders=[package((*SOLD[:3], 0), (*BOUGHT[:3], 0), net=0, type="even")]))),
     ("leg_fills_agree", taken(answers(orders=[package(SOLD, BOUGHT)]))),
     ("leg_fills_agree", taken(answers(orders=[package(SOLD, BOUGHT, net=Decimal("-0.79"))]))),
     ("leg_fills_agree", taken(answers(orders=[package(SOLD, (*BOUGHT[:3], None))]))),

@@ -141,17 +141,21 @@ def test_each_account_has_a_newest_snapshot_of_its_own(history: History) -> None
 
 def spans(history: History, symbol: str) -> Iterator[Row]:
     held = history.by_snapshot("positions")
+    in_session = {session.date for session in DAYS}
     for account_id in (OLDER, YOUNGER):
         span: Row | None = None
         for snapshot in history.snapshots(account_id, good=True):
+            skips = span and any(
+                clock.trade_date(span["last_as_of"]) < day < snapshot["trade_date"] for day in in_session
+            )
             rows = [row for row in held[snapshot["snapshot_id"]] if row["symbol"] == symbol]
             now = tuple(sum(row[name] for row in rows) for name in ("quantity", "cost_basis")) if rows else None
-            if span and (span["quantity"], span["cost_basis"]) != now:
-                yield span | {"until_as_of": snapshot["as_of"]}
+            if span and (skips or (span["quantity"], span["cost_basis"]) != now):
+                yield span | {"until_as_of": snapshot["as_of"], "gap": bool(skips)}
                 span = None
             if now and not span:
                 span = {"account_id": account_id, "symbol": symbol, "quantity": now[0], "cost_basis": now[1]}
-                span |= {"from_as_of": snapshot["as_of"], "until_as_of": None, "snapshots": 0}
+                span |= {"from_as_of": snapshot["as_of"], "until_as_of": None, "snapshots": 0, "gap": False}
             if span:
                 span |= {"last_as_of": snapshot["as_of"], "snapshots": span["snapshots"] + 1, "mark": rows[0]["mark"]}
         if span:
@@ -173,10 +177,10 @@ def test_a_position_that_grew_and_was_closed_has_two_spans(history: History) -> 
         row["option_symbol"] for row in history.tables["order_legs"] if row["order_id"] == 228010
     )  # two, one of them a little earlier
     found = history.ask(f"FROM position_history('{spread_of_day_1}') WHERE account_id = '{OLDER}'")
-    assert [row["quantity"] for row in found] == [-1, -2]
-    assert found[0]["until_as_of"] == found[1]["from_as_of"]
-    closed = next(row["as_of"] for row in history.snapshots(OLDER, good=True) if row["as_of"] > found[1]["last_as_of"])
-    assert found[1]["until_as_of"] == closed < history.snapshots(OLDER)[-1]["as_of"]
+    assert [(row["quantity"], row["gap"]) for row in found] == [(-1, False), (-2, True), (-2, False)]
+    assert [row["until_as_of"] for row in found[:2]] == [row["from_as_of"] for row in found[1:]]
+    closed = next(row["as_of"] for row in history.snapshots(OLDER, good=True) if row["as_of"] > found[2]["last_as_of"])
+    assert found[2]["until_as_of"] == closed < history.snapshots(OLDER)[-1]["as_of"]
 
 
 def test_two_rows_of_a_symbol_are_one_position_and_a_torn_snapshot_ends_nothing(tmp_path: Path) -> None:
@@ -363,15 +367,18 @@ def performance(history: History) -> Iterator[Row]:
         history.by_snapshot,
         ("account_balances", "option_spreads", "positions", "option_spread_legs", "trade_reconciliation"),
     )
-    in_session = {session.date for session in DAYS}
+    closes = {session.date: session.close for session in DAYS}
     for account_id in (OLDER, YOUNGER):
-        last: dict[Any, Decimal] = {}  # session day -> close_pl of its last snapshot so far
+        last: dict[
+            Any, tuple[Decimal, bool]
+        ] = {}  # session day -> close_pl of its last snapshot so far; after its close
         for snapshot in history.snapshots(account_id):
             key, day = snapshot["snapshot_id"], snapshot["trade_date"]
             (balance,) = balances_[key]
-            if day in in_session:
-                last[day] = balance["close_pl"]
-            week = [realized for earlier, realized in last.items() if earlier > day - timedelta(days=7)]
+            if day in closes:
+                last[day] = balance["close_pl"], snapshot["as_of"] >= closes[day]
+            recent = {earlier: realized for earlier, realized in last.items() if earlier > day - timedelta(days=7)}
+            week = [realized for earlier, (realized, is_close) in recent.items() if is_close or earlier == day]
             loose: dict[str, Decimal] = defaultdict(Decimal)
             for rows, sign in ((held[key], 1), (legs[key], -1)):
                 for row in rows:
@@ -419,11 +426,12 @@ def test_the_performance_of_a_day_or_an_account_is_that_among_all(history: Histo
 
 def test_seven_days_are_calendar_dates_and_only_sessions_count(tmp_path: Path) -> None:
     realized = {  # November 2025; two snapshots on the 20th
-        "13T20:00": 1000,
-        "14T20:00": 100,
+        "13T21:05": 1000,
+        "14T21:05": 100,
         "15T15:00": 100,  # Saturday: the broker still tells Friday's
         "20T15:00": 7,
-        "20T20:00": 20,
+        "19T12:30": 500,  # before the open: what the 19th made in the end is not known
+        "20T21:05": 20,
         "21T15:00": 3,
         "22T15:00": 3,
     }
@@ -437,12 +445,13 @@ def test_seven_days_are_calendar_dates_and_only_sessions_count(tmp_path: Path) -
         (1000, 1),
         (1100, 2),
         (1100, 2),  # Saturday adds nothing
+        (1600, 3),  # the 13th, the 14th and, so far, the 19th
         (107, 2),  # the 14th and, so far, the 20th
         (120, 2),
         (23, 2),  # the 14th is out
-        (23, 2),
+        (20, 1),  # Saturday: what the 21st made in the end is not known
     ]
-    assert [row["trades_open"] for row in found] == [None] * 7
+    assert [row["trades_open"] for row in found] == [None] * 8
 
 
 def test_what_the_ledger_did_not_tell_is_null_and_not_zero(history: History) -> None:

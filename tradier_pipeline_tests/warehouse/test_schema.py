@@ -166,6 +166,22 @@ def test_a_file_without_the_newer_views_and_macros_gets_them(published: Path, tm
         assert connection.execute("FROM coverage").fetchall()
 
 
+def test_a_word_that_an_earlier_version_did_not_know_is_known_in_what_it_stored(
+    published: Path, tmp_path: Path
+) -> None:
+    older = Warehouse(tmp_path / "tradier.duckdb")
+    older.path.write_bytes(published.read_bytes())
+    with duckdb.connect(older.path) as connection:
+        connection.execute("UPDATE orders SET status = 'unknown', raw_status = 'pending_cancel'")
+        connection.execute("CREATE OR REPLACE MACRO schema_version() AS 6")
+    with older.staged():
+        pass
+    with reading(older.path) as connection:
+        assert connection.execute("SELECT DISTINCT status, raw_status FROM orders").fetchall() == [
+            ("pending", "pending_cancel")
+        ]
+
+
 def test_every_amount_names_its_unit() -> None:
     amounts = [
         column
@@ -173,7 +189,7 @@ def test_every_amount_names_its_unit() -> None:
         for column in relation.columns
         if column.type == schema.DECIMAL
     ]
-    units = ("USD", "hares", "ontract", "spreads", "Filled", "Still working")
+    units = ("USD", "hares", "ontract", "spreads", "Filled", "Still working", "Percent")
     assert [column.name for column in amounts if not any(unit in column.comment for unit in units)] == []
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
@@ -353,8 +353,13 @@ def returns(account: str | None, since: datetime | None, until: datetime | None,
         documents[name] = periods
         if not as_json:
             _print_returns(name, periods)
+            if waiting := _waiting(rows):
+                print(f"  the newest days wait for {', '.join(f'{one} since {day}' for one, day in waiting.items())}")
     if as_json:
-        _print_json({"returns": _returns_document(documents)})
+        waits = {name: _waiting(rows) for name, rows in curves.items()}
+        _print_json(
+            {"returns": [one | {"waits_for": waits[one["account_id"]]} for one in _returns_document(documents)]}
+        )
     elif not curves:
         print("no account has an equity at the close of a session yet")
 
@@ -750,6 +755,16 @@ def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, A
     ]
 
 
+def _waiting(rows: Sequence[dict[str, Any]]) -> dict[str, date]:
+    """The accounts that the newest days of the total wait for, each since its first day without an equity."""
+    waiting: dict[str, date] = {}
+    for row in reversed(rows):
+        if row["equity"] is not None:
+            break
+        waiting |= dict.fromkeys(row.get("waits_for") or (), row["trade_date"])
+    return dict(sorted(waiting.items()))
+
+
 def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
     if not periods:
         print(f"{account_id}: no two closes are known that a return could be measured between")
@@ -757,11 +772,12 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
     money = ("start", "deposits", "withdrawals", "p/l", "end")
     lines: list[tuple[str, ...]] = [("", "from", "to", *money, "time-weighted", "money-weighted", "drawdown")]
     for period, one in periods.items():
-        mark = " *" if one.gaps or one.provisional else ""
+        mark = " *" if one.gaps or one.provisional or one.uncertain or one.notes else ""
+        name = f"{period} (since it began)" if one.since_it_began else period
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
         fallen = "-" if one.max_drawdown is None else f"{one.max_drawdown:.2%}"
         rates = (_percent(one.time_weighted), _percent(one.money_weighted))
-        lines.append((f"{period}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
+        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print(account_id)
     for first, *cells in lines:
@@ -769,6 +785,8 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
         print(f"  {first:<{widths[0]}}{told}")
     if doubts := _doubts(tuple(periods.values())):
         print(f"  {'; '.join(doubts)}")
+    for line in dict.fromkeys(line for one in periods.values() for line in _marks(one)):
+        print(f"  * {line}")
 
 
 def _percent(rate: Rate) -> str:
@@ -791,6 +809,15 @@ def _doubts(periods: Sequence[Figures]) -> list[str]:
         if reason
     ]
     return [*([f"* {', '.join(uncertain)}"] if uncertain else []), *dict.fromkeys(missing)]
+
+
+def _marks(one: Figures) -> Iterator[str]:
+    """The days that the figures leave out, and what else to know of them."""
+    for day, reason in one.uncertain:
+        yield f"{day} is uncertain and left out of the returns: {reason}"
+    yield from one.notes
+    if one.stated:
+        yield f"{_signed(one.stated)} USD of deposits less withdrawals are stated by the owner"
 
 
 def _print_account_status(account: AccountStatus) -> None:

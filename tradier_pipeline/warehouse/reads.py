@@ -151,12 +151,11 @@ def activity_totals(
 def external_flows(
     connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
 ) -> tuple[Decimal, Decimal]:
-    """What came from outside and what went there between two dates, by the broker's history: USD, neither negative."""
+    """What came from outside and what went there between two dates, as `cash_flows` has it: USD, neither negative."""
     found = connection.execute(
         bind(
             "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
-            "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
-            "AND retracted_at IS NULL AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            "FROM cash_flows WHERE external AND account_id = ? AND trade_date BETWEEN ? AND ?",
             account_id,
             since,
             until,
@@ -164,6 +163,22 @@ def external_flows(
     ).fetchone()
     assert found is not None
     return found[0], found[1]
+
+
+def unknown_words(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
+) -> dict[str, tuple[int, Decimal]]:
+    """The broker's words of a history that `activity_kinds` lacks: word -> how many rows with money, USD of them."""
+    rows = connection.execute(
+        bind(
+            "SELECT word, count(*), sum(amount) FROM cash_flows WHERE kind = 'unknown' AND amount <> 0 "
+            "AND account_id = ? AND trade_date BETWEEN ? AND ? GROUP BY word ORDER BY word",
+            account_id,
+            since,
+            until,
+        )
+    ).fetchall()
+    return {word: (count, amount) for word, count, amount in rows}
 
 
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
@@ -293,19 +308,51 @@ def equity_lines(
 def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> dict[str, list[dict[str, Any]]]:
     """The rows of `equity_curve` by account, oldest first; with several accounts those of `total_equity_curve`, too.
 
+    Each with its `flows`: the date and USD, negative for a withdrawal, of each flow that counts on its evening.
+
     Args:
         account_id: None means every account.
 
     Raises:
-        WarehouseError: the file is of another version.
+        WarehouseError: the file is of another version, or nothing is published of the account.
     """
     require_current(connection)
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
+    if account_id and not curves:
+        require_account(connection, account_id)
+    flows: dict[tuple[str, date], list[tuple[date, Decimal]]] = {}
+    if curves:
+        for account, counted_on, day, amount in connection.execute(
+            "SELECT account_id, counted_on, trade_date, amount FROM external_flows WHERE counted_on IS NOT NULL"
+        ).fetchall():
+            flows.setdefault((account, counted_on), []).append((day, amount))
+    for account, rows in curves.items():
+        for row in rows:
+            row["flows"] = flows.get((account, row["trade_date"]), [])
     if len(curves) > 1:
         curves["total"] = _rows(connection, "FROM total_equity_curve ORDER BY trade_date")
+        for row in curves["total"]:
+            row["flows"] = [flow for account in curves for flow in flows.get((account, row["trade_date"]), [])]
     return curves
+
+
+def require_account(connection: duckdb.DuckDBPyConnection, account_id: str) -> None:
+    """Make sure that something of an account is published.
+
+    Raises:
+        WarehouseError: nothing is; the message names those there are.
+    """
+    found = connection.execute(
+        "SELECT DISTINCT account_id FROM tradier_snapshots UNION SELECT account_id FROM activity_extracts "
+        "UNION SELECT account_id FROM missed_snapshots ORDER BY account_id"
+    ).fetchall()
+    accounts = [account for (account,) in found]
+    if account_id not in accounts:
+        raise WarehouseError(
+            f"nothing of account {account_id} is published", f"There are {', '.join(accounts) or 'no accounts yet'}."
+        )
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

@@ -141,7 +141,7 @@ def figures(rows: Sequence[Row], since: date | None = None, until: date | None =
     returns = [
         (row["trade_date"], row["return"]) for row in days if row["trade_date"] in drawn and row["days_spanned"] == 1
     ]
-    sums = {
+    sums: dict[str, Any] = {
         name: sum((row[name] for row in days), Decimal(0))
         for name in ("deposits", "withdrawals", "dividends", "interest", "fees", "pnl", "stated")
     }

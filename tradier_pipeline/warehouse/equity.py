@@ -24,10 +24,16 @@ owner states what came or left.
 from __future__ import annotations
 
 from tradier_pipeline.activity import WINDOW
-from tradier_pipeline.warehouse.kinds import ACTIVITY_KINDS, BETWEEN_ACCOUNTS, EXTERNAL, PERFORMANCE, TRADES
-from tradier_pipeline.warehouse.kinds import kind_of, listed
+from tradier_pipeline.warehouse.kinds import (
+    ACTIVITY_KINDS,
+    BETWEEN_ACCOUNTS,
+    EXTERNAL,
+    PERFORMANCE,
+    TRADES,
+    kind_of,
+    listed,
+)
 from tradier_pipeline.warehouse.schema import (
-    BIGINT,
     BOOLEAN,
     DATE,
     DECIMAL,
@@ -57,17 +63,17 @@ def history_read(day: str, after: str) -> str:
 
 CASH_FLOWS = View(
     "cash_flows",
-    "One row per cash movement of an account that is no trade, as the broker's history counts it now, and per flow that "
-    "the owner states. Commissions and fees of trades are in the amounts of the trades.",
+    "One row per cash movement of an account that is no trade, as the broker's history counts it now, and per flow "
+    "that the owner states. Commissions and fees of trades are in the amounts of the trades.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "The date that the broker gives; it tells no time of day"),
         Column(
             "kind",
             VARCHAR,
-            f"deposit or withdrawal (by sign, of {', '.join(EXTERNAL)}), {', '.join(PERFORMANCE)}; securities (they came "
-            "or left, no cash did); internal (equal and opposite ones of a day inside the account); unknown (a word that "
-            "is not in activity_kinds)",
+            f"deposit or withdrawal (by sign, of {', '.join(EXTERNAL)}), {', '.join(PERFORMANCE)}; securities (they "
+            "came or left, no cash did); internal (equal and opposite ones of a day inside the account); unknown (a "
+            "word that is not in activity_kinds)",
         ),
         Column("external", BOOLEAN, "Whether it came into the account or left it; all else is performance"),
         Column("amount", DECIMAL, "USD that cash changed by; of securities that the owner states what they were worth"),
@@ -133,14 +139,14 @@ _FIGURES = (
     Column(
         "provisional",
         BOOLEAN,
-        f"Deposits and all that follows from them may change: the broker's history of these days was not read {WINDOW.days} "
-        "days after they ended, or they are uncertain",
+        f"Deposits and all that follows from them may change: the broker's history of these days was not read "
+        f"{WINDOW.days} days after they ended, or they are uncertain",
     ),
     Column(
         "uncertain",
         BOOLEAN,
-        "What came into the account or left it is not known, or not on which evening: pnl is not to be relied on, there "
-        "is no return, and growth goes on as if the day had not been",
+        "What came into the account or left it is not known, or not on which evening: pnl is not to be relied on, "
+        "there is no return, and growth goes on as if the day had not been",
     ),
     Column("reason", VARCHAR, "Why it is uncertain or provisional; null: it is neither"),
     Column("stated", DECIMAL, "USD; the part of deposits less withdrawals that the owner states"),
@@ -183,7 +189,7 @@ def _moves(flow: str) -> str:
         f"reaches_previous AND {gone} AND CASE WHEN i = 2 THEN {alone % 'here_is_cash'} "
         f"ELSE {close(f'previous_left - {flow}', 'previous_is_cash')} END"
     )
-    return f"""CASE WHEN coalesce({later}, false) AND coalesce({earlier}, false) THEN NULL
+    return f"""CASE WHEN coalesce({later}, false) AND coalesce({earlier}, false) AND i > 2 THEN NULL
         WHEN coalesce({later}, false) THEN 1 WHEN coalesce({earlier}, false) THEN -1 ELSE 0 END"""
 
 
@@ -399,9 +405,9 @@ EQUITY_CURVE = View(
 TOTAL_EQUITY_CURVE = View(
     "total_equity_curve",
     "One row per session: all accounts together as if they were one. An account that begins is a deposit of its first "
-    f"equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions, while others have some, has "
-    "left: a withdrawal at the start of the session after its last; it begins again when it is read again. Else a day "
-    "without the equity of an account is a gap. What one account journals to another is neither deposit nor withdrawal.",
+    f"equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions, while others have some, "
+    "has left: a withdrawal at the start of the session after its last; it begins again when it is read again. Else a "
+    "day without the equity of an account is a gap. What one account journals to another is no deposit or withdrawal.",
     (
         _DATE,
         *_FIGURES,
@@ -426,7 +432,8 @@ TOTAL_EQUITY_CURVE = View(
     ), journals AS ( -- a journal whose other side counts on the same evening in another account
         SELECT known.trade_date, placed.account_id, placed.amount,
                row_number() OVER (PARTITION BY known.number, placed.amount) AS nth,
-               count(*) FILTER (placed.amount > 0) OVER alike AS came, count(*) FILTER (placed.amount < 0) OVER alike AS went
+               count(*) FILTER (placed.amount > 0) OVER alike AS came,
+               count(*) FILTER (placed.amount < 0) OVER alike AS went
         FROM placed JOIN dated USING (flow) JOIN known ON known.account_id = placed.account_id AND known.i = counted
         WHERE between_accounts AND counted > 1 WINDOW alike AS (PARTITION BY known.number, abs(placed.amount))
     ), netted AS (
@@ -448,7 +455,8 @@ TOTAL_EQUITY_CURVE = View(
         FROM ends GROUP BY trade_date
     ), days AS (
         SELECT 0 AS account_id, added.* REPLACE (
-                   deposits + joined - coalesce(inside, 0) AS deposits, withdrawals + gone - coalesce(inside, 0) AS withdrawals
+                   deposits + joined - coalesce(inside, 0) AS deposits,
+                   withdrawals + gone - coalesce(inside, 0) AS withdrawals
                )
         FROM added LEFT JOIN netted USING (trade_date)
     ), {_SPANNED}

@@ -569,8 +569,8 @@ BROKER_DAILY_BALANCES = Table(
 
 STATED_FLOWS = Table(
     "stated_flows",
-    "One row per flow that the owner states beside the broker's history, as the ledger has it: what came into an account "
-    "or left it. `tradier-pipeline flows` changes them.",
+    "One row per flow that the owner states beside the broker's history, as the ledger has it: what came into an "
+    "account or left it. `tradier-pipeline flows` changes them.",
     (
         _required("flow_id", BIGINT, "Its id in the ledger"),
         _ACCOUNT_ID,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -18,7 +18,7 @@ from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import reconcile_typed
-from tradier_pipeline.reconcile.stored import conserve, keep_findings
+from tradier_pipeline.reconcile.stored import conserve, keep_findings, keep_word_findings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
@@ -144,8 +144,14 @@ def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: Marke
         return _stored_activity(staged, landed, calendar)
 
 
-def _stored_activity(staged: StagedWarehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
-    """Store and prove one extract, in one transaction."""
+def _stored_activity(
+    staged: StagedWarehouse, landed: LandedActivity, calendar: MarketCalendar, *, find_words: bool = True
+) -> StoredActivity:
+    """Store and prove one extract, in one transaction.
+
+    Args:
+        find_words: add findings of words that are not known; a rebuild takes the findings over from the old file.
+    """
     connection = staged.connection
     connection.execute("BEGIN")
     try:
@@ -155,6 +161,9 @@ def _stored_activity(staged: StagedWarehouse, landed: LandedActivity, calendar: 
             raise ActivityRefusedError(landed.path, outcome)
         since = min(one.covered_since for one in kept.values())
         keep_sessions(connection, calendar, since, landed.manifest.until)
+        if find_words:
+            manifest = landed.manifest
+            keep_word_findings(connection, manifest.account_id, landed.path, manifest.read_at)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -199,6 +208,7 @@ def rebuild(
     rules: GateRules = DEFAULT_RULES,
     *,
     forget: bool = False,
+    stated: Sequence[Row] = (),
 ) -> Rebuilt:
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
@@ -208,6 +218,7 @@ def rebuild(
 
     Args:
         forget: go on although published snapshots are no longer landed; they are lost.
+        stated: the flows that the owner states, from the ledger.
 
     Raises:
         LandingError: such snapshots exist, or nothing is landed at all.
@@ -232,6 +243,7 @@ def rebuild(
         published = count - len(refused)
         extracts = landed_activity(zone)
         unkept = _rebuild_activity(staged, extracts, rules.calendar)
+        insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
     return Rebuilt(published, refused | unkept, kept_findings=kept, activity=len(extracts) - len(unkept))
 
@@ -341,7 +353,7 @@ def _rebuild_activity(
     refused: dict[str, str] = {}
     for landed in extracts:
         try:
-            _stored_activity(staged, landed, calendar)
+            _stored_activity(staged, landed, calendar, find_words=False)
         except PipelineError as error:
             refused[landed.path] = str(error)
     return refused

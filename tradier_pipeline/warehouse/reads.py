@@ -225,12 +225,21 @@ def daily_summaries(
 ) -> list[dict[str, Any]]:
     """The newest revisions of the summaries, of one trade date or of all, oldest first.
 
+    Each with the deposits and withdrawals of its evening as `equity_curve` has them now, and whether they are
+    provisional or uncertain, and why; null without an equity at the close.
+
     Raises:
         WarehouseError: the file is of another version.
     """
     require_current(connection)
+    asked = where(account_id, day, day)
     return _rows(
-        connection, f"FROM newest_daily_summaries {where(account_id, day, day)} ORDER BY trade_date, account_id"
+        connection,
+        f"""
+        SELECT summary.*, deposits, withdrawals, provisional, uncertain, reason
+        FROM (FROM newest_daily_summaries {asked}) AS summary LEFT JOIN equity_curve USING (account_id, trade_date)
+        ORDER BY trade_date, account_id
+        """,  # noqa: S608
     )
 
 

@@ -19,6 +19,7 @@ CLOSE = time(21, 0)  # of a session, UTC
 _BLANKS: dict[str, Any] = {
     schema.VARCHAR: "",
     schema.INTEGER: 0,
+    schema.BIGINT: 0,
     schema.DECIMAL: Decimal(0),
     schema.DATE: date(2025, 1, 1),
     schema.INSTANT: datetime(2025, 1, 1, tzinfo=UTC),
@@ -103,6 +104,11 @@ class Histories:
             description=type_.upper(),
             retracted_at=retracted_at,
         )
+
+    def stated(self, day: date, amount: Decimal | int | str, account_id: str = ONE) -> None:
+        """A flow that the owner states."""
+        kind = "withdrawal" if Decimal(amount) < 0 else "deposit"
+        self._add(schema.STATED_FLOWS, account_id=account_id, trade_date=day, kind=kind, amount=Decimal(amount))
 
     def read(
         self, since: date, until: date, account_id: str = ONE, read_at: datetime | None = None, what: str = "history"

@@ -180,7 +180,9 @@ def _moves(flow: str) -> str:
         return f"abs({left}) <= abs({flow}) / {fits}"
 
     alone = f"(%s OR abs({flow}) >= base / 10)"  # nothing is known on the other side: the first equity
-    gone = f"here IS NOT NULL AND {close(f'here + {flow}', 'here_is_cash')}"
+    # a flow that is much of the equity shows there, too: what cash and equity contradict each other in is not decided
+    agrees = f"(abs({flow}) < base / 10 OR abs(profit + {flow}) <= abs(profit))"
+    gone = f"here IS NOT NULL AND {agrees} AND {close(f'here + {flow}', 'here_is_cash')}"
     later = (
         f"reaches_next AND {close(f'next_left - {flow}', 'next_is_cash')} "
         f"AND CASE WHEN i = 1 THEN {alone % 'next_is_cash'} ELSE {gone} END"

@@ -281,7 +281,7 @@ _EVENINGS = f"""
         FROM moved WINDOW of_day AS (PARTITION BY account_id, dated_number)
     ), doubts AS (
         SELECT account_id, i, reaches_previous, reaches_next, true AS before, true AS after,
-               format('{{}} USD are dated on a day whose equity does not show them', net::DECIMAL(24,2)) AS reason
+               net::DECIMAL(24,2)::VARCHAR || ' USD are dated on a day whose equity does not show them' AS reason
         FROM placed WHERE is_doubtful AND net <> 0
         UNION ALL -- beside its own day one that shows it
         SELECT account_id, i, reaches_previous, reaches_next,

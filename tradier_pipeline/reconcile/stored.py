@@ -13,7 +13,7 @@ from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
-from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, unknown_words
 from tradier_pipeline.reconcile.statement import (
     ZERO,
     Legless,
@@ -104,6 +104,10 @@ OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 _OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
     "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
 )
+_UNKNOWN_WORDS = """
+    SELECT word, count(*), sum(amount) FROM cash_flows ANTI JOIN stated_flows USING (account_id, trade_date)
+    WHERE kind = 'unknown' AND amount <> 0 AND account_id = ? GROUP BY word ORDER BY word
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,14 +267,37 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
-    found = connection.execute(bind(_OPEN_FINDINGS, manifest.account_id)).fetchall()
-    tracked = [Tracked(*row) for row in found]
+    if not sight.doubtful:
+        said += unknown_words(_unknown_words(connection, manifest.account_id))
+    tracked = _tracked(connection, manifest.account_id)
     if not tracked and not said:
         return
     connection.execute("BEGIN")
     connection.execute(bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id))
     insert(connection, schema.FINDINGS, [asdict(row) for row in fold(tracked, said, sight)])
     connection.execute("COMMIT")
+
+
+def keep_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:
+    """Add a finding for each unknown word of the history of an account that has none yet, as an extract shows it.
+
+    Within the caller's transaction. The next snapshot carries them on, or resolves them.
+    """
+    sight = Sight(snapshot_id=path, account_id=account_id, as_of=read_at)
+    open_ids = {row.finding_id for row in _tracked(connection, account_id)}
+    said = unknown_words(_unknown_words(connection, account_id))
+    rows = [row for row in fold((), said, sight) if row.finding_id not in open_ids]
+    insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
+
+
+def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[int, Decimal]]:
+    """Those that the owner has not stated a flow of the same date for."""
+    rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
+    return {word: (count, amount) for word, count, amount in rows}
+
+
+def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[Tracked]:
+    return [Tracked(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]
 
 
 def findings(

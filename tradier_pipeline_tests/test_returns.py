@@ -405,7 +405,7 @@ def test_returns_without_two_closes_says_so(home: Home) -> None:
     assert run("returns").stdout == "VA1: no two closes are known that a return could be measured between\n"
     nobody = run("returns", "--account", "nobody")
     assert nobody.exit_code == 1
-    assert "nothing of account nobody is published. There are VA1." in nobody.stderr
+    assert "nothing is known of account nobody. Name one of those there are: VA1." in nobody.stderr
 
 
 # ---------------------------------------------------------------- from the broker to the command

@@ -6,7 +6,6 @@ from tradier_pipeline.warehouse.equity import history_read
 from tradier_pipeline.warehouse.kinds import EXTERNAL, TRADES, kind_of, listed
 from tradier_pipeline.warehouse.schema import DATE, DECIMAL, DOUBTFUL, VARCHAR, Column, View
 
-
 # The parts of what history reports, by what they are a sum of.
 _PARTS = {
     "trades": f"kind IN {listed(TRADES)}",

@@ -410,8 +410,8 @@ TOTAL_EQUITY_CURVE = View(
     "One row per environment and session: all its accounts together as if they were one. An account that begins is a "
     f"deposit of its first equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions, "
     "while others have some, has left: a withdrawal at the start of the session after its last; it begins again when "
-    "it is read again. Else a day without the equity of an account is a gap. What one account journals to another is no "
-    "deposit or withdrawal.",
+    "it is read again. Else a day without the equity of an account is a gap. What one account journals to another is "
+    "no deposit or withdrawal.",
     (
         _DATE,
         *_FIGURES,

@@ -19,7 +19,7 @@ from tradier_pipeline.settings import Settings
 from tradier_pipeline.store import store_activity
 from tradier_pipeline.warehouse.activity import Kept
 from tradier_pipeline.warehouse.publish import Warehouse
-from tradier_pipeline.warehouse.reads import external_flows, reading
+from tradier_pipeline.warehouse.reads import external_flows, reading, unknown_words
 
 PATIENT = RetryPolicy(deadline=900.0)  # years of pages, and nobody's minute waits for them
 
@@ -32,6 +32,7 @@ class Backfilled:
         path: the extract, relative to the landing zone.
         kept: of each resource that the environment has.
         deposits, withdrawals: USD, neither negative.
+        unknown: the broker's words that are not known: word -> rows with money, USD of them.
     """
 
     account_id: str
@@ -41,6 +42,16 @@ class Backfilled:
     kept: Mapping[Resource, Kept]
     deposits: Decimal
     withdrawals: Decimal
+    unknown: Mapping[str, tuple[int, Decimal]]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of it is uncertain, in words."""
+        return tuple(
+            f"unknown word {word!r} in the history: {amount:,.2f} USD in {rows} row{'s' * (rows > 1)}; those days are "
+            "uncertain until `tradier-pipeline flows add` states what came or left"
+            for word, (rows, amount) in self.unknown.items()
+        )
 
 
 def backfill(settings: Settings, broker: Broker, account_id: str, since: date | None = None) -> Backfilled:
@@ -59,7 +70,8 @@ def backfill(settings: Settings, broker: Broker, account_id: str, since: date | 
     stored = store_activity(Warehouse(settings.warehouse), landed, MarketCalendar.of(settings))
     with reading(settings.warehouse) as connection:
         deposits, withdrawals = external_flows(connection, account_id, wanted.since, until)
-    return Backfilled(account_id, wanted.since, until, landed.path, stored.kept, deposits, withdrawals)
+        unknown = unknown_words(connection, account_id, wanted.since, until)
+    return Backfilled(account_id, wanted.since, until, landed.path, stored.kept, deposits, withdrawals, unknown)
 
 
 def _opened(broker: Broker, account_id: str) -> date:

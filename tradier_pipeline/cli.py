@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.ledger.changes import Change
+    from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
     from tradier_pipeline.returns import Figures, Rate
@@ -196,6 +197,8 @@ def rebuild(forget: bool, as_json: bool) -> int:
 
     from tradier_pipeline.gate import GateRules
     from tradier_pipeline.landing import LandingZone
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.stated_flows import stated_rows
     from tradier_pipeline.store import rebuild as rebuild_warehouse
     from tradier_pipeline.warehouse.publish import Warehouse
 
@@ -205,7 +208,12 @@ def rebuild(forget: bool, as_json: bool) -> int:
         click.echo(f"{done} snapshots read", err=True)
 
     rebuilt = rebuild_warehouse(
-        Warehouse(settings.warehouse), LandingZone(settings.landing), progress, GateRules.of(settings), forget=forget
+        Warehouse(settings.warehouse),
+        LandingZone(settings.landing),
+        progress,
+        GateRules.of(settings),
+        forget=forget,
+        stated=stated_rows(Ledger(settings.ledger)),
     )
     if as_json:
         _print_json(asdict(rebuilt))
@@ -429,8 +437,13 @@ def returns(account: str | None, since: datetime | None, until: datetime | None,
         documents[name] = periods
         if not as_json:
             _print_returns(name, periods)
+            if waiting := _waiting(rows):
+                print(f"  the newest days wait for {', '.join(f'{one} since {day}' for one, day in waiting.items())}")
     if as_json:
-        _print_json({"returns": _returns_document(documents)})
+        waits = {name: _waiting(rows) for name, rows in curves.items()}
+        _print_json(
+            {"returns": [one | {"waits_for": waits[one["account_id"]]} for one in _returns_document(documents)]}
+        )
     elif not curves:
         print("no account has an equity at the close of a session yet")
 
@@ -630,6 +643,111 @@ def listen() -> None:
 
 
 @main.group()
+def flows() -> None:
+    """Deposits and withdrawals that the owner states, where the broker's history does not tell them."""
+
+
+@flows.command(name="add")
+@click.option("--account", metavar="NUMBER", required=True, help="Account number.")
+@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), required=True, help="When it came or left.")
+@click.option("--amount", metavar="USD", help="Of cash; below zero: a withdrawal. 0: nothing came or left that day.")
+@click.option("--symbol", help="Of securities: equity ticker or option symbol.")
+@click.option("--quantity", metavar="NUMBER", help="Of securities: shares or contracts.")
+@click.option("--value", metavar="USD", help="Of securities: what they were worth that day.")
+@click.option("--kind", type=click.Choice(["deposit", "withdrawal"]), help="Default: by the sign.")
+@click.option("--note", metavar="TEXT", help="More, in words.")
+@JSON
+@told
+def add_flow(
+    account: str,
+    day: datetime,
+    amount: str | None,
+    symbol: str | None,
+    quantity: str | None,
+    value: str | None,
+    kind: Any,
+    note: str | None,
+    as_json: bool,
+) -> None:
+    """State what came into an account or left it. It enters every figure, marked as stated, and survives a rebuild."""
+    from tradier_pipeline.stated_flows import add_flow as state
+
+    if (amount is None) == (value is None) or (value is None) != (symbol is None):
+        raise click.UsageError("state --amount, or --symbol, --quantity and --value")
+    flow = state(
+        load_settings(),
+        account,
+        day.date(),
+        _decimal(amount if amount is not None else str(value), "--amount" if value is None else "--value"),
+        kind=kind,
+        symbol=symbol,
+        quantity=None if quantity is None else _decimal(quantity, "--quantity"),
+        note=note,
+    )
+    if as_json:
+        _print_json({"flow": flow.model_dump()})
+    else:
+        print(_stated(flow))
+
+
+@flows.command(name="list")
+@ONLY_ACCOUNT
+@click.option("--all", "everything", is_flag=True, help="Those taken back, too.")
+@JSON
+@told
+def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
+    """The flows that the owner has stated, by date."""
+    from tradier_pipeline.ledger.store import Ledger
+
+    store = Ledger(load_settings().ledger)
+    found = [
+        flow
+        for flow in (store.stated_flows() if store.exists else [])
+        if account in (None, flow.account_id) and (everything or not flow.removed_at)
+    ]
+    if as_json:
+        _print_json({"flows": [flow.model_dump() for flow in found]})
+        return
+    for flow in found:
+        print(_stated(flow))
+    if not found:
+        print("no stated flows")
+
+
+@flows.command(name="remove")
+@click.argument("flow_id", type=int, metavar="ID")
+@JSON
+@told
+def remove_flow(flow_id: int, as_json: bool) -> None:
+    """Take a stated flow back; the ledger keeps who stated it, and who took it back."""
+    from tradier_pipeline.stated_flows import remove_flow as take_back
+
+    flow = take_back(load_settings(), flow_id)
+    if as_json:
+        _print_json({"flow": flow.model_dump()})
+    else:
+        print(_stated(flow))
+
+
+def _decimal(text: str, option: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        raise click.UsageError(f"{option} is no number: {text}") from None
+    if not number.is_finite() or abs(number) >= Decimal(10) ** 15 or round(number, 8) != number:
+        raise click.UsageError(f"{option} is no amount: {text}")
+    return number
+
+
+def _stated(flow: StatedFlow) -> str:
+    what = f" for {shown(flow.quantity)} {flow.symbol}" if flow.symbol else ""
+    note = f": {flow.note}" if flow.note else ""
+    gone = f"; taken back by {flow.removed_by} {clock.iso(flow.removed_at)}" if flow.removed_at else ""
+    stated = f"stated by {flow.stated_by} {clock.iso(flow.stated_at)}{gone}"
+    return f"{flow.flow_id}  {flow.trade_date}  {flow.account_id}  {_signed(flow.amount)} USD{what}  ({stated}){note}"
+
+
+@main.group()
 def ledger() -> None:
     """What the trading engine believes, beside what the broker said."""
 
@@ -791,8 +909,9 @@ def _print_summary_line(row: dict[str, Any]) -> None:
     trades = "no ledger" if row["trades_open"] is None else f"{row['trades_closed']} closed, {row['trades_open']} open"
     early = ", before the close" if row["after_close"] is False else ""
     equity = f"{row['equity']:>16,.2f} {_signed(row['equity_change']):>14}"
+    flows = f" ({moved})" if (moved := _moved(row)) else ""
     print(
-        f"{row['trade_date']}  {row['account_id']:<12} equity {equity}  realized {_realized(row)}; {trades}; "
+        f"{row['trade_date']}  {row['account_id']:<12} equity {equity}{flows}  realized {_realized(row)}; {trades}; "
         f"revision {row['revision']}{early}"
     )
 
@@ -803,7 +922,8 @@ def _print_summary(row: dict[str, Any]) -> None:
     print(f"{row['trade_date']}  {row['account_id']}, revision {row['revision']}, as of {eastern:%H:%M:%S}{early}")
     for name in ("equity", "equity_open", "equity_high", "equity_low", "cash", "buying_power", "close_pl"):
         print(f"  {name:<14}{row[name]:>18,.2f} USD")
-    print(f"  {'equity_change':<14}{_signed(row['equity_change']):>18} USD")
+    moved = f", of that {outside}" if (outside := _moved(row)) else ""
+    print(f"  {'equity_change':<14}{_signed(row['equity_change']):>18} USD{moved}")
     print("  " + ", ".join(f"{name} {row[name]}" for name in ("snapshots", "missed", "failed", "refused")))
     print(f"  positions {row['positions']}, option spreads {row['open_spreads']}")
     orders = ("placed", "filled", "canceled", "rejected", "expired")
@@ -820,6 +940,19 @@ def _print_summary(row: dict[str, Any]) -> None:
     for state in states:
         for trade in row[f"{state}_trades"]:
             print(f"  {state:<7} {_told_trade(trade)}")
+
+
+def _moved(row: dict[str, Any]) -> str:
+    """What of the change of equity came from outside or went there; empty if nothing did, as far as history tells."""
+    if row["deposits"] is None:
+        return ""
+    moved = [
+        f"{name} {_signed(amount)}"
+        for name, amount in (("deposits", row["deposits"]), ("withdrawals", -row["withdrawals"]))
+        if amount
+    ]
+    unsure = [row["reason"]] if row["uncertain"] or (moved and row["provisional"]) else []
+    return ", ".join([*moved, *unsure])
 
 
 def _realized(row: dict[str, Any]) -> str:
@@ -871,6 +1004,16 @@ def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, A
     ]
 
 
+def _waiting(rows: Sequence[dict[str, Any]]) -> dict[str, date]:
+    """The accounts that the newest days of the total wait for, each since its first day without an equity."""
+    waiting: dict[str, date] = {}
+    for row in reversed(rows):
+        if row["equity"] is not None:
+            break
+        waiting |= dict.fromkeys(row.get("waits_for") or (), row["trade_date"])
+    return dict(sorted(waiting.items()))
+
+
 def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
     if not periods:
         print(f"{account_id}: no two closes are known that a return could be measured between")
@@ -878,11 +1021,12 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
     money = ("start", "deposits", "withdrawals", "p/l", "end")
     lines: list[tuple[str, ...]] = [("", "from", "to", *money, "time-weighted", "money-weighted", "drawdown")]
     for period, one in periods.items():
-        mark = " *" if one.gaps or one.provisional else ""
+        mark = " *" if one.gaps or one.provisional or one.uncertain or one.notes else ""
+        name = f"{period} (since it began)" if one.since_it_began else period
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
         fallen = "-" if one.max_drawdown is None else f"{one.max_drawdown:.2%}"
         rates = (_percent(one.time_weighted), _percent(one.money_weighted))
-        lines.append((f"{period}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
+        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print(account_id)
     for first, *cells in lines:
@@ -890,6 +1034,8 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
         print(f"  {first:<{widths[0]}}{told}")
     if doubts := _doubts(tuple(periods.values())):
         print(f"  {'; '.join(doubts)}")
+    for line in dict.fromkeys(line for one in periods.values() for line in _marks(one)):
+        print(f"  * {line}")
 
 
 def _percent(rate: Rate) -> str:
@@ -912,6 +1058,15 @@ def _doubts(periods: Sequence[Figures]) -> list[str]:
         if reason
     ]
     return [*([f"* {', '.join(uncertain)}"] if uncertain else []), *dict.fromkeys(missing)]
+
+
+def _marks(one: Figures) -> Iterator[str]:
+    """The days that the figures leave out, and what else to know of them."""
+    for day, reason in one.uncertain:
+        yield f"{day} is uncertain and left out of the returns: {reason}"
+    yield from one.notes
+    if one.stated:
+        yield f"{_signed(one.stated)} USD of deposits less withdrawals are stated by the owner"
 
 
 def _print_account_status(account: AccountStatus) -> None:
@@ -948,6 +1103,10 @@ def _backfilled_document(done: Backfilled) -> dict[str, Any]:
         "resources": resources,
         "deposits": done.deposits,
         "withdrawals": done.withdrawals,
+        "unknown_words": [
+            {"word": word, "rows": rows, "amount": amount} for word, (rows, amount) in done.unknown.items()
+        ],
+        "warnings": done.warnings,
         "path": done.path,
     }
 
@@ -960,6 +1119,8 @@ def _print_backfilled(done: Backfilled) -> None:
     if "history" in done.kept:
         print(f"  {'deposits':<20}{done.deposits:>18,.2f} USD")
         print(f"  {'withdrawals':<20}{done.withdrawals:>18,.2f} USD")
+    for warning in done.warnings:
+        print(f"  warning: {warning}")
 
 
 def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, Any]:

@@ -179,8 +179,10 @@ def equity_curve(
     (instant) of that snapshot. Since the previous known equity, in USD: `deposits`, `withdrawals` (both positive),
     `dividends`, `interest`, `fees` (signed), `pnl`. As ratios, 0.01 being 1 %: `return`, `growth` (product of
     1 + `return` since the first day), its `peak` so far, `drawdown` from that (0 or less). `gap`; `days_spanned`
-    (sessions since the previous known equity); `provisional`: the broker has not told the flows of the date yet;
-    `environment`: simulator, sandbox or live.
+    (sessions since the previous known equity); `provisional`: the broker has not told the flows of the date
+    for good yet; `uncertain`: what came or left, or when, is not known, so there is no return; the `reason` of either;
+    `stated` (USD): the part of deposits less withdrawals that the owner states; `environment`: simulator, sandbox or
+    live.
     """
     return _frame(_rows("equity_curve", account, since, until), decimals, tz, home)
 
@@ -196,8 +198,10 @@ def cash_flows(
 ) -> pd.DataFrame:
     """What moved cash other than trades, oldest first, as the broker tells it over night.
 
-    Columns: `account_id`, `trade_date`; `kind`: deposit, withdrawal, dividend, interest, fee, tax or adjustment;
-    `external`: a deposit or withdrawal; `amount` (USD, signed); `description`, the broker's words.
+    Columns: `account_id`, `trade_date`; `kind`: deposit, withdrawal, dividend, interest, fee, tax, adjustment,
+    securities, internal or unknown; `external`: it came into the account or left it; `amount` (USD, signed);
+    `description`, the broker's words; its `source`: broker or owner; `word`, the broker's for the kind;
+    `between_accounts`: the other side may be an account of the same owner.
     """
     return _frame(_rows("cash_flows", account, since, until, f"{_DAYS}, kind, amount, description"), decimals, tz, home)
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
+
+from tradier_pipeline.warehouse.equity import LEFT_AFTER, UNREAD
 
 Row = Mapping[str, Any]
 Terms = Sequence[tuple[float, float]]
 
 YEAR = 365  # days, as spreadsheets have it in XIRR
+WEEK = timedelta(days=7)
+TO_DATE = ("MTD", "YTD")
 _CLOSEST = 1e-9  # zeros closer together than this are not told apart
 _MOST_LOOKS = 20_000
 
@@ -42,14 +46,21 @@ class Rate:
 class Figures:
     """What a period came to; money in USD, returns and drawdown as parts of one, 0.01 = 1 %.
 
+    Nothing is drawn from a marked day: an uncertain one has no return, and growth goes on as if it had not been. Best,
+    worst and drawdown leave out a day, too, whose history is not read yet while that of others is.
+
     Attributes:
         since, until: the closes that it is measured from and to. `since` is the last known one before the period asked
             for, or the first of all.
         pnl: end less start, less deposits, plus withdrawals. Dividends, interest and fees are part of it.
         max_drawdown: the deepest growth fell below an earlier peak, 0 or negative; from `peak` to `trough`, the closes.
-        best, worst: the session with the highest and the lowest return.
-        gaps: sessions without equity.
+        best, worst: the session with the highest and the lowest return; None if no session has one of its own.
+        gaps: sessions without equity, from `since` to `until`.
         provisional: sessions with equity whose deposits and withdrawals may not all be known yet.
+        uncertain: those of which it is not known what came or left, or when, and why: marked, and left out of returns.
+        notes: what else to know of the figures.
+        since_it_began: the history is younger than the period: it is measured from its beginning.
+        stated: the part of deposits less withdrawals that the owner states.
     """
 
     since: date
@@ -71,12 +82,18 @@ class Figures:
     worst: tuple[date, float] | None
     gaps: int
     provisional: int
+    uncertain: tuple[tuple[date, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    since_it_began: bool = False
+    stated: Decimal = Decimal(0)
 
 
 def standard_periods(rows: Sequence[Row]) -> dict[str, Figures]:
     """The figures of MTD, 1M, 3M, YTD, 1Y and since inception, up to the last known close.
 
-    A period is left out if the history has no close before it. Empty if fewer than two closes are known.
+    A period is left out if no close is known in the week before it: there is no history of its beginning. But those to
+    date are measured from the beginning of a history that is younger. An account without a close for longer than
+    `LEFT_AFTER` sessions has none but since inception. Empty if fewer than two closes are known.
     """
     closes = [row["trade_date"] for row in rows if row["equity"] is not None]
     if not closes:
@@ -88,9 +105,15 @@ def standard_periods(rows: Sequence[Row]) -> dict[str, Figures]:
         "3M": _months_before(last, 3) + timedelta(days=1),
         "YTD": last.replace(month=1, day=1),
         "1Y": _months_before(last, 12) + timedelta(days=1),
-        "inception": None,
     }
-    found = {name: figures(rows, since) for name, since in begins.items() if since is None or first < since}
+    found: dict[str, Figures | None] = {}
+    for name, since in begins.items() if sum(row["trade_date"] > last for row in rows) <= LEFT_AFTER else ():
+        if first >= since and name in TO_DATE:
+            younger = figures(rows)
+            found[name] = younger and replace(younger, since_it_began=True)
+        elif any(since - WEEK <= close < since for close in closes):
+            found[name] = figures(rows, since)
+    found["inception"] = figures(rows)
     return {name: one for name, one in found.items() if one}
 
 
@@ -98,7 +121,8 @@ def figures(rows: Sequence[Row], since: date | None = None, until: date | None =
     """What the sessions from one date to another came to, both included; None without an equity to measure it from.
 
     Args:
-        rows: those of one account, or of the total, by column name.
+        rows: those of one account, or of the total, by column name. With `flows`, a list of (date, USD, negative for a
+            withdrawal), the money-weighted return has the flows of a row at their own dates.
         since: None means the beginning of the history.
         until: None means its end.
     """
@@ -111,28 +135,35 @@ def figures(rows: Sequence[Row], since: date | None = None, until: date | None =
         return None
     start, *days = closes[begin:]
     end = days[-1]
-    growth, drawdown, peak, trough = _deepest(start["trade_date"], days)
     reason = _unmeasured(days)
-    returns = [(row["trade_date"], row["return"]) for row in days if row["return"] is not None]
-    sums = {
+    drawn = _drawn(rows, days)
+    drawdown, peak, trough = _deepest(start["trade_date"], days, drawn)
+    returns = [
+        (row["trade_date"], row["return"]) for row in days if row["trade_date"] in drawn and row["days_spanned"] == 1
+    ]
+    sums: dict[str, Any] = {
         name: sum((row[name] for row in days), Decimal(0))
-        for name in ("deposits", "withdrawals", "dividends", "interest", "fees", "pnl")
+        for name in ("deposits", "withdrawals", "dividends", "interest", "fees", "pnl", "stated")
     }
+    uncertain = tuple((row["trade_date"], row["reason"]) for row in days if row["uncertain"])
+    length = (end["trade_date"] - start["trade_date"]).days
     return Figures(
         since=start["trade_date"],
         until=end["trade_date"],
         start=start["equity"],
         end=end["equity"],
         **sums,
-        time_weighted=Rate(reason=reason) if reason else _rate(growth, (end["trade_date"] - start["trade_date"]).days),
-        money_weighted=internal_rate(_cash_flows(start, days)),
+        time_weighted=Rate(reason=reason) if reason else _rate(_growth(days), length),
+        money_weighted=_money_weighted(rows, start, days),
         max_drawdown=None if reason else drawdown,
         peak=None if reason else peak,
         trough=None if reason else trough,
         best=max(returns, key=lambda one: one[1], default=None),
         worst=min(returns, key=lambda one: one[1], default=None),
-        gaps=sum(row["gap"] and start["trade_date"] < row["trade_date"] <= (until or date.max) for row in rows),
+        gaps=sum(row["gap"] and start["trade_date"] < row["trade_date"] <= end["trade_date"] for row in rows),
         provisional=sum(row["provisional"] for row in days),
+        uncertain=uncertain,
+        notes=() if reason else tuple(_notes(days)),
     )
 
 
@@ -231,32 +262,89 @@ def _bisect(terms: Terms, low: float, high: float, at_low: float) -> float:
     return high
 
 
-def _cash_flows(start: Row, days: Sequence[Row]) -> list[tuple[date, Decimal]]:
-    """What the owner received, as the returns have it: less deposits at the close before, withdrawals at the close."""
-    flows = [(start["trade_date"], -start["equity"]), (days[-1]["trade_date"], days[-1]["equity"])]
+def _money_weighted(rows: Sequence[Row], start: Row, days: Sequence[Row]) -> Rate:
+    if uncertain := [row["trade_date"] for row in days if row["uncertain"]]:
+        return Rate(reason=f"it is uncertain what came or left on {uncertain[0]}")
+    return internal_rate(_cash_flows(rows, start, days))
+
+
+def _cash_flows(rows: Sequence[Row], start: Row, days: Sequence[Row]) -> list[tuple[date, Decimal]]:
+    """What the owner received, each flow at its own date within the period.
+
+    What has no date of its own: of rows without dated flows, deposits are paid in at the close before and withdrawals
+    taken at the close, as the returns have it; else what remains of a row - an account that joins the total or leaves
+    it - counts at its close.
+    """
+    first, last = start["trade_date"], days[-1]["trade_date"]
+    flows = [(first, -start["equity"]), (last, days[-1]["equity"])]
+    dated = _dated_flows(rows, days)
     for before, day in zip([start, *days], days, strict=False):
-        flows += [(before["trade_date"], -day["deposits"]), (day["trade_date"], day["withdrawals"])]
+        of_day = dated.get(day["trade_date"])
+        if of_day is None:
+            flows += [(before["trade_date"], -day["deposits"]), (day["trade_date"], day["withdrawals"])]
+            continue
+        flows += [(min(max(at, first), last), -amount) for at, amount in of_day]
+        rest = day["deposits"] - day["withdrawals"] - sum(amount for _, amount in of_day)
+        flows.append((day["trade_date"], -rest))
     return flows
 
 
-def _deepest(start: date, days: Sequence[Row]) -> tuple[float, float, date | None, date | None]:
-    """Growth over the days; the deepest it fell below a peak, and the closes of that peak and that trough."""
+def _dated_flows(rows: Sequence[Row], days: Sequence[Row]) -> dict[date, list[tuple[date, Decimal]]]:
+    """The dated flows by the close that they are part of: what counts in a gap is part of the close after it."""
+    closes = {row["trade_date"] for row in days}
+    waiting: list[tuple[date, Decimal]] = []
+    found: dict[date, list[tuple[date, Decimal]]] = {}
+    for row in sorted(rows, key=lambda row: row["trade_date"]):
+        if "flows" not in row:
+            continue
+        waiting += row["flows"]
+        if row["trade_date"] in closes:
+            found[row["trade_date"]], waiting = waiting, []
+        elif row["equity"] is not None:
+            waiting = []  # before the period
+    return found
+
+
+def _drawn(rows: Sequence[Row], days: Sequence[Row]) -> set[date]:
+    """The days that extremes are drawn from: those with a return, whose flows the broker has told if it tells any."""
+    is_read = any(row["equity"] and not row["uncertain"] and row["reason"] != UNREAD for row in rows)
+    return {
+        row["trade_date"] for row in days if row["return"] is not None and not (is_read and row["reason"] == UNREAD)
+    }
+
+
+def _growth(days: Sequence[Row]) -> float:
+    return math.prod(max(1 + (row["return"] or 0), 0) for row in days)
+
+
+def _deepest(start: date, days: Sequence[Row], drawn: Collection[date]) -> tuple[float, date | None, date | None]:
+    """The deepest that growth fell below a peak over the days that are drawn from; the closes of peak and trough."""
     growth, highest, high_day = 1.0, 1.0, start
     deepest: tuple[float, date | None, date | None] = (0.0, None, None)
     for row in days:
-        growth *= max(1 + (row["return"] or 0), 0)
+        if row["trade_date"] not in drawn:
+            continue
+        growth *= max(1 + row["return"], 0)
         if growth > highest:
             highest, high_day = growth, row["trade_date"]
         deepest = min(deepest, (growth / highest - 1, high_day, row["trade_date"]), key=lambda one: one[0])
-    return growth, *deepest
+    return deepest
 
 
 def _unmeasured(days: Sequence[Row]) -> str | None:
     """Why the days have no time-weighted return; None if they have one."""
+    if any(row["return"] is not None for row in days):
+        return None
+    if all(row["uncertain"] for row in days):
+        return f"it is uncertain what came or left on {days[0]['trade_date']}"
+    (first, *_) = [row["trade_date"] for row in days if row["pnl"] and not row["uncertain"]] or [None]
+    return f"on {first} there was a profit or loss without money to make it" if first else "there was no money"
+
+
+def _notes(days: Sequence[Row]) -> Iterator[str]:
     for row in days:
-        if row["return"] is None and row["pnl"]:
-            return f"on {row['trade_date']} there was a profit or loss without money to make it"
-    return "there was no money" if all(row["return"] is None for row in days) else None
+        if row["return"] is None and row["pnl"] and not row["uncertain"]:
+            yield f"{row['pnl']:+,.2f} USD without money to make it on {row['trade_date']} count as 0 %"
 
 
 def _rate(growth: float, days: int) -> Rate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -18,7 +18,7 @@ from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import reconcile_typed
-from tradier_pipeline.reconcile.stored import conserve, keep_findings, with_verdict
+from tradier_pipeline.reconcile.stored import conserve, keep_findings, keep_word_findings, with_verdict
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
@@ -154,8 +154,14 @@ def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: Marke
         return _stored_activity(staged, landed, calendar)
 
 
-def _stored_activity(staged: StagedWarehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
-    """Store and prove one extract, in one transaction."""
+def _stored_activity(
+    staged: StagedWarehouse, landed: LandedActivity, calendar: MarketCalendar, *, find_words: bool = True
+) -> StoredActivity:
+    """Store and prove one extract, in one transaction.
+
+    Args:
+        find_words: add findings of words that are not known; a rebuild takes the findings over from the old file.
+    """
     connection = staged.connection
     connection.execute("BEGIN")
     try:
@@ -165,6 +171,9 @@ def _stored_activity(staged: StagedWarehouse, landed: LandedActivity, calendar: 
             raise ActivityRefusedError(landed.path, outcome)
         since = min(one.covered_since for one in kept.values())
         keep_sessions(connection, calendar, since, landed.manifest.until)
+        if find_words:
+            manifest = landed.manifest
+            keep_word_findings(connection, manifest.account_id, landed.path, manifest.read_at)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -210,6 +219,7 @@ def rebuild(
     rules: GateRules = DEFAULT_RULES,
     *,
     forget: bool = False,
+    stated: Sequence[Row] = (),
 ) -> Rebuilt:
     """Write the warehouse anew from the landing zone alone, and publish it once.
 
@@ -219,6 +229,7 @@ def rebuild(
 
     Args:
         forget: go on although published snapshots are no longer landed; they are lost.
+        stated: the flows that the owner states, from the ledger.
 
     Raises:
         LandingError: such snapshots exist, or nothing is landed at all.
@@ -239,6 +250,7 @@ def rebuild(
             progress(min(start + REBUILD_BATCH, len(landed)))
         extracts = landed_activity(zone)
         unkept = _rebuild_activity(staged, extracts, rules.calendar)
+        insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
     refused |= unkept | {path: reason for path, reason in damaged.items() if path not in named}
     return Rebuilt(published, refused, kept_findings=kept, activity=len(extracts) - len(unkept))
@@ -396,7 +408,7 @@ def _rebuild_activity(
     refused: dict[str, str] = {}
     for landed in extracts:
         try:
-            _stored_activity(staged, landed, calendar)
+            _stored_activity(staged, landed, calendar, find_words=False)
         except OF_ONE_SNAPSHOT as error:
             refused[landed.path] = str(error)
     return refused

@@ -19,6 +19,7 @@ CLOSE = time(21, 0)  # of a session, UTC
 _BLANKS: dict[str, Any] = {
     schema.VARCHAR: "",
     schema.INTEGER: 0,
+    schema.BIGINT: 0,
     schema.DECIMAL: Decimal(0),
     schema.DATE: date(2025, 1, 1),
     schema.INSTANT: datetime(2025, 1, 1, tzinfo=UTC),
@@ -34,6 +35,7 @@ class Histories:
     """Rows that wait to be inserted, by table. What a row is not given is blank."""
 
     rows: dict[schema.Table, list[Row]] = field(default_factory=dict)
+    explained: list[Row] = field(default_factory=list)
 
     def _add(self, table: schema.Table, **values: Any) -> None:
         blanks = {column.name: _BLANKS[column.type] for column in table.columns if column.required}
@@ -52,8 +54,12 @@ class Histories:
         clock_time: time = time(21, 15),
         coherence: str | None = "coherent",
         environment: str = "",
+        cash: Decimal | int | str | None = None,
     ) -> None:
-        """A snapshot read at a UTC time of the day; 21:15 is a quarter of an hour after the close."""
+        """A snapshot read at a UTC time of the day; 21:15 is a quarter of an hour after the close.
+
+        Its cash is what history explains of it, the rest of equity is in securities, unless it is given.
+        """
         as_of = at(day, clock_time)
         lead = {
             "snapshot_id": f"{account_id}@{as_of:%Y-%m-%dT%H:%M:%SZ}",
@@ -63,7 +69,10 @@ class Histories:
         }
         verdict = "doubtful" if coherence == "torn" else "good"
         self._add(schema.TRADIER_SNAPSHOTS, **lead, coherence=coherence, verdict=verdict, environment=environment)
-        self._add(schema.ACCOUNT_BALANCES, **lead, equity=Decimal(equity))
+        given = {} if cash is None else {"cash": Decimal(cash)}
+        self._add(schema.ACCOUNT_BALANCES, **lead, equity=Decimal(equity), **given)
+        if cash is None:
+            self.explained.append(self.rows[schema.ACCOUNT_BALANCES][-1])
 
     def told(
         self, day: date, value: Decimal | int | str, account_id: str = ONE, retracted_at: datetime | None = None
@@ -97,6 +106,11 @@ class Histories:
             retracted_at=retracted_at,
         )
 
+    def stated(self, day: date, amount: Decimal | int | str, account_id: str = ONE) -> None:
+        """A flow that the owner states."""
+        kind = "withdrawal" if Decimal(amount) < 0 else "deposit"
+        self._add(schema.STATED_FLOWS, account_id=account_id, trade_date=day, kind=kind, amount=Decimal(amount))
+
     def read(
         self, since: date, until: date, account_id: str = ONE, read_at: datetime | None = None, what: str = "history"
     ) -> None:
@@ -111,6 +125,15 @@ class Histories:
         )
 
     def write(self, connection: duckdb.DuckDBPyConnection) -> None:
+        booked = [row for row in self.rows.get(schema.ACCOUNT_ACTIVITY, []) if row["retracted_at"] is None]
+        for snapshot in self.explained:
+            so_far = (
+                event["amount"]
+                for event in booked
+                if event["account_id"] == snapshot["account_id"] and event["trade_date"] <= snapshot["trade_date"]
+            )
+            snapshot["cash"] = sum(so_far, Decimal(0))
+        self.explained.clear()
         for table, rows in self.rows.items():
             insert(connection, table, rows)
         self.rows.clear()

@@ -79,6 +79,7 @@ def at_broker(number: int, sides: Mapping[str, str], status: str = "filled", **f
             side,
             **{"status": status, "quantity": 1, "exec_quantity": done, "remaining_quantity": left},
             avg_fill_price=1 if done else 0,
+            transaction_date=now,
         )
         for place, (side, symbol) in enumerate(sides.items(), 1)
     ]
@@ -183,6 +184,7 @@ def test_a2_legs_that_were_closed_are_gone_from_the_next_snapshot(replay: Replay
     assert replay.query("SELECT count(*) FROM portfolio_positions WHERE symbol <> 'MSFT'") == [(20,)]
     outcomes = replay.snapshot(eighteen, [at_broker(7, to_close(call(285), call(280)))])
     assert outcomes["position_keys_equal"].passed
+    assert outcomes["snapshot_is_good"].passed, outcomes["snapshot_is_good"]
     shown = replay.query("SELECT symbol FROM portfolio_positions WHERE symbol <> 'MSFT'")
     assert {symbol for (symbol,) in shown} == eighteen.keys()
 

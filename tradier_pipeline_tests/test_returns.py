@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 from random import Random
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
-from tradier_pipeline.activity import ActivityRange, extract_activity
+from tradier_pipeline.activity import WINDOW, ActivityRange, extract_activity
 from tradier_pipeline.broker.simulator.app import create_app
 from tradier_pipeline.broker.simulator.server import running
 from tradier_pipeline.broker.simulator.store import Store
@@ -29,6 +30,7 @@ from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.returns import Figures, Rate, figures, internal_rate, standard_periods
 from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.warehouse.equity import LEFT_AFTER, UNREAD
 from tradier_pipeline.warehouse.reads import equity_curves, reading
 from tradier_pipeline_tests.activities import body_of, event, filed
 from tradier_pipeline_tests.bodies import answers, balances, land
@@ -165,7 +167,8 @@ def test_a_thousand_random_histories_have_the_rates_that_are_roots_of_their_poly
 def row(day: date, equity: Any, before: Any = None, deposits: Any = 0, withdrawals: Any = 0, **more: Any) -> Any:
     """A row of the curve after a day of equity `before`."""
     blank = dict.fromkeys(("deposits", "withdrawals", "dividends", "interest", "fees", "pnl", "return"))
-    told = {"trade_date": day, "gap": equity is None, "provisional": False, "equity": None, **blank}
+    blank |= {"provisional": False, "uncertain": False, "reason": None, "days_spanned": None, "stated": None}
+    told = {"trade_date": day, "gap": equity is None, "equity": None, **blank}
     if equity is None:
         return told | more
     told["equity"] = Decimal(equity)
@@ -173,7 +176,7 @@ def row(day: date, equity: Any, before: Any = None, deposits: Any = 0, withdrawa
         pnl = Decimal(equity) - Decimal(before) - Decimal(deposits) + Decimal(withdrawals)
         invested = Decimal(before) + Decimal(deposits)
         told |= {"deposits": Decimal(deposits), "withdrawals": Decimal(withdrawals), "pnl": pnl}
-        told |= dict.fromkeys(("dividends", "interest", "fees"), Decimal(0))
+        told |= dict.fromkeys(("dividends", "interest", "fees", "stated"), Decimal(0)) | {"days_spanned": 1}
         told |= {"return": float(pnl / invested) if invested > 0 else None}
     return told | more
 
@@ -205,7 +208,7 @@ def november() -> list[Any]:
         row(next(days), 1000),
         row(next(days), 1100, 1000, dividends=Decimal(7), fees=Decimal(-1), provisional=True),
         row(next(days), None, provisional=True),
-        row(next(days), 1200, 1100, 200, interest=Decimal(2)),
+        row(next(days), 1200, 1100, 200, interest=Decimal(2), days_spanned=2),
         row(next(days), 1260, 1200, 0, 12),
     ]
 
@@ -220,7 +223,7 @@ def test_the_figures_of_a_period_add_up(november: list[Any]) -> None:
     assert found.time_weighted == Rate(period=pytest.approx(growth - 1))
     assert (found.gaps, found.provisional) == (1, 1)
     assert found.best == (NOVEMBER[1], pytest.approx(0.1))
-    assert found.worst == (NOVEMBER[3], pytest.approx(-1 / 13))
+    assert found.worst == (NOVEMBER[4], pytest.approx(12 / 1200 * 6))  # Thursday's return is that of two sessions
     assert (found.max_drawdown, found.peak, found.trough) == (pytest.approx(-1 / 13), NOVEMBER[1], NOVEMBER[3])
 
 
@@ -230,7 +233,7 @@ def test_a_period_is_measured_from_the_last_close_before_it_to_its_last(november
     assert (found.pnl, found.gaps, found.provisional) == (-100, 1, 0)
     assert asked(november, NOVEMBER[4]).since == NOVEMBER[3]
     assert asked(november, until=NOVEMBER[2]).until == NOVEMBER[1]
-    assert asked(november, until=NOVEMBER[2]).gaps == 1
+    assert asked(november, until=NOVEMBER[2]).gaps == 0  # it ends on Tuesday
     assert asked(november, until=NOVEMBER[1]).gaps == 0
     assert asked(november, date(2020, 1, 1)) == asked(november)
     assert figures(november, date(2025, 11, 8)) is None
@@ -256,14 +259,44 @@ def test_the_money_weighted_return_sees_when_the_money_was_there() -> None:
     assert found.money_weighted.period < -0.4
 
 
-def test_a_profit_without_money_to_make_it_has_no_time_weighted_return() -> None:
+def test_a_profit_without_money_to_make_it_counts_as_nothing_and_is_noted() -> None:
     first, second, third = DAYS[:3]
     found = asked([row(first, 0), row(second, 10, 0), row(third, 11, 10)])
-    reason = f"on {second} there was a profit or loss without money to make it"
-    assert (found.time_weighted, found.max_drawdown) == (Rate(reason=reason), None)
-    assert (found.pnl, found.best) == (11, (third, pytest.approx(0.1)))
+    assert found.time_weighted.period == pytest.approx(0.1)
+    assert found.notes == (f"+10.00 USD without money to make it on {second} count as 0 %",)
+    assert (found.max_drawdown, found.pnl, found.best) == (0, 11, (third, pytest.approx(0.1)))
     assert asked([row(first, 0), row(second, 0, 0), row(third, 11, 0, 10)]).time_weighted.period == pytest.approx(0.1)
     assert asked([row(first, 0), row(second, 0, 0)]).time_weighted == Rate(reason="there was no money")
+
+
+def test_nothing_is_drawn_from_an_uncertain_day() -> None:
+    first, second, third, last = DAYS
+    doubtful = row(second, 60, 10, uncertain=True, provisional=True, reason="why") | {"return": None}
+    found = asked([row(first, 10), doubtful, row(third, 63, 60), row(last, 63, 63)])
+    assert found.time_weighted.period == pytest.approx(0.05)
+    assert (found.best, found.worst, found.max_drawdown) == ((third, pytest.approx(0.05)), (last, 0), 0)
+    assert found.uncertain == ((second, "why"),)
+    assert found.money_weighted == Rate(reason=f"it is uncertain what came or left on {second}")
+    alone = asked([row(first, 10), doubtful])
+    assert alone.time_weighted == Rate(reason=f"it is uncertain what came or left on {second}")
+
+
+def test_extremes_wait_for_the_history_of_a_day_where_the_broker_has_one() -> None:
+    first, second, third = DAYS[:3]
+    unread = {"provisional": True, "reason": UNREAD}
+    read = [row(first, 100), row(second, 110, 100)]
+    assert asked([*read, row(third, 330, 110, **unread)]).best == (second, pytest.approx(0.1))
+    assert asked([row(first, 100, **unread), row(second, 110, 100, **unread)]).best == (second, pytest.approx(0.1))
+
+
+def test_a_flow_counts_at_its_own_date() -> None:
+    """10,000 on 2 January, 10,000 on 30 June in a hole until 1 July, 22,000 on 31 December."""
+    begin, paid, shown, end = date(2025, 1, 2), date(2025, 6, 30), date(2025, 7, 1), date(2025, 12, 31)
+    rows = [row(begin, 10_000), row(shown, 20_000, 10_000, 10_000), row(end, 22_000, 20_000)]
+    rows[1]["flows"] = [(paid, Decimal(10_000))]
+    expected = internal_rate([(begin, Decimal(-10_000)), (paid, Decimal(-10_000)), (end, Decimal(22_000))])
+    assert asked(rows).money_weighted == expected
+    assert expected.period == pytest.approx(0.134, abs=1e-3)
 
 
 def test_what_was_lost_whole_is_minus_100_percent() -> None:
@@ -289,11 +322,25 @@ def test_the_usual_periods_are_measured_from_the_close_before_them(last: date, b
     assert {one.until for one in found.values()} == {last}
 
 
-def test_a_period_that_the_history_does_not_reach_back_before_is_left_out(november: list[Any]) -> None:
-    assert standard_periods(november) == {"inception": asked(november)}
+def test_what_is_to_date_is_measured_from_the_beginning_of_a_younger_history(november: list[Any]) -> None:
+    begun = replace(asked(november), since_it_began=True)
+    assert standard_periods(november) == {"MTD": begun, "YTD": begun, "inception": asked(november)}
     october = row(date(2025, 10, 31), 1000)
-    assert list(standard_periods([october, row(NOVEMBER[0], 1000, 1000), *november[1:]])) == ["MTD", "inception"]
+    found = standard_periods([october, row(NOVEMBER[0], 1000, 1000), *november[1:]])
+    assert {name: one.since_it_began for name, one in found.items()} == {"MTD": False, "YTD": True, "inception": False}
     assert standard_periods(november[:1]) == standard_periods([]) == {}
+
+
+def test_a_period_without_a_close_near_its_beginning_is_left_out() -> None:
+    days = [date(2025, 7, 1), date(2025, 12, 30), date(2025, 12, 31)]
+    rows = [row(days[0], 100), row(days[1], 110, 100, days_spanned=125), row(days[2], 111, 110)]
+    assert list(standard_periods(rows)) == ["YTD", "inception"]
+
+
+def test_an_account_without_newer_closes_has_no_month_to_date(november: list[Any]) -> None:
+    later = [row(date(2025, 11, 10) + timedelta(days=number), None) for number in range(LEFT_AFTER + 1)]
+    assert list(standard_periods([*november, *later])) == ["inception"]
+    assert list(standard_periods([*november, *later[:-1]])) == ["MTD", "YTD", "inception"]
 
 
 # ---------------------------------------------------------------- the command
@@ -330,8 +377,12 @@ def test_returns_prints_each_account_and_the_total_and_what_is_uncertain(two_acc
     figures_told = " ".join(inception)
     assert figures_told == ("inception * 2025-11-03 2025-11-07 1,000.00 0.00 0.00 331.00 1,331.00 33.10% 33.10% 0.00%")
     doubts = [line for line in lines if line.startswith("  * ")]
-    told = "1 session without equity, 1 session whose deposits and withdrawals may not all be known"
-    assert doubts == [f"  * {told}"] * 2  # VA2 has none
+    told = "sessions whose deposits and withdrawals may not all be known"
+    assert doubts == [
+        f"  * 1 session without equity, 3 {told}",
+        f"  * 4 {told}",
+        f"  * 1 session without equity, 3 {told}",
+    ]
 
 
 def test_returns_of_one_period_and_account_is_one_document(two_accounts: Home) -> None:
@@ -352,7 +403,9 @@ def test_returns_without_two_closes_says_so(home: Home) -> None:
     with home.warehouse.staged() as staged:
         told.write(staged.connection)
     assert run("returns").stdout == "VA1: no two closes are known that a return could be measured between\n"
-    assert run("returns", "--account", "nobody").stdout == "no account has an equity at the close of a session yet\n"
+    nobody = run("returns", "--account", "nobody")
+    assert nobody.exit_code == 1
+    assert "nothing is known of account nobody. Name one of those there are: VA1." in nobody.stderr
 
 
 # ---------------------------------------------------------------- from the broker to the command
@@ -362,16 +415,16 @@ def test_a_deposit_between_two_days_is_no_gain_once_the_broker_has_told_of_it(ho
     """Two landed snapshots; over night the broker tells that 5,000 of the 5,100 they differ by were paid in."""
     before, after = date(2025, 11, 20), date(2025, 11, 21)
     for day, equity in ((before, 10_000), (after, 15_100)):
-        worth = answers(balances={"balances": balances(total_equity=Decimal(equity))})
+        worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))})
         store_snapshot(home.warehouse, land(home.zone, worth, at(day, time(21, 15))))
     (inception,) = [line.split() for line in run("returns").stdout.splitlines() if line.startswith("  inception")]
     assert inception[4:] == ["10,000.00", "0.00", "0.00", "5,100.00", "15,100.00", "51.00%", "51.00%", "0.00%"]
     assert inception[1] == "*"
-    night = at(after + timedelta(days=1), time(12))
+    night = at(after + WINDOW + timedelta(days=1), time(12))
     told = filed(home.zone, (before, after), night, history=[body_of("history", [event(after, 5000)])])
     store_activity(home.warehouse, told, MarketCalendar("XNYS"))
     (inception,) = [line.split() for line in run("returns").stdout.splitlines() if line.startswith("  inception")]
-    assert inception[3:] == ["10,000.00", "5,000.00", "0.00", "100.00", "15,100.00", "0.67%", "0.67%", "0.00%"]
+    assert inception[3:] == ["10,000.00", "5,000.00", "0.00", "100.00", "15,100.00", "0.67%", "1.00%", "0.00%"]
     assert "*" not in inception
 
 
@@ -388,7 +441,7 @@ def test_the_simulated_brokers_days_show_what_was_paid_in_and_what_was_earned(ho
     store_activity(home.warehouse, landed, calendar)
     with reading(home.warehouse.path) as connection:
         rows = equity_curves(connection, None)[DEMO_ACCOUNT][-4:]
-    names = ("trade_date", "equity", "source", "deposits", "withdrawals", "dividends", "pnl", "provisional")
+    names = ("trade_date", "equity", "source", "deposits", "withdrawals", "dividends", "pnl", "uncertain")
     assert [tuple(row[name] for name in names) for row in rows[1:]] == [
         (days[1], 15_001, "broker", 5_000, 0, 0, 0, False),
         (days[2], 15_151, "broker", 0, 0, 150, 150, False),

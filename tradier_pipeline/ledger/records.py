@@ -46,6 +46,23 @@ class SnapshotRequest(LedgerRow):
     claimed_at: AwareDatetime | None
 
 
+class StatedFlow(LedgerRow):
+    """A row of `stated_flows`: units and meanings are the comments of its columns in `schema`."""
+
+    flow_id: int
+    account_id: str
+    trade_date: date
+    kind: Literal["deposit", "withdrawal"]
+    amount: Decimal
+    symbol: str | None
+    quantity: Decimal | None
+    note: str | None
+    stated_by: str
+    stated_at: AwareDatetime
+    removed_by: str | None
+    removed_at: AwareDatetime | None
+
+
 class Leg(LedgerRow):
     """A leg; `quantity` in shares or contracts, without sign."""
 

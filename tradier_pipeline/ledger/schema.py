@@ -234,6 +234,29 @@ CREATE INDEX opening_orders ON trades (account_id, broker_order_id_open) WHERE b
 CREATE INDEX closing_orders ON trades (account_id, broker_order_id_close) WHERE broker_order_id_close IS NOT NULL;
 """
 
+# what the owner states of flows that the broker's history does not tell, or does not tell the worth of
+_VERSION_4 = f"""
+CREATE TABLE stated_flows ( -- what came into an account or left it, as its owner states
+    flow_id INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of stating, never used twice
+    account_id TEXT NOT NULL {ACCOUNT}, -- account number
+    trade_date TEXT NOT NULL CHECK (trade_date IS date(trade_date, '+0 days')), -- YYYY-MM-DD, New York
+    kind TEXT NOT NULL {_words("kind", "deposit", "withdrawal")},
+    amount TEXT NOT NULL {_decimal("amount")}, -- USD, or what the securities were worth; a withdrawal is negative
+    symbol TEXT, -- equity ticker or compact OCC option symbol; null for cash
+    quantity TEXT {_amount("quantity")}, -- shares or contracts, without sign; null for cash
+    note TEXT, -- in words
+    stated_by TEXT NOT NULL CHECK (stated_by <> ''), -- who
+    stated_at TEXT NOT NULL DEFAULT ({NOW}) {_instant("stated_at")}, -- UTC
+    removed_by TEXT, -- who took it back; null: it stands
+    removed_at TEXT {_instant("removed_at")}, -- UTC
+    CONSTRAINT sign_of_the_kind CHECK ((kind = 'withdrawal') OR amount NOT GLOB '-*'),
+    CONSTRAINT securities_have_both CHECK ((symbol IS NULL) = (quantity IS NULL)),
+    CONSTRAINT removed_with_its_instant CHECK ((removed_by IS NULL) = (removed_at IS NULL))
+) STRICT;
+CREATE TRIGGER stated_flows_are_kept BEFORE DELETE ON stated_flows
+BEGIN SELECT RAISE(ABORT, 'what was stated stays; take it back instead'); END;
+"""
+
 # what brings a ledger from one version to the next; a version that was released never changes
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 VERSION = len(MIGRATIONS)

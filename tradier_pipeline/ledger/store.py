@@ -17,7 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import exclusive, writing
-from tradier_pipeline.ledger.records import EngineOrder, LedgerRow, Reason, SnapshotRequest, Trade, columns_of
+from tradier_pipeline.ledger.records import (
+    EngineOrder,
+    LedgerRow,
+    Reason,
+    SnapshotRequest,
+    StatedFlow,
+    Trade,
+    columns_of,
+)
 from tradier_pipeline.ledger.relevant import Relevance, relevant_keys
 from tradier_pipeline.ledger.schema import MIGRATIONS, VERSION
 from tradier_pipeline.snapshot import SnapshotId
@@ -146,6 +154,50 @@ class Ledger:
                 _read(EngineOrder, connection.execute(of_orders, (json.dumps(orders),))),
                 _read(Trade, connection.execute(of_trades, (json.dumps(trades),))),
             )
+
+    def state_flow(
+        self,
+        account_id: str,
+        day: date,
+        kind: str,
+        amount: Decimal,
+        *,
+        symbol: str | None,
+        quantity: Decimal | None,
+        note: str | None,
+        stated_by: str,
+    ) -> StatedFlow:
+        """Write a flow that the owner states. `amount`: USD, negative for a withdrawal."""
+        values = (account_id, day, kind, amount, symbol, quantity, note, stated_by)
+        with self._writing() as connection:
+            cursor = connection.execute(
+                "INSERT INTO stated_flows (account_id, trade_date, kind, amount, symbol, quantity, note, stated_by) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                [_to_text(value) for value in values],
+            )
+            (flow,) = _read(StatedFlow, cursor)
+        return flow
+
+    def remove_flow(self, flow_id: int, removed_by: str) -> StatedFlow:
+        """Take a stated flow back; the row stays.
+
+        Raises:
+            LedgerError: no flow of this number stands.
+        """
+        with self._writing() as connection:
+            cursor = connection.execute(
+                "UPDATE stated_flows SET removed_by = ?, removed_at = ? "
+                "WHERE flow_id = ? AND removed_at IS NULL RETURNING *",
+                (removed_by, _to_text(clock.now()), flow_id),
+            )
+            found = _read(StatedFlow, cursor)
+            if not found:
+                raise LedgerError(f"no stated flow {flow_id} stands", "See `tradier-pipeline flows list`.")
+        return found[0]
+
+    def stated_flows(self) -> list[StatedFlow]:
+        """The flows that the owner has stated, those taken back too, by date."""
+        return self._rows(StatedFlow, "SELECT * FROM stated_flows ORDER BY trade_date, flow_id")
 
     def _rows(self, model: type[R], sql: str, *parameters: Any) -> list[R]:
         with self._open() as connection:

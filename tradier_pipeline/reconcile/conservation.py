@@ -32,7 +32,8 @@ SHARES = 100  # of a standard contract
 MOST_PER_CONTRACT = Decimal("1.50")
 MOST_PER_DOLLAR_SOLD = Decimal("0.0001")  # of stock: the SEC's and FINRA's fees
 
-MOST_DELIVERY_FEE = Decimal(30)  # USD that brokers take for an assignment or exercise: 5 to 30
+# USD that brokers take for an assignment or exercise; what is paid for a hundred shares, at strikes of half dollars
+LEAST_DELIVERY_FEE, MOST_DELIVERY_FEE, DELIVERY_STEP = Decimal(5), Decimal(30), Decimal(50)
 
 # what companies declare: new shares for one old, other forward splits, old shares for one new
 _FORWARD = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100})
@@ -148,7 +149,7 @@ def settle(
             for item, amounts in (outstanding or {}).items()
             if item in by_item and (settled := _settled(by_item[item], amounts))
         }
-        if CASH in late and by_item[CASH].unexplained + late[CASH].amount <= -CENT:
+        if CASH in late and by_item[CASH].unexplained + late[CASH].amount <= -LEAST_DELIVERY_FEE:
             fee = ("an assignment or exercise fee", "another fee")
             by_item[CASH] = replace(by_item[CASH], candidates=fee)
     carried = {**carried, **late}
@@ -184,14 +185,16 @@ def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
         if amount in left and -amount in left:
             left.remove(amount)
             left.remove(-amount)
-    due = [(amount, MOST_DELIVERY_FEE) for amount in left] + [(sum(left, ZERO), MOST_DELIVERY_FEE * len(left))]
-    for with_fee in (False, True) if change.item == CASH else (False,):
-        for amount, fee in due:
-            # what a delivery costs comes with its cash; less than some fees is nothing that was due
-            most = fee if with_fee and abs(amount) > fee else max(change.fees_at_most, CENT)
-            rest = change.unexplained + amount
-            if amount * change.unexplained < 0 and -most - (CENT if with_fee else ZERO) < rest < CENT:
-                return amount
+    for amount in (*left, sum(left, ZERO)):
+        rest = change.unexplained + amount
+        if amount * change.unexplained < 0 and -max(change.fees_at_most, CENT) < rest < CENT:
+            return amount
+    # the cash of a delivery comes with its fee
+    of_deliveries = [amount for amount in left if change.item == CASH and not amount % DELIVERY_STEP]
+    for count, amount in [(1, amount) for amount in of_deliveries] + [(len(of_deliveries), sum(of_deliveries, ZERO))]:
+        fee = -(change.unexplained + amount)
+        if amount * change.unexplained < 0 and LEAST_DELIVERY_FEE <= fee <= MOST_DELIVERY_FEE * count:
+            return amount
     return ZERO
 
 
@@ -442,6 +445,7 @@ class _Comparison:
 
     def _likeliest(self, ways: list[list[_Delivery]]) -> Sequence[_Delivery]:
         """One way of each underlying: those that explain the most, cash included."""
+        every = ways
         if prod(map(len, ways)) > MOST_CHOICES:  # leave cash to tell apart only what explains the shares alike
             ways = [[way for way in some if way.cost[:2] == some[0].cost[:2]] for some in ways]
         if not ways or prod(map(len, ways)) > MOST_CHOICES:
@@ -452,7 +456,7 @@ class _Comparison:
         if abs(self._left(CASH) - paid) * 10 <= abs(paid):
             return best
         # cash does not support it yet: what was delivered is certain only where the shares allow one way
-        return [self._certain(some, way) for some, way in zip(ways, best, strict=True)]
+        return [self._certain(some, way) for some, way in zip(every, best, strict=True)]
 
     def _certain(self, ways: list[_Delivery], best: _Delivery) -> _Delivery:
         rivals = [way for way in ways if way.cost[:2] == best.cost[:2]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import Order
@@ -21,6 +22,7 @@ from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 DOUBTFUL, UNEXPLAINED, OVERFILLED = "doubtful", "change_unexplained", "overfilled"
 TORN = "torn"  # what an earlier version called it
+UNKNOWN_WORD = "activity_word_unknown"
 
 ACTIONS: Mapping[str, str] = {
     "order_unmatched": "Find out who placed it; record it in the ledger, or cancel it at the broker.",
@@ -58,6 +60,7 @@ ACTIONS: Mapping[str, str] = {
     "strategy_contradicts_legs": "Correct the strategy or the legs in the ledger.",
     "width_contradicts_legs": "Correct the width in the ledger.",
     "position_without_trade": "Record a trade for it, or leave it if it is held by hand.",
+    UNKNOWN_WORD: "State what came or left on its days: `tradier-pipeline flows add`; ask the broker what it means.",
     UNEXPLAINED: "Compare with the broker's account history, which is complete the next morning.",
     DOUBTFUL: "Wait: nothing is concluded from it until later snapshots confirm it or show something else.",
 }
@@ -144,6 +147,20 @@ def problems(
     return [*unexplained, *overfilled, *of_orders, *of_trades]
 
 
+def unknown_words(words: Mapping[str, tuple[int, Decimal]]) -> list[Problem]:
+    """One for each word of the broker's history that is not known, by what its rows come to: how many, USD."""
+    return [
+        Problem(
+            UNKNOWN_WORD,
+            word,
+            "warn",
+            f"the history has the unknown word {word!r} for {amount:,.2f} USD in {rows} row{'s' * (rows > 1)}: whether "
+            "that came from outside is not known, and the returns leave those days out",
+        )
+        for word, (rows, amount) in words.items()
+    ]
+
+
 def fold(tracked: Iterable[Tracked], said: Iterable[Problem], sight: Sight) -> list[Tracked]:
     """The open findings of an account after a newer snapshot of it: still open or resolved, and new ones."""
     now = {_finding_id(sight, problem): problem for problem in _merged(said)}
@@ -161,6 +178,8 @@ def _is_over(row: Tracked, sight: Sight) -> bool:
     if sight.doubtful:
         return False
     if row.code in (DOUBTFUL, TORN):
+        return True
+    if row.code == UNKNOWN_WORD:
         return True
     if row.code == UNEXPLAINED:
         # it is told once; what is behind it is known over night

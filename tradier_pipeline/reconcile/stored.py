@@ -13,7 +13,7 @@ from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
-from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, unknown_words
 from tradier_pipeline.reconcile.statement import (
     ZERO,
     Legless,
@@ -54,11 +54,18 @@ _OBSERVATION = """
            equity, cash, buying_power, margin_requirement, long_market_value, short_market_value, option_long_value,
            option_short_value,
            (SELECT coalesce(sum(abs(market_value)), 0) FROM positions
+            WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of),
+           (SELECT CASE WHEN count(*) = count(market_value) THEN coalesce(sum(market_value), 0) END FROM positions
             WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of)
     FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
 # orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
+_EARLIER_CASH = f"""
+    SELECT DISTINCT cash FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
+    WHERE account_id = ? AND trade_date = ? AND as_of < ?
+    AND cash <> (SELECT max_by(cash, as_of) FROM account_balances WHERE account_id = ? AND as_of = ?)
+"""  # noqa: S608
 _PARTS = """
     WITH parents AS (SELECT * FROM orders WHERE {which}), legs AS (SELECT * FROM order_legs WHERE {which})
     SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,
@@ -97,6 +104,10 @@ OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 _OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
     "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
 )
+_UNKNOWN_WORDS = """
+    SELECT word, count(*), sum(amount) FROM cash_flows ANTI JOIN stated_flows USING (account_id, trade_date)
+    WHERE kind = 'unknown' AND amount <> 0 AND account_id = ? GROUP BY word ORDER BY word
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,7 @@ def with_verdict(
         _in_flight(connection, last[0], last[1]) if last else {},
         (_stored_observation(connection, *row) for row in rows),
         _outstanding(connection, manifest.account_id, last[1], manifest.as_of) if last else {},
+        _earlier_cash(connection, manifest.account_id, manifest.as_of, last[1]) if last else (),
     )
     confirmed = set(judgement.confirms)
     for row in reversed([row for row in rows if row[0] in confirmed]):
@@ -196,6 +208,7 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     manifest, balances = typed.landed.manifest, typed.balances
     session = calendar.session_of(typed.landed.snapshot_id.trade_date)
     skew = manifest.clock_skew_s
+    values = [row.market_value for row in typed.positions]
     return Observation(
         manifest.snapshot_id,
         _statement(typed, calendar),
@@ -210,8 +223,9 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
             balances.option_short_value,
         ),
         in_session=session is not None and manifest.as_of in session,
-        priced=sum((abs(row.market_value) for row in typed.positions if row.market_value is not None), ZERO),
+        priced=sum((abs(value) for value in values if value is not None), ZERO),
         clock_skew=timedelta(seconds=skew) if skew is not None and manifest.clock_was_wrong else None,
+        worth=None if None in values else sum((value for value in values if value is not None), ZERO),
     )
 
 
@@ -226,9 +240,9 @@ def _good_observation(
 def _stored_observation(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> Observation:
-    ((in_session, *figures, priced),) = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
+    ((in_session, *figures, priced, worth),) = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
     statement = stored_statement(connection, snapshot_id, as_of, as_of_end)
-    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced)
+    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, worth=worth)
 
 
 def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *, ledger_read: bool) -> None:
@@ -253,14 +267,37 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
-    found = connection.execute(bind(_OPEN_FINDINGS, manifest.account_id)).fetchall()
-    tracked = [Tracked(*row) for row in found]
+    if not sight.doubtful:
+        said += unknown_words(_unknown_words(connection, manifest.account_id))
+    tracked = _tracked(connection, manifest.account_id)
     if not tracked and not said:
         return
     connection.execute("BEGIN")
     connection.execute(bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id))
     insert(connection, schema.FINDINGS, [asdict(row) for row in fold(tracked, said, sight)])
     connection.execute("COMMIT")
+
+
+def keep_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:
+    """Add a finding for each unknown word of the history of an account that has none yet, as an extract shows it.
+
+    Within the caller's transaction. The next snapshot carries them on, or resolves them.
+    """
+    sight = Sight(snapshot_id=path, account_id=account_id, as_of=read_at)
+    open_ids = {row.finding_id for row in _tracked(connection, account_id)}
+    said = unknown_words(_unknown_words(connection, account_id))
+    rows = [row for row in fold((), said, sight) if row.finding_id not in open_ids]
+    insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
+
+
+def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[int, Decimal]]:
+    """Those that the owner has not stated a flow of the same date for."""
+    rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
+    return {word: (count, amount) for word, count, amount in rows}
+
+
+def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[Tracked]:
+    return [Tracked(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]
 
 
 def findings(
@@ -279,6 +316,16 @@ def _outstanding(
     day = clock.trade_date(now)
     query = bind(_OUTSTANDING, account_id, until, day - OUTSTANDING_DAYS, day)
     return dict(connection.execute(query).fetchall())
+
+
+def _earlier_cash(
+    connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, until: datetime
+) -> set[Decimal]:
+    """The cash that good snapshots of the date showed before an instant, but for what the last one shows."""
+    rows = connection.execute(
+        bind(_EARLIER_CASH, account_id, clock.trade_date(as_of), until, account_id, until)
+    ).fetchall()
+    return {amount for (amount,) in rows}
 
 
 def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime) -> dict[str, Open]:

@@ -10,7 +10,7 @@ session of a later date, that agree with it and with themselves. Time alone prov
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -24,6 +24,7 @@ from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills, m
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
+BEYOND_ANY_LAG = timedelta(minutes=60)  # what readings show together for so long is not a list that runs behind
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12
@@ -60,6 +61,7 @@ class Observation:
     Attributes:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
+        worth: USD that its positions are worth, short ones negative; None if one of them has no quote.
         clock_skew: this machine's clock less the broker's, where it was wrong.
     """
 
@@ -69,6 +71,7 @@ class Observation:
     in_session: bool
     priced: Decimal = ZERO
     clock_skew: timedelta | None = None
+    worth: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def judge(
     carried: Mapping[str, Open] | None = None,
     doubtful: Iterable[Observation] = (),
     outstanding: Mapping[str, Sequence[Decimal]] | None = None,
+    earlier_cash: Collection[Decimal] = (),
 ) -> Judgement:
     """Judge a snapshot.
 
@@ -100,18 +104,21 @@ def judge(
         carried: what that one had left in flight, by item.
         doubtful: those since then, the newest first; read only as far as they agree.
         outstanding: what all before left open, by item.
+        earlier_cash: USD of cash that good ones of the date before the last one showed.
     """
     found = settle(changes(good.statement, now.statement), carried or {}, outstanding) if good else ()
-    inner = [*_inner(now), *(_behind(now, good, found) if good else ())]
+    inner = list(_inner(now))
+    behind = [*_behind(now, good, found), *_went_back(now, good, found, earlier_cash)] if good else []
     outer = list(_unlike_before(now, good, found)) if good else []
+    contradictions = (*inner, *behind, *outer)
     if inner and good:
-        return Judgement("doubtful", (*inner, *outer))
+        return Judgement("doubtful", contradictions)
     agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))
-    confirmation = _confirmation([*reversed(agreeing), now])
+    confirmation = _confirmation([*reversed(agreeing), now], BEYOND_ANY_LAG if behind else MIN_AGREEMENT)
     if confirmation is None:
-        return Judgement("doubtful" if inner or outer else "good", (*inner, *outer))
+        return Judgement("doubtful" if contradictions else "good", contradictions)
     confirms = tuple(other.snapshot_id for other in reversed(agreeing))
-    evidence = (*inner, *outer, confirmation) if inner or outer else ()
+    evidence = (*contradictions, confirmation) if contradictions else ()
     return Judgement("good", evidence, confirms, confirmation)
 
 
@@ -158,8 +165,18 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
     most = next(finding.fees_at_most for finding in found if finding.item == CASH)
     if late := _not_in_cash(filled, cash, most) or _not_in_cash_any_more(now, good, cash):
         yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
-    elif not odd and _is_same_date(now, good) and _moved_into_positions(now, good, cash):
+    elif _is_same_date(now, good) and _moved_into_positions(now, good, cash, moved=bool(odd)):
         yield f"positions behind balances: {shown(cash)} USD of cash moved, and positions changed value by as much"
+
+
+def _went_back(
+    now: Observation, good: Observation, found: Sequence[Finding], earlier_cash: Collection[Decimal]
+) -> list[str]:
+    """Balances that are again exactly what they were before, while what has changed them since is still known."""
+    cash = next((finding for finding in found if finding.item == CASH), None)
+    if cash is None or cash.change == cash.explained or now.statement.cash not in earlier_cash:
+        return []
+    return [f"balances went back to cash of {now.statement.cash:.2f} USD, which was {good.statement.cash:.2f} since"]
 
 
 def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[str, ...]:
@@ -191,9 +208,14 @@ def _not_in_cash_any_more(now: Observation, good: Observation, left: Decimal) ->
     return ()
 
 
-def _moved_into_positions(now: Observation, good: Observation, cash: Decimal) -> bool:
-    moved = now.figures.market_value - good.figures.market_value
-    return abs(cash) >= MIN_VALUE and abs(moved + cash) <= abs(cash) * MAX_DRIFT
+def _moved_into_positions(now: Observation, good: Observation, cash: Decimal, *, moved: bool) -> bool:
+    """Whether the balances count positions for that cash that are not listed. Quotes tell what prices alone changed."""
+    moved_value = now.figures.market_value - good.figures.market_value
+    if now.worth is not None and good.worth is not None:
+        moved_value -= now.worth - good.worth
+    elif moved:
+        return False
+    return abs(cash) >= MIN_VALUE and abs(moved_value + cash) <= abs(cash) * MAX_DRIFT
 
 
 def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
@@ -241,11 +263,11 @@ def _agree(earlier: Observation, later: Observation) -> bool:
     return not any(finding.in_flight for finding in found)
 
 
-def _confirmation(readings: Sequence[Observation]) -> str | None:
+def _confirmation(readings: Sequence[Observation], long_enough: timedelta) -> str | None:
     """What confirms readings that agree with each other, oldest first; None if nothing does."""
     first, last = readings[0].statement.as_of, readings[-1].statement.as_of
     inside = [reading.statement.as_of for reading in readings if reading.in_session]
-    if len(inside) >= MIN_READINGS and inside[-1] - inside[0] >= MIN_AGREEMENT:
+    if len(inside) >= MIN_READINGS and inside[-1] - inside[0] >= long_enough:
         return f"confirmed by {len(inside)} readings of the session that agree, from {clock.iso(inside[0])}"
     if readings[-1].in_session and clock.trade_date(first) < clock.trade_date(last):
         return f"confirmed by the session of {clock.trade_date(last)}, which shows the same"

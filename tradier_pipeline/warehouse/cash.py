@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse.equity import EXTERNAL, PERFORMANCE, history_read
+from tradier_pipeline.warehouse.equity import history_read
+from tradier_pipeline.warehouse.kinds import EXTERNAL, TRADES, kind_of, listed
 from tradier_pipeline.warehouse.schema import DATE, DECIMAL, DOUBTFUL, VARCHAR, Column, View
-
-TRADES = ("trade", "option")
-
-
-def _words(words: tuple[str, ...]) -> str:
-    return ", ".join(f"'{word}'" for word in words)
-
 
 # The parts of what history reports, by what they are a sum of.
 _PARTS = {
-    "trades": f"kind IN ({_words(TRADES)})",
-    "external": f"kind IN ({_words(EXTERNAL)})",
-    **{f"{kind}s" if kind == "dividend" else kind: f"kind = '{kind}'" for kind in PERFORMANCE if kind != "fee"},
+    "trades": f"kind IN {listed(TRADES)}",
+    "external": f"kind IN {listed(EXTERNAL)}",
+    "dividends": "kind = 'dividend'",
+    "interest": "kind = 'interest'",
+    "tax": "kind = 'tax'",
     "account_fees": "kind = 'fee'",
-    "adjustments": f"kind NOT IN ({_words((*TRADES, *EXTERNAL, *PERFORMANCE))})",
+    "adjustments": f"kind NOT IN {listed((*TRADES, *EXTERNAL, 'dividend', 'interest', 'tax', 'fee'))}",
 }
 _FLOWS = tuple(name for name in _PARTS if name != "trades")
 
@@ -72,7 +68,7 @@ CASH_BY_DAY = View(
         FROM (SELECT account_id, as_of, explained FROM conservation WHERE item = 'cash') AS causes
         ASOF JOIN days ON causes.account_id = days.account_id AND causes.as_of <= days.as_of GROUP BY ALL
     ), events AS (
-        SELECT account_id, trade_date, lower(type) AS kind, amount,
+        SELECT account_id, trade_date, coalesce({kind_of("type")}, 'unknown') AS kind, amount,
                CASE WHEN amount = 0 THEN 0
                     WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END AS fee
         FROM account_activity

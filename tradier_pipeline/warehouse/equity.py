@@ -1,4 +1,4 @@
-"""Performance without deposits and withdrawals: the views `cash_flows`, `equity_curve` and `total_equity_curve`.
+"""Performance without deposits and withdrawals: `cash_flows`, `external_flows`, `equity_curve`, `total_equity_curve`.
 
     return = (equity + withdrawals) / (equity before + deposits) - 1          growth = the product of 1 + return
 
@@ -11,10 +11,28 @@ account has a return, and so has the day on which the last dollar leaves.
 Without money there is no return: it is null where equity before + deposits is not above zero, and growth goes on as if
 the day had not been. What is left of money cannot be less than nothing: a return below -100 % (a margin account in
 debt) counts as -100 % in growth, which stays zero from then on.
+
+The broker dates a flow without a time, and not always on the evening whose balance shows it first. A flow counts on the
+evening that it explains. The proof is in what its own evening and the next one are left with as it is dated: less by
+the flow here, more by it there. Cash that history does not explain proves it to a tenth of the flow; where only equity
+is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Where an evening
+contradicts the date of a flow and no neighbour explains it, the days are uncertain: marked with the reason, without a
+return, left out of growth. So are the days of securities that came or left, and of words that nobody knows; until the
+owner states what came or left.
 """
 
 from __future__ import annotations
 
+from tradier_pipeline.activity import WINDOW
+from tradier_pipeline.warehouse.kinds import (
+    ACTIVITY_KINDS,
+    BETWEEN_ACCOUNTS,
+    EXTERNAL,
+    PERFORMANCE,
+    TRADES,
+    kind_of,
+    listed,
+)
 from tradier_pipeline.warehouse.schema import (
     BOOLEAN,
     DATE,
@@ -24,13 +42,15 @@ from tradier_pipeline.warehouse.schema import (
     INSTANT,
     INTEGER,
     VARCHAR,
+    WORDS,
     Column,
     View,
 )
 
-EXTERNAL = ("ach", "wire", "check", "journal", "transfer")
-PERFORMANCE = ("dividend", "interest", "fee", "tax")
 LEFT_AFTER = 5  # sessions without equity, while other accounts have some, until an account counts as gone
+REACH = 2  # sessions that a flow may be dated away from the evening that shows it
+UNREAD = "history not read since"
+MAY_FOLLOW = f"read less than {WINDOW.days} days after: late postings may follow"
 
 
 def history_read(day: str, after: str) -> str:
@@ -41,33 +61,46 @@ def history_read(day: str, after: str) -> str:
     )
 
 
-def _words(words: tuple[str, ...]) -> str:
-    return ", ".join(f"'{word}'" for word in words)
-
-
 CASH_FLOWS = View(
     "cash_flows",
-    "One row per cash movement of an account that is no trade, as the broker's history counts it now. Commissions and "
-    "fees of trades are in the amounts of the trades.",
+    "One row per cash movement of an account that is no trade, as the broker's history counts it now, and per flow "
+    "that the owner states. Commissions and fees of trades are in the amounts of the trades.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "The date that the broker gives; it tells no time of day"),
         Column(
             "kind",
             VARCHAR,
-            f"deposit or withdrawal (by sign, of {', '.join(EXTERNAL)}), {', '.join(PERFORMANCE)} or adjustment "
-            "(whatever else)",
+            f"deposit or withdrawal (by sign, of {', '.join(EXTERNAL)}), {', '.join(PERFORMANCE)}; securities (they "
+            "came or left, no cash did); internal (equal and opposite ones of a day inside the account); unknown (a "
+            "word that is not in activity_kinds)",
         ),
-        Column("external", BOOLEAN, "Whether it is a deposit or withdrawal; all else is performance"),
-        Column("amount", DECIMAL, "USD that cash changed by"),
-        Column("description", VARCHAR, "The broker's words"),
+        Column("external", BOOLEAN, "Whether it came into the account or left it; all else is performance"),
+        Column("amount", DECIMAL, "USD that cash changed by; of securities that the owner states what they were worth"),
+        Column("description", VARCHAR, "The broker's words; the owner's note"),
+        Column("source", VARCHAR, "broker: its history; owner: stated, see stated_flows"),
+        Column("word", VARCHAR, "The broker's word for the kind; null: stated by the owner"),
+        Column("between_accounts", BOOLEAN, "Whether the other side may be an account of the same owner"),
     ),
     f"""
+    WITH events AS (
+        SELECT account_id, trade_date, {kind_of("type")} AS word_kind, type, amount, description
+        FROM account_activity WHERE retracted_at IS NULL
+    ), paired AS (
+        SELECT *, coalesce(word_kind IN {listed(EXTERNAL)}, false) AS is_external,
+               row_number() OVER (PARTITION BY account_id, trade_date, word_kind, amount) AS nth,
+               least(count(*) FILTER (amount > 0) OVER alike, count(*) FILTER (amount < 0) OVER alike) AS opposed
+        FROM events WHERE coalesce(word_kind, 'unknown') NOT IN {listed(TRADES)}
+        WINDOW alike AS (PARTITION BY account_id, trade_date, word_kind, abs(amount))
+    )
     SELECT account_id, trade_date,
-           CASE WHEN type IN ({_words(EXTERNAL)}) THEN CASE WHEN amount < 0 THEN 'withdrawal' ELSE 'deposit' END
-                WHEN type IN ({_words(PERFORMANCE)}) THEN type ELSE 'adjustment' END AS kind,
-           type IN ({_words(EXTERNAL)}) AS external, amount, description
-    FROM account_activity WHERE retracted_at IS NULL AND type NOT IN ('trade', 'option')
+           CASE WHEN NOT is_external THEN coalesce(word_kind, 'unknown') WHEN amount = 0 THEN 'securities'
+                WHEN nth <= opposed THEN 'internal' WHEN amount < 0 THEN 'withdrawal' ELSE 'deposit' END AS kind,
+           is_external AND nth > opposed AS external, amount, description, 'broker' AS source, type AS word,
+           coalesce(word_kind IN {listed(BETWEEN_ACCOUNTS)}, false) AS between_accounts
+    FROM paired
+    UNION ALL
+    SELECT account_id, trade_date, kind, true, amount, note, 'owner', NULL, false FROM stated_flows
     """,  # noqa: S608
 )
 
@@ -92,7 +125,7 @@ _FIGURES = (
         "return",
         DOUBLE,
         "0.01 = 1 %: (equity + withdrawals) / (equity before + deposits) - 1: deposits at the start of the day, "
-        "withdrawals at its end. Null without money to earn it",
+        "withdrawals at its end. Null without money to earn it, and on an uncertain day",
     ),
     Column(
         "growth",
@@ -107,9 +140,17 @@ _FIGURES = (
     Column(
         "provisional",
         BOOLEAN,
-        "The broker's history of these days has not been read since they ended: deposits and all that follows from "
-        "them may change",
+        f"Deposits and all that follows from them may change: the broker's history of these days was not read "
+        f"{WINDOW.days} days after they ended, or they are uncertain",
     ),
+    Column(
+        "uncertain",
+        BOOLEAN,
+        "What came into the account or left it is not known, or not on which evening: pnl is not to be relied on, "
+        "there is no return, and growth goes on as if the day had not been",
+    ),
+    Column("reason", VARCHAR, "Why it is uncertain or provisional; null: it is neither"),
+    Column("stated", DECIMAL, "USD; the part of deposits less withdrawals that the owner states"),
 )
 
 _FLOWS = {
@@ -125,49 +166,186 @@ def _of_flows(template: str) -> str:
     return ", ".join(template.format(name=name, kind=kind) for name, kind in _FLOWS.items())
 
 
-# The days of each account from its first equity on. DuckDB 1.2 computes a part again for each place that reads it, so
-# none but the sessions is read twice; the snapshots of a year, a hundred thousand rows, are joined with hardly a row.
+# DuckDB 1.2 computes a part again for each place that reads it, unless it is materialized.
 _SIGNED = "CASE kind WHEN 'withdrawal' THEN -amount ELSE amount END"
-_ACCOUNT_DAYS = f"""
-    numbered AS (
+
+
+def _moves(flow: str) -> str:
+    """The evenings that a flow moves by, 1, -1 or 0, if it is this amount; null where both sides would explain it.
+
+    Of `tried`: what its evening (`here`), the next and the one before are left with as all flows are dated.
+    """
+
+    def close(left: str, cash: str) -> str:
+        fits = f"CASE WHEN {cash} OR abs({flow}) >= base / 10 THEN 10 ELSE 100 END"
+        return f"abs({left}) <= abs({flow}) / {fits}"
+
+    alone = f"(%s OR abs({flow}) >= base / 10)"  # nothing is known on the other side: the first equity
+    # a flow that is much of the equity shows there, too: what cash and equity contradict each other in is not decided
+    agrees = f"(abs({flow}) < base / 10 OR abs(profit + {flow}) <= abs(profit))"
+    gone = f"here IS NOT NULL AND {agrees} AND {close(f'here + {flow}', 'here_is_cash')}"
+    later = (
+        f"reaches_next AND {close(f'next_left - {flow}', 'next_is_cash')} "
+        f"AND CASE WHEN i = 1 THEN {alone % 'next_is_cash'} ELSE {gone} END"
+    )
+    earlier = (
+        f"reaches_previous AND {gone} AND CASE WHEN i = 2 THEN {alone % 'here_is_cash'} "
+        f"ELSE {close(f'previous_left - {flow}', 'previous_is_cash')} END"
+    )
+    return f"""CASE WHEN coalesce({later}, false) AND coalesce({earlier}, false) AND i > 2 THEN NULL
+        WHEN coalesce({later}, false) THEN 1 WHEN coalesce({earlier}, false) THEN -1 ELSE 0 END"""
+
+
+# The evenings of each account, and the flows with the evening that each counts on. The snapshots of a year, a hundred
+# thousand rows, are read once and joined with hardly a row.
+_EVENINGS = f"""
+    numbered AS MATERIALIZED (
         SELECT trade_date, session_close, row_number() OVER by_date AS number,
                coalesce(lag(trade_date) OVER by_date, trade_date - 1) AS after
         FROM sessions WINDOW by_date AS (ORDER BY trade_date)
     ), closes AS ( -- nothing is concluded from a doubtful snapshot
-        SELECT account_id, trade_date, arg_max(equity, as_of) AS read_value, max(as_of) AS read_at
+        SELECT account_id, trade_date, arg_max(equity, as_of) AS read_value, arg_max(cash, as_of) AS read_cash,
+               max(as_of) AS read_at
         FROM account_balances
         ANTI JOIN {DOUBTFUL} USING (account_id, as_of)
         GROUP BY account_id, trade_date
     ), told AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS told_value
         FROM broker_daily_balances WHERE retracted_at IS NULL GROUP BY account_id, trade_date
-    ), known AS (
-        SELECT account_id, number, told_value IS NULL OR coalesce(read_at >= session_close, false) AS is_read,
+    ), valued AS ( -- a close is a reading after it or the broker's own value; what begins a history is no close
+        SELECT account_id, trade_date, number, coalesce(read_at >= session_close, false) AS is_close,
+               is_close OR told_value IS NULL AS is_read, read_value, read_cash, read_at, told_value
+        FROM closes FULL JOIN told USING (account_id, trade_date) JOIN numbered USING (trade_date)
+        QUALIFY is_close OR told_value IS NOT NULL OR number = min(number) OVER (PARTITION BY account_id)
+    ), known AS MATERIALIZED (
+        SELECT account_id, trade_date, number, row_number() OVER by_number AS i,
                CASE WHEN is_read THEN read_value ELSE told_value END AS value,
                CASE WHEN is_read THEN 'snapshot' ELSE 'broker' END AS origin,
-               CASE WHEN is_read THEN read_at END AS read_at,
-               lag(number) OVER by_number IS NULL AS is_first, lead(number) OVER by_number AS next
-        FROM closes FULL JOIN told USING (account_id, trade_date) JOIN numbered USING (trade_date)
+               CASE WHEN is_read THEN read_at END AS read_at, CASE WHEN is_close THEN read_cash END AS cash,
+               lead(number) OVER by_number AS next
+        FROM valued WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
+    ), dated AS MATERIALIZED ( -- of a day without a session: they belong to the next one; then to the next known equity
+        SELECT flows.*, known.i
+        FROM (SELECT row_number() OVER () AS flow, cash_flows.*, number AS dated_number
+              FROM cash_flows ASOF JOIN numbered ON cash_flows.trade_date <= numbered.trade_date) AS flows
+        ASOF JOIN known ON flows.account_id = known.account_id AND flows.dated_number <= known.number
+    ), booked AS (
+        SELECT known.account_id, i, sum(amount) AS booked
+        FROM (SELECT account_id, trade_date, amount FROM account_activity WHERE retracted_at IS NULL) AS events
+        ASOF JOIN known ON events.account_id = known.account_id AND events.trade_date <= known.trade_date GROUP BY ALL
+    ), compared AS (
+        SELECT account_id, i, number, greatest(abs(value), abs(lag(value) OVER by_number)) AS base,
+               value - lag(value) OVER by_number - coalesce(sum_external, 0) AS profit,
+               cash - lag(cash) OVER by_number - coalesce(booked, 0) AS cash_left
+        FROM known LEFT JOIN booked USING (account_id, i)
+        LEFT JOIN (SELECT account_id, i, sum(amount) AS sum_external FROM dated WHERE external GROUP BY ALL)
+        USING (account_id, i)
         WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
-    ), flows AS ( -- of a day without a session: they belong to the next one
-        SELECT account_id, numbered.trade_date, {_of_flows(f"sum({_SIGNED}) FILTER (kind = '{{kind}}') AS {{name}}")}
-        FROM cash_flows ASOF JOIN numbered ON cash_flows.trade_date <= numbered.trade_date
-        GROUP BY account_id, numbered.trade_date
-    ), history AS ( -- the sessions that were read when they were over, with the days before them that had none
-        SELECT DISTINCT account_id, trade_date, true AS was_read
-        FROM numbered JOIN activity_extracts AS told_of
-        ON {history_read("numbered.trade_date", "numbered.after")}
-    ), account_days AS ( -- each known day and the gaps after it; what came on the first day is in its equity
-        SELECT account_id, trade_date, numbered.number, numbered.number = known.number AS is_known,
-               is_known AND is_first AS begins, CASE WHEN is_known THEN value END AS equity,
-               CASE WHEN is_known THEN origin END AS source, CASE WHEN is_known THEN read_at END AS as_of,
-               coalesce(was_read, false) AS complete,
-               {_of_flows("CASE WHEN begins THEN 0 ELSE coalesce({name}, 0) END AS {name}")}
-        FROM known JOIN numbered ON numbered.number >= known.number AND numbered.number < coalesce(next, 2147483647)
-        LEFT JOIN flows USING (account_id, trade_date)
-        LEFT JOIN history USING (account_id, trade_date)
+    ), around AS MATERIALIZED (
+        SELECT *, lag(number) OVER by_number AS previous_number, lead(number) OVER by_number AS next_number,
+               lag(profit) OVER by_number AS previous_profit, lead(profit) OVER by_number AS next_profit,
+               lag(cash_left) OVER by_number AS previous_cash, lead(cash_left) OVER by_number AS next_cash,
+               lead(base) OVER by_number AS next_base
+        FROM compared WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
+    ), tried AS (
+        SELECT flow, account_id, i, dated_number, kind, external, amount, source,
+               sum(amount) FILTER (external) OVER of_day AS net,
+               bool_or(source = 'owner') OVER of_day AS is_stated,
+               coalesce(CASE i WHEN 1 THEN next_base ELSE base END, 0) AS base,
+               source = 'broker' AND cash_left IS NOT NULL AS here_is_cash,
+               source = 'broker' AND next_cash IS NOT NULL AS next_is_cash,
+               source = 'broker' AND previous_cash IS NOT NULL AS previous_is_cash,
+               CASE WHEN here_is_cash THEN cash_left ELSE profit END AS here,
+               CASE WHEN next_is_cash THEN next_cash ELSE next_profit END AS next_left,
+               CASE WHEN previous_is_cash THEN previous_cash ELSE previous_profit END AS previous_left,
+               profit, next_profit, previous_profit,
+               coalesce(next_number IS NOT NULL AND number < dated_number + {REACH}, false) AS reaches_next,
+               coalesce(previous_number >= dated_number - {REACH}, false) AS reaches_previous,
+               coalesce(here, -next_left) AS missed
+        FROM dated JOIN around USING (account_id, i)
+        WHERE external OR (kind = 'unknown' AND amount <> 0)
+        WINDOW of_day AS (PARTITION BY account_id, dated_number)
+    ), likely AS ( -- all flows of a day are off together, or the one alone that fits best
+        SELECT *, CASE WHEN abs(missed + net) <= min(abs(missed + amount)) OVER of_day THEN net
+                       WHEN abs(missed + amount) = min(abs(missed + amount)) OVER of_day THEN amount END AS flow_off
+        FROM tried WHERE external AND amount <> 0 WINDOW of_day AS (PARTITION BY account_id, dated_number)
+    ), moved AS (
+        SELECT *, CASE WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves FROM likely
+    ), placed AS MATERIALIZED ( -- a flow that its evening contradicts, and no neighbour explains, is doubtful
+        SELECT moved.*, i + coalesce(moves, 0) AS counted,
+               bool_and(moves IS NOT DISTINCT FROM 0) OVER of_day AS all_stay,
+               bool_or(moves IS NULL) OVER of_day OR (all_stay AND coalesce(CASE
+                   WHEN here IS NULL THEN reaches_next AND next_left * sign(net) >= abs(net) / 2
+                                          AND (next_is_cash OR abs(net) >= base / 20)
+                   WHEN here_is_cash THEN abs(here + net) <= abs(net) / 2
+                   ELSE here * sign(net) <= -abs(net) / 2 AND abs(net) >= base / 20 END, false)) AS is_doubtful
+        FROM moved WINDOW of_day AS (PARTITION BY account_id, dated_number)
+    ), doubts AS (
+        SELECT account_id, i, reaches_previous, reaches_next, true AS before, true AS after,
+               net::DECIMAL(24,2)::VARCHAR || ' USD are dated on a day whose equity does not show them' AS reason
+        FROM placed WHERE is_doubtful AND net <> 0
+        UNION ALL -- beside its own day one that shows it
+        SELECT account_id, i, reaches_previous, reaches_next,
+               previous_profit * sign(amount) >= shows OR (amount = 0 AND abs(previous_profit) >= shows),
+               next_profit * sign(amount) >= shows OR (amount = 0 AND abs(next_profit) >= shows),
+               CASE kind WHEN 'unknown' THEN 'the broker has an unknown word for money that came or left'
+                         ELSE 'securities came or left by transfer, and what they were worth is not known' END
+        FROM (SELECT *, CASE amount WHEN 0 THEN base / 20 ELSE abs(amount) / 2 END AS shows
+              FROM tried WHERE kind IN ('unknown', 'securities') AND NOT is_stated)
+    ), marks AS (
+        SELECT account_id, i, string_agg(DISTINCT reason, '; ' ORDER BY reason) AS doubt
+        FROM (SELECT account_id, reason, unnest([i, CASE WHEN reaches_previous AND before THEN i - 1 END,
+                                                    CASE WHEN reaches_next AND after THEN i + 1 END]) AS i FROM doubts)
+        WHERE i IS NOT NULL GROUP BY account_id, i
     )
 """  # noqa: S608
+_ACCOUNT_DAYS = f"""
+    {_EVENINGS}, counted AS (
+        SELECT account_id, counted AS i, kind, amount, source FROM placed
+        UNION ALL SELECT account_id, i, kind, amount, source FROM dated WHERE NOT external
+    ), flows AS (
+        SELECT account_id, i, {_of_flows(f"sum({_SIGNED}) FILTER (kind = '{{kind}}') AS {{name}}")},
+               sum(amount) FILTER (source = 'owner') AS stated
+        FROM counted GROUP BY account_id, i
+    ), history AS ( -- the sessions that were read when they were over, with the days before them that had none
+        SELECT account_id, trade_date, true AS was_read,
+               max((read_at AT TIME ZONE 'America/New_York')::DATE) > trade_date + {WINDOW.days} AS is_final
+        FROM numbered JOIN activity_extracts AS told_of
+        ON {history_read("numbered.trade_date", "numbered.after")} GROUP BY account_id, trade_date
+    ), account_days AS ( -- each known day and the gaps after it; what came on the first day is in its equity
+        SELECT account_id, numbered.trade_date, numbered.number, numbered.number = known.number AS is_known,
+               is_known AND i = 1 AS begins, CASE WHEN is_known THEN value END AS equity,
+               CASE WHEN is_known THEN origin END AS source, CASE WHEN is_known THEN read_at END AS as_of,
+               coalesce(was_read, false) AS complete, coalesce(is_final, false) AS final,
+               CASE WHEN is_known THEN doubt END AS doubt,
+               {_of_flows("CASE WHEN begins OR NOT is_known THEN 0 ELSE coalesce({name}, 0) END AS {name}")},
+               CASE WHEN begins OR NOT is_known THEN 0 ELSE coalesce(stated, 0) END AS stated
+        FROM known JOIN numbered ON numbered.number >= known.number AND numbered.number < coalesce(next, 2147483647)
+        LEFT JOIN flows USING (account_id, i) LEFT JOIN marks USING (account_id, i)
+        LEFT JOIN history ON history.account_id = known.account_id AND history.trade_date = numbered.trade_date
+    )
+"""  # noqa: S608
+
+EXTERNAL_FLOWS = View(
+    "external_flows",
+    "One row per deposit and withdrawal of an account: dated when, and counted on which evening.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "The date that the broker gives or the owner states"),
+        Column("counted_on", DATE, "The session whose equity shows it first; null: it is in the first known equity"),
+        Column("kind", VARCHAR, "deposit or withdrawal"),
+        Column("amount", DECIMAL, "USD; negative for a withdrawal"),
+        Column("description", VARCHAR, "The broker's words; the owner's note"),
+        Column("source", VARCHAR, "broker: its history; owner: stated, see stated_flows"),
+        Column("doubtful", BOOLEAN, "Whether it is not decidable which evening shows it: those days are uncertain"),
+    ),
+    f"""
+    WITH {_EVENINGS}
+    SELECT placed.account_id, dated.trade_date, CASE WHEN counted > 1 THEN known.trade_date END AS counted_on,
+           placed.kind, placed.amount, dated.description, placed.source, is_doubtful AS doubtful
+    FROM placed JOIN dated USING (flow) JOIN known ON known.account_id = placed.account_id AND known.i = counted
+    """,  # noqa: S608
+)
 
 # Of `days`: those of an account, or of all together, with what has come into the sum that day (`joined`) or left it
 # before (`gone`) without having earned anything. A span is a day with equity and the gaps before it.
@@ -179,13 +357,15 @@ _SPANNED = f"""
             PARTITION BY account_id ORDER BY trade_date ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         )
     ), summed AS (
-        SELECT * REPLACE ({_of_flows("sum({name}) OVER in_span AS {name}")}),
-               count(*) OVER in_span AS sessions, bool_and(complete) OVER in_span AS all_complete
+        SELECT * REPLACE ({_of_flows("sum({name}) OVER in_span AS {name}")}, sum(stated) OVER in_span AS stated,
+                          string_agg(doubt, '; ') OVER in_span AS doubt),
+               count(*) OVER in_span AS sessions, bool_and(complete) OVER in_span AS all_complete,
+               bool_and(final) OVER in_span AS all_final
         FROM spans WINDOW in_span AS (PARTITION BY account_id, span)
     ), measured AS (
         SELECT *, equity - before - deposits + withdrawals AS pnl,
                before + deposits - joined - CASE sessions WHEN 1 THEN gone ELSE 0 END AS invested,
-               CASE WHEN invested > 0 THEN pnl::DOUBLE / invested::DOUBLE END AS "return"
+               CASE WHEN invested > 0 AND doubt IS NULL THEN pnl::DOUBLE / invested::DOUBLE END AS "return"
         FROM summed
     ), linked AS (
         SELECT *, CASE WHEN equity IS NOT NULL THEN
@@ -195,7 +375,13 @@ _SPANNED = f"""
     ), curve AS (
         SELECT *, CASE WHEN equity IS NOT NULL THEN
                    max(growth) OVER (PARTITION BY account_id ORDER BY trade_date ROWS UNBOUNDED PRECEDING)
-               END AS peak
+               END AS peak,
+               -- an account that was empty and still is has had no flow to be told of
+               equity IS NOT NULL AND coalesce(before, 0) = 0 AND equity = 0 AS is_empty,
+               CASE WHEN equity IS NOT NULL THEN doubt END AS why,
+               CASE WHEN is_empty THEN NULL
+                    WHEN NOT CASE WHEN equity IS NULL THEN complete ELSE all_complete END THEN '{UNREAD}'
+                    WHEN NOT CASE WHEN equity IS NULL THEN final ELSE all_final END THEN '{MAY_FOLLOW}' END AS pending
         FROM linked
     )
 """  # noqa: S608
@@ -204,7 +390,8 @@ _COLUMNS = f"""
     {_of_flows(f"CASE WHEN pnl IS NOT NULL THEN {{name}}::{DECIMAL} END AS {{name}}")},
     pnl::{DECIMAL} AS pnl, "return", growth, peak, growth / peak - 1 AS drawdown, equity IS NULL AS gap,
     CASE WHEN pnl IS NOT NULL THEN sessions::INTEGER END AS days_spanned,
-    NOT CASE WHEN equity IS NULL THEN complete ELSE all_complete END AS provisional
+    why IS NOT NULL OR pending IS NOT NULL AS provisional, why IS NOT NULL AS uncertain,
+    coalesce(why, pending) AS reason, CASE WHEN pnl IS NOT NULL THEN stated::{DECIMAL} END AS stated
 """
 
 EQUITY_CURVE = View(
@@ -221,33 +408,72 @@ EQUITY_CURVE = View(
 TOTAL_EQUITY_CURVE = View(
     "total_equity_curve",
     "One row per environment and session: all its accounts together as if they were one. An account that begins is a "
-    f"deposit of its first equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions to "
-    "the end, while others have some, has left: a withdrawal at the start of the session after its last. Else a day "
-    "without the equity of an account is a gap.",
-    (_DATE, *_FIGURES, Column("accounts", INTEGER, "Accounts in it"), _ENVIRONMENT),
+    f"deposit of its first equity at the end of that day. One without equity for more than {LEFT_AFTER} sessions, "
+    "while others have some, has left: a withdrawal at the start of the session after its last; it begins again when "
+    "it is read again. Else a day without the equity of an account is a gap. What one account journals to another is "
+    "no deposit or withdrawal.",
+    (
+        _DATE,
+        *_FIGURES,
+        Column("accounts", INTEGER, "Accounts in it"),
+        Column("waits_for", WORDS, "The accounts in it without an equity of the day; null: there are none"),
+        _ENVIRONMENT,
+    ),
     f"""
-    WITH {_ACCOUNT_DAYS}, ends AS (
-        SELECT *, max(number) FILTER (is_known) OVER of_account AS last,
-               arg_max(equity, number) OVER of_account AS final,
-               number <= last OR max(number) FILTER (is_known) OVER of_environment <= last + {LEFT_AFTER} AS is_in
-        FROM account_days LEFT JOIN account_environments USING (account_id)
-        WINDOW of_account AS (PARTITION BY account_id), of_environment AS (PARTITION BY environment)
+    WITH {_ACCOUNT_DAYS}, places AS ( -- null is an environment, too
+        SELECT account_id, environment, coalesce(environment, '') AS place FROM account_environments
+    ), known_at AS (
+        SELECT known.*, coalesce(place, '') AS place FROM known LEFT JOIN places USING (account_id)
+    ), any_known AS (
+        SELECT DISTINCT place, number FROM known_at
+    ), stays AS ( -- it leaves once others are known so much later, and before it is known again
+        SELECT *, lag(leaves) OVER (PARTITION BY account_id ORDER BY number) IS NOT FALSE AS joins
+        FROM (SELECT known.account_id, known.number, any_known.number > known.number + {LEFT_AFTER} AS leaves
+              FROM (SELECT *, coalesce(next, 2147483647) AS until FROM known_at) AS known
+              ASOF JOIN any_known ON known.place = any_known.place AND known.until > any_known.number)
+    ), ends AS (
+        SELECT account_days.*, stays.number AS last, leaves, NOT (leaves AND account_days.number > last) AS is_in,
+               is_known AND joins AS enters,
+               last_value(equity IGNORE NULLS) OVER (PARTITION BY account_days.account_id ORDER BY account_days.number)
+               AS final_equity
+        FROM account_days ASOF JOIN stays
+        ON account_days.account_id = stays.account_id AND account_days.number >= stays.number
+    ), journals AS ( -- a journal whose other side counts on the same evening in another account
+        SELECT known.trade_date, known.place, placed.account_id, placed.amount,
+               row_number() OVER (PARTITION BY known.place, known.number, placed.amount) AS nth,
+               count(*) FILTER (placed.amount > 0) OVER alike AS came,
+               count(*) FILTER (placed.amount < 0) OVER alike AS went
+        FROM placed JOIN dated USING (flow)
+        JOIN known_at AS known ON known.account_id = placed.account_id AND known.i = counted
+        WHERE between_accounts AND counted > 1
+        WINDOW alike AS (PARTITION BY known.place, known.number, abs(placed.amount))
+    ), netted AS (
+        SELECT place, trade_date, sum(amount) FILTER (amount > 0) AS inside FROM journals
+        WHERE nth <= least(came, went) GROUP BY place, trade_date
     ), added AS (
-        SELECT environment, trade_date, count(*) FILTER (is_in) AS accounts, count(equity) = accounts AS is_whole,
+        SELECT coalesce(place, '') AS place, min(environment) AS environment, trade_date,
+               count(*) FILTER (is_in) AS accounts, count(equity) = accounts AS is_whole,
                CASE WHEN is_whole THEN coalesce(sum(equity), 0) END AS equity,
                CASE WHEN is_whole THEN min(source) END AS source, -- broker if it is that of any
                CASE WHEN is_whole AND min(source) = 'snapshot' THEN min(as_of) END AS as_of,
                coalesce(bool_and(complete) FILTER (is_in), true) AS complete,
-               {_of_flows("coalesce(sum({name}) FILTER (is_in), 0) AS {name}")},
-               coalesce(sum(equity) FILTER (begins), 0) AS joined,
-               coalesce(sum(final) FILTER (NOT is_in AND number = last + 1), 0) AS gone
-        FROM ends GROUP BY environment, trade_date
+               coalesce(bool_and(final) FILTER (is_in), true) AS final,
+               string_agg(DISTINCT account_id || ': ' || doubt, '; ') FILTER (is_in AND NOT enters) AS doubt,
+               {_of_flows("coalesce(sum({name}) FILTER (is_in AND NOT enters), 0) AS {name}")},
+               coalesce(sum(stated) FILTER (is_in AND NOT enters), 0) AS stated,
+               coalesce(sum(equity) FILTER (enters), 0) AS joined,
+               coalesce(sum(final_equity) FILTER (NOT is_in AND number = last + 1), 0) AS gone,
+               list(account_id ORDER BY account_id) FILTER (is_in AND equity IS NULL) AS waits_for
+        FROM ends LEFT JOIN places USING (account_id) GROUP BY coalesce(place, ''), trade_date
     ), days AS (
-        SELECT environment AS account_id, * REPLACE (deposits + joined AS deposits, withdrawals + gone AS withdrawals)
-        FROM added
+        SELECT place AS account_id, added.* REPLACE (
+                   deposits + joined - coalesce(inside, 0) AS deposits,
+                   withdrawals + gone - coalesce(inside, 0) AS withdrawals
+               )
+        FROM added LEFT JOIN netted USING (place, trade_date)
     ), {_SPANNED}
-    SELECT {_COLUMNS}, accounts::INTEGER AS accounts, environment FROM curve
+    SELECT {_COLUMNS}, accounts::INTEGER AS accounts, waits_for, environment FROM curve
     """,  # noqa: S608
 )
 
-VIEWS = (CASH_FLOWS, EQUITY_CURVE, TOTAL_EQUITY_CURVE)
+VIEWS = (ACTIVITY_KINDS, CASH_FLOWS, EXTERNAL_FLOWS, EQUITY_CURVE, TOTAL_EQUITY_CURVE)

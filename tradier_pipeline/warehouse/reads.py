@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -195,12 +194,11 @@ def activity_totals(
 def external_flows(
     connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
 ) -> tuple[Decimal, Decimal]:
-    """What came from outside and what went there between two dates, by the broker's history: USD, neither negative."""
+    """What came from outside and what went there between two dates, as `cash_flows` has it: USD, neither negative."""
     found = connection.execute(
         bind(
             "SELECT coalesce(sum(amount) FILTER (amount > 0), 0), coalesce(-sum(amount) FILTER (amount < 0), 0) "
-            "FROM account_activity WHERE type IN ('ach', 'wire', 'check', 'journal', 'transfer') "
-            "AND account_id = ? AND trade_date BETWEEN ? AND ?",
+            "FROM cash_flows WHERE external AND account_id = ? AND trade_date BETWEEN ? AND ?",
             account_id,
             since,
             until,
@@ -216,6 +214,22 @@ def verdict_of(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> tuple
     found = connection.execute(query).fetchone()
     assert found is not None
     return found[0], found[1]
+
+
+def unknown_words(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date
+) -> dict[str, tuple[int, Decimal]]:
+    """The broker's words of a history that `activity_kinds` lacks: word -> how many rows with money, USD of them."""
+    rows = connection.execute(
+        bind(
+            "SELECT word, count(*), sum(amount) FROM cash_flows WHERE kind = 'unknown' AND amount <> 0 "
+            "AND account_id = ? AND trade_date BETWEEN ? AND ? GROUP BY word ORDER BY word",
+            account_id,
+            since,
+            until,
+        )
+    ).fetchall()
+    return {word: (count, amount) for word, count, amount in rows}
 
 
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
@@ -262,11 +276,21 @@ def daily_summaries(
 ) -> list[dict[str, Any]]:
     """The newest revisions of the summaries, of one trade date or of all, oldest first.
 
+    Each with the deposits and withdrawals of its evening as `equity_curve` has them now, and whether they are
+    provisional or uncertain, and why; null without an equity at the close.
+
     Raises:
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    return _rows(connection, summaries_query(day, account_id))
+    return _rows(
+        connection,
+        f"""
+        SELECT summary.*, deposits, withdrawals, provisional, uncertain, reason
+        FROM ({summaries_query(day, account_id)}) AS summary LEFT JOIN equity_curve USING (account_id, trade_date)
+        ORDER BY trade_date, account_id
+        """,  # noqa: S608
+    )
 
 
 def summaries_query(day: date | None = None, account_id: str | None = None) -> str:
@@ -381,24 +405,42 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
     """The rows of `equity_curve` by account, oldest first; where an environment has several accounts, also those of
     `total_equity_curve`: as `total`, or as `total (sandbox)` beside that of an environment that comes before it.
 
+    Each with its `flows`: the date and USD, negative for a withdrawal, of each flow that counts on its evening.
+
     Args:
         account_id: None means every account.
 
     Raises:
-        WarehouseError: the file is of another version.
+        WarehouseError: the file is of another version, or nothing is published of the account.
     """
     require_current(connection)
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
-    environments = Counter(rows[0]["environment"] for rows in curves.values())
-    for environment in sorted(environments, key=_real_money_first):
-        if environments[environment] > 1:
+    if account_id and not curves:
+        require_account(connection, account_id)
+    flows: dict[tuple[str, date], list[tuple[date, Decimal]]] = {}
+    if curves:
+        for account, counted_on, day, amount in connection.execute(
+            "SELECT account_id, counted_on, trade_date, amount FROM external_flows WHERE counted_on IS NOT NULL"
+        ).fetchall():
+            flows.setdefault((account, counted_on), []).append((day, amount))
+    for account, rows in curves.items():
+        for row in rows:
+            row["flows"] = flows.get((account, row["trade_date"]), [])
+    accounts: dict[str | None, list[str]] = {}
+    for account, rows in curves.items():
+        accounts.setdefault(rows[0]["environment"], []).append(account)
+    for environment in sorted(accounts, key=_real_money_first):
+        together = accounts[environment]
+        if len(together) > 1:
             name = f"total ({environment})" if "total" in curves else "total"
             of_environment = (
                 f"environment IS NOT DISTINCT FROM {'NULL' if environment is None else literal(environment)}"
             )
             curves[name] = _rows(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
+            for row in curves[name]:
+                row["flows"] = [flow for account in together for flow in flows.get((account, row["trade_date"]), [])]
     return curves
 
 

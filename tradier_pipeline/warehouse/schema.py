@@ -576,6 +576,24 @@ BROKER_DAILY_BALANCES = Table(
     ),
 )
 
+STATED_FLOWS = Table(
+    "stated_flows",
+    "One row per flow that the owner states beside the broker's history, as the ledger has it: what came into an "
+    "account or left it. `tradier-pipeline flows` changes them.",
+    (
+        _required("flow_id", BIGINT, "Its id in the ledger"),
+        _ACCOUNT_ID,
+        _required("trade_date", DATE, "New York date on which it came or left, as stated"),
+        _required("kind", VARCHAR, "deposit or withdrawal"),
+        _required("amount", DECIMAL, "USD, or what the securities were worth; negative for a withdrawal"),
+        Column("symbol", VARCHAR, "Equity ticker or compact OCC option symbol; null for cash"),
+        Column("quantity", DECIMAL, "Shares or contracts, without sign; null for cash"),
+        Column("note", VARCHAR, "In words"),
+        _required("stated_by", VARCHAR, "Who stated it"),
+        _required("stated_at", INSTANT, "When it was stated (UTC)"),
+    ),
+)
+
 ACTIVITY = (ACTIVITY_EXTRACTS, ACCOUNT_ACTIVITY, CLOSED_LOTS, BROKER_DAILY_BALANCES)
 """What the broker tells over night. Their rows belong to a date of an account, not to a snapshot."""
 
@@ -669,7 +687,7 @@ DAILY_SUMMARIES = Table(
     ),
 )
 
-ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY, DAILY_SUMMARIES)
+ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_SUMMARIES)
 
 
 def ddl(table: Table) -> str:

@@ -180,7 +180,12 @@ class Store:
         carried = self._carried(good)
         doubtful = (one.observation for one in takewhile(lambda one: one.verdict == "doubtful", reversed(self.kept)))
         judgement = judge(
-            observation, good.observation if good else None, carried, doubtful, self._outstanding(observation)
+            observation,
+            good.observation if good else None,
+            carried,
+            doubtful,
+            self._outstanding(observation),
+            self._earlier_cash(observation, found),
         )
         for one in self.kept:
             if one.observation.snapshot_id in judgement.confirms:
@@ -204,6 +209,13 @@ class Store:
             is_due = abs(row.change) < abs(row.explained) or bool(row.carried)
             opened = [(observation.statement.as_of, is_due, amount) for amount in open_of(row)]
             self.outstanding.setdefault(row.item, []).extend(opened)
+
+    def _earlier_cash(self, observation: Observation, good: Kept | None) -> set[Decimal]:
+        """As the warehouse finds it."""
+        day = clock.trade_date(observation.statement.as_of)
+        shown = [one.observation.statement for one in self.kept if one.verdict == "good"]
+        last = good.observation.statement.cash if good else None
+        return {one.cash for one in shown if clock.trade_date(one.as_of) == day} - {last}
 
     def _outstanding(self, observation: Observation) -> dict[str, list[Decimal]]:
         """As the warehouse sums it up."""
@@ -274,6 +286,7 @@ def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
         ),
         in_session=any(opened <= moment < opened + SESSION for opened in OPENS),
         priced=sum((abs(holding.quantity) for holding in statement.holdings.values()), ZERO) * 7,
+        worth=sum((holding.quantity for holding in statement.holdings.values()), ZERO) * 7,
     )
 
 

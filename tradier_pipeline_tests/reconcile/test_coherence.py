@@ -82,12 +82,12 @@ def test_cash_without_a_fill_leaves_it_unknown() -> None:
     assert (verdict.verdict, verdict.evidence) == ("unknown", ("cash: +5000 USD do not follow from the fills",))
 
 
-def test_a_change_that_stays_the_same_for_long_is_real() -> None:
+def test_a_change_that_stays_the_same_for_long_is_not_torn_any_more_and_not_coherent_either() -> None:
     before, torn = statement(AAPL=5), statement(AAPL=7, as_of=LATER)
     soon = statement(AAPL=7, as_of=LATER + timedelta(seconds=3))
     later = statement(AAPL=7, as_of=torn.as_of_end + LONG_AGO)
     assert judge(soon, before, torn).verdict == "torn"
-    assert judge(later, before, torn).verdict == "coherent"
+    assert judge(later, before, torn).verdict == "unknown"
     assert judge(statement(AAPL=8, as_of=later.as_of), before, torn).verdict == "torn"
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import Statement, legless_of, parts_of
+from tradier_pipeline.reconcile.statement import Statement, Terms, legless_of, parts_of
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,
@@ -273,6 +273,147 @@ def test_what_is_told_as_open_adds_up_to_what_happened(amounts: list[Decimal]) -
 def test_less_than_a_cent_is_rounding() -> None:
     (cash,) = settle(changes(statement(cash="1000.0049"), statement(cash=1000)), {})
     assert (cash.state, cash.unexplained) == ("explained", 0)
+
+
+# --- a fact only where nothing else is left ---------------------------------------------------------------------------
+
+NIGHT = OPEN + timedelta(days=3)
+INDEX = ("SPX", "SPXW", "XSP", "NDX", "NDXP", "RUT", "RUTW", "VIX", "DJX", "OEX")
+
+
+def at(hour: int, minute: int) -> datetime:
+    """A time of the afternoon of 2026-11-20 in New York."""
+    return datetime(2026, 11, 20, hour + 5, minute, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "early", "late"),
+    [
+        ("F261120P00011000", at(15, 59), at(16, 0)),
+        ("SPY261120P00600000", at(16, 14), at(16, 15)),
+        ("SPXW261120P06000000", at(15, 59), at(16, 0)),
+        ("SPX261120P06000000", at(9, 29), at(9, 30)),
+    ],
+)
+def test_nothing_expires_before_its_own_time(symbol: str, early: datetime, late: datetime) -> None:
+    held = statement(as_of=at(9, 0), **{symbol: -3})
+    assert left(held, statement(as_of=early)) == {symbol: 3}
+    assert left(held, statement(as_of=late)) == {}
+
+
+def test_on_a_half_day_options_expire_with_its_close() -> None:
+    symbol = "F261120P00011000"
+    short = replace(statement(as_of=at(13, 1)), session_close=at(13, 0))
+    assert left(statement(**{symbol: -3}), short) == {}
+    assert left(statement(**{symbol: -3}), replace(short, as_of_end=at(12, 59))) == {symbol: 3}
+
+
+@given(st.sampled_from(INDEX), st.sampled_from("CP"), st.integers(-5, 5).filter(bool), st.integers(-600_000, 600_000))
+def test_no_option_on_an_index_delivers_shares(root: str, letter: str, contracts: int, cash: int) -> None:
+    symbol = f"{root}261120{letter}00600000"
+    change = found(statement(**{symbol: contracts}), statement(cash=1000 + cash, as_of=NIGHT))
+    assert set(change) == {symbol, CASH}
+    assert [cause.kind for one in change.values() for cause in one.causes] == ["expiry"]
+
+
+def test_a_cash_settled_spread_is_a_candidate_with_its_amount_a_share() -> None:
+    sold, bought = "XSP261120P00600000", "XSP261120P00595000"
+    change = found(statement(**{sold: -2, bought: 2}), statement(cash=0, as_of=NIGHT))
+    assert change[CASH].unexplained == -1000
+    assert f"a settlement in cash of {bought} and {sold}: 5.0000 USD a share" in change[CASH].candidates
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_only_a_usual_ratio_is_a_split_for_a_fact(old: int, new: int) -> None:
+    costs = {"AAPL": "12345.67"}
+    change = found(statement(costs=costs, AAPL=old), statement(costs=costs, AAPL=new, as_of=NIGHT))
+    if "AAPL" in change and not change["AAPL"].unexplained:
+        big, small = max(old, new), min(old, new)
+        assert not big % small or any(big * two == small * one for one, two in ((3, 2), (4, 3), (5, 2), (5, 4), (6, 5)))
+        assert big * 1 != small * 22
+
+
+def test_a_reverse_split_that_leaves_a_fraction_is_a_candidate_and_so_is_the_cash_for_it() -> None:
+    costs = {"MULN": "440.00"}
+    story = followed(
+        statement(costs=costs, MULN=110),
+        statement(costs=costs, MULN=5, as_of=NIGHT),
+        statement(costs=costs, MULN=5, as_of=NIGHT + timedelta(days=1), cash="1001.50"),
+    )
+    assert "may be a split, 1 for 20, with 0.50 of a share paid in cash" in story[0]["MULN"].explanation
+    assert story[1][CASH].explanation[1] == "may be cash for fractions of MULN"
+
+
+def test_shares_that_came_with_the_cost_another_gave_up_are_a_spin_off() -> None:
+    old = statement(costs={"MDU": "1992.80"}, MDU=94)
+    new = statement(costs={"MDU": "1604.62", "KNF": "388.18"}, MDU=94, KNF=22, as_of=NIGHT)
+    assert told(found(old, new)["KNF"]) == ["+22 by a spin-off of MDU, which gave up 388.18 USD of its cost"]
+    other = statement(costs={"MDU": "1604.62", "KNF": "388.19"}, MDU=94, KNF=22, as_of=NIGHT)
+    assert left(old, other) == {"KNF": 22}
+
+
+def test_a_root_that_was_adjusted_is_the_same_option_and_another_strike_date_is_not() -> None:
+    one, became, other = "MDU270115C00030000", "MDU1270115C00030000", "MDU1270219C00030000"
+    had = statement(costs={one: "210.00"}, **{one: 1})
+    assert left(had, statement(costs={became: "210.00"}, **{became: 1})) == {}
+    assert left(had, statement(costs={other: "210.00"}, **{other: 1})) == {one: -1, other: 1}
+
+
+def test_shares_gone_and_cash_come_may_be_one_merger() -> None:
+    change = found(statement(F=100), statement(cash=3450, as_of=NIGHT))
+    assert "a cash merger or redemption: 24.50 USD a share" in change["F"].candidates
+    assert "a cash merger or redemption of F: 24.50 USD a share" in change[CASH].candidates
+
+
+def test_shares_gone_and_others_come_may_be_one_merger() -> None:
+    change = found(statement(F=100), statement(AAPL=37, as_of=NIGHT))
+    assert {"a merger for shares: 0.3700 AAPL for each F"} <= {*change["F"].candidates} & {*change["AAPL"].candidates}
+
+
+def test_a_fraction_more_without_an_order_may_be_a_reinvested_dividend() -> None:
+    assert (
+        behind(statement(F=20), statement(costs={"F": "1029.99"}, F="20.6242", as_of=NIGHT), "F")[0]
+        == "a reinvested dividend"
+    )
+
+
+def test_shares_alone_tell_an_assignment_and_its_cash_may_follow_with_a_fee() -> None:
+    put = "F261120P00011000"
+    monday = statement(F=100, as_of=NIGHT, cash=9000)
+    change = found(statement(cash=9000, **{put: -1}), monday)
+    assert {item: one.unexplained for item, one in change.items()} == {put: 0, "F": 0, CASH: 1100}
+    tuesday = statement(F=100, as_of=NIGHT + timedelta(days=1), cash=7891)
+    (cash,) = (one for one in settle(changes(monday, tuesday), {}, {CASH: [Decimal(1100)]}) if one.item == CASH)
+    assert cash.unexplained == -9
+    assert "may be an assignment or exercise fee" in cash.explanation
+
+
+def test_shares_that_two_options_may_have_delivered_are_no_fact_before_the_cash() -> None:
+    puts = {"F261120P00011000": -1, "F261120P00012000": -1}
+    assert left(statement(**puts), statement(F=100, as_of=NIGHT)) == {"F": 100}
+    assert left(statement(cash=2000, **puts), statement(cash=900, F=100, as_of=NIGHT)) == {}
+
+
+def test_the_fill_of_an_adjusted_option_counts_by_the_size_that_a_quote_reports() -> None:
+    symbol = "BABA2261218C00145000"
+    sold = part(7, symbol, "sell_to_close", 1, "1.25")
+    before, now = statement(**{symbol: 2}), statement(sold, cash=1125, **{symbol: 1})
+    assert behind(before, now)[0] == f"order 7: -1 {symbol}, its multiplier is not known"
+    assert left(before, replace(now, terms={symbol: Terms(100, "BABA")})) == {}
+
+
+def test_an_option_on_a_share_class_delivers_the_shares_its_root_stands_for() -> None:
+    call = "HEIA261120C00200000"
+    before = statement(**{"HEI/A": 100, call: -1})
+    assert left(before, statement(cash=21000, as_of=NIGHT)) == {}
+
+
+@given(after_expiry(), AMOUNTS, st.integers(-300, 300), AMOUNTS)
+def test_what_changed_and_was_carried_is_explained_or_not(case: Case, amount: Decimal, by: int, due: Decimal) -> None:
+    _, before, now = case
+    carried = {CASH: Open(amount), "F": Open(Decimal(by))}
+    for one in settle(changes(before, changed(paid(now, amount), "SPY", Decimal(by))), carried, {CASH: [due]}):
+        assert abs(one.change + one.carried - one.explained - one.unexplained) < CENT
 
 
 # --- packages ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from tradier_pipeline_tests.bodies import Answers, dumps, land, reland, rich, st
 
 # facts of the commit, of the settings and of the calendar, not of what was observed: no landed byte tells them
 FREE = {
+    *(("tradier_snapshots", "verdict"), ("tradier_snapshots", "verdict_evidence")),  # later snapshots may change them
     *(("tradier_snapshots", "committed_at"), ("tradier_snapshots", "code_version")),
     *(("trade_gate_readings", name) for name in ("max_age_s", "max_open_positions", "session_open", "session_close")),
 }

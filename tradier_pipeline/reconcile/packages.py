@@ -6,7 +6,7 @@ lot says 1 or 4. The legs are the same either way, so a package has come as far 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import gcd
 
@@ -51,10 +51,10 @@ def packages(ordered: Decimal | None, legs: tuple[OrderLeg, ...]) -> Decimal | N
 def _of_legs(order: Order) -> Progress:
     ordered, beyond = packages(order.quantity, order.leg), any(map(_is_beyond, order.leg))
     if ordered is None:
-        return Progress(order.quantity, None, None, beyond)
+        return Progress(None, None, None, beyond)
     done = [leg.exec_quantity for leg in order.leg]
     if None in done:  # the legs do not tell: what the order says is known where it can only be packages
-        return _in_either_unit(order, ordered)
+        return replace(_in_either_unit(order, ordered), is_beyond=beyond)
     whole = min((leg.exec_quantity or ZERO) * ordered / (leg.quantity or ordered) for leg in order.leg) // 1
     if order.status == "filled" and whole < ordered:
         return Progress(ordered, None, order.remaining_quantity, beyond)  # the order and its legs contradict each other

@@ -99,7 +99,25 @@ def test_the_four_names_of_the_old_system_are_mapped_from_the_fields_that_hold_t
         assert {name: row[name] for name in mapped} == {name: Decimal(text) for name, text in expected.items()}
 
 
-@pytest.mark.parametrize("word", ["pending_cancel", "accepted_for_bidding", "cancelled", "FILLED", "", "null"])
+@pytest.mark.parametrize(
+    ("word", "stored_as"),
+    [
+        ("pending_cancel", "pending"),
+        ("open_pending", "pending"),
+        ("calculated", "held"),
+        ("accepted_for_bidding", "held"),
+        ("held", "held"),
+    ],
+)
+def test_a_status_that_still_works_is_one_of_the_closed_set_beside_the_brokers_word(
+    tmp_path: Path, word: str, stored_as: str
+) -> None:
+    stored = rows_of(tmp_path, answers(orders=[spread(status=word, leg=leg(2, PUT, "buy_to_open", status=word))]))
+    for table in ("orders", "order_legs"):
+        assert [(row["status"], row["raw_status"]) for row in stored[table]] == [(stored_as, word)]
+
+
+@pytest.mark.parametrize("word", ["suspended", "cancelled", "FILLED", "", "null"])
 def test_a_status_outside_the_closed_set_is_unknown_beside_the_brokers_word(tmp_path: Path, word: str) -> None:
     stored = rows_of(tmp_path, answers(orders=[spread(status=word, leg=leg(2, PUT, "buy_to_open", status=word))]))
     for table in ("orders", "order_legs"):

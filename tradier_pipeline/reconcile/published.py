@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, 
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, verdict_of
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.sql import bind, literal
 
@@ -42,7 +43,7 @@ _TOLD_THEN = """
 """
 _LAST_OF_ORDER = """
     SELECT snapshot_id FROM orders JOIN tradier_snapshots AS taken USING (snapshot_id)
-    WHERE orders.account_id = ? AND order_id = ? AND taken.coherence IS DISTINCT FROM 'torn'
+    WHERE orders.account_id = ? AND order_id = ? AND taken.verdict = 'good'
     ORDER BY taken.as_of DESC LIMIT 1
 """
 
@@ -62,7 +63,7 @@ def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole
     with reading(settings.warehouse) as connection:
         require_current(connection)
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
-        of_account = (_typed(zone, found) for found in newest if account_id in (None, found.account_id))
+        of_account = (_typed(connection, zone, found) for found in newest if account_id in (None, found.account_id))
         return [
             reconcile_typed(connection, typed, beliefs or relevant_beliefs(settings, connection, typed))
             for typed in of_account
@@ -159,7 +160,7 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
         row = connection.execute(bind(_LAST_OF_ORDER, trade.account_id, order_id)).fetchone()
         if row is None:
             raise LinkRefusedError(f"no snapshot of {trade.account_id} shows order {order_id}", "Take a snapshot.")
-        typed = _typed(LandingZone(settings.landing), SnapshotId.parse(row[0]))
+        typed = _typed(connection, LandingZone(settings.landing), SnapshotId.parse(row[0]))
         found = reconcile_typed(connection, typed, beliefs)
     order = next(order for order in found.facts.orders if order.id == order_id)
     why = unlinkable(trade, order, beliefs.orders, found.orders, found.facts)
@@ -192,11 +193,12 @@ def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_o
     return Holdings(rows[0][0], rows[0][1], held)
 
 
-def _typed(zone: LandingZone, snapshot_id: SnapshotId) -> TypedSnapshot:
+def _typed(connection: duckdb.DuckDBPyConnection, zone: LandingZone, snapshot_id: SnapshotId) -> TypedSnapshot:
     landed = zone.find(snapshot_id)
     if landed is None:
         raise LandingError(f"{snapshot_id} is not landed any more", "Restore it from a backup, or take a new snapshot.")
-    return read_typed(landed)
+    verdict, evidence = verdict_of(connection, str(snapshot_id))
+    return replace(read_typed(landed), verdict=verdict, verdict_evidence=evidence)
 
 
 def _closes(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> dict[date, datetime]:

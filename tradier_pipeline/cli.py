@@ -55,6 +55,7 @@ FORMAT = click.option(
 )
 OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
+PRIVATE_UMASK = 0o077  # files and directories are their owner's alone
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
@@ -69,6 +70,7 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
         arguments = sys.argv[1:] if args is None else list(args)
+        before = os.umask(PRIVATE_UMASK)  # also what Dagster writes, and what the processes of `up` write
         try:
             sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
         except click.UsageError as error:
@@ -78,6 +80,8 @@ class Commands(click.Group):
             sys.exit(USAGE_ERROR)
         except click.Abort:
             sys.exit(INTERRUPTED)
+        finally:
+            os.umask(before)
 
 
 @click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tradier_pipeline.sources import HOME_REMEDY, SettingsError, Sources, default_home, find_sources
+from tradier_pipeline.sources import HOME_REMEDY, SettingsError, Sources, default_home, find_sources, open_to_others
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
@@ -230,7 +230,7 @@ def load_settings() -> Settings:
     _refuse_unnamed_environment(sources)
     _refuse_mixed_sources(sources)
     settings._dotenv = sources.dotenv
-    settings._notices = (sources.notice,) if sources.notice else ()
+    settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, (sources.home, sources.dotenv)))))
     return settings
 
 

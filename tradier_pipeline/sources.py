@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from shlex import quote
 
 from dotenv.parser import parse_stream
 
@@ -84,6 +86,19 @@ def default_home() -> Path:
         return _PROJECT / "data"
     shared = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return _absolute(f"{shared}/tradier-pipeline", Path("/"))
+
+
+def open_to_others(path: Path | None) -> str:
+    """What to tell of a home or a `.env` that every user of the machine can read, with the command that mends it."""
+    if path is None or not path.exists():
+        return ""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & stat.S_IRWXO:
+        return ""
+    recursive = "-R " if path.is_dir() else ""
+    return (
+        f"{path} is open to every user of this machine (mode {mode:04o}): `chmod {recursive}go-rwx {quote(str(path))}`"
+    )
 
 
 def _default_home(working_directory: Path) -> tuple[Path, str]:

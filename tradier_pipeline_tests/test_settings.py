@@ -70,7 +70,7 @@ def test_a_home_that_was_made_in_the_working_directory_is_used_on_and_told(anywh
     write(Path("data") / name)
     settings = load_settings()
     assert settings.home == Path.cwd() / "data"
-    (notice,) = settings.notices
+    notice, *_ = settings.notices
     assert f"Set TRADIER_PIPELINE_HOME={Path.cwd()}/data" in notice
     assert str(anywhere / "data") in notice
 

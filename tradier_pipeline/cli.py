@@ -587,13 +587,21 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @told
 def up(host: str, port: int) -> None:
-    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster."""
+    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster.
+
+    The UI answers only its own pages and your programs. With another --host than this machine it asks for a token:
+    TRADIER_UI_TOKEN, or one that is made and shown at the start.
+    """
+    from tradier_pipeline.up import ui_address
     from tradier_pipeline.up import up as run_up
 
     settings = load_settings()
     click.echo(settings.identity, err=True)
-    click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
-    run_up(settings, host, port)
+    address = ui_address(settings, host, port)
+    if address.notice:
+        click.echo(f"{address.notice}.", err=True)
+    click.echo(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C", err=True)
+    run_up(settings, address)
 
 
 @main.command()

@@ -51,6 +51,7 @@ REMEDIES = {
     "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
     "ledger_write": "Set it to off, propose or apply.",
+    "ui_token": "Set it to 16 characters or more, or leave it unset.",
     "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     alert_urls: SecretStr | None = None
     max_open_positions: int | None = Field(default=None, ge=0)
     ledger_write: LedgerWrite = "propose"
+    ui_token: SecretStr | None = Field(default=None, min_length=16)
     order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
 
     _dotenv: Path | None = PrivateAttr(default=None)

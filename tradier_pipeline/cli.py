@@ -9,9 +9,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.settings import load_settings as read_settings
 from tradier_pipeline.sparkline import sparkline
+from tradier_pipeline.texts import printable
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
 
@@ -41,6 +44,19 @@ if TYPE_CHECKING:
     from tradier_pipeline.status import AccountStatus
     from tradier_pipeline.warehouse.reads import By
     from tradier_pipeline.warehouse.realized import PnlBy
+
+
+def print(*values: object, flush: bool = False) -> None:  # noqa: A001 - so that no line of this module is left out
+    """One line on stdout. What it quotes may be the broker's text: it stays in the line and does nothing to the
+    terminal."""
+    click.echo(printable(" ".join(map(str, values))))
+    if flush:
+        sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    click.echo(printable(text), err=True)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
@@ -94,7 +110,7 @@ def load_settings() -> Settings:
     """The settings; what the user ought to know of where they are from is told on stderr."""
     settings = read_settings()
     for notice in settings.notices:
-        click.echo(f"tradier-pipeline: warning: {notice}.", err=True)
+        warn(f"tradier-pipeline: warning: {notice}.")
     return settings
 
 
@@ -220,7 +236,7 @@ def rebuild(forget: bool, as_json: bool) -> int:
     settings = load_settings()
 
     def progress(done: int) -> None:
-        click.echo(f"{done} snapshots read", err=True)
+        warn(f"{done} snapshots read")
 
     rebuilt = rebuild_warehouse(
         Warehouse(settings.warehouse),
@@ -368,7 +384,7 @@ def pnl(
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
         if form == "text" and connection.sql(sql).fetchone() is None:
-            click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
+            warn("no closed lots; `tradier-pipeline backfill` reads those of the past")
             return
         _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
 
@@ -577,7 +593,7 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
     app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
 
     def ready(url: str) -> None:
-        click.echo(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C", err=True)
+        warn(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C")
 
     serve(app, host, port, on_ready=ready)
 
@@ -596,11 +612,11 @@ def up(host: str, port: int) -> None:
     from tradier_pipeline.up import up as run_up
 
     settings = load_settings()
-    click.echo(settings.identity, err=True)
+    warn(settings.identity)
     address = ui_address(settings, host, port)
     if address.notice:
-        click.echo(f"{address.notice}.", err=True)
-    click.echo(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C", err=True)
+        warn(f"{address.notice}.")
+    warn(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C")
     run_up(settings, address)
 
 
@@ -653,7 +669,7 @@ def listen() -> None:
     from tradier_pipeline.listen import listen as listen_to_orders
 
     def tell(text: str) -> None:
-        click.echo(f"{clock.iso(clock.now())} {text}", err=True)
+        warn(f"{clock.iso(clock.now())} {text}")
 
     settings = load_settings()
     defs()  # now, rather than while the first order waits
@@ -1019,7 +1035,7 @@ def _print_error(error: PipelineError, *, as_json: bool) -> None:
         _print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": _checks(outcomes)})
     else:
         _print_checks([outcome for outcome in outcomes if not outcome.passed])
-    click.echo(f"tradier-pipeline: error: {error}", err=True)
+    warn(f"tradier-pipeline: error: {error}")
 
 
 def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
@@ -1244,7 +1260,7 @@ def _tell_what_balances_there_are(
     asked = {"of": account, "since": since, "until": until}
     nothing = " ".join(["no balances", *(f"{word} {value}" for word, value in asked.items() if value)])
     spans = [f"{one} from {first} to {last}" for one, (first, last) in balance_dates(connection).items()]
-    click.echo(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}", err=True)
+    warn(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}")
 
 
 def _print_equity_lines(lines: list[dict[str, Any]]) -> None:
@@ -1280,6 +1296,10 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
         if output is None:
             sys.stdout.flush()
+            if sys.stdout.isatty():
+                for line in result.read_text(encoding="utf-8", errors="replace").splitlines():
+                    print(line)
+                return
             sys.stdout.buffer.write(result.read_bytes())
             return
         try:
@@ -1342,15 +1362,23 @@ def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 def _show(relation: duckdb.DuckDBPyRelation) -> None:
     """A terminal gets what fits and is told what does not; a file or another program gets every row and column."""
     if sys.stdout.isatty():
-        relation.show(max_rows=1000, max_width=shutil.get_terminal_size().columns)
+        _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
         return
     if len(relation) > MAX_TEXT_ROWS:
         raise PipelineError(f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet.")
-    relation.show(max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+    _print_drawn(relation, max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+
+
+def _print_drawn(relation: duckdb.DuckDBPyRelation, **limits: Any) -> None:
+    """What DuckDB draws; of the characters that a terminal obeys it escapes only some."""
+    with redirect_stdout(StringIO()) as drawn:
+        relation.show(**limits)
+    for line in drawn.getvalue().removesuffix("\n").split("\n"):
+        print(line)
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=1, default=_to_json))
+    click.echo(json.dumps(document, indent=1, default=_to_json))  # its own escaping leaves nothing but ASCII
 
 
 def _to_json(value: Any) -> Any:

@@ -50,6 +50,7 @@ QUOTES_MANIFEST = "quotes.manifest.json"
 FAILED = ".failed-"
 MISSED = ".missed.json"
 LOCK_TIMEOUT_S = 60.0
+MAX_FILE_BYTES = 64 * 1024 * 1024  # of one file of the landing zone; a body has at most half of it
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 PASSED_OVER = 60  # snapshots in a row that cannot be used, before the past counts as unknown
 PROVEN_DAYS = 5  # the newest days of an account whose bytes `damaged` proves; of older ones it looks at the names
@@ -328,6 +329,8 @@ class Day:
         if archive is None or name not in archive.NameToInfo:
             return None
         try:
+            if (size := archive.NameToInfo[name].file_size) > MAX_FILE_BYTES:  # no more than it says is unpacked
+                raise ValueError(f"{size} bytes, more than any file has that was landed")
             return archive.read(name)
         except Exception as error:  # a damaged file makes the library raise many things
             raise LandingError(

@@ -509,6 +509,10 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.switched_off:
+        print(f"switched off in the UI: {', '.join(state.switched_off)}; on again under Automation")
+    if state.switches_error:
+        print(f"switched off: not known: {state.switches_error}")
     for damage in state.damaged:
         print(f"passed over: {damage.reason}")
 

@@ -168,7 +168,9 @@ def by_hand(number: int = 22224000, filled_at: datetime | None = None, **fields:
     now = clock.iso(filled_at or clock.now())
     at = {"create_date": now, "transaction_date": now}
     parts = [
-        bodies.leg(number + place, symbol, side, status="filled", quantity=1, exec_quantity=1, remaining_quantity=0, **at)
+        bodies.leg(
+            number + place, symbol, side, status="filled", quantity=1, exec_quantity=1, remaining_quantity=0, **at
+        )
         for place, (side, symbol) in enumerate(sides.items(), 1)
     ]
     told = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
@@ -223,7 +225,9 @@ def test_what_does_not_close_the_trade_is_not_linked(
     held_since_long(home, simulated, ledger)
     opens = by_hand(22225000, leg=entry()["leg"])
     unfilled = by_hand(22226000, status="open", exec_quantity=0, leg=[])
-    too_many = by_hand(22227000, leg=[leg | {"exec_quantity": 2, "quantity": 2} for leg in by_hand(filled_at=LONG_AGO)["leg"]])
+    too_many = by_hand(
+        22227000, leg=[leg | {"exec_quantity": 2, "quantity": 2} for leg in by_hand(filled_at=LONG_AGO)["leg"]]
+    )
     known = by_hand(22228000, LONG_AGO, tag="engine-1")
     shows(simulated, SPREAD, [entry(), opens, unfilled, too_many, known])
     take(home, simulated.broker)

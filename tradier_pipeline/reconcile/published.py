@@ -207,7 +207,7 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
         if row is None:
             raise LinkRefusedError(
                 f"no snapshot of {trade.account_id} that is good shows order {order_id}",
-                "Take a snapshot; if `tradier-pipeline status` calls the newest one doubtful, wait until it is confirmed.",
+                "Take a snapshot; if `tradier-pipeline status` calls the newest one doubtful, wait for the next.",
             )
         typed = _typed(connection, LandingZone(settings.landing), SnapshotId.parse(row[0]))
         found = reconcile_typed(connection, typed, beliefs)

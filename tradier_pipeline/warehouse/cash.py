@@ -70,6 +70,7 @@ CASH_BY_DAY = View(
     ), events AS (
         SELECT account_id, trade_date, coalesce({kind_of("type")}, 'unknown') AS kind, amount,
                CASE WHEN amount = 0 THEN 0
+                    WHEN price = 0 AND amount = -commission THEN amount -- a leg that went for nothing
                     WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END AS fee
         FROM account_activity
     ), reported AS ( -- what is of a day without such a snapshot belongs to the next one

@@ -9,9 +9,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,10 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import REASONS, Reason
-from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.settings import load_settings as read_settings
 from tradier_pipeline.sparkline import sparkline
+from tradier_pipeline.texts import printable
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
 
@@ -42,6 +46,19 @@ if TYPE_CHECKING:
     from tradier_pipeline.warehouse.realized import PnlBy
 
 
+def print(*values: object, flush: bool = False) -> None:  # noqa: A001 - so that no line of this module is left out
+    """One line on stdout. What it quotes may be the broker's text: it stays in the line and does nothing to the
+    terminal."""
+    click.echo(printable(" ".join(map(str, values))))
+    if flush:
+        sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    click.echo(printable(text), err=True)
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: those of TRADIER_ACCOUNT_ID.")
 ONLY_ACCOUNT = click.option("--account", metavar="NUMBER", help="Only this account number.")
@@ -54,6 +71,7 @@ FORMAT = click.option(
 )
 OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
+PRIVATE_UMASK = 0o077  # files and directories are their owner's alone
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
@@ -68,6 +86,7 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
         arguments = sys.argv[1:] if args is None else list(args)
+        before = os.umask(PRIVATE_UMASK)  # also what Dagster writes, and what the processes of `up` write
         try:
             sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
         except click.UsageError as error:
@@ -77,12 +96,22 @@ class Commands(click.Group):
             sys.exit(USAGE_ERROR)
         except click.Abort:
             sys.exit(INTERRUPTED)
+        finally:
+            os.umask(before)
 
 
 @click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tradier-pipeline")
 def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
+
+
+def load_settings() -> Settings:
+    """The settings; what the user ought to know of where they are from is told on stderr."""
+    settings = read_settings()
+    for notice in settings.notices:
+        warn(f"tradier-pipeline: warning: {notice}.")
+    return settings
 
 
 def told(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -113,6 +142,8 @@ def snapshot(account: str | None, as_json: bool) -> int:
     from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
 
     settings = load_settings()
+    if not as_json:
+        print(settings.identity, flush=True)
     runs = take_snapshots(settings, account, trigger="manual")
     if len(runs) == 1:
         runs[0].raise_unless_published()
@@ -205,7 +236,7 @@ def rebuild(forget: bool, as_json: bool) -> int:
     settings = load_settings()
 
     def progress(done: int) -> None:
-        click.echo(f"{done} snapshots read", err=True)
+        warn(f"{done} snapshots read")
 
     rebuilt = rebuild_warehouse(
         Warehouse(settings.warehouse),
@@ -353,7 +384,7 @@ def pnl(
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
         if form == "text" and connection.sql(sql).fetchone() is None:
-            click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
+            warn("no closed lots; `tradier-pipeline backfill` reads those of the past")
             return
         _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
 
@@ -457,7 +488,10 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.status import read_status
 
-    state = read_status(load_settings(), account)
+    settings = load_settings()
+    if form == "text" and not output and not as_json:
+        print(settings.identity)
+    state = read_status(settings, account)
     if form != "text" or output:
         counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
         columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
@@ -466,7 +500,7 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
         _print_rows(columns, rows, form, output)
         return
     if as_json:
-        _print_json(state.as_json())
+        _print_json(state.as_json() | _identity(settings))
         return
     for one in state.accounts:
         _print_account_status(one)
@@ -475,6 +509,10 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.switched_off:
+        print(f"switched off in the UI: {', '.join(state.switched_off)}; on again under Automation")
+    if state.switches_error:
+        print(f"switched off: not known: {state.switches_error}")
     for damage in state.damaged:
         print(f"passed over: {damage.reason}")
 
@@ -559,7 +597,7 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
     app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
 
     def ready(url: str) -> None:
-        click.echo(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C", err=True)
+        warn(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C")
 
     serve(app, host, port, on_ready=ready)
 
@@ -569,12 +607,21 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @told
 def up(host: str, port: int) -> None:
-    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster."""
+    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster.
+
+    The UI answers only its own pages and your programs. With another --host than this machine it asks for a token:
+    TRADIER_UI_TOKEN, or one that is made and shown at the start.
+    """
+    from tradier_pipeline.up import ui_address
     from tradier_pipeline.up import up as run_up
 
     settings = load_settings()
-    click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
-    run_up(settings, host, port)
+    warn(settings.identity)
+    address = ui_address(settings, host, port)
+    if address.notice:
+        warn(f"{address.notice}.")
+    warn(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C")
+    run_up(settings, address)
 
 
 @main.command()
@@ -626,7 +673,7 @@ def listen() -> None:
     from tradier_pipeline.listen import listen as listen_to_orders
 
     def tell(text: str) -> None:
-        click.echo(f"{clock.iso(clock.now())} {text}", err=True)
+        warn(f"{clock.iso(clock.now())} {text}")
 
     settings = load_settings()
     defs()  # now, rather than while the first order waits
@@ -994,7 +1041,7 @@ def _print_error(error: PipelineError, *, as_json: bool) -> None:
         _print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": _checks(outcomes)})
     else:
         _print_checks([outcome for outcome in outcomes if not outcome.passed])
-    click.echo(f"tradier-pipeline: error: {error}", err=True)
+    warn(f"tradier-pipeline: error: {error}")
 
 
 def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
@@ -1138,6 +1185,15 @@ def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, 
         "counts": {"positions": len(taken.positions), "orders": len(taken.orders)},
         "checks": _checks(taken.checks),
         "warehouse": settings.warehouse,
+    } | _identity(settings)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    return {
+        "environment": settings.environment,
+        "host": settings.broker_host,
+        "home": settings.home,
+        "dotenv": settings.dotenv,
     }
 
 
@@ -1210,7 +1266,7 @@ def _tell_what_balances_there_are(
     asked = {"of": account, "since": since, "until": until}
     nothing = " ".join(["no balances", *(f"{word} {value}" for word, value in asked.items() if value)])
     spans = [f"{one} from {first} to {last}" for one, (first, last) in balance_dates(connection).items()]
-    click.echo(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}", err=True)
+    warn(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}")
 
 
 def _print_equity_lines(lines: list[dict[str, Any]]) -> None:
@@ -1246,6 +1302,10 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
         if output is None:
             sys.stdout.flush()
+            if sys.stdout.isatty():
+                for line in result.read_text(encoding="utf-8", errors="replace").splitlines():
+                    print(line)
+                return
             sys.stdout.buffer.write(result.read_bytes())
             return
         try:
@@ -1308,15 +1368,23 @@ def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 def _show(relation: duckdb.DuckDBPyRelation) -> None:
     """A terminal gets what fits and is told what does not; a file or another program gets every row and column."""
     if sys.stdout.isatty():
-        relation.show(max_rows=1000, max_width=shutil.get_terminal_size().columns)
+        _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
         return
     if len(relation) > MAX_TEXT_ROWS:
         raise PipelineError(f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet.")
-    relation.show(max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+    _print_drawn(relation, max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+
+
+def _print_drawn(relation: duckdb.DuckDBPyRelation, **limits: Any) -> None:
+    """What DuckDB draws; of the characters that a terminal obeys it escapes only some."""
+    with redirect_stdout(StringIO()) as drawn:
+        relation.show(**limits)
+    for line in drawn.getvalue().removesuffix("\n").split("\n"):
+        print(line)
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=1, default=_to_json))
+    click.echo(json.dumps(document, indent=1, default=_to_json))  # its own escaping leaves nothing but ASCII
 
 
 def _to_json(value: Any) -> Any:

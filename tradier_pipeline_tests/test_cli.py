@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
@@ -130,6 +130,17 @@ def test_a_malformed_setting_is_one_line_and_one_document(monkeypatch: pytest.Mo
     }
 
 
+@pytest.mark.parametrize("command", ["snapshot", "status"])
+def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    (home.path / ".env").touch()
+    host = simulated.url.removeprefix("http://")
+    expected = f"environment simulator, host {host}, home {home.path}, .env {home.path}/.env"
+    assert run(command).stdout.splitlines()[0] == expected
+    told = document(run(command, "--json"))
+    assert (told["host"], told["home"], told["dotenv"]) == (host, str(home.path), str(home.path / ".env"))
+
+
 # ---------------------------------------------------------------- snapshot
 
 
@@ -206,7 +217,7 @@ def test_an_interrupt_ends_a_snapshot_at_once_and_quietly(
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode not in (0, -signal.SIGINT)
     assert "Traceback" not in stderr
-    assert stdout == ""
+    assert stdout.splitlines() == [load_settings().identity]
     assert not home.warehouse.path.exists()
     with open_instance(home.path / "dagster") as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]  # not started for ever
@@ -602,9 +613,11 @@ def test_the_gate_exits_0_only_if_every_account_asked_for_is_ready(
 
     nobody = run("gate", "--account", "NOBODY")
     assert (nobody.exit_code, nobody.stdout[:26]) == (1, "NOBODY: not ready: no_snap")
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},NOBODY")
     both = run("gate")
     assert (both.exit_code, both.stdout.splitlines()[0]) == (1, f"{DEMO_ACCOUNT}: ready")
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     assert run("gate").exit_code == 0
 

@@ -47,6 +47,7 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     machine = Clock(OPEN)
     monkeypatch.setattr("tradier_pipeline.clock.now", machine.now)
     monkeypatch.setenv("TRADIER_ORDER_TAG_PREFIX", PREFIX)
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", ACCOUNT)
     monkeypatch.setattr(Month, "inject", lambda *_: None)
     monkeypatch.setattr(Month, "snapshot", snapshot)

@@ -52,7 +52,7 @@ FORMAT = click.option(
     default="text",
     help="A table for people, or every row and column for programs; in json decimals are strings.",
 )
-OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
@@ -356,6 +356,49 @@ def pnl(
             click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
             return
         _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--format", "form", type=click.Choice(["beancount", "hledger", "form8949"]), required=True)
+@click.option("--since", "--from", type=click.DateTime(["%Y-%m-%d"]), help="First date; of lots, of closing.")
+@click.option("--until", "--to", type=click.DateTime(["%Y-%m-%d"]), help="Last date; of lots, of closing.")
+@OUTPUT
+@told
+def export(account: str | None, form: str, since: datetime | None, until: datetime | None, output: Path | None) -> None:
+    """Write the history for other programs: the books for beancount or hledger, or closed lots for Form 8949.
+
+    The books balance to the cent and assert the broker's own cash and value of each close; what nothing explains is
+    marked !. Form 8949 is a CSV; the broker reports no wash sales.
+    """
+    from tradier_pipeline.export.form8949 import form8949, wanted
+    from tradier_pipeline.export.journal import journal
+    from tradier_pipeline.export.plaintext import beancount, hledger
+    from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, reading, require_account
+
+    settings = load_settings()
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        lots = closed_lots(connection, account)
+        if form == "form8949":
+            text, notes = form8949(wanted(lots, first, last))
+        else:
+            books = journal(movements(connection, account), lots, known_closes(connection, account), first, last)
+            text, notes = (beancount if form == "beancount" else hledger)(books), books.notes
+    _write_text(text, output)
+    for note in notes:
+        click.echo(note, err=True)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
 
 
 @main.command()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.returns import Figures, Rate
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
+    from tradier_pipeline.warehouse.exposure import Each, ExposureBy
     from tradier_pipeline.warehouse.reads import By
     from tradier_pipeline.warehouse.realized import PnlBy
 
@@ -356,6 +357,52 @@ def pnl(
             click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
             return
         _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date. Default: now only.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date. Default: now only.")
+@click.option(
+    "--by",
+    type=click.Choice(["underlying", "account", "expiring"]),
+    default="underlying",
+    show_default=True,
+    help="The greeks of each underlying; what the account comes to; the options that expire within 30 days.",
+)
+@click.option(
+    "--each",
+    type=click.Choice(["day", "snapshot"]),
+    help="Of the last good snapshot of each trade date, or of every one. Default: of each day, if dates are named.",
+)
+@table
+@told
+def exposure(
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: ExposureBy,
+    each: Each | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """What the book is exposed to: greeks, notional of short options, use of the buying power, what expires.
+
+    Of the newest good snapshot of each account, or over time. A figure is missing where it is of any of the positions;
+    coverage is the share of option positions that the broker gave greeks of.
+    """
+    from tradier_pipeline.warehouse.exposure import exposure_query, in_text
+    from tradier_pipeline.warehouse.reads import reading, require_account
+
+    settings = load_settings()
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
+        if form == "text" and connection.sql(sql).fetchone() is None:
+            click.echo("nothing that expires within 30 days" if by == "expiring" else "nothing is held", err=True)
+            return
+        _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
 
 
 @main.command()

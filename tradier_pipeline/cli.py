@@ -332,7 +332,9 @@ def balances(
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last date of closing.")
 @click.option(
     "--by",
-    type=click.Choice(["symbol", "underlying", "day", "month", "account"]),
+    type=click.Choice(
+        ["symbol", "underlying", "strategy", "tag", "day", "month", "account", "premium", "fees", "income"]
+    ),
     default="month",
     show_default=True,
     help="One row per account and what.",
@@ -356,7 +358,7 @@ def pnl(
         if form == "text" and connection.sql(sql).fetchone() is None:
             click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
             return
-        _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
+        _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
 
 
 @main.command()

@@ -976,6 +976,8 @@ def _change_document(change: Change) -> dict[str, Any]:
 def _print_reconciliation(found: Reconciliation) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in found.match_counts.items()) or "none"
     print(f"{found.facts.snapshot_id}: {len(found.changes)} rows to change; orders: {counts}")
+    if found.facts.doubtful:
+        print(f"  doubtful: {found.facts.verdict_evidence}; nothing is proposed until it is confirmed")
     for change in found.changes:
         _print_change(change)
     for row in found.unmatched:

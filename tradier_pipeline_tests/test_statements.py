@@ -141,14 +141,15 @@ def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(h
     assert "closes whose flows may not all be reported yet: 1" in november["note"]
 
 
-def test_the_statements_of_any_account_add_up_and_follow_each_other() -> None:
+@pytest.mark.parametrize("accounts", [40, pytest.param(1000, marks=pytest.mark.soak)])
+def test_the_statements_of_any_account_add_up_and_follow_each_other(accounts: int) -> None:
     """Random accounts with flows of every kind, on days with and without a session, and holes in what was read."""
     random = Random(7)
     kinds = {"ach": "deposits", "dividend": "dividends", "interest": "interest", "fee": "fees", "tax": "tax"}
     days = sessions(date(2025, 1, 2), date(2025, 12, 31))
     told, flows = Histories(), dict[str, list[tuple[date, str, Decimal]]]()
     told.sessions(days)
-    for number in range(40):
+    for number in range(accounts):
         account, equity = f"VA{number}", Decimal(random.randrange(10**6)) / 100
         told.read(days[0], days[-1], account)
         for day in days:
@@ -164,7 +165,7 @@ def test_the_statements_of_any_account_add_up_and_follow_each_other() -> None:
         cursor = staged.connection.execute("FROM account_statements ORDER BY account_id, month")
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    assert len(rows) > 40 * 11
+    assert len(rows) > accounts * 11
     for row in rows:
         assert added(row) == row["closing"]
         assert row["pnl"] == row["closing"] - row["opening"] - row["deposits"] + row["withdrawals"]

@@ -317,8 +317,8 @@ def _to_text(value: Any) -> Any:
     """A value as SQLite keeps it: exact, and equal whoever writes it."""
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, datetime):
-        return clock.iso(value)
+    if isinstance(value, datetime):  # to the millisecond, as the broker and SQLite have it: SQLite rounds finer ones up
+        return clock.iso(value.replace(microsecond=value.microsecond // 1000 * 1000))
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, tuple | list):

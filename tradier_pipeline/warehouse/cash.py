@@ -25,7 +25,9 @@ _MULTIPLIER = r"""
 """
 # What history reports of a trade less quantity x price x multiplier: negative; null if that is not known.
 FEE_OF_TRADE = f"""
-    CASE WHEN amount = 0 THEN 0 WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END
+    CASE WHEN amount = 0 THEN 0
+         WHEN price = 0 AND amount = -commission THEN amount -- a leg that went for nothing
+         WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END
 """
 
 CASH_BY_DAY = View(

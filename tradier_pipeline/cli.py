@@ -23,7 +23,7 @@ from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DECIMAL, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
@@ -160,9 +160,12 @@ def request(reason: Reason, account: str | None, order_id: str | None, note: str
 @click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
 @click.option("--all", "everything", is_flag=True, help="Every published snapshot.")
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as_json: bool) -> int:
+def verify(
+    snapshots: tuple[str, ...], everything: bool, account: str | None, form: str, output: Path | None, as_json: bool
+) -> int:
     """Prove published snapshots again: stored rows against landed bytes. Default: the newest of each account.
 
     A snapshot that is landed but was never published is tried on a copy. Exit code 1 if a blocking check fails.
@@ -171,6 +174,8 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 
     results = reverify(load_settings(), snapshots, account_id=account, everything=everything)
     failed = 0
+    as_rows = form != "text" or output is not None
+    rows: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
     for result in results:
         blocked = any(outcome.blocks for outcome in result.outcomes)
@@ -179,11 +184,17 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
             {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
             | {"checks": _checks(result.outcomes)}
         )
-        if not as_json:
+        of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
+        rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
+        if not (as_json or as_rows):
             verdict = "FAILED" if blocked else "verified"
             print(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
             _print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
-    if as_json:
+    if as_rows:
+        columns = {"snapshot_id": VARCHAR, "published": BOOLEAN, "check": VARCHAR, "severity": VARCHAR}
+        columns |= {"passed": BOOLEAN, "broker": VARCHAR, "stored": VARCHAR, "differing": BIGINT}
+        _print_rows(columns, rows, form, output)
+    elif as_json:
         _print_json({"snapshots": documents})
     return 1 if failed else 0
 
@@ -785,9 +796,10 @@ def add_flow(
 @flows.command(name="list")
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Those taken back, too.")
+@table
 @JSON
 @told
-def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
+def list_flows(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The flows that the owner has stated, by date."""
     from tradier_pipeline.ledger.store import Ledger
 
@@ -797,6 +809,12 @@ def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
         for flow in (store.stated_flows() if store.exists else [])
         if account in (None, flow.account_id) and (everything or not flow.removed_at)
     ]
+    if form != "text" or output:
+        amounts = {"kind": VARCHAR, "amount": DECIMAL, "symbol": VARCHAR, "quantity": DECIMAL, "note": VARCHAR}
+        stated = {"stated_by": VARCHAR, "stated_at": INSTANT, "removed_by": VARCHAR, "removed_at": INSTANT}
+        columns = {"flow_id": BIGINT, "account_id": VARCHAR, "trade_date": DATE} | amounts | stated
+        _print_rows(columns, [flow.model_dump() for flow in found], form, output)
+        return
     if as_json:
         _print_json({"flows": [flow.model_dump() for flow in found]})
         return
@@ -846,13 +864,22 @@ def ledger() -> None:
 
 @ledger.command()
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def diff(account: str | None, as_json: bool) -> None:
-    """What the newest published snapshot of each account would change in the ledger. Changes nothing."""
+def diff(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
+    """What the newest published snapshot of each account would change in the ledger. Changes nothing.
+
+    As a table it has a row for each column that changes, each order without its like, and each finding.
+    """
     from tradier_pipeline.reconcile.published import reconcile_newest
 
     found = reconcile_newest(load_settings(), account)
+    if form != "text" or output:
+        columns = ("snapshot_id", "account_id", "about", "key", "field", "before", "after", "text")
+        rows = [row for one in found for row in _reconciliation_rows(one)]
+        _print_rows(dict.fromkeys(columns, VARCHAR), rows, form, output)
+        return
     if as_json:
         _print_json({"snapshots": [_reconciliation_document(one) for one in found]})
         return
@@ -959,6 +986,28 @@ def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
         "unmatched": [_unmatched_document(row) for row in found.unmatched],
         "findings": findings,
     }
+
+
+def _reconciliation_rows(found: Reconciliation) -> Iterator[dict[str, str | None]]:
+    """A row for each column of the ledger that changes, each order without its like, and each finding."""
+    of_snapshot = {"snapshot_id": str(found.facts.snapshot_id), "account_id": found.facts.account_id}
+    for change in found.changes:
+        document = _change_document(change)
+        for column, value in document["after"].items():
+            values = {"before": _plain(document["before"][column]), "after": _plain(value)}
+            yield of_snapshot | {"about": change.table, "key": change.key, "field": column, "text": change.why} | values
+    for row in found.unmatched:
+        key = row.client_order_id if row.broker_order_id is None else str(row.broker_order_id)
+        sides = {"before": row.ledger_status, "after": row.raw_status}
+        text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        yield of_snapshot | {"about": "order", "key": key, "field": row.match_state, "text": text or None} | sides
+    for trade_id, finding in found.findings:
+        text = "; ".join((finding.text, *finding.evidence))
+        yield of_snapshot | {"about": finding.severity, "key": trade_id, "field": finding.code, "text": text}
+
+
+def _plain(value: Any) -> str | None:
+    return None if value is None else _cell(value)
 
 
 def _unmatched_document(row: OrderRow) -> dict[str, Any]:

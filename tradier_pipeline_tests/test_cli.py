@@ -32,6 +32,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
+    *("exposure", "export"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 

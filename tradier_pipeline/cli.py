@@ -990,7 +990,10 @@ def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
 
 def _reconciliation_rows(found: Reconciliation) -> Iterator[dict[str, str | None]]:
     """A row for each column of the ledger that changes, each order without its like, and each finding."""
-    of_snapshot = {"snapshot_id": str(found.facts.snapshot_id), "account_id": found.facts.account_id}
+    of_snapshot: dict[str, str | None] = {
+        "snapshot_id": str(found.facts.snapshot_id),
+        "account_id": found.facts.account_id,
+    }
     for change in found.changes:
         document = _change_document(change)
         for column, value in document["after"].items():

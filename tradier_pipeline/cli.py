@@ -27,7 +27,7 @@ from tradier_pipeline.settings import load_settings as read_settings
 from tradier_pipeline.sparkline import sparkline
 from tradier_pipeline.texts import printable
 from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DECIMAL, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.returns import Figures, Rate
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
+    from tradier_pipeline.warehouse.exposure import Each, ExposureBy
     from tradier_pipeline.warehouse.reads import By
     from tradier_pipeline.warehouse.realized import PnlBy
 
@@ -69,7 +70,7 @@ FORMAT = click.option(
     default="text",
     help="A table for people, or every row and column for programs; in json decimals are strings.",
 )
-OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
 PRIVATE_UMASK = 0o077  # files and directories are their owner's alone
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
@@ -190,9 +191,12 @@ def request(reason: Reason, account: str | None, order_id: str | None, note: str
 @click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
 @click.option("--all", "everything", is_flag=True, help="Every published snapshot.")
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as_json: bool) -> int:
+def verify(
+    snapshots: tuple[str, ...], everything: bool, account: str | None, form: str, output: Path | None, as_json: bool
+) -> int:
     """Prove published snapshots again: stored rows against landed bytes. Default: the newest of each account.
 
     A snapshot that is landed but was never published is tried on a copy. Exit code 1 if a blocking check fails.
@@ -201,6 +205,8 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 
     results = reverify(load_settings(), snapshots, account_id=account, everything=everything)
     failed = 0
+    as_rows = form != "text" or output is not None
+    rows: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
     for result in results:
         blocked = any(outcome.blocks for outcome in result.outcomes)
@@ -209,11 +215,17 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
             {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
             | {"checks": _checks(result.outcomes)}
         )
-        if not as_json:
+        of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
+        rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
+        if not (as_json or as_rows):
             verdict = "FAILED" if blocked else "verified"
             print(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
             _print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
-    if as_json:
+    if as_rows:
+        columns = {"snapshot_id": VARCHAR, "published": BOOLEAN, "check": VARCHAR, "severity": VARCHAR}
+        columns |= {"passed": BOOLEAN, "broker": VARCHAR, "stored": VARCHAR, "differing": BIGINT}
+        _print_rows(columns, rows, form, output)
+    elif as_json:
         _print_json({"snapshots": documents})
     return 1 if failed else 0
 
@@ -362,7 +374,9 @@ def balances(
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last date of closing.")
 @click.option(
     "--by",
-    type=click.Choice(["symbol", "underlying", "day", "month", "account"]),
+    type=click.Choice(
+        ["symbol", "underlying", "strategy", "tag", "day", "month", "account", "premium", "fees", "income"]
+    ),
     default="month",
     show_default=True,
     help="One row per account and what.",
@@ -386,7 +400,96 @@ def pnl(
         if form == "text" and connection.sql(sql).fetchone() is None:
             warn("no closed lots; `tradier-pipeline backfill` reads those of the past")
             return
-        _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
+        _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date. Default: now only.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date. Default: now only.")
+@click.option(
+    "--by",
+    type=click.Choice(["underlying", "account", "expiring"]),
+    default="underlying",
+    show_default=True,
+    help="The greeks of each underlying; what the account comes to; the options that expire within 30 days.",
+)
+@click.option(
+    "--each",
+    type=click.Choice(["day", "snapshot"]),
+    help="Of the last good snapshot of each trade date, or of every one. Default: of each day, if dates are named.",
+)
+@table
+@told
+def exposure(
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: ExposureBy,
+    each: Each | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """What the book is exposed to: greeks, notional of short options, use of the buying power, what expires.
+
+    Of the newest good snapshot of each account, or over time. A figure is missing where it is of any of the positions;
+    coverage is the share of option positions that the broker gave greeks of.
+    """
+    from tradier_pipeline.warehouse.exposure import exposure_query, in_text
+    from tradier_pipeline.warehouse.reads import reading, require_account
+
+    settings = load_settings()
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
+        if form == "text" and connection.sql(sql).fetchone() is None:
+            click.echo("nothing that expires within 30 days" if by == "expiring" else "nothing is held", err=True)
+            return
+        _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--format", "form", type=click.Choice(["beancount", "hledger", "form8949"]), required=True)
+@click.option("--since", "--from", type=click.DateTime(["%Y-%m-%d"]), help="First date; of lots, of closing.")
+@click.option("--until", "--to", type=click.DateTime(["%Y-%m-%d"]), help="Last date; of lots, of closing.")
+@OUTPUT
+@told
+def export(account: str | None, form: str, since: datetime | None, until: datetime | None, output: Path | None) -> None:
+    """Write the history for other programs: the books for beancount or hledger, or closed lots for Form 8949.
+
+    The books balance to the cent and assert the broker's own cash and value of each close; what nothing explains is
+    marked !. Form 8949 is a CSV; the broker reports no wash sales.
+    """
+    from tradier_pipeline.export.form8949 import form8949, wanted
+    from tradier_pipeline.export.journal import journal
+    from tradier_pipeline.export.plaintext import beancount, hledger
+    from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, reading, require_account
+
+    settings = load_settings()
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        lots = closed_lots(connection, account)
+        if form == "form8949":
+            text, notes = form8949(wanted(lots, first, last))
+        else:
+            books = journal(movements(connection, account), lots, known_closes(connection, account), first, last)
+            text, notes = (beancount if form == "beancount" else hledger)(books), books.notes
+    _write_text(text, output)
+    for note in notes:
+        click.echo(note, err=True)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
 
 
 @main.command()
@@ -740,9 +843,10 @@ def add_flow(
 @flows.command(name="list")
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Those taken back, too.")
+@table
 @JSON
 @told
-def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
+def list_flows(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The flows that the owner has stated, by date."""
     from tradier_pipeline.ledger.store import Ledger
 
@@ -752,6 +856,12 @@ def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
         for flow in (store.stated_flows() if store.exists else [])
         if account in (None, flow.account_id) and (everything or not flow.removed_at)
     ]
+    if form != "text" or output:
+        amounts = {"kind": VARCHAR, "amount": DECIMAL, "symbol": VARCHAR, "quantity": DECIMAL, "note": VARCHAR}
+        stated = {"stated_by": VARCHAR, "stated_at": INSTANT, "removed_by": VARCHAR, "removed_at": INSTANT}
+        columns = {"flow_id": BIGINT, "account_id": VARCHAR, "trade_date": DATE} | amounts | stated
+        _print_rows(columns, [flow.model_dump() for flow in found], form, output)
+        return
     if as_json:
         _print_json({"flows": [flow.model_dump() for flow in found]})
         return
@@ -801,13 +911,22 @@ def ledger() -> None:
 
 @ledger.command()
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def diff(account: str | None, as_json: bool) -> None:
-    """What the newest published snapshot of each account would change in the ledger. Changes nothing."""
+def diff(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
+    """What the newest published snapshot of each account would change in the ledger. Changes nothing.
+
+    As a table it has a row for each column that changes, each order without its like, and each finding.
+    """
     from tradier_pipeline.reconcile.published import reconcile_newest
 
     found = reconcile_newest(load_settings(), account)
+    if form != "text" or output:
+        columns = ("snapshot_id", "account_id", "about", "key", "field", "before", "after", "text")
+        rows = [row for one in found for row in _reconciliation_rows(one)]
+        _print_rows(dict.fromkeys(columns, VARCHAR), rows, form, output)
+        return
     if as_json:
         _print_json({"snapshots": [_reconciliation_document(one) for one in found]})
         return
@@ -914,6 +1033,31 @@ def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
         "unmatched": [_unmatched_document(row) for row in found.unmatched],
         "findings": findings,
     }
+
+
+def _reconciliation_rows(found: Reconciliation) -> Iterator[dict[str, str | None]]:
+    """A row for each column of the ledger that changes, each order without its like, and each finding."""
+    of_snapshot: dict[str, str | None] = {
+        "snapshot_id": str(found.facts.snapshot_id),
+        "account_id": found.facts.account_id,
+    }
+    for change in found.changes:
+        document = _change_document(change)
+        for column, value in document["after"].items():
+            values = {"before": _plain(document["before"][column]), "after": _plain(value)}
+            yield of_snapshot | {"about": change.table, "key": change.key, "field": column, "text": change.why} | values
+    for row in found.unmatched:
+        key = row.client_order_id if row.broker_order_id is None else str(row.broker_order_id)
+        sides = {"before": row.ledger_status, "after": row.raw_status}
+        text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        yield of_snapshot | {"about": "order", "key": key, "field": row.match_state, "text": text or None} | sides
+    for trade_id, finding in found.findings:
+        text = "; ".join((finding.text, *finding.evidence))
+        yield of_snapshot | {"about": finding.severity, "key": trade_id, "field": finding.code, "text": text}
+
+
+def _plain(value: Any) -> str | None:
+    return None if value is None else _cell(value)
 
 
 def _unmatched_document(row: OrderRow) -> dict[str, Any]:

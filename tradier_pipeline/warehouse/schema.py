@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -225,10 +225,11 @@ ORDER_LEGS = Table(
 
 QUOTES = Table(
     "quotes",
-    "One row per held symbol the broker quoted right after the snapshot; none when the quotes could not be read.",
+    "One row per symbol that is held, or that a held option is written on, as the broker quoted it right after the "
+    "snapshot; none when the quotes could not be read.",
     (
         *LEAD,
-        _required("symbol", VARCHAR, "As in positions"),
+        _required("symbol", VARCHAR, "As in positions, or what an option is written on"),
         Column("type", VARCHAR, "stock, option, etf, index, ..."),
         Column("bid", DECIMAL, "USD per share"),
         Column("ask", DECIMAL, "USD per share"),

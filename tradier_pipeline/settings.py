@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from datetime import time
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from tradier_pipeline.errors import PipelineError
 
@@ -49,6 +55,7 @@ REMEDIES = {
     "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
     "ledger_write": "Set it to off, propose or apply.",
+    "benchmark": "Set it to a symbol, such as SPY or BRK/B; empty switches it off.",
     "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
@@ -62,6 +69,7 @@ class Settings(BaseSettings):
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `benchmark` is the symbol that returns are compared with; empty: none.
     `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
@@ -92,6 +100,32 @@ class Settings(BaseSettings):
     max_open_positions: int | None = Field(default=None, ge=0)
     ledger_write: LedgerWrite = "propose"
     order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
+    benchmark: str = Field(default="SPY", pattern=r"^([A-Z0-9]{1,8}([/.][A-Z0-9]{1,4})?)?$")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """An empty variable counts as unset, but for the benchmark, which it switches off."""
+
+        class Benchmark(EnvSettingsSource):
+            def __call__(self) -> dict[str, Any]:
+                of_file = DotEnvSettingsSource(settings_cls, env_ignore_empty=False).env_vars
+                told = {**of_file, **self.env_vars}.get("tradier_benchmark")
+                return {} if told is None else {"benchmark": told}
+
+        benchmark = Benchmark(settings_cls, env_ignore_empty=False)
+        return init_settings, benchmark, env_settings, dotenv_settings, file_secret_settings
+
+    @field_validator("benchmark", mode="before")
+    @classmethod
+    def _in_capitals(cls, symbol: object) -> object:
+        return symbol.strip().upper() if isinstance(symbol, str) else symbol
 
     @field_validator("pipeline_home")
     @classmethod

@@ -395,10 +395,7 @@ Price = Annotated[Number | None, BeforeValidator(_or_none)]
 
 
 class DailyPrice(BrokerModel):
-    """One `history.day` row of a symbol, USD per share. Tradier: a day without a trade has "NaN" in the place of prices.
-
-    `close` is that of the regular session.
-    """
+    """One `history.day` row of a symbol, USD per share. A day without a trade may have "NaN" in the place of prices."""
 
     date: Day
     open: Price = None

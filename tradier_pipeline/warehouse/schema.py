@@ -596,8 +596,8 @@ STATED_FLOWS = Table(
 
 DAILY_PRICES = Table(
     "daily_prices",
-    "One row per environment, symbol and day: its price as the broker reports it, such as of the benchmark that returns "
-    "are compared with. What an earlier read had is replaced. Prices of different reads may differ by a split: "
+    "One row per environment, symbol and day: its price as the broker reports it, such as that of the benchmark which "
+    "returns are compared with. What an earlier read had is replaced. Prices of different reads may differ by a split: "
     "previous_close is of the same read as close.",
     (
         _required("environment", VARCHAR, "simulator, sandbox or live: whose market it is"),

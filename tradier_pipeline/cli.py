@@ -1115,42 +1115,50 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
         print(f"{account_id}: no two closes are known that a return could be measured between")
         return
     money = ("start", "deposits", "withdrawals", "p/l", "end")
-    symbol = next((one.benchmark.symbol for one in periods.values() if one.benchmark), None)
-    rates = ("time-weighted", "money-weighted", *([symbol] if symbol else []), "drawdown", "volatility", "sharpe")
-    lines: list[tuple[str, ...]] = [("", "from", "to", *money, *rates)]
+    lines: list[tuple[str, ...]] = [("", "from", "to", *money, "time-weighted", "money-weighted", "drawdown")]
     for period, one in periods.items():
         mark = " *" if one.gaps or one.provisional or one.uncertain or one.notes else ""
         name = f"{period} (since it began)" if one.since_it_began else period
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
-        beside = [_ratio(one.benchmark.period)] if one.benchmark else []
-        risk = (_ratio(one.max_drawdown), _ratio(one.volatility), "-" if one.sharpe is None else f"{one.sharpe:.2f}")
-        figures = (_percent(one.time_weighted), _percent(one.money_weighted), *beside, *risk)
-        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *figures))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rates = (_percent(one.time_weighted), _percent(one.money_weighted))
+        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, _ratio(one.max_drawdown)))
     print(account_id)
-    for first, *cells in lines:
-        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        print(f"  {first:<{widths[0]}}{told}")
+    _print_aligned(lines, "  ")
     if doubts := _doubts(tuple(periods.values())):
         print(f"  {'; '.join(doubts)}")
     for line in dict.fromkeys(line for one in periods.values() for line in _marks(one)):
         print(f"  * {line}")
-    for line in dict.fromkeys(line for name, one in periods.items() for line in _lacking(name, one)):
+    _print_risk(periods)
+
+
+def _print_risk(periods: dict[str, Figures]) -> None:
+    """The returns beside those of the benchmark, volatility and Sharpe ratio, as far as there are any."""
+    symbol = next((one.benchmark.symbol for one in periods.values() if one.benchmark), None)
+    lines: list[tuple[str, ...]] = [("", "return", *([symbol] if symbol else []), "volatility", "sharpe", "sessions")]
+    for name, one in periods.items():
+        beside = [_ratio(one.benchmark.period)] if one.benchmark else []
+        sharpe = "-" if one.sharpe is None else f"{one.sharpe:.2f}"
+        rates = (_ratio(one.time_weighted.period), *beside, _ratio(one.volatility), sharpe)
+        lines.append((name, *rates, f"{one.usable_days}, {one.left_out} left out"))
+    if any(one.volatility is not None or (one.benchmark and not one.benchmark.reason) for one in periods.values()):
+        print("  of the daily returns, by 252 sessions a year, risk-free rate 0")
+        _print_aligned(lines, "    ")
+    lacking = [f"no sharpe ratio: {one.risk_reason}" for one in periods.values() if one.risk_reason]
+    compared = [one.benchmark for one in periods.values() if one.benchmark]
+    lacking += [f"no return of {one.symbol}: {one.reason}" for one in compared if one.reason]
+    for line in dict.fromkeys(lacking):
         print(f"  {line}")
+
+
+def _print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *cells in lines:
+        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(f"{indent}{first:<{widths[0]}}{told}")
 
 
 def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
-
-
-def _lacking(name: str, one: Figures) -> Iterator[str]:
-    """Why a period has no Sharpe ratio or no benchmark, and how many sessions its volatility leaves out."""
-    if one.risk_reason:
-        yield f"{name}: no sharpe ratio: {one.risk_reason}"
-    elif one.left_out:
-        yield f"{name}: volatility and sharpe are of {one.usable_days} sessions, {one.left_out} are left out"
-    if one.benchmark and one.benchmark.reason:
-        yield f"{name}: no benchmark: {one.benchmark.reason}"
 
 
 def _percent(rate: Rate) -> str:

@@ -13,7 +13,7 @@ from tradier_pipeline.activity import LandedActivity, Resource, landed_activity
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import DEFAULT_RULES, GateRules, judge
-from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.landing import PRICES, LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
 from tradier_pipeline.prices import LandedPrices, landed_prices
@@ -313,7 +313,8 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
         what = (
             f"{len(lost)} published snapshots are not, such as {lost[0]}"
             if lost
-            else f"{len(lost_extracts)} published extracts are not, such as {lost_extracts[0]}"
+            else f"{len(lost_extracts)} published extracts of {_kind(lost_extracts[0])} are not, "
+            f"such as {lost_extracts[0]}"
             if lost_extracts
             else "nothing is"
         )
@@ -321,6 +322,10 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone) -> None:
             f"the warehouse is rebuilt from what is landed in {zone.root}, and {what}",
             "Restore the landing zone; to go on without them: `tradier-pipeline rebuild --forget`.",
         )
+
+
+def _kind(path: str) -> str:
+    return "prices" if path.startswith(f"{PRICES}/") else "the activity"
 
 
 def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:

@@ -23,6 +23,7 @@ from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import external_flows, reading, unknown_words
 
 PATIENT = RetryPolicy(deadline=900.0)  # years of pages, and nobody's minute waits for them
+BRIEF = RetryPolicy(attempts=2, deadline=30.0)  # of prices: the next backfill or morning reads them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def backfill_prices(settings: Settings, broker: Broker, symbol: str, since: date
         PipelineError: nothing was published; the message says why and what to do.
     """
     until = clock.trade_date(clock.now()) - timedelta(days=1)
-    landed = extract_prices(LandingZone(settings.landing), broker, PriceRange(symbol, since, until))
+    brief = replace(broker, policy=broker.policy or BRIEF)
+    landed = extract_prices(LandingZone(settings.landing), brief, PriceRange(symbol, since, until))
     days = store_prices(Warehouse(settings.warehouse), landed)
     return BackfilledPrices(symbol, since, until, landed.path, days)
 

@@ -62,7 +62,8 @@ def _days(curve: str, symbol: str | None) -> str:
                CASE WHEN here.series = before.series THEN here.level / before.level - 1 END AS benchmark_return,
                CASE WHEN chosen.symbol IS NULL OR since IS NULL THEN NULL WHEN here.series IS NULL THEN curve.trade_date
                     WHEN before.series IS DISTINCT FROM here.series THEN since END AS unpriced,
-               coalesce("return" IS NOT NULL AND days_spanned = 1 AND NOT (is_read AND reason = '{UNREAD}'), false)
+               coalesce("return" IS NOT NULL AND days_spanned = 1
+                        AND NOT (is_read AND reason IS NOT DISTINCT FROM '{UNREAD}'), false)
                    AS is_usable
         FROM curve LEFT JOIN ({_benchmark(symbol)}) AS chosen USING (environment)
         LEFT JOIN prices AS here ON here.environment = curve.environment AND here.trade_date = curve.trade_date

@@ -129,7 +129,7 @@ def query(home: Home, sql: str) -> list[tuple[Any, ...]]:
 
 
 def near(value: Any) -> Any:
-    return pytest.approx(value, rel=1e-9, abs=1e-12)
+    return pytest.approx(value, rel=1e-9, abs=1e-10)
 
 
 def bacon(broker: Broker) -> None:

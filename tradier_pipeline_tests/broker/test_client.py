@@ -157,7 +157,8 @@ async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
         "fetch_account", "fetch_balances", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
-        "fetch_history", "fetch_order", "fetch_orders", "fetch_positions", "fetch_prices", "fetch_quotes", "fetch_snapshot",
+        "fetch_history", "fetch_order", "fetch_orders", "fetch_positions", "fetch_prices", "fetch_quotes",
+        "fetch_snapshot",
     }  # fmt: skip
     server.on(f"{ORDERS_PATH}/1", answer(bodies.dumps({"order": bodies.order(1)})))
     server.on(QUOTES_PATH, document({"quotes": {"quote": []}}))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.backfill import Backfilled
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
+    from tradier_pipeline.extract import Broker
     from tradier_pipeline.ledger.changes import Change
     from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.reconcile.orders import OrderRow
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.warehouse.exposure import Each, ExposureBy
     from tradier_pipeline.warehouse.reads import By
     from tradier_pipeline.warehouse.realized import PnlBy
+    from tradier_pipeline.warehouse.statements import Period
 
 
 def print(*values: object, flush: bool = False) -> None:  # noqa: A001 - so that no line of this module is left out
@@ -69,6 +71,12 @@ FORMAT = click.option(
     type=click.Choice(["text", "csv", "json", "parquet"]),
     default="text",
     help="A table for people, or every row and column for programs; in json decimals are strings.",
+)
+BENCHMARK = click.option(
+    "--benchmark",
+    metavar="SYMBOL",
+    callback=lambda _, __, symbol: "" if symbol and symbol.lower() == "off" else symbol,
+    help="Compare with this symbol, such as SPY; off: with none. Default: that of TRADIER_BENCHMARK.",
 )
 OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -273,13 +281,14 @@ def rebuild(forget: bool, as_json: bool) -> int:
 @main.command()
 @ACCOUNT
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date. Default: when the account was opened.")
+@BENCHMARK
 @JSON
 @told
-def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
-    """Read all that the broker still tells of the past until yesterday. Exit code 0 only if all was published.
+def backfill(account: str | None, since: datetime | None, benchmark: str | None, as_json: bool) -> int:
+    """Read all that the broker still reports of the past until yesterday. Exit code 0 only if it was published.
 
-    History (not in the sandbox), gain and loss, daily values: in one extract for each account. The same day again
-    replays it.
+    History (not in the sandbox), gain and loss, daily values: in one extract for each account. Then the daily prices of
+    the benchmark over the same dates; if these cannot be read, it is a warning. The same day again replays it.
     """
     from tradier_pipeline.backfill import backfill as read_past
     from tradier_pipeline.extract import accounts_to_read, connect
@@ -287,6 +296,7 @@ def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
     settings = load_settings()
     accounts = (account,) if account else accounts_to_read(settings)
     documents: list[dict[str, Any]] = []
+    prices: dict[str, Any] | None = None
     with connect(settings) as broker:
         for account_id in accounts:
             try:
@@ -301,8 +311,14 @@ def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
                 documents.append(_backfilled_document(done))
                 if not as_json:
                     _print_backfilled(done)
+        begins = [document["since"] for document in documents if document["published"]]
+        symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
+        if symbol and begins:
+            prices = _backfilled_prices(settings, broker, symbol, min(begins))
     if as_json:
-        _print_json({"accounts": documents})
+        _print_json({"accounts": documents, "benchmark": prices})
+    elif prices:
+        _print_backfilled_prices(prices)
     return 0 if all(document["published"] for document in documents) else 1
 
 
@@ -552,22 +568,103 @@ def summary(
     "--since", type=click.DateTime(["%Y-%m-%d"]), help="First session of one period instead of the usual ones."
 )
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last session of it.")
+@click.option(
+    "--by", type=click.Choice(["month", "quarter", "year"]), help="One row per what, instead of the usual periods."
+)
+@click.option("--table", "as_table", is_flag=True, help="One row per year, with its months beside each other.")
+@click.option("--total", is_flag=True, help="With --by or --table: all accounts of each environment as one.")
+@BENCHMARK
+@table
 @JSON
 @told
-def returns(account: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
+def returns(
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: Period | None,
+    as_table: bool,
+    total: bool,
+    benchmark: str | None,
+    form: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """Profit, returns and drawdown without deposits and withdrawals, in USD, by account and in total.
 
-    For the month and the year to date, 1, 3 and 12 months, as far as the history reaches, and since it began.
+    For the month and the year to date, 1, 3 and 12 months, as far as the history reaches, and since it began; or by
+    month, quarter or year. Volatility and Sharpe ratio are those of the daily returns, by 252 sessions a year, with a
+    risk-free rate of 0. The benchmark is measured by its prices over the same days.
     """
-    from tradier_pipeline.returns import figures, standard_periods
-    from tradier_pipeline.warehouse.reads import equity_curves, reading
+    from tradier_pipeline.warehouse.reads import reading, require_prices
 
-    with reading(load_settings().warehouse) as connection:
-        curves = equity_curves(connection, account)
+    settings = load_settings()
+    symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
+    asked = (account, since.date() if since else None, until.date() if until else None)
+    if total and (account or not (by or as_table)):
+        raise click.UsageError("--total is of all accounts, with --by or --table")
+    if (form != "text" or output) and not (by or as_table):
+        raise click.UsageError("--format and --output are those of --by and --table; see --json")
+    with reading(settings.warehouse) as connection:
+        if benchmark and symbol:
+            require_prices(connection, symbol)
+        if by or as_table:
+            _print_returns_by(connection, by, asked, symbol, total=total, as_table=as_table, form=form, output=output)
+        else:
+            _print_periods(connection, asked, symbol, as_json=as_json)
+
+
+def _print_returns_by(
+    connection: duckdb.DuckDBPyConnection,
+    by: Period | None,
+    asked: tuple[str | None, date | None, date | None],
+    symbol: str,
+    *,
+    total: bool,
+    as_table: bool,
+    form: str,
+    output: Path | None,
+) -> None:
+    """Rows of months, quarters or years, or the table of years by months; under a text the reasons of its marks."""
+    from tradier_pipeline.warehouse.period_returns import (
+        in_text,
+        notes_query,
+        returns_query,
+        table_in_text,
+        table_query,
+    )
+    from tradier_pipeline.warehouse.reads import require_account, require_current
+
+    require_current(connection)
+    require_account(connection, asked[0], load_settings().accounts or ())
+    key = "environment" if total else "account_id"
+    months = returns_query("month" if as_table else by or "month", *asked, benchmark=symbol, total=total)
+    if form != "text" or output:
+        query = table_query(*asked, benchmark=symbol, total=total) if as_table else months
+        _print_query(connection, query, form, output)
+        return
+    notes = connection.execute(notes_query(months, by or "month", key)).fetchall()
+    _print_query(connection, table_in_text(months, key) if as_table else in_text(months), form, output)
+    for note in notes:
+        print("* {}, {}: {}".format(*note))
+
+
+def _print_periods(
+    connection: duckdb.DuckDBPyConnection,
+    asked: tuple[str | None, date | None, date | None],
+    symbol: str,
+    *,
+    as_json: bool,
+) -> None:
+    """The usual periods, or the one that is asked for."""
+    from tradier_pipeline.returns import figures, standard_periods
+    from tradier_pipeline.warehouse.reads import equity_curves
+
+    account, since, until = asked
+    curves = equity_curves(connection, account, symbol)
     documents: dict[str, Any] = {}
     for name, rows in curves.items():
-        asked = figures(rows, since.date() if since else None, until.date() if until else None)
-        periods = ({"asked": asked} if asked else {}) if since or until else standard_periods(rows)
+        one = figures(rows, since, until)
+        periods = ({"asked": one} if one else {}) if since or until else standard_periods(rows)
         documents[name] = periods
         if not as_json:
             _print_returns(name, periods)
@@ -1217,18 +1314,45 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
         mark = " *" if one.gaps or one.provisional or one.uncertain or one.notes else ""
         name = f"{period} (since it began)" if one.since_it_began else period
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
-        fallen = "-" if one.max_drawdown is None else f"{one.max_drawdown:.2%}"
         rates = (_percent(one.time_weighted), _percent(one.money_weighted))
-        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, _ratio(one.max_drawdown)))
     print(account_id)
-    for first, *cells in lines:
-        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        print(f"  {first:<{widths[0]}}{told}")
+    _print_aligned(lines, "  ")
     if doubts := _doubts(tuple(periods.values())):
         print(f"  {'; '.join(doubts)}")
     for line in dict.fromkeys(line for one in periods.values() for line in _marks(one)):
         print(f"  * {line}")
+    _print_risk(periods)
+
+
+def _print_risk(periods: dict[str, Figures]) -> None:
+    """The returns beside those of the benchmark, volatility and Sharpe ratio, as far as there are any."""
+    symbol = next((one.benchmark.symbol for one in periods.values() if one.benchmark), None)
+    lines: list[tuple[str, ...]] = [("", "return", *([symbol] if symbol else []), "volatility", "sharpe", "sessions")]
+    for name, one in periods.items():
+        beside = [_ratio(one.benchmark.period)] if one.benchmark else []
+        sharpe = "-" if one.sharpe is None else f"{one.sharpe:.2f}"
+        rates = (_ratio(one.time_weighted.period), *beside, _ratio(one.volatility), sharpe)
+        lines.append((name, *rates, f"{one.usable_days}, {one.left_out} left out"))
+    if any(one.volatility is not None or (one.benchmark and not one.benchmark.reason) for one in periods.values()):
+        print("  of the daily returns, by 252 sessions a year, risk-free rate 0")
+        _print_aligned(lines, "    ")
+    lacking = [f"no sharpe ratio: {one.risk_reason}" for one in periods.values() if one.risk_reason]
+    compared = [one.benchmark for one in periods.values() if one.benchmark]
+    lacking += [f"no return of {one.symbol}: {one.reason}" for one in compared if one.reason]
+    for line in dict.fromkeys(lacking):
+        print(f"  {line}")
+
+
+def _print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *cells in lines:
+        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(f"{indent}{first:<{widths[0]}}{told}")
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _percent(rate: Rate) -> str:
@@ -1280,6 +1404,28 @@ def _print_account_status(account: AccountStatus) -> None:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
+
+
+def _backfilled_prices(settings: Settings, broker: Broker, symbol: str, since: date) -> dict[str, Any]:
+    """What was read of the benchmark. That it could not be read keeps nothing of an account from being published."""
+    from dataclasses import asdict
+
+    from tradier_pipeline.backfill import backfill_prices
+
+    try:
+        done = backfill_prices(settings, broker, symbol, since)
+    except PipelineError as error:
+        return {"symbol": symbol, "published": False, "error": {"cause": error.cause, "remedy": error.remedy}}
+    return asdict(done) | {"published": True, "warnings": [done.warning] if done.warning else []}
+
+
+def _print_backfilled_prices(prices: dict[str, Any]) -> None:
+    if not prices["published"]:
+        print(f"{prices['symbol']}  warning: not read: {prices['error']['cause']}")
+        return
+    print(f"{prices['symbol']}  {prices['days']:,} daily prices, {prices['since']} to {prices['until']}")
+    for warning in prices["warnings"]:
+        print(f"  warning: {warning}")
 
 
 def _backfilled_document(done: Backfilled) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity, exposure, realized, statements
+from tradier_pipeline.warehouse import cash, equity, exposure, period_returns, realized, statements
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -429,6 +429,7 @@ VIEWS = (
     *statements.VIEWS,
     *realized.VIEWS,
     *exposure.VIEWS,
+    *period_returns.VIEWS,
 )
 
 

@@ -8,6 +8,7 @@
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
     raw/<account>/activity/                                                     what is told over night (`activity`)
+    raw/_prices/                                                                daily prices of symbols (`prices`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged
 since, or is not ours, never stops what comes: readers of the past pass it over, and `LandingZone.damaged` names it.
@@ -49,6 +50,7 @@ MANIFEST = "manifest.json"
 QUOTES_MANIFEST = "quotes.manifest.json"
 FAILED = ".failed-"
 MISSED = ".missed.json"
+PRICES = "_prices"  # no account number
 LOCK_TIMEOUT_S = 60.0
 MAX_FILE_BYTES = 64 * 1024 * 1024  # of one file of the landing zone; a body has at most half of it
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
@@ -511,7 +513,7 @@ class LandingZone:
     def damaged(self, account_id: str | None = None) -> Iterator[Damaged]:
         """What is passed over, by path: of all days what is not ours and archives, of the newest also every byte."""
         for path in sorted(self.root.glob("*")) if account_id is None else ():
-            if not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
+            if path.name != PRICES and not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
                 yield _foreign(path)
         for account in self.accounts() if account_id is None else [account_id]:
             days = self.days(account)

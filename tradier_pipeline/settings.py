@@ -52,6 +52,7 @@ REMEDIES = {
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
     "ledger_write": "Set it to off, propose or apply.",
     "ui_token": "Set it to 16 characters or more, or leave it unset.",
+    "benchmark": "Set it to a symbol, such as SPY or BRK/B, or to off.",
     "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `benchmark` is the symbol that returns are compared with; empty (`off`): none.
     `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
@@ -90,6 +92,13 @@ class Settings(BaseSettings):
     ledger_write: LedgerWrite = "propose"
     ui_token: SecretStr | None = Field(default=None, min_length=16)
     order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
+    benchmark: str = Field(default="SPY", pattern=r"^([A-Z0-9]{1,8}([/.][A-Z0-9]{1,4})?)?$")
+
+    @field_validator("benchmark", mode="before")
+    @classmethod
+    def _in_capitals(cls, symbol: object) -> object:
+        told = symbol.strip().upper() if isinstance(symbol, str) else symbol
+        return "" if told == "OFF" else told
 
     _dotenv: Path | None = PrivateAttr(default=None)
     _notices: tuple[str, ...] = PrivateAttr(default=())

@@ -87,7 +87,7 @@ def test_in_words_it_is_a_few_lines(home: Home, simulated: Simulated) -> None:
     lines = run().stdout.splitlines()
     assert lines[0].startswith(f"{DEMO_ACCOUNT}  20")
     assert [line.split()[0] for line in lines[1:]] == [
-        *("history", "gainloss", "historical_balances", "deposits", "withdrawals")
+        *("history", "gainloss", "historical_balances", "deposits", "withdrawals", "SPY")
     ]
     assert lines[4].endswith("250,000.00 USD")
 

@@ -32,6 +32,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
+    *("exposure", "export"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
@@ -72,6 +73,31 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 # ---------------------------------------------------------------- calls
+
+
+TABLES = (
+    *("query", "balances", "pnl", "exposure", "summary", "status", "gate", "findings", "verify"),
+    *("ledger diff", "flows list"),
+)
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_every_command_that_prints_a_table_has_the_same_format_option(command: str) -> None:
+    told = " ".join(run(*command.split(), "--help").stdout.split())
+    assert "--format [text|csv|json|parquet]" in told
+    assert "-o, --output PATH" in told
+
+
+def test_what_verify_proves_is_a_table_with_a_row_for_each_check(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    result = run("verify", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    rows = document(result)
+    assert {row["passed"] for row in rows if row["severity"] == "fatal"} == {True}
+    assert len({row["check"] for row in rows}) == len(rows) > 10
+    assert [row["check"] for row in rows] == [
+        check["check"] for check in document(run("verify", "--json"))["snapshots"][0]["checks"]
+    ]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -59,6 +59,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 _QUOTES_PATH = "/v1/markets/quotes"
 _CALENDAR_PATH = "/v1/markets/calendar"
+_PRICES_PATH = "/v1/markets/history"
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +330,11 @@ class BrokerClient:
         """The days of a month on which the exchange is open, and its hours."""
         query = {"month": str(month), "year": str(year)}
         return await self._single("calendar", _Request(1, _CALENDAR_PATH, query), self._deadline())
+
+    async def fetch_prices(self, symbol: str, since: date, until: date) -> Extract:
+        """The daily prices of a symbol between two dates, both included. One answer, no pages."""
+        query = {"symbol": symbol, "interval": "daily", "start": since.isoformat(), "end": until.isoformat()}
+        return await self._single("prices", _Request(1, _PRICES_PATH, query), self._deadline())
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._policy.deadline

@@ -40,7 +40,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 ObjectResource = Literal["account", "balances", "order", "clock", "stream"]
 ListResource = Literal[
-    "account", "positions", "orders", "quotes", "history", "gainloss", "historical_balances", "calendar"
+    "account", "positions", "orders", "quotes", "history", "gainloss", "historical_balances", "calendar", "prices"
 ]
 
 _OBJECT_KEYS: Mapping[ObjectResource, str] = {
@@ -68,6 +68,7 @@ _LIST_SHAPES: Mapping[ListResource, _ListShape] = {
     "gainloss": _ListShape(("gainloss",), "closed_position"),
     "historical_balances": _ListShape((), "balances"),
     "calendar": _ListShape(("calendar", "days"), "day"),
+    "prices": _ListShape(("history",), "day"),
 }
 
 

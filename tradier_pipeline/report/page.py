@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from calendar import month_abbr
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -120,6 +121,7 @@ def _environment() -> Environment:
         "price": price,
         "plain": plain,
         "percent": percent,
+        "ratio": ratio,
         "instant": instant,
         "time_of_day": time_of_day,
         "day": day,
@@ -130,6 +132,7 @@ def _environment() -> Environment:
         "counted": counted,
         "total": total,
     }
+    environment.globals["month_names"] = month_abbr[1:]
     return environment
 
 
@@ -171,6 +174,11 @@ def plain(value: Decimal | int | None) -> str:
 def percent(value: float | None) -> str:
     """0.0123 as 1.23%."""
     return UNKNOWN if value is None else f"{value:,.2%}".replace("-", MINUS)
+
+
+def ratio(value: float | None) -> str:
+    """1.2345 as 1.23."""
+    return UNKNOWN if value is None else f"{value:,.2f}".replace("-", MINUS)
 
 
 def instant(value: datetime | None) -> str:

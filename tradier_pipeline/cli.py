@@ -460,7 +460,7 @@ def exposure(
         require_account(connection, account, settings.accounts or ())
         sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
         if form == "text" and connection.sql(sql).fetchone() is None:
-            click.echo("nothing that expires within 30 days" if by == "expiring" else "nothing is held", err=True)
+            warn("nothing that expires within 30 days" if by == "expiring" else "nothing is held")
             return
         _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
 
@@ -495,11 +495,15 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
             text, notes = (beancount if form == "beancount" else hledger)(books), books.notes
     _write_text(text, output)
     for note in notes:
-        click.echo(note, err=True)
+        warn(note)
 
 
 def _write_text(text: str, output: Path | None) -> None:
     if output is None:
+        if sys.stdout.isatty():
+            for line in text.splitlines():
+                print(line)
+            return
         sys.stdout.write(text)
         return
     try:

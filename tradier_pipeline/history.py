@@ -42,6 +42,7 @@ import pandas as pd
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.settings import WAREHOUSE, load_settings
+from tradier_pipeline.warehouse.exposure import Each, ExposureBy, exposure_query
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import By, balances_query, findings_query, reading, require_current
 from tradier_pipeline.warehouse.realized import PnlBy, pnl_query
@@ -55,6 +56,7 @@ __all__ = [
     "coverage",
     "daily_summaries",
     "equity_curve",
+    "exposure",
     "findings",
     "orders",
     "pnl",
@@ -161,6 +163,41 @@ def pnl(
     if by not in get_args(PnlBy):
         raise ValueError(f"by is one of {', '.join(get_args(PnlBy))}, not {by!r}")
     return _frame(pnl_query(by, account, _date(since), _date(until)), decimals, tz, home)
+
+
+def exposure(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    by: ExposureBy = "underlying",
+    *,
+    each: Each = "day",
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What the book was exposed to over time, oldest first; doubtful snapshots are left out.
+
+    Args:
+        by: `underlying`, `account`, or `expiring`: the options that expire within 30 days.
+        each: of the last good snapshot of each `day`, or of every `snapshot`, of which a year has a hundred thousand.
+
+    Columns of all: `snapshot_id`, `account_id`, `as_of` (instant), `trade_date`, `environment`. By underlying and
+    account: USD per day `theta`, USD per point of volatility `vega`, USD `dollar_delta` (delta x price); counts of
+    `option_legs` and `legs_with_greeks`, and their ratio `coverage`; in USD at the strike `short_notional`,
+    `short_put_notional`, `short_call_notional`; contracts `expiring_7d`, `expiring_30d`; `next_expiration` (date). A
+    figure is missing where it is of any position.
+
+    By underlying also `underlying`, its `underlying_price` (USD), `shares`; `delta` (shares), `gamma` (shares per USD).
+    By account also in USD `equity`, `buying_power`, `margin_requirement`; as a ratio `buying_power_use`.
+    Of what expires `symbol`, `underlying`, `option_type`, `strike`, `expiration` (date), `days_left`, `within_7_days`,
+    `quantity`, `multiplier`, `underlying_price`; `distance` (USD per share out of the money, negative in it), also as
+    `distance_ratio` of the price; `in_the_money`.
+    """
+    for name, value, known in (("by", by, get_args(ExposureBy)), ("each", each, get_args(Each))):
+        if value not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+    return _frame(exposure_query(by, account, _date(since), _date(until), each=each), decimals, tz, home)
 
 
 def equity_curve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -101,6 +101,7 @@ def store_snapshot(
     landed: LandedSnapshot,
     rules: GateRules = DEFAULT_RULES,
     believe: Believe | None = None,
+    stopped: Collection[str] | None = None,
 ) -> tuple[TypedSnapshot, list[Outcome]]:
     """Publish one landed snapshot. Doing it again yields identical rows.
 
@@ -109,6 +110,7 @@ def store_snapshot(
     Args:
         believe: reads the ledger. Only the newest snapshot of its account, when it is stored for the first time, is set
             beside it: about an older one the ledger of now says nothing.
+        stopped: the cycles that are switched off, each a finding; None: not known.
 
     Raises:
         NotPublishedError: a blocking check failed.
@@ -126,7 +128,7 @@ def store_snapshot(
                 typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
             outcomes = _store_verified(staged, typed, rules)
             if is_news:
-                keep_findings(staged.connection, typed, ledger_read=beliefs is not None)
+                keep_findings(staged.connection, typed, ledger_read=beliefs is not None, stopped=stopped)
     except (NotPublishedError, BodyError) as error:
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
         raise

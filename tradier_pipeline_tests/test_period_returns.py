@@ -314,8 +314,8 @@ def test_a_broker_without_prices_costs_the_account_nothing(home: Home, broker: B
 def test_an_empty_benchmark_is_none(broker: Broker, monkeypatch: pytest.MonkeyPatch, off: str) -> None:
     bacon(broker)
     if off == "setting":
-        monkeypatch.setenv("TRADIER_BENCHMARK", "")
-    none = ["--benchmark", ""] if off == "option" else []
+        monkeypatch.setenv("TRADIER_BENCHMARK", "off")
+    none = ["--benchmark", "off"] if off == "option" else []
     assert backfill(*none)["benchmark"] is None
     assert broker.asked_for_prices() == []
     assert by("month", *none)[1]["benchmark"] is None

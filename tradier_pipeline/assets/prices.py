@@ -29,7 +29,7 @@ def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     """Land, or find landed, and store the prices of the benchmark."""
     symbol, day = tradier.settings.benchmark, date.fromisoformat(context.partition_key)
     if not symbol:
-        return dg.MaterializeResult(metadata={"state": "not read: TRADIER_BENCHMARK is empty"})
+        return dg.MaterializeResult(metadata={"state": "not read: TRADIER_BENCHMARK is off"})
     with told_in_one_line():
         try:
             wanted = PriceRange(symbol, day - WINDOW, day)

@@ -73,6 +73,8 @@ class EquityDay:
     gap: bool
     days_spanned: int | None
     provisional: bool
+    uncertain: bool
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.report import charts
 from tradier_pipeline.report.figures import AccountFigures, DayFigures
+from tradier_pipeline.texts import printable
 
 UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
 CENT = Decimal("0.01")
@@ -98,11 +99,17 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _for_people(value: Any) -> Any:
+    """Escaping makes markup dead text; this does so with what reorders or hides text."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("tradier_pipeline.report", ""),
         autoescape=True,
+        finalize=_for_people,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -13,7 +13,7 @@ import duckdb
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
-from tradier_pipeline.warehouse import schema, views
+from tradier_pipeline.warehouse import bookkeeping, schema, views
 from tradier_pipeline.warehouse.period_returns import benchmark_query
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, literal, where
@@ -231,6 +231,21 @@ def unknown_words(
         )
     ).fetchall()
     return {word: (count, amount) for word, count, amount in rows}
+
+
+def movements(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
+    """What moved cash, and the securities that the owner states; see `bookkeeping.movements_query`."""
+    return _rows(connection, bookkeeping.movements_query(account_id))
+
+
+def closed_lots(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
+    """The closed lots as they stand now; see `bookkeeping.lots_query`."""
+    return _rows(connection, bookkeeping.lots_query(account_id))
+
+
+def known_closes(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
+    """What an account was worth at the closes of sessions; see `bookkeeping.closes_query`."""
+    return _rows(connection, bookkeeping.closes_query(account_id))
 
 
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:

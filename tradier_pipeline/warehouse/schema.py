@@ -225,10 +225,11 @@ ORDER_LEGS = Table(
 
 QUOTES = Table(
     "quotes",
-    "One row per held symbol the broker quoted right after the snapshot; none when the quotes could not be read.",
+    "One row per symbol that is held, or that a held option is written on, as the broker quoted it right after the "
+    "snapshot; none when the quotes could not be read.",
     (
         *LEAD,
-        _required("symbol", VARCHAR, "As in positions"),
+        _required("symbol", VARCHAR, "As in positions, or what an option is written on"),
         Column("type", VARCHAR, "stock, option, etf, index, ..."),
         Column("bid", DECIMAL, "USD per share"),
         Column("ask", DECIMAL, "USD per share"),

@@ -184,6 +184,7 @@ def test_an_account_that_fails_is_told_and_does_not_touch_the_others(
     tuesday: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{CASH_ACCOUNT},{PDT_ACCOUNT}")
     next_morning(simulated, tuesday)
     simulated.fault(f"/{CASH_ACCOUNT}/gainloss", "status", status=400, body="no")

@@ -483,6 +483,8 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
     from tradier_pipeline.export.plaintext import beancount, hledger
     from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, reading, require_account
 
+    if since and until and since > until:
+        raise click.UsageError("--since is after --until")
     settings = load_settings()
     first, last = (moment.date() if moment else None for moment in (since, until))
     with reading(settings.warehouse) as connection:

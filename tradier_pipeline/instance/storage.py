@@ -8,12 +8,15 @@ classes. Tables and behaviour are Dagster's own, but that a deleted run leaves n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from dagster import AssetCheckKey, PartitionsDefinition
+from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_state import AssetCheckState
 from dagster._core.storage.event_log.polling_event_watcher import SqlPollingEventWatcher
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log import ConsolidatedSqliteEventLogStorage
@@ -48,6 +51,13 @@ class PooledEventLogStorage(ConsolidatedSqliteEventLogStorage):
         ids = conn.scalars(select(table.c.id).where(table.c.run_id == run_id)).all()
         super().delete_events_for_run(conn, run_id)
         conn.execute(table.delete().where(table.c.id.in_(ids)))
+
+    def get_asset_check_state(
+        self, keys: Sequence[tuple[AssetCheckKey, PartitionsDefinition[str] | None]]
+    ) -> Mapping[AssetCheckKey, AssetCheckState]:
+        # the UI asks for the checks of dynamic partitions without saying where their keys are, and fails
+        with partition_loading_context(dynamic_partitions_store=self._instance):
+            return super().get_asset_check_state(keys)
 
     @cached_property
     def _watcher(self) -> SqlPollingEventWatcher:

@@ -27,7 +27,7 @@ from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.pool import QueuePool
 
 EventCallback = Callable[[EventLogEntry, str], None]
@@ -35,6 +35,8 @@ EventCallback = Callable[[EventLogEntry, str], None]
 
 class PooledEventLogStorage(ConsolidatedSqliteEventLogStorage):
     """Dagster's event log in one file, on kept connections."""
+
+    _tables: frozenset[str] = frozenset()
 
     @cached_property
     def _engine(self) -> Engine:
@@ -44,6 +46,12 @@ class PooledEventLogStorage(ConsolidatedSqliteEventLogStorage):
     def _connect(self) -> Iterator[Connection]:
         with self._engine.connect() as connection, connection.begin():
             yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        # asked of the same tables for every event, each time by a new engine: what there is, stays
+        if table_name not in self._tables:
+            self._tables = frozenset(inspect(self._engine).get_table_names())
+        return table_name in self._tables
 
     def delete_events_for_run(self, conn: Connection, run_id: str) -> None:
         # Dagster keeps the check results of deleted runs, and no index finds them by run: look before the write lock

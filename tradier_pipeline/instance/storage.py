@@ -1,7 +1,7 @@
 """Dagster's SQLite storage, all events in one database, connections kept open.
 
 Dagster's default makes a database for every run, which stays for ever, stores most events twice, and opens a new
-engine for every event: 0.6 MB and 2.5 s for the 125 events of a snapshot, against 0.25 MB and 0.7 s with these
+engine for every event: 0.6 MB and 2.5 s for 125 events, against 0.25 MB and 0.7 s with these
 classes. Tables and behaviour are Dagster's own, but that a deleted run leaves nothing behind.
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tradier_pipeline import clock
 from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
+from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
 from tradier_pipeline.landing import Damaged, FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
@@ -72,6 +73,7 @@ class AccountStatus:
 class Status:
     """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read.
 
+    `switched_off` are the cycles that were switched off in the UI; None, and why, if that is not known.
     `damaged` is what of the landing zone is passed over, because it cannot be read or is not ours.
     """
 
@@ -83,6 +85,8 @@ class Status:
     waiting_requests: int
     oldest_request_age_s: float | None
     damaged: tuple[Damaged, ...] = ()
+    switched_off: tuple[str, ...] | None = ()
+    switches_error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -110,6 +114,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
     if account_id is not None:
         check_account(account_id, {*(settings.accounts or ()), *tried, *known})
+    switched_off, switches_error = _switches(settings)
     waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
@@ -124,6 +129,8 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         waiting_requests=len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
         damaged=tuple(zone.damaged(account_id)),
+        switched_off=switched_off,
+        switches_error=switches_error,
     )
 
 
@@ -168,6 +175,13 @@ def _heartbeats(
         Heartbeat(cycle, at, late=at is not None and is_late(cycle, at, now, calendar, cadence))
         for cycle, at in last.items()
     )
+
+
+def _switches(settings: Settings) -> tuple[tuple[str, ...] | None, str | None]:
+    try:
+        return read_stopped_schedules(settings.dagster_home), None
+    except SwitchesError as error:
+        return None, str(error)
 
 
 def _waiting(ledger: Ledger, account_id: str | None) -> list[SnapshotRequest]:

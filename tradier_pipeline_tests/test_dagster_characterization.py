@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import dagster as dg
@@ -208,3 +209,15 @@ def test_an_evaluation_is_of_the_materialization_that_it_names_and_needs_no_plan
         keys = [dg.AssetCheckKey(LOADED, name) for name in ("told", "untold")]
         found = instance.event_log_storage.get_asset_check_partition_info(keys)
     assert {one.check_key.name: one.is_current for one in found} == {"told": True, "untold": False}
+
+
+def test_the_webserver_can_be_put_together_from_the_parts_that_our_guard_stands_in_front_of() -> None:
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+
+    assert list(signature(create_app_from_workspace_process_context).parameters)[:3] == [
+        *("workspace_process_context", "path_prefix", "live_data_poll_rate")
+    ]
+    assert {"instance", "workspace_load_target", "version"} <= signature(WorkspaceProcessContext).parameters.keys()
+    assert list(WorkspaceFileTarget(["workspace.yaml"]).paths) == ["workspace.yaml"]

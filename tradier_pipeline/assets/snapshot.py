@@ -14,6 +14,7 @@ from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import GateRules
+from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
@@ -134,7 +135,8 @@ def tradier_snapshot(
         rules, believe = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
         started = clock.now()
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe)
+            stopped = stopped_schedules(context.instance)
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, stopped)
         except NotPublishedError as error:
             collect(error.outcomes)
             yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)

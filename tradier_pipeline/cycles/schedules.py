@@ -15,6 +15,7 @@ from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing import LandingZone, MissedRecord
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
@@ -79,7 +80,7 @@ def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunR
         return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
     _record_gap(cycle, settings, calendar, context)
     if widest(cycles) != cycle:
-        stopped = _stopped_schedules(context.instance)
+        stopped = stopped_schedules(context.instance)  # another one must do their work
         cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
     if (runner := widest(cycles)) != cycle:
         return dg.SkipReason(f"{runner} takes the snapshot of this minute")
@@ -181,8 +182,3 @@ def _last_tick(cycle: str, before: datetime, instance: dg.DagsterInstance) -> da
                 switched_on = getattr(state.instigator_data, "start_timestamp", None) or 0.0
                 seen.append(max(ticks[0].timestamp, switched_on))
     return datetime.fromtimestamp(max(seen) // 60 * 60, UTC) if seen else None
-
-
-def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
-    """The schedules that were switched off in the UI: another one must do their work."""
-    return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import writing
+from tradier_pipeline.landing import PRIVATE_FILE, create_private, make_directory, writing
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -36,8 +36,11 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     from dagster import DagsterInstance, DagsterInvalidConfigError
 
     with writing(dagster_home):
-        dagster_home.mkdir(parents=True, exist_ok=True)
-        with FileLock(dagster_home / ".opening.lock"), _environment("DAGSTER_HOME", str(dagster_home)):
+        make_directory(dagster_home)
+        with (
+            FileLock(dagster_home / ".opening.lock", mode=PRIVATE_FILE),
+            _environment("DAGSTER_HOME", str(dagster_home)),
+        ):
             path = dagster_home / "dagster.yaml"
             _write_settings(path)
             try:
@@ -66,4 +69,5 @@ def _write_settings(path: Path) -> None:
     ours = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
     theirs = path.read_text(encoding="utf-8") if path.exists() else MANAGED
     if theirs.startswith(MANAGED) and theirs != ours:
+        create_private(path)
         path.write_text(ours, encoding="utf-8")

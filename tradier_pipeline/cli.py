@@ -1547,7 +1547,9 @@ def _print_checks(outcomes: Any) -> None:
 def _checks(outcomes: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    return [asdict(outcome) for outcome in outcomes]
+    from tradier_pipeline.verify.claims import CLAIM_OF
+
+    return [asdict(outcome) | {"claim_name": CLAIM_OF[outcome.check].name} for outcome in outcomes]
 
 
 def _tell_what_balances_there_are(

@@ -24,6 +24,7 @@ from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.verify.results import add_results, keep_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Kept, keep_activity
 from tradier_pipeline.warehouse.prices import keep_prices
@@ -130,7 +131,8 @@ def store_snapshot(
             if is_news:
                 keep_findings(staged.connection, typed, ledger_read=beliefs is not None, stopped=stopped)
     except (NotPublishedError, BodyError) as error:
-        publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
+        outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
+        publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause, outcomes=outcomes)
         raise
     return typed, outcomes
 
@@ -209,9 +211,16 @@ def _stored_prices(staged: StagedWarehouse, landed: LandedPrices) -> int:
 
 
 def publish_missed(
-    warehouse: Warehouse, zone: LandingZone, snapshot_id: SnapshotId, *, refused_because: str | None = None
+    warehouse: Warehouse,
+    zone: LandingZone,
+    snapshot_id: SnapshotId,
+    *,
+    refused_because: str | None = None,
+    outcomes: Sequence[Outcome] = (),
 ) -> None:
     """Let readers see at once that a snapshot was missed, failed or refused. Publishes nothing if they see it already.
+
+    `outcomes`: what the rules say of one that is refused.
 
     Never raises: it is called while the reason itself is on its way to the user, and what could not be published now
     comes with the next snapshot.
@@ -222,6 +231,8 @@ def publish_missed(
         if missed:
             with warehouse.staged() as staged:
                 staged.miss(new_missed(staged.connection, zone, snapshot_id, refused_because=refused_because))
+                if outcomes and (landed := zone.find(snapshot_id)):
+                    keep_results(staged.connection, landed, outcomes)
 
 
 def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES) -> list[Outcome]:
@@ -340,6 +351,7 @@ def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row
 
 def _store_verified(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRules) -> list[Outcome]:
     outcomes = _stored(staged, typed, rules)
+    keep_results(staged.connection, typed.landed, outcomes)
     if any(outcome.blocks for outcome in outcomes):
         raise NotPublishedError(typed.landed.manifest.snapshot_id, outcomes)
     return outcomes
@@ -427,6 +439,7 @@ def _verify_rebuilt(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRu
     conserved = table_rows(conserve(staged.connection, judged, rules.calendar))
     insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
     outcomes = verify_snapshot(typed.landed, staged.connection)
+    add_results(staged.connection, typed.landed, outcomes)
     if any(outcome.blocks for outcome in outcomes):
         raise NotPublishedError(typed.landed.manifest.snapshot_id, outcomes)
 

@@ -202,6 +202,9 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
     assert (taken["account"], taken["environment"], taken["published"]) == (DEMO_ACCOUNT, "simulator", True)
     assert set(taken["counts"]) == {"positions", "orders"}
     assert [check["check"] for check in taken["checks"] if not check["passed"]] == []
+    claims = {check["check"]: check["claim_name"] for check in taken["checks"]}
+    assert (claims["balances_equal"], claims["quotes_sane"]) == ("account_equals_broker", "positions_priced")
+    assert all(check["claim"] != check["claim_name"] for check in taken["checks"])  # claim is the rule's text
 
 
 def test_a_refused_snapshot_shows_the_checks_that_failed(

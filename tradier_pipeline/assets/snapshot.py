@@ -8,6 +8,7 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.claims import claim_evaluations, collect
 from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
@@ -24,7 +25,7 @@ from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import Believe, NotPublishedError, store_snapshot
-from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
@@ -122,20 +123,10 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
         ),
     ],
     partitions_def=SNAPSHOTS,
-    check_specs=[
-        dg.AssetCheckSpec(
-            check.name,
-            asset=ASSET_KEY,
-            description=describe(check.claim, check.number),
-            blocking=check.severity is Severity.FATAL,
-            partitions_def=SNAPSHOTS,
-        )
-        for check in CHECKS
-    ],
 )
 def tradier_snapshot(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
     """Store, verify and publish one landed snapshot, with what is derived from it, in one transaction."""
     with told_in_one_line():
         landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
@@ -147,18 +138,21 @@ def tradier_snapshot(
             stopped = stopped_schedules(context.instance)
             typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, stopped)
         except NotPublishedError as error:
-            yield from map(check_result, error.outcomes)
+            collect(error.outcomes)
+            yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
             raise
+        collect(outcomes)
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
         if typed.reconciled and tradier.settings.ledger_write == "apply":
             _write_back(context, tradier.ledger, typed.reconciled)
-        yield from map(check_result, outcomes)
         yield dg.MaterializeResult(
             asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms}
         )
         yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
         yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
+        # after what they are about: what is materialized later than it was checked counts as not checked
+        yield from claim_evaluations(context, CLAIMS, outcomes)
 
 
 def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> Believe:
@@ -248,7 +242,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> 
     )
 
 
-def check_result(outcome: Outcome, asset_key: dg.AssetKey = ASSET_KEY) -> dg.AssetCheckResult:
+def check_result(outcome: Outcome, asset_key: dg.AssetKey) -> dg.AssetCheckResult:
     """The result in the UI: both figures, and the rows that differ if any do."""
     metadata: dict[str, Any] = {"broker": outcome.broker, "stored": outcome.stored}
     if outcome.differences:

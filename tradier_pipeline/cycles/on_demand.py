@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
+from tradier_pipeline.assets.claims import collecting_outcomes
 from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.errors import PipelineError
@@ -20,8 +21,7 @@ from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.processes import is_gone, name_of
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
-from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import Difference, Outcome
+from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 
@@ -105,23 +105,24 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
     from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
 
     instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
-    result = (
-        defs()
-        .resolve_job_def("snapshot")
-        .execute_in_process(
-            instance=instance,
-            partition_key=str(snapshot_id),
-            run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: name_of(os.getpid())},
-            raise_on_error=False,
+    with collecting_outcomes() as outcomes:
+        result = (
+            defs()
+            .resolve_job_def("snapshot")
+            .execute_in_process(
+                instance=instance,
+                partition_key=str(snapshot_id),
+                run_config=QUIET,
+                tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: name_of(os.getpid())},
+                raise_on_error=False,
+            )
         )
-    )
     return SnapshotRun(
         snapshot_id=snapshot_id,
         run_id=result.run_id,
         published=result.success,
         failure=None if result.success else first_failure(result.all_events),
-        outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
+        outcomes=tuple(outcomes),
     )
 
 
@@ -168,21 +169,3 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
                 return data.user_failure_data.description or "the run failed"
             return data.error_display_string.splitlines()[0]
     return "the run failed before its first step"
-
-
-def _outcome(evaluation: dg.AssetCheckEvaluation) -> Outcome:
-    check = next(check for check in CHECKS if check.name == evaluation.check_name)
-    metadata = evaluation.metadata
-    table = metadata.get("differences")
-    records = table.records if isinstance(table, dg.TableMetadataValue) else []
-    return Outcome(
-        check=check.name,
-        number=check.number,
-        severity=check.severity,
-        claim=check.claim,
-        passed=evaluation.passed,
-        broker=str(metadata["broker"].value),
-        stored=str(metadata["stored"].value),
-        differing=int(str(metadata["differing"].value)) if records else 0,
-        differences=tuple(Difference(**record.data) for record in records),  # type: ignore[arg-type]
-    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from tradier_pipeline import clock
+from tradier_pipeline.catch_up import unpublished
 from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
 from tradier_pipeline.landing import Damaged, FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
@@ -49,7 +53,8 @@ class Heartbeat:
 class AccountStatus:
     """The state of one account's history. The first fields are None, and `snapshots` 0, before its first snapshot.
 
-    `not_published` is the newest landed snapshot if a check keeps it out of the warehouse.
+    `not_published` is the newest landed snapshot if it is not in the warehouse. `landed_not_published` are all that the
+    next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy.
     """
 
     account_id: str
@@ -66,6 +71,7 @@ class AccountStatus:
     heartbeats: tuple[Heartbeat, ...]
     verdict: str | None = None
     verdict_evidence: str | None = None
+    landed_not_published: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +108,27 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     published: set[str] = set()
     beats: dict[tuple[str, str], datetime] = {}
     known: list[str] = []
+    waiting_to_publish: dict[str, tuple[str, ...]] = {}
     if settings.warehouse.exists() or not tried:
         with reading(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             known = known_accounts(connection) if account_id else []
             published = set(snapshot_ids(connection))
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
+            waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
+    else:
+        waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
         check_account(account_id, {*(settings.accounts or ()), *tried, *known})
     waiting = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
         accounts=tuple(
-            _account_status(zone, account, headers.get(account, {}), published, _heartbeats(settings, account, beats))
+            replace(
+                _account_status(zone, account, headers.get(account, {}), published),
+                heartbeats=_heartbeats(settings, account, beats),
+                landed_not_published=waiting_to_publish.get(account, ()),
+            )
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
         ),
@@ -132,7 +146,6 @@ def _account_status(
     account_id: str,
     header: Mapping[str, Any],
     published: Collection[str],
-    beats: tuple[Heartbeat, ...],
 ) -> AccountStatus:
     now = clock.now()
     as_of = header.get("as_of")
@@ -151,10 +164,16 @@ def _account_status(
         last_failure=_told(failures[-1]) if failures else None,
         missed_24h=len(missed),
         request_budget=_request_budget(newest),
-        heartbeats=beats,
+        heartbeats=(),
         verdict=header.get("verdict"),
         verdict_evidence=header.get("verdict_evidence"),
     )
+
+
+def _unpublished(connection: duckdb.DuckDBPyConnection | None, zone: LandingZone, account_id: str) -> tuple[str, ...]:
+    with suppress(duckdb.Error):  # a warehouse of an older version lacks a table: nothing is known of it
+        return tuple(str(landed.snapshot_id) for landed in unpublished(connection, zone, account_id))
+    return ()
 
 
 def _heartbeats(

@@ -26,6 +26,7 @@ from tradier_pipeline.store import publish_missed
 
 OWNERS = ["team:trading"]
 TRIGGER_TAG = "tradier/trigger"
+PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
 
 DESCRIPTIONS = {
     "account": "The user profile: the accounts of the access token, their type, status and option level.",

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from tradier_pipeline.assets.partitions import SNAPSHOTS
-from tradier_pipeline.assets.raw import TRIGGER_TAG
+from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
+from tradier_pipeline.assets.snapshot import CAUGHT_UP
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.instance import open_instance
@@ -26,7 +27,6 @@ from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
@@ -41,13 +41,14 @@ class SnapshotFailedError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRun:
-    """A finished run of the job `snapshot`."""
+    """A finished run of the job `snapshot`. `caught_up`: what it published before, landed by runs that had died."""
 
     snapshot_id: SnapshotId
     run_id: str
     published: bool
     failure: str | None
     outcomes: tuple[Outcome, ...]
+    caught_up: str | None = None
 
     @property
     def error(self) -> SnapshotFailedError:
@@ -122,7 +123,15 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
         published=result.success,
         failure=None if result.success else first_failure(result.all_events),
         outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
+        caught_up=_caught_up(result.all_events),
     )
+
+
+def _caught_up(events: Iterable[dg.DagsterEvent]) -> str | None:
+    for event in events:
+        if event.is_step_materialization and CAUGHT_UP in event.step_materialization_data.materialization.metadata:
+            return str(event.step_materialization_data.materialization.metadata[CAUGHT_UP].value)
+    return None
 
 
 def abandoned(run: dg.DagsterRun) -> bool:

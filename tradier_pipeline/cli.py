@@ -480,6 +480,8 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.ledger_error:
+        print(f"ledger cannot be read: {state.ledger_error}")
     for damage in state.damaged:
         print(f"passed over: {damage.reason}")
 

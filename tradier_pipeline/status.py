@@ -15,6 +15,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.catch_up import unpublished
 from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
+from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import Damaged, FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
@@ -78,7 +79,8 @@ class AccountStatus:
 class Status:
     """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read.
 
-    `damaged` is what of the landing zone is passed over, because it cannot be read or is not ours.
+    `damaged` is what of the landing zone is passed over: it cannot be read or is not ours. `ledger_error`: why the
+    ledger cannot be read; how many requests wait is not known then (None).
     """
 
     home: str
@@ -86,9 +88,10 @@ class Status:
     warehouse_bytes: int
     landing_bytes: int
     dagster_bytes: int
-    waiting_requests: int
+    waiting_requests: int | None
     oldest_request_age_s: float | None
     damaged: tuple[Damaged, ...] = ()
+    ledger_error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,7 +102,6 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
 
     Raises:
         WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
-        LedgerError: the ledger cannot be read.
         UnknownAccountError: nothing is known of the account.
     """
     zone = LandingZone(settings.landing)
@@ -120,7 +122,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
         check_account(account_id, {*(settings.accounts or ()), *tried, *known})
-    waiting = _waiting(Ledger(settings.ledger), account_id)
+    waiting, ledger_error = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
         accounts=tuple(
@@ -135,9 +137,10 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         warehouse_bytes=size_of(settings.warehouse),
         landing_bytes=size_of(settings.landing),
         dagster_bytes=size_of(settings.dagster_home),
-        waiting_requests=len(waiting),
+        waiting_requests=None if ledger_error else len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
         damaged=tuple(zone.damaged(account_id)),
+        ledger_error=ledger_error,
     )
 
 
@@ -189,10 +192,13 @@ def _heartbeats(
     )
 
 
-def _waiting(ledger: Ledger, account_id: str | None) -> list[SnapshotRequest]:
-    if not ledger.exists:
-        return []
-    return [request for request in ledger.waiting() if account_id in (None, request.account_id)]
+def _waiting(ledger: Ledger, account_id: str | None) -> tuple[list[SnapshotRequest], str | None]:
+    """The requests that wait, or why they are not known: a ledger that is damaged hides nothing of the history."""
+    try:
+        found = ledger.waiting() if ledger.exists else []
+    except PipelineError as error:
+        return [], str(error)
+    return [request for request in found if account_id in (None, request.account_id)], None
 
 
 def _age_s(instant: datetime) -> float:

@@ -169,7 +169,7 @@ def _catch_up(
 ) -> dict[str, str]:
     """Publish first what earlier runs landed and did not publish; say so."""
     seconds = None if PROCESS_TAG in context.run.tags else CATCH_UP_S
-    stated = stated_rows(tradier.ledger) if not tradier.warehouse.path.exists() else ()
+    stated = _stated(context, tradier.ledger) if not tradier.warehouse.path.exists() else ()
     caught = catch_up(tradier.warehouse, tradier.landing_zone, rules, own, stated=stated, seconds=seconds)
     if not caught:
         return {}
@@ -177,6 +177,15 @@ def _catch_up(
     if caught.remaining:
         raise BehindError(str(caught), f"{own} is landed, and published in its turn: the next run goes on.")
     return {CAUGHT_UP: str(caught)}
+
+
+def _stated(context: dg.AssetExecutionContext, ledger: Ledger) -> list[dict[str, Any]]:
+    """The flows that the owner states; a ledger that cannot be read costs no snapshot."""
+    try:
+        return stated_rows(ledger)
+    except PipelineError as error:
+        context.log.warning(f"The flows that the owner stated are not in the warehouse: {error}")
+        return []
 
 
 def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> Believe:

@@ -29,6 +29,7 @@ from tradier_pipeline.warehouse.reads import activity_paths, reading
 from tradier_pipeline.warehouse.rows import read_typed
 from tradier_pipeline.warehouse.sql import bind
 
+CAUGHT_UP = "caught_up"  # under this name a run tells what it caught up with
 OTHERS_SETTLED = timedelta(minutes=5)  # another account's own run may still be about to publish what is younger
 
 

@@ -8,10 +8,10 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES
+from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS, PROCESS_TAG, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.catch_up import BehindError, catch_up
+from tradier_pipeline.catch_up import CAUGHT_UP, BehindError, catch_up
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
@@ -33,7 +33,6 @@ from tradier_pipeline.warehouse.rows import TypedSnapshot
 
 ASSET_KEY = dg.AssetKey("tradier_snapshot")
 SHOWN_ROWS = 10  # stored with every run
-CAUGHT_UP = "caught_up"
 CATCH_UP_S = 90.0  # of a run; the instance ends one that takes 180 s
 
 
@@ -140,11 +139,13 @@ def tradier_snapshot(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
     """Store, verify and publish one landed snapshot, with what is derived from it, in one transaction."""
-    with told_in_one_line():
-        landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
+    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+        landed = tradier.landing_zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
         rules, believe = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
+        if PROCESS_TAG not in context.run.tags:  # of the scheduler's
+            _record_gaps(context, tradier.settings, landed.snapshot_id)
         started = clock.now()
         behind = _catch_up(context, tradier, landed.snapshot_id, rules)
         try:
@@ -162,6 +163,16 @@ def tradier_snapshot(
         yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
         yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
+
+
+def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:
+    """What was due before it and has no snapshot is published with it."""
+    from tradier_pipeline.cycles.gaps import record_gaps_before  # the cycles know the assets
+
+    try:
+        record_gaps_before(settings, context.instance, own)
+    except PipelineError as error:
+        context.log.warning(f"The minutes missed before it are not recorded yet: {error}")
 
 
 def _catch_up(

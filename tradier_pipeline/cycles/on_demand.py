@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
-from tradier_pipeline.assets.snapshot import CAUGHT_UP
+from tradier_pipeline.catch_up import CAUGHT_UP
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
 from tradier_pipeline.instance import open_instance
@@ -105,15 +105,18 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
     """Run the job `snapshot` in this process on one partition, recorded in the instance."""
     from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
 
-    instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
     result = (
         defs()
         .resolve_job_def("snapshot")
         .execute_in_process(
             instance=instance,
-            partition_key=str(snapshot_id),
             run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: name_of(os.getpid())},
+            tags={
+                PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
+                TRIGGER_TAG: trigger,
+                ACCOUNT_TAG: snapshot_id.account_id,
+                PROCESS_TAG: name_of(os.getpid()),
+            },
             raise_on_error=False,
         )
     )

@@ -120,6 +120,8 @@ def snapshot(account: str | None, as_json: bool) -> int:
     for run in runs:
         if run.caught_up:
             click.echo(run.caught_up, err=True)
+        if run.history_error:
+            click.echo(f"the run history lacks {run.snapshot_id}: {run.history_error}", err=True)
     if as_json:
         documents = [
             _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)

@@ -17,7 +17,7 @@ from types import FrameType
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import connect
-from tradier_pipeline.instance import open_instance
+from tradier_pipeline.instance import check_storage
 from tradier_pipeline.settings import Settings
 
 STOP_TIMEOUT_S = 8.0
@@ -41,7 +41,7 @@ def up(settings: Settings, host: str, port: int) -> None:
         UpError: the port is taken, or one of the processes ended by itself.
     """
     _refuse_busy_port(host, port)
-    open_instance(settings.dagster_home).dispose()  # once, before the processes that share it start
+    check_storage(settings.dagster_home)  # opened once, before the processes that share it start
     stopping = _stop_on_signals()
     with connect(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
         socket_path, workspace = Path(scratch) / "code.sock", Path(scratch) / "workspace.yaml"

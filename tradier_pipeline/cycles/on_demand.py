@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import dagster as dg
 
@@ -15,7 +17,7 @@ from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
 from tradier_pipeline.catch_up import CAUGHT_UP
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
-from tradier_pipeline.instance import open_instance
+from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.launcher import WORKER_TAG
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.processes import is_gone, name_of
@@ -27,6 +29,7 @@ from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
+_SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
@@ -41,7 +44,11 @@ class SnapshotFailedError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRun:
-    """A finished run of the job `snapshot`. `caught_up`: what it published before, landed by runs that had died."""
+    """A finished run of the job `snapshot`.
+
+    `caught_up`: what it published before, landed by runs that had died. `history_error`: why Dagster's run history
+    lacks this run.
+    """
 
     snapshot_id: SnapshotId
     run_id: str
@@ -49,6 +56,7 @@ class SnapshotRun:
     failure: str | None
     outcomes: tuple[Outcome, ...]
     caught_up: str | None = None
+    history_error: StorageError | None = None
 
     @property
     def error(self) -> SnapshotFailedError:
@@ -83,8 +91,12 @@ def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) 
 
     def take() -> list[SnapshotRun]:
         accounts = (account_id,) if account_id else accounts_to_read(settings)
-        with open_instance(settings.dagster_home) as instance:
-            return run_snapshots(instance, accounts, trigger)
+        try:
+            with open_instance(settings.dagster_home) as instance:
+                return run_snapshots(instance, accounts, trigger)
+        except StorageError as error:  # the history of the account goes on without Dagster's
+            with dg.DagsterInstance.ephemeral() as instance:
+                return [replace(run, history_error=error) for run in run_snapshots(instance, accounts, trigger)]
 
     try:
         asyncio.get_running_loop()
@@ -102,7 +114,23 @@ def run_snapshots(instance: dg.DagsterInstance, accounts: Sequence[str], trigger
 
 
 def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
-    """Run the job `snapshot` in this process on one partition, recorded in the instance."""
+    """Run the job `snapshot` in this process on one partition, recorded in the instance as far as its storage allows.
+
+    What was landed when the storage failed is published without it; if nothing was, it is read once more.
+    """
+    try:
+        return _run_snapshot(instance, snapshot_id, trigger)
+    except Exception as error:
+        told = None if instance.is_ephemeral else storage_error(error, Path(instance.root_directory))
+        if told is None:
+            raise
+    with dg.DagsterInstance.ephemeral() as other:
+        landed = LandingZone(load_settings().landing).find(snapshot_id)
+        again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
+        return replace(_run_snapshot(other, again, trigger), history_error=told)
+
+
+def _run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
     from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
 
     result = (
@@ -120,6 +148,8 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
             raise_on_error=False,
         )
     )
+    if not instance.is_ephemeral and (text := _of_storage(result.all_events)):
+        raise explained(text, Path(instance.root_directory))
     return SnapshotRun(
         snapshot_id=snapshot_id,
         run_id=result.run_id,
@@ -128,6 +158,17 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
         outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
         caught_up=_caught_up(result.all_events),
     )
+
+
+def _of_storage(events: Iterable[dg.DagsterEvent]) -> str | None:
+    """What SQLite says, if a step failed because something could not be recorded."""
+    for event in events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            if found := _SQLITE.search(error.message):
+                return found["text"]
+            error = error.cause
+    return None
 
 
 def _caught_up(events: Iterable[dg.DagsterEvent]) -> str | None:

@@ -32,7 +32,7 @@ from tradier_pipeline.store import publish_missed
 
 OWNERS = ["team:trading"]
 TRIGGER_TAG = "tradier/trigger"
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
+PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
 
 DESCRIPTIONS = {
     "account": "The user profile: the accounts of the access token, their type, status and option level.",

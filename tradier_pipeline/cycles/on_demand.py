@@ -30,6 +30,7 @@ from tradier_pipeline.warehouse.rows import read_typed
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
+INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
@@ -219,6 +220,9 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 return data.user_failure_data.description or "the run failed"
+            # in the group of errors of the requests that were under way, if there were any
+            if data.error is not None and dg.DagsterExecutionInterruptedError.__name__ in data.error.to_string():
+                return INTERRUPTED
             return data.error_display_string.splitlines()[0]
     return "the run failed before its first step"
 

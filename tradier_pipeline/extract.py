@@ -227,8 +227,15 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
         thread.start()
         thread.join()
     if errors:
-        raise errors[0]
+        raise _interrupt(errors[0])
     return results[0]
+
+
+def _interrupt(error: BaseException) -> BaseException:
+    """The interrupt that ended requests which were under way together; any other error as it is."""
+    while isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
+        error = next(one for one in error.exceptions if not isinstance(one, Exception))
+    return error
 
 
 def _claim_requests(ledger: Ledger, snapshot_id: SnapshotId, log: logging.Logger) -> None:

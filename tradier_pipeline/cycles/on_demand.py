@@ -220,8 +220,7 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 return data.user_failure_data.description or "the run failed"
-            # in the group of errors of the requests that were under way, if there were any
-            if data.error is not None and dg.DagsterExecutionInterruptedError.__name__ in data.error.to_string():
+            if data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return INTERRUPTED
             return data.error_display_string.splitlines()[0]
     return "the run failed before its first step"

@@ -20,12 +20,20 @@ from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.missed import EVER, NOT_TRIED, Row, missed_row
+from tradier_pipeline.prices import landed_prices
 from tradier_pipeline.reconcile.stored import conserve, keep_findings, with_verdict
 from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import OF_ONE_SNAPSHOT, is_news, refused_row, store_activities, store_verified
+from tradier_pipeline.store import (
+    OF_ONE_SNAPSHOT,
+    is_news,
+    refused_row,
+    store_activities,
+    store_prices_of,
+    store_verified,
+)
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, insert
-from tradier_pipeline.warehouse.reads import activity_paths, reading
+from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading
 from tradier_pipeline.warehouse.rows import read_typed
 from tradier_pipeline.warehouse.sql import bind
 
@@ -126,6 +134,8 @@ def catch_up(
             known = set(activity_paths(staged.connection))
             extracts = [landed for landed in landed_activity(zone) if landed.path not in known]
             unkept = store_activities(staged, extracts, rules.calendar)
+            priced = set(price_paths(staged.connection))
+            refused |= store_prices_of(staged, [landed for landed in landed_prices(zone) if landed.path not in priced])
             activity, refused = len(extracts) - len(unkept), refused | unkept
         if rebuilt:
             insert(staged.connection, schema.STATED_FLOWS, stated)

@@ -8,6 +8,7 @@ from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
+from tradier_pipeline.assets.prices import daily_prices
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.report import daily_report
@@ -46,7 +47,7 @@ def build_definitions() -> dg.Definitions:
             [
                 *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
                 *(raw_calendar, daily_summary, *MAINTENANCE),
-                *(raw_activity, stored_activity, daily_report),
+                *(raw_activity, stored_activity, daily_prices, daily_report),
             ]
         )
     return dg.Definitions(

@@ -17,6 +17,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, Extract, Page, RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import (
     REQUIRED_RESOURCES,
@@ -144,7 +145,10 @@ def extract_snapshot(
 
 
 def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) -> QuotesManifest:
-    """Land the quotes of all held symbols, or why there are none. Never fails because of the broker."""
+    """Land the quotes of all held symbols, and of what the held options are written on, or why there are none.
+
+    Never fails because of the broker.
+    """
     with zone.reading(landed.snapshot_id.account_id):
         if landed.quotes is not None:
             return landed.quotes
@@ -395,6 +399,8 @@ def _read_quotes(broker: Broker, landed: LandedSnapshot) -> tuple[QuotesManifest
     (body,) = landed.bodies("positions")
     rows = envelope.rows("positions", envelope.parse_json(body, "positions"))
     symbols = [row["symbol"] for row in rows if isinstance(row.get("symbol"), str) and row["symbol"]]
+    options = (classify(symbol).option for symbol in symbols)
+    symbols += [option.underlying for option in options if option]  # how far a strike is from its price
     if not symbols:
         return QuotesManifest(state="not_needed", reason=None, pages=(), attempts=()), {}
     if clock.now() > landed.manifest.as_of_end + MAX_LATENESS:

@@ -16,6 +16,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.catch_up import unpublished
 from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
 from tradier_pipeline.landing import Damaged, FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
@@ -79,6 +80,7 @@ class AccountStatus:
 class Status:
     """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read.
 
+    `switched_off` are the cycles that were switched off in the UI; None, and why, if that is not known.
     `damaged` is what of the landing zone is passed over: it cannot be read or is not ours. `ledger_error`: why the
     ledger cannot be read; how many requests wait is not known then (None).
     """
@@ -92,6 +94,8 @@ class Status:
     oldest_request_age_s: float | None
     damaged: tuple[Damaged, ...] = ()
     ledger_error: str | None = None
+    switched_off: tuple[str, ...] | None = ()
+    switches_error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -122,6 +126,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
         check_account(account_id, {*(settings.accounts or ()), *tried, *known})
+    switched_off, switches_error = _switches(settings)
     waiting, ledger_error = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
@@ -141,6 +146,8 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
         damaged=tuple(zone.damaged(account_id)),
         ledger_error=ledger_error,
+        switched_off=switched_off,
+        switches_error=switches_error,
     )
 
 
@@ -190,6 +197,13 @@ def _heartbeats(
         Heartbeat(cycle, at, late=at is not None and is_late(cycle, at, now, calendar, cadence))
         for cycle, at in last.items()
     )
+
+
+def _switches(settings: Settings) -> tuple[tuple[str, ...] | None, str | None]:
+    try:
+        return read_stopped_schedules(settings.dagster_home), None
+    except SwitchesError as error:
+        return None, str(error)
 
 
 def _waiting(ledger: Ledger, account_id: str | None) -> tuple[list[SnapshotRequest], str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -13,9 +13,10 @@ from tradier_pipeline.activity import LandedActivity, Resource, landed_activity
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import DEFAULT_RULES, GateRules, judge
-from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.landing import PRICES, LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
+from tradier_pipeline.prices import LandedPrices, landed_prices
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import reconcile_typed
 from tradier_pipeline.reconcile.stored import conserve, keep_findings, keep_word_findings, with_verdict
@@ -25,8 +26,9 @@ from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Kept, keep_activity
+from tradier_pipeline.warehouse.prices import keep_prices
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, WarehouseError, insert
-from tradier_pipeline.warehouse.reads import activity_paths, reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading, snapshot_ids
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
 from tradier_pipeline.warehouse.sessions import keep_sessions
 from tradier_pipeline.warehouse.sql import bind
@@ -100,6 +102,7 @@ def store_snapshot(
     landed: LandedSnapshot,
     rules: GateRules = DEFAULT_RULES,
     believe: Believe | None = None,
+    stopped: Collection[str] | None = None,
 ) -> tuple[TypedSnapshot, list[Outcome]]:
     """Publish one landed snapshot. Doing it again yields identical rows.
 
@@ -108,6 +111,7 @@ def store_snapshot(
     Args:
         believe: reads the ledger. Only the newest snapshot of its account, when it is stored for the first time, is set
             beside it: about an older one the ledger of now says nothing.
+        stopped: the cycles that are switched off, each a finding; None: not known.
 
     Raises:
         NotPublishedError: a blocking check failed.
@@ -125,7 +129,7 @@ def store_snapshot(
                 typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
             outcomes = store_verified(staged, typed, rules)
             if news:
-                keep_findings(staged.connection, typed, ledger_read=beliefs is not None)
+                keep_findings(staged.connection, typed, ledger_read=beliefs is not None, stopped=stopped)
     except (NotPublishedError, BodyError) as error:
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause)
         raise
@@ -180,6 +184,29 @@ def _stored_activity(
         raise
     connection.execute("COMMIT")
     return StoredActivity(kept, outcome)
+
+
+def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
+    """Publish the prices of one extract; returns how many days have one. Doing it again changes nothing.
+
+    Raises:
+        BodyError: a landed row is malformed.
+        LandingError: what would be stored is not what was landed.
+        WarehouseError: the warehouse cannot be written.
+    """
+    with warehouse.staged() as staged:
+        return _stored_prices(staged, landed)
+
+
+def _stored_prices(staged: StagedWarehouse, landed: LandedPrices) -> int:
+    staged.connection.execute("BEGIN")
+    try:
+        days = keep_prices(staged.connection, landed)
+    except BaseException:
+        staged.connection.execute("ROLLBACK")
+        raise
+    staged.connection.execute("COMMIT")
+    return days
 
 
 def publish_missed(
@@ -257,13 +284,14 @@ def rebuild(
             published += len(batch) - len(left_out)
             progress(min(start + REBUILD_BATCH, len(landed)))
         extracts = landed_activity(zone)
-        unkept = store_activities(staged, extracts, rules.calendar)
+        unkept = store_activities(staged, extracts, rules.calendar) | store_prices_of(staged, landed_prices(zone))
         insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
         if not forget:
             _refuse_to_leave_out(staged, published_before, refused)
     refused |= unkept | {path: reason for path, reason in damaged.items() if path not in named}
-    return Rebuilt(published, refused, kept_findings=kept, activity=len(extracts) - len(unkept), kept_rows=kept_rows)
+    of_activity = sum(found.path not in unkept for found in extracts)
+    return Rebuilt(published, refused, kept_findings=kept, activity=of_activity, kept_rows=kept_rows)
 
 
 def _published(warehouse: Warehouse) -> list[str]:
@@ -322,8 +350,9 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone, published: Sequence[st
     # an unreadable warehouse is what rebuild is for; one of an older version has no extracts of the activity
     with suppress(WarehouseError, duckdb.Error), reading(warehouse.path) as connection:
         extracts = activity_paths(connection)
+        extracts += price_paths(connection)
     landed = {str(found.snapshot_id) for found in zone.snapshots()}
-    landed_extracts = {found.path for found in landed_activity(zone)}
+    landed_extracts = {found.path for found in landed_activity(zone)} | {found.path for found in landed_prices(zone)}
     # the rows of what lies in an archive that is damaged are taken over from the old file
     lost = [one for one in published if one not in landed and not zone.is_out_of_reach(SnapshotId.parse(one))]
     lost_extracts = [path for path in extracts if path not in landed_extracts]
@@ -331,7 +360,8 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone, published: Sequence[st
         what = (
             f"{len(lost)} published snapshots are not, such as {lost[0]}"
             if lost
-            else f"{len(lost_extracts)} published extracts of the activity are not, such as {lost_extracts[0]}"
+            else f"{len(lost_extracts)} published extracts of {_kind(lost_extracts[0])} are not, "
+            f"such as {lost_extracts[0]}"
             if lost_extracts
             else "nothing is"
         )
@@ -339,6 +369,10 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone, published: Sequence[st
             f"the warehouse is rebuilt from what is landed in {zone.root}, and {what}",
             "Restore the landing zone; to go on without them: `tradier-pipeline rebuild --forget`.",
         )
+
+
+def _kind(path: str) -> str:
+    return "prices" if path.startswith(f"{PRICES}/") else "the activity"
 
 
 def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
@@ -467,6 +501,17 @@ def store_activities(
     for landed in extracts:
         try:
             _stored_activity(staged, landed, calendar, find_words=False)
+        except OF_ONE_SNAPSHOT as error:
+            refused[landed.path] = str(error)
+    return refused
+
+
+def store_prices_of(staged: StagedWarehouse, extracts: Iterable[LandedPrices]) -> dict[str, str]:
+    """Store extracts of prices; returns those that were refused, and why."""
+    refused: dict[str, str] = {}
+    for landed in extracts:
+        try:
+            _stored_prices(staged, landed)
         except OF_ONE_SNAPSHOT as error:
             refused[landed.path] = str(error)
     return refused

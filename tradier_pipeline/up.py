@@ -6,6 +6,7 @@ One `up` for a home: two daemons would lose minutes to each other. What it start
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,16 +16,18 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import click
 from filelock import FileLock, Timeout
 
+from tradier_pipeline.broker.client import is_loopback
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import connect
 from tradier_pipeline.instance import check_storage
-from tradier_pipeline.landing import make_directory, writing
+from tradier_pipeline.landing import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.processes import PARENT_PIPE
 from tradier_pipeline.settings import Settings
 
@@ -43,18 +46,51 @@ class UpError(PipelineError):
     """One of the processes could not be started, or ended by itself."""
 
 
-def up(settings: Settings, host: str, port: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the UI is served.
+
+    Attributes:
+        url: to open in a browser; with the token if only we know it.
+        token: what the UI asks for; None: it asks nobody.
+        notice: what to tell the user of it; "" if nothing.
+    """
+
+    host: str
+    port: int
+    url: str
+    token: str | None = field(default=None, repr=False)
+    notice: str = ""
+
+
+def ui_address(settings: Settings, host: str, port: int) -> Address:
+    """Where the UI is served; a token is asked for where one is set, or where other machines reach it."""
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    local = is_loopback(host)
+    if settings.ui_token is not None:
+        return Address(host, port, url, settings.ui_token.get_secret_value(), "the UI asks for TRADIER_UI_TOKEN")
+    if local:
+        return Address(host, port, url)
+    token = secrets.token_urlsafe(24)
+    notice = (
+        f"other machines reach {host}, so the UI asks for the token in its address; TRADIER_UI_TOKEN sets another. "
+        "It travels in plain text: use an SSH tunnel or a proxy with TLS in a network that is not yours alone"
+    )
+    return Address(host, port, f"{url}/?token={token}", token, notice)
+
+
+def up(settings: Settings, address: Address) -> None:
     """Run until interrupted.
 
     Raises:
         UpError: another `up` runs on this home, the port is taken, or one of the processes ended by itself.
     """
-    _refuse_busy_port(host, port, settings.home)
-    with _alone(settings.home, f"http://{host}:{port}"):
-        _up(settings, host, port)
+    _refuse_busy_port(address.host, address.port, settings.home)
+    with _alone(settings.home, f"http://{address.host}:{address.port}"):
+        _up(settings, address)
 
 
-def _up(settings: Settings, host: str, port: int) -> None:
+def _up(settings: Settings, address: Address) -> None:
     check_storage(settings.dagster_home)  # opened once, before the processes that share it start
     stopping = _stop_on_signals()
     with connect(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
@@ -64,16 +100,22 @@ def _up(settings: Settings, host: str, port: int) -> None:
             **os.environ,
             "DAGSTER_HOME": str(settings.dagster_home),
             "TRADIER_PIPELINE_HOME": str(settings.home),
+            "TRADIER_UI_TOKEN": address.token or "",
             "PYTHONUNBUFFERED": "1",
         }
         if settings.broker_url is None:  # the embedded simulator never sees the user's token
-            environment |= {"TRADIER_BASE_URL": broker.url, "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value()}
+            environment |= {
+                "TRADIER_ENV": settings.environment,
+                "TRADIER_BASE_URL": broker.url,
+                "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),
+            }
         # of a real broker every run reads the settings itself: a token changed in .env counts from the next run on
         code = ["-m", "tradier_pipeline.definitions", "--location-name", LOCATION, "--socket", str(socket_path)]
         # one for both: by default the daemon starts a server of its own anew every minute
         server = {"the code server": ["dagster", "code-server", "start", *code, "--log-level", "warning"]}
+        listening = ["--host", address.host, "--port", str(address.port)]
         clients = {
-            "the UI": ["dagster_webserver", "-w", str(workspace), "--host", host, "--port", str(port)],
+            "the UI": ["tradier_pipeline.instance.dagster_ui", "--workspace", str(workspace), *listening],
             "the daemon": ["dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"],
         }
         with _running(server, environment) as serving:
@@ -155,7 +197,7 @@ def _alone(home: Path, url: str) -> Iterator[None]:
     path = home / LOCK
     with writing(path):
         make_directory(home)
-        lock = FileLock(path)
+        lock = FileLock(path, mode=PRIVATE_FILE)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -176,7 +218,7 @@ def _already_runs(home: Path) -> UpError:
 def _is_held(home: Path) -> bool:
     if not (home / LOCK).exists():
         return False
-    lock = FileLock(home / LOCK)
+    lock = FileLock(home / LOCK, mode=PRIVATE_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -187,7 +229,7 @@ def _is_held(home: Path) -> bool:
 
 def _refuse_busy_port(host: str, port: int, home: Path) -> None:
     """Before anything is started. It may be the port of an `up` on the same home."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

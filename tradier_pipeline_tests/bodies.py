@@ -286,9 +286,6 @@ def land(
 ) -> LandedSnapshot:
     """File answers as one snapshot read at `as_of`. Bytes, by resource, are filed as they are."""
     if isinstance(told, Answers):
-        if verdict == "torn" and isinstance(told.balances, dict):  # and so that it is in doubt: no short option is held
-            odd = told.balances["balances"] | {"option_short_value": Decimal(-77)}
-            told = replace(told, balances={"balances": odd})
         required, quote_pages = told.required(), _pages(told.quotes)
     else:
         required, quote_pages = told, quotes
@@ -310,6 +307,8 @@ def land(
         resources=resources,
         lookups=tuple(lookups),
         readings=(ReadingRecord(as_of=as_of, as_of_end=as_of + took, verdict=verdict, evidence=("as told",)),),
+        # and so that it is in doubt, whatever it shows
+        clock_skew_s=3600 if verdict == "torn" else None,
     )
     landed = zone.land(manifest, bodies)
     if quote_pages is None:

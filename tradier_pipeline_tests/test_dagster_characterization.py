@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import dagster as dg
@@ -162,3 +163,15 @@ def test_two_open_instances_see_each_others_runs(tmp_path: Path) -> None:
         first = dg.materialize([noted], instance=one).run_id
         second = dg.materialize([noted], instance=other).run_id
         assert {run.run_id for run in one.get_runs()} == {run.run_id for run in other.get_runs()} == {first, second}
+
+
+def test_the_webserver_can_be_put_together_from_the_parts_that_our_guard_stands_in_front_of() -> None:
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+
+    assert list(signature(create_app_from_workspace_process_context).parameters)[:3] == [
+        *("workspace_process_context", "path_prefix", "live_data_poll_rate")
+    ]
+    assert {"instance", "workspace_load_target", "version"} <= signature(WorkspaceProcessContext).parameters.keys()
+    assert list(WorkspaceFileTarget(["workspace.yaml"]).paths) == ["workspace.yaml"]

@@ -51,6 +51,7 @@ DAILY_ASSETS = {
     "account_activity": ("reporting", {"duckdb", "table"}),
     "closed_lots": ("reporting", {"duckdb", "table"}),
     "broker_daily_balances": ("reporting", {"duckdb", "table"}),
+    "daily_prices": ("reporting", {"duckdb", "table"}),
 }
 REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}

@@ -21,7 +21,7 @@ from tradier_pipeline_tests.bodies import ACCOUNT, balances, land, rich, zone_in
 PACKAGE = Path(tradier_pipeline.__file__).parent
 README = PACKAGE.parent / "README.md"
 NOTEBOOK = PACKAGE / "examples" / "history.ipynb"
-FIRST = datetime(2025, 11, 19, 15, tzinfo=UTC)
+FIRST = datetime(2025, 11, 19, 21, 5, tzinfo=UTC)  # after the close
 
 
 @pytest.fixture(scope="module")

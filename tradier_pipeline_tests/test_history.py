@@ -39,7 +39,7 @@ from tradier_pipeline_tests.bodies import (
 )
 
 THURSDAY = datetime(2025, 11, 20, 14, 31, tzinfo=UTC)
-MONDAY = datetime(2025, 11, 24, 20, 59, tzinfo=UTC)
+MONDAY = datetime(2025, 11, 24, 21, 1, tzinfo=UTC)
 BIG = 2**62 + 1  # no float holds it
 
 

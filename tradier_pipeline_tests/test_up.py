@@ -128,6 +128,7 @@ def family(home: Home) -> list[str]:
 def test_up_takes_a_snapshot_on_request_keeps_its_history_and_leaves_nothing_behind(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCESS_TOKEN", USERS_TOKEN)  # of no use to the simulated broker, which must not see it
     with running(tmp_path) as first:
         launched = first.ask(LAUNCH, {"params": REQUEST})["launchRun"]

@@ -14,6 +14,7 @@ from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.catch_up import CAUGHT_UP, BehindError, catch_up
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import GateRules
+from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
@@ -149,7 +150,8 @@ def tradier_snapshot(
         started = clock.now()
         behind = _catch_up(context, tradier, landed.snapshot_id, rules)
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe)
+            stopped = stopped_schedules(context.instance)
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, stopped)
         except NotPublishedError as error:
             yield from map(check_result, error.outcomes)
             raise

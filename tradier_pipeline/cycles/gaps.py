@@ -7,7 +7,7 @@ before its own, and before anything is concluded from a day. `scheduled.json` in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,7 @@ from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.cycles.accounts import known_accounts, unfinished_partitions
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
 from tradier_pipeline.cycles.ticks import CYCLES, MINUTE, Cadence, due, widest
+from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing import LandingZone, MissedRecord, write_whole
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings
@@ -126,10 +127,10 @@ class Causes:
     def __post_init__(self) -> None:
         self._states = [one for one in self.instance.all_instigator_state() if one.instigator_name in CYCLES]
 
-    @property
-    def stopped(self) -> set[str]:
+    @cached_property
+    def stopped(self) -> Collection[str]:
         """The cycles that somebody switched off in the UI: their minutes are not due."""
-        return {state.instigator_name for state in self._states if state.status.value == "STOPPED"}
+        return stopped_schedules(self.instance)
 
     @cached_property
     def _ticks(self) -> Mapping[str, Mapping[datetime, Any]]:

@@ -5,6 +5,7 @@ import dagster as dg
 from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.gate import trade_gate
+from tradier_pipeline.assets.prices import daily_prices
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.report import daily_report
@@ -69,7 +70,7 @@ daily_summary_job = dg.define_asset_job(
 
 account_activity_job = dg.define_asset_job(
     "account_activity",
-    selection=dg.AssetSelection.assets(raw_activity, stored_activity),
+    selection=dg.AssetSelection.assets(raw_activity, stored_activity, daily_prices),
     description="What the broker tells over night, the morning after a session day: history, gain and loss, values.",
     executor_def=EXECUTOR,
     tags={"dagster/max_runtime": "1800"},  # the limit of the instance is that of a snapshot

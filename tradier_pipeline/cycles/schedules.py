@@ -15,6 +15,7 @@ from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
@@ -77,7 +78,7 @@ def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunR
     if cycle not in cycles:
         return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
     if widest(cycles) != cycle:
-        stopped = _stopped_schedules(context.instance)
+        stopped = stopped_schedules(context.instance)  # another one must do their work
         cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
     if (runner := widest(cycles)) != cycle:
         return dg.SkipReason(f"{runner} takes the snapshot of this minute")
@@ -135,8 +136,3 @@ def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, running: str | N
     else:
         return None
     return f"missed, {reason}"
-
-
-def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
-    """The schedules that were switched off in the UI: another one must do their work."""
-    return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}

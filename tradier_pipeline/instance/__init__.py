@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import exclusive, writing
+from tradier_pipeline.landing import create_private, exclusive, make_directory, writing
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -51,7 +51,7 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     from dagster import DagsterInstance, DagsterInvalidConfigError
 
     with writing(dagster_home):
-        dagster_home.mkdir(parents=True, exist_ok=True)
+        make_directory(dagster_home)
         with (
             exclusive(dagster_home / ".opening.lock", OPENING_TIMEOUT_S, f"{dagster_home} is being opened"),
             _environment("DAGSTER_HOME", str(dagster_home)),
@@ -126,4 +126,5 @@ def _write_settings(path: Path) -> None:
     ours = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
     theirs = path.read_text(encoding="utf-8") if path.exists() else MANAGED
     if theirs.startswith(MANAGED) and theirs != ours:
+        create_private(path)
         path.write_text(ours, encoding="utf-8")

@@ -42,8 +42,9 @@ def _decimal(column: str) -> str:
 
 def _instant(column: str) -> str:
     # the modifier makes SQLite work the date out: 30 February becomes 2 March
-    worked_out = f"strftime('%Y-%m-%dT%H:%M:%S', {column}, '+0 days') IS substr({column}, 1, 19)"
-    written = f"{column} GLOB '*Z' AND {worked_out}"
+    seconds = f"substr({column}, 1, 19)"  # without the fractions, which would be rounded up
+    worked_out = f"strftime('%Y-%m-%dT%H:%M:%S', {seconds}, '+0 days') IS {seconds}"
+    written = f"{column} GLOB '*Z' AND julianday({column}) IS NOT NULL AND {worked_out}"
     return f"CONSTRAINT {column}_is_an_instant CHECK ({column} IS NULL OR ({written}))"
 
 

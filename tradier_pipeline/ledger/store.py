@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import exclusive, writing
+from tradier_pipeline.landing import create_private, exclusive, make_directory, writing
 from tradier_pipeline.ledger.records import (
     EngineOrder,
     LedgerRow,
@@ -219,7 +219,10 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         if not self.path.parent.is_dir():
             with writing(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(self.path.parent)
+        if not self.exists:
+            with writing(self.path):
+                create_private(self.path)
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous = FULL")  # an order that was acknowledged outlives a power failure
@@ -317,8 +320,8 @@ def _to_text(value: Any) -> Any:
     """A value as SQLite keeps it: exact, and equal whoever writes it."""
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, datetime):
-        return clock.iso(value)
+    if isinstance(value, datetime):  # to the millisecond, as the broker and SQLite have it: SQLite rounds finer ones up
+        return clock.iso(value.replace(microsecond=value.microsecond // 1000 * 1000))
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, tuple | list):

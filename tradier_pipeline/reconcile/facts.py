@@ -38,6 +38,7 @@ class Facts:
         never_held: the trades that lack legs now and whose legs no snapshot has ever shown all.
         closes: New York date -> when its session closed; without, at 16:00.
         doubtful: the snapshot is in doubt: nothing is proposed, nor concluded from a position that it lacks.
+        verdict_evidence: what its verdict rests on, for a person.
     """
 
     snapshot_id: str
@@ -52,6 +53,7 @@ class Facts:
     never_held: frozenset[str] = frozenset()
     closes: Mapping[date, datetime] = field(default_factory=dict)
     doubtful: bool = False
+    verdict_evidence: str | None = None
 
     @property
     def holdings(self) -> Holdings:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.models import FINISHED, Order
 from tradier_pipeline.landing import LandingError, LandingZone
 from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.linking import LinkRefusedError
@@ -16,11 +17,12 @@ from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.facts import Beliefs, Facts, LastHeld
-from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of
+from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of, settled
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, verdict_of
 from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.sql import bind, literal
@@ -46,6 +48,12 @@ _LAST_OF_ORDER = """
     WHERE orders.account_id = ? AND order_id = ? AND taken.verdict = 'good'
     ORDER BY taken.as_of DESC LIMIT 1
 """
+# the last that good snapshots before showed of orders that are not shown now
+_ENDED_BEFORE = f"""
+    SELECT order_id, arg_max(snapshot_id, as_of) FROM orders ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
+    WHERE account_id = ? AND as_of BETWEEN ? AND ? AND (order_id IN ({{numbers}}) OR tag IN ({{names}}))
+    GROUP BY order_id HAVING arg_max(raw_status, as_of) IN ({{ends}})
+"""  # noqa: S608
 
 
 def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole: bool = True) -> list[Reconciliation]:
@@ -134,12 +142,50 @@ def reconcile_typed(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot,
     """What a snapshot says about the ledger. The warehouse behind the connection says what was seen before it."""
     manifest = typed.landed.manifest
     facts = facts_of(
-        typed,
+        replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, beliefs.orders))),
         before=holdings_before(connection, manifest.account_id, manifest.as_of),
         last_held=_last_held(connection, typed, beliefs.trades),
         closes=_closes(connection, beliefs.trades),
     )
     return reconcile(beliefs.orders, beliefs.trades, facts, tag_prefix=beliefs.tag_prefix)
+
+
+def _ended_before(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, orders: Sequence[EngineOrder]
+) -> list[Order]:
+    """The ends of orders that the ledger still waits for, where an earlier snapshot showed them and this one does not.
+
+    So it is after a doubtful snapshot at the end of a day: confirmed the next morning, when the list is another one.
+    """
+    manifest = typed.landed.manifest
+    shown = (*typed.orders, *typed.looked_up)
+    ids, tags = {order.id for order in shown}, {order.tag for order in shown}
+    missing = [
+        order
+        for order in orders
+        if order.account_id == manifest.account_id and not settled(order)
+        if order.broker_order_id not in ids and order.client_order_id not in tags
+    ]
+    if not missing:
+        return []
+    zone = LandingZone(typed.landed.directory.parents[2])
+    since = min(order.created_at for order in missing if order.created_at) - LATE
+    numbers = [order.broker_order_id for order in missing if order.broker_order_id is not None]
+    names, ends = [order.client_order_id for order in missing], sorted(FINISHED)
+    query = bind(_ENDED_BEFORE, manifest.account_id, since, manifest.as_of)
+    query = query.format(numbers=_listed(numbers), names=_listed(names), ends=_listed(ends))
+    found: list[Order] = []
+    for number, snapshot_id in connection.execute(query).fetchall():
+        landed = zone.find(SnapshotId.parse(snapshot_id))
+        if landed and number not in ids:
+            before = read_typed(landed)
+            found += [order for order in (*before.orders, *before.looked_up) if order.id == number]
+    return found
+
+
+def _listed(values: Sequence[str | int]) -> str:
+    """What follows IN, in parentheses; an empty list holds nothing."""
+    return ", ".join(literal(value) for value in values) or "NULL"
 
 
 def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[EngineOrder, str]:
@@ -159,7 +205,10 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
         require_current(connection)
         row = connection.execute(bind(_LAST_OF_ORDER, trade.account_id, order_id)).fetchone()
         if row is None:
-            raise LinkRefusedError(f"no snapshot of {trade.account_id} shows order {order_id}", "Take a snapshot.")
+            raise LinkRefusedError(
+                f"no snapshot of {trade.account_id} that is good shows order {order_id}",
+                "Take a snapshot; if `tradier-pipeline status` calls the newest one doubtful, wait for the next.",
+            )
         typed = _typed(connection, LandingZone(settings.landing), SnapshotId.parse(row[0]))
         found = reconcile_typed(connection, typed, beliefs)
     order = next(order for order in found.facts.orders if order.id == order_id)

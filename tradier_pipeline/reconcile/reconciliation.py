@@ -105,4 +105,5 @@ def facts_of(
         never_held=frozenset((last_held or {}).keys() - seen.keys()),
         closes=closes or {},
         doubtful=typed.verdict == "doubtful",
+        verdict_evidence=typed.verdict_evidence,
     )

@@ -15,7 +15,7 @@ import duckdb
 
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import exclusive, sync, writing
+from tradier_pipeline.landing import create_private, exclusive, make_directory, sync, writing
 from tradier_pipeline.warehouse import macros, schema, views
 from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
@@ -187,7 +187,7 @@ class Warehouse:
             WarehouseError: the file cannot be opened or written, or is of another schema version.
         """
         with writing(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self.path.parent)
         lock = self.path.with_name(f".{self.path.name}.lock")
         with exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written"):
             staged = self.path.with_name(f".{self.path.name}.staged")
@@ -195,6 +195,7 @@ class Warehouse:
                 with writing(self.path):
                     _remove(staged)
                     if self.path.exists() and not fresh:
+                        create_private(staged)
                         shutil.copyfile(self.path, staged)
                 blocks = "" if staged.exists() else f", BLOCK_SIZE {BLOCK_SIZE}"
                 connection = duckdb.connect(":memory:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity, realized, statements
+from tradier_pipeline.warehouse import cash, equity, exposure, period_returns, realized, statements
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -429,6 +429,8 @@ VIEWS = (
     cash.CASH_BY_DAY,
     *statements.VIEWS,
     *realized.VIEWS,
+    *exposure.VIEWS,
+    *period_returns.VIEWS,
 )
 
 

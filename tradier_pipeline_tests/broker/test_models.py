@@ -197,7 +197,7 @@ def test_every_decimal_24_8_is_accepted_unchanged(units: int) -> None:
     [
         (Position, position(id=2**63), "id"),
         (Position, position(id=Decimal("1.0")), "id"),
-        (Position, position(id="1"), "id"),
+        (Position, position(id="1.0"), "id"),
         (Position, position(id=True), "id"),
         (Order, order(-(2**63) - 1), "id"),
         (Order, order(num_legs=2**31), "num_legs"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -13,16 +14,20 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
+from dagster._core.remote_representation.external import RemoteSchedule
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import PARTITION_TAG
+from tradier_pipeline.cli import main
 from tradier_pipeline.cycles.gaps import record_gaps
+from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_schedules
 from tradier_pipeline.landing import MissedRecord
 from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
 
@@ -43,6 +48,7 @@ def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
 def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     asked: Counter[str] = Counter()
     tags: dict[str, Mapping[str, str]] = {}
@@ -157,6 +163,7 @@ def test_an_evaluation_has_no_effects_whatever_its_instant(
 def test_a_tick_while_a_run_of_the_account_is_unfinished_skips_that_account_alone(
     status: str, home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
     unfinished(instance, dg.DagsterRunStatus[status], before)
@@ -206,6 +213,7 @@ def test_a_malformed_setting_fails_the_tick_in_one_line(
 def test_all_accounts_are_looked_up_once_an_hour(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     for minute in range(61):
         machine.time = OPEN + minute * MINUTE
@@ -220,6 +228,7 @@ def test_all_accounts_are_looked_up_once_an_hour(
 def test_accounts_that_cannot_be_looked_up_fail_the_tick_and_say_to_name_them(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     monkeypatch.setenv("TRADIER_ACCESS_TOKEN", "wrong")
     with pytest.raises(dg.Failure, match="Name the accounts in TRADIER_ACCOUNT_ID"):
@@ -261,10 +270,16 @@ class Daemon:
 
     def stop(self, cycle: str) -> None:
         """What the switch in the UI does."""
+        schedule = self._schedule(cycle)
+        self._context.instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+
+    def start(self, cycle: str) -> None:
+        self._context.instance.start_schedule(self._schedule(cycle))
+
+    def _schedule(self, cycle: str) -> RemoteSchedule:
         (entry,) = self._context.create_request_context().get_code_location_entries().values()
         assert entry.code_location is not None
-        schedule = entry.code_location.get_repository("__repository__").get_schedule(cycle)
-        self._context.instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+        return entry.code_location.get_repository("__repository__").get_schedule(cycle)
 
 
 @pytest.fixture
@@ -403,3 +418,37 @@ def test_a_night_is_no_gap(home: Home, daemon: Daemon, instance: dg.DagsterInsta
     assert of_the_morning == ["12:00", "12:30", "13:00", "13:30", "14:00"]  # of the account sync
     assert len([run for run in instance.get_runs() if run.job_name in CYCLES]) == 2
     assert len(instance.get_runs(dg.RunsFilter(job_name="maintenance"))) == 1
+
+
+def test_a_cycle_that_is_switched_off_is_named_by_status_and_a_finding_until_it_is_on_again(
+    home: Home, machine: Clock, daemon: Daemon, instance: dg.DagsterInstance, simulated: Simulated
+) -> None:
+    daemon.stop("trade_cycle")
+    off = ("account_activity", "trade_cycle")
+    assert stopped_schedules(instance) == read_stopped_schedules(home.path / "dagster") == off
+    clock_of_today = datetime.now(UTC)
+    machine.time = clock_of_today
+    assert CliRunner().invoke(main, ["snapshot"]).exit_code == 0
+    status = CliRunner().invoke(main, ["status"]).stdout
+    assert "switched off in the UI: account_activity, trade_cycle; on again under Automation" in status
+    assert json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)["switched_off"] == list(off)
+    found = CliRunner().invoke(main, ["findings"]).stdout
+    assert "trade_cycle is switched off in the UI" in found
+    assert "Automation" in found
+
+    daemon.start("trade_cycle")
+    machine.time = clock_of_today + MINUTE
+    assert CliRunner().invoke(main, ["snapshot"]).exit_code == 0
+    assert read_stopped_schedules(home.path / "dagster") == ("account_activity",)
+    assert "trade_cycle" not in CliRunner().invoke(main, ["findings"]).stdout
+
+
+def test_a_damaged_storage_of_dagster_does_not_take_status_down(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    path = home.path / "dagster" / "schedules" / "schedules.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"garbage" * 1000)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 0
+    assert f"switched off: not known: {path} does not tell which cycles are switched off" in result.stdout
+    assert json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)["switched_off"] is None

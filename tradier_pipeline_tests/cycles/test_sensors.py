@@ -76,6 +76,7 @@ def test_nothing_is_done_when_nothing_waits(home: Home, requester: Sensor) -> No
 def test_requests_of_an_account_become_one_run_that_names_their_reasons(
     home: Home, ledger: Ledger, requester: Sensor, machine: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     ledger.request(DEMO_ACCOUNT, "order_placed", order_id="one")
     ledger.request(OTHER, "manual")
@@ -117,6 +118,7 @@ def test_an_account_whose_run_has_not_ended_waits_for_it_and_no_other_does(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     before = str(SnapshotId.now(DEMO_ACCOUNT))
     unfinished(instance, dg.DagsterRunStatus[status], before)
@@ -159,6 +161,7 @@ def test_a_request_for_an_account_that_is_not_configured_waits_and_stops_no_othe
     (request,), _ = requester.look()
     assert request.tags["tradier/account"] == DEMO_ACCOUNT
     assert len(ledger.waiting()) == 2
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     (request,), _ = requester.look()
     assert request.tags["tradier/account"] == "VA1"
@@ -411,6 +414,7 @@ def test_the_broker_is_looked_at_during_the_session_only(
 def test_a_broker_that_cannot_be_read_is_told_and_stops_no_other_account(
     home: Home, simulated: Simulated, looker: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"VA99999999,{DEMO_ACCOUNT}")
     simulated.fault(f"{DEMO_ACCOUNT}/orders", "status", status=503)
     _, told = looker.look()

@@ -154,14 +154,15 @@ def test_failed_quotes_do_not_cost_the_snapshot(home: Home, simulated: Simulated
 
 
 def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
-    home: Home, simulated: Simulated, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
     good = new_key()
     assert run_job(instance, good).success
     published = rows(home)
-    miscount(monkeypatch)
     bad = new_key()
-    result = run_job(instance, bad)
+    with pytest.MonkeyPatch.context() as mistake:
+        miscount(mistake)
+        result = run_job(instance, bad)
     assert not result.success
     told = failure(result)
     assert told.startswith(f"{bad} was not published: the check balances_equal")

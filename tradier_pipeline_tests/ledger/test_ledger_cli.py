@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,13 +15,16 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.reconcile import coherence
 from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.cycles.conftest import Clock
 from tradier_pipeline_tests.reconcile.values import legs
 
 SHORT, LONG = "AAPL301220P00290000", "AAPL301220P00285000"
+# a Monday's open in which every row of a ledger was written before: SQLite dates them by the machine's own clock
+LONG_AGO = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)  # what filled then has moved nothing since
+IN_SESSION = datetime(2030, 11, 4, 14, 30, tzinfo=UTC)
 TERMS = {"account_id": DEMO_ACCOUNT, "symbol": "AAPL"}
 
 
@@ -34,6 +37,13 @@ def run(*arguments: str) -> Result:
 @pytest.fixture
 def ledger(home: Home) -> Ledger:
     return Ledger(home.path / "ledger.sqlite")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    setting = Clock(IN_SESSION)
+    monkeypatch.setattr(clock, "now", setting.now)
+    return setting
 
 
 def entry(status: str = "filled") -> dict[str, Any]:
@@ -63,13 +73,13 @@ def entry(status: str = "filled") -> dict[str, Any]:
 SPREAD = {SHORT: -1, LONG: 1}
 
 
-def shows(simulated: Simulated, held: dict[str, int], orders: list[dict[str, Any]]) -> None:
+def shows(simulated: Simulated, held: dict[str, int], orders: list[dict[str, Any]], cash: int = 50000) -> None:
     """The broker's whole answer; one share of MSFT, since an account that is flat is another story."""
     positions = [
         {"symbol": symbol, "quantity": quantity, "cost_basis": 100 * quantity}
         for symbol, quantity in ({"MSFT": 1} | held).items()
     ]
-    world = {"account": DEMO_ACCOUNT, "cash": 50000, "positions": positions, "orders": orders}
+    world = {"account": DEMO_ACCOUNT, "cash": cash, "positions": positions, "orders": orders}
     simulated.admin("POST", "world", json.loads(bodies.dumps(world)))
 
 
@@ -107,6 +117,11 @@ def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simul
     after = {change["table"]: change["after"] for change in document["changes"]}
     assert (after["orders"]["avg_fill_price"], after["trades"]["entry_price"]) == ("-2.05", "2.05")
 
+    rows = json.loads(run("diff", "--format", "json").stdout)
+    changed = {(row["about"], row["field"]): (row["key"], row["before"], row["after"]) for row in rows}
+    assert changed["orders", "status"] == ("engine-1", "PENDING", "FILLED")
+    assert changed["trades", "entry_price"] == ("t-1", None, "2.05")
+
     (document,) = json.loads(run("apply", "--json").stdout)["snapshots"]
     assert (len(document["applied"]), document["skipped"]) == (2, [])
     (order,), (trade,) = ledger.orders(), ledger.trades()
@@ -122,24 +137,25 @@ def held_since_long(home: Home, simulated: Simulated, ledger: Ledger) -> None:
     shows(simulated, SPREAD, [entry()])
     take(home, simulated.broker)
     run("apply")
-    long_ago = ledger.trades()[0].model_copy(update={"opened_at": bodies.AS_OF})
+    long_ago = ledger.trades()[0].model_copy(update={"opened_at": clock.now() - timedelta(days=3)})
     ledger.record_trade(long_ago)  # longer ago than a fill takes to show
 
 
-def test_a_position_that_is_gone_on_its_day_without_a_trace_closes_its_trade_on_another_day_only(
-    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def test_a_position_that_is_gone_without_a_trace_closes_its_trade_once_another_session_shows_it_too(
+    home: Home, simulated: Simulated, ledger: Ledger, machine: Clock
 ):
-    monkeypatch.setattr(coherence, "LONG_AGO", timedelta(0))  # what stays as it is shows that it is not torn
     held_since_long(home, simulated, ledger)
     shows(simulated, {}, [entry()])
-    for _ in range(4):
+    for _ in range(2):  # a minute apart: that may be a list that runs behind
+        machine.time += timedelta(minutes=1)
         take(home, simulated.broker)
-        assert "legs_missing" in run("diff").stdout
-        assert "CLOSED" not in run("diff").stdout
-    tomorrow, now = timedelta(days=1), clock.now
-    monkeypatch.setattr(clock, "now", lambda: now() + tomorrow)
+        shown = run("diff").stdout
+        assert "0 rows to change" in shown
+        assert f"doubtful: {LONG} changed by -1 without a fill or another cause" in shown
+    machine.time += timedelta(days=1)
     shows(simulated, {}, [])
     for _ in range(2):
+        machine.time += timedelta(minutes=1)
         take(home, simulated.broker)
     shown = run("diff").stdout
     assert "status                 OPEN -> CLOSED" in shown
@@ -151,28 +167,30 @@ def test_a_position_that_is_gone_on_its_day_without_a_trace_closes_its_trade_on_
     assert "0 rows to change" in run("diff").stdout
 
 
-def by_hand(number: int = 22224000, **fields: Any) -> dict[str, Any]:
+def by_hand(number: int = 22224000, filled_at: datetime | None = None, **fields: Any) -> dict[str, Any]:
     """An order that closes the spread, placed in the broker's app: no tag."""
     sides = {"buy_to_close": SHORT, "sell_to_close": LONG}
+    now = clock.iso(filled_at or clock.now())
+    at = {"create_date": now, "transaction_date": now}
     parts = [
-        bodies.leg(number + place, symbol, side, status="filled", quantity=1, exec_quantity=1, remaining_quantity=0)
+        bodies.leg(
+            number + place, symbol, side, status="filled", quantity=1, exec_quantity=1, remaining_quantity=0, **at
+        )
         for place, (side, symbol) in enumerate(sides.items(), 1)
     ]
-    now = clock.iso(clock.now())
     told = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
     done = {"status": "filled", "quantity": 1, "exec_quantity": 1, "remaining_quantity": 0, "num_legs": 2}
-    given = told | done | {"avg_fill_price": Decimal("0.55"), "create_date": now, "transaction_date": now}
+    given = told | done | {"avg_fill_price": Decimal("0.55")} | at
     return bodies.order(number, **given | {"leg": parts} | fields)
 
 
 def test_an_exit_by_hand_is_offered_by_name_and_one_command_makes_it_the_exit(
-    home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    home: Home, simulated: Simulated, ledger: Ledger, machine: Clock
 ):
-    monkeypatch.setattr(coherence, "LONG_AGO", timedelta(0))
     held_since_long(home, simulated, ledger)
-    shows(simulated, {}, [entry(), by_hand()])
-    for _ in range(3):
-        take(home, simulated.broker)
+    machine.time += timedelta(minutes=1)
+    shows(simulated, {}, [entry(), by_hand()], cash=49945)
+    take(home, simulated.broker)
     run("apply")
     (trade,) = ledger.trades()
     assert (trade.status, trade.exit_price) == ("OPEN", None)  # never closed without the price that is there
@@ -212,8 +230,10 @@ def test_what_does_not_close_the_trade_is_not_linked(
     held_since_long(home, simulated, ledger)
     opens = by_hand(22225000, leg=entry()["leg"])
     unfilled = by_hand(22226000, status="open", exec_quantity=0, leg=[])
-    too_many = by_hand(22227000, leg=[leg | {"exec_quantity": 2, "quantity": 2} for leg in by_hand()["leg"]])
-    known = by_hand(22228000, tag="engine-1")
+    too_many = by_hand(
+        22227000, leg=[leg | {"exec_quantity": 2, "quantity": 2} for leg in by_hand(filled_at=LONG_AGO)["leg"]]
+    )
+    known = by_hand(22228000, LONG_AGO, tag="engine-1")
     shows(simulated, SPREAD, [entry(), opens, unfilled, too_many, known])
     take(home, simulated.broker)
     before = ledger.orders()
@@ -223,7 +243,7 @@ def test_what_does_not_close_the_trade_is_not_linked(
         22227000: "more than the trade has left",
         22228000: "its tag is that of the ledger's order engine-1",
         22223806: "its tag is that of the ledger's order engine-1",
-        99: "no snapshot",
+        99: "no snapshot of SIM00000001 that is good shows order 99",
     }.items():
         refused = run("link", "t-1", str(number))
         assert (refused.exit_code, why in refused.stderr) == (1, True), refused.stderr
@@ -235,12 +255,12 @@ def test_what_does_not_close_the_trade_is_not_linked(
 
 def test_an_order_that_another_trade_has_is_not_linked(home: Home, simulated: Simulated, ledger: Ledger):
     held_since_long(home, simulated, ledger)
-    shows(simulated, SPREAD, [entry(), by_hand()])
+    shows(simulated, SPREAD, [entry(), by_hand(filled_at=clock.now() - timedelta(days=2))])
     take(home, simulated.broker)
     twin = ledger.trades()[0].model_copy(update={"trade_id": "t-2", "broker_order_id_close": 22224000})
     ledger.record_trade(twin)
     refused = run("link", "t-1", "22224000")
-    assert (refused.exit_code, "is of trade t-2 in the ledger already" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "is of trade t-2 in the ledger already" in refused.stderr) == (1, True), refused.stderr
 
 
 def test_shares_that_replace_a_short_put_are_its_assignment(home: Home, simulated: Simulated, ledger: Ledger):

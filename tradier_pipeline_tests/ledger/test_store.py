@@ -145,6 +145,15 @@ def test_every_request_is_answered_by_the_first_snapshot_of_its_account_that_beg
         assert request.claimed_at is None or request.claimed_at >= request.requested_at
 
 
+def test_a_claim_in_the_last_instants_of_a_second_is_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = ledger.request(ACCOUNT, "manual")
+    late = request.requested_at.replace(microsecond=999_900) + timedelta(seconds=1)
+    monkeypatch.setattr("tradier_pipeline.clock.now", lambda: late)
+    assert ledger.claim(snapshot(1, ACCOUNT)) == 1
+    (claimed,) = ledger.requests()
+    assert claimed.claimed_at == late.replace(microsecond=999_000)
+
+
 WRITER = """
 import sqlite3, sys
 from pathlib import Path

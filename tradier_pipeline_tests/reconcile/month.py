@@ -164,6 +164,17 @@ class Month:
                 self.go_to(_at(day, at))
                 self.snapshot()
 
+    def next_morning(self) -> None:
+        """The first readings of the session after the last one: they confirm what it showed in its last hour."""
+        day = self.machine.time.astimezone(NEW_YORK).date() + timedelta(days=1)
+        while day.weekday() > 4:
+            day += timedelta(days=1)
+        for slot in range(WITHIN):
+            self.go_to(_at(day, TIMES[slot]))
+            if slot == 0:
+                self.settle_what_expired()
+            self.snapshot()
+
     def go_to(self, at: datetime) -> None:
         """Let time go by, at the end in steps, so that the broker's own past is known finely."""
         self.machine.time = max(self.machine.time, at - 20 * STEP)

@@ -476,6 +476,12 @@ class LandingZone:
         for day in self.days(account_id):
             yield from _landed(day)
 
+    def landed_since(self, account_id: str, since: date) -> Iterator[LandedSnapshot]:
+        """The landed snapshots of an account on the days since a trade date, damaged or not, by instant."""
+        for day in self.days(account_id):
+            if day.trade_date >= since:
+                yield from _landed(day)
+
     def newest(self, account_id: str) -> LandedSnapshot | None:
         """The landed snapshot of the account with the latest instant; one that can be read, and a right clock timed."""
         return next((landed for landed in self.latest(account_id) if not landed.manifest.clock_was_wrong), None)

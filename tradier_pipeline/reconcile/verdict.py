@@ -11,7 +11,7 @@ session of a later date, that agree with it and with themselves. Time alone prov
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from itertools import combinations, takewhile
@@ -75,51 +75,64 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Good:
+    """The last good snapshot before another one, and what it and those before it left open.
+
+    Attributes:
+        carried: what it had left in flight, by item.
+        outstanding: what all before left open, by item.
+        earlier_cash: USD of cash that good ones of the date before it showed.
+    """
+
+    observation: Observation
+    carried: Mapping[str, Open] = field(default_factory=dict)
+    outstanding: Mapping[str, Sequence[Decimal]] = field(default_factory=dict)
+    earlier_cash: Collection[Decimal] = ()
+
+    def findings(self, now: Statement) -> tuple[Finding, ...]:
+        """The verdict on all that changed since."""
+        return settle(changes(self.observation.statement, now), self.carried, self.outstanding)
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict, and lines for a person that say what contradicts the snapshot and what has confirmed it.
 
     Attributes:
         confirms: the earlier doubtful snapshots that are good now, oldest first.
+        findings: on all that changed since the last good snapshot, as it was before these were confirmed.
     """
 
     verdict: Verdict
     evidence: tuple[str, ...] = ()
     confirms: tuple[str, ...] = ()
     confirmation: str | None = None
+    findings: tuple[Finding, ...] = ()
 
 
-def judge(
-    now: Observation,
-    good: Observation | None,
-    carried: Mapping[str, Open] | None = None,
-    doubtful: Iterable[Observation] = (),
-    outstanding: Mapping[str, Sequence[Decimal]] | None = None,
-    earlier_cash: Collection[Decimal] = (),
-) -> Judgement:
+def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] = ()) -> Judgement:
     """Judge a snapshot.
 
     Args:
         now: the snapshot.
-        good: the last good one before it.
-        carried: what that one had left in flight, by item.
+        last: the last good one before it.
         doubtful: those since then, the newest first; read only as far as they agree.
-        outstanding: what all before left open, by item.
-        earlier_cash: USD of cash that good ones of the date before the last one showed.
     """
-    found = settle(changes(good.statement, now.statement), carried or {}, outstanding) if good else ()
-    inner = list(_inner(now))
-    behind = [*_behind(now, good, found), *_went_back(now, good, found, earlier_cash)] if good else []
-    outer = list(_unlike_before(now, good, found)) if good else []
+    inner = tuple(_inner(now))
+    found = last.findings(now.statement) if last else ()
+    behind = (*_behind(now, last.observation, found), *_went_back(now, last, found)) if last else ()
+    outer = tuple(_unlike_before(now, last.observation, found)) if last else ()
     contradictions = (*inner, *behind, *outer)
-    if inner and good:
-        return Judgement("doubtful", contradictions)
-    agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))
+    if now.clock_skew is not None or (inner and last):
+        return Judgement("doubtful", contradictions, findings=found)
+    timely = (other for other in doubtful if other.clock_skew is None)  # at what other times they showed it is unknown
+    agreeing = list(takewhile(lambda other: not (last and any(_inner(other))) and _agree(other, now), timely))
     confirmation = _confirmation([*reversed(agreeing), now], BEYOND_ANY_LAG if behind else MIN_AGREEMENT)
     if confirmation is None:
-        return Judgement("doubtful" if contradictions else "good", contradictions)
+        return Judgement("doubtful" if contradictions else "good", contradictions, findings=found)
     confirms = tuple(other.snapshot_id for other in reversed(agreeing))
     evidence = (*contradictions, confirmation) if contradictions else ()
-    return Judgement("good", evidence, confirms, confirmation)
+    return Judgement("good", evidence, confirms, confirmation, found)
 
 
 # --- what contradicts a snapshot --------------------------------------------------------------------------------------
@@ -169,14 +182,13 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
         yield f"positions behind balances: {shown(cash)} USD of cash moved, and positions changed value by as much"
 
 
-def _went_back(
-    now: Observation, good: Observation, found: Sequence[Finding], earlier_cash: Collection[Decimal]
-) -> list[str]:
+def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:
     """Balances that are again exactly what they were before, while what has changed them since is still known."""
     cash = next((finding for finding in found if finding.item == CASH), None)
-    if cash is None or cash.change == cash.explained or now.statement.cash not in earlier_cash:
+    if cash is None or cash.change == cash.explained or now.statement.cash not in last.earlier_cash:
         return []
-    return [f"balances went back to cash of {now.statement.cash:.2f} USD, which was {good.statement.cash:.2f} since"]
+    since = last.observation.statement.cash
+    return [f"balances went back to cash of {now.statement.cash:.2f} USD, which was {since:.2f} since"]
 
 
 def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[str, ...]:

@@ -106,6 +106,7 @@ class Sight:
         doubtful: nothing may be concluded from it.
         conserved: it was compared with the last good snapshot.
         ledger_read: the ledger could be set beside it, or there is none.
+        settled: the items of which no change is left unexplained.
     """
 
     snapshot_id: str
@@ -114,6 +115,7 @@ class Sight:
     doubtful: bool = False
     conserved: bool = True
     ledger_read: bool = True
+    settled: frozenset[str] = frozenset()
 
 
 def problems(
@@ -182,8 +184,9 @@ def _is_over(row: Tracked, sight: Sight) -> bool:
     if row.code == UNKNOWN_WORD:
         return True
     if row.code == UNEXPLAINED:
-        # it is told once; what is behind it is known over night
-        return sight.conserved and clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
+        # it is reported once; what is behind it is known over night, unless something settles it before
+        next_date = clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
+        return sight.conserved and (next_date or row.subject in sight.settled)
     return sight.ledger_read or row.code == OVERFILLED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +13,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.reconcile.conservation import Finding, Open
+from tradier_pipeline.reconcile.conservation import Finding, Open, expired_in, may_owe_fractions
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, unknown_words
 from tradier_pipeline.reconcile.statement import (
     ZERO,
@@ -99,6 +100,16 @@ _OUTSTANDING = """
         FROM conservation WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
         AND (trade_date = ? OR abs(change) < abs(explained) OR carried <> 0)
     ) WHERE amount <> 0 AND rest <> carried GROUP BY item
+"""
+_YET_TO_COME = """
+    SELECT item, explanation FROM conservation
+    WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
+    AND regexp_matches(explanation, ' expired | paid in cash|a merger for shares')
+    ORDER BY item, as_of
+"""
+_SETTLED = """
+    SELECT item FROM conservation WHERE account_id = ? AND trade_date >= ? GROUP BY item
+    HAVING sum(CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried) = 0
 """
 OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 
@@ -187,8 +198,11 @@ def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: State
         return None
     snapshot_id, as_of, _ = found
     observation = _stored_observation(connection, *found)
+    before = statement_before(connection, account_id, observation.statement, now)
+    ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
+    before = replace(before, ended=ended, owed=owed)
     return Good(
-        replace(observation, statement=statement_before(connection, account_id, observation.statement, now)),
+        replace(observation, statement=before),
         _in_flight(connection, snapshot_id, as_of),
         _outstanding(connection, account_id, as_of, now.as_of),
         _earlier_cash(connection, account_id, now.as_of, as_of),
@@ -267,6 +281,7 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         doubtful=typed.verdict == "doubtful",
         conserved=typed.conserved is not None,
         ledger_read=ledger_read,
+        settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
     said = problems(
         sight,
@@ -298,6 +313,12 @@ def keep_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, p
     insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
 
 
+def _settled(connection: duckdb.DuckDBPyConnection, account_id: str, now: datetime) -> frozenset[str]:
+    """The items of which nothing is left open that the last days changed."""
+    query = bind(_SETTLED, account_id, clock.trade_date(now) - OUTSTANDING_DAYS)
+    return frozenset(item for (item,) in connection.execute(query).fetchall())
+
+
 def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[int, Decimal]]:
     """Those that the owner has not stated a flow of the same date for."""
     rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
@@ -315,6 +336,19 @@ def _outstanding(
     day = clock.trade_date(now)
     query = bind(_OUTSTANDING, account_id, until, day - OUTSTANDING_DAYS, day)
     return dict(connection.execute(query).fetchall())
+
+
+def _yet_to_come(
+    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
+) -> tuple[dict[str, Decimal], frozenset[str]]:
+    """What stored findings of the last days leave to come: see `ended` and `owed` of a statement."""
+    query = bind(_YET_TO_COME, account_id, until, clock.trade_date(now) - OUTSTANDING_DAYS)
+    ended: dict[str, Decimal] = defaultdict(Decimal)
+    owed = set()
+    for item, explanation in connection.execute(query).fetchall():
+        ended[item] += expired_in(explanation.split("; "))
+        owed |= {item} if may_owe_fractions(explanation) else set()
+    return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
 
 
 def _earlier_cash(

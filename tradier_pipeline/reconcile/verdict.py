@@ -25,6 +25,7 @@ from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills, m
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
 BEYOND_ANY_LAG = timedelta(minutes=60)  # what readings show together for so long is not a list that runs behind
+NEXT_DATE = timedelta.max  # all 0 is what an outage of any length shows: only the session of a later date confirms it
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12
@@ -127,7 +128,10 @@ def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] =
         return Judgement("doubtful", contradictions, findings=found)
     timely = (other for other in doubtful if other.clock_skew is None)  # at what other times they showed it is unknown
     agreeing = list(takewhile(lambda other: not (last and any(_inner(other))) and _agree(other, now), timely))
-    confirmation = _confirmation([*reversed(agreeing), now], BEYOND_ANY_LAG if behind else MIN_AGREEMENT)
+    long_enough = BEYOND_ANY_LAG if behind or _rests_on_one_list(now, last, outer) else MIN_AGREEMENT
+    if last and now.figures.all_zero and last.observation.figures.equity:
+        long_enough = NEXT_DATE
+    confirmation = _confirmation([*reversed(agreeing), now], long_enough)
     if confirmation is None:
         return Judgement("doubtful" if contradictions else "good", contradictions, findings=found)
     confirms = tuple(other.snapshot_id for other in reversed(agreeing))
@@ -249,15 +253,22 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
 
 
 def _is_lost(finding: Finding, now: Observation, good: Observation) -> bool:
-    """Whether a position is smaller than it was, and not by a split, which leaves its cost."""
+    """Whether a position is gone, as an outage shows it. One that is smaller was changed by somebody or something."""
     before, after = good.statement.held(finding.item), now.statement.held(finding.item)
-    return finding.in_flight * before.quantity < 0 and after.cost_basis != before.cost_basis
+    return finding.in_flight * before.quantity < 0 and not after.quantity
 
 
 def _came_for(lost: Sequence[Finding], cash: Decimal) -> bool:
     """Whether cash moved as it does when positions are closed: up for long ones, down for short ones."""
     signs = {finding.in_flight < 0 for finding in lost}
     return bool(cash) and (len(signs) == 2 or (cash > 0) in signs)
+
+
+def _rests_on_one_list(now: Observation, last: Good | None, outer: Collection[str]) -> bool:
+    """Whether only the positions show what changed: the balances count what they counted before."""
+    if last is None or not outer:
+        return False
+    return abs(now.figures.market_value - last.observation.figures.market_value) < MIN_VALUE
 
 
 def _is_same_date(now: Observation, good: Observation) -> bool:

@@ -255,6 +255,9 @@ class Store:
             account_id="VA1",
             as_of=observation.statement.as_of,
             doubtful=kept.verdict == "doubtful",
+            settled=frozenset(
+                item for item, rows in self.outstanding.items() if not sum(amount for *_, amount in rows)
+            ),
         )
         said = problems(sight, evidence=kept.judgement.evidence, changes=kept.found)
         rows = fold([row for row in self.tracked if row.resolved_at is None], said, sight)

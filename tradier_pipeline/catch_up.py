@@ -21,16 +21,18 @@ from tradier_pipeline.gate import GateRules
 from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
 from tradier_pipeline.missed import EVER, NOT_TRIED, Row, missed_row
 from tradier_pipeline.prices import landed_prices
-from tradier_pipeline.reconcile.stored import conserve, keep_findings, with_verdict
+from tradier_pipeline.reconcile.stored import keep_findings, with_verdict
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import (
     OF_ONE_SNAPSHOT,
+    NotPublishedError,
     is_news,
     refused_row,
     store_activities,
     store_prices_of,
     store_verified,
 )
+from tradier_pipeline.verify.results import keep_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse, insert
 from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading
@@ -195,6 +197,8 @@ def _publish(
                 staged.connection.execute("ROLLBACK")
             refused[str(landed.snapshot_id)] = str(error)
             staged.refuse(refused_row(landed, error))
+            if isinstance(error, NotPublishedError):
+                keep_results(staged.connection, landed, error.outcomes)
     return len(pending) - len(refused), refused, len(pending)
 
 
@@ -202,8 +206,7 @@ def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) ->
     """As it would have been stored in its minute, but for the ledger: what it said then is not known any more."""
     typed = read_typed(landed)
     news = is_news(staged, typed)
-    judged = with_verdict(staged.connection, typed, rules.calendar)
-    typed = conserve(staged.connection, judged, rules.calendar)
+    typed = with_verdict(staged.connection, typed, rules.calendar)
     store_verified(staged, typed, rules, with_missed=False)
     if news:
         keep_findings(staged.connection, typed, ledger_read=False)

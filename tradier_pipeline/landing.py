@@ -188,7 +188,7 @@ class Manifest(Record):
         """Whether its instants are not to be compared with those of others. Of earlier versions' the answers tell."""
         pages = [page for pages in self.resources.values() for page in pages]
         skew = clock_skew_s(pages) if self.clock_skew_s is None else self.clock_skew_s
-        return skew is not None and clock.MAX_SKEW <= abs(timedelta(seconds=skew)) <= clock.MAX_DRIFT
+        return skew is not None and clock.is_wrong(timedelta(seconds=skew))
 
 
 class QuotesManifest(Record):

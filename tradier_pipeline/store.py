@@ -19,7 +19,7 @@ from tradier_pipeline.missed import EVER, Row, missed_row, new_missed
 from tradier_pipeline.prices import LandedPrices, landed_prices
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.published import reconcile_typed
-from tradier_pipeline.reconcile.stored import conserve, keep_findings, keep_word_findings, with_verdict
+from tradier_pipeline.reconcile.stored import keep_findings, keep_word_findings, with_verdict
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
@@ -123,8 +123,7 @@ def store_snapshot(
         typed = read_typed(landed)
         with warehouse.staged() as staged:
             news = is_news(staged, typed)
-            judged = with_verdict(staged.connection, typed, rules.calendar)
-            typed = conserve(staged.connection, judged, rules.calendar)
+            typed = with_verdict(staged.connection, typed, rules.calendar)
             beliefs = believe(staged.connection, typed) if news and believe else None
             if beliefs is not None and not beliefs.empty:
                 typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
@@ -246,7 +245,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     try:
         with warehouse.staged() as staged:
             typed = with_verdict(staged.connection, typed, rules.calendar)
-            raise _TrialEnds(_stored(staged, conserve(staged.connection, typed, rules.calendar), rules))
+            raise _TrialEnds(_stored(staged, typed, rules))
     except _TrialEnds as trial:
         return trial.outcomes
 
@@ -494,7 +493,7 @@ def _verify_rebuilt(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRu
     judged = with_verdict(staged.connection, typed, rules.calendar, anew=True)  # by what is not refused before it
     if judged.verdict == "doubtful" or judged.verdict_evidence:
         staged.set_verdict(typed.landed.manifest.snapshot_id, judged.verdict, judged.verdict_evidence)
-    conserved = table_rows(conserve(staged.connection, judged, rules.calendar))
+    conserved = table_rows(judged)
     insert(staged.connection, schema.CONSERVATION, conserved["conservation"])
     outcomes = verify_snapshot(typed.landed, staged.connection)
     add_results(staged.connection, typed.landed, outcomes)

@@ -1605,7 +1605,7 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
             connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
-            raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
+            raise PipelineError(str(error).splitlines()[0], "See docs/data.md for the tables and views.") from None
         if output is None:
             sys.stdout.flush()
             if sys.stdout.isatty():

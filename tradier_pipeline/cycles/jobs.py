@@ -68,7 +68,8 @@ daily_summary_job = dg.define_asset_job(
 account_activity_job = dg.define_asset_job(
     "account_activity",
     selection=dg.AssetSelection.assets(raw_activity, stored_activity, daily_prices),
-    description="What the broker tells over night, the morning after a session day: history, gain and loss, values.",
+    description="What the broker reports over night, the morning after a session day: history, gain and loss, values; "
+    "and the prices of the benchmark.",
     executor_def=EXECUTOR,
     tags={"dagster/max_runtime": "1800"},  # the limit of the instance is that of a snapshot
 )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -675,3 +676,23 @@ def test_a_warehouse_without_a_gate_is_not_ready(home: Home, simulated: Simulate
     with duckdb.connect(home.warehouse.path) as connection:
         connection.execute("DROP VIEW trade_gate")
     assert "cannot read the trade gate" in error_line(run("gate"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line(
+    number: signal.Signals, home: Home, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("TRADIER_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        command = [sys.executable, "-m", "tradier_pipeline.cli", "snapshot"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            silent.settimeout(60)
+            connection, _ = silent.accept()  # it reads
+            process.send_signal(number)
+            _, told = process.communicate(timeout=60)
+            connection.close()
+    assert process.returncode == 1
+    assert told == (
+        "tradier-pipeline: error: the run was interrupted. "
+        "What it had landed is published by the next snapshot; take it again.\n"
+    )

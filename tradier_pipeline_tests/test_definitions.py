@@ -58,7 +58,7 @@ REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
-SENSORS = {"request_sensor", "flat_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
+SENSORS = {"request_sensor", "flat_sensor", "gap_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings

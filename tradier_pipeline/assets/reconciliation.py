@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline.assets.claims import claim_evaluations
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import (
@@ -71,12 +71,12 @@ def reconciled_ledger(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """What was published with a snapshot, the findings that are open now, and the checks of the ledger as it is now."""
-    with told_in_one_line():
+    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+        account_id = partition_of(context).account_id
         with reading(tradier.settings.warehouse) as connection:
             if gate_reading(connection, context.partition_key) is None:
                 raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
             stored = reconciliation(connection, context.partition_key)
-            account_id = SnapshotId.parse(context.partition_key).account_id
             open_findings = findings(connection, account_id, resolved=False)
         metadata = {
             "order_reconciliation": _orders_metadata(stored["order_reconciliation"]),

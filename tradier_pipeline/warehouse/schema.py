@@ -84,6 +84,7 @@ TRADIER_SNAPSHOTS = Table(
             "left out of the mirror, as-of reads, day figures, curves, summaries and ledger until evidence confirms it",
         ),
         Column("verdict_evidence", VARCHAR, "What contradicts it, and what has confirmed it since; null: nothing"),
+        Column("clock_skew_s", DECIMAL, "This machine's clock less the broker's, in seconds; null: it told no time"),
     ),
 )
 

@@ -118,7 +118,7 @@ def test_a_key_of_the_past_is_missed_and_never_back_dated(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
     key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
-    result = run_job(instance, key)
+    result = run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"})
     assert not result.success
     assert failure(result).startswith(f"{key} was missed: nothing was landed within 60 s of the instant")
     assert "\n" not in failure(result)
@@ -206,11 +206,13 @@ def test_an_instant_of_an_earlier_day_that_was_never_read_is_seen_as_missed(
 ) -> None:
     assert run_job(instance, new_key()).success
     key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
-    assert not run_job(instance, key).success
+    assert not run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"}).success
     with reading(home.warehouse.path) as connection:
         assert connection.execute("SELECT snapshot_id, kind FROM missed_snapshots").fetchall() == [(key, "missed")]
     published = home.warehouse.path.stat().st_ino
-    assert not run_job(instance, key).success  # nothing new: nothing is published
+    assert not run_job(
+        instance, key, tags={"tradier/trigger": "monitor_cycle"}
+    ).success  # nothing new: nothing is published
     assert home.warehouse.path.stat().st_ino == published
 
 

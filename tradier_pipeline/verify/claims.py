@@ -72,8 +72,8 @@ CLAIMS = (
     Claim(
         "fields_known",
         "tradier_snapshot",
-        "Every field and every word of the broker is known, and every number is stored exactly.",
-        ("fields_known", "fields_complete", "order_words_known", "numbers_stored_exactly"),
+        "Every field and every word of the broker is known, and every number and text is stored as it is.",
+        ("fields_known", "fields_complete", "order_words_known", "numbers_stored_exactly", "texts_stored_whole"),
     ),
     Claim(
         "orders_progress",

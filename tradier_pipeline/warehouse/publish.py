@@ -97,6 +97,8 @@ class StagedWarehouse:
             for table in schema.TABLES:
                 if table not in schema.RECONCILED:  # those are taken over for all
                     self._copy(table, older, only)
+            self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes told
+            self._copy(schema.CHECK_RESULTS, older, only)
             self._forget_missed(list(snapshot_ids))
         found = self.connection.execute(f"SELECT count(*) FROM tradier_snapshots {only}").fetchone()  # noqa: S608
         return found[0] if found else 0

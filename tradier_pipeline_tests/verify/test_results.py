@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import duckdb
 import pytest
 
+from tradier_pipeline.compaction import compact
 from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
+from tradier_pipeline_tests.test_damage import cut
 from tradier_pipeline_tests.test_readings import holding
 
 
@@ -104,3 +107,16 @@ def test_a_warehouse_of_the_version_before_gets_the_table_with_its_next_snapshot
     assert told == (len(schema.CHECK_RESULTS.columns),) * 2
     rebuild(home.warehouse, home.zone, lambda _: None)
     assert results(home) == before
+
+
+def test_a_rebuild_takes_over_the_results_of_a_published_snapshot_whose_bytes_are_damaged_by_now(
+    home: Home, simulated: Simulated
+) -> None:
+    simulated.fault("/quotes", "status", status=400, body="no", times=1)
+    landed, _ = take(home, simulated.broker)
+    before = results(home)
+    compact(home.zone, landed.snapshot_id.trade_date + timedelta(days=1))
+    cut(landed.day.archive_path)
+    take(home, simulated.broker)
+    assert rebuild(home.warehouse, home.zone, lambda _: None).kept_rows == 1
+    assert results(home) == before != []

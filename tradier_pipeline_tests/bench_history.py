@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tradier_pipeline.warehouse import exposure
 from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bench import Figure
@@ -61,7 +62,7 @@ def questions(relation: str, day: str) -> tuple[Question, ...]:
         )
     if relation in ("daily_balances", "equity_curve", "total_equity_curve", "coverage"):
         return (Question(f"{relation}, the year", f"FROM {relation} ORDER BY trade_date", DAYS_MS),)
-    if relation in ("balance_history", "order_events", "account_performance"):
+    if relation in ("balance_history", "order_events", "account_performance", *(view.name for view in exposure.VIEWS)):
         return (
             Question(f"{relation}, a day", f"FROM {relation} {of_day} ORDER BY as_of", DAYS_MS),
             Question(f"{relation}, the newest ten", f"FROM {relation} ORDER BY as_of DESC LIMIT 10"),

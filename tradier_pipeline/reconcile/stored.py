@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +15,7 @@ from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.reconcile.conservation import Finding, Open, expired_in, may_owe_fractions
-from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, unknown_words
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, switched_off, unknown_words
 from tradier_pipeline.reconcile.statement import (
     ZERO,
     Legless,
@@ -267,11 +268,18 @@ def _stored_observation(
     return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, _wrong(skew), worth)
 
 
-def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *, ledger_read: bool) -> None:
+def keep_findings(
+    connection: duckdb.DuckDBPyConnection,
+    typed: TypedSnapshot,
+    *,
+    ledger_read: bool,
+    stopped: Collection[str] | None = None,
+) -> None:
     """Bring the findings of an account up to its newest snapshot, in one transaction.
 
     Args:
         ledger_read: `typed.reconciled` is what the ledger leads to; without, its findings stay as they are.
+        stopped: the cycles that are switched off; None: not known, and the findings of them stay as they are.
     """
     manifest = typed.landed.manifest
     sight = Sight(
@@ -281,6 +289,7 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         doubtful=typed.verdict == "doubtful",
         conserved=typed.conserved is not None,
         ledger_read=ledger_read,
+        switches_read=stopped is not None,
         settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
     said = problems(
@@ -290,6 +299,7 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
+    said += switched_off(stopped or ())
     if not sight.doubtful:
         said += unknown_words(_unknown_words(connection, manifest.account_id))
     tracked = _tracked(connection, manifest.account_id)

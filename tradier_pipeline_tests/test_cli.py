@@ -78,7 +78,7 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 TABLES = (
     *("query", "balances", "pnl", "exposure", "summary", "status", "gate", "findings", "verify"),
-    *("ledger diff", "flows list"),
+    *("ledger diff", "flows list", "returns"),
 )
 
 

@@ -361,6 +361,7 @@ def test_two_prices_of_a_day_are_refused(home: Home, broker: Broker) -> None:
 def test_the_total_of_an_environment_is_compared_as_each_account_is(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{ONE},{TWO}")
     bacon(broker)
     broker.account(TWO, dict.fromkeys(DAYS, 1_000_000))

@@ -157,6 +157,11 @@ def snapshot(account: str | None, as_json: bool) -> int:
     if len(runs) == 1:
         runs[0].raise_unless_published()
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
+    for run in runs:
+        if run.caught_up:
+            click.echo(run.caught_up, err=True)
+        if run.history_error:
+            click.echo(f"the run history lacks {run.snapshot_id}: {run.history_error}", err=True)
     if as_json:
         documents = [
             _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
@@ -239,7 +244,7 @@ def verify(
 
 
 @main.command()
-@click.option("--forget", is_flag=True, help="Go on although published snapshots are not landed any more.")
+@click.option("--forget", is_flag=True, help="Go on although published snapshots are lost by it.")
 @JSON
 @told
 def rebuild(forget: bool, as_json: bool) -> int:
@@ -273,6 +278,8 @@ def rebuild(forget: bool, as_json: bool) -> int:
         print(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
+        if rebuilt.kept_rows:
+            print(f"  kept from the old file: {rebuilt.kept_rows} snapshots whose landed bytes are damaged")
         if not rebuilt.kept_findings:
             print("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
@@ -483,6 +490,8 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
     from tradier_pipeline.export.plaintext import beancount, hledger
     from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, reading, require_account
 
+    if since and until and since > until:
+        raise click.UsageError("--since is after --until")
     settings = load_settings()
     first, last = (moment.date() if moment else None for moment in (since, until))
     with reading(settings.warehouse) as connection:
@@ -713,6 +722,8 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.ledger_error:
+        print(f"ledger cannot be read: {state.ledger_error}")
     if state.switched_off:
         print(f"switched off in the UI: {', '.join(state.switched_off)}; on again under Automation")
     if state.switches_error:
@@ -1398,7 +1409,10 @@ def _print_account_status(account: AccountStatus) -> None:
         print(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
     if account.verdict == "doubtful":
         print(f"  doubtful        {account.verdict_evidence}")
-    if account.not_published:
+    if waiting := account.landed_not_published:
+        told = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
+        print(f"  landed only     {told}")
+    elif account.not_published:
         print(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
     print(
         f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}"
@@ -1549,7 +1563,9 @@ def _print_checks(outcomes: Any) -> None:
 def _checks(outcomes: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    return [asdict(outcome) for outcome in outcomes]
+    from tradier_pipeline.verify.claims import CLAIM_OF
+
+    return [asdict(outcome) | {"claim_name": CLAIM_OF[outcome.check].name} for outcome in outcomes]
 
 
 def _tell_what_balances_there_are(
@@ -1593,7 +1609,7 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
             connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
-            raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
+            raise PipelineError(str(error).splitlines()[0], "See docs/data.md for the tables and views.") from None
         if output is None:
             sys.stdout.flush()
             if sys.stdout.isatty():

@@ -15,6 +15,7 @@ from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
+from tradier_pipeline.checks.claims import ledger_claims, snapshot_claims
 from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.gainloss import trades_beside_closed_lots
 from tradier_pipeline.checks.history import cash_beside_history, statement_beside_days
@@ -53,7 +54,7 @@ def build_definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=[
-            *(published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
+            *(snapshot_claims, ledger_claims, published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
             *(trades_beside_closed_lots, cash_beside_history, statement_beside_days),
         ],
         jobs=[

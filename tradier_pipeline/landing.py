@@ -188,7 +188,7 @@ class Manifest(Record):
         """Whether its instants are not to be compared with those of others. Of earlier versions' the answers tell."""
         pages = [page for pages in self.resources.values() for page in pages]
         skew = clock_skew_s(pages) if self.clock_skew_s is None else self.clock_skew_s
-        return skew is not None and clock.MAX_SKEW <= abs(timedelta(seconds=skew)) <= clock.MAX_DRIFT
+        return skew is not None and clock.is_wrong(timedelta(seconds=skew))
 
 
 class QuotesManifest(Record):
@@ -475,6 +475,12 @@ class LandingZone:
         """Every landed snapshot, damaged or not, by account and in the order of the instants."""
         for day in self.days(account_id):
             yield from _landed(day)
+
+    def landed_since(self, account_id: str, since: date) -> Iterator[LandedSnapshot]:
+        """The landed snapshots of an account on the days since a trade date, damaged or not, by instant."""
+        for day in self.days(account_id):
+            if day.trade_date >= since:
+                yield from _landed(day)
 
     def newest(self, account_id: str) -> LandedSnapshot | None:
         """The landed snapshot of the account with the latest instant; one that can be read, and a right clock timed."""

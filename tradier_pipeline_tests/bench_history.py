@@ -22,7 +22,7 @@ from tradier_pipeline_tests.bench import Figure
 from tradier_pipeline_tests.year import SESSIONS_OF_A_YEAR, fill, sessions
 
 ROUNDS = 9
-DAYS_MS, AT_MS, SYMBOL_MS = 50, 100, 200
+DAYS_MS, AT_MS, STATEMENT_MS, SYMBOL_MS = 50, 100, 150, 200
 ACCOUNT = "VA12345678"
 COUNTED = ("tradier_snapshots", "positions", "quotes", "orders")
 RELATIONS = """
@@ -68,7 +68,8 @@ def questions(relation: str, day: str) -> tuple[Question, ...]:
             Question(f"{relation}, the newest ten", f"FROM {relation} ORDER BY as_of DESC LIMIT 10"),
             Question(f"{relation}, the year, counted", f"SELECT count(COLUMNS(*)) FROM {relation}"),
         )
-    return (Question(f"{relation}, all", f"FROM {relation}", AT_MS),)
+    is_statement = relation == "account_statements" or relation.startswith("pnl_by_") or relation.endswith("ly_returns")
+    return (Question(f"{relation}, all", f"FROM {relation}", STATEMENT_MS if is_statement else AT_MS),)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 TABLES = (
     *("query", "balances", "pnl", "exposure", "summary", "status", "gate", "findings", "verify"),
-    *("ledger diff", "flows list"),
+    *("ledger diff", "flows list", "returns"),
 )
 
 
@@ -202,6 +203,9 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
     assert (taken["account"], taken["environment"], taken["published"]) == (DEMO_ACCOUNT, "simulator", True)
     assert set(taken["counts"]) == {"positions", "orders"}
     assert [check["check"] for check in taken["checks"] if not check["passed"]] == []
+    claims = {check["check"]: check["claim_name"] for check in taken["checks"]}
+    assert (claims["balances_equal"], claims["quotes_sane"]) == ("account_equals_broker", "positions_priced")
+    assert all(check["claim"] != check["claim_name"] for check in taken["checks"])  # claim is the rule's text
 
 
 def test_a_refused_snapshot_shows_the_checks_that_failed(
@@ -277,7 +281,7 @@ def test_verify_proves_the_newest_again_and_finds_a_changed_value(home: Home, si
 
     assert run("rebuild").stdout == f"{home.warehouse.path}: 2 snapshots\n"
     told = document(run("rebuild", "--json"))
-    assert told == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0}
+    assert told == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0, "kept_rows": 0}
     assert run("verify", "--all").exit_code == 0
 
 
@@ -672,3 +676,23 @@ def test_a_warehouse_without_a_gate_is_not_ready(home: Home, simulated: Simulate
     with duckdb.connect(home.warehouse.path) as connection:
         connection.execute("DROP VIEW trade_gate")
     assert "cannot read the trade gate" in error_line(run("gate"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line(
+    number: signal.Signals, home: Home, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("TRADIER_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        command = [sys.executable, "-m", "tradier_pipeline.cli", "snapshot"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            silent.settimeout(60)
+            connection, _ = silent.accept()  # it reads
+            process.send_signal(number)
+            _, told = process.communicate(timeout=60)
+            connection.close()
+    assert process.returncode == 1
+    assert told == (
+        "tradier-pipeline: error: the run was interrupted. "
+        "What it had landed is published by the next snapshot; take it again.\n"
+    )

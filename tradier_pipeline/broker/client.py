@@ -279,7 +279,7 @@ class BrokerClient:
         return await self._orders(_account_path(account), self._deadline())
 
     async def fetch_order(self, account: str, order_id: int) -> Extract:
-        """One order, also of an earlier day. Tradier: an unknown id is answered like a foreign account (AuthError).
+        """One order, also of an earlier day. Tradier: an unknown id is an AccountRefusedError.
 
         An answer that cannot be stored, or of another order, is a BodyError.
         """

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tradier_pipeline.broker.errors import (
+    AccountRefusedError,
     AuthError,
     BodyError,
     BrokerError,
@@ -382,7 +383,7 @@ def _auth_error(resource: str, status: int, text: str) -> AuthError:
     account = _UNAUTHORIZED_ACCOUNT.match(text)
     if account is None:
         return AuthError(resource, _told(status, text), _INACTIVE if _NOT_APPROVED.search(text) else _CREDENTIAL)
-    return AuthError(
+    return AccountRefusedError(
         resource,
         f"HTTP {_status(status)}: the access token does not give access to the account {excerpt(account[1])}"
         # Tradier: an unknown order id gets the same answer as a foreign account.

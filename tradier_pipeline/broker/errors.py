@@ -41,6 +41,10 @@ class AuthError(BrokerError):
     """The broker refused the credential or the account. Never retried: no later attempt can differ."""
 
 
+class AccountRefusedError(AuthError):
+    """The broker shows this credential no such account. An order that it does not know is answered alike."""
+
+
 class RefusedError(BrokerError):
     """The broker understood the request and declined it: an `errors` body, a 400, a redirect."""
 

@@ -284,6 +284,9 @@ class _Books:
         self, moved: Sequence[tuple[date, Row]], known: Sequence[Row], used: Sequence[Row], *, read: bool
     ) -> Iterator[str]:
         name = self.chart.account_id
+        if not known:
+            yield f"{name}: no value at a close is known: nothing asserts these entries"
+            return
         if not read:
             yield f"{name}: the broker's history was not read: what moved cash is not known, and marked !"
         elif used[-1] is not known[-1]:

@@ -108,6 +108,7 @@ class Sight:
         conserved: it was compared with the last good snapshot.
         ledger_read: the ledger could be set beside it, or there is none.
         switches_read: it is known which cycles were switched off then.
+        settled: the items of which no change is left unexplained.
     """
 
     snapshot_id: str
@@ -117,6 +118,7 @@ class Sight:
     conserved: bool = True
     ledger_read: bool = True
     switches_read: bool = True
+    settled: frozenset[str] = frozenset()
 
 
 def problems(
@@ -193,8 +195,9 @@ def _is_over(row: Tracked, sight: Sight) -> bool:
     if row.code == UNKNOWN_WORD:
         return True
     if row.code == UNEXPLAINED:
-        # it is told once; what is behind it is known over night
-        return sight.conserved and clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
+        # it is reported once; what is behind it is known over night, unless something settles it before
+        next_date = clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
+        return sight.conserved and (next_date or row.subject in sight.settled)
     return sight.ledger_read or row.code == OVERFILLED
 
 

@@ -55,7 +55,8 @@ def _days(curve: str, symbol: str | None) -> str:
                CASE WHEN equity IS NOT NULL
                     THEN lag(CASE WHEN equity IS NOT NULL THEN trade_date END IGNORE NULLS) OVER so_far END AS since,
                bool_or(coalesce(equity <> 0 AND NOT uncertain AND reason IS DISTINCT FROM '{UNREAD}', false))
-                   OVER (PARTITION BY account_id) AS is_read
+                   OVER (PARTITION BY account_id) AS is_read,
+               max(CASE WHEN equity IS NOT NULL THEN trade_date END) OVER (PARTITION BY account_id) AS newest
         FROM ({curve}) WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
     ), days AS (
         SELECT curve.*, chosen.symbol AS benchmark,
@@ -80,8 +81,7 @@ def _returns(by: Period, curve: str, asked: str = "", symbol: str | None = None)
     """
     return f"""
     WITH {_days(curve, symbol)}, asked AS (
-        SELECT *, date_trunc('{by}', trade_date)::DATE AS period,
-               max(trade_date) FILTER (equity IS NOT NULL) OVER (PARTITION BY account_id) AS newest
+        SELECT *, date_trunc('{by}', trade_date)::DATE AS period
         FROM (FROM days {asked})
     ), reasons AS (
         SELECT account_id, period, reason, min(trade_date) AS first,

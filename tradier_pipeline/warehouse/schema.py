@@ -84,6 +84,7 @@ TRADIER_SNAPSHOTS = Table(
             "left out of the mirror, as-of reads, day figures, curves, summaries and ledger until evidence confirms it",
         ),
         Column("verdict_evidence", VARCHAR, "What contradicts it, and what has confirmed it since; null: nothing"),
+        Column("clock_skew_s", DECIMAL, "This machine's clock less the broker's, in seconds; null: it told no time"),
     ),
 )
 
@@ -458,6 +459,27 @@ MISSED_SNAPSHOTS = Table(
     ),
 )
 
+CHECK_RESULTS = Table(
+    "check_results",
+    "One row per snapshot and rule that it did not meet when it was last stored, published or refused. No row: the "
+    "rule was met. Of snapshots stored before there was this table, a rebuild tells.",
+    (
+        *LEAD,
+        _required("rule", VARCHAR, "The rule, as `tradier-pipeline verify` names it"),
+        Column("number", INTEGER, "Its number among the 80 checks; null: it has none"),
+        _required("claim", VARCHAR, "The claim that it belongs to: the asset check in the UI"),
+        _required("severity", VARCHAR, "fatal: the snapshot was not published; warn: people ought to look"),
+        _required("broker", VARCHAR, "The figure of the landed bytes, as a person reads it"),
+        _required("stored", VARCHAR, "The figure that is stored, or that was expected"),
+        _required("differing", INTEGER, "In how many places they differ"),
+        _required(
+            "differences",
+            "STRUCT(place VARCHAR, broker VARCHAR, stored VARCHAR)[]",
+            "The first 20 of those places: what is meant, and both values",
+        ),
+    ),
+)
+
 FINDINGS = Table(
     "findings",
     "One row per problem from when it was first seen until it was gone. One that comes back is a new row.",
@@ -709,7 +731,10 @@ DAILY_SUMMARIES = Table(
     ),
 )
 
-ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_PRICES, DAILY_SUMMARIES)
+ALL_TABLES = (
+    *(*TABLES, MISSED_SNAPSHOTS, CHECK_RESULTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_PRICES),
+    DAILY_SUMMARIES,
+)
 
 
 def ddl(table: Table) -> str:

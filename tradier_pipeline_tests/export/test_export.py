@@ -257,6 +257,23 @@ def test_any_account_is_accepted_and_ends_at_the_brokers_cash(form: str, seed: i
     assert f" {last:.2f} " in asserted[-1]
 
 
+@FORMS
+def test_movements_without_any_known_value_are_entries_that_nothing_asserts(
+    form: str, home: Home, tmp_path: Path
+) -> None:
+    report(home, DAYS[0], DAYS[2], history=[event(DAYS[1], 250), trade(DAYS[2], "-99.95", "BRK/B", 1, "99.60")])
+    totals = TOTALS[form](exported(form, tmp_path))
+    assert totals[f"Assets:{ROOT}:Cash"] == Decimal("150.05")
+    assert totals[f"Assets:{ROOT}:Securities:Cost"] == Decimal("99.95")
+    assert "no value at a close is known" in run("export", "--format", form).stderr
+
+
+@FORMS
+def test_an_account_of_which_nothing_moved_is_an_empty_book(form: str, home: Home, tmp_path: Path) -> None:
+    show(home, DAYS[0], 0)
+    assert TOTALS[form](exported(form, tmp_path, "--since", "2026-01-01")) == {}
+
+
 # ---------------------------------------------------------------- Form 8949
 
 
@@ -316,6 +333,7 @@ def test_a_gain_that_is_not_proceeds_less_cost_stands_and_is_named(home: Home) -
         (("--format", "quicken"), "'quicken' is not one of"),
         ((), "Missing option '--format'"),
         (("--format", "hledger", "--since", "2025-13-01"), "does not match the format"),
+        (("--format", "hledger", "--since", "2025-11-07", "--until", "2025-11-06"), "--since is after --until"),
         (("--format", "hledger", "--output", "/nowhere/books"), "cannot write /nowhere/books"),
     ],
 )

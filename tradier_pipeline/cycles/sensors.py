@@ -16,6 +16,7 @@ from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import Broker, connect
@@ -43,7 +44,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 @dg.sensor(
     job_name="snapshot",
     minimum_interval_seconds=ALWAYS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     description="Takes a snapshot of every account for which a request waits in the ledger.",
 )
 def request_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -112,7 +113,7 @@ def _by_account(requests: Sequence[SnapshotRequest]) -> dict[str, list[SnapshotR
 
 @dg.sensor(
     minimum_interval_seconds=ALWAYS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     description="Requests a second snapshot when one shows a position gone that the ledger holds open.",
 )
 def flat_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -149,7 +150,7 @@ def _published(settings: Settings) -> str | None:
 def _broker_sensor(seconds: int) -> dg.SensorDefinition:
     @dg.sensor(
         minimum_interval_seconds=seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=SENSORS,
         description="Looks at today's orders between the cycles of a session (TRADIER_BROKER_SENSOR_SECONDS), and "
         "requests a snapshot when one was filled, or placed by hand.",
     )

@@ -47,6 +47,11 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
                 raise InstanceError(f"{path}: {reason}", "Correct it, or delete it: it is written anew.") from None
 
 
+def in_temporary_home() -> bool:
+    """Whether `dagster dev` was started without DAGSTER_HOME: it makes one, and removes it when it ends."""
+    return bool(os.environ.get("DAGSTER_IS_DEV_CLI")) and not os.environ.get("DAGSTER_HOME")
+
+
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
     """Set a variable for a while: the caller's process may have a Dagster of its own."""

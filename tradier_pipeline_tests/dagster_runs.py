@@ -12,7 +12,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.cycles.on_demand import QUIET
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.definitions import build_definitions
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify.claims import CLAIMS
 
@@ -72,12 +72,21 @@ def evaluations(instance: dg.DagsterInstance, check: str) -> list[tuple[str | No
     return [(record.partition, record.status.value == "SUCCEEDED") for record in records]
 
 
+def _schedule(cycle: str) -> dg.ScheduleDefinition:
+    """As it is after a start of `up`; if the settings are malformed, as it was before they were."""
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return CYCLES[cycle]
+    return next(schedule for schedule in build_schedules(settings) if schedule.name == cycle)
+
+
 def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tuple[list[dg.RunRequest], str | None]:
     """What the schedule function of a cycle returns for a minute: its requests, and why there are none."""
     local = instant.astimezone(clock.NEW_YORK)
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=local) as context:
         context._instance = instance  # it would open the storage anew for every call
-        answer = CYCLES[cycle](context)
+        answer = _schedule(cycle)(context)
     if isinstance(answer, dg.SkipReason):
         return [], answer.skip_message
     return list(answer), None  # type: ignore[call-overload]

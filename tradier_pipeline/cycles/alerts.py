@@ -15,6 +15,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.alerts import send
 from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import PROCESS_TAG
+from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, first_failure
 from tradier_pipeline.settings import load_settings
 
@@ -37,7 +38,7 @@ def tell(log: logging.Logger, title: str, text: str) -> None:
 
 
 @dg.run_failure_sensor(
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     minimum_interval_seconds=15,
     description="Tells the first failed run of an account, or of a job without one, then hourly while it goes on "
     "(TRADIER_ALERT_URLS).",
@@ -59,7 +60,7 @@ def run_failure_alert(context: dg.RunFailureSensorContext) -> None:
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     minimum_interval_seconds=15,
     description="Tells once that an account, or a job without one, has recovered from failed runs.",
 )

@@ -10,6 +10,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.cycles.accounts import UNFINISHED
+from tradier_pipeline.cycles.defaults import SCHEDULES
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
 
@@ -19,9 +20,9 @@ ACTIVITY_TRIES = 6  # in an hour; what is missed then comes with the next day
 @dg.schedule(
     name="daily_summary",
     job_name="daily_summary",
-    cron_schedule="*/5 9-23 * * 1-5",
+    cron_schedule="*/5 13-23 * * 1-5",
     execution_timezone=str(clock.NEW_YORK),
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    default_status=SCHEDULES,
     description="Once on every session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after the close or as soon as possible "
     "on that day.",
 )
@@ -48,7 +49,7 @@ def daily_summary_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
     job_name="account_activity",
     cron_schedule=["10-50/10 7 * * *", "*/10 8-12 * * *"],
     execution_timezone=str(clock.NEW_YORK),
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    default_status=SCHEDULES,
     description="Once after every session day, at 07:10 the next morning or as soon as possible. A run that failed is "
     "tried again, six times at most.",
 )
@@ -79,7 +80,7 @@ def build_daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job_name="exchange_calendar",
         cron_schedule="0 6 * * *",
         execution_timezone=str(clock.NEW_YORK),
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=SCHEDULES,
         description="Every day at 06:00, before the first cycle.",
     )
     return [exchange_calendar, daily_summary_schedule, account_activity_schedule]

@@ -10,6 +10,7 @@ from tradier_pipeline.alerts import AlertError
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.checks.freshness import evaluation
 from tradier_pipeline.cycles.alerts import tell
+from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.freshness import Freshness, read_freshness
 from tradier_pipeline.settings import load_settings
 
@@ -27,7 +28,7 @@ class Watch(BaseModel, frozen=True):
 
 @dg.sensor(
     minimum_interval_seconds=60,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     description="Reports snapshot_is_fresh when its verdict changes, and alerts. It launches no run.",
 )
 def freshness_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -4,6 +4,7 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.maintenance import MAINTENANCE
+from tradier_pipeline.cycles.defaults import SCHEDULES
 from tradier_pipeline.cycles.jobs import EXECUTOR
 
 maintenance = dg.define_asset_job(
@@ -20,6 +21,6 @@ nightly_maintenance = dg.ScheduleDefinition(
     job=maintenance,
     cron_schedule="30 3 * * *",
     execution_timezone=str(clock.NEW_YORK),
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    default_status=SCHEDULES,
     description="Every night, far from every session.",
 )

@@ -3,6 +3,7 @@
 Cycles that coincide share one run: the schedule of the widest requests it, the others skip and say so.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -12,6 +13,8 @@ from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.cycles.cron import cron_schedules
+from tradier_pipeline.cycles.defaults import SCHEDULES
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
@@ -21,47 +24,61 @@ from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
 
-CYCLES_TAG = "tradier/cycles"
 PRIORITY_TAG, CYCLES_FIRST = "dagster/priority", "10"  # of the queue: before backfills and what somebody launched
+SETTING = {"monitor_cycle": "monitor_minutes", "trade_cycle": "trade_minutes", "account_sync": "sync_minutes"}
+NEVER_DUE = "30 9 * * 1-5"  # a schedule needs a cron string; by it one that somebody starts says daily that it is off
 
 
-def _schedule(cycle: str, cron: str, description: str) -> dg.ScheduleDefinition:
+def _schedule(cycle: str, settings: Settings, cron: Sequence[str]) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=cycle,
         job_name=cycle,
-        cron_schedule=cron,
+        cron_schedule=list(cron) or NEVER_DUE,
         execution_timezone=str(clock.NEW_YORK),
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=description,
+        default_status=SCHEDULES if cron else dg.DefaultScheduleStatus.STOPPED,
+        description=_description(cycle, settings, switched_on=bool(cron)),
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         with told_in_one_line():
-            return requested(cycle, context)
+            return requested(cycle, settings, context)
 
     return evaluate
 
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """The schedules on the finest grids the settings allow, in the hours in which a cycle can be due.
+    """A schedule for each cycle that ticks when it can be due; one that is switched off is stopped and says why.
 
-    Whether it is due is decided at every tick, by `due`.
+    Whether it is due is decided at every tick, by `due`, from the same settings: where another cycle leaves a minute to
+    it, it must tick.
     """
-    session = "* * *" if settings.calendar == "24/7" else "* * 1-5"
-    hours = "*" if settings.calendar == "24/7" else "9-16"
-    return [
-        _schedule("monitor_cycle", f"* {hours} {session}", "Every minute of the session (TRADIER_MONITOR_MINUTES)."),
-        _schedule("trade_cycle", f"*/5 {hours} {session}", "Every 15 minutes of the session (TRADIER_TRADE_MINUTES)."),
-        _schedule(
-            "account_sync",
-            f"*/5 {settings.sync_from.hour}-{settings.sync_until.hour} {session}",
-            "Around the session: before the open, every 30 minutes of the window outside it (TRADIER_SYNC_MINUTES), "
-            "and 15 minutes after the close.",
-        ),
-    ]
+    return [_schedule(cycle, settings, cron) for cycle, cron in cron_schedules(settings).items()]
 
 
-def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+def _description(cycle: str, settings: Settings, *, switched_on: bool) -> str:
+    minutes = getattr(settings, SETTING[cycle])
+    named = f"TRADIER_{SETTING[cycle].upper()}={minutes}"
+    if minutes == 0:
+        return f"Switched off by {named}."
+    if not switched_on:
+        return f"Never due: TRADIER_CALENDAR={settings.calendar} has no time outside the session."
+    every = "Every minute" if minutes == 1 else f"Every {minutes} minutes"
+    if cycle != "account_sync":
+        return f"{every} of the session ({named})."
+    return (
+        f"{every} ({named}) from {settings.sync_from:%H:%M} to {settings.sync_until:%H:%M} outside the session, at "
+        f"{settings.sync_before_open:%H:%M}, and {settings.sync_after_close_minutes} minutes after the close."
+    )
+
+
+def requested(
+    cycle: str, built: Settings, context: dg.ScheduleEvaluationContext
+) -> list[dg.RunRequest] | dg.SkipReason:
     """What the schedule of a cycle asks for at a minute: a run for each account, or why there is none.
+
+    Args:
+        cycle: the name of the schedule.
+        built: the settings that the schedules were made from: all of them tick by these until they are made anew.
+        context: of the tick.
 
     Raises:
         PipelineError: the settings are malformed, or the accounts of the token cannot be read.
@@ -69,11 +86,11 @@ def requested(cycle: str, context: dg.ScheduleEvaluationContext) -> list[dg.RunR
     settings = load_settings()
     instant = context.scheduled_execution_time
     day = clock.trade_date(instant)
-    calendar = MarketCalendar.of(settings)
+    calendar = MarketCalendar.of(built)
     session = calendar.session_of(day)
     if session is None:
         return dg.SkipReason(f"the exchange is closed on {day}")
-    cadence = Cadence.of(settings)
+    cadence = Cadence.of(built)
     cycles = due(instant, session, cadence)
     if cycle not in cycles:
         return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
@@ -117,7 +134,6 @@ def _request(snapshot_id: SnapshotId, trigger: str) -> dg.RunRequest:
         tags={
             PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
             ACCOUNT_TAG: snapshot_id.account_id,
-            CYCLES_TAG: trigger,
             TRIGGER_TAG: trigger,
             PRIORITY_TAG: CYCLES_FIRST,
         },

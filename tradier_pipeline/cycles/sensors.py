@@ -16,6 +16,7 @@ from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.cycles.gaps import record_gaps
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.errors import PipelineError
@@ -44,7 +45,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
 @dg.sensor(
     minimum_interval_seconds=GAPS_EVERY,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     description="Records every due minute of which there is no snapshot, with its cause. It launches no run.",
 )
 def gap_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -58,7 +59,7 @@ def gap_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 @dg.sensor(
     job_name="snapshot",
     minimum_interval_seconds=ALWAYS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     description="Takes a snapshot of every account for which a request waits in the ledger.",
 )
 def request_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -123,7 +124,7 @@ def _by_account(requests: Sequence[SnapshotRequest]) -> dict[str, list[SnapshotR
 
 @dg.sensor(
     minimum_interval_seconds=ALWAYS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSORS,
     description="Requests a second snapshot when one shows a position gone that the ledger holds open.",
 )
 def flat_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -160,7 +161,7 @@ def _published(settings: Settings) -> str | None:
 def _broker_sensor(seconds: int) -> dg.SensorDefinition:
     @dg.sensor(
         minimum_interval_seconds=seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=SENSORS,
         description="Looks at today's orders between the cycles of a session (TRADIER_BROKER_SENSOR_SECONDS), and "
         "requests a snapshot when one was filled, or placed by hand.",
     )

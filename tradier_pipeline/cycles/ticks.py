@@ -14,13 +14,18 @@ from tradier_pipeline.snapshot import MAX_LATENESS
 CYCLES = ("monitor_cycle", "trade_cycle", "account_sync")
 WIDEST_FIRST = ("trade_cycle", "monitor_cycle", "account_sync")
 MINUTE = timedelta(minutes=1)
+USUAL_OPEN = time(9, 30)  # New York time
 LATE_AFTER = 2  # due minutes without a snapshot
 LONGEST_LOOK = timedelta(days=7)  # holds two due minutes of every cycle that is switched on
 
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """Minutes between two ticks of each cycle, 0 switches it off; New York times and minutes of the account sync."""
+    """Minutes between two ticks of each cycle, 0 switches it off; New York times and minutes of the account sync.
+
+    `counted_from` is the New York time from which the minutes of monitor and trade cycle are counted: the usual open,
+    also on a day that opens at another time, for the cron strings of the schedules know no days.
+    """
 
     monitor: int
     trade: int
@@ -29,6 +34,7 @@ class Cadence:
     sync_until: time = time(20)
     sync_before_open: time = time(8)
     sync_after_close: timedelta = timedelta(minutes=15)
+    counted_from: time = USUAL_OPEN
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -41,6 +47,7 @@ class Cadence:
             sync_until=settings.sync_until,
             sync_before_open=settings.sync_before_open,
             sync_after_close=timedelta(minutes=settings.sync_after_close_minutes),
+            counted_from=time() if settings.calendar == "24/7" else USUAL_OPEN,
         )
 
 
@@ -55,8 +62,8 @@ def due(instant: datetime, session: Session | None, cadence: Cadence) -> tuple[s
     if session is None:
         return ()
     ticking = (
-        _during(instant, session, cadence.monitor),
-        _during(instant, session, cadence.trade),
+        _during(instant, session, cadence.monitor, cadence.counted_from),
+        _during(instant, session, cadence.trade, cadence.counted_from),
         _around(instant, session, cadence),
     )
     return tuple(cycle for cycle, ticks in zip(CYCLES, ticking, strict=True) if ticks)
@@ -82,9 +89,9 @@ def is_late(cycle: str, last_beat: datetime, now: datetime, calendar: MarketCale
     return due_since >= LATE_AFTER
 
 
-def _during(instant: datetime, session: Session, minutes: int) -> bool:
-    """Every so many minutes of the session, counted from the open."""
-    return minutes > 0 and instant in session and _whole(instant - session.open, minutes)
+def _during(instant: datetime, session: Session, minutes: int, counted_from: time) -> bool:
+    """Every so many minutes of the session."""
+    return minutes > 0 and instant in session and _whole(_since(instant, counted_from), minutes)
 
 
 def _around(instant: datetime, session: Session, cadence: Cadence) -> bool:
@@ -93,10 +100,16 @@ def _around(instant: datetime, session: Session, cadence: Cadence) -> bool:
     if cadence.sync == 0 or instant in session or not cadence.sync_from <= local.time() <= cadence.sync_until:
         return False
     return (
-        _whole(local - datetime.combine(local.date(), cadence.sync_from, NEW_YORK), cadence.sync)
+        _whole(_since(instant, cadence.sync_from), cadence.sync)
         or local.time() == cadence.sync_before_open
         or instant == session.close + cadence.sync_after_close
     )
+
+
+def _since(instant: datetime, at: time) -> timedelta:
+    """From a New York time of the instant's day until the instant, by the clock on the wall."""
+    local = instant.astimezone(NEW_YORK)
+    return local - datetime.combine(local.date(), at, NEW_YORK)
 
 
 def _whole(since: timedelta, minutes: int) -> bool:

@@ -107,6 +107,11 @@ def explained(text: str, dagster_home: Path) -> StorageError:
     return StorageError(f"Dagster's storage in {dagster_home} cannot be used: {text}", remedy)
 
 
+def in_temporary_home() -> bool:
+    """Whether `dagster dev` was started without DAGSTER_HOME: it makes one, and removes it when it ends."""
+    return bool(os.environ.get("DAGSTER_IS_DEV_CLI")) and not os.environ.get("DAGSTER_HOME")
+
+
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
     """Set a variable for a while: the caller's process may have a Dagster of its own."""

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import takewhile
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -24,9 +26,12 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.cli import main
 from tradier_pipeline.cycles.gaps import record_gaps
+from tradier_pipeline.cycles.schedules import build_schedules
+from tradier_pipeline.cycles.ticks import Cadence, due
 from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_schedules
 from tradier_pipeline.landing import MissedRecord
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
@@ -70,26 +75,84 @@ def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
         "dagster/partition": f"{OTHER}@2025-11-03T14:45:00Z",
         "dagster/priority": "10",
         "tradier/account": OTHER,
-        "tradier/cycles": "monitor_cycle,trade_cycle",
         "tradier/trigger": "monitor_cycle,trade_cycle",
     }
-    assert tags[f"{OTHER}@2025-11-03T14:46:00Z"]["tradier/cycles"] == "monitor_cycle"
+    assert tags[f"{OTHER}@2025-11-03T14:46:00Z"]["tradier/trigger"] == "monitor_cycle"
     assert missed(home) == []
 
 
-def test_the_schedules_tick_at_every_minute_their_cycle_can_be_due() -> None:
-    for cycle, offsets in {
-        "monitor_cycle": range(390),
-        "trade_cycle": range(0, 390, 5),
-        "account_sync": [*range(-150, 0, 5), *range(390, 631, 5)],
-    }.items():
-        for opened in (OPEN, datetime(2025, 6, 4, 13, 30, tzinfo=UTC)):
-            schedule = CYCLES[cycle]
-            found = schedule_execution_time_iterator(
-                (opened - 180 * MINUTE).timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
-            )
-            ticks = {next(found).astimezone(UTC) for _ in range(500)}
-            assert {opened + offset * MINUTE for offset in offsets} <= ticks
+def ticks_of(schedule: dg.ScheduleDefinition, day: str) -> set[str]:
+    """The New York times of a day at which Dagster ticks a schedule."""
+    midnight = datetime.fromisoformat(day).replace(tzinfo=clock.NEW_YORK)
+    found = schedule_execution_time_iterator(
+        midnight.timestamp(), cast("str | list[str]", schedule.cron_schedule), schedule.execution_timezone
+    )
+    return {f"{at:%H:%M}" for at in takewhile(lambda at: f"{at:%Y-%m-%d}" == day, found)}
+
+
+def due_on(cycle: str, day: str, settings: Settings) -> set[str]:
+    """The New York times of a day at which a cycle is due."""
+    session, cadence = MarketCalendar(settings.calendar).session_of(date.fromisoformat(day)), Cadence.of(settings)
+    midnight = datetime.fromisoformat(day).replace(tzinfo=clock.NEW_YORK)
+    minutes = [midnight + number * MINUTE for number in range(24 * 60)]
+    return {f"{at:%H:%M}" for at in minutes if cycle in due(at.astimezone(UTC), session, cadence)}
+
+
+FULL_DAYS = ["2025-11-03", "2025-06-04", "2025-03-10"]
+HALF_DAY = "2025-11-28"
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"monitor_minutes": 7, "trade_minutes": 25, "sync_minutes": 65},
+    {"monitor_minutes": 5, "trade_minutes": 60, "sync_from": time(6, 30), "sync_until": time(17)},
+    {"sync_before_open": time(9, 15), "sync_after_close_minutes": 45, "sync_minutes": 390},
+    {"calendar": "24/7", "trade_minutes": 25},
+]
+
+
+@pytest.mark.parametrize("given", SETTINGS, ids=str)
+def test_a_schedule_ticks_when_its_cycle_is_due_and_beyond_that_only_where_an_early_close_makes_it_due(
+    given: dict[str, Any],
+) -> None:
+    settings = Settings(**given)
+    for schedule in build_schedules(settings):
+        if schedule.default_status is dg.DefaultScheduleStatus.STOPPED:
+            continue
+        on_half_days = due_on(schedule.name, HALF_DAY, settings)
+        assert on_half_days <= ticks_of(schedule, HALF_DAY)
+        for day in FULL_DAYS:
+            needed = due_on(schedule.name, day, settings)
+            assert needed <= ticks_of(schedule, day) <= needed | on_half_days
+
+
+@pytest.mark.parametrize(
+    ("given", "cycle", "description"),
+    [
+        ({"monitor_minutes": 0}, "monitor_cycle", "Switched off by TRADIER_MONITOR_MINUTES=0."),
+        ({"trade_minutes": 0}, "trade_cycle", "Switched off by TRADIER_TRADE_MINUTES=0."),
+        ({"sync_minutes": 0}, "account_sync", "Switched off by TRADIER_SYNC_MINUTES=0."),
+        ({"calendar": "24/7"}, "account_sync", "Never due: TRADIER_CALENDAR=24/7 has no time outside the session."),
+    ],
+)
+def test_a_cycle_that_is_never_due_does_not_tick_and_says_which_setting_is_why(
+    given: dict[str, Any], cycle: str, description: str
+) -> None:
+    schedules = {schedule.name: schedule for schedule in build_schedules(Settings(**given))}
+    stopped = [name for name, one in schedules.items() if one.default_status is dg.DefaultScheduleStatus.STOPPED]
+    assert stopped == [cycle]
+    assert schedules[cycle].description == description
+
+
+def test_a_setting_changed_after_the_schedules_were_made_loses_no_minute_between_them(
+    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {schedule.name: schedule for schedule in build_schedules(load_settings())}
+    monkeypatch.setenv("TRADIER_TRADE_MINUTES", "5")  # by which 14:35 were the trade cycle's, which does not tick then
+    machine.time = OPEN + 5 * MINUTE
+    with dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=machine.time.astimezone(clock.NEW_YORK)
+    ) as context:
+        (request,) = cast("list[dg.RunRequest]", before["monitor_cycle"](context))
+    assert request.tags["tradier/trigger"] == "monitor_cycle"
 
 
 def test_a_request_fits_its_job(home: Home, machine: Clock, instance: dg.DagsterInstance) -> None:
@@ -330,7 +393,7 @@ def test_a_schedule_switched_off_in_the_ui_leaves_its_minutes_to_the_others(
     daemon.stop("trade_cycle")
     daemon.iterate(OPEN + timedelta(seconds=1))
     (run,) = instance.get_runs()
-    assert (run.job_name, run.tags["tradier/cycles"]) == ("monitor_cycle", "monitor_cycle")
+    assert (run.job_name, run.tags["tradier/trigger"]) == ("monitor_cycle", "monitor_cycle")
 
 
 def test_a_run_that_waits_for_too_long_costs_its_own_minute_alone(

@@ -12,7 +12,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install $(PIP_OPTIONS) --no-build-isolation --editable .
 	@touch $@
 
 lock:  ## requirements.lock anew, from pyproject.toml and constraints.txt

@@ -9,8 +9,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.alerts import AlertError
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.checks.freshness import evaluation
-from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.cycles.alerts import tell
+from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.freshness import Freshness, read_freshness
 from tradier_pipeline.settings import load_settings
 

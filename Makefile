@@ -2,16 +2,28 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP_OPTIONS := --quiet --disable-pip-version-check --no-deps
 
-.PHONY: install run test up bench bench-cycles bench-history soak lint clean
+.PHONY: install lock run test up bench bench-cycles bench-history soak lint clean
 
 install: $(STAMP)
 
-# a stamp: the second `make run` starts at once, a changed pin installs again
-$(STAMP): pyproject.toml constraints.txt
+# a stamp: the second `make run` starts at once, a changed pin installs again; every file is proven by its hash
+$(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-build-isolation --editable .
 	@touch $@
+
+lock:  ## requirements.lock anew, from pyproject.toml and constraints.txt
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "# Every package with the hashes of its files, for any platform. Made by: make lock" > requirements.lock.new
+	printf 'pip\nsetuptools\n' | $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url \
+		--constraint constraints.txt --extra dev pyproject.toml - >> requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf $(VENV)/lock
 
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot

@@ -8,6 +8,7 @@ import re
 from pydantic import SecretStr
 
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.texts import printable
 
 _BETWEEN_URLS = re.compile(r"[,\s]+(?=[A-Za-z0-9]+://)")  # a URL itself may have commas: ?to=a@b.com,c@d.com
 
@@ -27,6 +28,7 @@ def send(urls: SecretStr | None, title: str, text: str) -> list[str]:
     """
     if urls is None:
         return []
+    title, text = printable(title), "\n".join(map(printable, text.splitlines()))
     try:
         from apprise import Apprise  # only who is to be told something needs it
     except ImportError:

@@ -15,13 +15,15 @@ from tradier_pipeline.broker.models import Account, parse_rows
 from tradier_pipeline.extract import Broker, ExtractError
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.prices import PriceRange, extract_prices
 from tradier_pipeline.settings import Settings
-from tradier_pipeline.store import store_activity
+from tradier_pipeline.store import store_activity, store_prices
 from tradier_pipeline.warehouse.activity import Kept
 from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import external_flows, reading, unknown_words
 
 PATIENT = RetryPolicy(deadline=900.0)  # years of pages, and nobody's minute waits for them
+BRIEF = RetryPolicy(attempts=2, deadline=30.0)  # of prices: the next backfill or morning reads them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,34 @@ def backfill(settings: Settings, broker: Broker, account_id: str, since: date | 
         deposits, withdrawals = external_flows(connection, account_id, wanted.since, until)
         unknown = unknown_words(connection, account_id, wanted.since, until)
     return Backfilled(account_id, wanted.since, until, landed.path, stored.kept, deposits, withdrawals, unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfilledPrices:
+    """What was published of the prices of a symbol: the dates asked for, and how many of them have one."""
+
+    symbol: str
+    since: date
+    until: date
+    path: str
+    days: int
+
+    @property
+    def warning(self) -> str | None:
+        return None if self.days else f"the broker has no price of {self.symbol} from {self.since} to {self.until}"
+
+
+def backfill_prices(settings: Settings, broker: Broker, symbol: str, since: date) -> BackfilledPrices:
+    """Read and publish the daily prices of a symbol until yesterday, New York time. The same day again replays.
+
+    Raises:
+        PipelineError: nothing was published; the message says why and what to do.
+    """
+    until = clock.trade_date(clock.now()) - timedelta(days=1)
+    brief = replace(broker, policy=broker.policy or BRIEF)
+    landed = extract_prices(LandingZone(settings.landing), brief, PriceRange(symbol, since, until))
+    days = store_prices(Warehouse(settings.warehouse), landed)
+    return BackfilledPrices(symbol, since, until, landed.path, days)
 
 
 def _opened(broker: Broker, account_id: str) -> date:

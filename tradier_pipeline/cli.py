@@ -9,9 +9,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,12 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import REASONS, Reason
-from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.settings import load_settings as read_settings
 from tradier_pipeline.sparkline import sparkline
+from tradier_pipeline.texts import printable
 from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DECIMAL, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.backfill import Backfilled
     from tradier_pipeline.broker.events import OrderEvent
     from tradier_pipeline.cycles.on_demand import SnapshotRun
+    from tradier_pipeline.extract import Broker
     from tradier_pipeline.ledger.changes import Change
     from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.reconcile.orders import OrderRow
@@ -38,8 +43,23 @@ if TYPE_CHECKING:
     from tradier_pipeline.returns import Figures, Rate
     from tradier_pipeline.snapshot import TradierSnapshot
     from tradier_pipeline.status import AccountStatus
+    from tradier_pipeline.warehouse.exposure import Each, ExposureBy
     from tradier_pipeline.warehouse.reads import By
     from tradier_pipeline.warehouse.realized import PnlBy
+    from tradier_pipeline.warehouse.statements import Period
+
+
+def print(*values: object, flush: bool = False) -> None:  # noqa: A001 - so that no line of this module is left out
+    """One line on stdout. What it quotes may be the broker's text: it stays in the line and does nothing to the
+    terminal."""
+    click.echo(printable(" ".join(map(str, values))))
+    if flush:
+        sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    click.echo(printable(text), err=True)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
@@ -52,8 +72,15 @@ FORMAT = click.option(
     default="text",
     help="A table for people, or every row and column for programs; in json decimals are strings.",
 )
-OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+BENCHMARK = click.option(
+    "--benchmark",
+    metavar="SYMBOL",
+    callback=lambda _, __, symbol: "" if symbol and symbol.lower() == "off" else symbol,
+    help="Compare with this symbol, such as SPY; off: with none. Default: that of TRADIER_BENCHMARK.",
+)
+OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 USAGE_ERROR, INTERRUPTED = 2, 130
+PRIVATE_UMASK = 0o077  # files and directories are their owner's alone
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
@@ -68,6 +95,7 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
         arguments = sys.argv[1:] if args is None else list(args)
+        before = os.umask(PRIVATE_UMASK)  # also what Dagster writes, and what the processes of `up` write
         try:
             sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
         except click.UsageError as error:
@@ -77,12 +105,22 @@ class Commands(click.Group):
             sys.exit(USAGE_ERROR)
         except click.Abort:
             sys.exit(INTERRUPTED)
+        finally:
+            os.umask(before)
 
 
 @click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tradier-pipeline")
 def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
+
+
+def load_settings() -> Settings:
+    """The settings; what the user ought to know of where they are from is told on stderr."""
+    settings = read_settings()
+    for notice in settings.notices:
+        warn(f"tradier-pipeline: warning: {notice}.")
+    return settings
 
 
 def told(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -113,10 +151,17 @@ def snapshot(account: str | None, as_json: bool) -> int:
     from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
 
     settings = load_settings()
+    if not as_json:
+        print(settings.identity, flush=True)
     runs = take_snapshots(settings, account, trigger="manual")
     if len(runs) == 1:
         runs[0].raise_unless_published()
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
+    for run in runs:
+        if run.caught_up:
+            click.echo(run.caught_up, err=True)
+        if run.history_error:
+            click.echo(f"the run history lacks {run.snapshot_id}: {run.history_error}", err=True)
     if as_json:
         documents = [
             _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
@@ -159,9 +204,12 @@ def request(reason: Reason, account: str | None, order_id: str | None, note: str
 @click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
 @click.option("--all", "everything", is_flag=True, help="Every published snapshot.")
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as_json: bool) -> int:
+def verify(
+    snapshots: tuple[str, ...], everything: bool, account: str | None, form: str, output: Path | None, as_json: bool
+) -> int:
     """Prove published snapshots again: stored rows against landed bytes. Default: the newest of each account.
 
     A snapshot that is landed but was never published is tried on a copy. Exit code 1 if a blocking check fails.
@@ -170,6 +218,8 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
 
     results = reverify(load_settings(), snapshots, account_id=account, everything=everything)
     failed = 0
+    as_rows = form != "text" or output is not None
+    rows: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
     for result in results:
         blocked = any(outcome.blocks for outcome in result.outcomes)
@@ -178,17 +228,23 @@ def verify(snapshots: tuple[str, ...], everything: bool, account: str | None, as
             {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
             | {"checks": _checks(result.outcomes)}
         )
-        if not as_json:
+        of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
+        rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
+        if not (as_json or as_rows):
             verdict = "FAILED" if blocked else "verified"
             print(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
             _print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
-    if as_json:
+    if as_rows:
+        columns = {"snapshot_id": VARCHAR, "published": BOOLEAN, "check": VARCHAR, "severity": VARCHAR}
+        columns |= {"passed": BOOLEAN, "broker": VARCHAR, "stored": VARCHAR, "differing": BIGINT}
+        _print_rows(columns, rows, form, output)
+    elif as_json:
         _print_json({"snapshots": documents})
     return 1 if failed else 0
 
 
 @main.command()
-@click.option("--forget", is_flag=True, help="Go on although published snapshots are not landed any more.")
+@click.option("--forget", is_flag=True, help="Go on although published snapshots are lost by it.")
 @JSON
 @told
 def rebuild(forget: bool, as_json: bool) -> int:
@@ -205,7 +261,7 @@ def rebuild(forget: bool, as_json: bool) -> int:
     settings = load_settings()
 
     def progress(done: int) -> None:
-        click.echo(f"{done} snapshots read", err=True)
+        warn(f"{done} snapshots read")
 
     rebuilt = rebuild_warehouse(
         Warehouse(settings.warehouse),
@@ -222,6 +278,8 @@ def rebuild(forget: bool, as_json: bool) -> int:
         print(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
         for reason in rebuilt.refused.values():
             print(f"  left out: {reason}")
+        if rebuilt.kept_rows:
+            print(f"  kept from the old file: {rebuilt.kept_rows} snapshots whose landed bytes are damaged")
         if not rebuilt.kept_findings:
             print("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
@@ -230,13 +288,14 @@ def rebuild(forget: bool, as_json: bool) -> int:
 @main.command()
 @ACCOUNT
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date. Default: when the account was opened.")
+@BENCHMARK
 @JSON
 @told
-def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
-    """Read all that the broker still tells of the past until yesterday. Exit code 0 only if all was published.
+def backfill(account: str | None, since: datetime | None, benchmark: str | None, as_json: bool) -> int:
+    """Read all that the broker still reports of the past until yesterday. Exit code 0 only if it was published.
 
-    History (not in the sandbox), gain and loss, daily values: in one extract for each account. The same day again
-    replays it.
+    History (not in the sandbox), gain and loss, daily values: in one extract for each account. Then the daily prices of
+    the benchmark over the same dates; if these cannot be read, it is a warning. The same day again replays it.
     """
     from tradier_pipeline.backfill import backfill as read_past
     from tradier_pipeline.extract import accounts_to_read, connect
@@ -244,6 +303,7 @@ def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
     settings = load_settings()
     accounts = (account,) if account else accounts_to_read(settings)
     documents: list[dict[str, Any]] = []
+    prices: dict[str, Any] | None = None
     with connect(settings) as broker:
         for account_id in accounts:
             try:
@@ -258,8 +318,14 @@ def backfill(account: str | None, since: datetime | None, as_json: bool) -> int:
                 documents.append(_backfilled_document(done))
                 if not as_json:
                     _print_backfilled(done)
+        begins = [document["since"] for document in documents if document["published"]]
+        symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
+        if symbol and begins:
+            prices = _backfilled_prices(settings, broker, symbol, min(begins))
     if as_json:
-        _print_json({"accounts": documents})
+        _print_json({"accounts": documents, "benchmark": prices})
+    elif prices:
+        _print_backfilled_prices(prices)
     return 0 if all(document["published"] for document in documents) else 1
 
 
@@ -331,7 +397,9 @@ def balances(
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last date of closing.")
 @click.option(
     "--by",
-    type=click.Choice(["symbol", "underlying", "day", "month", "account"]),
+    type=click.Choice(
+        ["symbol", "underlying", "strategy", "tag", "day", "month", "account", "premium", "fees", "income"]
+    ),
     default="month",
     show_default=True,
     help="One row per account and what.",
@@ -353,9 +421,104 @@ def pnl(
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
         if form == "text" and connection.sql(sql).fetchone() is None:
-            click.echo("no closed lots; `tradier-pipeline backfill` reads those of the past", err=True)
+            warn("no closed lots; `tradier-pipeline backfill` reads those of the past")
             return
-        _print_query(connection, in_text(sql) if form == "text" else sql, form, output)
+        _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date. Default: now only.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date. Default: now only.")
+@click.option(
+    "--by",
+    type=click.Choice(["underlying", "account", "expiring"]),
+    default="underlying",
+    show_default=True,
+    help="The greeks of each underlying; what the account comes to; the options that expire within 30 days.",
+)
+@click.option(
+    "--each",
+    type=click.Choice(["day", "snapshot"]),
+    help="Of the last good snapshot of each trade date, or of every one. Default: of each day, if dates are named.",
+)
+@table
+@told
+def exposure(
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: ExposureBy,
+    each: Each | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """What the book is exposed to: greeks, notional of short options, use of the buying power, what expires.
+
+    Of the newest good snapshot of each account, or over time. A figure is missing where it is of any of the positions;
+    coverage is the share of option positions that the broker gave greeks of.
+    """
+    from tradier_pipeline.warehouse.exposure import exposure_query, in_text
+    from tradier_pipeline.warehouse.reads import reading, require_account
+
+    settings = load_settings()
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
+        if form == "text" and connection.sql(sql).fetchone() is None:
+            warn("nothing that expires within 30 days" if by == "expiring" else "nothing is held")
+            return
+        _print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
+
+
+@main.command()
+@ONLY_ACCOUNT
+@click.option("--format", "form", type=click.Choice(["beancount", "hledger", "form8949"]), required=True)
+@click.option("--since", "--from", type=click.DateTime(["%Y-%m-%d"]), help="First date; of lots, of closing.")
+@click.option("--until", "--to", type=click.DateTime(["%Y-%m-%d"]), help="Last date; of lots, of closing.")
+@OUTPUT
+@told
+def export(account: str | None, form: str, since: datetime | None, until: datetime | None, output: Path | None) -> None:
+    """Write the history for other programs: the books for beancount or hledger, or closed lots for Form 8949.
+
+    The books balance to the cent and assert the broker's own cash and value of each close; what nothing explains is
+    marked !. Form 8949 is a CSV; the broker reports no wash sales.
+    """
+    from tradier_pipeline.export.form8949 import form8949, wanted
+    from tradier_pipeline.export.journal import journal
+    from tradier_pipeline.export.plaintext import beancount, hledger
+    from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, reading, require_account
+
+    if since and until and since > until:
+        raise click.UsageError("--since is after --until")
+    settings = load_settings()
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        lots = closed_lots(connection, account)
+        if form == "form8949":
+            text, notes = form8949(wanted(lots, first, last))
+        else:
+            books = journal(movements(connection, account), lots, known_closes(connection, account), first, last)
+            text, notes = (beancount if form == "beancount" else hledger)(books), books.notes
+    _write_text(text, output)
+    for note in notes:
+        warn(note)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        if sys.stdout.isatty():
+            for line in text.splitlines():
+                print(line)
+            return
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
 
 
 @main.command()
@@ -418,22 +581,103 @@ def summary(
     "--since", type=click.DateTime(["%Y-%m-%d"]), help="First session of one period instead of the usual ones."
 )
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last session of it.")
+@click.option(
+    "--by", type=click.Choice(["month", "quarter", "year"]), help="One row per what, instead of the usual periods."
+)
+@click.option("--table", "as_table", is_flag=True, help="One row per year, with its months beside each other.")
+@click.option("--total", is_flag=True, help="With --by or --table: all accounts of each environment as one.")
+@BENCHMARK
+@table
 @JSON
 @told
-def returns(account: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
+def returns(
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: Period | None,
+    as_table: bool,
+    total: bool,
+    benchmark: str | None,
+    form: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """Profit, returns and drawdown without deposits and withdrawals, in USD, by account and in total.
 
-    For the month and the year to date, 1, 3 and 12 months, as far as the history reaches, and since it began.
+    For the month and the year to date, 1, 3 and 12 months, as far as the history reaches, and since it began; or by
+    month, quarter or year. Volatility and Sharpe ratio are those of the daily returns, by 252 sessions a year, with a
+    risk-free rate of 0. The benchmark is measured by its prices over the same days.
     """
-    from tradier_pipeline.returns import figures, standard_periods
-    from tradier_pipeline.warehouse.reads import equity_curves, reading
+    from tradier_pipeline.warehouse.reads import reading, require_prices
 
-    with reading(load_settings().warehouse) as connection:
-        curves = equity_curves(connection, account)
+    settings = load_settings()
+    symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
+    asked = (account, since.date() if since else None, until.date() if until else None)
+    if total and (account or not (by or as_table)):
+        raise click.UsageError("--total is of all accounts, with --by or --table")
+    if (form != "text" or output) and not (by or as_table):
+        raise click.UsageError("--format and --output are those of --by and --table; see --json")
+    with reading(settings.warehouse) as connection:
+        if benchmark and symbol:
+            require_prices(connection, symbol)
+        if by or as_table:
+            _print_returns_by(connection, by, asked, symbol, total=total, as_table=as_table, form=form, output=output)
+        else:
+            _print_periods(connection, asked, symbol, as_json=as_json)
+
+
+def _print_returns_by(
+    connection: duckdb.DuckDBPyConnection,
+    by: Period | None,
+    asked: tuple[str | None, date | None, date | None],
+    symbol: str,
+    *,
+    total: bool,
+    as_table: bool,
+    form: str,
+    output: Path | None,
+) -> None:
+    """Rows of months, quarters or years, or the table of years by months; under a text the reasons of its marks."""
+    from tradier_pipeline.warehouse.period_returns import (
+        in_text,
+        notes_query,
+        returns_query,
+        table_in_text,
+        table_query,
+    )
+    from tradier_pipeline.warehouse.reads import require_account, require_current
+
+    require_current(connection)
+    require_account(connection, asked[0], load_settings().accounts or ())
+    key = "environment" if total else "account_id"
+    months = returns_query("month" if as_table else by or "month", *asked, benchmark=symbol, total=total)
+    if form != "text" or output:
+        query = table_query(*asked, benchmark=symbol, total=total) if as_table else months
+        _print_query(connection, query, form, output)
+        return
+    notes = connection.execute(notes_query(months, by or "month", key)).fetchall()
+    _print_query(connection, table_in_text(months, key) if as_table else in_text(months), form, output)
+    for note in notes:
+        print("* {}, {}: {}".format(*note))
+
+
+def _print_periods(
+    connection: duckdb.DuckDBPyConnection,
+    asked: tuple[str | None, date | None, date | None],
+    symbol: str,
+    *,
+    as_json: bool,
+) -> None:
+    """The usual periods, or the one that is asked for."""
+    from tradier_pipeline.returns import figures, standard_periods
+    from tradier_pipeline.warehouse.reads import equity_curves
+
+    account, since, until = asked
+    curves = equity_curves(connection, account, symbol)
     documents: dict[str, Any] = {}
     for name, rows in curves.items():
-        asked = figures(rows, since.date() if since else None, until.date() if until else None)
-        periods = ({"asked": asked} if asked else {}) if since or until else standard_periods(rows)
+        one = figures(rows, since, until)
+        periods = ({"asked": one} if one else {}) if since or until else standard_periods(rows)
         documents[name] = periods
         if not as_json:
             _print_returns(name, periods)
@@ -457,7 +701,10 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.status import read_status
 
-    state = read_status(load_settings(), account)
+    settings = load_settings()
+    if form == "text" and not output and not as_json:
+        print(settings.identity)
+    state = read_status(settings, account)
     if form != "text" or output:
         counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
         columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
@@ -466,7 +713,7 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
         _print_rows(columns, rows, form, output)
         return
     if as_json:
-        _print_json(state.as_json())
+        _print_json(state.as_json() | _identity(settings))
         return
     for one in state.accounts:
         _print_account_status(one)
@@ -475,6 +722,12 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     if state.oldest_request_age_s is not None:
         age = f"{state.oldest_request_age_s:,.0f} s"
         print(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.ledger_error:
+        print(f"ledger cannot be read: {state.ledger_error}")
+    if state.switched_off:
+        print(f"switched off in the UI: {', '.join(state.switched_off)}; on again under Automation")
+    if state.switches_error:
+        print(f"switched off: not known: {state.switches_error}")
     for damage in state.damaged:
         print(f"passed over: {damage.reason}")
 
@@ -559,7 +812,7 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
     app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
 
     def ready(url: str) -> None:
-        click.echo(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C", err=True)
+        warn(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C")
 
     serve(app, host, port, on_ready=ready)
 
@@ -569,12 +822,21 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @told
 def up(host: str, port: int) -> None:
-    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster."""
+    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster.
+
+    The UI answers only its own pages and your programs. With another --host than this machine it asks for a token:
+    TRADIER_UI_TOKEN, or one that is made and shown at the start.
+    """
+    from tradier_pipeline.up import ui_address
     from tradier_pipeline.up import up as run_up
 
     settings = load_settings()
-    click.echo(f"UI at http://{host}:{port}, home {settings.home}; stop with Ctrl-C", err=True)
-    run_up(settings, host, port)
+    warn(settings.identity)
+    address = ui_address(settings, host, port)
+    if address.notice:
+        warn(f"{address.notice}.")
+    warn(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C")
+    run_up(settings, address)
 
 
 @main.command()
@@ -626,7 +888,7 @@ def listen() -> None:
     from tradier_pipeline.listen import listen as listen_to_orders
 
     def tell(text: str) -> None:
-        click.echo(f"{clock.iso(clock.now())} {text}", err=True)
+        warn(f"{clock.iso(clock.now())} {text}")
 
     settings = load_settings()
     defs()  # now, rather than while the first order waits
@@ -693,9 +955,10 @@ def add_flow(
 @flows.command(name="list")
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Those taken back, too.")
+@table
 @JSON
 @told
-def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
+def list_flows(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The flows that the owner has stated, by date."""
     from tradier_pipeline.ledger.store import Ledger
 
@@ -705,6 +968,12 @@ def list_flows(account: str | None, everything: bool, as_json: bool) -> None:
         for flow in (store.stated_flows() if store.exists else [])
         if account in (None, flow.account_id) and (everything or not flow.removed_at)
     ]
+    if form != "text" or output:
+        amounts = {"kind": VARCHAR, "amount": DECIMAL, "symbol": VARCHAR, "quantity": DECIMAL, "note": VARCHAR}
+        stated = {"stated_by": VARCHAR, "stated_at": INSTANT, "removed_by": VARCHAR, "removed_at": INSTANT}
+        columns = {"flow_id": BIGINT, "account_id": VARCHAR, "trade_date": DATE} | amounts | stated
+        _print_rows(columns, [flow.model_dump() for flow in found], form, output)
+        return
     if as_json:
         _print_json({"flows": [flow.model_dump() for flow in found]})
         return
@@ -754,13 +1023,22 @@ def ledger() -> None:
 
 @ledger.command()
 @ONLY_ACCOUNT
+@table
 @JSON
 @told
-def diff(account: str | None, as_json: bool) -> None:
-    """What the newest published snapshot of each account would change in the ledger. Changes nothing."""
+def diff(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
+    """What the newest published snapshot of each account would change in the ledger. Changes nothing.
+
+    As a table it has a row for each column that changes, each order without its like, and each finding.
+    """
     from tradier_pipeline.reconcile.published import reconcile_newest
 
     found = reconcile_newest(load_settings(), account)
+    if form != "text" or output:
+        columns = ("snapshot_id", "account_id", "about", "key", "field", "before", "after", "text")
+        rows = [row for one in found for row in _reconciliation_rows(one)]
+        _print_rows(dict.fromkeys(columns, VARCHAR), rows, form, output)
+        return
     if as_json:
         _print_json({"snapshots": [_reconciliation_document(one) for one in found]})
         return
@@ -867,6 +1145,31 @@ def _reconciliation_document(found: Reconciliation) -> dict[str, Any]:
         "unmatched": [_unmatched_document(row) for row in found.unmatched],
         "findings": findings,
     }
+
+
+def _reconciliation_rows(found: Reconciliation) -> Iterator[dict[str, str | None]]:
+    """A row for each column of the ledger that changes, each order without its like, and each finding."""
+    of_snapshot: dict[str, str | None] = {
+        "snapshot_id": str(found.facts.snapshot_id),
+        "account_id": found.facts.account_id,
+    }
+    for change in found.changes:
+        document = _change_document(change)
+        for column, value in document["after"].items():
+            values = {"before": _plain(document["before"][column]), "after": _plain(value)}
+            yield of_snapshot | {"about": change.table, "key": change.key, "field": column, "text": change.why} | values
+    for row in found.unmatched:
+        key = row.client_order_id if row.broker_order_id is None else str(row.broker_order_id)
+        sides = {"before": row.ledger_status, "after": row.raw_status}
+        text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        yield of_snapshot | {"about": "order", "key": key, "field": row.match_state, "text": text or None} | sides
+    for trade_id, finding in found.findings:
+        text = "; ".join((finding.text, *finding.evidence))
+        yield of_snapshot | {"about": finding.severity, "key": trade_id, "field": finding.code, "text": text}
+
+
+def _plain(value: Any) -> str | None:
+    return None if value is None else _cell(value)
 
 
 def _unmatched_document(row: OrderRow) -> dict[str, Any]:
@@ -994,7 +1297,7 @@ def _print_error(error: PipelineError, *, as_json: bool) -> None:
         _print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": _checks(outcomes)})
     else:
         _print_checks([outcome for outcome in outcomes if not outcome.passed])
-    click.echo(f"tradier-pipeline: error: {error}", err=True)
+    warn(f"tradier-pipeline: error: {error}")
 
 
 def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
@@ -1026,18 +1329,45 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
         mark = " *" if one.gaps or one.provisional or one.uncertain or one.notes else ""
         name = f"{period} (since it began)" if one.since_it_began else period
         amounts = [f"{amount:,.2f}" for amount in (one.start, one.deposits, one.withdrawals, one.pnl, one.end)]
-        fallen = "-" if one.max_drawdown is None else f"{one.max_drawdown:.2%}"
         rates = (_percent(one.time_weighted), _percent(one.money_weighted))
-        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, fallen))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, _ratio(one.max_drawdown)))
     print(account_id)
-    for first, *cells in lines:
-        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        print(f"  {first:<{widths[0]}}{told}")
+    _print_aligned(lines, "  ")
     if doubts := _doubts(tuple(periods.values())):
         print(f"  {'; '.join(doubts)}")
     for line in dict.fromkeys(line for one in periods.values() for line in _marks(one)):
         print(f"  * {line}")
+    _print_risk(periods)
+
+
+def _print_risk(periods: dict[str, Figures]) -> None:
+    """The returns beside those of the benchmark, volatility and Sharpe ratio, as far as there are any."""
+    symbol = next((one.benchmark.symbol for one in periods.values() if one.benchmark), None)
+    lines: list[tuple[str, ...]] = [("", "return", *([symbol] if symbol else []), "volatility", "sharpe", "sessions")]
+    for name, one in periods.items():
+        beside = [_ratio(one.benchmark.period)] if one.benchmark else []
+        sharpe = "-" if one.sharpe is None else f"{one.sharpe:.2f}"
+        rates = (_ratio(one.time_weighted.period), *beside, _ratio(one.volatility), sharpe)
+        lines.append((name, *rates, f"{one.usable_days}, {one.left_out} left out"))
+    if any(one.volatility is not None or (one.benchmark and not one.benchmark.reason) for one in periods.values()):
+        print("  of the daily returns, by 252 sessions a year, risk-free rate 0")
+        _print_aligned(lines, "    ")
+    lacking = [f"no sharpe ratio: {one.risk_reason}" for one in periods.values() if one.risk_reason]
+    compared = [one.benchmark for one in periods.values() if one.benchmark]
+    lacking += [f"no return of {one.symbol}: {one.reason}" for one in compared if one.reason]
+    for line in dict.fromkeys(lacking):
+        print(f"  {line}")
+
+
+def _print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *cells in lines:
+        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(f"{indent}{first:<{widths[0]}}{told}")
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _percent(rate: Rate) -> str:
@@ -1079,7 +1409,10 @@ def _print_account_status(account: AccountStatus) -> None:
         print(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
     if account.verdict == "doubtful":
         print(f"  doubtful        {account.verdict_evidence}")
-    if account.not_published:
+    if waiting := account.landed_not_published:
+        told = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
+        print(f"  landed only     {told}")
+    elif account.not_published:
         print(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
     print(
         f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}"
@@ -1089,6 +1422,28 @@ def _print_account_status(account: AccountStatus) -> None:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         print(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
     print(f"  request budget  {left}")
+
+
+def _backfilled_prices(settings: Settings, broker: Broker, symbol: str, since: date) -> dict[str, Any]:
+    """What was read of the benchmark. That it could not be read keeps nothing of an account from being published."""
+    from dataclasses import asdict
+
+    from tradier_pipeline.backfill import backfill_prices
+
+    try:
+        done = backfill_prices(settings, broker, symbol, since)
+    except PipelineError as error:
+        return {"symbol": symbol, "published": False, "error": {"cause": error.cause, "remedy": error.remedy}}
+    return asdict(done) | {"published": True, "warnings": [done.warning] if done.warning else []}
+
+
+def _print_backfilled_prices(prices: dict[str, Any]) -> None:
+    if not prices["published"]:
+        print(f"{prices['symbol']}  warning: not read: {prices['error']['cause']}")
+        return
+    print(f"{prices['symbol']}  {prices['days']:,} daily prices, {prices['since']} to {prices['until']}")
+    for warning in prices["warnings"]:
+        print(f"  warning: {warning}")
 
 
 def _backfilled_document(done: Backfilled) -> dict[str, Any]:
@@ -1138,6 +1493,15 @@ def _snapshot_document(taken: TradierSnapshot, settings: Settings) -> dict[str, 
         "counts": {"positions": len(taken.positions), "orders": len(taken.orders)},
         "checks": _checks(taken.checks),
         "warehouse": settings.warehouse,
+    } | _identity(settings)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    return {
+        "environment": settings.environment,
+        "host": settings.broker_host,
+        "home": settings.home,
+        "dotenv": settings.dotenv,
     }
 
 
@@ -1199,7 +1563,9 @@ def _print_checks(outcomes: Any) -> None:
 def _checks(outcomes: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    return [asdict(outcome) for outcome in outcomes]
+    from tradier_pipeline.verify.claims import CLAIM_OF
+
+    return [asdict(outcome) | {"claim_name": CLAIM_OF[outcome.check].name} for outcome in outcomes]
 
 
 def _tell_what_balances_there_are(
@@ -1210,7 +1576,7 @@ def _tell_what_balances_there_are(
     asked = {"of": account, "since": since, "until": until}
     nothing = " ".join(["no balances", *(f"{word} {value}" for word, value in asked.items() if value)])
     spans = [f"{one} from {first} to {last}" for one, (first, last) in balance_dates(connection).items()]
-    click.echo(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}", err=True)
+    warn(f"{nothing}; there are those of {', '.join(spans) or 'no account yet'}")
 
 
 def _print_equity_lines(lines: list[dict[str, Any]]) -> None:
@@ -1243,9 +1609,13 @@ def _print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, out
             selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
             connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
-            raise PipelineError(str(error).splitlines()[0], "See the README for the tables and views.") from None
+            raise PipelineError(str(error).splitlines()[0], "See docs/data.md for the tables and views.") from None
         if output is None:
             sys.stdout.flush()
+            if sys.stdout.isatty():
+                for line in result.read_text(encoding="utf-8", errors="replace").splitlines():
+                    print(line)
+                return
             sys.stdout.buffer.write(result.read_bytes())
             return
         try:
@@ -1308,15 +1678,23 @@ def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 def _show(relation: duckdb.DuckDBPyRelation) -> None:
     """A terminal gets what fits and is told what does not; a file or another program gets every row and column."""
     if sys.stdout.isatty():
-        relation.show(max_rows=1000, max_width=shutil.get_terminal_size().columns)
+        _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
         return
     if len(relation) > MAX_TEXT_ROWS:
         raise PipelineError(f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet.")
-    relation.show(max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+    _print_drawn(relation, max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+
+
+def _print_drawn(relation: duckdb.DuckDBPyRelation, **limits: Any) -> None:
+    """What DuckDB draws; of the characters that a terminal obeys it escapes only some."""
+    with redirect_stdout(StringIO()) as drawn:
+        relation.show(**limits)
+    for line in drawn.getvalue().removesuffix("\n").split("\n"):
+        print(line)
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=1, default=_to_json))
+    click.echo(json.dumps(document, indent=1, default=_to_json))  # its own escaping leaves nothing but ASCII
 
 
 def _to_json(value: Any) -> Any:

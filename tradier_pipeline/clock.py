@@ -8,11 +8,19 @@ from zoneinfo import ZoneInfo
 NEW_YORK = ZoneInfo("America/New_York")
 MAX_SKEW = timedelta(seconds=60)  # of this machine's clock against the broker's; from there on its instants are wrong
 MAX_DRIFT = timedelta(hours=6)  # what is further off is no drift: a time that was set, or an answer of another day
+MAX_OFFSET, OFFSET_STEP = timedelta(hours=14), timedelta(minutes=15)  # of zones: one set wrong is off by these
 
 
 def now() -> datetime:
     """The current instant in UTC."""
     return datetime.now(UTC)
+
+
+def is_wrong(skew: timedelta) -> bool:
+    """Whether instants of a clock that is so far off the broker's are not to be compared with those of others."""
+    off = abs(skew)
+    by_zone = off <= MAX_OFFSET + MAX_SKEW and min(off % OFFSET_STEP, -off % OFFSET_STEP) < MAX_SKEW
+    return off >= MAX_SKEW and (off <= MAX_DRIFT or by_zone)
 
 
 def trade_date(instant: datetime) -> date:

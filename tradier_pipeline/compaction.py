@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import Archive, Day, LandingError, LandingZone, sync, writing
+from tradier_pipeline.landing import Archive, Day, LandingError, LandingZone, create_private, sync, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ def _write_archive(day: Day, names: Collection[str]) -> None:
     """Write the archive beside its name, prove it, and file it by one rename."""
     partial = day.archive_path.with_name(f".{day.archive_path.name}.tmp")
     try:
+        create_private(partial)
         with Archive(partial, "w") as archive:
             for name in names:
                 archive.writestr(zipfile.ZipInfo(name), day.read(name), zipfile.ZIP_DEFLATED)

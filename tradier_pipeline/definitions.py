@@ -11,12 +11,14 @@ from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
+from tradier_pipeline.assets.prices import daily_prices
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
+from tradier_pipeline.checks.claims import ledger_claims, snapshot_claims
 from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.gainloss import trades_beside_closed_lots
 from tradier_pipeline.checks.history import cash_beside_history, statement_beside_days
@@ -61,13 +63,13 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             [
                 *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
                 *(raw_calendar, daily_summary, *MAINTENANCE),
-                *(raw_activity, stored_activity, daily_report),
+                *(raw_activity, stored_activity, daily_prices, daily_report),
             ]
         )
     return dg.Definitions(
         assets=assets,
         asset_checks=[
-            *(published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
+            *(snapshot_claims, ledger_claims, published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
             *(trades_beside_closed_lots, cash_beside_history, statement_beside_days),
         ],
         jobs=[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tradier_pipeline.texts import printable
+
 
 class PipelineError(Exception):
     """An expected failure told in one line: what went wrong, where, and what to do about it.
@@ -17,4 +19,4 @@ class PipelineError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.cause}. {self.remedy}"
+        return printable(f"{self.cause}. {self.remedy}")  # a cause may quote what somebody else wrote

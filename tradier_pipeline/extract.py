@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,6 +17,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, Extract, Page, RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import (
     REQUIRED_RESOURCES,
@@ -43,6 +44,7 @@ from tradier_pipeline.warehouse.rows import CODE_VERSION
 T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
 
+UNASKED = "ui"  # the trigger of a run that no cycle and no request asked for: a key that somebody typed
 REREADS = 2  # of a reading that may be torn
 SETTLE_S = 2.0  # before each
 
@@ -127,7 +129,7 @@ def extract_snapshot(
     with zone.reading(snapshot_id.account_id):
         if landed := zone.find(snapshot_id):
             return landed
-        _refuse_other_times(zone, snapshot_id, trigger)
+        refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
         _refuse_clock_running_back(newest)
         account_id = snapshot_id.account_id
@@ -143,7 +145,10 @@ def extract_snapshot(
 
 
 def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) -> QuotesManifest:
-    """Land the quotes of all held symbols, or why there are none. Never fails because of the broker."""
+    """Land the quotes of all held symbols, and of what the held options are written on, or why there are none.
+
+    Never fails because of the broker.
+    """
     with zone.reading(landed.snapshot_id.account_id):
         if landed.quotes is not None:
             return landed.quotes
@@ -226,8 +231,15 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
         thread.start()
         thread.join()
     if errors:
-        raise errors[0]
+        raise _interrupt(errors[0])
     return results[0]
+
+
+def _interrupt(error: BaseException) -> BaseException:
+    """The interrupt that ended requests which were under way together; any other error as it is."""
+    while isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
+        error = next(one for one in error.exceptions if not isinstance(one, Exception))
+    return error
 
 
 def _claim_requests(ledger: Ledger, snapshot_id: SnapshotId, log: logging.Logger) -> None:
@@ -242,7 +254,12 @@ def _claim_requests(ledger: Ledger, snapshot_id: SnapshotId, log: logging.Logger
         log.info("requests answered by this snapshot: %d", claimed)
 
 
-def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str) -> None:
+def refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str) -> None:
+    """Only an instant of now is read. One that was asked for and came too late is recorded as missed.
+
+    Raises:
+        ExtractError: it lies in the future, or too far in the past.
+    """
     now = clock.now()
     if snapshot_id.instant > now + CLOCK_SKEW:
         raise ExtractError(
@@ -251,10 +268,35 @@ def _refuse_other_times(zone: LandingZone, snapshot_id: SnapshotId, trigger: str
         )
     if snapshot_id.instant < now - MAX_LATENESS:
         reason = f"nothing was landed within {MAX_LATENESS.seconds} s of the instant"
-        zone.record_missed(MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason))
+        if trigger != UNASKED:
+            zone.record_missed(
+                MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason)
+            )
         raise ExtractError(
             f"{snapshot_id} was missed: {reason}, and a later reading is never filed under it",
             "Take a snapshot of now: `tradier-pipeline snapshot`, or the job request_snapshot.",
+        )
+
+
+def refuse_unknown_account(
+    zone: LandingZone, configured: Collection[str] | None, broker: Broker, account_id: str
+) -> None:
+    """An account that nobody configured and of which nothing is filed must be one of the token, before anything is.
+
+    Args:
+        configured: the accounts of the settings; None means all of the token.
+
+    Raises:
+        BrokerError: the profile was not read.
+        ExtractError: it is none.
+    """
+    if account_id in (configured or ()) or account_id in zone.accounts():
+        return
+    (profile,) = broker.read(lambda client: client.fetch_account()).pages
+    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
+    if account_id not in {str(row.get("account_number")) for row in rows}:
+        raise ExtractError(
+            f"{account_id} is not among the accounts of this access token", "Name one that is; nothing was recorded."
         )
 
 
@@ -357,6 +399,8 @@ def _read_quotes(broker: Broker, landed: LandedSnapshot) -> tuple[QuotesManifest
     (body,) = landed.bodies("positions")
     rows = envelope.rows("positions", envelope.parse_json(body, "positions"))
     symbols = [row["symbol"] for row in rows if isinstance(row.get("symbol"), str) and row["symbol"]]
+    options = (classify(symbol).option for symbol in symbols)
+    symbols += [option.underlying for option in options if option]  # how far a strike is from its price
     if not symbols:
         return QuotesManifest(state="not_needed", reason=None, pages=(), attempts=()), {}
     if clock.now() > landed.manifest.as_of_end + MAX_LATENESS:

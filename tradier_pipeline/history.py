@@ -42,6 +42,8 @@ import pandas as pd
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.settings import WAREHOUSE, load_settings
+from tradier_pipeline.warehouse.exposure import Each, ExposureBy, exposure_query
+from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import By, balances_query, findings_query, reading, require_current
 from tradier_pipeline.warehouse.realized import PnlBy, pnl_query
 from tradier_pipeline.warehouse.sql import bind, where
@@ -54,12 +56,14 @@ __all__ = [
     "coverage",
     "daily_summaries",
     "equity_curve",
+    "exposure",
     "findings",
     "orders",
     "pnl",
     "positions",
     "positions_at",
     "query",
+    "returns",
     "statement",
 ]
 
@@ -161,6 +165,41 @@ def pnl(
     return _frame(pnl_query(by, account, _date(since), _date(until)), decimals, tz, home)
 
 
+def exposure(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    by: ExposureBy = "underlying",
+    *,
+    each: Each = "day",
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """What the book was exposed to over time, oldest first; doubtful snapshots are left out.
+
+    Args:
+        by: `underlying`, `account`, or `expiring`: the options that expire within 30 days.
+        each: of the last good snapshot of each `day`, or of every `snapshot`, of which a year has a hundred thousand.
+
+    Columns of all: `snapshot_id`, `account_id`, `as_of` (instant), `trade_date`, `environment`. By underlying and
+    account: USD per day `theta`, USD per point of volatility `vega`, USD `dollar_delta` (delta x price); counts of
+    `option_legs` and `legs_with_greeks`, and their ratio `coverage`; in USD at the strike `short_notional`,
+    `short_put_notional`, `short_call_notional`; contracts `expiring_7d`, `expiring_30d`; `next_expiration` (date). A
+    figure is missing where it is of any position.
+
+    By underlying also `underlying`, its `underlying_price` (USD), `shares`; `delta` (shares), `gamma` (shares per USD).
+    By account also in USD `equity`, `buying_power`, `margin_requirement`; as a ratio `buying_power_use`.
+    Of what expires `symbol`, `underlying`, `option_type`, `strike`, `expiration` (date), `days_left`, `within_7_days`,
+    `quantity`, `multiplier`, `underlying_price`; `distance` (USD per share out of the money, negative in it), also as
+    `distance_ratio` of the price; `in_the_money`.
+    """
+    for name, value, known in (("by", by, get_args(ExposureBy)), ("each", each, get_args(Each))):
+        if value not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+    return _frame(exposure_query(by, account, _date(since), _date(until), each=each), decimals, tz, home)
+
+
 def equity_curve(
     account: str | None = None,
     since: date | str | None = None,
@@ -185,6 +224,42 @@ def equity_curve(
     live.
     """
     return _frame(_rows("equity_curve", account, since, until), decimals, tz, home)
+
+
+def returns(
+    account: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    by: Period = "month",
+    *,
+    benchmark: str | None = None,
+    total: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """The time-weighted return of each month, quarter or year, oldest first, beside that of a benchmark.
+
+    A year a row, with its months beside each other: `query("FROM yearly_returns")`.
+
+    Args:
+        benchmark: the symbol to compare with, whose prices `backfill` has read; None: the one that was read last;
+            empty: none.
+        total: all accounts of each environment as if they were one; not of one account. Then there is no `account_id`.
+
+    Columns: `account_id`; `environment`: simulator, sandbox or live; the first day of the `month`, `quarter` or `year`;
+    the dates of the closes that it is measured between, `since`, `until`. As ratios, 0.01 being 1 %: `return`,
+    `volatility` (sample deviation of the daily returns by the year), `sharpe` (risk-free rate 0), and why it is missing
+    `risk_reason`; of how many `usable_days` these are, and how many were `left_out`. The symbol of the `benchmark`,
+    its `benchmark_return` over the same days, and why that is missing `benchmark_note`. `complete`: every day was read
+    for good; if not, `note` tells what is missing.
+    """
+    if by not in get_args(Period):
+        raise ValueError(f"by is one of {', '.join(get_args(Period))}, not {by!r}")
+    if total and account is not None:
+        raise ValueError(f"total is of all accounts of an environment, not of {account}")
+    symbol = None if benchmark is None else benchmark.strip().upper()
+    query = returns_query(by, account, _date(since), _date(until), benchmark=symbol, total=total)
+    return _frame(query, False, tz, home)
 
 
 def cash_flows(

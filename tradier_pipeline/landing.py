@@ -8,6 +8,7 @@
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
     raw/<account>/activity/                                                     what is told over night (`activity`)
+    raw/_prices/                                                                daily prices of symbols (`prices`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged
 since, or is not ours, never stops what comes: readers of the past pass it over, and `LandingZone.damaged` names it.
@@ -49,7 +50,10 @@ MANIFEST = "manifest.json"
 QUOTES_MANIFEST = "quotes.manifest.json"
 FAILED = ".failed-"
 MISSED = ".missed.json"
+PRICES = "_prices"  # no account number
 LOCK_TIMEOUT_S = 60.0
+MAX_FILE_BYTES = 64 * 1024 * 1024  # of one file of the landing zone; a body has at most half of it
+PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 PASSED_OVER = 60  # snapshots in a row that cannot be used, before the past counts as unknown
 PROVEN_DAYS = 5  # the newest days of an account whose bytes `damaged` proves; of older ones it looks at the names
 
@@ -184,7 +188,7 @@ class Manifest(Record):
         """Whether its instants are not to be compared with those of others. Of earlier versions' the answers tell."""
         pages = [page for pages in self.resources.values() for page in pages]
         skew = clock_skew_s(pages) if self.clock_skew_s is None else self.clock_skew_s
-        return skew is not None and clock.MAX_SKEW <= abs(timedelta(seconds=skew)) <= clock.MAX_DRIFT
+        return skew is not None and clock.is_wrong(timedelta(seconds=skew))
 
 
 class QuotesManifest(Record):
@@ -327,6 +331,8 @@ class Day:
         if archive is None or name not in archive.NameToInfo:
             return None
         try:
+            if (size := archive.NameToInfo[name].file_size) > MAX_FILE_BYTES:  # no more than it says is unpacked
+                raise ValueError(f"{size} bytes, more than any file has that was landed")
             return archive.read(name)
         except Exception as error:  # a damaged file makes the library raise many things
             raise LandingError(
@@ -470,6 +476,12 @@ class LandingZone:
         for day in self.days(account_id):
             yield from _landed(day)
 
+    def landed_since(self, account_id: str, since: date) -> Iterator[LandedSnapshot]:
+        """The landed snapshots of an account on the days since a trade date, damaged or not, by instant."""
+        for day in self.days(account_id):
+            if day.trade_date >= since:
+                yield from _landed(day)
+
     def newest(self, account_id: str) -> LandedSnapshot | None:
         """The landed snapshot of the account with the latest instant; one that can be read, and a right clock timed."""
         return next((landed for landed in self.latest(account_id) if not landed.manifest.clock_was_wrong), None)
@@ -507,7 +519,7 @@ class LandingZone:
     def damaged(self, account_id: str | None = None) -> Iterator[Damaged]:
         """What is passed over, by path: of all days what is not ours and archives, of the newest also every byte."""
         for path in sorted(self.root.glob("*")) if account_id is None else ():
-            if not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
+            if path.name != PRICES and not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
                 yield _foreign(path)
         for account in self.accounts() if account_id is None else [account_id]:
             days = self.days(account)
@@ -688,7 +700,7 @@ def exclusive(path: Path, timeout: float, doing: str) -> Iterator[None]:
         BusyError: another process holds it for longer; names that process.
         LandingError: the lock file cannot be written.
     """
-    lock = FileLock(path)
+    lock = FileLock(path, mode=PRIVATE_FILE)
     with writing(path):
         try:
             lock.acquire(timeout=timeout)
@@ -864,7 +876,6 @@ def file_directory(directory: Path, files: Mapping[str, bytes]) -> None:
             for name, body in files.items():
                 _write_synced(partial / name, body)
             sync(partial)
-            partial.chmod(0o755)
             partial.rename(directory)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -890,6 +901,7 @@ def write_whole(path: Path, body: bytes) -> None:
 
 
 def _write_synced(path: Path, body: bytes) -> None:
+    create_private(path)
     with path.open("wb") as file:
         file.write(body)
         file.flush()
@@ -897,11 +909,16 @@ def _write_synced(path: Path, body: bytes) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and its parents so that they outlive a power failure."""
+    """Create a directory and its parents, their owner's alone, so that they outlive a power failure."""
     if not path.is_dir():
         make_directory(path.parent)
-        path.mkdir(exist_ok=True)
+        path.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
         sync(path.parent)
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file that is its owner's alone; one that is there stays as it is."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
 
 
 def sync(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import Attempt, BrokerClient, Extract, Page
-from tradier_pipeline.broker.errors import AuthError, BrokerError
+from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandedSnapshot, LandingZone, LookupRecord, PageRecord
@@ -124,7 +124,7 @@ async def _ask(
     try:
         async with asyncio.timeout(TIMEOUT_S):
             extract = await client.fetch_order(account_id, order_id)
-    except AuthError as error:  # Tradier: an unknown order is answered like a foreign account
+    except AccountRefusedError as error:  # Tradier: an unknown order is answered like a foreign account
         return answer(state="not_found", times_not_found=misses + 1, reason=error.what), None
     except (BrokerError, TimeoutError) as error:
         reason = error.what if isinstance(error, BrokerError) else f"no answer within {TIMEOUT_S:.0f} s"

@@ -15,6 +15,7 @@ from tradier_pipeline.warehouse.sql import bind
 Row = dict[str, Any]
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
+NOT_TRIED = "landed and not published"  # how the reason of what the next run is about to publish begins
 SETTLING = timedelta(minutes=1)  # what was being recorded while the newest snapshot was stored
 
 
@@ -68,7 +69,7 @@ def missed_row(zone: LandingZone, path: Path, snapshot_id: str, reason: str | No
         trigger = record.trigger
         if isinstance(record, Manifest):
             recorded_at = record.as_of_end
-            reason = reason or f"landed and not published; see `tradier-pipeline verify {snapshot_id}`"
+            reason = reason or f"{NOT_TRIED}; see `tradier-pipeline verify {snapshot_id}`"
         elif isinstance(record, FailureRecord):
             recorded_at, reason = record.failed_at, "; ".join(record.errors.values())
         else:

@@ -7,6 +7,7 @@ there made, when they were there: the internal rate of return of everything paid
 from __future__ import annotations
 
 import math
+import statistics
 from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.warehouse.equity import LEFT_AFTER, UNREAD
+from tradier_pipeline.warehouse.period_returns import CONSTANT, FEWEST_DAYS, NO_DEVIATION, SESSIONS_OF_A_YEAR, TOO_FEW
 
 Row = Mapping[str, Any]
 Terms = Sequence[tuple[float, float]]
@@ -43,6 +45,20 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What a symbol made over the days that the time-weighted return is of, from close to close, without dividends.
+
+    Attributes:
+        period: 0.01 = 1 %; None if one of these closes has no price.
+        reason: why there is none.
+    """
+
+    symbol: str
+    period: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What a period came to; money in USD, returns and drawdown as parts of one, 0.01 = 1 %.
 
@@ -59,6 +75,10 @@ class Figures:
         provisional: sessions with equity whose deposits and withdrawals may not all be known yet.
         uncertain: those of which it is not known what came or left, or when, and why: marked, and left out of returns.
         notes: what else to know of the figures.
+        volatility: sample deviation of the daily returns * sqrt(252); None of fewer than 20 days.
+        sharpe: their mean / their sample deviation * sqrt(252), with a risk-free rate of 0; None: see `risk_reason`.
+        usable_days, left_out: sessions that these are of, with a return of their own; and those that have none.
+        benchmark: None if returns are compared with none.
         since_it_began: the history is younger than the period: it is measured from its beginning.
         stated: the part of deposits less withdrawals that the owner states.
     """
@@ -86,6 +106,12 @@ class Figures:
     notes: tuple[str, ...] = ()
     since_it_began: bool = False
     stated: Decimal = Decimal(0)
+    volatility: float | None = None
+    sharpe: float | None = None
+    risk_reason: str | None = None
+    usable_days: int = 0
+    left_out: int = 0
+    benchmark: Benchmark | None = None
 
 
 def standard_periods(rows: Sequence[Row]) -> dict[str, Figures]:
@@ -164,7 +190,38 @@ def figures(rows: Sequence[Row], since: date | None = None, until: date | None =
         provisional=sum(row["provisional"] for row in days),
         uncertain=uncertain,
         notes=() if reason else tuple(_notes(days)),
+        **_risk([value for _, value in returns]),
+        usable_days=len(returns),
+        left_out=sum(start["trade_date"] < row["trade_date"] <= end["trade_date"] for row in rows) - len(returns),
+        benchmark=_benchmark(days),
     )
+
+
+def _risk(returns: Sequence[float]) -> dict[str, Any]:
+    """`volatility`, `sharpe` and `risk_reason` of daily returns."""
+    if len(returns) < FEWEST_DAYS:
+        return {"risk_reason": f"{TOO_FEW}: {len(returns)}"}
+    deviation, year = statistics.stdev(returns), math.sqrt(SESSIONS_OF_A_YEAR)
+    if deviation < NO_DEVIATION:
+        return {"volatility": deviation * year, "risk_reason": CONSTANT}
+    return {"volatility": deviation * year, "sharpe": statistics.fmean(returns) / deviation * year}
+
+
+def _benchmark(days: Sequence[Row]) -> Benchmark | None:
+    """Of rows that have a `benchmark`, the symbol, and its `benchmark_return`."""
+    symbol = days[0].get("benchmark")
+    if symbol is None:
+        return None
+    measured = [row for row in days if row["return"] is not None]
+    lacking = [row["trade_date"] for row in measured if row["benchmark_return"] is None]
+    if not measured:
+        return Benchmark(symbol, reason="no day has a return to compare with")
+    if len(lacking) == len(measured):
+        return Benchmark(symbol, reason=f"no prices of {symbol} are known of these days")
+    if lacking:
+        more = f", and to other closes: {len(lacking) - 1}" if len(lacking) > 1 else ""
+        return Benchmark(symbol, reason=f"{symbol} has no price to measure from or to the close of {lacking[0]}{more}")
+    return Benchmark(symbol, math.prod(1 + row["benchmark_return"] for row in measured) - 1)
 
 
 def internal_rate(flows: Iterable[tuple[date, Decimal]]) -> Rate:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from datetime import time
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.sources import HOME_REMEDY, SettingsError, Sources, default_home, find_sources, open_to_others
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
@@ -31,7 +33,7 @@ REMEDIES = {
     "access_token": "Set it to the access token of that environment, in the environment or in .env.",
     "account_id": "Set it to an account number, several (A,B), or all; in the environment or in .env.",
     "base_url": "Set it to scheme://host[:port], or leave it unset.",
-    "pipeline_home": "Set it to a directory you may write to.",
+    "pipeline_home": HOME_REMEDY,
     "monitor_minutes": "Set it to whole minutes, up to 390; 0 switches the cycle off.",
     "trade_minutes": "Set it to a multiple of 5 minutes, up to 390; 0 switches the cycle off.",
     "sync_minutes": "Set it to a multiple of 5 minutes, up to 780; 0 switches the cycle off.",
@@ -49,12 +51,10 @@ REMEDIES = {
     "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
     "ledger_write": "Set it to off, propose or apply.",
+    "ui_token": "Set it to 16 characters or more, or leave it unset.",
+    "benchmark": "Set it to a symbol, such as SPY or BRK/B, or to off.",
     "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
-
-
-class SettingsError(PipelineError):
-    """A setting is missing or malformed."""
 
 
 class Settings(BaseSettings):
@@ -62,18 +62,17 @@ class Settings(BaseSettings):
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `benchmark` is the symbol that returns are compared with; empty (`off`): none.
     `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="TRADIER_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TRADIER_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     env: Environment = "simulator"
     access_token: SecretStr | None = None
     account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}(\s*,\s*[A-Za-z0-9]{1,32})*$")
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/\s@?#]+/?$")
-    pipeline_home: Path = Path("data")
+    pipeline_home: Path = Field(default_factory=default_home)
     monitor_minutes: int = Field(default=1, ge=0, le=390)
     trade_minutes: int = Field(default=15, ge=0, le=390, multiple_of=5)
     sync_minutes: int = Field(default=30, ge=0, le=780, multiple_of=5)
@@ -91,7 +90,18 @@ class Settings(BaseSettings):
     alert_urls: SecretStr | None = None
     max_open_positions: int | None = Field(default=None, ge=0)
     ledger_write: LedgerWrite = "propose"
+    ui_token: SecretStr | None = Field(default=None, min_length=16)
     order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
+    benchmark: str = Field(default="SPY", pattern=r"^([A-Z0-9]{1,8}([/.][A-Z0-9]{1,4})?)?$")
+
+    @field_validator("benchmark", mode="before")
+    @classmethod
+    def _in_capitals(cls, symbol: object) -> object:
+        told = symbol.strip().upper() if isinstance(symbol, str) else symbol
+        return "" if told == "OFF" else told
+
+    _dotenv: Path | None = PrivateAttr(default=None)
+    _notices: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("pipeline_home")
     @classmethod
@@ -127,6 +137,27 @@ class Settings(BaseSettings):
                     f"{_variable(field)} is not set, and TRADIER_ENV={self.env} needs it", REMEDIES[field]
                 )
         return self
+
+    @property
+    def dotenv(self) -> Path | None:
+        """The `.env` that was read; None if there is none."""
+        return self._dotenv
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user ought to know of where the settings are from, each in a sentence."""
+        return self._notices
+
+    @property
+    def broker_host(self) -> str:
+        """Whom the pipeline reads, for people."""
+        return urlsplit(self.broker_url).netloc if self.broker_url else "embedded simulated broker"
+
+    @property
+    def identity(self) -> str:
+        """What is read, where it is kept and which file says so, in one line."""
+        kept = f"home {self.home}, .env {self.dotenv or 'none'}"
+        return f"environment {self.environment}, host {self.broker_host}, {kept}"
 
     @property
     def environment(self) -> Environment:
@@ -198,16 +229,45 @@ def load_settings() -> Settings:
     """Read the environment and `.env`.
 
     Raises:
-        SettingsError: a setting is missing or malformed; the message names the variable and never its value.
+        SettingsError: a setting is missing or malformed, or a token would go where its owner did not send it; the
+            message names the variable and never its value.
     """
+    sources = find_sources(os.environ)
     try:
-        return Settings()
+        settings = Settings(**sources.values)  # type: ignore[arg-type]
     except ValidationError as error:
         field = str(error.errors(include_input=False)[0]["loc"][0])
         raise SettingsError(f"{_variable(field)} is malformed", REMEDIES[field]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"{Path('.env').absolute()} cannot be read: {reason}", "Correct it or remove it.") from None
+    _refuse_unnamed_environment(sources)
+    _refuse_mixed_sources(sources)
+    settings._dotenv = sources.dotenv
+    settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, (sources.home, sources.dotenv)))))
+    return settings
+
+
+def _refuse_unnamed_environment(sources: Sources) -> None:
+    """Raise SettingsError if the default, the simulator, would be read by somebody who has named an account."""
+    for field in ("access_token", "account_id"):
+        if (source := sources.of(field)) and not sources.of("env"):
+            raise SettingsError(f"{_variable(field)} is set in {source}, but TRADIER_ENV is not set", REMEDIES["env"])
+
+
+def _refuse_mixed_sources(sources: Sources) -> None:
+    """Raise SettingsError if a file that happens to lie there decides whom a token or an alert is sent to.
+
+    Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts go.
+    """
+    token = sources.of("access_token")
+    if token is None:
+        return
+    for field in ("base_url", "alert_urls"):
+        source = sources.of(field)
+        own = sources.dotenv is not None and sources.dotenv.parent == sources.home
+        if source in (None, token) or (field == "alert_urls" and (own or source == "the environment")):
+            continue
+        raise SettingsError(
+            f"TRADIER_ACCESS_TOKEN is set in {token}, but {_variable(field)} in {source}", "Set both in one place."
+        )
 
 
 def _variable(field: str) -> str:

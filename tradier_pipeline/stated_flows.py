@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import StatedFlow
 from tradier_pipeline.ledger.store import Ledger
@@ -74,7 +75,8 @@ def add_flow(
         symbol, quantity: of securities: shares or contracts, without sign.
 
     Raises:
-        FlowError: it is of the future; it contradicts its kind; the broker's history has it already.
+        FlowError: it is of the future; it contradicts its kind; its securities are none; the broker's history has it
+            already, or it was stated so.
         PipelineError: nothing is published of the account; see `publish_stated`.
     """
     kind = kind or ("withdrawal" if amount < 0 else "deposit")
@@ -82,11 +84,19 @@ def add_flow(
         raise FlowError(f"{amount} is below zero, and a deposit is not", "Leave out --kind, or the sign.")
     if (symbol is None) != (quantity is None):
         raise FlowError("securities are a symbol and a quantity", "Give both --symbol and --quantity, or neither.")
+    if symbol is not None and classify(symbol).asset_class == "unparsed":
+        raise FlowError(f"{symbol} is no symbol", "Write an equity ticker, or a compact OCC option symbol.")
+    if quantity is not None and quantity <= 0:
+        raise FlowError(
+            f"--quantity is not above zero: {quantity}", "Write it without a sign; --kind withdrawal: they left."
+        )
     if day > clock.trade_date(clock.now()):
         raise FlowError(f"{day} is not over", "State what has come or left.")
     signed = -abs(amount) if kind == "withdrawal" else amount
     _refuse_what_the_broker_has(settings, account_id, day, signed)
-    flow = Ledger(settings.ledger).state_flow(
+    ledger = Ledger(settings.ledger)
+    _refuse_what_was_stated(ledger, (account_id, day, signed, symbol, quantity, note))
+    flow = ledger.state_flow(
         account_id, day, kind, signed, symbol=symbol, quantity=quantity, note=note, stated_by=getuser()
     )
     publish_stated(settings)
@@ -102,6 +112,16 @@ def remove_flow(settings: Settings, flow_id: int) -> StatedFlow:
     flow = Ledger(settings.ledger).remove_flow(flow_id, getuser())
     publish_stated(settings)
     return flow
+
+
+def _refuse_what_was_stated(ledger: Ledger, stated: tuple[Any, ...]) -> None:
+    """The same twice is most likely a command run twice; two alike are told apart by their notes."""
+    for flow in ledger.stated_flows() if ledger.exists else []:
+        same = (flow.account_id, flow.trade_date, flow.amount, flow.symbol, flow.quantity, flow.note)
+        if same == stated and not flow.removed_at:
+            raise FlowError(
+                f"it is stated already, as {flow.flow_id}", "If it came twice, tell the second one apart by --note."
+            )
 
 
 def _refuse_what_the_broker_has(settings: Settings, account_id: str, day: date, amount: Decimal) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from tradier_pipeline import clock
+from tradier_pipeline.catch_up import unpublished
 from tradier_pipeline.cycles.ticks import CYCLES, Cadence, is_late
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
 from tradier_pipeline.landing import Damaged, FailureRecord, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
@@ -49,7 +55,8 @@ class Heartbeat:
 class AccountStatus:
     """The state of one account's history. The first fields are None, and `snapshots` 0, before its first snapshot.
 
-    `not_published` is the newest landed snapshot if a check keeps it out of the warehouse.
+    `not_published` is the newest landed snapshot if it is not in the warehouse. `landed_not_published` are all that the
+    next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy.
     """
 
     account_id: str
@@ -66,13 +73,16 @@ class AccountStatus:
     heartbeats: tuple[Heartbeat, ...]
     verdict: str | None = None
     verdict_evidence: str | None = None
+    landed_not_published: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """The state of a home. Sizes in bytes. Requests for a snapshot wait until one is about to be read.
 
-    `damaged` is what of the landing zone is passed over, because it cannot be read or is not ours.
+    `switched_off` are the cycles that were switched off in the UI; None, and why, if that is not known.
+    `damaged` is what of the landing zone is passed over: it cannot be read or is not ours. `ledger_error`: why the
+    ledger cannot be read; how many requests wait is not known then (None).
     """
 
     home: str
@@ -80,9 +90,12 @@ class Status:
     warehouse_bytes: int
     landing_bytes: int
     dagster_bytes: int
-    waiting_requests: int
+    waiting_requests: int | None
     oldest_request_age_s: float | None
     damaged: tuple[Damaged, ...] = ()
+    ledger_error: str | None = None
+    switched_off: tuple[str, ...] | None = ()
+    switches_error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,7 +106,6 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
 
     Raises:
         WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
-        LedgerError: the ledger cannot be read.
         UnknownAccountError: nothing is known of the account.
     """
     zone = LandingZone(settings.landing)
@@ -102,28 +114,40 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     published: set[str] = set()
     beats: dict[tuple[str, str], datetime] = {}
     known: list[str] = []
+    waiting_to_publish: dict[str, tuple[str, ...]] = {}
     if settings.warehouse.exists() or not tried:
         with reading(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             known = known_accounts(connection) if account_id else []
             published = set(snapshot_ids(connection))
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
+            waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
+    else:
+        waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
         check_account(account_id, {*(settings.accounts or ()), *tried, *known})
-    waiting = _waiting(Ledger(settings.ledger), account_id)
+    switched_off, switches_error = _switches(settings)
+    waiting, ledger_error = _waiting(Ledger(settings.ledger), account_id)
     return Status(
         home=str(settings.home),
         accounts=tuple(
-            _account_status(zone, account, headers.get(account, {}), published, _heartbeats(settings, account, beats))
+            replace(
+                _account_status(zone, account, headers.get(account, {}), published),
+                heartbeats=_heartbeats(settings, account, beats),
+                landed_not_published=waiting_to_publish.get(account, ()),
+            )
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
         ),
         warehouse_bytes=size_of(settings.warehouse),
         landing_bytes=size_of(settings.landing),
         dagster_bytes=size_of(settings.dagster_home),
-        waiting_requests=len(waiting),
+        waiting_requests=None if ledger_error else len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
         damaged=tuple(zone.damaged(account_id)),
+        ledger_error=ledger_error,
+        switched_off=switched_off,
+        switches_error=switches_error,
     )
 
 
@@ -132,7 +156,6 @@ def _account_status(
     account_id: str,
     header: Mapping[str, Any],
     published: Collection[str],
-    beats: tuple[Heartbeat, ...],
 ) -> AccountStatus:
     now = clock.now()
     as_of = header.get("as_of")
@@ -151,10 +174,16 @@ def _account_status(
         last_failure=_told(failures[-1]) if failures else None,
         missed_24h=len(missed),
         request_budget=_request_budget(newest),
-        heartbeats=beats,
+        heartbeats=(),
         verdict=header.get("verdict"),
         verdict_evidence=header.get("verdict_evidence"),
     )
+
+
+def _unpublished(connection: duckdb.DuckDBPyConnection | None, zone: LandingZone, account_id: str) -> tuple[str, ...]:
+    with suppress(duckdb.Error):  # a warehouse of an older version lacks a table: nothing is known of it
+        return tuple(str(landed.snapshot_id) for landed in unpublished(connection, zone, account_id))
+    return ()
 
 
 def _heartbeats(
@@ -170,10 +199,20 @@ def _heartbeats(
     )
 
 
-def _waiting(ledger: Ledger, account_id: str | None) -> list[SnapshotRequest]:
-    if not ledger.exists:
-        return []
-    return [request for request in ledger.waiting() if account_id in (None, request.account_id)]
+def _switches(settings: Settings) -> tuple[tuple[str, ...] | None, str | None]:
+    try:
+        return read_stopped_schedules(settings.dagster_home), None
+    except SwitchesError as error:
+        return None, str(error)
+
+
+def _waiting(ledger: Ledger, account_id: str | None) -> tuple[list[SnapshotRequest], str | None]:
+    """The requests that wait, or why they are not known: a ledger that is damaged hides nothing of the history."""
+    try:
+        found = ledger.waiting() if ledger.exists else []
+    except PipelineError as error:
+        return [], str(error)
+    return [request for request in found if account_id in (None, request.account_id)], None
 
 
 def _age_s(instant: datetime) -> float:

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tradier_pipeline.warehouse import exposure
 from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bench import Figure
 from tradier_pipeline_tests.year import SESSIONS_OF_A_YEAR, fill, sessions
 
 ROUNDS = 9
-DAYS_MS, AT_MS, SYMBOL_MS = 50, 100, 200
+DAYS_MS, AT_MS, STATEMENT_MS, SYMBOL_MS = 50, 100, 150, 200
 ACCOUNT = "VA12345678"
 COUNTED = ("tradier_snapshots", "positions", "quotes", "orders")
 RELATIONS = """
@@ -61,13 +62,14 @@ def questions(relation: str, day: str) -> tuple[Question, ...]:
         )
     if relation in ("daily_balances", "equity_curve", "total_equity_curve", "coverage"):
         return (Question(f"{relation}, the year", f"FROM {relation} ORDER BY trade_date", DAYS_MS),)
-    if relation in ("balance_history", "order_events", "account_performance"):
+    if relation in ("balance_history", "order_events", "account_performance", *(view.name for view in exposure.VIEWS)):
         return (
             Question(f"{relation}, a day", f"FROM {relation} {of_day} ORDER BY as_of", DAYS_MS),
             Question(f"{relation}, the newest ten", f"FROM {relation} ORDER BY as_of DESC LIMIT 10"),
             Question(f"{relation}, the year, counted", f"SELECT count(COLUMNS(*)) FROM {relation}"),
         )
-    return (Question(f"{relation}, all", f"FROM {relation}", AT_MS),)
+    is_statement = relation == "account_statements" or relation.startswith("pnl_by_") or relation.endswith("ly_returns")
+    return (Question(f"{relation}, all", f"FROM {relation}", STATEMENT_MS if is_statement else AT_MS),)
 
 
 def main() -> None:

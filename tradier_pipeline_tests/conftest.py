@@ -49,7 +49,8 @@ def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         if name.startswith(("TRADIER_", "DAGSTER_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_HOME", "")  # set again by our commands; monkeypatch takes it back afterwards
-    monkeypatch.chdir(tmp_path)  # no .env of the checkout
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(tmp_path / "data"))  # not the home and the .env of the checkout
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.definitions import build_definitions
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
 from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.verify.claims import CLAIMS
 
 SNAPSHOT = dg.AssetKey("tradier_snapshot")
 CYCLES = {schedule.name: schedule for schedule in build_schedules(Settings())}
@@ -59,9 +60,15 @@ def materialized(instance: dg.DagsterInstance, key: dg.AssetKey = SNAPSHOT) -> s
     return set(instance.get_materialized_partitions(key))
 
 
+def check_key(name: str) -> dg.AssetCheckKey:
+    """The key of a claim by its name, or of another check of the snapshot."""
+    asset = next((claim.asset for claim in CLAIMS if claim.name == name), "tradier_snapshot")
+    return dg.AssetCheckKey(dg.AssetKey(asset), name)
+
+
 def evaluations(instance: dg.DagsterInstance, check: str) -> list[tuple[str | None, bool]]:
-    """What the instance recorded of a check of the snapshot, newest first: partition, passed."""
-    records = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(SNAPSHOT, check), limit=10)
+    """What the instance recorded of a claim or another check of the snapshot, newest first: partition, passed."""
+    records = instance.event_log_storage.get_asset_check_execution_history(check_key(check), limit=10)
     return [(record.partition, record.status.value == "SUCCEEDED") for record in records]
 
 

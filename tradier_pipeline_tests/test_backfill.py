@@ -87,7 +87,7 @@ def test_in_words_it_is_a_few_lines(home: Home, simulated: Simulated) -> None:
     lines = run().stdout.splitlines()
     assert lines[0].startswith(f"{DEMO_ACCOUNT}  20")
     assert [line.split()[0] for line in lines[1:]] == [
-        *("history", "gainloss", "historical_balances", "deposits", "withdrawals")
+        *("history", "gainloss", "historical_balances", "deposits", "withdrawals", "SPY")
     ]
     assert lines[4].endswith("250,000.00 USD")
 
@@ -110,6 +110,7 @@ def test_what_is_no_account_number_becomes_no_directory(home: Home, simulated: S
 def test_one_account_that_fails_does_not_keep_the_others_from_it(
     home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"VA99999999,{DEMO_ACCOUNT}")
     result = run("--json")
     assert result.exit_code == 1

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
@@ -32,6 +33,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
+    *("exposure", "export"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
@@ -72,6 +74,31 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 # ---------------------------------------------------------------- calls
+
+
+TABLES = (
+    *("query", "balances", "pnl", "exposure", "summary", "status", "gate", "findings", "verify"),
+    *("ledger diff", "flows list", "returns"),
+)
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_every_command_that_prints_a_table_has_the_same_format_option(command: str) -> None:
+    told = " ".join(run(*command.split(), "--help").stdout.split())
+    assert "--format [text|csv|json|parquet]" in told
+    assert "-o, --output PATH" in told
+
+
+def test_what_verify_proves_is_a_table_with_a_row_for_each_check(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    result = run("verify", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    rows = document(result)
+    assert {row["passed"] for row in rows if row["severity"] == "fatal"} == {True}
+    assert len({row["check"] for row in rows}) == len(rows) > 10
+    assert [row["check"] for row in rows] == [
+        check["check"] for check in document(run("verify", "--json"))["snapshots"][0]["checks"]
+    ]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -130,6 +157,17 @@ def test_a_malformed_setting_is_one_line_and_one_document(monkeypatch: pytest.Mo
     }
 
 
+@pytest.mark.parametrize("command", ["snapshot", "status"])
+def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    (home.path / ".env").touch()
+    host = simulated.url.removeprefix("http://")
+    expected = f"environment simulator, host {host}, home {home.path}, .env {home.path}/.env"
+    assert run(command).stdout.splitlines()[0] == expected
+    told = document(run(command, "--json"))
+    assert (told["host"], told["home"], told["dotenv"]) == (host, str(home.path), str(home.path / ".env"))
+
+
 # ---------------------------------------------------------------- snapshot
 
 
@@ -165,6 +203,9 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
     assert (taken["account"], taken["environment"], taken["published"]) == (DEMO_ACCOUNT, "simulator", True)
     assert set(taken["counts"]) == {"positions", "orders"}
     assert [check["check"] for check in taken["checks"] if not check["passed"]] == []
+    claims = {check["check"]: check["claim_name"] for check in taken["checks"]}
+    assert (claims["balances_equal"], claims["quotes_sane"]) == ("account_equals_broker", "positions_priced")
+    assert all(check["claim"] != check["claim_name"] for check in taken["checks"])  # claim is the rule's text
 
 
 def test_a_refused_snapshot_shows_the_checks_that_failed(
@@ -206,7 +247,7 @@ def test_an_interrupt_ends_a_snapshot_at_once_and_quietly(
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode not in (0, -signal.SIGINT)
     assert "Traceback" not in stderr
-    assert stdout == ""
+    assert stdout.splitlines() == [load_settings().identity]
     assert not home.warehouse.path.exists()
     with open_instance(home.path / "dagster") as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]  # not started for ever
@@ -240,7 +281,7 @@ def test_verify_proves_the_newest_again_and_finds_a_changed_value(home: Home, si
 
     assert run("rebuild").stdout == f"{home.warehouse.path}: 2 snapshots\n"
     told = document(run("rebuild", "--json"))
-    assert told == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0}
+    assert told == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0, "kept_rows": 0}
     assert run("verify", "--all").exit_code == 0
 
 
@@ -602,9 +643,11 @@ def test_the_gate_exits_0_only_if_every_account_asked_for_is_ready(
 
     nobody = run("gate", "--account", "NOBODY")
     assert (nobody.exit_code, nobody.stdout[:26]) == (1, "NOBODY: not ready: no_snap")
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},NOBODY")
     both = run("gate")
     assert (both.exit_code, both.stdout.splitlines()[0]) == (1, f"{DEMO_ACCOUNT}: ready")
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     assert run("gate").exit_code == 0
 
@@ -633,3 +676,23 @@ def test_a_warehouse_without_a_gate_is_not_ready(home: Home, simulated: Simulate
     with duckdb.connect(home.warehouse.path) as connection:
         connection.execute("DROP VIEW trade_gate")
     assert "cannot read the trade gate" in error_line(run("gate"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line(
+    number: signal.Signals, home: Home, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("TRADIER_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        command = [sys.executable, "-m", "tradier_pipeline.cli", "snapshot"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            silent.settimeout(60)
+            connection, _ = silent.accept()  # it reads
+            process.send_signal(number)
+            _, told = process.communicate(timeout=60)
+            connection.close()
+    assert process.returncode == 1
+    assert told == (
+        "tradier-pipeline: error: the run was interrupted. "
+        "What it had landed is published by the next snapshot; take it again.\n"
+    )

@@ -2,10 +2,14 @@
 
 import warnings
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 LOADED = dg.AssetKey("loaded")
@@ -162,3 +166,58 @@ def test_two_open_instances_see_each_others_runs(tmp_path: Path) -> None:
         first = dg.materialize([noted], instance=one).run_id
         second = dg.materialize([noted], instance=other).run_id
         assert {run.run_id for run in one.get_runs()} == {run.run_id for run in other.get_runs()} == {first, second}
+
+
+def test_dagsters_own_storage_cannot_tell_the_checks_of_dynamic_partitions_without_being_told_of_their_keys(
+    tmp_path: Path,
+) -> None:
+    # once it can, get_asset_check_state of our storage can go
+    sound = dg.AssetCheckKey(LOADED, "sound")
+    for storage, fails in ((PLAIN, True), (POOLED, False)):
+        home = tmp_path / str(fails)
+        home.mkdir()
+        with _open(home, storage) as instance:
+            instance.add_dynamic_partitions("parts", ["a"])
+            job = _checked(PARTS, sound=True).resolve_job_def("load")
+            assert job.execute_in_process(instance=instance, partition_key="a").success
+            if fails:
+                with pytest.raises(Exception, match="The instance is not available to load partitions"):
+                    instance.event_log_storage.get_asset_check_state([(sound, PARTS)])
+            else:
+                assert set(instance.event_log_storage.get_asset_check_state([(sound, PARTS)])) == {sound}
+
+
+def test_an_evaluation_is_of_the_materialization_that_it_names_and_needs_no_planned_one() -> None:
+    # assets/claims.py makes the evaluations of a snapshot itself, after what they are about is materialized
+    @dg.asset(key=LOADED, partitions_def=PARTS)
+    def loaded(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
+        yield dg.MaterializeResult()
+        wanted = dg.AssetRecordsFilter(LOADED, asset_partitions=["a"])
+        (record,) = context.instance.fetch_materializations(wanted, limit=1).records
+        target = AssetCheckEvaluationTargetMaterializationData(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        )
+        for name, about in (("told", target), ("untold", None)):
+            yield dg.AssetCheckEvaluation(
+                asset_key=LOADED, check_name=name, passed=True, target_materialization_data=about, partition="a"
+            )
+
+    job = dg.Definitions([loaded], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("parts", ["a"])
+        assert job.execute_in_process(instance=instance, partition_key="a").success
+        keys = [dg.AssetCheckKey(LOADED, name) for name in ("told", "untold")]
+        found = instance.event_log_storage.get_asset_check_partition_info(keys)
+    assert {one.check_key.name: one.is_current for one in found} == {"told": True, "untold": False}
+
+
+def test_the_webserver_can_be_put_together_from_the_parts_that_our_guard_stands_in_front_of() -> None:
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+
+    assert list(signature(create_app_from_workspace_process_context).parameters)[:3] == [
+        *("workspace_process_context", "path_prefix", "live_data_poll_rate")
+    ]
+    assert {"instance", "workspace_load_target", "version"} <= signature(WorkspaceProcessContext).parameters.keys()
+    assert list(WorkspaceFileTarget(["workspace.yaml"]).paths) == ["workspace.yaml"]

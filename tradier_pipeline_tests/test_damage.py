@@ -18,14 +18,14 @@ from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
 from tradier_pipeline.compaction import compact
 from tradier_pipeline.extract import ExtractError
-from tradier_pipeline.landing import FailureRecord, LandedSnapshot
+from tradier_pipeline.landing import FailureRecord, LandedSnapshot, LandingError
 from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.status import read_status
 from tradier_pipeline.store import rebuild
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 NOW = clock.now
 
@@ -244,8 +244,24 @@ def test_a_damaged_archive_stops_neither_the_others_nor_a_rebuild(
     landed, _ = take(home, simulated.broker)
     assert str(archive) in [one.path for one in read_status(load_settings()).damaged]
     rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
-    assert published(home).keys() == {str(landed.snapshot_id)}
+    assert published(home).keys() == {str(good.snapshot_id), str(landed.snapshot_id)}
     assert str(archive) in rebuilt.refused
+    assert rebuilt.kept_rows == 1
+    assert rebuild(home.warehouse, home.zone, lambda _: None, forget=True).kept_rows == 0
+    assert published(home).keys() == {str(landed.snapshot_id)}
+
+
+def test_a_rebuild_that_would_lack_a_published_snapshot_leaves_the_old_file(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are whole; it is our code that would store something else by now."""
+    take(home, simulated.broker)
+    before = home.warehouse.path.read_bytes()
+    miscount(monkeypatch)
+    with pytest.raises(LandingError, match="the old warehouse stays, the new one would lack 2 of its snapshots"):
+        rebuild(home.warehouse, home.zone, lambda _: None)
+    assert home.warehouse.path.read_bytes() == before
+    assert rebuild(home.warehouse, home.zone, lambda _: None, forget=True).published == 0
 
 
 def test_damage_is_named_on_the_command_line(home: Home, simulated: Simulated, good: LandedSnapshot) -> None:

@@ -16,6 +16,7 @@ from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline_tests.dagster_runs import definitions
 
 PROJECT = Path(tradier_pipeline.__file__).parents[1]
@@ -51,12 +52,13 @@ DAILY_ASSETS = {
     "account_activity": ("reporting", {"duckdb", "table"}),
     "closed_lots": ("reporting", {"duckdb", "table"}),
     "broker_daily_balances": ("reporting", {"duckdb", "table"}),
+    "daily_prices": ("reporting", {"duckdb", "table"}),
 }
 REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
-SENSORS = {"request_sensor", "flat_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
+SENSORS = {"request_sensor", "flat_sensor", "gap_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings
@@ -161,21 +163,36 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
     assert [name for name, column in columns.items() if not column.description] == []
 
 
-def test_every_check_of_the_registry_is_a_partitioned_check_of_the_snapshot() -> None:
+def test_every_claim_is_a_partitioned_check_of_its_asset_that_names_its_rules() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    of_dates = (*RECONCILIATION_CHECKS, *SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS)
-    of_ledger = {check.name for check in of_dates}
+    of_dates = (*SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS)
+    unblocking = {check.name for check in of_dates}
     others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh", "activity_equals_landed"}
-    assert set(found) == {check.name for check in CHECKS} | of_ledger | others
-    assert all(found[name].partitions_def is not None and not found[name].blocking for name in of_ledger)
-    for check in CHECKS:
-        spec = found[check.name]
-        assert spec.blocking is (check.severity == "fatal")
+    assert set(found) == {claim.name for claim in (*CLAIMS, *LEDGER_CLAIMS)} | unblocking | others
+    assert all(found[name].partitions_def is not None and not found[name].blocking for name in unblocking)
+    fatal = {check.name for check in CHECKS if check.severity == "fatal"}
+    for claim in (*CLAIMS, *LEDGER_CLAIMS):
+        spec = found[claim.name]
+        assert spec.asset_key.to_user_string() == claim.asset
+        assert spec.blocking is bool(fatal.intersection(claim.rules))
         assert spec.partitions_def is not None
-        assert spec.description
-        assert spec.description.startswith(check.claim)
-        assert (f"(check {check.number})" in spec.description) is (check.number is not None)
+        assert spec.description == f"{claim.text} Rules: {', '.join(claim.rules)}."
+
+
+def test_every_rule_belongs_to_exactly_one_claim() -> None:
+    for claims, checks in ((CLAIMS, CHECKS), (LEDGER_CLAIMS, RECONCILIATION_CHECKS)):
+        assert sorted(rule for claim in claims for rule in claim.rules) == sorted(check.name for check in checks)
+    assert {rule.name: rule.asset for rule in RECONCILIATION_CHECKS} == {
+        rule: claim.asset for claim in LEDGER_CLAIMS for rule in claim.rules
+    }
+    assert len(CLAIMS) <= 14
+
+
+def test_no_check_is_planned_by_the_run_of_a_cycle() -> None:
+    for name in ("snapshot", "monitor_cycle", "trade_cycle", "account_sync"):
+        assert definitions().resolve_job_def(name).asset_layer.executable_asset_keys
+        assert set(definitions().resolve_job_def(name).asset_layer.asset_graph.asset_check_keys) == set(), name
 
 
 def test_every_job_runs_in_one_process() -> None:

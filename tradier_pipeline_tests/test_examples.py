@@ -1,4 +1,4 @@
-"""The example notebook and the example of the README run as they are."""
+"""The example notebook and the example of docs/data.md run as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tradier_pipeline.warehouse.publish import Warehouse, insert
 from tradier_pipeline_tests.bodies import ACCOUNT, balances, land, rich, zone_in
 
 PACKAGE = Path(tradier_pipeline.__file__).parent
-README = PACKAGE.parent / "README.md"
+PAGE = PACKAGE.parent / "docs" / "data.md"
 NOTEBOOK = PACKAGE / "examples" / "history.ipynb"
 FIRST = datetime(2025, 11, 19, 21, 5, tzinfo=UTC)  # after the close
 
@@ -67,7 +67,7 @@ def test_the_notebook_runs_from_top_to_bottom(example: Path, tmp_path: Path, mon
     assert "<script" not in drawn
 
 
-def test_the_python_example_of_the_readme_runs(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_example_of_the_documentation_runs(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(example))
-    (code,) = re.findall(r"```python\n(from tradier_pipeline import history\n.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(from tradier_pipeline import history\n.*?)```", PAGE.read_text(), re.DOTALL)
     exec(code, {})

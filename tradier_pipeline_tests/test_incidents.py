@@ -36,6 +36,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests import bodies
@@ -507,6 +508,14 @@ def test_g5_the_table_of_checks_says_what_there_is() -> None:
     assert {len(row.tests) for row in rows} == {0, 2}
     for file, test in {tuple(test.split("::")) for row in rows for test in row.tests}:
         assert f"def {test}(" in (Path(__file__).parent / file).read_text()
+
+
+def test_g5_the_table_of_claims_says_what_there_is() -> None:
+    text = Path(verify.__file__).with_name("README.md").read_text()
+    found = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert [(name, asset, tuple(re.findall(r"`(\w+)`", rules))) for name, asset, rules in found] == [
+        (claim.name, claim.asset, claim.rules) for claim in (*CLAIMS, *LEDGER_CLAIMS)
+    ]
 
 
 def test_g6_information_is_no_error(replay: Replay) -> None:

@@ -87,7 +87,7 @@ def test_a_pruned_run_leaves_nothing_behind_and_its_room_is_used_again(
         assert run_job(instance, new_key()).success
     assert pages(home) - full < 0.25 * (full - empty)
     assert len(materialized(instance)) == 2
-    assert evaluations(instance, "position_quantities_equal") != []
+    assert evaluations(instance, "positions_equal_broker") != []
 
 
 def test_a_young_run_and_its_key_stay(home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> None:

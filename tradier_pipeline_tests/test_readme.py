@@ -1,4 +1,4 @@
-"""Every example of the README runs, as it stands there: SQL, Python and the commands that take a query."""
+"""Every example of the README and of docs/ runs, as it stands there: SQL, Python, the commands that take a query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.year import fill, sessions
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+README = "\n".join(page.read_text() for page in PAGES)
 RELATIONS = """
     SELECT view_name FROM duckdb_views() WHERE NOT internal AND database_name = 'tradier'
     UNION ALL
@@ -115,3 +117,13 @@ def test_every_view_and_macro_is_listed_and_has_an_example(filled: Home) -> None
     asked = "\n".join((*SQL, *QUERIES, *blocks("python")))
     assert [name for name in relations if not re.search(rf"`{name}[`(]", README)] == []
     assert [name for name in relations if not re.search(rf"\b{name}\b", asked)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_first_page_fits_on_a_screen_or_two() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 6000

@@ -22,7 +22,7 @@ from tradier_pipeline.store import store_activity, store_snapshot
 from tradier_pipeline.warehouse.closings import statement_months
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.activities import body_of, day_value, event, filed, lot
-from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land, position, warehouse_in_memory
+from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land, leg, position, spread, warehouse_in_memory
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.histories import Histories, at
 
@@ -141,14 +141,15 @@ def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(h
     assert "closes whose flows may not all be reported yet: 1" in november["note"]
 
 
-def test_the_statements_of_any_account_add_up_and_follow_each_other() -> None:
+@pytest.mark.parametrize("accounts", [40, pytest.param(1000, marks=pytest.mark.soak)])
+def test_the_statements_of_any_account_add_up_and_follow_each_other(accounts: int) -> None:
     """Random accounts with flows of every kind, on days with and without a session, and holes in what was read."""
     random = Random(7)
     kinds = {"ach": "deposits", "dividend": "dividends", "interest": "interest", "fee": "fees", "tax": "tax"}
     days = sessions(date(2025, 1, 2), date(2025, 12, 31))
     told, flows = Histories(), dict[str, list[tuple[date, str, Decimal]]]()
     told.sessions(days)
-    for number in range(40):
+    for number in range(accounts):
         account, equity = f"VA{number}", Decimal(random.randrange(10**6)) / 100
         told.read(days[0], days[-1], account)
         for day in days:
@@ -164,7 +165,7 @@ def test_the_statements_of_any_account_add_up_and_follow_each_other() -> None:
         cursor = staged.connection.execute("FROM account_statements ORDER BY account_id, month")
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    assert len(rows) > 40 * 11
+    assert len(rows) > accounts * 11
     for row in rows:
         assert added(row) == row["closing"]
         assert row["pnl"] == row["closing"] - row["opening"] - row["deposits"] + row["withdrawals"]
@@ -367,3 +368,110 @@ def test_an_unknown_account_is_named_beside_those_there_are(realized: Home) -> N
     result = run("pnl", "--account", "nobody")
     assert result.exit_code == 1
     assert result.stderr.endswith(f"nothing is known of account nobody. Name one of those there are: {ACCOUNT}.\n")
+
+
+# ---------------------------------------------------------------- by strategy and tag, and by month
+
+SOLD, BOUGHT = "SPY251219P00602500", "SPY251219P00597500"
+OPENED, CLOSED = date(2025, 11, 20), date(2025, 11, 24)
+
+
+def filled(number: int, **fields: Any) -> dict[str, Any]:
+    at_once = {"status": "filled", "exec_quantity": Decimal(1), "quantity": Decimal(1), "remaining_quantity": 0}
+    return spread(number, **at_once, **fields) | {
+        "leg": [
+            leg(number + 1, SOLD, "sell_to_open", **at_once),
+            leg(number + 2, BOUGHT, "buy_to_open", **at_once),
+        ]
+    }
+
+
+def opened(home: Home, *orders: dict[str, Any]) -> None:
+    """An evening that shows the orders of its day, and days later what the spread came to."""
+    held = [position(SOLD, -len(orders), id=1), position(BOUGHT, len(orders), id=2)]
+    store_snapshot(home.warehouse, land(home.zone, answers(positions=held, orders=orders), at(OPENED, EVENING)))
+    lots = [
+        lot(CLOSED, Decimal(60), SOLD, quantity=-1, proceeds=Decimal(100), cost=Decimal(40)),
+        lot(CLOSED, Decimal(-25), BOUGHT, quantity=1, proceeds=Decimal(5), cost=Decimal(30)),
+        lot(CLOSED, Decimal(7), "F", proceeds=Decimal(17), cost=Decimal(10)),
+    ]
+    report(home, date(2025, 11, 1), CLOSED, gainloss=[one | {"open_date": f"{OPENED}T00:00:00Z"} for one in lots])
+
+
+@pytest.mark.parametrize(("by", "known"), [("tag", "engine-7"), ("strategy", "bull_put_credit")])
+def test_what_was_realized_is_that_of_the_order_which_opened_it(home: Home, by: str, known: str) -> None:
+    opened(home, filled(229065, tag="engine-7"))
+    found = {row[by]: (row["lots"], Decimal(row["gain_loss"]), row["win_rate"]) for row in rows_of("pnl", "--by", by)}
+    assert found == {known: (2, 35, 0.5), None: (1, 7, 1.0)}
+    assert known in run("pnl", "--by", by).stdout
+    assert set(history.pnl(by=by, home=home.path)[by].dropna()) == {known}  # type: ignore[arg-type]
+    (lot_of,) = rows_of("query", f"FROM attributed_lots WHERE symbol = '{SOLD}'")
+    assert (lot_of["order_id"], lot_of["trade_id"]) == (229065, None)
+
+
+def test_what_two_orders_of_a_day_opened_is_attributed_to_neither(home: Home) -> None:
+    opened(home, filled(229065, tag="engine-7"), filled(229075, tag="engine-8"))
+    assert {row["tag"] for row in rows_of("pnl", "--by", "tag")} == {None}
+    assert {row["strategy"]: row["lots"] for row in rows_of("pnl", "--by", "strategy")}.keys() <= {
+        "bull_put_credit",
+        "spread",
+        None,
+    }
+
+
+def test_the_strategy_is_the_ledgers_word_where_it_has_the_trade(home: Home) -> None:
+    opened(home, filled(229065))
+    with home.warehouse.staged() as staged:
+        staged.connection.execute(
+            "INSERT INTO trade_reconciliation BY NAME SELECT snapshot_id, account_id, as_of, trade_date, 't-1' AS "
+            "trade_id, 'SPY' AS symbol, 'OPEN' AS ledger_status, 'OPEN' AS status, '' AS why, 1 AS entered, "
+            "0 AS exited, '{}' AS claimed, '{}' AS allocated, 'weekly_income' AS strategy, as_of AS opened_at, "
+            f'\'{{"{SOLD}": "-1", "{BOUGHT}": "1"}}\' AS legs FROM tradier_snapshots'
+        )
+    found = {row["strategy"]: row["lots"] for row in rows_of("pnl", "--by", "strategy")}
+    assert found == {"weekly_income": 2, None: 1}
+    assert rows_of("query", f"SELECT trade_id FROM attributed_lots WHERE symbol = '{BOUGHT}'") == [{"trade_id": "t-1"}]
+
+
+def test_premium_sold_and_kept_is_that_of_short_options_by_month(home: Home) -> None:
+    opened(home, filled(229065))
+    (month,) = rows_of("pnl", "--by", "premium")
+    figures = [Decimal(month[name]) for name in ("sold", "bought_back", "kept")]
+    assert (month["month"], month["lots"], figures, month["kept_rate"]) == ("2025-11-01", 1, [100, 40, 60], 0.6)
+    assert "60.0" in run("pnl", "--by", "premium").stdout
+
+
+def traded(day: date, amount: str, **fields: Any) -> dict[str, Any]:
+    shares = {"symbol": "SPY", "quantity": 10, "price": 450, "trade_type": "Equity", "description": "SPY"}
+    return event(day, Decimal(amount), "trade", **shares | fields)
+
+
+def test_fees_by_month_are_those_in_trades_and_those_of_the_account(home: Home) -> None:
+    october, november = date(2025, 10, 7), date(2025, 11, 7)
+    events = [
+        traded(october, "-4500.35", commission=Decimal("0.30")),
+        event(october, Decimal("-2.50"), "fee", description="WIRE FEE"),
+        traded(november, "-4500.35", commission=Decimal("0.30")),
+        traded(november, "-4500.35", price=0),  # nobody can tell
+    ]
+    report(home, date(2025, 10, 1), november, history=events)
+    first, second = rows_of("pnl", "--by", "fees")
+    names = ("commissions", "trade_fees", "account_fees", "fees")
+    assert [Decimal(first[name]) for name in names] == [Decimal(one) for one in ("0.30", "0.35", "2.50", "2.85")]
+    assert [second[name] for name in ("commissions", "trade_fees", "fees", "trades_unknown")] == [None, None, None, 1]
+    assert len(rows_of("pnl", "--by", "fees", "--since", "2025-11-01")) == 1
+
+
+def test_income_by_month_names_its_payer(home: Home) -> None:
+    day = date(2025, 11, 7)
+    events = [
+        event(day, Decimal("12.30"), "dividend", description="APPLE  INC DIV"),
+        event(day, Decimal("2.70"), "DIVIDEND", description="APPLE INC DIV"),
+        event(day, Decimal("-1.11"), "interest", description="MARGIN INTEREST"),
+        event(day, Decimal(500), "ach"),
+    ]
+    report(home, date(2025, 10, 1), day, history=events)
+    found = [
+        (row["kind"], row["payer"], row["payments"], Decimal(row["amount"])) for row in rows_of("pnl", "--by", "income")
+    ]
+    assert found == [("dividend", "APPLE INC DIV", 2, 15), ("interest", "MARGIN INTEREST", 1, Decimal("-1.11"))]

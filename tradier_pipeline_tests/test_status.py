@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BrokerError
+from tradier_pipeline.cli import main
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import ExtractError, extract_snapshot
 from tradier_pipeline.landing import FailureRecord, LandedSnapshot
@@ -137,3 +139,20 @@ def test_each_cycle_that_is_on_tells_its_last_published_snapshot(
 def test_a_cycle_that_has_never_published_is_not_late(home: Home, simulated: Simulated) -> None:
     take(home, simulated.broker)
     assert {(beat.last, beat.late) for beat in account().heartbeats} == {(None, False)}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"garbage" * 200, b"SQLite format 3\x00", None], ids=["garbage", "cut", "directory"]
+)
+def test_a_ledger_that_cannot_be_read_is_told_and_hides_nothing_else(
+    damage: bytes | None, home: Home, simulated: Simulated
+) -> None:
+    take(home, simulated.broker)
+    ledger = home.path / "ledger.sqlite"
+    ledger.write_bytes(damage) if damage is not None else ledger.mkdir()
+    found = read_status(load_settings())
+    assert found.waiting_requests is None
+    assert str(ledger) in str(found.ledger_error)
+    assert found.accounts[0].snapshots == 1
+    result = CliRunner().invoke(main, ["status"])
+    assert (result.exit_code, "ledger cannot be read: " in result.stdout) == (0, True)

@@ -52,8 +52,8 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
         expect(shown(snapshot_id)).to_be_visible()
 
         page.goto(f"{started.url}/assets/tradier_snapshot?view=checks")
-        page.get_by_placeholder("Filter checks").fill("position_quantities_equal")
-        shown("position_quantities_equal").click()
+        page.get_by_placeholder("Filter checks").fill("positions_equal_broker")
+        shown("positions_equal_broker").click()
         expect(shown("Passed")).to_be_visible()
         expect(shown(snapshot_id)).to_be_visible()
     page.close()

@@ -18,9 +18,9 @@ import pytest
 
 from tradier_pipeline import up
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
-from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.dagster_runs import materialized
 
 T = TypeVar("T")
@@ -128,6 +128,7 @@ def family(home: Home) -> list[str]:
 def test_up_takes_a_snapshot_on_request_keeps_its_history_and_leaves_nothing_behind(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCESS_TOKEN", USERS_TOKEN)  # of no use to the simulated broker, which must not see it
     with running(tmp_path) as first:
         launched = first.ask(LAUNCH, {"params": REQUEST})["launchRun"]
@@ -218,3 +219,20 @@ def test_an_interrupt_an_orderly_end_and_a_closed_terminal_stop_it(number: signa
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(
+    home: Home, tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRADIER_BASE_URL")
+    settings = f"TRADIER_ENV=sandbox\nTRADIER_ACCOUNT_ID={DEMO_ACCOUNT}\nTRADIER_BASE_URL={simulated.url}\n"
+    (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN=expired\n")
+    with running(tmp_path) as started:
+
+        def launched() -> str:
+            run_id = started.ask(LAUNCH, {"params": REQUEST})["launchRun"]["run"]["runId"]
+            return until("the end of the run", lambda: started.finished(run_id))
+
+        assert launched() == "FAILURE"
+        (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={DEMO_TOKEN}\n")
+        assert launched() == "SUCCESS"

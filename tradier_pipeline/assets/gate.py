@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import ASSET_KEY, table_metadata
@@ -24,7 +24,8 @@ from tradier_pipeline.warehouse.reads import gate_reading, reading
 )
 def trade_gate(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """What the gate said of a published snapshot when it was read."""
-    with told_in_one_line():
+    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+        partition_of(context)
         with reading(tradier.settings.warehouse) as connection:
             gate = gate_reading(connection, context.partition_key)
         if gate is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.broker.models import (
     Account,
@@ -20,7 +20,13 @@ from tradier_pipeline.broker.models import (
     Quote,
 )
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import extract_quotes, extract_snapshot
+from tradier_pipeline.extract import (
+    UNASKED,
+    extract_quotes,
+    extract_snapshot,
+    refuse_other_times,
+    refuse_unknown_account,
+)
 from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot, PageRecord
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import publish_missed
@@ -28,6 +34,7 @@ from tradier_pipeline.store import publish_missed
 OWNERS = ["team:trading"]
 TRIGGER_TAG = "tradier/trigger"
 CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
+PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
 
 DESCRIPTIONS = {
     "account": "The user profile: the accounts of the access token, their type, status and option level.",
@@ -89,13 +96,14 @@ def definition_metadata(resource: str) -> dict[str, Any]:
 )
 def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
     """Read account, balances, positions and orders in parallel and land them by one rename."""
-    with told_in_one_line():
-        snapshot_id = SnapshotId.parse(context.partition_key)
-        trigger = context.run.tags.get(TRIGGER_TAG, "ui")
-        zone = tradier.landing_zone
+    zone = tradier.landing_zone
+    with told_in_one_line(), only_if_landed(context, zone):
+        snapshot_id = partition_of(context)
+        trigger = context.run.tags.get(TRIGGER_TAG, UNASKED)
         landed = zone.find(snapshot_id)
         context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
         landed = landed or _extract(context, tradier, snapshot_id, trigger)
+        remember_partition(context.instance, snapshot_id)
         for resource in REQUIRED_RESOURCES:
             yield dg.MaterializeResult(
                 asset_key=raw_key(resource),
@@ -109,6 +117,8 @@ def _extract(
 ) -> LandedSnapshot:
     zone = tradier.landing_zone
     try:
+        refuse_other_times(zone, snapshot_id, trigger)
+        refuse_unknown_account(zone, tradier.settings.accounts, tradier.broker, snapshot_id.account_id)
         return extract_snapshot(zone, tradier.broker, snapshot_id, trigger, ledger=tradier.ledger, log=context.log)
     except PipelineError:
         publish_missed(tradier.warehouse, zone, snapshot_id)
@@ -128,9 +138,9 @@ def _extract(
 )
 def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Quotes of all held symbols, one request right after the positions."""
-    with told_in_one_line():
-        zone = tradier.landing_zone
-        landed = zone.find(SnapshotId.parse(context.partition_key))
+    zone = tradier.landing_zone
+    with told_in_one_line(), only_if_landed(context, zone):
+        landed = zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize raw/positions first.")
         manifest = landed.quotes or extract_quotes(zone, tradier.broker, landed)

@@ -7,14 +7,13 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.claims import claim_evaluations
+from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import (
     ASSET_KEY,
     SHOWN_ROWS,
-    check_result,
-    describe,
     records_table,
     table_metadata,
 )
@@ -23,6 +22,8 @@ from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.published import reconcile_newest
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.verify.claims import LEDGER_CLAIMS
+from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import findings, gate_reading, reading, reconciliation
 
@@ -64,27 +65,18 @@ Row = dict[str, Any]
         ),
     ],
     partitions_def=SNAPSHOTS,
-    check_specs=[
-        dg.AssetCheckSpec(
-            check.name,
-            asset=check.asset,
-            description=describe(check.claim, check.number),
-            partitions_def=SNAPSHOTS,
-        )
-        for check in RECONCILIATION_CHECKS
-    ],
-    can_subset=True,  # what is not the newest snapshot has no checks: the ledger of its time is not kept
+    can_subset=True,
 )
 def reconciled_ledger(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """What was published with a snapshot, the findings that are open now, and the checks of the ledger as it is now."""
-    with told_in_one_line():
+    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+        account_id = partition_of(context).account_id
         with reading(tradier.settings.warehouse) as connection:
             if gate_reading(connection, context.partition_key) is None:
                 raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
             stored = reconciliation(connection, context.partition_key)
-            account_id = SnapshotId.parse(context.partition_key).account_id
             open_findings = findings(connection, account_id, resolved=False)
         metadata = {
             "order_reconciliation": _orders_metadata(stored["order_reconciliation"]),
@@ -93,25 +85,30 @@ def reconciled_ledger(
         }
         for key in sorted(context.selected_asset_keys):
             yield dg.MaterializeResult(asset_key=key, metadata=metadata[key.to_user_string()])
-        yield from _judged(context, tradier.settings, account_id)
+        claims = [claim for claim in LEDGER_CLAIMS if dg.AssetKey(claim.asset) in context.selected_asset_keys]
+        if claims and (outcomes := ledger_outcomes(context, tradier.settings)):
+            yield from claim_evaluations(context, claims, outcomes)
 
 
-def _judged(context: dg.AssetExecutionContext, settings: Settings, account_id: str) -> Iterator[dg.AssetCheckResult]:
-    """The checks of the ledger beside the newest snapshot; none without a ledger."""
+def ledger_outcomes(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, settings: Settings
+) -> list[Outcome]:
+    """What the rules say of the ledger as it is now, beside the snapshot of the partition.
+
+    None without a ledger, and none if it is not the newest snapshot: the ledger of its time is not kept.
+    """
+    account_id = SnapshotId.parse(context.partition_key).account_id
     try:
         if Ledger(settings.ledger).empty:
-            return
+            return []
         (found,) = reconcile_newest(settings, account_id, whole=False)
     except LedgerError as error:
         context.log.warning(f"The ledger is not judged: {error}")
-        return
+        return []
     if found.facts.snapshot_id != context.partition_key:
         context.log.info("not the newest snapshot: its checks are those of its own run")
-        return
-    for check in RECONCILIATION_CHECKS:
-        key = dg.AssetKey(check.asset)
-        if dg.AssetCheckKey(key, check.name) in context.selected_asset_check_keys:
-            yield check_result(check.run(found), key)
+        return []
+    return [check.run(found) for check in RECONCILIATION_CHECKS]
 
 
 def _orders_metadata(rows: Sequence[Row]) -> Row:

@@ -21,9 +21,11 @@ from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 )
 def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Write them under `<home>/reports/<account>/`."""
+    from tradier_pipeline.cycles.gaps import record_gaps  # the cycles know the assets
     from tradier_pipeline.report import write_reports  # Jinja, which no run of a snapshot needs
 
     with told_in_one_line():
+        record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day
         of_day = write_reports(tradier.settings, day=date.fromisoformat(context.partition_key))
         of_accounts = [report for one in of_day for report in write_reports(tradier.settings, one.account_id)]
     written = [*of_day, *of_accounts]

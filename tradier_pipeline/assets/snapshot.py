@@ -8,11 +8,14 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES
-from tradier_pipeline.assets.raw import OWNERS, raw_key
+from tradier_pipeline.assets.claims import claim_evaluations, collect
+from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES, only_if_landed, partition_of
+from tradier_pipeline.assets.raw import OWNERS, PROCESS_TAG, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.catch_up import CAUGHT_UP, BehindError, catch_up
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.gate import GateRules
+from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
@@ -22,8 +25,9 @@ from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.stated_flows import stated_rows
 from tradier_pipeline.store import Believe, NotPublishedError, store_snapshot
-from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
@@ -31,6 +35,7 @@ from tradier_pipeline.warehouse.rows import TypedSnapshot
 
 ASSET_KEY = dg.AssetKey("tradier_snapshot")
 SHOWN_ROWS = 10  # stored with every run
+CATCH_UP_S = 90.0  # of a run; the instance ends one that takes 180 s
 
 
 def describe(claim: str, number: int | None) -> str:
@@ -121,42 +126,73 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
         ),
     ],
     partitions_def=SNAPSHOTS,
-    check_specs=[
-        dg.AssetCheckSpec(
-            check.name,
-            asset=ASSET_KEY,
-            description=describe(check.claim, check.number),
-            blocking=check.severity is Severity.FATAL,
-            partitions_def=SNAPSHOTS,
-        )
-        for check in CHECKS
-    ],
 )
 def tradier_snapshot(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
     """Store, verify and publish one landed snapshot, with what is derived from it, in one transaction."""
-    with told_in_one_line():
-        landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
+    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+        landed = tradier.landing_zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
         rules, believe = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
+        if PROCESS_TAG not in context.run.tags:  # of the scheduler's
+            _record_gaps(context, tradier.settings, landed.snapshot_id)
         started = clock.now()
+        behind = _catch_up(context, tradier, landed.snapshot_id, rules)
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe)
+            stopped = stopped_schedules(context.instance)
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, stopped)
         except NotPublishedError as error:
-            yield from map(check_result, error.outcomes)
+            collect(error.outcomes)
+            yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
             raise
+        collect(outcomes)
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
         if typed.reconciled and tradier.settings.ledger_write == "apply":
             _write_back(context, tradier.ledger, typed.reconciled)
-        yield from map(check_result, outcomes)
         yield dg.MaterializeResult(
-            asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms}
+            asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms, **behind}
         )
         yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
         yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
+        # after what they are about: what is materialized later than it was checked counts as not checked
+        yield from claim_evaluations(context, CLAIMS, outcomes)
+
+
+def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:
+    """What was due before it and has no snapshot is published with it."""
+    from tradier_pipeline.cycles.gaps import record_gaps_before  # the cycles know the assets
+
+    try:
+        record_gaps_before(settings, context.instance, own)
+    except PipelineError as error:
+        context.log.warning(f"The minutes missed before it are not recorded yet: {error}")
+
+
+def _catch_up(
+    context: dg.AssetExecutionContext, tradier: TradierResource, own: SnapshotId, rules: GateRules
+) -> dict[str, str]:
+    """Publish first what earlier runs landed and did not publish; say so."""
+    seconds = None if PROCESS_TAG in context.run.tags else CATCH_UP_S
+    stated = _stated(context, tradier.ledger) if not tradier.warehouse.path.exists() else ()
+    caught = catch_up(tradier.warehouse, tradier.landing_zone, rules, own, stated=stated, seconds=seconds)
+    if not caught:
+        return {}
+    context.log.warning(str(caught))
+    if caught.remaining:
+        raise BehindError(str(caught), f"{own} is landed, and published in its turn: the next run goes on.")
+    return {CAUGHT_UP: str(caught)}
+
+
+def _stated(context: dg.AssetExecutionContext, ledger: Ledger) -> list[dict[str, Any]]:
+    """The flows that the owner states; a ledger that cannot be read costs no snapshot."""
+    try:
+        return stated_rows(ledger)
+    except PipelineError as error:
+        context.log.warning(f"The flows that the owner stated are not in the warehouse: {error}")
+        return []
 
 
 def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> Believe:
@@ -246,7 +282,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> 
     )
 
 
-def check_result(outcome: Outcome, asset_key: dg.AssetKey = ASSET_KEY) -> dg.AssetCheckResult:
+def check_result(outcome: Outcome, asset_key: dg.AssetKey) -> dg.AssetCheckResult:
     """The result in the UI: both figures, and the rows that differ if any do."""
     metadata: dict[str, Any] = {"broker": outcome.broker, "stored": outcome.stored}
     if outcome.differences:

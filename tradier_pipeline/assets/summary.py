@@ -58,7 +58,10 @@ def daily_summary(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Summarize a trade date for every account, show it, and check what is stored of it."""
+    from tradier_pipeline.cycles.gaps import record_gaps  # the cycles know the assets
+
     with told_in_one_line():
+        record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day
         day = date.fromisoformat(context.partition_key)
         rows = make_summaries(tradier.warehouse, day)
         with reading(tradier.settings.warehouse) as connection:

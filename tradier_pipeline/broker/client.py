@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import random
 import re
 import ssl
@@ -28,6 +29,7 @@ from tradier_pipeline.broker.errors import (
     excerpt,
 )
 from tradier_pipeline.broker.models import Order, identifier, parse
+from tradier_pipeline.broker.receive import ACCEPT_ENCODING, receive_body
 from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -42,15 +44,22 @@ SNAPSHOT_RESOURCES = ("account", "balances", "positions", "orders")
 
 _TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in use wait up to 30 s for positions
 _KEPT_HEADERS = re.compile(r"date|content-type|retry-after|x-ratelimit-.*")
+# beside its own, what the HTTP library lets through of a host or a proxy that cannot be spoken to
+NETWORK_ERRORS = (httpx.RequestError, httpx.InvalidURL, OSError, ValueError, OverflowError)
 _ORDERS_PER_PAGE = 1000
 _ROUND = 25  # divides every cap a broker is likely to choose, and our own limit
 _PAGE_LIMIT = 100
 _ROWS_PER_PAGE = 1000  # of what has no ids
 _MOST_PAGES = 1000  # 25,000 rows where the broker caps a page at the documented 25
 _QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 _QUOTES_PATH = "/v1/markets/quotes"
 _CALENDAR_PATH = "/v1/markets/calendar"
+_PRICES_PATH = "/v1/markets/history"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +279,7 @@ class BrokerClient:
         return await self._orders(_account_path(account), self._deadline())
 
     async def fetch_order(self, account: str, order_id: int) -> Extract:
-        """One order, also of an earlier day. Tradier: an unknown id is answered like a foreign account (AuthError).
+        """One order, also of an earlier day. Tradier: an unknown id is an AccountRefusedError.
 
         An answer that cannot be stored, or of another order, is a BodyError.
         """
@@ -321,6 +330,11 @@ class BrokerClient:
         """The days of a month on which the exchange is open, and its hours."""
         query = {"month": str(month), "year": str(year)}
         return await self._single("calendar", _Request(1, _CALENDAR_PATH, query), self._deadline())
+
+    async def fetch_prices(self, symbol: str, since: date, until: date) -> Extract:
+        """The daily prices of a symbol between two dates, both included. One answer, no pages."""
+        query = {"symbol": symbol, "interval": "daily", "start": since.isoformat(), "end": until.isoformat()}
+        return await self._single("prices", _Request(1, _PRICES_PATH, query), self._deadline())
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._policy.deadline
@@ -463,21 +477,17 @@ class BrokerClient:
             sent = self._http.build_request("POST", request.path, data=request.query)
         else:
             sent = self._http.build_request("GET", request.path, params=request.query)
-        body = bytearray()
         try:
             async with contextlib.aclosing(await self._http.send(sent, stream=True)) as response:
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > self._body_limit:
-                        raise BodyError(resource, f"the body is larger than the limit of {self._body_limit} bytes")
-        except httpx.RequestError as error:
+                body = await receive_body(response, resource, self._body_limit)
+        except NETWORK_ERRORS as error:
             told = f": {excerpt(self._masked(str(error)))}" if str(error) else ""
             # Without the cause: its text may quote the answer unmasked, and its request holds the token.
             raise UnavailableError(
                 resource, f"{type(error).__name__}{told}", "Check the network and TRADIER_BASE_URL.", transient=True
             ) from None
         headers = {name.lower(): self._masked(value) for name, value in response.headers.items()}
-        return response.status_code, headers, self._masked(bytes(body))
+        return response.status_code, headers, self._masked(body)
 
     async def _pause(self, number: int, error: BrokerError, reading: _Reading) -> None:
         """Wait before the next attempt; raise if there is none, or if it would come after the deadline."""
@@ -489,11 +499,14 @@ class BrokerClient:
                 reading.resource, f"no usable answer in {number} attempts, the last: {error.what}", error.remedy
             ) from error
         delay = policy.jitter() * min(policy.max_delay, policy.base_delay * 2 ** min(number - 1, 60))
-        if isinstance(error, RateLimitError) and error.wait is not None:
+        if error.wait is not None:
             delay += error.wait
         if delay >= reading.deadline - asyncio.get_running_loop().time():
             if isinstance(error, RateLimitError):
                 raise error
+            if error.wait:
+                what = f"{error.what}; asked to wait {error.wait:,.0f} s, longer than a read may take"
+                raise UnavailableError(reading.resource, what, error.remedy) from error
             raise self._out_of_time(reading, error.what) from error
         await policy.sleep(delay)
 
@@ -513,24 +526,61 @@ def open_http(base_url: str, token: SecretStr, transport: httpx.AsyncBaseTranspo
     """A client that sends the token to one broker and nowhere else.
 
     Raises:
-        PipelineError: unusable base_url or token.
+        PipelineError: unusable base_url or token, or variables of the environment that no connection can be made with.
     """
     url = _check_base_url(base_url)
     _check_token(token)
+    trust_env = not is_loopback(url.host)
+    if trust_env:
+        _check_network_variables(os.environ)
+    try:
+        return _new_client(url, token, trust_env, transport)
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        named = " or ".join(sorted(name for name in os.environ if name.upper() in (*_PROXIES, *_CERTIFICATES)))
+        raise PipelineError(
+            f"no connection can be made with {named or 'the settings of this machine'}: {type(error).__name__}",
+            "Correct it, or unset it.",  # without its value: a proxy's holds a password
+        ) from None
+
+
+def _new_client(
+    url: httpx.URL, token: SecretStr, trust_env: bool, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=url,
         headers={
             "Authorization": f"Bearer {token.get_secret_value()}",
             "Accept": "application/json",  # Tradier: the default is XML
+            "Accept-Encoding": ACCEPT_ENCODING,
             "User-Agent": f"tradier-pipeline/{version('tradier-pipeline')}",
         },
         timeout=_TIMEOUT,
         follow_redirects=False,  # the header must not reach another host
-        trust_env=not is_loopback(url.host),
+        trust_env=trust_env,
         # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.scheme == "http" else True,
         transport=transport,
     )
+
+
+def _check_network_variables(variables: Mapping[str, str]) -> None:
+    """Raise PipelineError for a proxy or certificate variable that the HTTP library finds wrong too late or not at all.
+
+    The message names the variable and not its value, which may hold a password.
+    """
+    for name, value in variables.items():
+        if name.upper() in _PROXIES and name.upper() != "NO_PROXY" and value and not _is_proxy(value):
+            raise PipelineError(f"{name} is not the URL of a proxy", "Set it to http://host:port, or unset it.")
+        if name in _CERTIFICATES and value and not os.access(value, os.R_OK):
+            raise PipelineError(f"{name} names what cannot be read", "Correct it, or unset it.")
+
+
+def _is_proxy(value: str) -> bool:
+    try:
+        url = httpx.URL(value if "://" in value else f"http://{value}")
+        return bool(_HOST_NAME.fullmatch(url.host)) and (url.port or 1) < 65536 and url.scheme in _PROXY_SCHEMES
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 def masked(text: AnyStr, token: SecretStr) -> AnyStr:

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tradier_pipeline.broker.errors import (
+    AccountRefusedError,
     AuthError,
     BodyError,
     BrokerError,
@@ -26,6 +27,7 @@ from tradier_pipeline.broker.errors import (
     UnavailableError,
     excerpt,
 )
+from tradier_pipeline.texts import may_have_long_texts, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +41,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 ObjectResource = Literal["account", "balances", "order", "clock", "stream"]
 ListResource = Literal[
-    "account", "positions", "orders", "quotes", "history", "gainloss", "historical_balances", "calendar"
+    "account", "positions", "orders", "quotes", "history", "gainloss", "historical_balances", "calendar", "prices"
 ]
 
 _OBJECT_KEYS: Mapping[ObjectResource, str] = {
@@ -67,13 +69,14 @@ _LIST_SHAPES: Mapping[ListResource, _ListShape] = {
     "gainloss": _ListShape(("gainloss",), "closed_position"),
     "historical_balances": _ListShape((), "balances"),
     "calendar": _ListShape(("calendar", "days"), "day"),
+    "prices": _ListShape(("history",), "day"),
 }
 
 
 def parse_json(body: bytes, resource: str, *, limit: int = BODY_LIMIT) -> dict[str, Any]:
     """Decode a body strictly: UTF-8, one JSON object, no duplicate keys, no NaN.
 
-    Fractional numbers become exact `Decimal`s, integers stay `int`.
+    Fractional numbers become exact `Decimal`s, integers stay `int`. A text of more than 1,000 characters is shortened.
 
     Raises:
         BodyError: with `transient` set when the bytes are not JSON at all (a gateway's page, a truncated body).
@@ -105,6 +108,8 @@ def parse_json(body: bytes, resource: str, *, limit: int = BODY_LIMIT) -> dict[s
         raise BodyError(resource, "the body is nested too deeply")
     if _SURROGATE_ESCAPE.search(text):
         _reject_lone_surrogates(document, resource)
+    if may_have_long_texts(text):
+        return {key: shortened(member) for key, member in document.items()}
     return document
 
 
@@ -184,7 +189,11 @@ def decode_answer(
         else:
             rows(cast(ListResource, resource), document)
         return document
-    raise _http_error(resource, status, headers, text, body)
+    error = _http_error(resource, status, headers, text, body)
+    clock = _http_date(headers.get("date", "")) or now
+    if retry_at := _retry_after(headers.get("retry-after", ""), clock):
+        error.wait = max(0.0, (retry_at - clock).total_seconds())
+    raise error
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -374,7 +383,7 @@ def _auth_error(resource: str, status: int, text: str) -> AuthError:
     account = _UNAUTHORIZED_ACCOUNT.match(text)
     if account is None:
         return AuthError(resource, _told(status, text), _INACTIVE if _NOT_APPROVED.search(text) else _CREDENTIAL)
-    return AuthError(
+    return AccountRefusedError(
         resource,
         f"HTTP {_status(status)}: the access token does not give access to the account {excerpt(account[1])}"
         # Tradier: an unknown order id gets the same answer as a foreign account.
@@ -405,7 +414,9 @@ def _epoch(text: str) -> datetime | None:
 
 
 def _retry_after(text: str, clock: datetime) -> datetime | None:
-    return clock + timedelta(seconds=int(text)) if re.fullmatch(r"[0-9]{1,6}", text) else _http_date(text)
+    if re.fullmatch(r"[0-9]{1,20}", text):
+        return clock + min(timedelta(days=365), timedelta(seconds=min(int(text), 10**9)))
+    return _http_date(text)
 
 
 def _http_date(text: str) -> datetime | None:

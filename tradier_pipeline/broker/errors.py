@@ -23,6 +23,7 @@ class BrokerError(PipelineError):
         transient: whether the client may repeat the request.
         attempts: every request made for the resource, in order.
         pages: what was received, the refused answer last: kept for diagnosis, never a source of rows.
+        wait: seconds that the broker asks to wait before the request is repeated; None if it did not say.
     """
 
     def __init__(self, resource: str, what: str, remedy: str, *, transient: bool = False) -> None:
@@ -33,10 +34,15 @@ class BrokerError(PipelineError):
         self.transient = transient
         self.attempts: tuple[Attempt, ...] = ()
         self.pages: tuple[Page, ...] = ()
+        self.wait: float | None = None
 
 
 class AuthError(BrokerError):
     """The broker refused the credential or the account. Never retried: no later attempt can differ."""
+
+
+class AccountRefusedError(AuthError):
+    """The broker shows this credential no such account. An order that it does not know is answered alike."""
 
 
 class RefusedError(BrokerError):

@@ -16,9 +16,10 @@ from pydantic import AliasChoices, Field, SecretStr
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import is_loopback, masked, open_http
+from tradier_pipeline.broker.client import NETWORK_ERRORS, is_loopback, masked, open_http
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError, excerpt
 from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, Order, OrderLeg, parse, parse_rows
+from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.broker.client import BrokerClient, Extract
 
 _STREAM = "stream"
+_SESSION_LIMIT_BYTES = 64 * 1024
 _SESSION_PATH = "/v1/accounts/events/session"
 _CLOSING_SECONDS = 1.0
 _RECONNECTS = "Nothing to do: it connects again by itself, and polls until then."
@@ -150,13 +152,14 @@ class AccountEvents:
     async def _open_session(self) -> _Session:
         """Tradier: to be used within 5 minutes, by one connection; it ends the session before it."""
         try:
-            async with open_http(self._base_url, self._token) as http:
-                answer = await http.post(_SESSION_PATH)  # Tradier wants the Content-Length: 0 that httpx sends
-        except httpx.RequestError as error:
+            # Tradier wants the Content-Length: 0 that httpx sends
+            async with open_http(self._base_url, self._token) as http, http.stream("POST", _SESSION_PATH) as answer:
+                received = await receive_body(answer, _STREAM, _SESSION_LIMIT_BYTES)
+        except NETWORK_ERRORS as error:
             what = f"no session: {type(error).__name__}"
             raise UnavailableError(_STREAM, what, _RECONNECTS, transient=True) from None
         headers = {name.lower(): masked(value, self._token) for name, value in answer.headers.items()}
-        body = masked(answer.content, self._token)
+        body = masked(received, self._token)
         document = envelope.decode_answer(_STREAM, answer.status_code, headers, body, now=clock.now())
         session = parse(_Session, _STREAM, _STREAM, document[_STREAM])
         _check_url(session.url)

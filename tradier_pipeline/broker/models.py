@@ -387,6 +387,24 @@ class DailyBalance(BrokerModel):
     value: Number
 
 
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() in ("nan", "") else value
+
+
+Price = Annotated[Number | None, BeforeValidator(_or_none)]
+
+
+class DailyPrice(BrokerModel):
+    """One `history.day` row of a symbol, USD per share. A day without a trade may have "NaN" in the place of prices."""
+
+    date: Day
+    open: Price = None
+    high: Price = None
+    low: Price = None
+    close: Price = None
+    volume: Price = None
+
+
 class Hours(BrokerModel):
     """From when until when on a day, New York time."""
 

@@ -2,10 +2,9 @@
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import ASSET_KEY
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.reads import reading, require_current
 
@@ -13,10 +12,11 @@ from tradier_pipeline.warehouse.reads import reading, require_current
 @dg.asset_check(asset=ASSET_KEY, partitions_def=SNAPSHOTS)
 def published_equals_landed(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> dg.AssetCheckResult:
     """Every check of the published rows against the landed bytes, run again on demand."""
-    with told_in_one_line():
-        landed = tradier.landing_zone.find(SnapshotId.parse(context.partition_key))
+    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+        snapshot_id = partition_of(context)
+        landed = tradier.landing_zone.find(snapshot_id)
         if landed is None:
-            raise dg.Failure(f"{context.partition_key} is not landed.")
+            raise dg.Failure(f"{snapshot_id} is not landed.")
         with reading(tradier.settings.warehouse) as connection:
             require_current(connection)
             outcomes = verify_snapshot(landed, connection)

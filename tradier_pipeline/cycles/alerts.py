@@ -14,8 +14,9 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.alerts import send
 from tradier_pipeline.assets.partitions import PARTITION_TAG
+from tradier_pipeline.assets.raw import PROCESS_TAG
 from tradier_pipeline.cycles.defaults import SENSORS
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, PROCESS_TAG, first_failure
+from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, first_failure
 from tradier_pipeline.settings import load_settings
 
 ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was told

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
-from tradier_pipeline.assets.raw import TRIGGER_TAG
+from tradier_pipeline.assets.claims import collecting_outcomes
+from tradier_pipeline.assets.partitions import PARTITION_TAG
+from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
+from tradier_pipeline.catch_up import CAUGHT_UP
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import accounts_to_read
-from tradier_pipeline.instance import open_instance
+from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.launcher import WORKER_TAG
 from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.processes import is_gone, name_of
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
-from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import Difference, Outcome
+from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host and process id
+_SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
+INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
@@ -41,13 +45,19 @@ class SnapshotFailedError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRun:
-    """A finished run of the job `snapshot`."""
+    """A finished run of the job `snapshot`.
+
+    `caught_up`: what it published before, landed by runs that had died. `history_error`: why Dagster's run history
+    lacks this run.
+    """
 
     snapshot_id: SnapshotId
     run_id: str
     published: bool
     failure: str | None
     outcomes: tuple[Outcome, ...]
+    caught_up: str | None = None
+    history_error: StorageError | None = None
 
     @property
     def error(self) -> SnapshotFailedError:
@@ -82,8 +92,12 @@ def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) 
 
     def take() -> list[SnapshotRun]:
         accounts = (account_id,) if account_id else accounts_to_read(settings)
-        with open_instance(settings.dagster_home) as instance:
-            return run_snapshots(instance, accounts, trigger)
+        try:
+            with open_instance(settings.dagster_home) as instance:
+                return run_snapshots(instance, accounts, trigger)
+        except StorageError as error:  # the history of the account goes on without Dagster's
+            with dg.DagsterInstance.ephemeral() as instance:
+                return [replace(run, history_error=error) for run in run_snapshots(instance, accounts, trigger)]
 
     try:
         asyncio.get_running_loop()
@@ -101,28 +115,69 @@ def run_snapshots(instance: dg.DagsterInstance, accounts: Sequence[str], trigger
 
 
 def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
-    """Run the job `snapshot` in this process on one partition, recorded in the instance."""
+    """Run the job `snapshot` in this process on one partition, recorded in the instance as far as its storage allows.
+
+    What was landed when the storage failed is published without it; if nothing was, it is read once more.
+    """
+    try:
+        return _run_snapshot(instance, snapshot_id, trigger)
+    except Exception as error:
+        told = None if instance.is_ephemeral else storage_error(error, Path(instance.root_directory))
+        if told is None:
+            raise
+    with dg.DagsterInstance.ephemeral() as other:
+        landed = LandingZone(load_settings().landing).find(snapshot_id)
+        again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
+        return replace(_run_snapshot(other, again, trigger), history_error=told)
+
+
+def _run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
     from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
 
-    instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
-    result = (
-        defs()
-        .resolve_job_def("snapshot")
-        .execute_in_process(
-            instance=instance,
-            partition_key=str(snapshot_id),
-            run_config=QUIET,
-            tags={TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id, PROCESS_TAG: name_of(os.getpid())},
-            raise_on_error=False,
+    with collecting_outcomes() as outcomes:
+        result = (
+            defs()
+            .resolve_job_def("snapshot")
+            .execute_in_process(
+                instance=instance,
+                run_config=QUIET,
+                tags={
+                    PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
+                    TRIGGER_TAG: trigger,
+                    ACCOUNT_TAG: snapshot_id.account_id,
+                    PROCESS_TAG: name_of(os.getpid()),
+                },
+                raise_on_error=False,
+            )
         )
-    )
+    if not instance.is_ephemeral and (text := _of_storage(result.all_events)):
+        raise explained(text, Path(instance.root_directory))
     return SnapshotRun(
         snapshot_id=snapshot_id,
         run_id=result.run_id,
         published=result.success,
         failure=None if result.success else first_failure(result.all_events),
-        outcomes=tuple(_outcome(evaluation) for evaluation in result.get_asset_check_evaluations()),
+        outcomes=tuple(outcomes),
+        caught_up=_caught_up(result.all_events),
     )
+
+
+def _of_storage(events: Iterable[dg.DagsterEvent]) -> str | None:
+    """What SQLite says, if a step failed because something could not be recorded."""
+    for event in events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            if found := _SQLITE.search(error.message):
+                return found["text"]
+            error = error.cause
+    return None
+
+
+def _caught_up(events: Iterable[dg.DagsterEvent]) -> str | None:
+    for event in events:
+        if event.is_step_materialization and CAUGHT_UP in event.step_materialization_data.materialization.metadata:
+            return str(event.step_materialization_data.materialization.metadata[CAUGHT_UP].value)
+    return None
 
 
 def abandoned(run: dg.DagsterRun) -> bool:
@@ -166,23 +221,7 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 return data.user_failure_data.description or "the run failed"
+            if data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                return INTERRUPTED
             return data.error_display_string.splitlines()[0]
     return "the run failed before its first step"
-
-
-def _outcome(evaluation: dg.AssetCheckEvaluation) -> Outcome:
-    check = next(check for check in CHECKS if check.name == evaluation.check_name)
-    metadata = evaluation.metadata
-    table = metadata.get("differences")
-    records = table.records if isinstance(table, dg.TableMetadataValue) else []
-    return Outcome(
-        check=check.name,
-        number=check.number,
-        severity=check.severity,
-        claim=check.claim,
-        passed=evaluation.passed,
-        broker=str(metadata["broker"].value),
-        stored=str(metadata["stored"].value),
-        differing=int(str(metadata["differing"].value)) if records else 0,
-        differences=tuple(Difference(**record.data) for record in records),  # type: ignore[arg-type]
-    )

@@ -1,15 +1,15 @@
-"""The schedules: what is due at a minute becomes one run for each account, or is recorded as missed.
+"""The schedules: what is due at a minute becomes one run for each account. A tick writes nothing: see `gaps`.
 
 Cycles that coincide share one run: the schedule of the widest requests it, the others skip and say so.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
@@ -18,15 +18,15 @@ from tradier_pipeline.cycles.defaults import SCHEDULES
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.cycles.ticks import Cadence, due, widest
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import LandingZone, MissedRecord
+from tradier_pipeline.instance.switches import stopped_schedules
+from tradier_pipeline.landing import LandingZone
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import Settings, load_settings
 from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
 
+PRIORITY_TAG, CYCLES_FIRST = "dagster/priority", "10"  # of the queue: before backfills and what somebody launched
 SETTING = {"monitor_cycle": "monitor_minutes", "trade_cycle": "trade_minutes", "account_sync": "sync_minutes"}
 NEVER_DUE = "30 9 * * 1-5"  # a schedule needs a cron string; by it one that somebody starts says daily that it is off
-MINUTE = timedelta(minutes=1)
-LONGEST_GAP = timedelta(days=7)  # beyond it the gap between two snapshots speaks for itself
 
 
 def _schedule(cycle: str, settings: Settings, cron: Sequence[str]) -> dg.ScheduleDefinition:
@@ -94,9 +94,8 @@ def requested(
     cycles = due(instant, session, cadence)
     if cycle not in cycles:
         return dg.SkipReason(f"not due at {instant.astimezone(clock.NEW_YORK):%H:%M} New York time")
-    _record_gap(cycle, settings, calendar, context)
     if widest(cycles) != cycle:
-        stopped = _stopped_schedules(context.instance)
+        stopped = stopped_schedules(context.instance)  # another one must do their work
         cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
     if (runner := widest(cycles)) != cycle:
         return dg.SkipReason(f"{runner} takes the snapshot of this minute")
@@ -108,13 +107,13 @@ def _for_each_account(
 ) -> list[dg.RunRequest] | dg.SkipReason:
     trigger = ",".join(cycles)
     zone = LandingZone(settings.landing)
-    running = running_partitions(context.instance)
+    running = running_partitions(context.instance, zone)
     requests: list[dg.RunRequest] = []
     skipped: list[str] = []
     for account_id in known_accounts(settings):
         try:
             snapshot_id = SnapshotId.parse(str(SnapshotId(account_id, instant)))
-            reason = _reason_to_skip(zone, snapshot_id, trigger, running.get(account_id))
+            reason = _reason_to_skip(zone, snapshot_id, running.get(account_id))
             if reason is None:
                 requests.append(_request(snapshot_id, trigger))
         except PipelineError as error:  # of one account; the others go on
@@ -125,22 +124,24 @@ def _for_each_account(
         return dg.SkipReason("; ".join(skipped))
     for line in skipped:
         context.log.warning(line)
-    keys = [str(request.partition_key) for request in requests]
-    context.instance.add_dynamic_partitions(str(SNAPSHOTS.name), keys)
     return requests
 
 
 def _request(snapshot_id: SnapshotId, trigger: str) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=str(snapshot_id),
-        partition_key=str(snapshot_id),
         run_config=ONLY_ERRORS,
-        tags={ACCOUNT_TAG: snapshot_id.account_id, TRIGGER_TAG: trigger},
+        tags={
+            PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
+            ACCOUNT_TAG: snapshot_id.account_id,
+            TRIGGER_TAG: trigger,
+            PRIORITY_TAG: CYCLES_FIRST,
+        },
     )
 
 
-def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, trigger: str, running: str | None) -> str | None:
-    """Why this account gets no run now; a minute that is lost by it is recorded as missed."""
+def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, running: str | None) -> str | None:
+    """Why this account gets no run now. A minute that is lost by it is recorded by `gaps`."""
     now = clock.now()
     if zone.find(snapshot_id):
         return "landed already"
@@ -150,56 +151,4 @@ def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, trigger: str, ru
         reason = f"overlap: {running} is still being taken"
     else:
         return None
-    zone.record_missed(MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=now, reason=reason))
     return f"missed, {reason}"
-
-
-def _record_gap(
-    cycle: str, settings: Settings, calendar: MarketCalendar, context: dg.ScheduleEvaluationContext
-) -> None:
-    """Record the due minutes for which this schedule never ticked. Dagster itself only evaluates the newest one."""
-    instant = context.scheduled_execution_time.astimezone(UTC)
-    last = _last_tick(cycle, instant, context.instance)
-    if last is None:
-        return
-    zone, cadence = LandingZone(settings.landing), Cadence.of(settings)
-    minute = max(last, instant - LONGEST_GAP) + MINUTE
-    while minute < instant:
-        cycles = due(minute, calendar.session_of(clock.trade_date(minute)), cadence)
-        for account_id in known_accounts(settings) if cycle in cycles else ():
-            key = str(SnapshotId(account_id, minute))
-            if context.instance.has_dynamic_partition(str(SNAPSHOTS.name), key):  # another schedule did tick
-                continue
-            if zone.find(SnapshotId(account_id, minute)):  # it did, and maintenance has removed the key
-                continue
-            try:
-                zone.record_missed(
-                    MissedRecord(
-                        snapshot_id=key,
-                        trigger=",".join(cycles),
-                        recorded_at=clock.now(),
-                        reason="the scheduler was not running",
-                    )
-                )
-            except PipelineError as error:  # of one account; the others go on
-                context.log.warning(f"{account_id}: {error}")
-        minute += MINUTE
-
-
-def _last_tick(cycle: str, before: datetime, instance: dg.DagsterInstance) -> datetime | None:
-    """When the schedule of a cycle ticked last, or was switched on since; None if this is its first tick."""
-    seen: list[float] = []
-    for state in instance.all_instigator_state():
-        if state.instigator_name == cycle:
-            ticks = instance.get_ticks(
-                state.instigator_origin_id, state.selector_id, before=before.timestamp(), limit=1
-            )
-            if ticks:
-                switched_on = getattr(state.instigator_data, "start_timestamp", None) or 0.0
-                seen.append(max(ticks[0].timestamp, switched_on))
-    return datetime.fromtimestamp(max(seen) // 60 * 60, UTC) if seen else None
-
-
-def _stopped_schedules(instance: dg.DagsterInstance) -> set[str]:
-    """The schedules that were switched off in the UI: another one must do their work."""
-    return {state.instigator_name for state in instance.all_instigator_state() if state.status.value == "STOPPED"}

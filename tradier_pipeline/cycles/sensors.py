@@ -10,13 +10,14 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
 from tradier_pipeline.cycles.defaults import SENSORS
+from tradier_pipeline.cycles.gaps import record_gaps
 from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import Broker, connect
@@ -31,14 +32,28 @@ from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse.reads import reading
 
 ALWAYS = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
+GAPS_EVERY = 30  # seconds
 ASKED_AGAIN = timedelta(minutes=1)
 ONE_LOOK = RetryPolicy(attempts=1, deadline=10.0)  # the next look comes soon
 
 
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """The sensors; the one that looks at the broker only if the settings want it."""
-    sensors = [request_sensor, flat_sensor]
+    sensors = [request_sensor, flat_sensor, gap_sensor]
     return [*sensors, _broker_sensor(settings.broker_sensor_seconds)] if settings.broker_sensor_seconds else sensors
+
+
+@dg.sensor(
+    minimum_interval_seconds=GAPS_EVERY,
+    default_status=SENSORS,
+    description="Records every due minute of which there is no snapshot, with its cause. It launches no run.",
+)
+def gap_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    with told_in_one_line():
+        found = record_gaps(load_settings(), context.instance)
+        if not found:
+            return dg.SkipReason("every due minute is accounted for")
+        return dg.SkipReason(f"{len(found)} due minutes were missed, such as {found[-1]}")
 
 
 @dg.sensor(
@@ -60,7 +75,7 @@ def _requested(
     settings: Settings, waiting: Mapping[str, list[SnapshotRequest]], context: dg.SensorEvaluationContext
 ) -> dg.SensorResult | dg.SkipReason:
     asked: dict[str, Any] = json.loads(context.cursor or "{}")
-    running = running_partitions(context.instance)
+    running = running_partitions(context.instance, LandingZone(settings.landing))
     requests: list[dg.RunRequest] = []
     skipped: list[str] = []
     for account_id, account_requests in waiting.items():
@@ -80,10 +95,7 @@ def _requested(
         return dg.SkipReason("; ".join(skipped))
     for line in skipped:
         context.log.info(line)
-    keys = [str(request.partition_key) for request in requests]
-    return dg.SensorResult(
-        run_requests=requests, dynamic_partitions_requests=[SNAPSHOTS.build_add_request(keys)], cursor=json.dumps(asked)
-    )
+    return dg.SensorResult(run_requests=requests, cursor=json.dumps(asked))
 
 
 def _just_asked(last: Mapping[str, Any] | None, newest: int) -> bool:
@@ -98,9 +110,8 @@ def _run_request(account_id: str, requests: Sequence[SnapshotRequest]) -> dg.Run
     trigger = ",".join(dict.fromkeys(request.reason for request in requests))
     return dg.RunRequest(
         run_key=snapshot_id,
-        partition_key=snapshot_id,
         run_config=ONLY_ERRORS,
-        tags={ACCOUNT_TAG: account_id, TRIGGER_TAG: trigger},
+        tags={PARTITION_TAG: snapshot_id, ACCOUNT_TAG: account_id, TRIGGER_TAG: trigger},
     )
 
 

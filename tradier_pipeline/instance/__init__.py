@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import writing
+from tradier_pipeline.landing import create_private, exclusive, make_directory, writing
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+OPENING_TIMEOUT_S = 30.0
+DAMAGED = (
+    "Move that directory aside: the run history begins anew; no snapshot is lost, they are in tradier.duckdb and raw/."
+)
+REMEDIES = {
+    "is full": "Free some space on its disk.",
+    "is locked": "End the program that holds it; `tradier-pipeline up` and the command line share it.",
+    "readonly": "Make that directory one you may write to.",
+    "unable to open": "Make that directory one you may write to.",
+    "disk I/O": "Look at its disk.",
+}
 MANAGED = "# Managed by tradier-pipeline"
 
 
 class InstanceError(PipelineError):
     """The Dagster instance of a home cannot be opened."""
+
+
+class StorageError(InstanceError):
+    """Dagster's databases cannot be used: full, locked, truncated, or no databases."""
 
 
 def open_instance(dagster_home: Path) -> DagsterInstance:
@@ -32,12 +46,16 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     Raises:
         LandingError: the directory cannot be written.
         InstanceError: the user's own settings are not what Dagster accepts.
+        StorageError: its databases are full, locked, truncated or no databases.
     """
     from dagster import DagsterInstance, DagsterInvalidConfigError
 
     with writing(dagster_home):
-        dagster_home.mkdir(parents=True, exist_ok=True)
-        with FileLock(dagster_home / ".opening.lock"), _environment("DAGSTER_HOME", str(dagster_home)):
+        make_directory(dagster_home)
+        with (
+            exclusive(dagster_home / ".opening.lock", OPENING_TIMEOUT_S, f"{dagster_home} is being opened"),
+            _environment("DAGSTER_HOME", str(dagster_home)),
+        ):
             path = dagster_home / "dagster.yaml"
             _write_settings(path)
             try:
@@ -45,6 +63,48 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
             except DagsterInvalidConfigError as error:
                 reason = error.errors[0].message[:200]
                 raise InstanceError(f"{path}: {reason}", "Correct it, or delete it: it is written anew.") from None
+            except Exception as error:
+                if (told := storage_error(error, dagster_home)) is None:
+                    raise
+                raise told from None
+
+
+def check_storage(dagster_home: Path) -> None:
+    """Open the instance once and look into each of its databases.
+
+    Raises:
+        StorageError: one of them cannot be used.
+    """
+    with open_instance(dagster_home) as instance:
+        try:
+            instance.get_runs_count()
+            instance.all_instigator_state()
+            instance.has_dynamic_partition("tradier_snapshots", "")
+        except Exception as error:
+            if (told := storage_error(error, dagster_home)) is None:
+                raise
+            raise told from None
+
+
+def storage_error(error: BaseException, dagster_home: Path) -> StorageError | None:
+    """What is wrong with Dagster's databases if it is that which an error is about, in one line."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if isinstance(error, StorageError):
+        return error
+    chain: BaseException | None = error
+    while chain is not None and not isinstance(chain, SQLAlchemyError | sqlite3.Error | CommandError):
+        chain = chain.__cause__ or chain.__context__
+    if chain is None:
+        return None
+    return explained(str(getattr(chain, "orig", None) or chain).splitlines()[0], dagster_home)
+
+
+def explained(text: str, dagster_home: Path) -> StorageError:
+    """What SQLite says of one of Dagster's databases, with a remedy."""
+    remedy = next((remedy for words, remedy in REMEDIES.items() if words in text), DAMAGED)
+    return StorageError(f"Dagster's storage in {dagster_home} cannot be used: {text}", remedy)
 
 
 def in_temporary_home() -> bool:
@@ -71,4 +131,5 @@ def _write_settings(path: Path) -> None:
     ours = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
     theirs = path.read_text(encoding="utf-8") if path.exists() else MANAGED
     if theirs.startswith(MANAGED) and theirs != ours:
+        create_private(path)
         path.write_text(ours, encoding="utf-8")

@@ -24,9 +24,9 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, serialize_value
 from dagster._serdes.config_class import ConfigurableClassData
 
-from tradier_pipeline.processes import is_gone, name_of, pid_of
+from tradier_pipeline.processes import is_gone, is_known, name_of, pid_of
 
-WORKER_TAG = "tradier/worker"  # of a launched run: host and process id
+WORKER_TAG = "tradier/worker"  # of a launched run: host, process id and start
 IMPORTED = ["dagster", "dagster._cli.api", "dagster._core.executor.in_process", "duckdb", "httpx", "pydantic_settings"]
 
 
@@ -67,7 +67,7 @@ class ForkingRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         self._instance.report_run_canceling(run)
         worker = run.tags.get(WORKER_TAG, "")
         pid = pid_of(worker)
-        if pid is None or is_gone(worker):
+        if pid is None or not is_known(worker):  # another process may have its id by now
             return False
         os.kill(pid, signal.SIGTERM)  # the run ends its step and is recorded as canceled
         return True

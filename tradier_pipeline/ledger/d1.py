@@ -24,6 +24,8 @@ from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade
 from tradier_pipeline.ledger.store import Ledger, _to_text
 
 MAX_BYTES = 1 << 30
+MIN_SCRATCH_BYTES = 1 << 24
+MAX_ROWS = 200_000  # of a table; the old system wrote a few a day
 MAX_STEPS = 2_000_000_000  # of SQLite's virtual machine
 OLD_MULTIPLIER = 100  # D1 kept profits per share times contracts, without it
 QUANTUM = Decimal("1E-8")
@@ -163,7 +165,8 @@ def _scratch(path: Path) -> sqlite3.Connection:
     text = path.read_text(encoding="utf-8")
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute(f"PRAGMA max_page_count = {MAX_BYTES // 4096}")
+    # the rows of a dump stand in its text; one that makes more of them is no export
+    connection.execute(f"PRAGMA max_page_count = {max(MIN_SCRATCH_BYTES, 4 * len(text)) // 4096}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.set_progress_handler(_patience(), 1_000_000)
     connection.set_authorizer(_may)
@@ -201,6 +204,8 @@ def _rows(source: sqlite3.Connection, table: str) -> list[Row]:
     """The rows of a table, none if there is no such table; never those of a view."""
     if table not in _tables(source):
         return []
+    if source.execute(f"SELECT 1 FROM {table} LIMIT 1 OFFSET {MAX_ROWS}").fetchone():  # noqa: S608 - as below
+        raise PipelineError(f"its table {table} has more than {MAX_ROWS:,} rows", _EXPORT)
     cursor = source.execute(f"SELECT * FROM {table}")  # noqa: S608 - one of two constants
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]

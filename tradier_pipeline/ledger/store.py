@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import exclusive, writing
+from tradier_pipeline.landing import create_private, exclusive, make_directory, writing
 from tradier_pipeline.ledger.records import (
     EngineOrder,
     LedgerRow,
@@ -219,7 +219,10 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         if not self.path.parent.is_dir():
             with writing(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(self.path.parent)
+        if not self.exists:
+            with writing(self.path):
+                create_private(self.path)
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous = FULL")  # an order that was acknowledged outlives a power failure

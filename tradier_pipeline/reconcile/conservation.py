@@ -10,6 +10,7 @@ still there after the next good statement. What a later statement explains was i
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,8 +46,11 @@ _FOR_FRACTIONS = "of a share paid in cash"
 MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 12
+MOST_DELIVERIES = 4  # candidates of what was delivered
 
 _MAY_BE = "may be "
+_MERGER = "a merger for shares"
+_EXPIRED = re.compile(r"([+-][0-9.]+) expired ")
 
 Kind = Literal["fill", "expiry", "delivery", "corporate_action"]
 State = Literal["explained", "fees", "in_flight", "unexplained"]
@@ -178,6 +182,17 @@ def open_of(finding: Finding) -> tuple[Decimal, ...]:
     return tuple(amount for amount in (left, -finding.carried) if amount and left != finding.carried)
 
 
+def expired_in(explanation: Iterable[str]) -> Decimal:
+    """The contracts, as they were held, that the explanation of a finding says to have expired."""
+    found = (match for line in explanation if (match := _EXPIRED.match(line)))
+    return -sum((Decimal(match[1]) for match in found), ZERO)
+
+
+def may_owe_fractions(explanation: str) -> bool:
+    """Whether a split or a merger that may have left fractions is among what an explanation names."""
+    return _FOR_FRACTIONS in explanation or _MERGER in explanation
+
+
 def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
     """The outstanding amount that a change settles, to the cent or but for its fees; 0 if there is none."""
     left = list(amounts)
@@ -199,8 +214,12 @@ def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
 
 
 def _with_cash_for_fractions(cash: Change, carried: Mapping[str, Open]) -> Change:
-    """Cash that came, with the splits in flight that may have left fractions among its candidates."""
-    split = sorted(item for item, left in carried.items() if any(_FOR_FRACTIONS in line for line in left.behind))
+    """Cash that came, with the splits and mergers in flight that may have left fractions among its candidates."""
+    split = sorted(
+        item
+        for item, left in carried.items()
+        if left.amount and any(map(may_owe_fractions, left.behind)) and (left.amount > 0 or multiplier(item) == 1)
+    )
     if cash.unexplained < CENT or not split:
         return cash
     return replace(cash, candidates=(*(f"cash for fractions of {item}" for item in split), *cash.candidates))
@@ -241,12 +260,24 @@ def _finding(change: Change, carried: Open) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Gone:
-    """Contracts of an option that went without a fill: `contracts` as they were held, negative if short."""
+    """Contracts of an option that went without a fill: `contracts` as they were held, negative if short.
+
+    Attributes:
+        cost: USD, as the broker wrote it, of one of them; None if it is not known any more.
+        late: an earlier statement had them expire.
+    """
 
     symbol: str
     option: OptionSymbol
     contracts: Decimal
     expired: bool
+    cost: Decimal | None = None
+    late: bool = False
+
+    @property
+    def fate(self) -> str:
+        """What a delivery of it is called."""
+        return "assigned" if self.contracts < 0 else "exercised"
 
     @property
     def delivered_per_contract(self) -> int:
@@ -295,6 +326,7 @@ class _Comparison:
             for symbol in sorted({*before.holdings, *now.holdings, *filled})
         }
         self.left: Mapping[str, Decimal] = {}
+        self.deliveries: dict[str, list[str]] = {}  # by shares, what else may have been delivered, the likeliest first
         self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
 
     def changes(self) -> tuple[Change, ...]:
@@ -391,9 +423,21 @@ class _Comparison:
         for symbol in self.moved:
             if (ended := self._gone(symbol)) is not None:
                 gone[self._underlying(symbol, ended.option)].append(ended)
+        for late in self._late():
+            underlying = self._underlying(late.symbol, late.option)
+            if self._left(underlying) and underlying not in self._filled():
+                gone[underlying].append(late)
         ways = {underlying: self._ways(underlying, options) for underlying, options in gone.items()}
-        for (underlying, options), way in zip(gone.items(), self._likeliest(list(ways.values())), strict=True):
+        for (underlying, options), way in zip(gone.items(), self._likeliest(gone, list(ways.values())), strict=True):
             self._book_delivery(underlying, options, way)
+            if not any(way.delivered) and self._left(underlying):
+                self._note_deliveries(underlying, options, ways[underlying])
+
+    def _late(self) -> Iterator[_Gone]:
+        """Options that an earlier statement had expire: their shares or cash may show only now."""
+        for symbol, contracts in self.before.ended.items():
+            if (option := classify(symbol).option) is not None:
+                yield _Gone(symbol, option, contracts, expired=True, late=True)
 
     def _gone(self, symbol: str) -> _Gone | None:
         """The contracts of a symbol that went without a fill, if it is an option and they are not more than held."""
@@ -403,7 +447,9 @@ class _Comparison:
         had = self.now.held(symbol).quantity - left
         if had * left > 0 or abs(left) > abs(had):
             return None
-        return _Gone(symbol, option, -left, self._has_expired(option))
+        held = self.before.held(symbol)
+        cost = held.cost_basis / held.quantity if held.quantity else None
+        return _Gone(symbol, option, -left, self._has_expired(option), cost)
 
     def _has_expired(self, option: OptionSymbol) -> bool:
         today = clock.trade_date(self.now.as_of_end)
@@ -443,7 +489,7 @@ class _Comparison:
             some = [[ZERO] for _ in options]
         return sorted((_delivery(shares, options, choice) for choice in product(*some)), key=lambda way: way.cost)
 
-    def _likeliest(self, ways: list[list[_Delivery]]) -> Sequence[_Delivery]:
+    def _likeliest(self, gone: Mapping[str, list[_Gone]], ways: list[list[_Delivery]]) -> Sequence[_Delivery]:
         """One way of each underlying: those that explain the most, cash included."""
         every = ways
         if prod(map(len, ways)) > MOST_CHOICES:  # leave cash to tell apart only what explains the shares alike
@@ -453,27 +499,65 @@ class _Comparison:
         rank = partial(_open_items, self._left(CASH), self._fees())
         best = min(product(*ways), key=rank)
         paid = sum((way.cash for way in best), ZERO)
-        if abs(self._left(CASH) - paid) * 10 <= abs(paid):
+        fees = MOST_DELIVERY_FEE * sum(abs(done) for way in best for done in way.delivered)
+        is_late = any(
+            done and option.late
+            for options, way in zip(gone.values(), best, strict=True)
+            for option, done in zip(options, way.delivered, strict=True)
+        )
+        if abs(self._left(CASH) - paid) <= (fees if is_late else abs(paid) / 10):
             return best
-        # cash does not support it yet: what was delivered is certain only where the shares allow one way
-        return [self._certain(some, way) for some, way in zip(every, best, strict=True)]
+        # cash does not support it yet: it is certain only where the shares, or their cost, allow one way
+        return [
+            self._certain(underlying, options, some, way)
+            for (underlying, options), some, way in zip(gone.items(), every, best, strict=True)
+        ]
 
-    def _certain(self, ways: list[_Delivery], best: _Delivery) -> _Delivery:
+    def _certain(self, underlying: str, options: list[_Gone], ways: list[_Delivery], best: _Delivery) -> _Delivery:
         rivals = [way for way in ways if way.cost[:2] == best.cost[:2]]
-        if not any(best.delivered) or len(rivals) == 1 or not best.brings_shares:
+        if any(best.delivered) and best.brings_shares:
+            fitting = [way for way in rivals if self._fits_cost(underlying, options, way)]
+            if len(fitting) == 1:
+                return fitting[0]
+        if not any(best.delivered) or (len(rivals) == 1 and not any(gone.late for gone in options)):
+            return best
+        if not best.brings_shares and not any(gone.late for gone in options):
             return best
         return next(way for way in ways if not any(way.delivered))
 
+    def _fits_cost(self, underlying: str, options: list[_Gone], way: _Delivery) -> bool:
+        """Whether the cost of the shares that came is what they were delivered at, with or without the premium."""
+        old, new = self.before.held(underlying), self.now.held(underlying)
+        if abs(new.quantity) <= abs(old.quantity) or old.quantity * new.quantity < 0:
+            return False
+        premiums = [done * (gone.cost or ZERO) for gone, done in zip(options, way.delivered, strict=True)]
+        gap = new.cost_basis - old.cost_basis + way.cash
+        return any(abs(gap - premium) < CENT for premium in (ZERO, sum(premiums, ZERO)))
+
+    def _note_deliveries(self, underlying: str, options: list[_Gone], ways: list[_Delivery]) -> None:
+        """Keep, for the shares, what may have been delivered where that is not certain."""
+        self.deliveries[underlying] = [
+            " and ".join(
+                f"{gone.symbol} {gone.fate} at {plain(gone.option.strike)}"
+                for gone, done in zip(options, way.delivered, strict=True)
+                if done
+            )
+            for way in ways[:MOST_DELIVERIES]
+            if way.brings_shares and not way.left
+        ]
+
     def _book_delivery(self, underlying: str, options: list[_Gone], way: _Delivery) -> None:
         for gone, delivered in zip(options, way.delivered, strict=True):
-            what = "assigned" if gone.contracts < 0 else "exercised"
+            what = gone.fate
+            if delivered and gone.late:
+                self._book("expiry", gone.symbol, delivered, f"expired {gone.option.expiration}, taken back")
             if delivered:
                 shares = delivered * gone.delivered_per_contract
                 self._book("delivery", gone.symbol, -delivered, what)
                 self._book("delivery", underlying, shares, f"at {plain(gone.option.strike)}: {gone.symbol} {what}")
                 paid = -shares * gone.option.strike
                 self._book("delivery", CASH, paid, f"for {shown(shares)} {underlying}, {gone.symbol} {what}")
-            if gone.expired and gone.contracts != delivered:
+            if gone.expired and gone.contracts != delivered and not gone.late:
                 self._book("expiry", gone.symbol, delivered - gone.contracts, f"expired {gone.option.expiration}")
 
     def _fees(self) -> Decimal:
@@ -504,6 +588,7 @@ class _Comparison:
                 for other, rest in self.left.items()
                 if rest == -left
             ),
+            *self.deliveries.get(symbol, ()),
             *(["an assignment or exercise: whole hundreds"] if self._may_be_delivered(symbol, left) else []),
             *(self._behind_shares(symbol) if multiplier(symbol) == 1 and left == self.moved[symbol] else ()),
             *self._other_day(),
@@ -548,7 +633,7 @@ class _Comparison:
                 continue
             if self.now.held(went) is NOTHING and self.before.held(went).quantity == -self.left[went]:
                 each = f"{-self.left[came] / self.left[went]:.4f}"
-                yield f"a merger for shares: {each} {came} for each {went}"
+                yield f"{_MERGER}: {each} {came} for each {went}"
 
     def _settlements(self) -> Iterator[str]:
         """Expired options that settle in cash, alone or as a spread, of which the cash that is left may come."""
@@ -558,6 +643,11 @@ class _Comparison:
             for symbol, causes in self.causes.items()
             for cause in causes
             if cause.kind == "expiry" and (option := classify(symbol).option) is not None and option.settles_in_cash
+        ]
+        ended += [
+            (gone.symbol, gone.option, gone.contracts, gone.option.multiplier or SHARES)
+            for gone in self._late()
+            if gone.option.settles_in_cash
         ]
         for (one, first, held, size), (other, second, sold, _) in combinations(ended, 2):
             each = abs(left) / (abs(held) * size)
@@ -599,6 +689,8 @@ class _Comparison:
                 for cause in causes
                 if cause.kind == "corporate_action" and left > 0
             ),
+            *([f"cash for fractions of {symbol}" for symbol in self._with_fractions()] if left > 0 else []),
+            *self._late_pairs(left),
             *(
                 f"what is left of a dividend that was reinvested in {symbol}"
                 for symbol, rest in self.left.items()
@@ -613,6 +705,26 @@ class _Comparison:
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _with_fractions(self) -> Iterator[str]:
+        """The shares that a split or a merger, now or lately, may have left fractions of."""
+        for symbol, rest in self.left.items():
+            split = any(_with_fractions(self.before.held(symbol), self.now.held(symbol)))
+            if split or (rest > 0 and any(self._exchanges(symbol))):
+                yield symbol
+        yield from sorted(symbol for symbol in self.before.owed if symbol in self.now.holdings)
+
+    def _late_pairs(self, left: Decimal) -> Iterator[str]:
+        """Options that expired lately whose deliveries come to the cash that is left, and to no shares."""
+        late = [gone for gone in self._late() if not gone.option.settles_in_cash and gone.option.multiplier]
+        for one, other in combinations(late, 2):
+            net = one.contracts * one.delivered_per_contract + other.contracts * other.delivered_per_contract
+            paid = sum(
+                (-gone.contracts * gone.delivered_per_contract * gone.option.strike for gone in (one, other)), ZERO
+            )
+            alike = self._underlying(one.symbol, one.option) == self._underlying(other.symbol, other.option)
+            if alike and not net and paid and abs(left - paid) * 10 <= abs(paid):
+                yield f"{one.symbol} {one.fate} and {other.symbol} {other.fate}: {shown(paid)} USD"
 
     def _legless(self, symbol: str | None = None) -> Iterator[str]:
         """The orders without legs that may stand behind a change of a symbol, or of cash."""
@@ -649,16 +761,21 @@ def _ratio(old: Decimal, new: Decimal) -> str | None:
 
 
 def _with_fractions(old: Holding, new: Holding) -> Iterator[str]:
-    """The reverse splits that leave the new whole shares and a fraction, at no higher cost."""
-    had, has = abs(old.quantity), abs(new.quantity)
-    if old.quantity * new.quantity <= 0 or has % 1 or abs(new.cost_basis) > abs(old.cost_basis):
+    """The splits that leave the new whole shares and a fraction, at no higher cost."""
+    had, has = Fraction(abs(old.quantity)), Fraction(abs(new.quantity))
+    if (
+        old.quantity * new.quantity <= 0
+        or had == has
+        or has.denominator != 1
+        or abs(new.cost_basis) > abs(old.cost_basis)
+    ):
         return
-    for count in sorted(_REVERSE, key=lambda count: count % 5 != 0):
-        whole, rest = divmod(had, count)
-        kept = abs(old.cost_basis) * has * count / had
-        if whole == has and rest and abs(new.cost_basis) >= kept - CENT:
-            share = Decimal(rest) / count
-            yield f"a split, 1 for {count}, with {plain(round(share, 4))} {_FOR_FRACTIONS}"
+    for ratio in sorted(_USUAL, key=lambda ratio: (ratio.denominator % 5 != 0, ratio.denominator, ratio.numerator)):
+        due = had * ratio
+        kept = Fraction(abs(old.cost_basis)) * has / due
+        if due // 1 == has < due and Fraction(abs(new.cost_basis)) >= kept - Fraction(CENT):
+            share = Decimal((due - has).numerator) / (due - has).denominator
+            yield f"a split, {ratio.numerator} for {ratio.denominator}, with {plain(round(share, 4))} {_FOR_FRACTIONS}"
 
 
 def _parts(gone: _Gone) -> list[Decimal]:

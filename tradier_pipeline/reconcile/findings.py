@@ -23,6 +23,7 @@ from tradier_pipeline.reconcile.reconciliation import Reconciliation
 DOUBTFUL, UNEXPLAINED, OVERFILLED = "doubtful", "change_unexplained", "overfilled"
 TORN = "torn"  # what an earlier version called it
 UNKNOWN_WORD = "activity_word_unknown"
+CYCLE_OFF = "cycle_switched_off"
 
 ACTIONS: Mapping[str, str] = {
     "order_unmatched": "Find out who placed it; record it in the ledger, or cancel it at the broker.",
@@ -106,6 +107,8 @@ class Sight:
         doubtful: nothing may be concluded from it.
         conserved: it was compared with the last good snapshot.
         ledger_read: the ledger could be set beside it, or there is none.
+        switches_read: it is known which cycles were switched off then.
+        settled: the items of which no change is left unexplained.
     """
 
     snapshot_id: str
@@ -114,6 +117,8 @@ class Sight:
     doubtful: bool = False
     conserved: bool = True
     ledger_read: bool = True
+    switches_read: bool = True
+    settled: frozenset[str] = frozenset()
 
 
 def problems(
@@ -161,6 +166,12 @@ def unknown_words(words: Mapping[str, tuple[int, Decimal]]) -> list[Problem]:
     ]
 
 
+def switched_off(cycles: Iterable[str]) -> list[Problem]:
+    """One for each cycle that was switched off in the UI, so that nothing stops without a word."""
+    text, action = "is switched off in the UI: what it is there for is not done", "Switch it on again under Automation."
+    return [Problem(CYCLE_OFF, cycle, "warn", f"{cycle} {text}", action=action) for cycle in sorted(cycles)]
+
+
 def fold(tracked: Iterable[Tracked], said: Iterable[Problem], sight: Sight) -> list[Tracked]:
     """The open findings of an account after a newer snapshot of it: still open or resolved, and new ones."""
     now = {_finding_id(sight, problem): problem for problem in _merged(said)}
@@ -175,6 +186,8 @@ def fold(tracked: Iterable[Tracked], said: Iterable[Problem], sight: Sight) -> l
 
 def _is_over(row: Tracked, sight: Sight) -> bool:
     """Whether a snapshot that does not show it proves that it is gone."""
+    if row.code == CYCLE_OFF:  # the broker has no part in it
+        return sight.switches_read
     if sight.doubtful:
         return False
     if row.code in (DOUBTFUL, TORN):
@@ -182,8 +195,9 @@ def _is_over(row: Tracked, sight: Sight) -> bool:
     if row.code == UNKNOWN_WORD:
         return True
     if row.code == UNEXPLAINED:
-        # it is told once; what is behind it is known over night
-        return sight.conserved and clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
+        # it is reported once; what is behind it is known over night, unless something settles it before
+        next_date = clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
+        return sight.conserved and (next_date or row.subject in sight.settled)
     return sight.ledger_read or row.code == OVERFILLED
 
 

@@ -94,6 +94,8 @@ class Statement:
         legless: by id, the orders whose legs are not known; none of `parts` is theirs.
         session_close: when the exchange closes on the New York date of `as_of_end`; None if that is not known.
         terms: by option symbol, what quotes told.
+        ended: contracts of the options that expired lately, as they were held: their shares or cash may be yet to come.
+        owed: the shares of which fractions may be yet to be paid.
     """
 
     as_of: datetime
@@ -104,6 +106,8 @@ class Statement:
     legless: Mapping[int, Legless] = field(default_factory=dict)
     session_close: datetime | None = None
     terms: Mapping[str, Terms] = field(default_factory=dict)
+    ended: Mapping[str, Decimal] = field(default_factory=dict)
+    owed: frozenset[str] = frozenset()
 
     def held(self, symbol: str) -> Holding:
         """The position in a symbol; an empty one if there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,8 +14,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.reconcile.conservation import Finding, Open, changes, settle
-from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, unknown_words
+from tradier_pipeline.reconcile.conservation import Finding, Open, expired_in, may_owe_fractions
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, switched_off, unknown_words
 from tradier_pipeline.reconcile.statement import (
     ZERO,
     Legless,
@@ -28,7 +30,7 @@ from tradier_pipeline.reconcile.statement import (
     part_of,
     parts_of,
 )
-from tradier_pipeline.reconcile.verdict import Figures, Observation, judge
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.rows import Conserved, TypedSnapshot, conservation_rows
@@ -56,7 +58,8 @@ _OBSERVATION = """
            (SELECT coalesce(sum(abs(market_value)), 0) FROM positions
             WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of),
            (SELECT CASE WHEN count(*) = count(market_value) THEN coalesce(sum(market_value), 0) END FROM positions
-            WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of)
+            WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of),
+           (SELECT clock_skew_s FROM tradier_snapshots WHERE snapshot_id = balances.snapshot_id)
     FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
@@ -99,6 +102,16 @@ _OUTSTANDING = """
         AND (trade_date = ? OR abs(change) < abs(explained) OR carried <> 0)
     ) WHERE amount <> 0 AND rest <> carried GROUP BY item
 """
+_YET_TO_COME = """
+    SELECT item, explanation FROM conservation
+    WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
+    AND regexp_matches(explanation, ' expired | paid in cash|a merger for shares')
+    ORDER BY item, as_of
+"""
+_SETTLED = """
+    SELECT item FROM conservation WHERE account_id = ? AND trade_date >= ? GROUP BY item
+    HAVING sum(CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried) = 0
+"""
 OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 
 _OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
@@ -125,18 +138,17 @@ def conserve(
     Args:
         calendar: says when options expire; without, at the close of a whole session.
     """
-    last = _last_good(connection, typed)
-    if typed.verdict == "doubtful" or last is None:
-        return typed
     now = _statement(typed, calendar)
-    before = statement_before(connection, typed.landed.manifest.account_id, stored_statement(connection, *last), now)
-    return replace(typed, conserved=Conserved(last[0], findings(connection, last[0], before, now)))
+    last = None if typed.verdict == "doubtful" else last_good(connection, typed.landed.manifest.account_id, now)
+    return typed if last is None else replace(typed, conserved=_conserved(last, last.findings(now)))
 
 
 def with_verdict(
     connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar, *, anew: bool = False
 ) -> TypedSnapshot:
-    """The snapshot with its verdict. Earlier doubtful ones that it confirms become good, with what changed at them.
+    """The snapshot with its verdict, and as `conserve` returns it.
+
+    Earlier doubtful ones that it confirms become good, with what changed at them.
 
     Args:
         anew: judge it although it is stored. Else it keeps its verdict: what has confirmed it since is not forgotten.
@@ -144,23 +156,21 @@ def with_verdict(
     manifest = typed.landed.manifest
     kept = connection.execute(bind(_KEPT_VERDICT, manifest.snapshot_id)).fetchone()
     if kept is not None and not anew:
-        return replace(typed, verdict=kept[0], verdict_evidence=kept[1])
-    last = _last_good(connection, typed)
-    since = last[1] if last else datetime.min.replace(tzinfo=UTC)
-    rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
+        return conserve(connection, replace(typed, verdict=kept[0], verdict_evidence=kept[1]), calendar)
     now = _observed(typed, calendar)
-    judgement = judge(
-        now,
-        _good_observation(connection, last, manifest.account_id, now.statement) if last else None,
-        _in_flight(connection, last[0], last[1]) if last else {},
-        (_stored_observation(connection, *row) for row in rows),
-        _outstanding(connection, manifest.account_id, last[1], manifest.as_of) if last else {},
-        _earlier_cash(connection, manifest.account_id, manifest.as_of, last[1]) if last else (),
-    )
-    confirmed = set(judgement.confirms)
-    for row in reversed([row for row in rows if row[0] in confirmed]):
+    last = last_good(connection, manifest.account_id, now.statement)
+    since = last.observation.statement.as_of if last else datetime.min.replace(tzinfo=UTC)
+    rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
+    judgement = judge(now, last, (_stored_observation(connection, *row) for row in rows))
+    typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
+    confirmed = [row for row in reversed(rows) if row[0] in judgement.confirms]
+    for row in confirmed:
         _confirm(connection, manifest.account_id, row, judgement.confirmation)
-    return replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
+    if confirmed:
+        return conserve(connection, typed, calendar)
+    if last is None or typed.verdict == "doubtful":
+        return typed
+    return replace(typed, conserved=_conserved(last, judgement.findings))
 
 
 def _confirm(
@@ -168,20 +178,36 @@ def _confirm(
 ) -> None:
     """Make a stored doubtful snapshot good, and store what changed at it since the good one before."""
     snapshot_id, as_of, _ = row
-    last = connection.execute(bind(_LAST_GOOD, account_id, as_of)).fetchone()
+    now = stored_statement(connection, *row)
+    last = last_good(connection, account_id, now)
     connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
     if last is None:
         return
-    now = stored_statement(connection, *row)
-    before = statement_before(connection, account_id, stored_statement(connection, *last), now)
     lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
-    found = conservation_rows(Conserved(last[0], findings(connection, last[0], before, now)))
+    found = conservation_rows(_conserved(last, last.findings(now)))
     insert(connection, schema.CONSERVATION, [lead | one for one in found])
 
 
-def _last_good(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> tuple[str, datetime, datetime] | None:
-    manifest = typed.landed.manifest
-    return connection.execute(bind(_LAST_GOOD, manifest.account_id, manifest.as_of)).fetchone()
+def _conserved(last: Good, found: tuple[Finding, ...]) -> Conserved:
+    return Conserved(last.observation.snapshot_id, found)
+
+
+def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Statement) -> Good | None:
+    """The last good snapshot before a statement, with what was known of the orders that are shown now."""
+    found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
+    if found is None:
+        return None
+    snapshot_id, as_of, _ = found
+    observation = _stored_observation(connection, *found)
+    before = statement_before(connection, account_id, observation.statement, now)
+    ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
+    before = replace(before, ended=ended, owed=owed)
+    return Good(
+        replace(observation, statement=before),
+        _in_flight(connection, snapshot_id, as_of),
+        _outstanding(connection, account_id, as_of, now.as_of),
+        _earlier_cash(connection, account_id, now.as_of, as_of),
+    )
 
 
 def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Statement:
@@ -207,7 +233,6 @@ def _has_terms(symbol: str) -> bool:
 def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     manifest, balances = typed.landed.manifest, typed.balances
     session = calendar.session_of(typed.landed.snapshot_id.trade_date)
-    skew = manifest.clock_skew_s
     values = [row.market_value for row in typed.positions]
     return Observation(
         manifest.snapshot_id,
@@ -224,32 +249,37 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
         ),
         in_session=session is not None and manifest.as_of in session,
         priced=sum((abs(value) for value in values if value is not None), ZERO),
-        clock_skew=timedelta(seconds=skew) if skew is not None and manifest.clock_was_wrong else None,
+        clock_skew=_wrong(manifest.clock_skew_s),
         worth=None if None in values else sum((value for value in values if value is not None), ZERO),
     )
 
 
-def _good_observation(
-    connection: duckdb.DuckDBPyConnection, last: tuple[str, datetime, datetime], account_id: str, now: Statement
-) -> Observation:
-    """The last good snapshot, with what was known of the orders that are shown now."""
-    found = _stored_observation(connection, *last)
-    return replace(found, statement=statement_before(connection, account_id, found.statement, now))
+def _wrong(skew_s: Decimal | float | None) -> timedelta | None:
+    """By how much the clock was wrong; None if it was right, or may have been."""
+    return None if skew_s is None or not clock.is_wrong(skew := timedelta(seconds=float(skew_s))) else skew
 
 
 def _stored_observation(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> Observation:
-    ((in_session, *figures, priced, worth),) = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
+    found = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
+    ((in_session, *figures, priced, worth, skew),) = found
     statement = stored_statement(connection, snapshot_id, as_of, as_of_end)
-    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, worth=worth)
+    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, _wrong(skew), worth)
 
 
-def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *, ledger_read: bool) -> None:
+def keep_findings(
+    connection: duckdb.DuckDBPyConnection,
+    typed: TypedSnapshot,
+    *,
+    ledger_read: bool,
+    stopped: Collection[str] | None = None,
+) -> None:
     """Bring the findings of an account up to its newest snapshot, in one transaction.
 
     Args:
         ledger_read: `typed.reconciled` is what the ledger leads to; without, its findings stay as they are.
+        stopped: the cycles that are switched off; None: not known, and the findings of them stay as they are.
     """
     manifest = typed.landed.manifest
     sight = Sight(
@@ -259,6 +289,8 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         doubtful=typed.verdict == "doubtful",
         conserved=typed.conserved is not None,
         ledger_read=ledger_read,
+        switches_read=stopped is not None,
+        settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
     said = problems(
         sight,
@@ -267,6 +299,7 @@ def keep_findings(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, *
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
+    said += switched_off(stopped or ())
     if not sight.doubtful:
         said += unknown_words(_unknown_words(connection, manifest.account_id))
     tracked = _tracked(connection, manifest.account_id)
@@ -290,6 +323,12 @@ def keep_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, p
     insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
 
 
+def _settled(connection: duckdb.DuckDBPyConnection, account_id: str, now: datetime) -> frozenset[str]:
+    """The items of which nothing is left open that the last days changed."""
+    query = bind(_SETTLED, account_id, clock.trade_date(now) - OUTSTANDING_DAYS)
+    return frozenset(item for (item,) in connection.execute(query).fetchall())
+
+
 def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[int, Decimal]]:
     """Those that the owner has not stated a flow of the same date for."""
     rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
@@ -300,15 +339,6 @@ def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[Tra
     return [Tracked(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]
 
 
-def findings(
-    connection: duckdb.DuckDBPyConnection, previous_id: str, before: Statement, now: Statement
-) -> tuple[Finding, ...]:
-    """The verdict on all that changed since a stored snapshot, with what that one had left in flight."""
-    account_id = previous_id.partition("@")[0]
-    outstanding = _outstanding(connection, account_id, before.as_of, now.as_of)
-    return settle(changes(before, now), _in_flight(connection, previous_id, before.as_of), outstanding)
-
-
 def _outstanding(
     connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
 ) -> dict[str, list[Decimal]]:
@@ -316,6 +346,19 @@ def _outstanding(
     day = clock.trade_date(now)
     query = bind(_OUTSTANDING, account_id, until, day - OUTSTANDING_DAYS, day)
     return dict(connection.execute(query).fetchall())
+
+
+def _yet_to_come(
+    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
+) -> tuple[dict[str, Decimal], frozenset[str]]:
+    """What stored findings of the last days leave to come: see `ended` and `owed` of a statement."""
+    query = bind(_YET_TO_COME, account_id, until, clock.trade_date(now) - OUTSTANDING_DAYS)
+    ended: dict[str, Decimal] = defaultdict(Decimal)
+    owed = set()
+    for item, explanation in connection.execute(query).fetchall():
+        ended[item] += expired_in(explanation.split("; "))
+        owed |= {item} if may_owe_fractions(explanation) else set()
+    return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
 
 
 def _earlier_cash(

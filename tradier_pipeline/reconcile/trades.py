@@ -374,7 +374,7 @@ def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
     """
     over = _expired_at(view, facts)
     if over is not None and facts.as_of >= over:
-        return _delivery(view, facts) or "EXPIRED", over
+        return _delivery(view, facts, in_part=True) or "EXPIRED", over
     if delivery := _delivery(view, facts):
         return delivery, facts.as_of
     held_until = facts.held_until.get(view.trade.trade_id)
@@ -400,8 +400,12 @@ def _expired_at(view: _View, facts: Facts) -> datetime | None:
     return max(ends) if ends and len(ends) == len(options) else None
 
 
-def _delivery(view: _View, facts: Facts) -> str | None:
-    """ASSIGNED or EXERCISED if the shares of a leg came or went since its legs were last seen, and no order did it."""
+def _delivery(view: _View, facts: Facts, *, in_part: bool = False) -> str | None:
+    """ASSIGNED or EXERCISED if the shares of a leg came or went since its legs were last seen, and no order did it.
+
+    Args:
+        in_part: or those of one contract of it: the rest expired.
+    """
     before = facts.shares_before.get(view.trade.trade_id)
     if before is None:
         return None
@@ -411,7 +415,8 @@ def _delivery(view: _View, facts: Facts) -> str | None:
         if option is None or symbol in facts.positions:
             continue
         due = claim * view.trade.multiplier * (1 if option.option_type == "call" else -1)
-        if due * came > 0 and abs(came) >= abs(due):
+        least = view.trade.multiplier if in_part else abs(due)
+        if due * came > 0 and abs(came) >= least:
             return "ASSIGNED" if claim < 0 else "EXERCISED"
     return None
 

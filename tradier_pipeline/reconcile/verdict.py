@@ -11,7 +11,7 @@ session of a later date, that agree with it and with themselves. Time alone prov
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from itertools import combinations, takewhile
@@ -25,6 +25,7 @@ from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills, m
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
 BEYOND_ANY_LAG = timedelta(minutes=60)  # what readings show together for so long is not a list that runs behind
+NEXT_DATE = timedelta.max  # all 0 is what an outage of any length shows: only the session of a later date confirms it
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12
@@ -75,51 +76,67 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Good:
+    """The last good snapshot before another one, and what it and those before it left open.
+
+    Attributes:
+        carried: what it had left in flight, by item.
+        outstanding: what all before left open, by item.
+        earlier_cash: USD of cash that good ones of the date before it showed.
+    """
+
+    observation: Observation
+    carried: Mapping[str, Open] = field(default_factory=dict)
+    outstanding: Mapping[str, Sequence[Decimal]] = field(default_factory=dict)
+    earlier_cash: Collection[Decimal] = ()
+
+    def findings(self, now: Statement) -> tuple[Finding, ...]:
+        """The verdict on all that changed since."""
+        return settle(changes(self.observation.statement, now), self.carried, self.outstanding)
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict, and lines for a person that say what contradicts the snapshot and what has confirmed it.
 
     Attributes:
         confirms: the earlier doubtful snapshots that are good now, oldest first.
+        findings: on all that changed since the last good snapshot, as it was before these were confirmed.
     """
 
     verdict: Verdict
     evidence: tuple[str, ...] = ()
     confirms: tuple[str, ...] = ()
     confirmation: str | None = None
+    findings: tuple[Finding, ...] = ()
 
 
-def judge(
-    now: Observation,
-    good: Observation | None,
-    carried: Mapping[str, Open] | None = None,
-    doubtful: Iterable[Observation] = (),
-    outstanding: Mapping[str, Sequence[Decimal]] | None = None,
-    earlier_cash: Collection[Decimal] = (),
-) -> Judgement:
+def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] = ()) -> Judgement:
     """Judge a snapshot.
 
     Args:
         now: the snapshot.
-        good: the last good one before it.
-        carried: what that one had left in flight, by item.
+        last: the last good one before it.
         doubtful: those since then, the newest first; read only as far as they agree.
-        outstanding: what all before left open, by item.
-        earlier_cash: USD of cash that good ones of the date before the last one showed.
     """
-    found = settle(changes(good.statement, now.statement), carried or {}, outstanding) if good else ()
-    inner = list(_inner(now))
-    behind = [*_behind(now, good, found), *_went_back(now, good, found, earlier_cash)] if good else []
-    outer = list(_unlike_before(now, good, found)) if good else []
+    inner = tuple(_inner(now))
+    found = last.findings(now.statement) if last else ()
+    behind = (*_behind(now, last.observation, found), *_went_back(now, last, found)) if last else ()
+    outer = tuple(_unlike_before(now, last.observation, found)) if last else ()
     contradictions = (*inner, *behind, *outer)
-    if inner and good:
-        return Judgement("doubtful", contradictions)
-    agreeing = list(takewhile(lambda other: (not good or not list(_inner(other))) and _agree(other, now), doubtful))
-    confirmation = _confirmation([*reversed(agreeing), now], BEYOND_ANY_LAG if behind else MIN_AGREEMENT)
+    if now.clock_skew is not None or (inner and last):
+        return Judgement("doubtful", contradictions, findings=found)
+    timely = (other for other in doubtful if other.clock_skew is None)  # at what other times they showed it is unknown
+    agreeing = list(takewhile(lambda other: not (last and any(_inner(other))) and _agree(other, now), timely))
+    long_enough = BEYOND_ANY_LAG if behind or _rests_on_one_list(now, last, outer) else MIN_AGREEMENT
+    if last and now.figures.all_zero and last.observation.figures.equity:
+        long_enough = NEXT_DATE
+    confirmation = _confirmation([*reversed(agreeing), now], long_enough)
     if confirmation is None:
-        return Judgement("doubtful" if contradictions else "good", contradictions)
+        return Judgement("doubtful" if contradictions else "good", contradictions, findings=found)
     confirms = tuple(other.snapshot_id for other in reversed(agreeing))
     evidence = (*contradictions, confirmation) if contradictions else ()
-    return Judgement("good", evidence, confirms, confirmation)
+    return Judgement("good", evidence, confirms, confirmation, found)
 
 
 # --- what contradicts a snapshot --------------------------------------------------------------------------------------
@@ -169,14 +186,13 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
         yield f"positions behind balances: {shown(cash)} USD of cash moved, and positions changed value by as much"
 
 
-def _went_back(
-    now: Observation, good: Observation, found: Sequence[Finding], earlier_cash: Collection[Decimal]
-) -> list[str]:
+def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:
     """Balances that are again exactly what they were before, while what has changed them since is still known."""
     cash = next((finding for finding in found if finding.item == CASH), None)
-    if cash is None or cash.change == cash.explained or now.statement.cash not in earlier_cash:
+    if cash is None or cash.change == cash.explained or now.statement.cash not in last.earlier_cash:
         return []
-    return [f"balances went back to cash of {now.statement.cash:.2f} USD, which was {good.statement.cash:.2f} since"]
+    since = last.observation.statement.cash
+    return [f"balances went back to cash of {now.statement.cash:.2f} USD, which was {since:.2f} since"]
 
 
 def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[str, ...]:
@@ -237,15 +253,22 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
 
 
 def _is_lost(finding: Finding, now: Observation, good: Observation) -> bool:
-    """Whether a position is smaller than it was, and not by a split, which leaves its cost."""
+    """Whether a position is gone, as an outage shows it. One that is smaller was changed by somebody or something."""
     before, after = good.statement.held(finding.item), now.statement.held(finding.item)
-    return finding.in_flight * before.quantity < 0 and after.cost_basis != before.cost_basis
+    return finding.in_flight * before.quantity < 0 and not after.quantity
 
 
 def _came_for(lost: Sequence[Finding], cash: Decimal) -> bool:
     """Whether cash moved as it does when positions are closed: up for long ones, down for short ones."""
     signs = {finding.in_flight < 0 for finding in lost}
     return bool(cash) and (len(signs) == 2 or (cash > 0) in signs)
+
+
+def _rests_on_one_list(now: Observation, last: Good | None, outer: Collection[str]) -> bool:
+    """Whether only the positions show what changed: the balances count what they counted before."""
+    if last is None or not outer:
+        return False
+    return abs(now.figures.market_value - last.observation.figures.market_value) < MIN_VALUE
 
 
 def _is_same_date(now: Observation, good: Observation) -> bool:

@@ -58,7 +58,7 @@ def write_reports(
             page = (
                 day_page(day_figures(connection, one, day))
                 if day
-                else account_page(account_figures(connection, one, since, until))
+                else account_page(account_figures(connection, one, since, until, settings.benchmark))
             )
             path = output or settings.reports / one / f"{day or 'account'}.html"
             write_whole(path, page.html.encode())

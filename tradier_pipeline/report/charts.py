@@ -309,7 +309,9 @@ def _told(day: EquityDay) -> tuple[str, ...]:
             lines.append(f"{amount:,.2f} {word}")
     if day.drawdown:
         lines.append(f"drawdown {day.drawdown:.2%}")
-    if day.provisional:
+    if day.uncertain:
+        lines.append("uncertain")
+    elif day.provisional:
         lines.append("provisional")
     return tuple(line.replace("-", "\N{MINUS SIGN}") for line in lines)
 

@@ -3,11 +3,14 @@
 # ruff: noqa: S608 - every part of these queries is a constant, a field's name or a literal()
 from __future__ import annotations
 
+import math
+from calendar import month_abbr
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import duckdb
@@ -15,6 +18,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.returns import Figures, Row, figures, standard_periods
+from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.sql import bind
 
@@ -69,6 +73,8 @@ class EquityDay:
     gap: bool
     days_spanned: int | None
     provisional: bool
+    uncertain: bool
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +221,32 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """The return of a month or a year, 0.01 = 1 %; `note`: what is uncertain or was not read of it; empty: nothing."""
+
+    value: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Year:
+    """The returns of a year: by month, from 1 on, as far as they are known, and of the whole.
+
+    `benchmark` is the symbol compared with, None if there is none; `beside` what it made over the same days.
+    """
+
+    year: int
+    months: dict[int, Cell]
+    whole: Cell
+    benchmark: str | None
+    beside: Cell
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFigures:
     """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
 
-    `returns` are by period: the usual ones, and `asked` if dates were asked for.
+    `returns` are by period: the usual ones, and `asked` if dates were asked for. `years` are all that are known.
     """
 
     account_id: str
@@ -226,6 +254,7 @@ class AccountFigures:
     snapshot: Snapshot
     days: tuple[EquityDay, ...]
     returns: dict[str, Figures]
+    years: tuple[Year, ...]
     held: Held
     findings: tuple[Finding, ...]
     coverage: tuple[Coverage, ...]
@@ -284,9 +313,16 @@ def account_ids(connection: duckdb.DuckDBPyConnection, day: date | None = None) 
 
 
 def account_figures(
-    connection: duckdb.DuckDBPyConnection, account_id: str, since: date | None = None, until: date | None = None
+    connection: duckdb.DuckDBPyConnection,
+    account_id: str,
+    since: date | None = None,
+    until: date | None = None,
+    benchmark: str = "",
 ) -> AccountFigures:
     """The figures of an account; the curves and the coverage from one trade date to another.
+
+    Args:
+        benchmark: the symbol that returns are compared with; empty: none.
 
     Raises:
         ReportError: nothing is known of the account.
@@ -300,7 +336,7 @@ def account_figures(
             f"nothing of account {account_id} is published",
             "Take a snapshot: `tradier-pipeline snapshot`; or read its past: `tradier-pipeline backfill`.",
         )
-    curve = equity_curves(connection, account_id).get(account_id, [])
+    curve = equity_curves(connection, account_id, benchmark).get(account_id, [])
     asked = figures(curve, since, until) if since or until else None
     first, last = since or date.min, until or date.max
     days = tuple(_equity_day(row) for row in curve if first <= row["trade_date"] <= last)
@@ -311,6 +347,7 @@ def account_figures(
         snapshot=snapshot,
         days=days,
         returns=({"asked": asked} if asked else {}) | _told_once(standard_periods(curve)),
+        years=_years(connection, account_id, benchmark),
         held=_held(connection, snapshot),
         findings=_findings(connection, bind("account_id = ? AND resolved_at IS NULL", account_id)),
         coverage=_read(
@@ -398,6 +435,30 @@ def _equity_day(row: Row) -> EquityDay:
 def _told_once(periods: dict[str, Figures]) -> dict[str, Figures]:
     """Without the periods that are the whole history."""
     return {name: one for name, one in periods.items() if name == "inception" or one.since > periods["inception"].since}
+
+
+def _years(connection: duckdb.DuckDBPyConnection, account_id: str, benchmark: str) -> tuple[Year, ...]:
+    """The returns of every year of an account, by month."""
+    columns = 'year(month), month(month), "return", note, benchmark, benchmark_return, benchmark_note'
+    query = f"SELECT {columns} FROM ({returns_query('month', account_id, benchmark=benchmark)})"
+    years = []
+    for year, rows in groupby(connection.execute(query).fetchall(), itemgetter(0)):
+        months = list(rows)
+        cells = {month: Cell(value, note) for _, month, value, note, *_ in months}
+        beside = [one[5] for one in months if one[2] is not None]
+        whole = Cell(_linked([cell.value for cell in cells.values() if cell.value is not None]), _noted(cells))
+        lacking = "; ".join(one[6] for one in months if one[6])
+        years.append(Year(year, cells, whole, months[0][4], Cell(None if None in beside else _linked(beside), lacking)))
+    return tuple(years)
+
+
+def _linked(returns: Sequence[float]) -> float | None:
+    return math.prod(1 + one for one in returns) - 1 if returns else None
+
+
+def _noted(months: dict[int, Cell]) -> str:
+    marked = [month_abbr[month] for month, cell in months.items() if cell.note]
+    return f"see {', '.join(marked)}" if marked else ""
 
 
 def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from calendar import month_abbr
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,6 +20,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.report import charts
 from tradier_pipeline.report.figures import AccountFigures, DayFigures
+from tradier_pipeline.texts import printable
 
 UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
 CENT = Decimal("0.01")
@@ -97,11 +99,17 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _for_people(value: Any) -> Any:
+    """Escaping makes markup dead text; this does so with what reorders or hides text."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("tradier_pipeline.report", ""),
         autoescape=True,
+        finalize=_for_people,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -113,6 +121,7 @@ def _environment() -> Environment:
         "price": price,
         "plain": plain,
         "percent": percent,
+        "ratio": ratio,
         "instant": instant,
         "time_of_day": time_of_day,
         "day": day,
@@ -123,6 +132,7 @@ def _environment() -> Environment:
         "counted": counted,
         "total": total,
     }
+    environment.globals["month_names"] = month_abbr[1:]
     return environment
 
 
@@ -164,6 +174,11 @@ def plain(value: Decimal | int | None) -> str:
 def percent(value: float | None) -> str:
     """0.0123 as 1.23%."""
     return UNKNOWN if value is None else f"{value:,.2%}".replace("-", MINUS)
+
+
+def ratio(value: float | None) -> str:
+    """1.2345 as 1.23."""
+    return UNKNOWN if value is None else f"{value:,.2f}".replace("-", MINUS)
 
 
 def instant(value: datetime | None) -> str:

@@ -13,6 +13,7 @@ from decimal import localcontext
 from typing import Any
 
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.texts import printable
 from tradier_pipeline.verify.evidence import UNROUNDED, Evidence, Row, shown
 from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity
 
@@ -44,11 +45,16 @@ class Check:
             severity=self.severity,
             claim=self.claim,
             passed=finding.passed,
-            broker=finding.broker,
-            stored=finding.stored,
+            broker=printable(finding.broker),
+            stored=printable(finding.stored),
             differing=len(finding.differences),
-            differences=finding.differences[:MAX_DIFFERENCES],
+            differences=tuple(map(_for_people, finding.differences[:MAX_DIFFERENCES])),
         )
+
+
+def _for_people(difference: Difference) -> Difference:
+    """Names and values may be the broker's texts."""
+    return Difference(printable(difference.where), printable(difference.broker), printable(difference.stored))
 
 
 _UNREADABLE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tradier_pipeline.reconcile import conservation
-from tradier_pipeline.reconcile.stored import findings, statement_before, stored_statement
+from tradier_pipeline.reconcile.stored import last_good, stored_statement
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded, shown
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
@@ -46,12 +46,9 @@ def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
     (header,), previous = evidence.stored("tradier_snapshots"), _last_good(evidence)
     if previous is None or header["verdict"] == "doubtful":
         return ()
-    before, now = (
-        stored_statement(evidence.connection, row["snapshot_id"], row["as_of"], row["as_of_end"])
-        for row in (previous, header)
-    )
-    before = statement_before(evidence.connection, evidence.account_id, before, now)
-    return findings(evidence.connection, previous["snapshot_id"], before, now)
+    now = stored_statement(evidence.connection, header["snapshot_id"], header["as_of"], header["as_of_end"])
+    last = last_good(evidence.connection, evidence.account_id, now)
+    return last.findings(now) if last else ()
 
 
 def _last_good(evidence: Evidence) -> Row | None:

@@ -15,6 +15,7 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.texts import long_texts, may_have_long_texts, shortened
 from tradier_pipeline.warehouse.sql import bind
 
 Row = dict[str, Any]
@@ -82,6 +83,16 @@ class Evidence:
     def manifest(self) -> Row:
         """The manifest as JSON."""
         return _load(self.landed.read("manifest.json"))
+
+    @cached_property
+    def long_texts(self) -> dict[str, list[str]]:
+        """The texts of the landed documents that are too long to be stored whole, by path without indexes."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for resource in (*self.landed.manifest.resources, "order", "quotes"):
+            for body in self.landed.bodies(resource):
+                for path, text in long_texts(json.loads(body)) if may_have_long_texts(body.decode()) else ():
+                    found[path].append(text)
+        return found
 
     @cached_property
     def documents(self) -> dict[str, list[Row]]:
@@ -336,6 +347,8 @@ def shown(value: Any) -> str:
 
 def _load(body: bytes) -> Row:
     document: Row = json.loads(body, parse_float=Decimal)
+    if may_have_long_texts(body.decode()):
+        return {key: shortened(member) for key, member in document.items()}
     return document
 
 

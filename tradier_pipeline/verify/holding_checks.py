@@ -72,8 +72,11 @@ def no_expired_position_held(evidence: Evidence) -> Finding:
 
 @check(33, Severity.WARN)
 def quotes_sane(evidence: Evidence) -> Finding:
-    """No bid is above its ask, none is negative, and live quotes of the session are at most 120 seconds old."""
-    quotes = evidence.stored("quotes")
+    """No bid is above its ask, none is negative, and live quotes of the session are at most 120 seconds old.
+
+    An index is not judged: nobody bids for it.
+    """
+    quotes = [quote for quote in evidence.stored("quotes") if quote["type"] != "index"]
     read_at = _when_freshness_matters(evidence)
     differences: list[Difference] = []
     for quote in quotes:

@@ -1,4 +1,4 @@
-"""Whether the store holds every digit that the broker sent. What it rounds is kept whole in the landed bytes."""
+"""Whether the store holds every digit and letter that the broker sent. The landed bytes keep the whole of all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+from tradier_pipeline.texts import MAX_TEXT_CHARS
 from tradier_pipeline.verify import balance_checks, order_checks, position_checks
 from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, number, shown, storable
@@ -30,6 +31,21 @@ def numbers_stored_exactly(evidence: Evidence) -> Finding:
         f"{count} of {seen} numbers with more than 8 fraction digits",
         "rounded to 8" if rounded else "exact",
         tuple(Difference(path, shown(exact), shown(stored)) for path, [(exact, stored), *_] in sorted(rounded.items())),
+    )
+
+
+@check(None, Severity.WARN)
+def texts_stored_whole(evidence: Evidence) -> Finding:
+    """No text of the broker has more than the 1,000 characters that are stored; of others the beginning is."""
+    found = evidence.long_texts
+    count = sum(map(len, found.values()))
+    return Finding(
+        f"{count} texts with more than {MAX_TEXT_CHARS} characters",
+        "shortened" if found else "whole",
+        tuple(
+            Difference(path, f"{max(map(len, texts))} characters", f"the first {MAX_TEXT_CHARS}, and a digest")
+            for path, texts in sorted(found.items())
+        ),
     )
 
 

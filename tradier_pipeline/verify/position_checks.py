@@ -51,10 +51,12 @@ def flat_is_explained(evidence: Evidence) -> Finding:
         unexplained = claim_that(value == 0, "market_value", f"{shown(value)} USD", "0 positions")
     else:
         closed = set(_filled_symbols(evidence, previous["as_of"] - LAG))
+        unknown = {row.get("symbol") for row in evidence.listed("orders") if _lacks_legs(row)}
         unexplained = tuple(
             Difference(row["symbol"], "neither filled nor expired", f"{shown(row['quantity'])} held before")
             for row in held
-            if row["symbol"] not in closed and not _expired(row, header["trade_date"])
+            if row["symbol"] not in closed and row["underlying"] not in unknown
+            if not _expired(row, header["trade_date"])
         )
     return Finding("0 positions", f"{len(held)} before", unexplained)
 
@@ -179,10 +181,19 @@ def _stored(evidence: Evidence) -> dict[tuple[Any, ...], Row]:
 def _filled_symbols(evidence: Evidence, since: datetime) -> Iterator[str]:
     """Symbols that filled since an instant. An order with legs names the underlying, so its legs count instead."""
     for order in evidence.listed("orders"):
-        for part in legs(order) or [order]:
+        for part in [] if _lacks_legs(order) else legs(order) or [order]:
             changed = instant(part.get("transaction_date") or order.get("transaction_date"))
             if part.get("exec_quantity") and (changed is None or changed >= since):
                 yield part.get("option_symbol") or part.get("symbol") or ""
+
+
+def _lacks_legs(order: Row) -> bool:
+    """Whether what an order of several filled is not known: it names its underlying, and no legs."""
+    return (
+        order.get("class") in ("multileg", "combo", "oto", "oco", "otoco")
+        and not legs(order)
+        and bool(order.get("exec_quantity"))
+    )
 
 
 def _expired(row: Row, today: date) -> bool:

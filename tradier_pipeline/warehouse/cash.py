@@ -23,6 +23,12 @@ _MULTIPLIER = r"""
     CASE WHEN regexp_full_match(symbol, '[A-Z]{1,6}\d{6}[CP]\d{8}') THEN 100
          WHEN regexp_full_match(symbol, '[A-Z][A-Z./]*') THEN 1 END
 """
+# What history reports of a trade less quantity x price x multiplier: negative; null if that is not known.
+FEE_OF_TRADE = f"""
+    CASE WHEN amount = 0 THEN 0
+         WHEN price = 0 AND amount = -commission THEN amount -- a leg that went for nothing
+         WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END
+"""
 
 CASH_BY_DAY = View(
     "cash_by_day",
@@ -69,9 +75,7 @@ CASH_BY_DAY = View(
         ASOF JOIN days ON causes.account_id = days.account_id AND causes.as_of <= days.as_of GROUP BY ALL
     ), events AS (
         SELECT account_id, trade_date, coalesce({kind_of("type")}, 'unknown') AS kind, amount,
-               CASE WHEN amount = 0 THEN 0
-                    WHEN price = 0 AND amount = -commission THEN amount -- a leg that went for nothing
-                    WHEN quantity <> 0 AND price > 0 THEN amount + quantity * price * {_MULTIPLIER} END AS fee
+               {FEE_OF_TRADE} AS fee
         FROM account_activity
     ), reported AS ( -- what is of a day without such a snapshot belongs to the next one
         SELECT days.account_id, days.trade_date,

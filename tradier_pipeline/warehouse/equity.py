@@ -350,18 +350,21 @@ EXTERNAL_FLOWS = View(
 # Of `days`: those of an account, or of all together, with what has come into the sum that day (`joined`) or left it
 # before (`gone`) without having earned anything. A span is a day with equity and the gaps before it.
 _SPANNED = f"""
-    spans AS (
+    spans AS MATERIALIZED (
         SELECT *, count(equity) OVER so_far AS span, last_value(equity IGNORE NULLS) OVER so_far AS before
         FROM days
         WINDOW so_far AS (
             PARTITION BY account_id ORDER BY trade_date ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         )
-    ), summed AS (
-        SELECT * REPLACE ({_of_flows("sum({name}) OVER in_span AS {name}")}, sum(stated) OVER in_span AS stated,
-                          string_agg(doubt, '; ') OVER in_span AS doubt),
-               count(*) OVER in_span AS sessions, bool_and(complete) OVER in_span AS all_complete,
-               bool_and(final) OVER in_span AS all_final
-        FROM spans WINDOW in_span AS (PARTITION BY account_id, span)
+    ), summed AS ( -- grouped and joined: a window has each of its aggregates for each of its hundreds of partitions
+        SELECT spans.* REPLACE ({_of_flows("of_span.{name} AS {name}")}, of_span.stated AS stated,
+                                of_span.doubt AS doubt), sessions, all_complete, all_final
+        FROM spans JOIN (
+            SELECT account_id, span, {_of_flows("sum({name}) AS {name}")}, sum(stated) AS stated,
+                   string_agg(doubt, '; ' ORDER BY trade_date) AS doubt, count(*) AS sessions,
+                   bool_and(complete) AS all_complete, bool_and(final) AS all_final
+            FROM spans GROUP BY account_id, span
+        ) AS of_span USING (account_id, span)
     ), measured AS (
         SELECT *, equity - before - deposits + withdrawals AS pnl,
                before + deposits - joined - CASE sessions WHEN 1 THEN gone ELSE 0 END AS invested,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +15,7 @@ import duckdb
 
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import exclusive, sync, writing
+from tradier_pipeline.landing import create_private, exclusive, make_directory, sync, writing
 from tradier_pipeline.warehouse import macros, schema, views
 from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
@@ -87,6 +87,22 @@ class StagedWarehouse:
         self._insert_missed([missed])
         self.connection.execute("COMMIT")
 
+    def keep_snapshots(self, path: Path, snapshot_ids: Collection[str]) -> int:
+        """Take over all rows of some snapshots from another file, in one transaction. Returns how many it had."""
+        if not snapshot_ids:
+            return 0
+        ids = ", ".join(map(literal, sorted(snapshot_ids)))
+        only = f"WHERE snapshot_id IN ({ids})"
+        with suppress(duckdb.Error), self._taking_over(path) as older:
+            for table in schema.TABLES:
+                if table not in schema.RECONCILED:  # those are taken over for all
+                    self._copy(table, older, only)
+            self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes told
+            self._copy(schema.CHECK_RESULTS, older, only)
+            self._forget_missed(list(snapshot_ids))
+        found = self.connection.execute(f"SELECT count(*) FROM tradier_snapshots {only}").fetchone()  # noqa: S608
+        return found[0] if found else 0
+
     def keep_reconciled(self, path: Path) -> bool:
         """Take over from another file what no landed byte tells: what followed from the ledger, the findings, and the
         summaries of the days as they were first made.
@@ -94,26 +110,35 @@ class StagedWarehouse:
         In one transaction, the first of the snapshots that are stored here. Returns whether the file could be read.
         """
         try:
-            self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
+            with self._taking_over(path) as older:
+                for table in schema.RECONCILED:
+                    self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
+                for table in (schema.FINDINGS, schema.DAILY_SUMMARIES):
+                    self._copy(table, older)
         except duckdb.Error:
             return False
-        self.connection.execute("BEGIN")
+        return True
+
+    @contextmanager
+    def _taking_over(self, path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
+        """A transaction beside another file, attached as `old`: its columns by table. One of an earlier version lacks
+        some.
+
+        Raises:
+            duckdb.Error: it cannot be read; nothing was taken over.
+        """
+        self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
         try:
-            found = self.connection.execute(
-                "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE database_name = 'old' GROUP BY ALL"
-            )
-            older = dict(found.fetchall())  # of an earlier version it lacks some
-            for table in schema.RECONCILED:
-                self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
-            for table in (schema.FINDINGS, schema.DAILY_SUMMARIES):
-                self._copy(table, older)
-            self.connection.execute("COMMIT")
-        except duckdb.Error:
-            self.connection.execute("ROLLBACK")
-            return False
+            self.connection.execute("BEGIN")
+            try:
+                columns = "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE database_name = 'old'"
+                yield dict(self.connection.execute(f"{columns} GROUP BY ALL").fetchall())
+                self.connection.execute("COMMIT")
+            except duckdb.Error:
+                self.connection.execute("ROLLBACK")
+                raise
         finally:
             self.connection.execute("DETACH old")
-        return True
 
     def _copy(self, table: schema.Table, older: Mapping[str, Sequence[str]], condition: str = "") -> None:
         if table.name in older:
@@ -164,7 +189,7 @@ class Warehouse:
             WarehouseError: the file cannot be opened or written, or is of another schema version.
         """
         with writing(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self.path.parent)
         lock = self.path.with_name(f".{self.path.name}.lock")
         with exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written"):
             staged = self.path.with_name(f".{self.path.name}.staged")
@@ -172,6 +197,7 @@ class Warehouse:
                 with writing(self.path):
                     _remove(staged)
                     if self.path.exists() and not fresh:
+                        create_private(staged)
                         shutil.copyfile(self.path, staged)
                 blocks = "" if staged.exists() else f", BLOCK_SIZE {BLOCK_SIZE}"
                 connection = duckdb.connect(":memory:")

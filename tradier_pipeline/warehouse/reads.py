@@ -13,7 +13,8 @@ import duckdb
 
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
-from tradier_pipeline.warehouse import schema, views
+from tradier_pipeline.warehouse import bookkeeping, schema, views
+from tradier_pipeline.warehouse.period_returns import benchmark_query
 from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, literal, where
 from tradier_pipeline.warehouse.statements import LINES, statement_query
@@ -232,6 +233,21 @@ def unknown_words(
     return {word: (count, amount) for word, count, amount in rows}
 
 
+def movements(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
+    """What moved cash, and the securities that the owner states; see `bookkeeping.movements_query`."""
+    return _rows(connection, bookkeeping.movements_query(account_id))
+
+
+def closed_lots(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
+    """The closed lots as they stand now; see `bookkeeping.lots_query`."""
+    return _rows(connection, bookkeeping.lots_query(account_id))
+
+
+def known_closes(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
+    """What an account was worth at the closes of sessions; see `bookkeeping.closes_query`."""
+    return _rows(connection, bookkeeping.closes_query(account_id))
+
+
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
     """The published snapshots read after an instant: id -> as-of, in the order of what was read."""
     query = bind(
@@ -401,7 +417,9 @@ def equity_lines(
     )
 
 
-def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> dict[str, list[dict[str, Any]]]:
+def equity_curves(
+    connection: duckdb.DuckDBPyConnection, account_id: str | None, benchmark: str | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """The rows of `equity_curve` by account, oldest first; where an environment has several accounts, also those of
     `total_equity_curve`: as `total`, or as `total (sandbox)` beside that of an environment that comes before it.
 
@@ -409,6 +427,7 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
 
     Args:
         account_id: None means every account.
+        benchmark: a symbol. Each row then has it and its `benchmark_return` since the close before; None: not known.
 
     Raises:
         WarehouseError: the file is of another version, or nothing is published of the account.
@@ -441,7 +460,43 @@ def equity_curves(connection: duckdb.DuckDBPyConnection, account_id: str | None)
             curves[name] = _rows(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
             for row in curves[name]:
                 row["flows"] = [flow for account in together for flow in flows.get((account, row["trade_date"]), [])]
+    if benchmark:
+        _add_benchmark(connection, curves, benchmark)
     return curves
+
+
+def _add_benchmark(connection: duckdb.DuckDBPyConnection, curves: dict[str, list[dict[str, Any]]], symbol: str) -> None:
+    """The benchmark's return of each row, by the account, or by the environment of a total."""
+    known: dict[tuple[bool, str, date], float] = {}
+    for is_total in (False, True) if has_prices(connection, symbol) else ():
+        for key, day, value in connection.execute(benchmark_query(symbol, total=is_total)).fetchall():
+            known[is_total, key, day] = value
+    for account, rows in curves.items():
+        for row in rows:
+            is_total = "accounts" in row
+            key = (is_total, row["environment"] if is_total else account, row["trade_date"])
+            row |= {"benchmark": symbol, "benchmark_return": known.get(key)}
+
+
+def has_prices(connection: duckdb.DuckDBPyConnection, symbol: str) -> bool:
+    """Whether a price of a symbol is stored."""
+    return (
+        connection.execute(bind("SELECT 1 FROM daily_prices WHERE symbol = ? LIMIT 1", symbol)).fetchone() is not None
+    )
+
+
+def require_prices(connection: duckdb.DuckDBPyConnection, symbol: str) -> None:
+    """Raises WarehouseError if no price of a symbol is stored."""
+    require_current(connection)
+    if not has_prices(connection, symbol):
+        raise WarehouseError(
+            f"no prices of {symbol} were read yet", f"Run `tradier-pipeline backfill --benchmark {symbol}`."
+        )
+
+
+def price_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The extracts that the stored prices are from, as their directories in the landing zone."""
+    return [path for (path,) in connection.execute("SELECT DISTINCT path FROM daily_prices ORDER BY 1").fetchall()]
 
 
 def _real_money_first(environment: str | None) -> tuple[int, str]:

@@ -1,4 +1,8 @@
-"""What was realized, by the broker's closed lots: how much, how often, and how long it was held."""
+"""What was realized, by the broker's closed lots: how much, how often, and how long it was held; by whom and how.
+
+A closed lot names no order. It is joined to the trade of the ledger that opened its contract on its day, and to the
+order that was filled so; where several were, only what they agree on is known.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,94 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Final, Literal
 
-from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, DOUBLE, VARCHAR, Column, View
+from tradier_pipeline.warehouse import monthly
+from tradier_pipeline.warehouse.monthly import MonthlyBy, columns_of, monthly_query
+from tradier_pipeline.warehouse.schema import BIGINT, CLOSED_LOTS, DATE, DECIMAL, DOUBLE, VARCHAR, Column, View
 from tradier_pipeline.warehouse.sql import where
 
-PnlBy = Literal["symbol", "underlying", "day", "month", "account"]
+Group = Literal["symbol", "underlying", "strategy", "tag", "day", "month", "account"]
+PnlBy = Literal[Group, MonthlyBy]
+
+_NEW_YORK_DATE = "({instant} AT TIME ZONE 'America/New_York')::DATE"
+_OPENING = "side IN ('buy_to_open', 'sell_to_open', 'buy', 'sell_short') AND exec_quantity > 0"
+
+
+def _agreed(name: str) -> str:
+    """A value that all of a group have; null if they differ, or one has none."""
+    return f"CASE WHEN count({name}) = count(*) AND min({name}) = max({name}) THEN min({name}) END AS {name}"
+
+
+# What was filled or ended on a date is in every list of that date from then on: its last one has all.
+_ATTRIBUTED = f"""
+    WITH wanted AS (
+        SELECT DISTINCT account_id, symbol FROM closed_lots
+    ), last_of_day AS MATERIALIZED (
+        SELECT account_id, max(as_of) AS as_of FROM tradier_snapshots WHERE verdict = 'good'
+        GROUP BY account_id, trade_date
+    ), last_orders AS (
+        FROM orders SEMI JOIN last_of_day USING (account_id, as_of)
+    ), fills AS (
+        SELECT account_id, order_id, option_symbol AS symbol, transaction_date
+        FROM order_legs SEMI JOIN last_of_day USING (account_id, as_of) WHERE {_OPENING}
+        UNION ALL
+        SELECT account_id, order_id, coalesce(option_symbol, symbol), transaction_date
+        FROM last_orders WHERE class IN ('equity', 'option') AND {_OPENING}
+    ), opening AS (
+        SELECT DISTINCT account_id, order_id, symbol, {_NEW_YORK_DATE.format(instant="transaction_date")} AS open_date
+        FROM fills SEMI JOIN wanted USING (account_id, symbol)
+    ), tags AS (
+        SELECT account_id, order_id, arg_max(tag, as_of) AS tag, arg_max(strategy, as_of) AS word
+        FROM last_orders GROUP BY account_id, order_id
+    ), spreads AS (
+        SELECT account_id, order_id, arg_max(strategy, as_of) AS spread
+        FROM option_spreads WHERE order_id IS NOT NULL GROUP BY account_id, order_id
+    ), by_order AS (
+        SELECT account_id, symbol, open_date, {", ".join(map(_agreed, ("order_id", "tag", "order_strategy")))}
+        FROM (SELECT *, coalesce(spread, word) AS order_strategy
+              FROM opening LEFT JOIN tags USING (account_id, order_id) LEFT JOIN spreads USING (account_id, order_id))
+        GROUP BY account_id, symbol, open_date
+    ), trades AS (
+        SELECT account_id, trade_id, arg_max(strategy, as_of) AS trade_strategy,
+               unnest(json_keys(arg_max(legs, as_of))) AS symbol,
+               {_NEW_YORK_DATE.format(instant="arg_max(opened_at, as_of)")} AS open_date
+        FROM trade_reconciliation SEMI JOIN last_of_day USING (account_id, as_of)
+        WHERE legs IS NOT NULL AND opened_at IS NOT NULL GROUP BY account_id, trade_id
+    ), by_trade AS (
+        SELECT account_id, symbol, open_date, {", ".join(map(_agreed, ("trade_id", "trade_strategy")))}
+        FROM trades GROUP BY account_id, symbol, open_date
+    )
+    SELECT closed_lots.*, trade_id, order_id, coalesce(trade_strategy, order_strategy) AS strategy, tag
+    FROM closed_lots LEFT JOIN by_trade USING (account_id, symbol, open_date)
+    LEFT JOIN by_order USING (account_id, symbol, open_date)
+"""  # noqa: S608
+_OF_ORDERS = (
+    Column("trade_id", VARCHAR, "The trade of the ledger that opened it; null: not known, or several"),
+    Column("order_id", BIGINT, "The broker's order that opened it; null: not known, or several"),
+    Column(
+        "strategy",
+        VARCHAR,
+        "The ledger's word for the trade, else as in option_spreads, else the broker's for the order; null: not known, "
+        "or several",
+    ),
+    Column("tag", VARCHAR, "The client's own id of the order; null: none, not known, or several"),
+)
+ATTRIBUTED_LOTS = View(
+    "attributed_lots",
+    "One row per closed lot as it stands now, with the trade and the order that opened it, where they are known: those "
+    "of its symbol on its open_date.",
+    (*CLOSED_LOTS.columns, *_OF_ORDERS),
+    _ATTRIBUTED,
+)
 
 # the column of a group and what it is of a lot; none: each account is one
-_GROUPS: Final[Mapping[PnlBy, tuple[Column, str] | None]] = {
+_GROUPS: Final[Mapping[Group, tuple[Column, str] | None]] = {
     "symbol": (Column("symbol", VARCHAR, "Equity ticker or compact OCC option symbol"), "symbol"),
     "underlying": (
         Column("underlying", VARCHAR, "What the option is written on, or the equity; null for an unknown root"),
         "underlying",
     ),
+    "strategy": (_OF_ORDERS[2], "strategy"),
+    "tag": (_OF_ORDERS[3], "tag"),
     "day": (Column("close_date", DATE, "When it was closed"), "close_date"),
     "month": (
         Column("month", DATE, "First day of the month in which it was closed"),
@@ -43,23 +123,29 @@ _FIGURES = (
 
 
 def pnl_query(by: PnlBy, account_id: str | None = None, since: date | None = None, until: date | None = None) -> str:
-    """What was realized between two dates of closing, by account and group, in the order of the group."""
+    """What was realized between two dates of closing, by account and group, in the order of the group.
+
+    By `premium`, `fees` and `income`: what short options, costs, and dividends and interest came to, by month.
+    """
+    if by == "premium" or by == "fees" or by == "income":
+        return monthly_query(by, account_id, since, until)
     group = _GROUPS[by]
     ordered = f"{group[0].name} NULLS LAST, account_id" if group else "account_id"
     return f"FROM ({_grouped(by, where(account_id, since, until, on='close_date'))}) ORDER BY {ordered}"
 
 
-def _grouped(by: PnlBy, asked: str = "") -> str:
+def _grouped(by: Group, asked: str = "") -> str:
     group = _GROUPS[by]
     key = f"{group[1]} AS {group[0].name}, " if group else ""
     name = f"{group[0].name}, " if group else ""
+    source = "attributed_lots" if by in ("strategy", "tag") else "closed_lots"
     return f"""
     WITH grouped AS (
         SELECT account_id, {key}count(*) AS lots, count(*) FILTER (gain_loss > 0) AS wins,
                count(*) FILTER (gain_loss < 0) AS losses, sum(cost) AS cost, sum(proceeds) AS proceeds,
                sum(gain_loss) AS gain_loss, coalesce(sum(gain_loss) FILTER (gain_loss > 0), 0) AS gains,
                coalesce(-sum(gain_loss) FILTER (gain_loss < 0), 0) AS lost, avg(close_date - open_date) AS days_held
-        FROM closed_lots {asked} GROUP BY ALL
+        FROM {source} {asked} GROUP BY ALL
     )
     SELECT account_id, environment, {name}lots, wins, losses, cost::{DECIMAL} AS cost, proceeds::{DECIMAL} AS proceeds,
            gain_loss::{DECIMAL} AS gain_loss, gains::{DECIMAL} AS gains, wins / lots AS win_rate,
@@ -70,15 +156,22 @@ def _grouped(by: PnlBy, asked: str = "") -> str:
     """  # noqa: S608
 
 
-def in_text(query: str) -> str:
+def in_text(query: str, by: PnlBy) -> str:
     """As people read it: amounts to the cent, ratios to two places."""
-    cents = ", ".join(f"{column.name}::DECIMAL(24,2) AS {column.name}" for column in _FIGURES if column.type == DECIMAL)
-    places = {"profit_factor": 2, "days_held": 1}
-    ratios = ", ".join(f"round({name}, {digits}) AS {name}" for name, digits in places.items())
-    percent = "round(100 * win_rate, 1) AS win_rate"
-    rows = f"SELECT * REPLACE ({cents}, {ratios}, {percent}) FROM ({query})"  # noqa: S608
-    return f'SELECT * RENAME (win_rate AS "win_rate, %") FROM ({rows})'  # noqa: S608
+    columns = columns_of(by) if by == "premium" or by == "fees" or by == "income" else _FIGURES
+    cents = [f"{column.name}::DECIMAL(24,2) AS {column.name}" for column in columns if column.type == DECIMAL]
+    rounded = [f"{text} AS {name}" for name, text in _ROUNDED.items() if name in {one.name for one in columns}]
+    rows = f"SELECT * REPLACE ({', '.join([*cents, *rounded])}) FROM ({query})"  # noqa: S608
+    percents = [f'{name} AS "{name}, %"' for name in _PERCENT if name in {one.name for one in columns}]
+    return f"SELECT * RENAME ({', '.join(percents)}) FROM ({rows})" if percents else rows  # noqa: S608
 
+
+_PERCENT: Final = ("win_rate", "kept_rate")
+_ROUNDED: Final = {
+    "profit_factor": "round(profit_factor, 2)",
+    "days_held": "round(days_held, 1)",
+    **{name: f"round(100 * {name}, 1)" for name in _PERCENT},
+}
 
 _ACCOUNT = (
     Column("account_id", VARCHAR, "Account number"),
@@ -86,11 +179,13 @@ _ACCOUNT = (
 )
 
 
-def _view(by: PnlBy) -> View:
+def _view(by: Group) -> View:
     group = _GROUPS[by]
     columns = (*_ACCOUNT, *((group[0],) if group else ()), *_FIGURES)
     what = group[0].name if group else "account"
-    return View(f"pnl_by_{by}", f"What was realized, by account and {what}, from closed_lots.", columns, _grouped(by))
+    return View(
+        f"pnl_by_{by}", f"What was realized, by account and {what}, from the closed lots.", columns, _grouped(by)
+    )
 
 
-VIEWS = tuple(_view(by) for by in _GROUPS)
+VIEWS = (ATTRIBUTED_LOTS, *(_view(by) for by in _GROUPS), *monthly.VIEWS)

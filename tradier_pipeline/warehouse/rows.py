@@ -224,6 +224,7 @@ def _header_row(typed: TypedSnapshot) -> Row:
         "coherence_evidence": "; ".join(judged.evidence) if judged else None,
         "verdict": typed.verdict,
         "verdict_evidence": typed.verdict_evidence,
+        "clock_skew_s": None if manifest.clock_skew_s is None else str(manifest.clock_skew_s),
     }
 
 

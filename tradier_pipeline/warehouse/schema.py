@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -84,6 +84,7 @@ TRADIER_SNAPSHOTS = Table(
             "left out of the mirror, as-of reads, day figures, curves, summaries and ledger until evidence confirms it",
         ),
         Column("verdict_evidence", VARCHAR, "What contradicts it, and what has confirmed it since; null: nothing"),
+        Column("clock_skew_s", DECIMAL, "This machine's clock less the broker's, in seconds; null: it told no time"),
     ),
 )
 
@@ -225,10 +226,11 @@ ORDER_LEGS = Table(
 
 QUOTES = Table(
     "quotes",
-    "One row per held symbol the broker quoted right after the snapshot; none when the quotes could not be read.",
+    "One row per symbol that is held, or that a held option is written on, as the broker quoted it right after the "
+    "snapshot; none when the quotes could not be read.",
     (
         *LEAD,
-        _required("symbol", VARCHAR, "As in positions"),
+        _required("symbol", VARCHAR, "As in positions, or what an option is written on"),
         Column("type", VARCHAR, "stock, option, etf, index, ..."),
         Column("bid", DECIMAL, "USD per share"),
         Column("ask", DECIMAL, "USD per share"),
@@ -457,6 +459,27 @@ MISSED_SNAPSHOTS = Table(
     ),
 )
 
+CHECK_RESULTS = Table(
+    "check_results",
+    "One row per snapshot and rule that it did not meet when it was last stored, published or refused. No row: the "
+    "rule was met. Of snapshots stored before there was this table, a rebuild tells.",
+    (
+        *LEAD,
+        _required("rule", VARCHAR, "The rule, as `tradier-pipeline verify` names it"),
+        Column("number", INTEGER, "Its number among the 80 checks; null: it has none"),
+        _required("claim", VARCHAR, "The claim that it belongs to: the asset check in the UI"),
+        _required("severity", VARCHAR, "fatal: the snapshot was not published; warn: people ought to look"),
+        _required("broker", VARCHAR, "The figure of the landed bytes, as a person reads it"),
+        _required("stored", VARCHAR, "The figure that is stored, or that was expected"),
+        _required("differing", INTEGER, "In how many places they differ"),
+        _required(
+            "differences",
+            "STRUCT(place VARCHAR, broker VARCHAR, stored VARCHAR)[]",
+            "The first 20 of those places: what is meant, and both values",
+        ),
+    ),
+)
+
 FINDINGS = Table(
     "findings",
     "One row per problem from when it was first seen until it was gone. One that comes back is a new row.",
@@ -594,6 +617,27 @@ STATED_FLOWS = Table(
     ),
 )
 
+DAILY_PRICES = Table(
+    "daily_prices",
+    "One row per environment, symbol and day: its price as the broker reports it, such as that of the benchmark which "
+    "returns are compared with. What an earlier read had is replaced. Prices of different reads may differ by a split: "
+    "previous_close is of the same read as close.",
+    (
+        _required("environment", VARCHAR, "simulator, sandbox or live: whose market it is"),
+        _required("symbol", VARCHAR, "Equity ticker"),
+        _required("trade_date", DATE, "The day"),
+        Column("open", DECIMAL, "USD per share; null: not reported"),
+        Column("high", DECIMAL, "USD per share; null: not reported"),
+        Column("low", DECIMAL, "USD per share; null: not reported"),
+        Column("close", DECIMAL, "USD per share, dividends not added; null: not reported, as of a day without a trade"),
+        Column("volume", DECIMAL, "Shares; null: not reported"),
+        Column("previous_date", DATE, "The day with a price before it in the same read; null: it is the first of it"),
+        Column("previous_close", DECIMAL, "USD per share; the close of that day"),
+        _required("read_at", INSTANT, "When it was read (UTC)"),
+        _required("path", VARCHAR, "The extract, relative to the landing zone"),
+    ),
+)
+
 ACTIVITY = (ACTIVITY_EXTRACTS, ACCOUNT_ACTIVITY, CLOSED_LOTS, BROKER_DAILY_BALANCES)
 """What the broker tells over night. Their rows belong to a date of an account, not to a snapshot."""
 
@@ -687,7 +731,10 @@ DAILY_SUMMARIES = Table(
     ),
 )
 
-ALL_TABLES = (*TABLES, MISSED_SNAPSHOTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_SUMMARIES)
+ALL_TABLES = (
+    *(*TABLES, MISSED_SNAPSHOTS, CHECK_RESULTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_PRICES),
+    DAILY_SUMMARIES,
+)
 
 
 def ddl(table: Table) -> str:

@@ -105,7 +105,7 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
                max(trade_date) AS closing_date, min(trade_date) AS first_date,
                {", ".join(_sum(name) for name in LINES if name != "trading")},
                CASE WHEN count("return") > 0 AND count(*) FILTER (pnl <> 0 AND "return" IS NULL) = 0
-                    THEN product(greatest(1 + "return", 0)) - 1 END AS "return",
+                    THEN product(greatest(1 + "return", 0)) FILTER ("return" IS NOT NULL) - 1 END AS "return",
                min(CASE WHEN peak > 0 THEN growth / peak - 1 END) AS fallen,
                count(*) FILTER (provisional AND before IS NOT NULL) AS provisional
         FROM falls GROUP BY account_id, period

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity, realized, statements
+from tradier_pipeline.warehouse import cash, equity, exposure, period_returns, realized, statements
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -212,7 +212,8 @@ TRADE_GATE = View(
                count(*) FILTER (kind <> 'refused') AS missed, count(*) FILTER (kind = 'refused') AS refused,
                arg_max(reason, missed_at) FILTER (kind <> 'refused') AS missed_reason,
                arg_max(reason, missed_at) FILTER (kind = 'refused') AS refused_reason
-        FROM missed_snapshots JOIN newest USING (account_id) WHERE missed_at > newest.as_of GROUP BY account_id
+        FROM missed_snapshots JOIN newest USING (account_id)
+        WHERE missed_at > newest.as_of AND missed_at <= now() GROUP BY account_id
     ), open_errors AS (
         SELECT account_id, count(*) AS errors, string_agg(DISTINCT code, ', ' ORDER BY code) AS error_codes
         FROM findings WHERE resolved_at IS NULL AND severity = 'error' GROUP BY account_id
@@ -428,6 +429,8 @@ VIEWS = (
     cash.CASH_BY_DAY,
     *statements.VIEWS,
     *realized.VIEWS,
+    *exposure.VIEWS,
+    *period_returns.VIEWS,
 )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import (
+    AccountRefusedError,
     AuthError,
     BodyError,
     BrokerError,
@@ -279,7 +280,13 @@ def test_an_errors_or_fault_key_beside_data_still_is_a_refusal(key, kind, orders
         (500, b"Access Token expired", AuthError, False, "TRADIER_ACCESS_TOKEN"),
         (401, b"", AuthError, False, "HTTP 401 Unauthorized. Check"),
         (403, b'{"fault":{"faultstring":"Forbidden"}}', AuthError, False, "TRADIER_ENV"),
-        (401, b"Unauthorized Account: VA00000000", AuthError, False, "'VA00000000'. Check TRADIER_ACCOUNT_ID"),
+        (
+            401,
+            b"Unauthorized Account: VA00000000",
+            AccountRefusedError,
+            False,
+            "'VA00000000'. Check TRADIER_ACCOUNT_ID",
+        ),
         (400, b"Invalid parameter, page: x", RefusedError, False, "HTTP 400 Bad Request: 'Invalid parameter, page: x'"),
         (418, b"", RefusedError, False, "HTTP 418"),
         (204, b"", RefusedError, False, "HTTP 204"),

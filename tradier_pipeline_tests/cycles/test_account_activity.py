@@ -184,6 +184,7 @@ def test_an_account_that_fails_is_told_and_does_not_touch_the_others(
     tuesday: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{CASH_ACCOUNT},{PDT_ACCOUNT}")
     next_morning(simulated, tuesday)
     simulated.fault(f"/{CASH_ACCOUNT}/gainloss", "status", status=400, body="no")
@@ -255,3 +256,18 @@ def test_cash_from_evening_to_evening_is_what_the_demos_history_tells(
     assert change
     (outcome,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "cash_equals_history"]
     assert (outcome.passed, outcome.partition) == (True, TUESDAY)
+
+
+def test_the_benchmark_s_prices_come_with_it_and_without_them_the_rest_does(
+    home: Home, instance: dg.DagsterInstance, simulated: Simulated, tuesday: Clock
+) -> None:
+    next_morning(simulated, tuesday)
+    simulated.fault("/markets/history", "status", status=400, body="no")
+    result = run_activity(instance)
+    assert result.success
+    assert metadata(result, "daily_prices", "daily_prices")["state"].startswith("not read: prices: HTTP 400")
+    assert query(home, "SELECT count(*) FROM daily_prices") == [(0,)]
+    simulated.heal()
+    facts = metadata(run_activity(instance), "daily_prices", "daily_prices")
+    days = query(home, "SELECT min(trade_date)::VARCHAR, max(trade_date)::VARCHAR, count(close) FROM daily_prices")
+    assert (facts["symbol"], facts["days"], days) == ("SPY", 11, [("2026-11-03", TUESDAY, 11)])

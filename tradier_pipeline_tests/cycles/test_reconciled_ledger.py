@@ -9,8 +9,8 @@ import pytest
 
 from tradier_pipeline.assets import snapshot as assets_snapshot
 from tradier_pipeline.ledger.store import Ledger, LedgerError
-from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.settings import load_settings
+from tradier_pipeline.verify.claims import LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 from tradier_pipeline_tests.dagster_runs import evaluations, failure, new_key, run_job
@@ -147,7 +147,7 @@ def test_nothing_is_written_from_a_snapshot_that_is_refused(
     miscount(monkeypatch)
     key = new_key()
     assert failure(run_job(instance, key)).startswith(f"{key} was not published")
-    assert evaluations(instance, "balances_equal")[0] == (key, False)
+    assert evaluations(instance, "account_equals_broker")[0] == (key, False)
     assert statuses(ledger) == ["PENDING", "ENTRY_PENDING"]
 
 
@@ -178,7 +178,7 @@ def test_the_trade_cycle_checks_the_ledger_beside_the_newest_snapshot_and_beside
 ) -> None:
     before = new_key()
     assert run_job(instance, before, job="trade_cycle").success
-    check = ("order_reconciliation", "ledger_orders_follow_broker")
+    check = ("order_reconciliation", "ledger_orders_agree")
     assert verdicts(instance, *check) == [(before, False)]
     monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
     after = new_key()
@@ -190,4 +190,4 @@ def test_the_trade_cycle_checks_the_ledger_beside_the_newest_snapshot_and_beside
 
 def test_without_a_ledger_nothing_is_judged(home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> None:
     assert run_job(instance, new_key(), job="trade_cycle").success
-    assert not any(verdicts(instance, check.asset, check.name) for check in RECONCILIATION_CHECKS)
+    assert not any(verdicts(instance, claim.asset, claim.name) for claim in LEDGER_CLAIMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -15,22 +16,29 @@ from typing import Any, cast
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
+from dagster._core.remote_representation.external import RemoteSchedule
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.partitions import PARTITION_TAG
+from tradier_pipeline.cli import main
+from tradier_pipeline.cycles.gaps import record_gaps
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.ticks import Cadence, due
+from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_schedules
 from tradier_pipeline.landing import MissedRecord
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, load_settings
-from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
 
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"
+ENDED = ("14:30:00Z", "14:31:00Z")
 
 
 def every_cycle(instance: dg.DagsterInstance, instant: datetime) -> Mapping[str, list[dg.RunRequest]]:
@@ -38,12 +46,14 @@ def every_cycle(instance: dg.DagsterInstance, instant: datetime) -> Mapping[str,
 
 
 def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
-    return list(home.zone.missed(account_id))
+    """By instant."""
+    return sorted(home.zone.missed(account_id), key=lambda record: record.snapshot_id)
 
 
 def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     asked: Counter[str] = Counter()
     tags: dict[str, Mapping[str, str]] = {}
@@ -53,15 +63,17 @@ def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
         for cycle, requests in every_cycle(instance, OPEN + minute * MINUTE).items():
             jobs[cycle] += len(requests)
             for request in requests:
-                assert request.run_key == request.partition_key
-                asked[str(request.partition_key)] += 1
-                tags[str(request.partition_key)] = request.tags
+                assert request.run_key == request.tags[PARTITION_TAG]
+                asked[request.tags[PARTITION_TAG]] += 1
+                tags[request.tags[PARTITION_TAG]] = request.tags
     due = [OPEN + minute * MINUTE for minute in range(391)]  # the 391st is the account sync at the close
     expected = {f"{account}@{clock.iso(instant)}" for account in (DEMO_ACCOUNT, OTHER) for instant in due}
     assert asked == dict.fromkeys(expected, 1)
     assert jobs == {"monitor_cycle": 2 * 364, "trade_cycle": 2 * 26, "account_sync": 2}
-    assert set(instance.get_dynamic_partitions("tradier_snapshots")) == expected
+    assert instance.get_dynamic_partitions("tradier_snapshots") == []  # each exists once it is landed
     assert tags[f"{OTHER}@2025-11-03T14:45:00Z"] == {
+        "dagster/partition": f"{OTHER}@2025-11-03T14:45:00Z",
+        "dagster/priority": "10",
         "tradier/account": OTHER,
         "tradier/trigger": "monitor_cycle,trade_cycle",
     }
@@ -161,7 +173,7 @@ def test_a_request_fits_its_job(home: Home, machine: Clock, instance: dg.Dagster
         ) as context:
             data = CYCLES[cycle].evaluate_tick(context)
         (resolved,) = data.run_requests or []
-        assert resolved.tags["dagster/partition"] == request.partition_key
+        assert resolved.tags["dagster/partition"] == request.run_key
 
 
 @pytest.mark.parametrize("day", ["2025-11-27", "2025-12-25"])
@@ -191,40 +203,35 @@ def test_a_cycle_switched_off_by_zero_leaves_its_minutes_to_the_others(
     assert missed(home) == []
 
 
-def test_a_tick_later_than_a_minute_is_recorded_as_missed_and_not_requested(
-    home: Home, machine: Clock, instance: dg.DagsterInstance
-) -> None:
+def test_a_tick_later_than_a_minute_requests_nothing(home: Home, machine: Clock, instance: dg.DagsterInstance) -> None:
     machine.time = OPEN + timedelta(seconds=60)
     assert len(every_cycle(instance, OPEN)) == 1
     machine.time = OPEN + timedelta(seconds=61)
     requests, reason = evaluate(instance, "trade_cycle", OPEN)
     assert (requests, reason) == ([], f"{DEMO_ACCOUNT}: missed, late: the tick came 61 s after its minute")
-    (record,) = missed(home)
-    assert record == MissedRecord(
-        snapshot_id=f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z",
-        trigger="monitor_cycle,trade_cycle",
-        recorded_at=machine.time,
-        reason="late: the tick came 61 s after its minute",
-    )
     assert evaluate(instance, "monitor_cycle", OPEN)[0] == []
-    assert len(missed(home)) == 1
+
+
+def test_an_evaluation_has_no_effects_whatever_its_instant(
+    home: Home, machine: Clock, instance: dg.DagsterInstance
+) -> None:
+    for instant in (OPEN - timedelta(days=3), OPEN, OPEN + timedelta(days=1), OPEN + 45 * MINUTE):
+        for cycle in CYCLES:
+            evaluate(instance, cycle, instant)
+    assert {path.name for path in home.path.iterdir()} == {"dagster", "calendar"}  # the sessions are computed once
+    assert instance.get_dynamic_partitions("tradier_snapshots") == []
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
-def test_a_tick_while_a_run_of_the_account_is_unfinished_is_missed_for_that_account_alone(
+def test_a_tick_while_a_run_of_the_account_is_unfinished_skips_that_account_alone(
     status: str, home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
     unfinished(instance, dg.DagsterRunStatus[status], before)
     ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
-    assert request.partition_key == f"{OTHER}@2025-11-03T14:30:00Z"
-    (record,) = missed(home)
-    assert (record.trigger, record.reason) == (
-        "monitor_cycle,trade_cycle",
-        f"overlap: {before} is still being taken",
-    )
-    assert missed(home, OTHER) == []
+    assert request.run_key == f"{OTHER}@2025-11-03T14:30:00Z"
 
 
 def test_a_run_whose_process_died_holds_nothing_up_and_one_that_lives_does(
@@ -250,20 +257,9 @@ def test_an_interrupted_tick_that_is_evaluated_again_asks_for_its_own_run_again(
 ) -> None:
     """Dagster then finds the run by its key and starts no second one."""
     ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
-    unfinished(instance, dg.DagsterRunStatus.STARTED, str(request.partition_key))
+    unfinished(instance, dg.DagsterRunStatus.STARTED, str(request.run_key))
     assert evaluate(instance, "trade_cycle", OPEN)[0] == [request]
     assert missed(home) == []
-
-
-def test_an_account_whose_miss_cannot_be_recorded_does_not_stop_the_others(
-    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
-    unfinished(instance, dg.DagsterRunStatus.STARTED, f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
-    (home.path / "raw").mkdir()
-    (home.path / "raw" / DEMO_ACCOUNT).write_text("a file in the way")
-    ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
-    assert request.tags["tradier/account"] == OTHER
 
 
 def test_a_malformed_setting_fails_the_tick_in_one_line(
@@ -280,6 +276,7 @@ def test_a_malformed_setting_fails_the_tick_in_one_line(
 def test_all_accounts_are_looked_up_once_an_hour(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     for minute in range(61):
         machine.time = OPEN + minute * MINUTE
@@ -294,6 +291,7 @@ def test_all_accounts_are_looked_up_once_an_hour(
 def test_accounts_that_cannot_be_looked_up_fail_the_tick_and_say_to_name_them(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     monkeypatch.setenv("TRADIER_ACCESS_TOKEN", "wrong")
     with pytest.raises(dg.Failure, match="Name the accounts in TRADIER_ACCOUNT_ID"):
@@ -321,19 +319,30 @@ class Daemon:
         self._machine = machine
         self._iterations: dict[str, ScheduleIterationTimes] = {}
 
-    def iterate(self, now: datetime) -> None:
+    def iterate(self, now: datetime, *, fails: bool = False) -> None:
         self._machine.time = now
         errors = [
             error for error in launch_scheduled_runs(self._context, LOGGER, now, self._iterations) if error is not None
         ]
-        assert errors == []
+        assert bool(errors) == fails, errors
+
+    def count(self, now: datetime) -> None:
+        """What the sensor does that accounts for every due minute."""
+        self._machine.time = now
+        record_gaps(load_settings(), self._context.instance)
 
     def stop(self, cycle: str) -> None:
         """What the switch in the UI does."""
+        schedule = self._schedule(cycle)
+        self._context.instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+
+    def start(self, cycle: str) -> None:
+        self._context.instance.start_schedule(self._schedule(cycle))
+
+    def _schedule(self, cycle: str) -> RemoteSchedule:
         (entry,) = self._context.create_request_context().get_code_location_entries().values()
         assert entry.code_location is not None
-        schedule = entry.code_location.get_repository("__repository__").get_schedule(cycle)
-        self._context.instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+        return entry.code_location.get_repository("__repository__").get_schedule(cycle)
 
 
 @pytest.fixture
@@ -344,6 +353,7 @@ def daemon(machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.Mon
         started = Daemon(context, machine)
         started.stop("account_activity")  # of the day before, due at any minute until it is read
         started.iterate(OPEN - timedelta(seconds=30))
+        started.count(OPEN - timedelta(seconds=30))
         yield started
 
 
@@ -352,6 +362,10 @@ def launched(instance: dg.DagsterInstance) -> dict[str, str]:
     runs = [(run.tags["dagster/partition"], run.job_name) for run in instance.get_runs()]
     assert len(dict(runs)) == len(runs)
     return dict(runs)
+
+
+def runs_of(instance: dg.DagsterInstance, time: str) -> list[str]:
+    return [run.run_id for run in instance.get_runs() if run.tags[PARTITION_TAG].endswith(time)]
 
 
 def finish_runs(instance: dg.DagsterInstance) -> None:
@@ -382,15 +396,44 @@ def test_a_schedule_switched_off_in_the_ui_leaves_its_minutes_to_the_others(
     assert (run.job_name, run.tags["tradier/trigger"]) == ("monitor_cycle", "monitor_cycle")
 
 
-def test_a_run_that_still_waits_makes_the_next_minute_a_missed_one(
+def test_a_run_that_waits_for_too_long_costs_its_own_minute_alone(
     home: Home, daemon: Daemon, instance: dg.DagsterInstance
 ) -> None:
     daemon.iterate(OPEN + timedelta(seconds=1))
     daemon.iterate(OPEN + MINUTE + timedelta(seconds=1))
-    assert launched(instance) == {f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle"}
-    (record,) = missed(home)
-    assert record.snapshot_id == f"{DEMO_ACCOUNT}@2025-11-03T14:31:00Z"
-    assert record.reason.startswith("overlap")
+    assert launched(instance) == {
+        f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle",
+        f"{DEMO_ACCOUNT}@2025-11-03T14:31:00Z": "monitor_cycle",
+    }
+    daemon.count(OPEN + 4 * MINUTE)
+    assert missed(home) == []  # they may still be about to record it themselves
+    finish_runs(instance)
+    daemon.count(OPEN + 4 * MINUTE)
+    ended = [f"its run {runs_of(instance, time)[0]} ended before anything was landed: canceled" for time in ENDED]
+    assert [(note.snapshot_id[-9:], note.reason) for note in missed(home)] == [
+        *zip(ENDED, ended, strict=True),
+        ("14:32:00Z", "the scheduler was not running"),
+    ]
+
+
+def test_every_minute_that_a_tick_asked_nothing_for_is_recorded_with_its_cause(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished(instance, dg.DagsterRunStatus.STARTED, f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z")
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    daemon.iterate(OPEN + MINUTE + timedelta(seconds=70))  # of 14:31, late
+    instance.report_run_canceled(instance.get_runs()[-1])
+    with monkeypatch.context() as patched:
+        patched.setenv("TRADIER_MAX_AGE_SECONDS", "soon")
+        daemon.iterate(OPEN + 3 * MINUTE + timedelta(seconds=1), fails=True)
+    daemon.count(OPEN + 5 * MINUTE)
+    assert {note.snapshot_id[-9:-4]: note.reason for note in missed(home)} == {
+        "14:30": f"overlap: {DEMO_ACCOUNT}@2025-11-03T14:29:00Z is still being taken",
+        "14:31": "the scheduler was not running",
+        "14:32": f"overlap: {DEMO_ACCOUNT}@2025-11-03T14:29:00Z is still being taken",
+        "14:33": "the tick of monitor_cycle failed: TRADIER_MAX_AGE_SECONDS is malformed. "
+        "Set it to whole seconds, from 60 to 3600.",
+    }
 
 
 def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_taken(
@@ -403,10 +446,13 @@ def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_take
         f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z": "trade_cycle",
         f"{DEMO_ACCOUNT}@2025-11-03T14:47:00Z": "monitor_cycle",
     }
-    records = {record.snapshot_id: record for record in missed(home)}
-    assert set(records) == {f"{DEMO_ACCOUNT}@2025-11-03T14:{minute}:00Z" for minute in range(31, 47)}
-    newest_of_the_trade_cycle = records.pop(f"{DEMO_ACCOUNT}@2025-11-03T14:45:00Z")  # Dagster does evaluate it, late
+    daemon.count(OPEN + 17 * MINUTE + timedelta(seconds=45))
+    records = {record.snapshot_id[-9:-4]: record for record in missed(home)}
+    assert set(records) == {f"14:{minute}" for minute in range(30, 47)}
+    assert records.pop("14:30").reason.endswith("canceled")
+    newest_of_the_trade_cycle = records.pop("14:45")  # Dagster does evaluate it, late
     assert newest_of_the_trade_cycle.trigger == "monitor_cycle,trade_cycle"
+    assert newest_of_the_trade_cycle.reason == "late: the tick came 121 s after its minute"
     assert {(record.trigger, record.reason) for record in records.values()} == {
         ("monitor_cycle", "the scheduler was not running")
     }
@@ -418,16 +464,54 @@ def test_a_minute_that_is_landed_is_no_gap_although_its_key_was_pruned(
     daemon.iterate(OPEN + timedelta(seconds=1))
     finish_runs(instance)
     (home.zone.root / DEMO_ACCOUNT / "2025-11-03" / f"{DEMO_ACCOUNT}@2025-11-03T14-31-00Z").mkdir(parents=True)
-    daemon.iterate(OPEN + 3 * MINUTE + timedelta(seconds=1))
-    assert {note.snapshot_id for note in missed(home)} == {f"{DEMO_ACCOUNT}@2025-11-03T14:32:00Z"}
+    daemon.count(OPEN + 4 * MINUTE)
+    assert [note.snapshot_id[-9:-4] for note in missed(home)] == ["14:30", "14:32"]
 
 
 def test_a_night_is_no_gap(home: Home, daemon: Daemon, instance: dg.DagsterInstance) -> None:
     daemon.iterate(CLOSE - MINUTE + timedelta(seconds=1))
     finish_runs(instance)
+    daemon.count(CLOSE + 5 * timedelta(hours=1))
     before = len(missed(home))
     daemon.iterate(OPEN + timedelta(days=1, seconds=1))
     finish_runs(instance)
-    assert {record.trigger for record in missed(home)[before:]} <= {"account_sync"}
+    daemon.count(OPEN + timedelta(days=1))
+    of_the_morning = sorted(record.snapshot_id for record in missed(home))[before:]
+    of_the_morning = [snapshot_id[-9:-4] for snapshot_id in of_the_morning]
+    assert of_the_morning == ["12:00", "12:30", "13:00", "13:30", "14:00"]  # of the account sync
     assert len([run for run in instance.get_runs() if run.job_name in CYCLES]) == 2
     assert len(instance.get_runs(dg.RunsFilter(job_name="maintenance"))) == 1
+
+
+def test_a_cycle_that_is_switched_off_is_named_by_status_and_a_finding_until_it_is_on_again(
+    home: Home, machine: Clock, daemon: Daemon, instance: dg.DagsterInstance, simulated: Simulated
+) -> None:
+    daemon.stop("trade_cycle")
+    off = ("account_activity", "trade_cycle")
+    assert stopped_schedules(instance) == read_stopped_schedules(home.path / "dagster") == off
+    clock_of_today = datetime.now(UTC)
+    machine.time = clock_of_today
+    assert CliRunner().invoke(main, ["snapshot"]).exit_code == 0
+    status = CliRunner().invoke(main, ["status"]).stdout
+    assert "switched off in the UI: account_activity, trade_cycle; on again under Automation" in status
+    assert json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)["switched_off"] == list(off)
+    found = CliRunner().invoke(main, ["findings"]).stdout
+    assert "trade_cycle is switched off in the UI" in found
+    assert "Automation" in found
+
+    daemon.start("trade_cycle")
+    machine.time = clock_of_today + MINUTE
+    assert CliRunner().invoke(main, ["snapshot"]).exit_code == 0
+    assert read_stopped_schedules(home.path / "dagster") == ("account_activity",)
+    assert "trade_cycle" not in CliRunner().invoke(main, ["findings"]).stdout
+
+
+def test_a_damaged_storage_of_dagster_does_not_take_status_down(home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    path = home.path / "dagster" / "schedules" / "schedules.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"garbage" * 1000)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 0
+    assert f"switched off: not known: {path} does not tell which cycles are switched off" in result.stdout
+    assert json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)["switched_off"] is None

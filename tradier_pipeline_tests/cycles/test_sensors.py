@@ -23,6 +23,7 @@ from tradier_pipeline.extract import Broker
 from tradier_pipeline.ledger.records import Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, load_settings
+from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import definitions, materialized, run_job
@@ -75,13 +76,14 @@ def test_nothing_is_done_when_nothing_waits(home: Home, requester: Sensor) -> No
 def test_requests_of_an_account_become_one_run_that_names_their_reasons(
     home: Home, ledger: Ledger, requester: Sensor, machine: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     ledger.request(DEMO_ACCOUNT, "order_placed", order_id="one")
     ledger.request(OTHER, "manual")
     ledger.request(DEMO_ACCOUNT, "position_flat")
     ledger.request(DEMO_ACCOUNT, "order_placed", order_id="two")
     requests, _ = requester.look()
-    assert [(request.run_key, request.partition_key) for request in requests] == [
+    assert [(request.run_key, request.tags["dagster/partition"]) for request in requests] == [
         (f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z", f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z"),
         (f"{OTHER}@2025-11-03T14:30:00Z", f"{OTHER}@2025-11-03T14:30:00Z"),
     ]
@@ -116,8 +118,9 @@ def test_an_account_whose_run_has_not_ended_waits_for_it_and_no_other_does(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
-    before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
+    before = str(SnapshotId.now(DEMO_ACCOUNT))
     unfinished(instance, dg.DagsterRunStatus[status], before)
     ledger.request(DEMO_ACCOUNT, "manual")
     assert requester.look() == ([], f"{DEMO_ACCOUNT}: {before} is still being taken")
@@ -158,6 +161,7 @@ def test_a_request_for_an_account_that_is_not_configured_waits_and_stops_no_othe
     (request,), _ = requester.look()
     assert request.tags["tradier/account"] == DEMO_ACCOUNT
     assert len(ledger.waiting()) == 2
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     (request,), _ = requester.look()
     assert request.tags["tradier/account"] == "VA1"
@@ -410,6 +414,7 @@ def test_the_broker_is_looked_at_during_the_session_only(
 def test_a_broker_that_cannot_be_read_is_told_and_stops_no_other_account(
     home: Home, simulated: Simulated, looker: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"VA99999999,{DEMO_ACCOUNT}")
     simulated.fault(f"{DEMO_ACCOUNT}/orders", "status", status=503)
     _, told = looker.look()
@@ -420,6 +425,6 @@ def test_a_broker_that_cannot_be_read_is_told_and_stops_no_other_account(
 
 
 def test_the_broker_sensor_is_off_by_default() -> None:
-    assert [sensor.name for sensor in build_sensors(Settings())] == ["request_sensor", "flat_sensor"]
-    assert [sensor.minimum_interval_seconds for sensor in SENSORS.values()] == [1, 1, 5]
+    assert [sensor.name for sensor in build_sensors(Settings())] == ["request_sensor", "flat_sensor", "gap_sensor"]
+    assert [sensor.minimum_interval_seconds for sensor in SENSORS.values()] == [1, 1, 30, 5]
     assert {sensor.default_status for sensor in SENSORS.values()} == {dg.DefaultSensorStatus.RUNNING}

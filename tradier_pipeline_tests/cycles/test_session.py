@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.cycles.gaps import record_gaps
+from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
@@ -36,7 +37,7 @@ class Session:
         for cycle in CYCLES:
             requests, _ = evaluate(self.instance, cycle, instant)
             for request in requests:
-                key = str(request.partition_key)
+                key = str(request.run_key)
                 done = run_job(self.instance, key, job=cycle, tags=request.tags)
                 self.outcomes.setdefault(key, []).append(done.success)
 
@@ -95,14 +96,13 @@ def test_five_minutes_without_the_broker_are_five_failures_and_nothing_half_writ
     assert session.rows_of(session.keys(range(1, 6))) == 0
 
 
-def test_ten_minutes_without_the_daemon_are_ten_missed_minutes_and_nothing_is_dated_back(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ten_minutes_without_the_daemon_are_ten_missed_minutes_and_nothing_is_dated_back(session: Session) -> None:
+    session.machine.time = OPEN - MINUTE
+    record_gaps(load_settings(), session.instance)
     session.tick(0)
-    ticked = OPEN
-    monkeypatch.setattr("tradier_pipeline.cycles.schedules._last_tick", lambda *_: ticked)
-    session.tick(11)
-    ticked = OPEN + 11 * MINUTE
+    session.tick(11)  # its run publishes them with its snapshot
+    with reading(session.home.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (10,)
     session.tick(12)
     assert set(session.published()) == session.keys(range(1)) | session.keys(range(11, 13))
     missed = {record.snapshot_id: record.reason for record in session.home.zone.missed(DEMO_ACCOUNT)}

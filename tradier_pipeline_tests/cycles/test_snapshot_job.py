@@ -10,7 +10,7 @@ import pytest
 
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, trade_gates
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
@@ -49,7 +49,7 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
     result = run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"})
     assert result.success
     assert [asset for asset in (*RAW, SNAPSHOT) if materialized(instance, asset) != {key}] == []
-    assert [check.name for check in CHECKS if evaluations(instance, check.name) != [(key, True)]] == []
+    assert [claim.name for claim in CLAIMS if evaluations(instance, claim.name) != [(key, True)]] == []
     assert current(home) == [key]
     (header,) = rows(home)["tradier_snapshots"]
     assert "monitor_cycle" in header
@@ -118,7 +118,7 @@ def test_a_key_of_the_past_is_missed_and_never_back_dated(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
     key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
-    result = run_job(instance, key)
+    result = run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"})
     assert not result.success
     assert failure(result).startswith(f"{key} was missed: nothing was landed within 60 s of the instant")
     assert "\n" not in failure(result)
@@ -146,7 +146,7 @@ def test_failed_quotes_do_not_cost_the_snapshot(home: Home, simulated: Simulated
     key = new_key()
     assert run_job(instance, key).success
     assert current(home) == [key]
-    assert evaluations(instance, "quotes_cover_positions") == [(key, False)]
+    assert evaluations(instance, "positions_priced") == [(key, False)]
     event = instance.get_latest_materialization_event(dg.AssetKey(["raw", "quotes"]))
     assert event is not None
     assert event.asset_materialization is not None
@@ -167,8 +167,8 @@ def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
     told = failure(result)
     assert told.startswith(f"{bad} was not published: the check balances_equal")
     assert "\n" not in told
-    assert evaluations(instance, "balances_equal") == [(bad, False), (good, True)]
-    assert evaluations(instance, "order_counts_equal") == [(bad, True), (good, True)]
+    assert evaluations(instance, "account_equals_broker") == [(bad, False), (good, True)]
+    assert evaluations(instance, "orders_equal_broker") == [(bad, True), (good, True)]
     assert materialized(instance) == {good}
     assert materialized(instance, RAW[0]) == {good, bad}
     assert rows(home) == published
@@ -206,11 +206,13 @@ def test_an_instant_of_an_earlier_day_that_was_never_read_is_seen_as_missed(
 ) -> None:
     assert run_job(instance, new_key()).success
     key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
-    assert not run_job(instance, key).success
+    assert not run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"}).success
     with reading(home.warehouse.path) as connection:
         assert connection.execute("SELECT snapshot_id, kind FROM missed_snapshots").fetchall() == [(key, "missed")]
     published = home.warehouse.path.stat().st_ino
-    assert not run_job(instance, key).success  # nothing new: nothing is published
+    assert not run_job(
+        instance, key, tags={"tradier/trigger": "monitor_cycle"}
+    ).success  # nothing new: nothing is published
     assert home.warehouse.path.stat().st_ino == published
 
 

@@ -128,6 +128,7 @@ def test_a_request_from_python_waits_for_the_next_snapshot_whoever_takes_it(
 def test_every_configured_account_gets_a_request_and_no_other(
     home: Home, simulated: Simulated, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     assert [request.account_id for request in request_snapshot()] == [DEMO_ACCOUNT, OTHER]
     assert [request.account_id for request in request_snapshot(OTHER)] == [OTHER]
@@ -136,6 +137,7 @@ def test_every_configured_account_gets_a_request_and_no_other(
     with pytest.raises(PipelineError, match="'because' is no reason"):
         request_snapshot(reason="because")  # type: ignore[arg-type]
     assert len(ledger.waiting()) == 3
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     assert [request.account_id for request in request_snapshot()] == [DEMO_ACCOUNT, OTHER, "SIM00000003"]
     assert [request.account_id for request in request_snapshot("SIM00000003")] == ["SIM00000003"]

@@ -117,6 +117,11 @@ def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simul
     after = {change["table"]: change["after"] for change in document["changes"]}
     assert (after["orders"]["avg_fill_price"], after["trades"]["entry_price"]) == ("-2.05", "2.05")
 
+    rows = json.loads(run("diff", "--format", "json").stdout)
+    changed = {(row["about"], row["field"]): (row["key"], row["before"], row["after"]) for row in rows}
+    assert changed["orders", "status"] == ("engine-1", "PENDING", "FILLED")
+    assert changed["trades", "entry_price"] == ("t-1", None, "2.05")
+
     (document,) = json.loads(run("apply", "--json").stdout)["snapshots"]
     assert (len(document["applied"]), document["skipped"]) == (2, [])
     (order,), (trade,) = ledger.orders(), ledger.trades()

@@ -15,7 +15,7 @@ from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import CASH, Finding, Open, changes, open_of, settle
 from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
 from tradier_pipeline.reconcile.statement import Holding, Part, PartKey, Statement, by_key
-from tradier_pipeline.reconcile.verdict import Figures, Judgement, Observation, judge
+from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge
 from tradier_pipeline_tests.reconcile.statements import Book
 
 ZERO = Decimal(0)
@@ -177,15 +177,11 @@ class Store:
     def store(self, observation: Observation) -> Kept:
         found = self._good()
         good = self._known(found) if found else None
-        carried = self._carried(good)
         doubtful = (one.observation for one in takewhile(lambda one: one.verdict == "doubtful", reversed(self.kept)))
         judgement = judge(
             observation,
-            good.observation if good else None,
-            carried,
+            self._last(good, found, observation) if good else None,
             doubtful,
-            self._outstanding(observation),
-            self._earlier_cash(observation, found),
         )
         for one in self.kept:
             if one.observation.snapshot_id in judgement.confirms:
@@ -196,6 +192,10 @@ class Store:
         self.kept.append(kept)
         self._follow(kept)
         return kept
+
+    def _last(self, good: Kept, found: Kept | None, observation: Observation) -> Good:
+        earlier_cash = self._earlier_cash(observation, found)
+        return Good(good.observation, self._carried(good), self._outstanding(observation), earlier_cash)
 
     def _conclude(self, kept: Kept) -> None:
         observation = kept.observation
@@ -255,6 +255,9 @@ class Store:
             account_id="VA1",
             as_of=observation.statement.as_of,
             doubtful=kept.verdict == "doubtful",
+            settled=frozenset(
+                item for item, rows in self.outstanding.items() if not sum(amount for *_, amount in rows)
+            ),
         )
         said = problems(sight, evidence=kept.judgement.evidence, changes=kept.found)
         rows = fold([row for row in self.tracked if row.resolved_at is None], said, sight)

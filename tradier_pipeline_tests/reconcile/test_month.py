@@ -23,6 +23,7 @@ def test_a_month_is_found_as_it_was(
     machine = Clock(OPEN)
     monkeypatch.setattr("tradier_pipeline.clock.now", machine.now)
     monkeypatch.setenv("TRADIER_ORDER_TAG_PREFIX", PREFIX)
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", ACCOUNT)
     with month(home, machine) as lived:
         lived.sessions(sessions, times)

@@ -171,7 +171,8 @@ def test_nobody_but_root_can_open_the_published_file_for_writing(simulated: Simu
         home = Home(Path(directory) / "home")
         take(home, simulated.broker)
         if user:
-            os.chown(home.warehouse.path, NOBODY, NOBODY)  # its owner may not write it either
+            for path in (home.path, home.warehouse.path):
+                os.chown(path, NOBODY, NOBODY)  # its owner may not write it either
         with client(home.warehouse.path, "write", user) as stranger:
             assert stranger.greeting.startswith("refused")
             assert "Permission denied" in stranger.greeting

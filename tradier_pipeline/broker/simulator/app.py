@@ -162,6 +162,7 @@ class Broker:
             Route("/v1/accounts/events/session", self.session, methods=["POST"]),
             WebSocketRoute("/v1/accounts/events", self.controls.streams.serve),
             Route("/v1/markets/quotes", self.quotes, methods=["GET", "POST"]),
+            Route("/v1/markets/history", self.prices),
             Route("/v1/markets/clock", self.clock),
             Route("/v1/markets/calendar", self.calendar),
         ]
@@ -279,6 +280,19 @@ class Broker:
             greeks = params.get("greeks") == "true"
             return _respond(
                 request, bodies.quotes(world.market, list(dict.fromkeys(symbols)), world.now, greeks=greeks)
+            )
+
+    async def prices(self, request: Request) -> Response:
+        params = request.query_params
+        symbol = params.get("symbol", "").strip().upper()
+        if not symbol:
+            raise InvalidParameterError("symbol", "is required")
+        if params.get("interval", "daily") != "daily":
+            raise InvalidParameterError("interval", "is not simulated; only daily is")
+        with self._world(request) as world:
+            now = world.now
+            return _respond(
+                request, bodies.prices(world.market, symbol, _day(params, "start"), _day(params, "end"), now)
             )
 
     async def clock(self, request: Request) -> Response:

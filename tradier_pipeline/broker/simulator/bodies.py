@@ -472,6 +472,29 @@ def clock(now: datetime) -> Json:
     }
 
 
+def prices(market: Market, symbol: str, start: date | None, end: date | None, now: datetime) -> Json:
+    """The prices of each session that is over; of what nobody quotes there are none."""
+    from tradier_pipeline.market_calendar import session_of  # the library behind it takes a second to load
+
+    last = min(end or date.max, new_york_date(now))
+    first = start or last.replace(month=1, day=1)
+    sessions = (session_of(first + timedelta(days=number)) for number in range((last - first).days + 1))
+    rows: list[Json] = []
+    for session in sessions:
+        if session is None or session.close > now:
+            continue
+        span = (session.close - session.open) / 6
+        path = [market.price(symbol, session.open + number * span) for number in range(7)]
+        told = [price for price in path if price is not None]
+        if not told:
+            break
+        row: dict[str, Json] = {"date": session.date.isoformat(), "open": told[0], "high": max(told), "low": min(told)}
+        rows.append({**row, "close": told[-1], "volume": 50_000_000})
+    if not rows:
+        return {"history": None}
+    return {"history": {"day": rows[0] if len(rows) == 1 else rows}}
+
+
 def calendar(year: int, month: int) -> Json:
     """The month's days with the exchange's real sessions: holidays have none, half days a short one."""
     from tradier_pipeline.market_calendar import session_of  # the library behind it takes a second to load

@@ -18,6 +18,7 @@ from tradier_pipeline.broker.simulator.exchange import advance
 from tradier_pipeline.broker.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, act, create_world
 from tradier_pipeline.broker.simulator.world import World
 from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.landing import PRIVATE_FILE, make_directory
 
 STATE_FILE = "simulator.json"
 _FORMAT = 1
@@ -57,8 +58,10 @@ class Store:
         self._path = directory / STATE_FILE if directory is not None else None
         self._lock: AbstractContextManager[object] = nullcontext()
         if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(directory / f"{STATE_FILE}.lock", timeout=_LOCK_SECONDS, thread_local=False)
+            make_directory(directory)
+            self._lock = FileLock(
+                directory / f"{STATE_FILE}.lock", timeout=_LOCK_SECONDS, mode=PRIVATE_FILE, thread_local=False
+            )
         self._new: Callable[[datetime], World] = lambda now: create_world(now, seed, plans)
         self._world: World | None = None
         self._saved = -1

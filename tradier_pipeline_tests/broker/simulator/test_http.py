@@ -287,6 +287,18 @@ def test_historical_balances_mark_each_weekday(broker):
     assert answer["delta"] == 0
 
 
+def test_the_price_history_has_each_session_that_is_over(broker):
+    set_clock(broker, "2026-11-24T02:00:00Z")
+    path, asked = "/v1/markets/history", {"symbol": "SPY", "interval": "daily"}
+    days = read(broker, path, **asked, start="2026-11-19", end="2026-12-31")["history"]["day"]
+    assert [row["date"] for row in days] == ["2026-11-19", "2026-11-20", "2026-11-23"]
+    assert all(row["low"] <= min(row["open"], row["close"]) <= row["high"] for row in days)
+    one = read(broker, path, **asked, start="2026-11-20", end="2026-11-20")["history"]["day"]
+    assert one == days[1]
+    assert read(broker, path, **asked, start="2026-11-21", end="2026-11-22") == {"history": None}
+    assert read(broker, path, **asked | {"symbol": "ZZZZ"}, start="2026-11-19", end="2026-11-20") == {"history": None}
+
+
 def test_the_clock_and_the_calendar_tell_the_exchange_s_sessions(broker):
     clock = read(broker, "/v1/markets/clock")["clock"]
     assert (clock["state"], clock["next_change"], clock["timestamp"]) == ("open", "16:00", 1794848400)

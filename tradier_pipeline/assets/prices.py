@@ -1,0 +1,43 @@
+"""The daily prices of the benchmark, read the morning after with the two weeks before."""
+
+from datetime import date
+
+import dagster as dg
+
+from tradier_pipeline.activity import WINDOW
+from tradier_pipeline.assets.partitions import TRADE_DATES
+from tradier_pipeline.assets.raw import OWNERS
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.snapshot import table_metadata
+from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.prices import PriceRange, extract_prices
+from tradier_pipeline.store import store_prices
+from tradier_pipeline.warehouse.schema import DAILY_PRICES
+
+
+@dg.asset(
+    key=DAILY_PRICES.name,
+    description="The daily prices of the benchmark that returns are compared with (TRADIER_BENCHMARK), as the broker "
+    "reports them. Without them an account's history is whole all the same: that they could not be read is a warning.",
+    group_name="reporting",
+    kinds={"duckdb", "table"},
+    owners=OWNERS,
+    metadata=table_metadata(DAILY_PRICES.name, DAILY_PRICES),
+    partitions_def=TRADE_DATES,
+)
+def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
+    """Land, or find landed, and store the prices of the benchmark."""
+    symbol, day = tradier.settings.benchmark, date.fromisoformat(context.partition_key)
+    if not symbol:
+        return dg.MaterializeResult(metadata={"state": "not read: TRADIER_BENCHMARK is off"})
+    with told_in_one_line():
+        try:
+            wanted = PriceRange(symbol, day - WINDOW, day)
+            landed = extract_prices(tradier.landing_zone, tradier.broker, wanted)
+            days = store_prices(tradier.warehouse, landed)
+        except PipelineError as error:
+            context.log.warning(f"{symbol}: {error}")
+            return dg.MaterializeResult(metadata={"symbol": symbol, "state": f"not read: {error.cause}"})
+    return dg.MaterializeResult(
+        metadata={"symbol": symbol, "days": days, "dagster/uri": landed.directory.as_uri(), "path": landed.path}
+    )

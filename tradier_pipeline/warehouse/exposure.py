@@ -1,0 +1,294 @@
+"""What an account is exposed to: the greeks of its book, what its short options promise, and what expires when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Final, Literal
+
+from tradier_pipeline.warehouse.schema import (
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DECIMAL,
+    DOUBLE,
+    DOUBTFUL,
+    INTEGER,
+    LEAD,
+    LEAD_NAMES,
+    VARCHAR,
+    Column,
+    View,
+)
+from tradier_pipeline.warehouse.sql import where
+
+ExposureBy = Literal["underlying", "account", "expiring"]
+Each = Literal["day", "snapshot"]
+SOON_DAYS: Final = 7
+LATER_DAYS: Final = 30
+_KEYS = ", ".join(LEAD_NAMES)
+_GOOD = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"
+_GREEKS: Final[Mapping[str, str]] = {
+    "delta": "Shares that it moves like: those held, and quantity x multiplier x delta of each option",
+    "gamma": "Shares that delta changes by per USD of the underlying",
+    "theta": "USD per day",
+    "vega": "USD per point of volatility",
+}
+
+
+def _legs(snapshots: str) -> str:
+    """`legs`, what is held, a row per position with its greeks, and `prices`, those of all that was quoted.
+
+    Args:
+        snapshots: the join that leaves the wanted ones.
+    """
+    of_leg = ", ".join(
+        f"CASE WHEN is_option THEN quantity::DOUBLE * size * quoted.{name} "
+        f"WHEN asset_class = 'equity' THEN {'quantity::DOUBLE' if name == 'delta' else '0'} END AS {name}"
+        for name in _GREEKS
+    )
+    return f"""
+    quoted AS (
+        SELECT {_KEYS}, symbol, underlying, contract_size, bid, ask, last, {", ".join(_GREEKS)} FROM quotes {snapshots}
+    ), legs AS (
+        SELECT held.* EXCLUDE underlying, coalesce(held.underlying, quoted.underlying, root, symbol) AS underlying,
+               coalesce(contract_size, multiplier) AS size, asset_class IN ('option', 'adjusted_option') AS is_option,
+               expiration - trade_date AS days_left, {of_leg}
+        FROM (SELECT {_KEYS}, symbol, quantity, asset_class, root, underlying, expiration, option_type, strike,
+                     multiplier
+              FROM positions {snapshots}) AS held
+        LEFT JOIN quoted USING ({_KEYS}, symbol) WHERE quantity <> 0
+    ), prices AS (
+        SELECT {_KEYS}, symbol AS underlying,
+               (CASE WHEN bid > 0 AND ask > 0 THEN (bid + ask) / 2 ELSE last END)::{DECIMAL} AS underlying_price
+        FROM quoted
+    )
+    """  # noqa: S608
+
+
+def _figures(keys: str) -> str:
+    known = " AND ".join(f"{name} IS NOT NULL" for name in _GREEKS)
+    greeks = ", ".join(f"CASE WHEN bool_and({name} IS NOT NULL) THEN sum({name}) END AS {name}" for name in _GREEKS)
+    short = "is_option AND quantity < 0"
+    notional = "-quantity * size * strike"
+    return f"""
+    SELECT {keys}, count(*) FILTER (is_option) AS option_legs,
+           count(*) FILTER (is_option AND {known}) AS legs_with_greeks,
+           sum(quantity) FILTER (asset_class = 'equity') AS shares, {greeks},
+           {_notional(short, notional)} AS short_notional,
+           {_notional(f"{short} AND option_type = 'put'", notional)} AS short_put_notional,
+           {_notional(f"{short} AND option_type = 'call'", notional)} AS short_call_notional,
+           {", ".join(f"{_contracts(days)} AS expiring_{days}d" for days in (SOON_DAYS, LATER_DAYS))},
+           min(expiration) FILTER (is_option) AS next_expiration
+    FROM legs GROUP BY ALL
+    """  # noqa: S608
+
+
+def _notional(which: str, notional: str) -> str:
+    """Null if it is not known of one of them."""
+    known = f"bool_and({notional} IS NOT NULL) FILTER ({which}) IS NOT FALSE"
+    return f"CASE WHEN {known} THEN coalesce(sum({notional}) FILTER ({which}), 0) END"
+
+
+def _contracts(days: int) -> str:
+    return f"coalesce(sum(abs(quantity)) FILTER (is_option AND days_left <= {days}), 0)"
+
+
+def _by_underlying(snapshots: str) -> str:
+    return f"""
+    WITH {_legs(snapshots)}, summed AS ({_figures(f"{_KEYS}, underlying")})
+    SELECT {_KEYS}, environment, underlying, underlying_price, coalesce(shares, 0)::{DECIMAL} AS shares,
+           {", ".join(_GREEKS)}, delta * underlying_price::DOUBLE AS dollar_delta,
+           option_legs, legs_with_greeks, {_COVERAGE}, {_AMOUNTS}, next_expiration
+    FROM summed LEFT JOIN prices USING ({_KEYS}, underlying) LEFT JOIN account_environments USING (account_id)
+    """  # noqa: S608
+
+
+_COVERAGE = "CASE WHEN option_legs > 0 THEN legs_with_greeks / option_legs END AS coverage"
+_AMOUNT_NAMES = (
+    *("short_notional", "short_put_notional", "short_call_notional"),
+    *(f"expiring_{days}d" for days in (SOON_DAYS, LATER_DAYS)),
+)
+_AMOUNTS = ", ".join(f"{name}::{DECIMAL} AS {name}" for name in _AMOUNT_NAMES)
+
+
+def _by_account(snapshots: str) -> str:
+    sums = ", ".join(f"sum({name}) AS {name}" for name in ("option_legs", "legs_with_greeks"))
+    whole = ", ".join(
+        f"CASE WHEN bool_and({name} IS NOT NULL) THEN sum({name}) END AS {name}"
+        for name in ("dollar_delta", "theta", "vega", *_AMOUNT_NAMES)
+    )
+    amounts = ", ".join(f"CASE WHEN held THEN {name} ELSE 0 END::{DECIMAL} AS {name}" for name in _AMOUNT_NAMES)
+    greeks = ", ".join(f"CASE WHEN held THEN {name} ELSE 0 END AS {name}" for name in ("dollar_delta", "theta", "vega"))
+    return f"""
+    WITH books AS (
+        SELECT {_KEYS}, true AS held, {sums}, {whole}, min(next_expiration) AS next_expiration
+        FROM ({_by_underlying(snapshots)}) GROUP BY ALL
+    ), joined AS (
+        SELECT balances.*, books.* EXCLUDE ({_KEYS}, held), coalesce(held, false) AS held
+        FROM (SELECT {_KEYS}, equity, buying_power, margin_requirement FROM account_balances {snapshots}) AS balances
+        LEFT JOIN books USING ({_KEYS})
+    )
+    SELECT {_KEYS}, environment, equity, buying_power, margin_requirement,
+           CASE WHEN equity > 0 THEN 1 - buying_power::DOUBLE / equity::DOUBLE END AS buying_power_use, {greeks},
+           coalesce(option_legs, 0)::BIGINT AS option_legs, coalesce(legs_with_greeks, 0)::BIGINT AS legs_with_greeks,
+           {_COVERAGE}, {amounts}, next_expiration
+    FROM joined LEFT JOIN account_environments USING (account_id)
+    """  # noqa: S608
+
+
+def _expiring(snapshots: str) -> str:
+    return f"""
+    WITH {_legs(snapshots)}, measured AS (
+        SELECT legs.*, underlying_price,
+               CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END AS distance
+        FROM legs LEFT JOIN prices USING ({_KEYS}, underlying)
+        WHERE is_option AND days_left <= {LATER_DAYS}
+    )
+    SELECT {_KEYS}, environment, symbol, underlying, option_type, strike, expiration, days_left::INTEGER AS days_left,
+           days_left <= {SOON_DAYS} AS within_{SOON_DAYS}_days, quantity, size AS multiplier, underlying_price,
+           distance::{DECIMAL} AS distance,
+           CASE WHEN underlying_price > 0 THEN distance::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
+           distance < 0 AS in_the_money
+    FROM measured LEFT JOIN account_environments USING (account_id)
+    """  # noqa: S608
+
+
+_ENVIRONMENT = Column("environment", VARCHAR, "simulator, sandbox or live")
+_OF_GREEKS = (
+    Column("option_legs", BIGINT, "Positions in options"),
+    Column("legs_with_greeks", BIGINT, "Those whose greeks and contract size the broker gave"),
+    Column("coverage", DOUBLE, "legs_with_greeks / option_legs, 1 = all; null without options"),
+)
+_OF_OPTIONS = (
+    Column(
+        "short_notional", DECIMAL, "USD; contracts x multiplier x strike of the short options; null if one has none"
+    ),
+    Column("short_put_notional", DECIMAL, "USD; of the short puts: what assignment of all would cost"),
+    Column("short_call_notional", DECIMAL, "USD; of the short calls"),
+    Column(f"expiring_{SOON_DAYS}d", DECIMAL, f"Contracts, long and short, that expire within {SOON_DAYS} days"),
+    Column(f"expiring_{LATER_DAYS}d", DECIMAL, f"Contracts, long and short, that expire within {LATER_DAYS} days"),
+    Column("next_expiration", DATE, "The nearest expiration; null without options"),
+)
+_PRICE = Column(
+    "underlying_price", DECIMAL, "USD: middle of bid and ask, or last where one is missing; null without a quote"
+)
+
+EXPOSURE = View(
+    "exposure",
+    "One row per good snapshot and underlying that is held, in shares or options: the greeks of the book. Each is null "
+    "where it is missing of any position: coverage tells of how many it is there.",
+    (
+        *LEAD,
+        _ENVIRONMENT,
+        Column("underlying", VARCHAR, "What the options are written on, or the equity"),
+        _PRICE,
+        Column("shares", DECIMAL, "Shares held; negative when short"),
+        *(Column(name, DOUBLE, f"{text}; null if one has none") for name, text in _GREEKS.items()),
+        Column("dollar_delta", DOUBLE, "USD; delta x underlying_price"),
+        *_OF_GREEKS,
+        *_OF_OPTIONS,
+    ),
+    _by_underlying(_GOOD),
+)
+
+ACCOUNT_EXPOSURE = View(
+    "account_exposure",
+    "One row per good snapshot: how much of the buying power is used, and what the book comes to over all underlyings. "
+    "A sum is null where a part of it is.",
+    (
+        *LEAD,
+        _ENVIRONMENT,
+        Column("equity", DECIMAL, "USD"),
+        Column("buying_power", DECIMAL, "USD; as in account_balances"),
+        Column("margin_requirement", DECIMAL, "USD"),
+        Column("buying_power_use", DOUBLE, "1 - buying_power / equity, 0.25 = 25 %; null without equity"),
+        Column("dollar_delta", DOUBLE, "USD; gain per 100 % that all underlyings rise, by delta alone"),
+        Column("theta", DOUBLE, "USD per day"),
+        Column("vega", DOUBLE, "USD per point of volatility"),
+        *_OF_GREEKS,
+        *_OF_OPTIONS,
+    ),
+    _by_account(_GOOD),
+)
+
+EXPIRING_OPTIONS = View(
+    "expiring_options",
+    f"One row per good snapshot and option position that expires within {LATER_DAYS} days, with its distance to the "
+    "strike.",
+    (
+        *LEAD,
+        _ENVIRONMENT,
+        Column("symbol", VARCHAR, "As in positions"),
+        Column("underlying", VARCHAR, "What it is written on"),
+        Column("option_type", VARCHAR, "call or put"),
+        Column("strike", DECIMAL, "USD per share"),
+        Column("expiration", DATE, "When it expires"),
+        Column("days_left", INTEGER, "Calendar days from trade_date to expiration"),
+        Column(f"within_{SOON_DAYS}_days", BOOLEAN, f"Whether it expires within {SOON_DAYS} days"),
+        Column("quantity", DECIMAL, "Contracts; negative when short"),
+        Column("multiplier", INTEGER, "Shares per contract, as quoted; null while unknown"),
+        _PRICE,
+        Column("distance", DECIMAL, "USD per share that the underlying is out of the money; negative: in the money"),
+        Column("distance_ratio", DOUBLE, "distance / underlying_price, 0.05 = 5 %"),
+        Column("in_the_money", BOOLEAN, "Whether distance is below zero"),
+    ),
+    _expiring(_GOOD),
+)
+
+VIEWS = (EXPOSURE, ACCOUNT_EXPOSURE, EXPIRING_OPTIONS)
+_QUERIES: Final = {"underlying": _by_underlying, "account": _by_account, "expiring": _expiring}
+_ORDER: Final = {"underlying": ", underlying", "account": "", "expiring": ", expiration, underlying, strike, symbol"}
+
+
+def exposure_query(
+    by: ExposureBy,
+    account_id: str | None = None,
+    since: date | None = None,
+    until: date | None = None,
+    *,
+    each: Each | Literal["newest"] = "day",
+) -> str:
+    """The rows of `exposure`, `account_exposure` or `expiring_options` from one trade date to another, oldest first.
+
+    Args:
+        each: of every good `snapshot`, of the last one of each account and `day`, or of its `newest` one alone.
+    """
+    groups = {"day": "account_id, trade_date", "newest": "account_id"}
+    asked = where(account_id, since, until)
+    good = f"{asked} {'AND' if asked else 'WHERE'} verdict = 'good'"
+    wanted = f"SELECT account_id, as_of FROM tradier_snapshots {good}"  # noqa: S608
+    if each != "snapshot":
+        wanted = f"SELECT account_id, max(as_of) AS as_of FROM tradier_snapshots {good} GROUP BY {groups[each]}"  # noqa: S608
+    rows = _QUERIES[by](f"SEMI JOIN ({wanted}) USING (account_id, as_of)")
+    return f"FROM ({rows}) ORDER BY as_of, account_id{_ORDER[by]}"
+
+
+def in_text(query: str, by: ExposureBy) -> str:
+    """What people read of it: amounts to the cent, greeks and ratios rounded, without the columns that only join."""
+    cents, ratios, hidden = _IN_TEXT[by]
+    rounded = [f"{name}::DECIMAL(24,2) AS {name}" for name in cents]
+    rounded += [f"round({name}, {places}) AS {name}" for name, places in ratios.items()]
+    return f"SELECT * EXCLUDE ({', '.join((*_HIDDEN, *hidden))}) REPLACE ({', '.join(rounded)}) FROM ({query})"  # noqa: S608
+
+
+_HIDDEN: Final = ("snapshot_id", "trade_date", "environment")
+_DETAILS: Final = ("short_put_notional", "short_call_notional", "legs_with_greeks")
+# amounts that are shown to the cent, places of what is rounded otherwise, and what is not shown
+_IN_TEXT: Final[Mapping[ExposureBy, tuple[tuple[str, ...], Mapping[str, int], tuple[str, ...]]]] = {
+    "underlying": (
+        ("underlying_price", "short_notional"),
+        {"delta": 2, "gamma": 3, "theta": 2, "vega": 2, "dollar_delta": 0, "coverage": 2},
+        _DETAILS,
+    ),
+    "account": (
+        ("equity", "buying_power", "margin_requirement", "short_notional"),
+        {"buying_power_use": 4, "dollar_delta": 0, "theta": 2, "vega": 2, "coverage": 2},
+        _DETAILS,
+    ),
+    "expiring": (
+        ("underlying_price", "distance"),
+        {"distance_ratio": 4},
+        ("underlying", "option_type", "strike", f"within_{SOON_DAYS}_days"),
+    ),
+}

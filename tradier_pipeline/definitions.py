@@ -1,6 +1,9 @@
 """The code location on one screen."""
 
+import logging
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -36,12 +39,24 @@ from tradier_pipeline.cycles.jobs import (
 from tradier_pipeline.cycles.maintenance import maintenance, nightly_maintenance
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.sensors import build_sensors
-from tradier_pipeline.settings import load_settings
+from tradier_pipeline.instance import in_temporary_home
+from tradier_pipeline.settings import Settings, load_settings
 
 
-def build_definitions() -> dg.Definitions:
-    """Everything Dagster knows of: assets, checks, jobs, schedules, sensors and the one resource."""
-    settings = load_settings()
+def build_definitions(settings: Settings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything Dagster knows of: assets, checks, jobs, schedules, sensors and the one resource.
+
+    Merge it with your own: `dg.Definitions.merge(build_definitions(), mine)`.
+
+    Args:
+        settings: from which schedules and sensors are made; default the environment and `.env`, from which every run
+            and every tick reads what it needs (accounts, home, token).
+        resources: more resources by key, or another one in place of `tradier`.
+
+    Raises:
+        SettingsError: a setting is missing or malformed.
+    """
+    settings = settings or load_settings()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
         assets = dg.with_source_code_references(
@@ -70,11 +85,16 @@ def build_definitions() -> dg.Definitions:
         ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings), nightly_maintenance],
         sensors=[*build_sensors(settings), freshness_sensor, run_failure_alert, run_recovery_alert],
-        resources={"tradier": TradierResource()},
+        resources={"tradier": TradierResource(), **(resources or {})},
         executor=dg.in_process_executor,
     )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
+    if in_temporary_home():
+        logging.getLogger("dagster").warning(
+            f"DAGSTER_HOME is not set: this home is removed at the end, its schedules and sensors are switched off. "
+            f"The home that `tradier-pipeline up` uses: DAGSTER_HOME={load_settings().dagster_home}"
+        )
     return build_definitions()

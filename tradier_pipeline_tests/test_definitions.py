@@ -230,3 +230,15 @@ def test_dagsters_own_tools_accept_the_project_folder(
     ended = subprocess.run([scripts / command[0], *command[1:]], cwd=copy, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert said in ended.stdout + ended.stderr
+
+
+def test_the_definitions_merge_with_somebodys_own_assets_and_resources() -> None:
+    @dg.asset(deps=["portfolio_positions"])
+    def mine() -> None: ...
+
+    own = dg.ResourceDefinition.hardcoded_resource(1)
+    merged = dg.Definitions.merge(build_definitions(resources={"own": own}), dg.Definitions(assets=[mine]))
+    dg.Definitions.validate_loadable(merged)
+    assert dg.AssetKey("mine") in {spec.key for spec in merged.resolve_all_asset_specs()}
+    assert merged.resources is not None
+    assert set(merged.resources) >= {"tradier", "own"}

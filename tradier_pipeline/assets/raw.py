@@ -1,6 +1,7 @@
 """The raw extracts: what the broker sent, landed byte for byte."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import dagster as dg
@@ -26,12 +27,13 @@ from tradier_pipeline.extract import (
     refuse_other_times,
     refuse_unknown_account,
 )
-from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot
+from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot, PageRecord
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.store import publish_missed
 
 OWNERS = ["team:trading"]
 TRIGGER_TAG = "tradier/trigger"
+CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
 PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
 
 DESCRIPTIONS = {
@@ -86,6 +88,7 @@ def definition_metadata(resource: str) -> dict[str, Any]:
             kinds={"tradier", "json"},
             owners=OWNERS,
             metadata=definition_metadata(resource),
+            code_version=CODE_VERSION,
         )
         for resource in REQUIRED_RESOURCES
     ],
@@ -102,7 +105,11 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         landed = landed or _extract(context, tradier, snapshot_id, trigger)
         remember_partition(context.instance, snapshot_id)
         for resource in REQUIRED_RESOURCES:
-            yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(landed, resource))
+            yield dg.MaterializeResult(
+                asset_key=raw_key(resource),
+                metadata=_landed_metadata(landed, resource),
+                data_version=data_version(landed.pages(resource)),
+            )
 
 
 def _extract(
@@ -127,6 +134,7 @@ def _extract(
     kinds={"tradier", "json"},
     owners=OWNERS,
     metadata=definition_metadata("quotes"),
+    code_version=CODE_VERSION,
 )
 def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Quotes of all held symbols, one request right after the positions."""
@@ -139,7 +147,16 @@ def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> d
         if manifest.reason:
             context.log.warning("no quotes: %s", manifest.reason)
         facts = _landed_metadata(landed, "quotes") if manifest.pages else {}
-        return dg.MaterializeResult(metadata={"state": manifest.state, "reason": manifest.reason or "-", **facts})
+        return dg.MaterializeResult(
+            metadata={"state": manifest.state, "reason": manifest.reason or "-", **facts},
+            data_version=data_version(manifest.pages) if manifest.pages else None,
+        )
+
+
+def data_version(pages: Sequence[PageRecord]) -> dg.DataVersion:
+    """The SHA-256 of the landed body; of several pages that of their hexadecimal SHA-256s, one after the other."""
+    hashes = [page.sha256 for page in pages]
+    return dg.DataVersion(hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest())
 
 
 def _landed_metadata(landed: LandedSnapshot, resource: str) -> dict[str, Any]:

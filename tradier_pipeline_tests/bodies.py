@@ -283,6 +283,7 @@ def land(
     environment: str = "sandbox",
     lookups: Sequence[LookupRecord] = (),
     verdict: Literal["coherent", "torn", "unknown"] = "coherent",
+    clock_skew_s: float | None = None,
 ) -> LandedSnapshot:
     """File answers as one snapshot read at `as_of`. Bytes, by resource, are filed as they are."""
     if isinstance(told, Answers):
@@ -308,7 +309,7 @@ def land(
         lookups=tuple(lookups),
         readings=(ReadingRecord(as_of=as_of, as_of_end=as_of + took, verdict=verdict, evidence=("as told",)),),
         # and so that it is in doubt, whatever it shows
-        clock_skew_s=3600 if verdict == "torn" else None,
+        clock_skew_s=3600 if verdict == "torn" else clock_skew_s,
     )
     landed = zone.land(manifest, bodies)
     if quote_pages is None:

@@ -194,8 +194,8 @@ def test_a_rebuild_killed_before_it_publishes_leaves_the_old_warehouse_and_the_n
 
 
 def test_killed_dagster_runs_are_completed_by_running_their_partitions_again(home: Home, simulated: Simulated) -> None:
-    from tradier_pipeline.definitions import defs
     from tradier_pipeline.instance import open_instance
+    from tradier_pipeline_tests.dagster_runs import run_job
 
     take(home, simulated.broker)
     before = home.warehouse.path.read_bytes()
@@ -209,8 +209,7 @@ def test_killed_dagster_runs_are_completed_by_running_their_partitions_again(hom
 
     with open_instance(home.path / "dagster") as instance:
         for landed in (after_landing, publishing):
-            run = defs().resolve_job_def("snapshot")
-            assert run.execute_in_process(instance=instance, partition_key=str(landed.snapshot_id)).success
+            assert run_job(instance, str(landed.snapshot_id)).success
     assert len(simulated.requests()) == requested + 1  # the quotes that the first had not come to
     prove_published(home)
     prove_equal_to_undisturbed(home, [first, after_landing, publishing])

@@ -370,7 +370,7 @@ def test_the_total_of_an_environment_is_compared_as_each_account_is(
     total = float(own[DAYS[JANUARY]] + 1_000_000) / float(own[DAYS[0]] + 1_000_000) - 1
     _, january, _ = by("month", "--total")
     assert "account_id" not in january
-    assert (january["environment"], january["return"]) == ("live", near(total))
+    assert (january["environment"], january["return"]) == ("simulator", near(total))
     assert january["benchmark_return"] == near(linked(BENCHMARK[:JANUARY]))
     assert {row["account_id"] for row in by("month")} == {ONE, TWO}
     documents = json.loads(run("returns", "--json").stdout)["returns"]

@@ -40,6 +40,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dagster_home(home: Home, empty: Path) -> Path:
+    home.path.mkdir(mode=0o700, exist_ok=True)  # one that others can read would be a warning
+    home.path.chmod(0o700)
     return Path(shutil.copytree(empty, home.path / "dagster"))
 
 

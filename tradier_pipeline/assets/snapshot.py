@@ -141,8 +141,7 @@ def tradier_snapshot(
         started = clock.now()
         behind = _catch_up(context, tradier, landed.snapshot_id, rules)
         try:
-            stopped = stopped_schedules(context.instance)
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, stopped)
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, _stopped_schedules(context))
         except NotPublishedError as error:
             collect(error.outcomes)
             yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
@@ -159,6 +158,15 @@ def tradier_snapshot(
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
         # after what they are about: what is materialized later than it was checked counts as not checked
         yield from claim_evaluations(context, CLAIMS, outcomes)
+
+
+def _stopped_schedules(context: dg.AssetExecutionContext) -> tuple[str, ...] | None:
+    """Which cycles are switched off in the UI; None if Dagster's storage does not tell, which costs no snapshot."""
+    try:
+        return None if context.instance.is_ephemeral else stopped_schedules(context.instance)
+    except Exception as error:  # whatever a damaged database leads to
+        context.log.warning(f"Which cycles are switched off is not known: {error}")
+        return None
 
 
 def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:

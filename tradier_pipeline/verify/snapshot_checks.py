@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from tradier_pipeline import clock
 from tradier_pipeline.landing import REQUIRED_RESOURCES
@@ -106,6 +107,7 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
         "trigger": manifest["trigger"],
         "positions_count": len(evidence.listed("positions")),
         "orders_count": len(evidence.listed("orders")),
+        "clock_skew_s": None if (skew := manifest.get("clock_skew_s")) is None else round(Decimal(str(skew)), 8),
         "coherence": judged and judged["verdict"],
         "coherence_evidence": judged and "; ".join(judged["evidence"]),
     }

@@ -16,6 +16,7 @@ from tradier_pipeline.broker import client as client_module
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import SNAPSHOT_RESOURCES, BrokerClient, RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import (
+    AccountRefusedError,
     AuthError,
     BodyError,
     BrokerError,
@@ -620,7 +621,7 @@ async def test_a_rate_limit_that_ends_after_the_deadline_fails_at_once_and_says_
         (answer("", 405), RefusedError),
         (answer("", 204), RefusedError),
         (answer("", 401), AuthError),
-        (answer(f"Unauthorized Account: {ACCOUNT}", 401), AuthError),
+        (answer(f"Unauthorized Account: {ACCOUNT}", 401), AccountRefusedError),
         (answer("", 403), AuthError),
         (answer('{"fault":{"detail":{"errorcode":"keymanagement.service.access_token_expired"}}}', 500), AuthError),
         (answer('{"fault":{"detail":{"errorcode":"protocol.http.TooBigBody"}}}', 500), FaultError),

@@ -82,14 +82,14 @@ class Proven:
 @pytest.fixture(scope="module")
 def proven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proven]:
     with warehouse_in_memory() as staged:
-        yield Proven(staged, land(zone_in(tmp_path_factory.mktemp("margin")), rich("margin")))
+        yield Proven(staged, land(zone_in(tmp_path_factory.mktemp("margin")), rich("margin"), clock_skew_s=0.25))
 
 
 @pytest.fixture(scope="module")
 def proven_cash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proven]:
     """A cash account: some balances exist for these only."""
     with warehouse_in_memory() as staged:
-        yield Proven(staged, land(zone_in(tmp_path_factory.mktemp("cash")), rich("cash")))
+        yield Proven(staged, land(zone_in(tmp_path_factory.mktemp("cash")), rich("cash"), clock_skew_s=0.25))
 
 
 def names(found: dict[str, tuple[Difference, ...]], *places: object) -> bool:

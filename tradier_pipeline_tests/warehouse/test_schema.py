@@ -189,7 +189,7 @@ def test_every_amount_names_its_unit() -> None:
         for column in relation.columns
         if column.type == schema.DECIMAL
     ]
-    units = ("USD", "hares", "ontract", "spreads", "Filled", "Still working", "Percent")
+    units = ("USD", "hares", "ontract", "spreads", "Filled", "Still working", "Percent", "seconds")
     assert [column.name for column in amounts if not any(unit in column.comment for unit in units)] == []
 
 

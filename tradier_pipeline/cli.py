@@ -141,9 +141,10 @@ def told(command: Callable[..., int | None]) -> Callable[..., None]:
 
 @main.command()
 @ACCOUNT
+@click.option("--verbose", "-v", is_flag=True, help="Every rule that was checked, not only those that do not hold.")
 @JSON
 @told
-def snapshot(account: str | None, as_json: bool) -> int:
+def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
     """Take a snapshot of every configured account now, and prove it. Exit code 0 only if all were published.
 
     With --json and several accounts, the document is {"snapshots": [...]}.
@@ -171,7 +172,7 @@ def snapshot(account: str | None, as_json: bool) -> int:
     else:
         for run in runs:
             if run.published:
-                _print_snapshot(taken[run.snapshot_id])
+                _print_snapshot(taken[run.snapshot_id], verbose=verbose)
             else:
                 print(f"snapshot   {run.snapshot_id}: not published")
                 _print_error(run.error, as_json=False)
@@ -1525,7 +1526,7 @@ def _four_balances(taken: TradierSnapshot) -> dict[str, Decimal]:
     }
 
 
-def _print_snapshot(taken: TradierSnapshot) -> None:
+def _print_snapshot(taken: TradierSnapshot, *, verbose: bool) -> None:
     eastern = taken.as_of.astimezone(clock.NEW_YORK)
     print(f"snapshot   {taken.snapshot_id}")
     print(f"as of      {clock.iso(taken.as_of)}  ({eastern:%Y-%m-%d %H:%M:%S} New York)")
@@ -1537,15 +1538,19 @@ def _print_snapshot(taken: TradierSnapshot) -> None:
     legs = sum(len(order.leg) for order in taken.orders)
     print(f"positions  {len(taken.positions)}")
     print(f"orders     {len(taken.orders)} ({legs} legs)")
-    print("checks")
-    _print_checks(taken.checks)
+    failed = [outcome for outcome in taken.checks if not outcome.passed]
+    hint = "" if verbose else "; -v shows them all"
+    print(f"checks     {len(taken.checks) - len(failed)} of {len(taken.checks)} rules hold{hint}")
+    _print_checks(taken.checks if verbose else failed)
 
 
 def _print_where(settings: Settings) -> None:
-    home = os.path.relpath(settings.home)
+    here = Path.cwd()
+    home = settings.home.relative_to(here) if settings.home.is_relative_to(here) else settings.home
+    command = "tradier-pipeline" if shutil.which("tradier-pipeline") else os.path.relpath(sys.argv[0])
     print(f"data       {home}/tradier.duckdb (history), {home}/raw (what the broker sent)")
-    print("look       tradier-pipeline balances")
-    print('           tradier-pipeline query "FROM portfolio_positions"')
+    print(f"look       {command} balances")
+    print(f'           {command} query "FROM portfolio_positions"')
     print(f"           duckdb -readonly {home}/tradier.duckdb")
     print("           make up, then http://127.0.0.1:3000")
 

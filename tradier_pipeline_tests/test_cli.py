@@ -27,7 +27,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
-from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
+from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, dumps, land, order
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 COMMANDS = (
@@ -171,7 +171,7 @@ def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, hom
 # ---------------------------------------------------------------- snapshot
 
 
-def test_snapshot_prints_what_was_taken_and_every_check(home: Home, simulated: Simulated) -> None:
+def test_snapshot_prints_what_was_taken_and_how_many_rules_hold(home: Home, simulated: Simulated) -> None:
     result = run("snapshot")
     assert (result.exit_code, result.stderr) == (0, "")
     with reading(home.warehouse.path) as connection:
@@ -185,7 +185,20 @@ def test_snapshot_prints_what_was_taken_and_every_check(home: Home, simulated: S
         assert f"{name:<20}{amount:>18,.2f} USD\n" in result.stdout
     assert f"positions  {found[5]}\n" in result.stdout
     assert f"orders     {found[6]} (" in result.stdout
-    assert [check.name for check in CHECKS if f"  ok   {check.name} " not in result.stdout] == []
+    assert f"checks     {len(CHECKS)} of {len(CHECKS)} rules hold; -v shows them all\n" in result.stdout
+    assert "  ok   " not in result.stdout
+    assert len(result.stdout.splitlines()) <= 24  # of a terminal
+    assert [check.name for check in CHECKS if f"  ok   {check.name} " not in run("snapshot", "-v").stdout] == []
+
+
+def test_a_rule_that_does_not_hold_is_shown_in_full(home: Home, simulated: Simulated) -> None:
+    world = {"account": DEMO_ACCOUNT, "cash": 1000, "positions": [], "orders": [order(1, tag=None)]}
+    simulated.admin("POST", "world", json.loads(dumps(world)))
+    told = run("snapshot").stdout
+    warned = told.count("\n  warn ")
+    assert f"checks     {len(CHECKS) - warned} of {len(CHECKS)} rules hold; -v shows them all\n" in told
+    assert "  warn orders_tagged " in told
+    assert "  ok   " not in told
 
 
 def test_snapshot_as_json_is_one_document_with_exact_amounts(

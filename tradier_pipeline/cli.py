@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import date, datetime
@@ -113,6 +114,8 @@ class Commands(click.Group):
 @click.version_option(package_name="tradier-pipeline")
 def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
+    # an interrupted connection leaves a coroutine behind, which Python tells at exit: after our own line it is noise
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
 
 
 def load_settings() -> Settings:

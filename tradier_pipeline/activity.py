@@ -28,7 +28,7 @@ from tradier_pipeline.landing import (
     FAILED,
     LOCK_TIMEOUT_S,
     MANIFEST,
-    LandingError,
+    LandedExtract,
     LandingZone,
     PageRecord,
     Record,
@@ -36,7 +36,6 @@ from tradier_pipeline.landing import (
     file_directory,
     make_directory,
     page_records,
-    proven,
     to_bytes,
     to_record,
     writing,
@@ -114,19 +113,14 @@ class ActivityFailure(Record):
 
 
 @dataclass(frozen=True)
-class LandedActivity:
+class LandedActivity(LandedExtract):
     """One landed extract: its manifest and, on demand, its bytes."""
 
-    directory: Path
+    DEPTH = 3
 
     @cached_property
     def manifest(self) -> ActivityManifest:
-        return to_record(ActivityManifest, self._read(MANIFEST), self.directory / MANIFEST)
-
-    @property
-    def path(self) -> str:
-        """Its directory relative to the landing zone."""
-        return LandingZone(self.directory.parents[2]).relative(self.directory)
+        return to_record(ActivityManifest, self.read(MANIFEST), self.directory / MANIFEST)
 
     def bodies(self, resource: Resource) -> tuple[bytes, ...]:
         """The landed bodies of a resource, page by page, proven to be what was landed.
@@ -134,15 +128,7 @@ class LandedActivity:
         Raises:
             LandingError: a file is missing or is not what was landed.
         """
-        pages = self.manifest.resources[resource]
-        return tuple(proven(self._read(page.file), page, self.directory) for page in pages)
-
-    def _read(self, name: str) -> bytes:
-        path = self.directory / name
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+        return self.proven_bodies(self.manifest.resources[resource])
 
 
 def find_activity(zone: LandingZone, wanted: ActivityRange) -> LandedActivity | None:

@@ -32,7 +32,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -421,6 +421,39 @@ class LandedSnapshot:
             raise LandingError(f"{path} has no page of {', '.join(lacking)}", "Restore it from a backup.")
         for resource in (*self.manifest.resources, "quotes"):
             self.bodies(resource)
+
+
+@dataclass(frozen=True)
+class LandedExtract:
+    """A directory of bodies that were landed together with their manifest, apart from the snapshots.
+
+    `DEPTH`: how many directories it lies below the landing zone.
+    """
+
+    DEPTH: ClassVar[int]
+
+    directory: Path
+
+    @property
+    def path(self) -> str:
+        """Its directory relative to the landing zone."""
+        return LandingZone(self.directory.parents[self.DEPTH - 1]).relative(self.directory)
+
+    def proven_bodies(self, pages: Iterable[PageRecord]) -> tuple[bytes, ...]:
+        """The bodies of pages, proven to be what was landed.
+
+        Raises:
+            LandingError: a file is missing or is not what was landed.
+        """
+        return tuple(proven(self.read(page.file), page, self.directory) for page in pages)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of its files. Raises LandingError if it cannot be read."""
+        path = self.directory / name
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
 
 
 class LandingZone:

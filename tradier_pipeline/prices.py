@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
-from pathlib import Path
 
 from pydantic import AwareDatetime
 
@@ -21,7 +20,7 @@ from tradier_pipeline.landing import (
     LOCK_TIMEOUT_S,
     MANIFEST,
     PRICES,
-    LandingError,
+    LandedExtract,
     LandingZone,
     PageRecord,
     Record,
@@ -29,7 +28,6 @@ from tradier_pipeline.landing import (
     file_directory,
     make_directory,
     page_records,
-    proven,
     to_bytes,
     to_record,
     writing,
@@ -74,30 +72,18 @@ class PriceManifest(Record):
 
 
 @dataclass(frozen=True)
-class LandedPrices:
+class LandedPrices(LandedExtract):
     """One landed extract: its manifest and, on demand, its bytes."""
 
-    directory: Path
+    DEPTH = 4
 
     @cached_property
     def manifest(self) -> PriceManifest:
-        return to_record(PriceManifest, self._read(MANIFEST), self.directory / MANIFEST)
-
-    @property
-    def path(self) -> str:
-        """Its directory relative to the landing zone."""
-        return LandingZone(self.directory.parents[3]).relative(self.directory)
+        return to_record(PriceManifest, self.read(MANIFEST), self.directory / MANIFEST)
 
     def bodies(self) -> tuple[bytes, ...]:
         """The landed bodies, proven to be what was landed. Raises LandingError if one is missing or was changed."""
-        return tuple(proven(self._read(page.file), page, self.directory) for page in self.manifest.pages)
-
-    def _read(self, name: str) -> bytes:
-        path = self.directory / name
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
+        return self.proven_bodies(self.manifest.pages)
 
 
 def landed_prices(zone: LandingZone) -> list[LandedPrices]:

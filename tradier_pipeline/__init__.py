@@ -1,5 +1,5 @@
 """A trustworthy history of a Tradier brokerage account."""
 
-from tradier_pipeline.snapshot import TradierSnapshot, request_snapshot, sync_tradier_snapshot
+from tradier_pipeline.core.snapshot_id import TradierSnapshot, request_snapshot, sync_tradier_snapshot
 
 __all__ = ["TradierSnapshot", "request_snapshot", "sync_tradier_snapshot"]

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline import activity
-from tradier_pipeline.activity import ActivityManifest, LandedActivity, Resource
 from tradier_pipeline.broker.client import Extract, Page
-from tradier_pipeline.landing import MANIFEST, LandingZone, file_directory, page_records, to_bytes
+from tradier_pipeline.extract import activity
+from tradier_pipeline.extract.activity import ActivityManifest, LandedActivity, Resource
+from tradier_pipeline.landing.zone import MANIFEST, LandingZone, file_directory, page_records, to_bytes
 from tradier_pipeline_tests.bodies import Body, dumps
 
 ACCOUNT = "VA12345678"

@@ -31,20 +31,20 @@ import httpx
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
-from tradier_pipeline.landing import LandedSnapshot, LandingZone
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.reconcile.published import relevant_beliefs
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse, insert
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.rows import read_typed, table_rows
+from tradier_pipeline.warehouse.staging import Warehouse, insert
 
 ROUNDS = 9
 YEAR_OF_SNAPSHOTS = 98_000

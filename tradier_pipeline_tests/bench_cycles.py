@@ -25,9 +25,9 @@ from pathlib import Path
 
 import httpx
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import sync_tradier_snapshot
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.snapshot import sync_tradier_snapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bench import Figure
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tradier_pipeline.warehouse import exposure
-from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.bench import Figure
 from tradier_pipeline_tests.year import SESSIONS_OF_A_YEAR, fill, sessions
 

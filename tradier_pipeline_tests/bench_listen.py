@@ -20,7 +20,7 @@ from typing import IO
 import duckdb
 import httpx
 
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.warehouse.reads import reading
 
 ORDERS = 25

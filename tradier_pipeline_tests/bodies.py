@@ -22,7 +22,9 @@ import duckdb
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.client import Attempt, Extract, Page
-from tradier_pipeline.landing import (
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.zone import (
     MANIFEST,
     QUOTES_MANIFEST,
     LandedSnapshot,
@@ -33,12 +35,10 @@ from tradier_pipeline.landing import (
     ReadingRecord,
     page_records,
 )
-from tradier_pipeline.reconcile.stored import conserve
-from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.publish.derive import conserve
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse.publish import StagedWarehouse, create_schema
 from tradier_pipeline.warehouse.rows import read_typed, table_rows
+from tradier_pipeline.warehouse.staging import StagedWarehouse, create_schema
 
 ACCOUNT = "VA12345678"
 AS_OF = datetime(2025, 11, 20, 14, 31, 0, 250_000, tzinfo=UTC)

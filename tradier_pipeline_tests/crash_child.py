@@ -28,16 +28,19 @@ import duckdb
 import pandas  # noqa: F401 - what DuckDB imports at its first parameter
 from pydantic import SecretStr
 
-from tradier_pipeline import compaction, extract, landing, store
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.settings import DEMO_TOKEN
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.warehouse import publish
-from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_TOKEN
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract import snapshot
+from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.landing import compaction
+from tradier_pipeline.landing import zone as landing
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish import store
+from tradier_pipeline.warehouse import staging
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 
 Act = Callable[[], None]
 FAILED = 3
@@ -111,7 +114,7 @@ def _at_statement(statement: str, *, races: bool = False) -> Callable[[Act], Non
         def tapped(*arguments: Any, **named: Any) -> Any:
             return _Tapped(connect(*arguments, **named), statement, act, waits=races)
 
-        publish.duckdb.connect = tapped  # type: ignore[assignment]
+        staging.duckdb.connect = tapped  # type: ignore[assignment]
 
     return arm
 
@@ -120,7 +123,7 @@ def _named(suffix: str) -> Callable[..., bool]:
     return lambda path, *_: str(path).endswith(suffix)
 
 
-_COPIED = _after(publish.shutil, "copyfile")
+_COPIED = _after(staging.shutil, "copyfile")
 _LANDING = _named(".tmp")
 _STAGED = _named(".staged")
 _QUOTES_MANIFEST = _named(".quotes.manifest.json.tmp")
@@ -139,11 +142,11 @@ POINTS: dict[str, tuple[Point, ...]] = {
         Point("right after the landing's rename", _after(Path, "rename", when=_LANDING)),
         Point("after landing", _after(LandingZone, "land")),
         Point("between quotes and their manifest", _before(Path, "replace", when=_QUOTES_MANIFEST)),
-        Point("before the warehouse is copied", _before(publish.shutil, "copyfile")),
+        Point("before the warehouse is copied", _before(staging.shutil, "copyfile")),
         Point("before BEGIN", _before(StagedWarehouse, "store")),
         Point("after the copy", _COPIED),
     ),
-    "K5": tuple(Point(f"before table {nth} of 8", _before(publish, "insert", nth)) for nth in (5, 2, 8, 3, 4, 6, 7)),
+    "K5": tuple(Point(f"before table {nth} of 8", _before(staging, "insert", nth)) for nth in (5, 2, 8, 3, 4, 6, 7)),
     "K6": (Point("during COMMIT", _at_statement("COMMIT", races=True), races=True),),
     "K7": (Point("after COMMIT, before the checks", _before(store, "verify_snapshot")),),
     "K8": (
@@ -328,7 +331,7 @@ def _tell_parent() -> None:
 
 def _restrict(job: Job) -> None:
     if job.lock_timeout is not None:
-        landing.LOCK_TIMEOUT_S = publish.LOCK_TIMEOUT_S = job.lock_timeout
+        landing.LOCK_TIMEOUT_S = staging.LOCK_TIMEOUT_S = job.lock_timeout
     if job.file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_size, job.file_size))
     if job.user is not None and os.getuid() == 0:
@@ -338,7 +341,7 @@ def _restrict(job: Job) -> None:
 
 
 def _work(job: Job) -> None:
-    extract.SETTLE_S = 0.0
+    snapshot.SETTLE_S = 0.0
     zone, warehouse = LandingZone(Path(job.home) / "raw"), Warehouse(Path(job.home) / "tradier.duckdb")
     if job.work == "rebuild":
         store.rebuild(warehouse, zone, lambda _: None)

@@ -9,11 +9,11 @@ from functools import cache
 import dagster as dg
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import QUIET
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.definitions import build_definitions
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify.claims import CLAIMS
 
 SNAPSHOT = dg.AssetKey("tradier_snapshot")

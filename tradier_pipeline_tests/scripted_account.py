@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.statement import multiplier
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.bodies import Body, dumps, listed

@@ -18,7 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline import clock
-from tradier_pipeline.activity import (
+from tradier_pipeline.broker.errors import BodyError, BrokerError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.extract.activity import (
     RESOURCES,
     WINDOW,
     ActivityRange,
@@ -28,19 +32,15 @@ from tradier_pipeline.activity import (
     landed_activity,
     last_failure,
 )
-from tradier_pipeline.broker.errors import BodyError, BrokerError
-from tradier_pipeline.compaction import compact
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import ExtractError
-from tradier_pipeline.landing import LandingError, LandingZone
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.store import StoredActivity, rebuild, store_activity
+from tradier_pipeline.extract.snapshot import ExtractError
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.zone import LandingError, LandingZone
+from tradier_pipeline.publish.store import StoredActivity, rebuild, store_activity
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import content_key, keep_activity
-from tradier_pipeline.warehouse.publish import StagedWarehouse
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.activities import LISTS, body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.bodies import Body, dumps, warehouse_in_memory
 from tradier_pipeline_tests.conftest import Home, Simulated, take

@@ -8,8 +8,8 @@ import sys
 import pytest
 from pydantic import SecretStr
 
-from tradier_pipeline.alerts import AlertError, send
-from tradier_pipeline.settings import load_settings
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.monitoring.alerts import AlertError, send
 from tradier_pipeline_tests.inboxes import mail_server, webhook
 
 NOBODY = "json://user:hunter2@127.0.0.1:1/token-in-the-path"

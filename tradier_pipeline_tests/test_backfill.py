@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tradier_pipeline import clock
-from tradier_pipeline.activity import landed_activity
 from tradier_pipeline.cli import main
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.extract.activity import landed_activity
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 

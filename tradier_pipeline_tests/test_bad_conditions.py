@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import LandedSnapshot, LandingError
-from tradier_pipeline.reverify import reverify
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import rebuild, store_snapshot
-from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse import publish
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingError
+from tradier_pipeline.publish.reverify import reverify
+from tradier_pipeline.publish.store import rebuild, store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.warehouse import staging
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.crash_child import FAILED, Job, Nursery, nursery
@@ -72,7 +72,7 @@ def _outcomes(home: Home) -> list[Outcome]:
 def test_a_full_disk_costs_the_snapshot_and_nothing_else(
     tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "BLOCK_SIZE", 131_072)  # as it is; the steps below are of its size
+    monkeypatch.setattr(staging, "BLOCK_SIZE", 131_072)  # as it is; the steps below are of its size
     with _small_disk(tmp_path / "disk"):
         home = Home(tmp_path / "disk" / "home")
         good = [take(home, simulated.broker)[0]]

@@ -12,13 +12,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tradier_pipeline import clock, market_calendar
+from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BodyError, BrokerError
 from tradier_pipeline.broker.hours import exchange_hours
-from tradier_pipeline.broker_calendar import DifferentDay, differing_days, read_calendar
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.domain import calendar as market_calendar
+from tradier_pipeline.domain.calendar import MarketCalendar, session_of
+from tradier_pipeline.extract.calendar import DifferentDay, differing_days, read_calendar
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.market_calendar import MarketCalendar, session_of
-from tradier_pipeline.settings import Settings
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.dagster_runs import definitions, failure, run_job
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
-from tradier_pipeline.store import store_activity, store_snapshot
-from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.closings import cash_days
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.activities import body_of, event, filed

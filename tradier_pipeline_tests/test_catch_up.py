@@ -15,18 +15,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.catch_up import catch_up
 from tradier_pipeline.cli import main
-from tradier_pipeline.extract import extract_snapshot
-from tradier_pipeline.gate import DEFAULT_RULES
-from tradier_pipeline.landing import LandedSnapshot, MissedRecord
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.gate import DEFAULT_RULES
+from tradier_pipeline.extract.snapshot import extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot, MissedRecord
+from tradier_pipeline.publish.catch_up import catch_up
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.crash_child import POINTS
 from tradier_pipeline_tests.test_crashes import _command_line, prove_published, stored

@@ -20,11 +20,11 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, dumps, land, order

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tradier_pipeline import landing
-from tradier_pipeline.compaction import compact
-from tradier_pipeline.landing import (
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing import zone as landing
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.zone import (
     FailureRecord,
     LandedSnapshot,
     LandingError,
@@ -26,10 +28,8 @@ from tradier_pipeline.landing import (
     PageRecord,
     QuotesManifest,
 )
-from tradier_pipeline.reverify import reverify
-from tradier_pipeline.settings import load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import rebuild
+from tradier_pipeline.publish.reverify import reverify
+from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.crash_child import Job, Nursery, compaction_points, nursery
 from tradier_pipeline_tests.test_crashes import leftovers, stored

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.activity import Resource
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.extract.activity import Resource
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.activity import DESTINATIONS, content_key, keep_activity
-from tradier_pipeline.warehouse.publish import StagedWarehouse
 from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.activities import LISTS, filed
 from tradier_pipeline_tests.bodies import (
     ACCOUNT,

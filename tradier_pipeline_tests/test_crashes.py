@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.reverify import reverify
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import rebuild, store_snapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish.reverify import reverify
+from tradier_pipeline.publish.store import rebuild, store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.crash_child import POINTS, Job, Nursery, nursery
 

@@ -14,15 +14,15 @@ import pytest
 from click.testing import CliRunner
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
-from tradier_pipeline.compaction import compact
-from tradier_pipeline.extract import ExtractError
-from tradier_pipeline.landing import FailureRecord, LandedSnapshot, LandingError
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.status import read_status
-from tradier_pipeline.store import rebuild
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import ExtractError
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.zone import FailureRecord, LandedSnapshot, LandingError
+from tradier_pipeline.monitoring.status import read_status
+from tradier_pipeline.publish.store import rebuild
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take

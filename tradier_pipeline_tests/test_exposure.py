@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import history
 from tradier_pipeline.cli import main
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land, option_quote, position, quote
 from tradier_pipeline_tests.conftest import Home, Simulated
 

@@ -17,12 +17,12 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.extract import Broker, ExtractError, extract_quotes, extract_snapshot
-from tradier_pipeline.landing import REQUIRED_RESOURCES, FailureRecord, LandedSnapshot
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
-from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
+from tradier_pipeline.extract.snapshot import Broker, ExtractError, extract_quotes, extract_snapshot
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, FailureRecord, LandedSnapshot
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.rows import read_typed
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 

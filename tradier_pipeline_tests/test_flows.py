@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import clock
 from tradier_pipeline.cli import main
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline_tests.activities import body_of, event, filed
 from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
 from tradier_pipeline_tests.conftest import Home

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tradier_pipeline.freshness import allowed_age, judge, read_freshness
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.monitoring.freshness import allowed_age, judge, read_freshness
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 TWO_MINUTES = timedelta(seconds=120)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.gate import REASONS, GateRules, judge, reasons
-from tradier_pipeline.landing import FailureRecord, MissedRecord
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.gate import REASONS, GateRules, judge, reasons
+from tradier_pipeline.landing.zone import FailureRecord, MissedRecord
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import views
-from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading, trade_gates
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.bodies import ACCOUNT, land, rich, zone_in
 
 OPEN = datetime(2025, 11, 20, 14, 30, tzinfo=UTC)

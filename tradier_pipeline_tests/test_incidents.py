@@ -21,23 +21,23 @@ import pytest
 
 from tradier_pipeline import clock, verify
 from tradier_pipeline.broker.errors import BrokerError
-from tradier_pipeline.extract import extract_snapshot
+from tradier_pipeline.core.outcome import Outcome, Severity
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import extract_snapshot
 from tradier_pipeline.ledger import writeback
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.publish.ledger_state import reconcile_newest
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
-from tradier_pipeline.reconcile.published import reconcile_newest
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
-from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.conftest import Home, Simulated, take

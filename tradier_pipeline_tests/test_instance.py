@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dagster._core.run_coordinator import QueuedRunCoordinator
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.instance import MANAGED, open_instance
 from tradier_pipeline.instance.storage import PooledEventLogStorage, PooledRunStorage
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tradier_pipeline import landing
-from tradier_pipeline.landing import (
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing import zone as landing
+from tradier_pipeline.landing.zone import (
     BusyError,
     FailureRecord,
     LandedSnapshot,
@@ -18,7 +19,6 @@ from tradier_pipeline.landing import (
     MissedRecord,
     exclusive,
 )
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline_tests.conftest import Home
 
 NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from tradier_pipeline.broker.events import OrderEvent
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.cycles.listen import Changes, in_one_line, listen_until
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.listen import Changes, in_one_line, listen_until
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.broker.simulator.test_http import KO
 from tradier_pipeline_tests.conftest import Home, Simulated

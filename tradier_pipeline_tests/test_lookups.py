@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline import clock, lookups
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline import clock
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.extract import lookups
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from tradier_pipeline.clock import NEW_YORK
-from tradier_pipeline.market_calendar import MarketCalendar, Session, session_of
+from tradier_pipeline.domain.calendar import MarketCalendar, Session, session_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bodies import dumps, leg, order, spread
 from tradier_pipeline_tests.conftest import Home, Simulated

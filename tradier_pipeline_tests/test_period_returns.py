@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import clock, history
 from tradier_pipeline.cli import main
-from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.activities import body_of, day_value, event
 from tradier_pipeline_tests.bodies import dumps

@@ -15,11 +15,10 @@ import pytest
 from click.testing import CliRunner
 from dagster._core.test_utils import create_run_for_test
 
-from tradier_pipeline import up
-from tradier_pipeline.cli import main
+from tradier_pipeline.cli import main, up
+from tradier_pipeline.core.processes import is_gone, is_known, name_of, pid_of
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.launcher import WORKER_TAG, ForkingRunLauncher
-from tradier_pipeline.processes import is_gone, is_known, name_of, pid_of
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.test_up import _alive, _content, family, running, until
 

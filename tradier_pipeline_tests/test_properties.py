@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.bodies import AS_OF, Answers, land, rich, states, store, warehouse_in_memory, zone_in
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take

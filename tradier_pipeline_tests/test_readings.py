@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline import clock, extract
-from tradier_pipeline.extract import extract_snapshot
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract import snapshot
+from tradier_pipeline.extract.snapshot import extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
@@ -84,7 +85,7 @@ def test_a_second_reading_that_fails_costs_nothing(home: Home, simulated: Simula
 def test_nothing_is_read_again_when_the_time_of_the_snapshot_is_over(
     home: Home, simulated: Simulated, quiet: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "SETTLE_S", 5.0)
+    monkeypatch.setattr(snapshot, "SETTLE_S", 5.0)
     holding(simulated, 7)
     late = SnapshotId(DEMO_ACCOUNT, clock.now().replace(microsecond=0) - timedelta(seconds=57))
     landed = extract_snapshot(home.zone, simulated.broker, late, "test")

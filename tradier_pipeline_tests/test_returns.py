@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
-from tradier_pipeline.activity import WINDOW, ActivityRange, extract_activity
-from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.server import running
-from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.strategy import AccountPlan
 from tradier_pipeline.cli import main
-from tradier_pipeline.extract import Broker
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.returns import Figures, Rate, figures, internal_rate, standard_periods
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
-from tradier_pipeline.store import store_activity, store_snapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.returns import Figures, Rate, figures, internal_rate, standard_periods
+from tradier_pipeline.extract.activity import WINDOW, ActivityRange, extract_activity
+from tradier_pipeline.extract.snapshot import Broker
+from tradier_pipeline.publish.store import store_activity, store_snapshot
+from tradier_pipeline.simulator.app import create_app
+from tradier_pipeline.simulator.server import running
+from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.strategy import AccountPlan
 from tradier_pipeline.warehouse.equity import LEFT_AFTER, UNREAD
 from tradier_pipeline.warehouse.reads import equity_curves, reading
 from tradier_pipeline_tests.activities import body_of, event, filed

@@ -7,11 +7,11 @@ import hashlib
 import duckdb
 import pytest
 
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.reverify import Reverified, reverify
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError
-from tradier_pipeline.store import NotPublishedError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
+from tradier_pipeline.publish.reverify import Reverified, reverify
+from tradier_pipeline.publish.store import NotPublishedError
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline_tests.conftest import Home, Simulated
 
 CANARY = "cAnArY+7f/3b9e=1d0c5a864e2b97"  # with characters that encodings change

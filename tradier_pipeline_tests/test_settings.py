@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tradier_pipeline import sources
-from tradier_pipeline.broker.simulator import app
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import connect
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN, SettingsError, load_settings
+from tradier_pipeline.core import sources
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, SettingsError, load_settings
+from tradier_pipeline.extract.snapshot import connect
+from tradier_pipeline.simulator import app
+from tradier_pipeline.simulator.server import embedded_simulator
 
 SECRET = "0123456789abcdefSECRET789012"  # as long as a real token
 

@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import TradierSnapshot, sync_tradier_snapshot
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.on_demand import SnapshotFailedError
-from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradier_pipeline.sparkline import BLOCKS, sparkline
+from tradier_pipeline.cli.sparkline import BLOCKS, sparkline
 
 
 def values(*numbers: str | int | None) -> list[Decimal | None]:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order, Position, Quote, parse
-from tradier_pipeline.portfolio import PortfolioPosition, hold
-from tradier_pipeline.spreads import Spread, SpreadLeg, UncoveredShort, group, uncovered
+from tradier_pipeline.domain.positions import PortfolioPosition, hold
+from tradier_pipeline.domain.spreads import Spread, SpreadLeg, UncoveredShort, group, uncovered
 from tradier_pipeline_tests import bodies
 
 D = Decimal

@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import history
 from tradier_pipeline.cli import main
-from tradier_pipeline.gate import GateRules
-from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.gate import GateRules
+from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
-from tradier_pipeline.store import store_activity, store_snapshot
 from tradier_pipeline.warehouse.closings import statement_months
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.activities import body_of, day_value, event, filed, lot

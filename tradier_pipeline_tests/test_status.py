@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.cli import main
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import ExtractError, extract_snapshot
-from tradier_pipeline.landing import FailureRecord, LandedSnapshot
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.status import AccountStatus, Heartbeat, RequestBudget, read_status
-from tradier_pipeline.store import NotPublishedError, store_snapshot
-from tradier_pipeline.warehouse.publish import WarehouseError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import ExtractError, extract_snapshot
+from tradier_pipeline.landing.zone import FailureRecord, LandedSnapshot
+from tradier_pipeline.monitoring.status import AccountStatus, Heartbeat, RequestBudget, read_status
+from tradier_pipeline.publish.store import NotPublishedError, store_snapshot
+from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance import open_instance
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home
 

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from tradier_pipeline.landing import LandingError
-from tradier_pipeline.store import rebuild
+from tradier_pipeline.landing.zone import LandingError
+from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.test_up import DEADLINE_S, running

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.store import rebuild, store_snapshot
-from tradier_pipeline.warehouse.publish import Warehouse
+from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.bodies import Body, answers, balances, land, order, position, zone_in
 
 EVENING = datetime(2025, 11, 19, 21, 15, tzinfo=UTC)

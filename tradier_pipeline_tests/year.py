@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from tradier_pipeline.market_calendar import MarketCalendar, Session
+from tradier_pipeline.domain.calendar import MarketCalendar, Session
 from tradier_pipeline.warehouse.sessions import keep_sessions
 from tradier_pipeline.warehouse.sql import literal
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.broker.models import (
     Account,
@@ -19,17 +18,18 @@ from tradier_pipeline.broker.models import (
     Position,
     Quote,
 )
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import (
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import (
     UNASKED,
     extract_quotes,
     extract_snapshot,
     refuse_other_times,
     refuse_unknown_account,
 )
-from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot, PageRecord
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import publish_missed
+from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot, PageRecord
+from tradier_pipeline.publish.store import publish_missed
 
 OWNERS = ["team:trading"]
 TRIGGER_TAG = "tradier/trigger"

@@ -9,27 +9,27 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.claims import claim_evaluations, collect
-from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS, PROCESS_TAG, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.catch_up import CAUGHT_UP, BehindError, catch_up
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.gate import GateRules
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import Outcome, Severity
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.gate import GateRules
+from tradier_pipeline.instance.partitions import SNAPSHOTS, TRADE_DATES, only_if_landed, partition_of
 from tradier_pipeline.instance.switches import stopped_schedules
-from tradier_pipeline.landing import REQUIRED_RESOURCES
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
+from tradier_pipeline.publish.catch_up import CAUGHT_UP, BehindError, catch_up
+from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.stated_flows import stated_rows
+from tradier_pipeline.publish.store import Believe, NotPublishedError, store_snapshot
 from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.stated_flows import stated_rows
-from tradier_pipeline.store import Believe, NotPublishedError, store_snapshot
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import TypedSnapshot
 
@@ -171,7 +171,7 @@ def _stopped_schedules(context: dg.AssetExecutionContext) -> tuple[str, ...] | N
 
 def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:
     """What was due before it and has no snapshot is published with it."""
-    from tradier_pipeline.cycles.gaps import record_gaps_before  # the cycles know the assets
+    from tradier_pipeline.assets.gaps import record_gaps_before  # the cycles know the assets
 
     try:
         record_gaps_before(settings, context.instance, own)

@@ -30,7 +30,7 @@ from tradier_pipeline.broker.errors import (
 )
 from tradier_pipeline.broker.models import Order, identifier, parse
 from tradier_pipeline.broker.receive import ACCEPT_ENCODING, receive_body
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping

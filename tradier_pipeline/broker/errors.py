@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from datetime import datetime

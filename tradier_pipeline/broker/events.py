@@ -20,7 +20,7 @@ from tradier_pipeline.broker.client import NETWORK_ERRORS, is_loopback, masked, 
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError, excerpt
 from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, Order, OrderLeg, parse, parse_rows
 from tradier_pipeline.broker.receive import receive_body
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence

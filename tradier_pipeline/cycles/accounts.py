@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import raw_key
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId, SnapshotIdError
 from tradier_pipeline.cycles.on_demand import abandoned
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import accounts_to_read
-from tradier_pipeline.landing import REQUIRED_RESOURCES, LandingZone
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId, SnapshotIdError
+from tradier_pipeline.extract.snapshot import accounts_to_read
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandingZone
 
 ACCOUNTS_KEPT = timedelta(hours=1)
 READ_FIRST = {raw_key(resource) for resource in REQUIRED_RESOURCES}  # by one request each, together

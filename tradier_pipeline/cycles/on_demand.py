@@ -13,18 +13,18 @@ from pathlib import Path
 import dagster as dg
 
 from tradier_pipeline.assets.claims import collecting_outcomes
-from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
-from tradier_pipeline.catch_up import CAUGHT_UP
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import accounts_to_read
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.processes import is_gone, name_of
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError, TradierSnapshot
+from tradier_pipeline.extract.snapshot import accounts_to_read
 from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.launcher import WORKER_TAG
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.processes import is_gone, name_of
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
-from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.catch_up import CAUGHT_UP
 from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 

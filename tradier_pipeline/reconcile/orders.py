@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import ORDER_WORDS, WORKING_WORDS, Order
-from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.landing.zone import LookupRecord
 from tradier_pipeline.ledger.changes import Change, change_to
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus
 from tradier_pipeline.reconcile.packages import progress

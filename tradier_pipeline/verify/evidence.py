@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.texts import long_texts, may_have_long_texts, shortened
+from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shortened
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
 Row = dict[str, Any]

@@ -23,7 +23,7 @@ owner states what came or left.
 
 from __future__ import annotations
 
-from tradier_pipeline.activity import WINDOW
+from tradier_pipeline.extract.activity import WINDOW
 from tradier_pipeline.warehouse.kinds import (
     ACTIVITY_KINDS,
     BETWEEN_ACCOUNTS,

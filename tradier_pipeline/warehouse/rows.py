@@ -27,15 +27,15 @@ from tradier_pipeline.broker.models import (
     parse,
     parse_rows,
 )
-from tradier_pipeline.gate import DEFAULT_RULES, GateReading, GateRules, judge
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.portfolio import PortfolioPosition, hold, rounded
+from tradier_pipeline.domain.gate import DEFAULT_RULES, GateReading, GateRules, judge
+from tradier_pipeline.domain.positions import PortfolioPosition, hold, rounded
+from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.reconcile.conservation import Finding
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.reconcile.tables import table_rows as reconciled_rows
 from tradier_pipeline.reconcile.verdict import Verdict
-from tradier_pipeline.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reconciled_rows import table_rows as reconciled_rows
 
 Row = dict[str, Any]
 

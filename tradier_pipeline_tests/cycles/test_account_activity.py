@@ -12,9 +12,9 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.daily import account_activity_schedule
 from tradier_pipeline.cycles.on_demand import QUIET
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take

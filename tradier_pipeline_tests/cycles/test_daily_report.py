@@ -8,7 +8,7 @@ import re
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.dagster_runs import definitions, materialized
 

@@ -8,12 +8,12 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.gaps import record_gaps
 from tradier_pipeline.assets.raw import raw_key
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.accounts import running_partitions
-from tradier_pipeline.cycles.gaps import record_gaps
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.status import read_status
+from tradier_pipeline.monitoring.status import read_status
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock

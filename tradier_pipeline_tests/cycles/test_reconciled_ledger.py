@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline.assets import snapshot as assets_snapshot
+from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.ledger.store import Ledger, LedgerError
-from tradier_pipeline.settings import load_settings
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount

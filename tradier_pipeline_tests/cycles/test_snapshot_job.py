@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, trade_gates

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from tradier_pipeline.clock import NEW_YORK
-from tradier_pipeline.cycles.ticks import CYCLES, Cadence, due, is_late, widest
-from tradier_pipeline.market_calendar import MarketCalendar, session_of
+from tradier_pipeline.domain.calendar import MarketCalendar, session_of
+from tradier_pipeline.domain.ticks import CYCLES, Cadence, due, is_late, widest
 
 DEFAULT = Cadence(monitor=1, trade=15, sync=30)
 FULL_DAY_SYNCS = [

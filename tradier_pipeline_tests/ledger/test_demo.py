@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.world import World
-from tradier_pipeline.extract import connect
-from tradier_pipeline.ledger.demo import LEARNS_AFTER, DemoEngine
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import connect
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.simulator.engine import LEARNS_AFTER, DemoEngine
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.world import World
 from tradier_pipeline_tests.conftest import Home, take
 
 MONDAY = datetime(2026, 11, 16, 17, 0, tzinfo=UTC)
@@ -135,7 +135,7 @@ def test_only_the_embedded_broker_of_a_home_writes_its_ledger(home: Home, monkey
 
 
 def test_the_ledger_of_a_new_demo_agrees_with_its_first_snapshot(home: Home) -> None:
-    from tradier_pipeline.reconcile.published import reconcile_newest
+    from tradier_pipeline.publish.ledger_state import reconcile_newest
 
     settings = load_settings()
     with connect(settings) as broker:

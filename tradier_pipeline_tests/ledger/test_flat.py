@@ -9,9 +9,9 @@ from typing import get_args
 
 import pytest
 
-from tradier_pipeline.ledger.flat import Gone, Holdings, gone, read_gone
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.records import HOLDING, Leg, Trade, TradeStatus
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.warehouse.holdings import Gone, Holdings, gone, read_gone
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import clock
 from tradier_pipeline.cli import main
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import Clock

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
-from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.landing.zone import LookupRecord
 from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder
 from tradier_pipeline.reconcile.facts import Facts

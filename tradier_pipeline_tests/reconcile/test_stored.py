@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.store import rebuild
-from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import StagedWarehouse
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.bodies import (
     AS_OF,
     Answers,

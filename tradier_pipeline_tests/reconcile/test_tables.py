@@ -5,12 +5,12 @@ from decimal import Decimal
 
 import duckdb
 
-from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.reconciliation import reconcile
-from tradier_pipeline.reconcile.tables import table_rows
-from tradier_pipeline.warehouse.publish import insert
+from tradier_pipeline.warehouse.holdings import Holdings
+from tradier_pipeline.warehouse.reconciled_rows import table_rows
 from tradier_pipeline.warehouse.schema import LEAD_NAMES, RECONCILED, ddl
+from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, put, trade
 
 

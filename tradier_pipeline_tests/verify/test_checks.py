@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.landing import MANIFEST
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
+from tradier_pipeline.landing.zone import MANIFEST
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.bodies import (
     ACCOUNT,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tradier_pipeline.core.outcome import Severity
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import Severity
 from tradier_pipeline_tests.bodies import (
     Answers,
     Body,

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tradier_pipeline.verify.outcome import Severity
+from tradier_pipeline.core.outcome import Severity
 from tradier_pipeline_tests.bodies import answers, balances, leg, order, position, quote, rich, spread
 from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT, Bench
 

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from tradier_pipeline.compaction import compact
-from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take

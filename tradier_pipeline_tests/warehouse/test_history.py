@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from tradier_pipeline import clock
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.sessions import keep_sessions
+from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline_tests.bodies import (
     answers,
     balances,

@@ -13,19 +13,19 @@ from typing import Any
 import duckdb
 import pytest
 
-from tradier_pipeline import store
 from tradier_pipeline.broker.errors import BrokerError
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.landing import BusyError, LandedSnapshot, MissedRecord
-from tradier_pipeline.missed import new_missed
-from tradier_pipeline.reverify import reverify
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.zone import BusyError, LandedSnapshot, MissedRecord
+from tradier_pipeline.publish import store
+from tradier_pipeline.publish.missed import new_missed
+from tradier_pipeline.publish.reverify import reverify
+from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse import publish, schema
-from tradier_pipeline.warehouse.publish import WarehouseError, insert
+from tradier_pipeline.warehouse import schema, staging
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.staging import WarehouseError, insert
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.crash_child import Job, Nursery, nursery
 from tradier_pipeline_tests.test_crashes import stored
@@ -69,9 +69,9 @@ def test_a_file_keeps_the_blocks_it_was_made_with_until_it_is_rebuilt(
         with reading(home.warehouse.path) as connection:
             return connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()[0][0]
 
-    monkeypatch.setattr(publish, "BLOCK_SIZE", 262_144)
+    monkeypatch.setattr(staging, "BLOCK_SIZE", 262_144)
     take(home, simulated.broker)
-    monkeypatch.setattr(publish, "BLOCK_SIZE", 131_072)
+    monkeypatch.setattr(staging, "BLOCK_SIZE", 131_072)
     take(home, simulated.broker)
     assert (len(_published(home)), block_size()) == (2, 262_144)
     rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
@@ -252,7 +252,7 @@ def test_a_failure_that_cannot_be_published_is_still_told_as_what_it_is(
     home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     miscount(monkeypatch)
-    monkeypatch.setattr(publish.StagedWarehouse, "miss", _disk_full_on_what_is_missed)
+    monkeypatch.setattr(staging.StagedWarehouse, "miss", _disk_full_on_what_is_missed)
     with pytest.raises(NotPublishedError, match="balances_equal"):
         take(home, simulated.broker)
     monkeypatch.undo()
@@ -261,7 +261,7 @@ def test_a_failure_that_cannot_be_published_is_still_told_as_what_it_is(
     assert [row[4] for row in _missed(home)] == ["refused"]
 
 
-def _disk_full_on_what_is_missed(_: publish.StagedWarehouse, missed: list[object]) -> None:
+def _disk_full_on_what_is_missed(_: staging.StagedWarehouse, missed: list[object]) -> None:
     if missed:
         raise WarehouseError("cannot write", "Free some space.")
 
@@ -315,7 +315,7 @@ def test_a_second_writer_is_told_who_holds_the_warehouse(
     assert children.wait(holder).stopped
     assert _published(home) == [str(good.snapshot_id)]  # a reader does not wait for it
 
-    monkeypatch.setattr(publish, "LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(staging, "LOCK_TIMEOUT_S", 0.0)
     with pytest.raises(BusyError, match=rf"is being written by process {holder}, for more than"):
         store_snapshot(home.warehouse, good)
     os.kill(holder, signal.SIGKILL)

@@ -7,11 +7,11 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.server import running
-from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.strategy import AccountPlan
-from tradier_pipeline.settings import DEMO_TOKEN
+from tradier_pipeline.core.settings import DEMO_TOKEN
+from tradier_pipeline.simulator.app import create_app
+from tradier_pipeline.simulator.server import running
+from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.strategy import AccountPlan
 from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT
 
 HEADERS = {"Authorization": f"Bearer {DEMO_TOKEN}", "Accept": "application/json"}

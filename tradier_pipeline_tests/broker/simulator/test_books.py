@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.simulator.exchange import FinalizedOrderError, advance, cancel, change, place
-from tradier_pipeline.broker.simulator.market import option_symbol
-from tradier_pipeline.broker.simulator.strategy import act, create_world
-from tradier_pipeline.broker.simulator.tickets import InvalidParameterError, read_ticket
-from tradier_pipeline.broker.simulator.world import Account, World
+from tradier_pipeline.simulator.exchange import FinalizedOrderError, advance, cancel, change, place
+from tradier_pipeline.simulator.market import option_symbol
+from tradier_pipeline.simulator.strategy import act, create_world
+from tradier_pipeline.simulator.tickets import InvalidParameterError, read_ticket
+from tradier_pipeline.simulator.world import Account, World
 from tradier_pipeline_tests.broker.simulator.worlds import (
     MONDAY_NOON,
     assert_books_balance,

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from tradier_pipeline.broker.simulator import bodies
-from tradier_pipeline.broker.simulator.exchange import FinalizedOrderError, advance, cancel, change
-from tradier_pipeline.broker.simulator.market import option_symbol
-from tradier_pipeline.broker.simulator.strategy import act
-from tradier_pipeline.broker.simulator.world import Account, Order, World
+from tradier_pipeline.simulator import bodies
+from tradier_pipeline.simulator.exchange import FinalizedOrderError, advance, cancel, change
+from tradier_pipeline.simulator.market import option_symbol
+from tradier_pipeline.simulator.strategy import act
+from tradier_pipeline.simulator.world import Account, Order, World
 from tradier_pipeline_tests.broker.simulator.worlds import assert_books_balance, body, order, quiet_world, wait
 
 LATE = date(2026, 12, 18)

@@ -9,10 +9,10 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.limits import Limits
-from tradier_pipeline.broker.simulator.server import embedded_simulator, running
-from tradier_pipeline.broker.simulator.store import Store
+from tradier_pipeline.simulator.app import create_app
+from tradier_pipeline.simulator.limits import Limits
+from tradier_pipeline.simulator.server import embedded_simulator, running
+from tradier_pipeline.simulator.store import Store
 from tradier_pipeline_tests.broker.simulator.conftest import HEADERS, NOON
 from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.simulator.market import Market, closes_at, option_symbol, parse_option
+from tradier_pipeline.simulator.market import Market, closes_at, option_symbol, parse_option
 
 NOW = datetime(2026, 11, 16, 17, 0, tzinfo=UTC)
 MARKET = Market(7)

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tradier_pipeline.broker.simulator.replay import create_replay_app
-from tradier_pipeline.broker.simulator.server import running
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.simulator.replay import create_replay_app
+from tradier_pipeline.simulator.server import running
 
 POSITIONS = b'{"positions": "null"}\n'
 ORDERS = b'{ "orders": {"order": {"id": 7, "price": 1.50000000}} }'

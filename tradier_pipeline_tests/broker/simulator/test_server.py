@@ -13,10 +13,10 @@ import threading
 import httpx
 import pytest
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator, serve
-from tradier_pipeline.broker.simulator.store import STATE_FILE
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.simulator.server import embedded_simulator, serve
+from tradier_pipeline.simulator.store import STATE_FILE
 from tradier_pipeline_tests.broker.simulator.conftest import HEADERS, NOON
 
 PROGRAM = """

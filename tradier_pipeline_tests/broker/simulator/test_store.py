@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tradier_pipeline.broker.simulator.exchange import place
-from tradier_pipeline.broker.simulator.store import STATE_FILE, Store
-from tradier_pipeline.broker.simulator.strategy import AccountPlan
-from tradier_pipeline.broker.simulator.tickets import Ticket
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.simulator.exchange import place
+from tradier_pipeline.simulator.store import STATE_FILE, Store
+from tradier_pipeline.simulator.strategy import AccountPlan
+from tradier_pipeline.simulator.tickets import Ticket
 from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT, MONDAY_NOON, assert_history_explains
 
 QUIET = (AccountPlan(ACCOUNT, "margin", Decimal(100000), trader=False),)

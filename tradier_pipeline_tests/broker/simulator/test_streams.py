@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline_tests.broker.simulator.conftest import HEADERS, NOON
 from tradier_pipeline_tests.broker.simulator.test_http import BASE, place, read, set_clock
 from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT

@@ -6,13 +6,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from tradier_pipeline.broker.simulator import bodies
-from tradier_pipeline.broker.simulator.exchange import advance, place
-from tradier_pipeline.broker.simulator.market import multiplier, parse_option
-from tradier_pipeline.broker.simulator.strategy import AccountPlan, create_world
-from tradier_pipeline.broker.simulator.tickets import read_ticket
-from tradier_pipeline.broker.simulator.wire import Json
-from tradier_pipeline.broker.simulator.world import BRACKETS, Account, AccountType, Order, World
+from tradier_pipeline.simulator import bodies
+from tradier_pipeline.simulator.exchange import advance, place
+from tradier_pipeline.simulator.market import multiplier, parse_option
+from tradier_pipeline.simulator.strategy import AccountPlan, create_world
+from tradier_pipeline.simulator.tickets import read_ticket
+from tradier_pipeline.simulator.wire import Json
+from tradier_pipeline.simulator.world import BRACKETS, Account, AccountType, Order, World
 
 MONDAY_NOON = datetime(2026, 11, 16, 17, 0, tzinfo=UTC)
 ACCOUNT = "TST00000001"

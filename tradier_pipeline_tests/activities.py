@@ -7,10 +7,13 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline.broker.client import Extract, Page
-from tradier_pipeline.extract import activity
-from tradier_pipeline.extract.activity import ActivityManifest, LandedActivity, Resource
-from tradier_pipeline.landing.zone import MANIFEST, LandingZone, file_directory, page_records, to_bytes
+from tradier_pipeline.broker.pages import Extract, Page
+from tradier_pipeline.core.files import file_directory
+from tradier_pipeline.extract.records import page_records
+from tradier_pipeline.landing import activity as landing_activity
+from tradier_pipeline.landing.activity import ActivityManifest, LandedActivity, Resource
+from tradier_pipeline.landing.manifest import to_bytes
+from tradier_pipeline.landing.zone import MANIFEST, LandingZone
 from tradier_pipeline_tests.bodies import Body, dumps
 
 ACCOUNT = "VA12345678"
@@ -83,7 +86,9 @@ def filed(
         code_version="0.1.0",
         resources=resources,
     )
-    directory = zone.root / ACCOUNT / activity._FOLDER / activity.ActivityRange(ACCOUNT, since, until).file_name
+    directory = (
+        zone.root / ACCOUNT / landing_activity._FOLDER / landing_activity.ActivityRange(ACCOUNT, since, until).file_name
+    )
     file_directory(directory, {**files, MANIFEST: to_bytes(manifest)})
     return LandedActivity(directory)
 

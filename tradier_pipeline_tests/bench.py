@@ -33,7 +33,8 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
@@ -43,8 +44,9 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline.warehouse.rows import read_typed, table_rows
+from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.staging import Warehouse, insert
+from tradier_pipeline.warehouse.typed import read_typed
 
 ROUNDS = 9
 YEAR_OF_SNAPSHOTS = 98_000

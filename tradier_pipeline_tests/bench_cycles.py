@@ -25,8 +25,8 @@ from pathlib import Path
 
 import httpx
 
+from tradier_pipeline.api import sync_tradier_snapshot
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.core.snapshot_id import sync_tradier_snapshot
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.bench import Figure

@@ -21,24 +21,17 @@ from typing import Any, Literal
 import duckdb
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.client import Attempt, Extract, Page
+from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import (
-    MANIFEST,
-    QUOTES_MANIFEST,
-    LandedSnapshot,
-    LandingZone,
-    LookupRecord,
-    Manifest,
-    QuotesManifest,
-    ReadingRecord,
-    page_records,
-)
+from tradier_pipeline.extract.records import page_records
+from tradier_pipeline.landing.manifest import LookupRecord, Manifest, QuotesManifest, ReadingRecord
+from tradier_pipeline.landing.zone import MANIFEST, QUOTES_MANIFEST, LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import conserve
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse.rows import read_typed, table_rows
+from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.staging import StagedWarehouse, create_schema
+from tradier_pipeline.warehouse.typed import read_typed
 
 ACCOUNT = "VA12345678"
 AS_OF = datetime(2025, 11, 20, 14, 31, 0, 250_000, tzinfo=UTC)

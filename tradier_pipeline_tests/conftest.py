@@ -22,7 +22,8 @@ from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract import snapshot
-from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs

@@ -34,7 +34,8 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract import snapshot
-from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing import compaction
 from tradier_pipeline.landing import zone as landing
 from tradier_pipeline.landing.zone import LandingZone

@@ -11,8 +11,8 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline.warehouse.typed import Row
 
 ONE = "VA1"
 CLOSE = time(21, 0)  # of a session, UTC

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.extract.snapshot import Broker, extract_quotes, extract_snapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.statement import multiplier
 from tradier_pipeline.warehouse.reads import reading

@@ -19,22 +19,22 @@ from hypothesis import strategies as st
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BodyError, BrokerError
-from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.errors import ExtractError, PipelineError
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.extract.activity import (
+from tradier_pipeline.extract.activity import extract_activity
+from tradier_pipeline.landing.activity import (
     RESOURCES,
     WINDOW,
     ActivityRange,
     LandedActivity,
-    extract_activity,
     find_activity,
     landed_activity,
     last_failure,
 )
-from tradier_pipeline.extract.snapshot import ExtractError
 from tradier_pipeline.landing.compaction import compact
-from tradier_pipeline.landing.zone import LandingError, LandingZone
+from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import StoredActivity, rebuild, store_activity
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.warehouse import schema

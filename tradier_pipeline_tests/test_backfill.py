@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.extract.activity import landed_activity
+from tradier_pipeline.landing.activity import landed_activity
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import LandedSnapshot, LandingError
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator

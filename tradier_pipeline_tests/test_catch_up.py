@@ -20,7 +20,8 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.gate import DEFAULT_RULES
 from tradier_pipeline.extract.snapshot import extract_snapshot
-from tradier_pipeline.landing.zone import LandedSnapshot, MissedRecord
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.catch_up import catch_up
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator

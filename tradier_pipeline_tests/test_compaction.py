@@ -14,20 +14,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing import day
 from tradier_pipeline.landing import zone as landing
 from tradier_pipeline.landing.compaction import compact
-from tradier_pipeline.landing.zone import (
-    FailureRecord,
-    LandedSnapshot,
-    LandingError,
-    LandingZone,
-    Manifest,
-    MissedRecord,
-    PageRecord,
-    QuotesManifest,
-)
+from tradier_pipeline.landing.manifest import FailureRecord, Manifest, MissedRecord, PageRecord, QuotesManifest
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -238,7 +232,7 @@ def test_a_busy_account_is_left_for_the_next_time(home: Home, monkeypatch: pytes
 def test_an_archive_that_is_not_proven_never_gets_its_name(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(home.zone)
     before = seen(home.zone.root)
-    monkeypatch.setattr(landing.Archive, "read", lambda *_: b"rot")
+    monkeypatch.setattr(day.Archive, "read", lambda *_: b"rot")
     compaction = compact(home.zone, date.max)
     monkeypatch.undo()
     assert "as it was landed" in compaction.refused[f"{ACCOUNT}/{DAY}"]

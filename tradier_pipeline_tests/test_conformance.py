@@ -20,7 +20,7 @@ import pytest
 
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.core.outcome import Outcome
-from tradier_pipeline.extract.activity import Resource
+from tradier_pipeline.landing.activity import Resource
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.activity import DESTINATIONS, content_key, keep_activity
 from tradier_pipeline.warehouse.sql import literal

@@ -15,11 +15,13 @@ from click.testing import CliRunner
 
 from tradier_pipeline import clock
 from tradier_pipeline.cli import main
+from tradier_pipeline.core.errors import ExtractError
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.extract.snapshot import ExtractError
 from tradier_pipeline.landing.compaction import compact
-from tradier_pipeline.landing.zone import FailureRecord, LandedSnapshot, LandingError
+from tradier_pipeline.landing.manifest import FailureRecord
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.monitoring.status import read_status
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.simulator.server import embedded_simulator

@@ -17,13 +17,16 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
+from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
-from tradier_pipeline.extract.snapshot import Broker, ExtractError, extract_quotes, extract_snapshot
-from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, FailureRecord, LandedSnapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing.manifest import FailureRecord
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.warehouse.rows import read_typed
+from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 PATHS = {"account": "/profile", "balances": "/balances", "positions": "/positions", "orders": "/orders"}

@@ -13,7 +13,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.gate import REASONS, GateRules, judge, reasons
-from tradier_pipeline.landing.zone import FailureRecord, MissedRecord
+from tradier_pipeline.landing.manifest import FailureRecord, MissedRecord
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import views
 from tradier_pipeline.warehouse.reads import reading, trade_gates

@@ -7,18 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tradier_pipeline.core.files import BusyError, LandingError, exclusive
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing import zone as landing
-from tradier_pipeline.landing.zone import (
-    BusyError,
-    FailureRecord,
-    LandedSnapshot,
-    LandingError,
-    LandingZone,
-    Manifest,
-    MissedRecord,
-    exclusive,
-)
+from tradier_pipeline.landing.manifest import FailureRecord, Manifest, MissedRecord
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline_tests.conftest import Home
 
 NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)

@@ -16,9 +16,9 @@ from dagster._daemon.sensor import execute_sensor_iteration
 
 from tradier_pipeline.core.processes import is_gone, name_of, pid_of
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.cycles.on_demand import abandoned
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.launcher import WORKER_TAG, ForkingRunLauncher
+from tradier_pipeline.instance.runs import abandoned
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import workspace_of

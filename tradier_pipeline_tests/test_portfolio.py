@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Position, Quote, parse
-from tradier_pipeline.domain.positions import PortfolioPosition, hold, rounded
+from tradier_pipeline.core.decimals import rounded
+from tradier_pipeline.domain.positions import PortfolioPosition, hold
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline_tests.bodies import option_quote, position
 

@@ -13,9 +13,9 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
-from tradier_pipeline.cycles.accounts import UNFINISHED
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.prune import Pruned, prune
+from tradier_pipeline.instance.runs import UNFINISHED
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.dagster_runs import SNAPSHOT, evaluations, materialized, new_key, run_job
 

@@ -22,15 +22,15 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.domain.returns import Figures, Rate, figures, internal_rate, standard_periods
-from tradier_pipeline.extract.activity import WINDOW, ActivityRange, extract_activity
-from tradier_pipeline.extract.snapshot import Broker
+from tradier_pipeline.domain.returns import LEFT_AFTER, UNREAD, Figures, Rate, figures, internal_rate, standard_periods
+from tradier_pipeline.extract.activity import extract_activity
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.landing.activity import WINDOW, ActivityRange
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.server import running
 from tradier_pipeline.simulator.store import Store
 from tradier_pipeline.simulator.strategy import AccountPlan
-from tradier_pipeline.warehouse.equity import LEFT_AFTER, UNREAD
 from tradier_pipeline.warehouse.reads import equity_curves, reading
 from tradier_pipeline_tests.activities import body_of, event, filed
 from tradier_pipeline_tests.bodies import answers, balances, land

@@ -12,7 +12,7 @@ import pytest
 from tradier_pipeline.core import sources
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, SettingsError, load_settings
-from tradier_pipeline.extract.snapshot import connect
+from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.simulator import app
 from tradier_pipeline.simulator.server import embedded_simulator
 

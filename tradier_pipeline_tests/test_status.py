@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.cli import main
-from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.extract.snapshot import ExtractError, extract_snapshot
-from tradier_pipeline.landing.zone import FailureRecord, LandedSnapshot
+from tradier_pipeline.extract.snapshot import extract_snapshot
+from tradier_pipeline.landing.manifest import FailureRecord
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.monitoring.status import AccountStatus, Heartbeat, RequestBudget, read_status
 from tradier_pipeline.publish.store import NotPublishedError, store_snapshot
 from tradier_pipeline.warehouse.staging import WarehouseError

@@ -19,15 +19,17 @@ import dagster as dg
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
-from tradier_pipeline.cycles.accounts import known_accounts, unfinished_partitions
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import CYCLES, MINUTE, Cadence, due, widest
+from tradier_pipeline.extract.connection import known_accounts
 from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, unfinished_partitions
 from tradier_pipeline.instance.switches import stopped_schedules
-from tradier_pipeline.landing.zone import LandingZone, MissedRecord, write_whole
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import publish_missed
 from tradier_pipeline.warehouse.staging import Warehouse
 

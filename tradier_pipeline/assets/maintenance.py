@@ -10,10 +10,10 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.core.files import size_of
 from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.instance.prune import prune
 from tradier_pipeline.landing.compaction import compact
-from tradier_pipeline.monitoring.status import size_of
 from tradier_pipeline.publish.reverify import Reverified, reverify
 from tradier_pipeline.warehouse.reads import reading, snapshots_read_after
 

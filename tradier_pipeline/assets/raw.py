@@ -28,13 +28,13 @@ from tradier_pipeline.extract.snapshot import (
     refuse_unknown_account,
 )
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
-from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot, PageRecord
+from tradier_pipeline.instance.runs import TRIGGER_TAG
+from tradier_pipeline.landing.manifest import PageRecord
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import publish_missed
 
 OWNERS = ["team:trading"]
-TRIGGER_TAG = "tradier/trigger"
 CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
 
 DESCRIPTIONS = {
     "account": "The user profile: the accounts of the access token, their type, status and option level.",

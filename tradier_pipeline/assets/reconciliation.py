@@ -10,12 +10,7 @@ import dagster as dg
 from tradier_pipeline.assets.claims import claim_evaluations
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import (
-    ASSET_KEY,
-    SHOWN_ROWS,
-    records_table,
-    table_metadata,
-)
+from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId

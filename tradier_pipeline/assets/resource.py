@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
-from tradier_pipeline.extract.snapshot import Broker, connect
+from tradier_pipeline.extract.connection import Broker, connect
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.staging import Warehouse

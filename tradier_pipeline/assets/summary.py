@@ -10,11 +10,11 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, check_result, date_check_specs, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, check_result, date_check_specs, table_metadata
+from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.instance.partitions import TRADE_DATES
 from tradier_pipeline.publish.summaries import make_summaries, summary_evidence
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
-from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 

@@ -9,7 +9,7 @@ from tradier_pipeline.core.errors import PipelineError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tradier_pipeline.broker.client import Attempt, Page
+    from tradier_pipeline.broker.pages import Attempt, Page
 
 _EXCERPT_CHARS = 120
 

@@ -23,25 +23,25 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.cli.sparkline import sparkline
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.settings import load_settings as read_settings
 from tradier_pipeline.core.texts import printable
 from tradier_pipeline.ledger.records import REASONS, Reason
-from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DECIMAL, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
 
     from tradier_pipeline.broker.events import OrderEvent
-    from tradier_pipeline.core.snapshot_id import TradierSnapshot
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.domain.returns import Figures, Rate
-    from tradier_pipeline.extract.snapshot import Broker
+    from tradier_pipeline.extract.connection import Broker
     from tradier_pipeline.ledger.changes import Change
     from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.monitoring.status import AccountStatus
     from tradier_pipeline.publish.backfill import Backfilled
+    from tradier_pipeline.publish.taken import TradierSnapshot
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
     from tradier_pipeline.warehouse.exposure import Each, ExposureBy
@@ -193,7 +193,7 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
 @told
 def request(reason: Reason, account: str | None, order_id: str | None, note: str | None, as_json: bool) -> None:
     """Ask for a snapshot and do not wait for it. While `up` runs it is taken within seconds."""
-    from tradier_pipeline.core.snapshot_id import request_snapshot
+    from tradier_pipeline.api import request_snapshot
 
     requests = request_snapshot(account, reason=reason, order_id=order_id, note=note)
     if as_json:
@@ -301,7 +301,7 @@ def backfill(account: str | None, since: datetime | None, benchmark: str | None,
     History (not in the sandbox), gain and loss, daily values: in one extract for each account. Then the daily prices of
     the benchmark over the same dates; if these cannot be read, it is a warning. The same day again replays it.
     """
-    from tradier_pipeline.extract.snapshot import accounts_to_read, connect
+    from tradier_pipeline.extract.connection import accounts_to_read, connect
     from tradier_pipeline.publish.backfill import backfill as read_past
 
     settings = load_settings()

@@ -23,13 +23,13 @@ from types import FrameType
 import click
 from filelock import FileLock, Timeout
 
-from tradier_pipeline.broker.client import is_loopback
+from tradier_pipeline.broker.http import is_loopback
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
 from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.extract.snapshot import connect
+from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.instance import check_storage
-from tradier_pipeline.landing.zone import PRIVATE_FILE, make_directory, writing
 
 STOP_TIMEOUT_S = 8.0
 LOCK = ".up.lock"

@@ -20,3 +20,7 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return printable(f"{self.cause}. {self.remedy}")  # a cause may quote what somebody else wrote
+
+
+class ExtractError(PipelineError):
+    """A snapshot was not read, for a reason that is not the broker's answer."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 MAX_DIFFERENCES = 20
 
@@ -58,3 +61,15 @@ class Outcome:
     def blocks(self) -> bool:
         """Whether this result keeps the snapshot from being published."""
         return not self.passed and self.severity is Severity.FATAL
+
+
+def shown(value: Any) -> str:
+    """A value as a person reads it in a difference."""
+    if value is None:
+        return "null"
+    if isinstance(value, Decimal):
+        text = format(value.normalize(), "f")
+        return "0" if text == "-0" else text
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)

@@ -5,17 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
-
-if TYPE_CHECKING:
-    from tradier_pipeline.broker.models import Account, Balances, Order
-    from tradier_pipeline.core.outcome import Outcome
-    from tradier_pipeline.domain.positions import PortfolioPosition
-    from tradier_pipeline.ledger.records import Reason, SnapshotRequest
-    from tradier_pipeline.reconcile.verdict import Verdict
 
 MAX_LATENESS = timedelta(seconds=60)
 CLOCK_SKEW = timedelta(seconds=5)
@@ -77,62 +70,3 @@ class SnapshotId:
     def file_name(self) -> str:
         """The id as a file name: colons are not allowed on every file system."""
         return str(self).replace(":", "-")
-
-
-@dataclass(frozen=True, slots=True)
-class TradierSnapshot:
-    """One published snapshot: everything the broker said about one account at one instant.
-
-    `as_of` is when the first of its resources was read. Money is USD as `Decimal`. `checks` are the outcomes of
-    every check that ran before it was published. `verdict`: good, or doubtful for the reasons of `verdict_evidence`;
-    nothing is concluded from a doubtful one until later snapshots confirm it.
-    """
-
-    snapshot_id: str
-    as_of: datetime
-    account: Account
-    balances: Balances
-    positions: tuple[PortfolioPosition, ...]
-    orders: tuple[Order, ...]
-    checks: tuple[Outcome, ...]
-    verdict: Verdict = "good"
-    verdict_evidence: str | None = None
-
-
-def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manual") -> TradierSnapshot:
-    """Take one snapshot now: fetch, land, store, verify, publish. It shows in the Dagster run history like any other.
-
-    Args:
-        account_id: the account number; default TRADIER_ACCOUNT_ID.
-        trigger: why it is taken, stored with the snapshot.
-
-    Raises:
-        PipelineError: it was not published; the message says why and what to do. The last good snapshot stays current.
-    """
-    from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
-
-    return take_snapshot(account_id, trigger=trigger)
-
-
-def request_snapshot(
-    account_id: str | None = None,
-    *,
-    reason: Reason = "manual",
-    order_id: str | None = None,
-    note: str | None = None,
-) -> tuple[SnapshotRequest, ...]:
-    """Ask for a snapshot and return at once. While `tradier-pipeline up` runs it is taken within seconds; otherwise
-    the next snapshot of the account, whoever takes it, answers the request.
-
-    Args:
-        account_id: the account number; default every account of TRADIER_ACCOUNT_ID, a request for each.
-        reason: order_placed (after an entry), position_flat (after an exit), manual or debug.
-        order_id: the order or trade that it is about.
-        note: more, in words.
-
-    Raises:
-        PipelineError: the account is not configured, or the ledger cannot be written.
-    """
-    from tradier_pipeline.api import write_requests  # settings take a moment to import
-
-    return write_requests(account_id, reason, order_id, note)

@@ -20,7 +20,7 @@ DOTENV = ".env"
 HOME_REMEDY = "Set it to a directory you may write to."
 
 _HOME_FILES = ("tradier.duckdb", "ledger.sqlite", "dagster/dagster.yaml")  # of which any home that was used has one
-_PROJECT = Path(__file__).absolute().parents[1]
+_PROJECT = Path(__file__).absolute().parents[2]
 
 
 class SettingsError(PipelineError):

@@ -12,11 +12,11 @@ from itertools import islice, takewhile
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.raw import PROCESS_TAG
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.cycles.defaults import SENSORS
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, first_failure
+from tradier_pipeline.cycles.on_demand import first_failure
 from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG
 from tradier_pipeline.monitoring.alerts import send
 
 ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was told

@@ -11,7 +11,7 @@ from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.events import AccountEvents, EventsPolicy, OrderEvent, OrderWatch
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.extract.snapshot import Broker, accounts_to_read, connect
+from tradier_pipeline.extract.connection import Broker, accounts_to_read, connect
 
 BURST_S = 0.2  # an order and its legs move together
 _TOLD_EVENTS = 3

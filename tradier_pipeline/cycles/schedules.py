@@ -9,18 +9,19 @@ from datetime import datetime
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
-from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.cycles.accounts import running_partitions
 from tradier_pipeline.cycles.defaults import SCHEDULES
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
+from tradier_pipeline.cycles.on_demand import ONLY_ERRORS
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.cron import cron_schedules
 from tradier_pipeline.domain.ticks import Cadence, due, widest
+from tradier_pipeline.extract.connection import known_accounts
 from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG
 from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing.zone import LandingZone
 

@@ -20,8 +20,8 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.hours import exchange_hours
 from tradier_pipeline.clock import NEW_YORK
+from tradier_pipeline.core.files import LandingError, write_whole
 from tradier_pipeline.core.settings import Calendar, Settings
-from tradier_pipeline.landing.zone import LandingError, write_whole
 
 SATURDAY = 5
 

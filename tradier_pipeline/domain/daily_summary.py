@@ -16,9 +16,9 @@ from hashlib import sha256
 from typing import Any
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.ledger.records import HOLDING
-from tradier_pipeline.reconcile.trades import STUCK
-from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.ledger.vocabulary import STUCK
 
 Row = dict[str, Any]
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Context, Decimal, localcontext
 
-from tradier_pipeline.broker.models import INTEGER_DIGITS, QUANTUM, Position, Quote
+from tradier_pipeline.broker.models import Position, Quote
 from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.core.decimals import rounded
 
 _UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 
@@ -78,12 +79,6 @@ def hold(row_no: int, position: Position, quote: Quote | None) -> PortfolioPosit
         market_value=market_value,
         unrealized_pl=gain,
     )
-
-
-def rounded(value: Decimal) -> Decimal | None:
-    """A computed value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
-    near = value.quantize(QUANTUM)
-    return near if near.adjusted() < INTEGER_DIGITS else None
 
 
 def _multiplier(asset_class: str, from_symbol: int | None, quote: Quote | None) -> int | None:

@@ -14,10 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
-
-from tradier_pipeline.warehouse.equity import LEFT_AFTER, UNREAD
-from tradier_pipeline.warehouse.period_returns import CONSTANT, FEWEST_DAYS, NO_DEVIATION, SESSIONS_OF_A_YEAR, TOO_FEW
+from typing import Any, Final
 
 Row = Mapping[str, Any]
 Terms = Sequence[tuple[float, float]]
@@ -411,3 +408,24 @@ def _rate(growth: float, days: int) -> Rate:
 def _months_before(day: date, months: int) -> date:
     years, month = divmod(day.year * 12 + day.month - 1 - months, 12)
     return date(years, month + 1, min(day.day, monthrange(years, month + 1)[1]))
+
+
+LEFT_AFTER = 5  # sessions without equity, while other accounts have some, until an account counts as gone
+
+
+UNREAD = "history not read since"
+
+
+SESSIONS_OF_A_YEAR: Final = 252
+
+
+FEWEST_DAYS: Final = 20  # that a deviation is estimated from
+
+
+TOO_FEW: Final = f"fewer than {FEWEST_DAYS} days with a return of their own"
+
+
+NO_DEVIATION: Final = 1e-15
+
+
+CONSTANT: Final = "the daily returns do not vary"

@@ -32,9 +32,10 @@ from itertools import pairwise
 from math import gcd
 from typing import Literal, TypeVar
 
-from tradier_pipeline.broker.models import QUANTUM, Order
+from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import letters
-from tradier_pipeline.domain.positions import PortfolioPosition, rounded
+from tradier_pipeline.core.decimals import QUANTUM, rounded
+from tradier_pipeline.domain.positions import PortfolioPosition
 
 Side = Literal["credit", "debit", "long", "short"]
 Source = Literal["order", "inferred"]

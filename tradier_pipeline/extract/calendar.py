@@ -10,9 +10,11 @@ from functools import partial
 from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.hours import exchange_hours
 from tradier_pipeline.clock import NEW_YORK
+from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.domain.calendar import MarketCalendar, Session
-from tradier_pipeline.extract.snapshot import Broker
-from tradier_pipeline.landing.zone import PageRecord, page_records, write_whole
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.records import page_records
+from tradier_pipeline.landing.manifest import PageRecord
 
 
 @dataclass(frozen=True, slots=True)

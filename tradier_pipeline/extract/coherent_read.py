@@ -11,13 +11,14 @@ from itertools import islice
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import Extract
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Balances, Order, Position, parse, parse_rows
-from tradier_pipeline.landing.zone import PASSED_OVER, LandedSnapshot, LandingZone, ReadingRecord, UnlistedRecord
+from tradier_pipeline.broker.pages import Extract
+from tradier_pipeline.landing.manifest import ReadingRecord, UnlistedRecord
+from tradier_pipeline.landing.zone import PASSED_OVER, LandedSnapshot, LandingZone
 from tradier_pipeline.reconcile.coherence import Coherence, judge
 from tradier_pipeline.reconcile.statement import Part, PartKey, Statement, by_key, held, legless_of, parts_of
-from tradier_pipeline.warehouse.rows import with_legs
+from tradier_pipeline.warehouse.typed import with_legs
 
 JUDGED = ("balances", "positions", "orders")
 LONGEST = timedelta(days=90)  # that an order which is not shown any more is remembered

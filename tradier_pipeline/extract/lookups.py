@@ -15,11 +15,13 @@ from functools import partial
 from typing import Any, Literal
 
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import Attempt, BrokerClient, Extract, Page
+from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
+from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone, LookupRecord, PageRecord
+from tradier_pipeline.landing.manifest import LookupRecord, PageRecord
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 
 About = Literal["vanished", "legs"]
 Asked = tuple[tuple[LookupRecord, ...], tuple[Page, ...]]

@@ -4,107 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
-
-from pydantic import SecretStr
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import BrokerClient, Extract, Page, RetryPolicy, SnapshotFetchError
+from tradier_pipeline.broker.client import BrokerClient, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
+from tradier_pipeline.broker.pages import Extract, Page
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.snapshot_id import CLOCK_SKEW, MAX_LATENESS, SnapshotId
+from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.coherent_read import Earlier, earlier, judged, unlisted
+from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
-from tradier_pipeline.landing.zone import (
-    REQUIRED_RESOURCES,
+from tradier_pipeline.extract.records import attempt_records, page_records
+from tradier_pipeline.landing.manifest import (
     FailureRecord,
-    LandedSnapshot,
-    LandingZone,
     LookupRecord,
     Manifest,
     MissedRecord,
     PageRecord,
     QuotesManifest,
     ReadingRecord,
-    attempt_records,
     clock_skew_s,
-    page_records,
 )
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.rows import CODE_VERSION
 
-T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
 
 UNASKED = "ui"  # the trigger of a run that no cycle and no request asked for: a key that somebody typed
 REREADS = 2  # of a reading that may be torn
 SETTLE_S = 2.0  # before each
-
-
-class ExtractError(PipelineError):
-    """A snapshot was not read, for a reason that is not the broker's answer."""
-
-
-@dataclass(frozen=True)
-class Broker:
-    """Where to read from, and with which token."""
-
-    url: str
-    token: SecretStr
-    environment: str
-    policy: RetryPolicy | None = None
-
-    def read(self, read: Callable[[BrokerClient], Awaitable[T]]) -> T:
-        """Run one read to its end, wherever the caller is: also inside the event loop of a notebook."""
-
-        async def session() -> T:
-            async with BrokerClient(self.url, self.token, policy=self.policy) as client:
-                return await read(client)
-
-        return _run(session)
-
-
-@contextmanager
-def connect(settings: Settings) -> Iterator[Broker]:
-    """The broker the settings name; the embedded simulated one when they name none."""
-    if settings.broker_url is not None:
-        yield Broker(settings.broker_url, settings.token, settings.environment)
-        return
-    # only where there is no real broker
-    from tradier_pipeline.simulator.engine import DemoEngine
-    from tradier_pipeline.simulator.server import embedded_simulator
-
-    engine = DemoEngine(Ledger(settings.ledger), settings.accounts)
-    with embedded_simulator(settings.simulator, keeper=engine.keep) as url:
-        yield Broker(url, settings.token, settings.environment)
-
-
-def accounts_to_read(settings: Settings) -> tuple[str, ...]:
-    """The configured account numbers; for `all`, every active account of the profile.
-
-    Raises:
-        BrokerError: the profile was not read.
-        ExtractError: the profile lists no active account.
-    """
-    if settings.accounts is not None:
-        return settings.accounts
-    with connect(settings) as broker:
-        (profile,) = broker.read(lambda client: client.fetch_account()).pages
-    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
-    active = tuple(str(row["account_number"]) for row in rows if row.get("status") == "active")
-    if not active:
-        raise ExtractError(
-            "the profile lists no active account", "Set TRADIER_ACCOUNT_ID to the account you want, if it has one."
-        )
-    return active
 
 
 def extract_snapshot(
@@ -210,36 +144,6 @@ async def _receive(client: BrokerClient, account_id: str, before: _Before, asked
     without_legs = legless(before.newest, orders, asked)
     lookups, looked_up = await look_up(client, account_id, vanished(before.orders, orders), without_legs)
     return Received(extracts, lookups, looked_up)
-
-
-def _run(session: Callable[[], Awaitable[T]]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(asyncio.run(session()))  # type: ignore[arg-type]
-        except BaseException as error:
-            errors.append(error)
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        work()
-    else:
-        thread = threading.Thread(target=work, name="tradier-broker")
-        thread.start()
-        thread.join()
-    if errors:
-        raise _interrupt(errors[0])
-    return results[0]
-
-
-def _interrupt(error: BaseException) -> BaseException:
-    """The interrupt that ended requests which were under way together; any other error as it is."""
-    while isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
-        error = next(one for one in error.exceptions if not isinstance(one, Exception))
-    return error
 
 
 def _claim_requests(ledger: Ledger, snapshot_id: SnapshotId, log: logging.Logger) -> None:

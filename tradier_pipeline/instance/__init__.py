@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.landing.zone import create_private, exclusive, make_directory, writing
+from tradier_pipeline.core.files import create_private, exclusive, make_directory, writing
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -15,7 +15,9 @@ from datetime import date
 from pathlib import Path
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.landing.zone import Archive, Day, LandingError, LandingZone, create_private, sync, writing
+from tradier_pipeline.core.files import LandingError, create_private, sync, writing
+from tradier_pipeline.landing.day import Archive, Day
+from tradier_pipeline.landing.zone import LandingZone
 
 
 @dataclass(frozen=True, slots=True)

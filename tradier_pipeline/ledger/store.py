@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import create_private, exclusive, make_directory, writing
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import create_private, exclusive, make_directory, writing
 from tradier_pipeline.ledger.records import (
     EngineOrder,
     LedgerRow,

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import size_of
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import CYCLES, Cadence, is_late
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
-from tradier_pipeline.landing.zone import Damaged, FailureRecord, LandedSnapshot, LandingZone
+from tradier_pipeline.landing.manifest import FailureRecord
+from tradier_pipeline.landing.zone import Damaged, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.publish.catch_up import unpublished
 from tradier_pipeline.warehouse.reads import (
     check_account,
     heartbeats,
@@ -30,6 +29,7 @@ from tradier_pipeline.warehouse.reads import (
     reading,
     snapshot_ids,
 )
+from tradier_pipeline.warehouse.unpublished import unpublished
 
 RECENT = timedelta(hours=24)
 
@@ -231,16 +231,3 @@ def _request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     sent = [[page.headers.get(f"x-ratelimit-{name}", "") for name in ("allowed", "available")] for page in pages]
     figures = [RequestBudget(*map(int, pair)) for pair in sent if all(figure.isdecimal() for figure in pair)]
     return min(figures, key=lambda budget: budget.available, default=None)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a directory; 0 if there is none."""
-    return sum(_file_size(file) for file in (path, *path.rglob("*")))
-
-
-def _file_size(path: Path) -> int:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:  # a log that another process has just removed
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -11,11 +11,14 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Account, parse_rows
+from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.extract.activity import ActivityRange, Resource, extract_activity
-from tradier_pipeline.extract.prices import PriceRange, extract_prices
-from tradier_pipeline.extract.snapshot import Broker, ExtractError
+from tradier_pipeline.extract.activity import extract_activity
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.prices import extract_prices
+from tradier_pipeline.landing.activity import ActivityRange, Resource
+from tradier_pipeline.landing.prices import PriceRange
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import store_activity, store_prices
 from tradier_pipeline.warehouse.activity import Kept

@@ -10,19 +10,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.gate import GateRules
-from tradier_pipeline.extract.activity import landed_activity
-from tradier_pipeline.extract.prices import landed_prices
-from tradier_pipeline.landing.zone import LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.landing.activity import landed_activity
+from tradier_pipeline.landing.prices import landed_prices
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import keep_findings, with_verdict
-from tradier_pipeline.publish.missed import EVER, NOT_TRIED, Row, missed_row
+from tradier_pipeline.publish.missed import Row, missed_row
 from tradier_pipeline.publish.store import (
     OF_ONE_SNAPSHOT,
     NotPublishedError,
@@ -35,9 +36,9 @@ from tradier_pipeline.publish.store import (
 from tradier_pipeline.verify.results import keep_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading
-from tradier_pipeline.warehouse.rows import read_typed
-from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
+from tradier_pipeline.warehouse.typed import read_typed
+from tradier_pipeline.warehouse.unpublished import EVER, newest_published, published_or_refused, unpublished
 
 CAUGHT_UP = "caught_up"  # under this name a run tells what it caught up with
 OTHERS_SETTLED = timedelta(minutes=5)  # another account's own run may still be about to publish what is younger
@@ -74,34 +75,6 @@ class CaughtUp:
 
 class BehindError(PipelineError):
     """There was more to catch up with than one run may take; the next one goes on."""
-
-
-def unpublished(
-    connection: duckdb.DuckDBPyConnection | None, zone: LandingZone, account_id: str, own: SnapshotId | None = None
-) -> list[LandedSnapshot]:
-    """What of an account is landed, neither published nor refused by a check, and older than a snapshot of now.
-
-    Only the days since its newest published snapshot are looked at: whoever publishes has caught up before.
-
-    Args:
-        connection: the warehouse; None if there is none.
-        own: the snapshot that is about to be published. Itself and what is newer are left out.
-    """
-    since = _newest_published(connection, account_id, own) if connection else EVER.date()
-    done = _done(connection, account_id, since) if connection else set()
-    waiting = _never_tried(connection, account_id) if connection else ()
-    found = {str(landed.snapshot_id): landed for landed in zone.landed_since(account_id, since)}
-    for snapshot_id in waiting:
-        if snapshot_id not in found and (landed := zone.find(SnapshotId.parse(snapshot_id))):
-            found[snapshot_id] = landed
-    return sorted(
-        (
-            landed
-            for snapshot_id, landed in found.items()
-            if snapshot_id not in done and (own is None or landed.snapshot_id.instant < own.instant)
-        ),
-        key=lambda landed: landed.snapshot_id,
-    )
 
 
 def catch_up(
@@ -174,8 +147,8 @@ def _missed_rows(staged: StagedWarehouse, zone: LandingZone, pending: Sequence[L
     """The instants that were missed or failed since what is published, before and between what is about to be."""
     coming = {str(landed.snapshot_id) for landed in pending}
     for account in zone.accounts():
-        since = EVER.date() if staged.completed else _newest_published(staged.connection, account, None)
-        done = _done(staged.connection, account, since)
+        since = EVER.date() if staged.completed else newest_published(staged.connection, account, None)
+        done = published_or_refused(staged.connection, account, since)
         for snapshot_id, path in zone.attempts(account, since, clock.now()).items():
             if snapshot_id not in done and snapshot_id not in coming:
                 yield missed_row(zone, path, snapshot_id)
@@ -210,29 +183,3 @@ def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) ->
     store_verified(staged, typed, rules, with_missed=False)
     if news:
         keep_findings(staged.connection, typed, ledger_read=False)
-
-
-def _newest_published(connection: duckdb.DuckDBPyConnection, account_id: str, own: SnapshotId | None) -> date:
-    query = "SELECT max(trade_date) FROM tradier_snapshots WHERE account_id = ? AND snapshot_id <> ?"
-    (newest,) = connection.execute(bind(query, account_id, str(own))).fetchone() or (None,)
-    return newest or EVER.date()
-
-
-def _done(connection: duckdb.DuckDBPyConnection, account_id: str, since: date) -> set[str]:
-    """What is published, or was tried and refused."""
-    query = """
-        SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date >= ?
-        UNION ALL
-        SELECT snapshot_id FROM missed_snapshots
-        WHERE account_id = ? AND trade_date >= ? AND kind = 'refused' AND NOT starts_with(reason, ?)
-    """
-    done = connection.execute(bind(query, account_id, since, account_id, since, NOT_TRIED)).fetchall()
-    return {snapshot_id for (snapshot_id,) in done}
-
-
-def _never_tried(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[str]:
-    query = """
-        SELECT snapshot_id FROM missed_snapshots
-        WHERE account_id = ? AND kind = 'refused' AND starts_with(reason, ?)
-    """
-    return [snapshot_id for (snapshot_id,) in connection.execute(bind(query, account_id, NOT_TRIED)).fetchall()]

@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, Order
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import LandingError, LandingZone
+from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.linking import LinkRefusedError
 from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.facts import Beliefs, Facts, LastHeld
-from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of, settled
+from tradier_pipeline.reconcile.holdings import Holdings
+from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.holdings import Holdings
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, verdict_of
-from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,14 +8,15 @@ from typing import Any
 
 import duckdb
 
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import FAILED, MISSED, FailureRecord, LandingError, LandingZone, Manifest
+from tradier_pipeline.landing.manifest import FailureRecord, Manifest
+from tradier_pipeline.landing.zone import FAILED, MISSED, LandingZone
 from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.unpublished import EVER, NOT_TRIED
 
 Row = dict[str, Any]
 
-EVER = datetime(1970, 1, 1, tzinfo=UTC)
-NOT_TRIED = "landed and not published"  # how the reason of what the next run is about to publish begins
 SETTLING = timedelta(minutes=1)  # what was being recorded while the newest snapshot was stored
 
 

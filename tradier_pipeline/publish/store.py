@@ -11,16 +11,17 @@ import duckdb
 
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.gate import DEFAULT_RULES, GateRules, judge
-from tradier_pipeline.extract.activity import LandedActivity, Resource, landed_activity
-from tradier_pipeline.extract.prices import LandedPrices, landed_prices
-from tradier_pipeline.landing.zone import PRICES, LandedSnapshot, LandingError, LandingZone
+from tradier_pipeline.landing.activity import LandedActivity, Resource, landed_activity
+from tradier_pipeline.landing.prices import LandedPrices, landed_prices
+from tradier_pipeline.landing.zone import PRICES, LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import keep_findings, keep_word_findings, with_verdict
 from tradier_pipeline.publish.ledger_state import reconcile_typed
-from tradier_pipeline.publish.missed import EVER, Row, missed_row, new_missed
+from tradier_pipeline.publish.missed import Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
@@ -29,10 +30,12 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Kept, keep_activity
 from tradier_pipeline.warehouse.prices import keep_prices
 from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading, snapshot_ids
-from tradier_pipeline.warehouse.rows import TypedSnapshot, read_typed, table_rows
+from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.sessions import keep_sessions
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
+from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
+from tradier_pipeline.warehouse.unpublished import EVER
 
 REBUILD_BATCH = 200
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.landing.zone import PRIVATE_FILE, make_directory
+from tradier_pipeline.core.files import PRIVATE_FILE, make_directory
 from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, act, create_world
 from tradier_pipeline.simulator.world import World

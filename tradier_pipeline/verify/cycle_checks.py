@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from tradier_pipeline import clock
 from tradier_pipeline.core.outcome import Difference, Finding, Severity
 from tradier_pipeline.extract.lookups import BUDGET
-from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, Day
+from tradier_pipeline.landing.day import Day
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
 

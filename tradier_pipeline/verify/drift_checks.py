@@ -23,9 +23,9 @@ from tradier_pipeline.broker.models import (
     Position,
     Quote,
 )
-from tradier_pipeline.core.outcome import Difference, Finding, Severity
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.verify.check import check
-from tradier_pipeline.verify.evidence import Evidence, Row, shown
+from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import legs
 
 MAX_EXAMPLE = 40

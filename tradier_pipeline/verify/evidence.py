@@ -333,18 +333,6 @@ def instant(value: Any) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
 
-def shown(value: Any) -> str:
-    """A value as a person reads it in a difference."""
-    if value is None:
-        return "null"
-    if isinstance(value, Decimal):
-        text = format(value.normalize(), "f")
-        return "0" if text == "-0" else text
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return str(value)
-
-
 def _load(body: bytes) -> Row:
     document: Row = json.loads(body, parse_float=Decimal)
     if may_have_long_texts(body.decode()):

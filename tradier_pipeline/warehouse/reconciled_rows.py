@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline.broker.models import INTEGER_DIGITS
-from tradier_pipeline.domain.positions import rounded
+from tradier_pipeline.core.decimals import INTEGER_DIGITS, rounded
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.writeback import as_columns
 from tradier_pipeline.reconcile.orders import OrderRow

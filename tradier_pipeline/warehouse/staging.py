@@ -15,10 +15,10 @@ import duckdb
 
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.landing.zone import create_private, exclusive, make_directory, sync, writing
+from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
 from tradier_pipeline.warehouse import macros, schema, views
-from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.typed import Row
 
 LOCK_TIMEOUT_S = 30.0
 STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can open

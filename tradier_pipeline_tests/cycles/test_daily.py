@@ -14,7 +14,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_schedule
-from tradier_pipeline.landing.zone import MissedRecord
+from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline_tests.bodies import ACCOUNT

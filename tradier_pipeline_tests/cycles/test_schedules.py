@@ -31,7 +31,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import Cadence, due
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_schedules
-from tradier_pipeline.landing.zone import MissedRecord
+from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job

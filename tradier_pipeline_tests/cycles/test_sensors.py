@@ -21,7 +21,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles import sensors
 from tradier_pipeline.cycles.sensors import build_sensors
-from tradier_pipeline.extract.snapshot import Broker
+from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.ledger.records import Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home, Simulated, take

@@ -9,7 +9,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.extract.snapshot import connect
+from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.engine import LEARNS_AFTER, DemoEngine
 from tradier_pipeline.simulator.server import embedded_simulator

@@ -11,7 +11,8 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.records import HOLDING, Leg, Trade, TradeStatus
-from tradier_pipeline.warehouse.holdings import Gone, Holdings, gone, read_gone
+from tradier_pipeline.reconcile.holdings import Gone, Holdings, gone
+from tradier_pipeline.warehouse.holdings import read_gone
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 

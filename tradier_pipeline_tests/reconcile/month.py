@@ -23,10 +23,10 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.ledger_state import reconcile_newest, relevant_beliefs
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.reconcile.orders import settled
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.exchange import cancel, place

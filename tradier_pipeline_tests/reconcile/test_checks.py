@@ -14,7 +14,7 @@ import pytest
 
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
-from tradier_pipeline.landing.zone import LookupRecord
+from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.reconcile import checks

@@ -20,8 +20,8 @@ from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.reconciled_rows import table_rows
-from tradier_pipeline.warehouse.rows import read_typed
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
+from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline_tests.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.ledger.test_ledger_cli import SPREAD, believes, entry, ledger, shows  # noqa: F401

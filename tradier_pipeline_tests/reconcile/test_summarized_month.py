@@ -13,8 +13,9 @@ from tradier_pipeline.core.outcome import Severity
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.extract.activity import ActivityRange, extract_activity
+from tradier_pipeline.extract.activity import extract_activity
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing.activity import ActivityRange
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.ledger_state import relevant_beliefs
 from tradier_pipeline.publish.store import store_activity, store_snapshot

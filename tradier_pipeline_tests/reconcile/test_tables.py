@@ -6,8 +6,8 @@ from decimal import Decimal
 import duckdb
 
 from tradier_pipeline.reconcile.facts import Facts
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
-from tradier_pipeline.warehouse.holdings import Holdings
 from tradier_pipeline.warehouse.reconciled_rows import table_rows
 from tradier_pipeline.warehouse.schema import LEAD_NAMES, RECONCILED, ddl
 from tradier_pipeline.warehouse.staging import insert

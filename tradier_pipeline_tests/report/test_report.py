@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import Settings, load_settings
-from tradier_pipeline.landing.zone import MissedRecord
+from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.report import write_reports
 from tradier_pipeline.report.charts import WIDTHS

@@ -20,14 +20,16 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from tradier_pipeline.broker.client import BrokerClient, RetryPolicy, open_http
+from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError
+from tradier_pipeline.broker.http import open_http
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.cli import main
+from tradier_pipeline.core import files
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.texts import MAX_TEXT_CHARS, long_texts, may_have_long_texts, printable, shortened
-from tradier_pipeline.landing import zone
+from tradier_pipeline.landing import day
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.ledger.d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
@@ -357,11 +359,11 @@ def test_an_archive_that_unpacks_to_more_than_was_ever_landed_is_not_unpacked(ho
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in members.items():
-            bomb = b" " * (zone.MAX_FILE_BYTES + 1) if name.endswith("/positions.json") else None
+            bomb = b" " * (day.MAX_FILE_BYTES + 1) if name.endswith("/positions.json") else None
             archive.writestr(name, bomb or body)
     assert path.stat().st_size < 1_000_000
     (again,) = home.zone.snapshots()
-    with pytest.raises(zone.LandingError, match="more than any file has that was landed"):
+    with pytest.raises(files.LandingError, match="more than any file has that was landed"):
         again.read("positions.json")
 
 

@@ -11,7 +11,8 @@ import pytest
 from tradier_pipeline import clock
 from tradier_pipeline.core.outcome import Severity
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import MANIFEST, FailureRecord, LandedSnapshot, LookupRecord, MissedRecord
+from tradier_pipeline.landing.manifest import FailureRecord, LookupRecord, MissedRecord
+from tradier_pipeline.landing.zone import MANIFEST, LandedSnapshot
 from tradier_pipeline.publish.missed import new_missed
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse import schema

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tradier_pipeline.core.outcome import Outcome, Severity
-from tradier_pipeline.landing.zone import LookupRecord
+from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.verify import CHECKS, verify_snapshot
 from tradier_pipeline.warehouse.reads import reading

@@ -15,9 +15,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from tradier_pipeline.domain.returns import figures
-from tradier_pipeline.extract.activity import WINDOW
-from tradier_pipeline.warehouse.equity import LEFT_AFTER, MAY_FOLLOW, UNREAD
+from tradier_pipeline.domain.returns import LEFT_AFTER, UNREAD, figures
+from tradier_pipeline.landing.activity import WINDOW
+from tradier_pipeline.warehouse.equity import MAY_FOLLOW
 from tradier_pipeline_tests.bodies import warehouse_in_memory
 from tradier_pipeline_tests.histories import ONE, Histories, at
 

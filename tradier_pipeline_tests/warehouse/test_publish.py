@@ -14,9 +14,11 @@ import duckdb
 import pytest
 
 from tradier_pipeline.broker.errors import BrokerError
+from tradier_pipeline.core.files import BusyError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import BusyError, LandedSnapshot, MissedRecord
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish import store
 from tradier_pipeline.publish.missed import new_missed
 from tradier_pipeline.publish.reverify import reverify

@@ -30,7 +30,7 @@ from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse import rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
-from tradier_pipeline_tests.bodies import copy_schema
+from tradier_pipeline_tests.support.bodies import copy_schema
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

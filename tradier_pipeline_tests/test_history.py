@@ -26,7 +26,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import By
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
     Answers,
     answers,

@@ -26,10 +26,10 @@ from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.server import running
 from tradier_pipeline.simulator.store import Store
 from tradier_pipeline.simulator.strategy import AccountPlan
-from tradier_pipeline_tests.broker.scripted_server import Answer, Request, ScriptedServer, answer, computed, document
-from tradier_pipeline_tests.broker.simulator.conftest import NOON
-from tradier_pipeline_tests.broker.simulator.test_http import KO
-from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT
+from tradier_pipeline_tests.simulator.conftest import NOON
+from tradier_pipeline_tests.simulator.test_http import KO
+from tradier_pipeline_tests.simulator.worlds import ACCOUNT
+from tradier_pipeline_tests.support.scripted_server import Answer, Request, ScriptedServer, answer, computed, document
 
 T = TypeVar("T")
 SESSION, ORDERS = "/v1/accounts/events/session", f"/v1/accounts/{ACCOUNT}/orders"

@@ -19,7 +19,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
-from tradier_pipeline_tests.dagster_runs import check_key, definitions, evaluations, new_key, run_job
+from tradier_pipeline_tests.support.dagster_runs import check_key, definitions, evaluations, new_key, run_job
 
 ALL = {claim.name for claim in CLAIMS}
 SHOWN = """

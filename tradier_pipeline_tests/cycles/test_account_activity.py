@@ -19,7 +19,7 @@ from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import Clock
-from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized
+from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized
 
 CASH_ACCOUNT, PDT_ACCOUNT = "SIM00000002", "SIM00000003"
 TABLES = ("account_activity", "closed_lots", "broker_daily_balances")

@@ -17,9 +17,9 @@ from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_s
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline_tests.bodies import ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+from tradier_pipeline_tests.support.bodies import ACCOUNT
+from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job
 from tradier_pipeline_tests.warehouse.test_summaries import Book, at, ended
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -22,7 +22,7 @@ from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import Clock
-from tradier_pipeline_tests.dagster_runs import definitions
+from tradier_pipeline_tests.support.dagster_runs import definitions
 
 TUESDAY = date(2026, 11, 17)
 MIDNIGHT = datetime(2026, 11, 18, 4, 59, tzinfo=UTC)  # in New York; the demo trades day and night

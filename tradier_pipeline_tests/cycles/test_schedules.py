@@ -34,7 +34,7 @@ from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_s
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
-from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
+from tradier_pipeline_tests.support.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
 
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"

@@ -26,7 +26,7 @@ from tradier_pipeline.ledger.records import Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock, unfinished, workspace_of
-from tradier_pipeline_tests.dagster_runs import definitions, materialized, run_job
+from tradier_pipeline_tests.support.dagster_runs import definitions, materialized, run_job
 
 SENSORS = {sensor.name: sensor for sensor in build_sensors(Settings(broker_sensor_seconds=5))}
 OTHER = "SIM00000002"

@@ -14,7 +14,7 @@ from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS, ClosedDay, Ledg
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.closings import closed_day, covered_accounts
 from tradier_pipeline.warehouse.staging import insert
-from tradier_pipeline_tests.bodies import warehouse_in_memory
+from tradier_pipeline_tests.support.bodies import warehouse_in_memory
 from tradier_pipeline_tests.warehouse.test_summaries import at, filled
 
 DAY = date(2025, 12, 1)

@@ -22,10 +22,10 @@ from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.reconciled_rows import table_rows
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
 from tradier_pipeline.warehouse.typed import read_typed
-from tradier_pipeline_tests.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
+from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, ledger, shows  # noqa: F401
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.ledger.test_ledger_cli import SPREAD, believes, entry, ledger, shows  # noqa: F401
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
+from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
 
 MINUTE = timedelta(minutes=1)
 YESTERDAY = AS_OF - timedelta(days=1)

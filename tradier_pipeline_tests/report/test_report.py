@@ -23,8 +23,6 @@ from tradier_pipeline.report.charts import WIDTHS
 from tradier_pipeline.report.figures import ReportError, day_figures
 from tradier_pipeline.report.page import change, contract, plain, price, usd
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.bodies import ACCOUNT as TRADER
-from tradier_pipeline_tests.bodies import AS_OF, account, answers, balances, land
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import (
     ACCOUNT,
@@ -37,6 +35,8 @@ from tradier_pipeline_tests.report.conftest import (
     eastern,
     text_of,
 )
+from tradier_pipeline_tests.support.bodies import ACCOUNT as TRADER
+from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balances, land
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from tradier_pipeline.ledger.d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.monitoring.alerts import send
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.broker.scripted_server import ScriptedServer, answer, raw
 from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
 
 ATTACKS = {
     "clears the screen": "\x1b[2J\x1b[H",

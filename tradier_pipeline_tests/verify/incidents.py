@@ -13,7 +13,7 @@ from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.staging import StagedWarehouse
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.support.bodies import (
     AS_OF,
     Answers,
     answers,

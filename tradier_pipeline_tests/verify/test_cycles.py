@@ -16,7 +16,7 @@ from tradier_pipeline.landing.zone import MANIFEST, LandedSnapshot
 from tradier_pipeline.publish.missed import new_missed
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline_tests.bodies import ACCOUNT, AS_OF, order, zone_in
+from tradier_pipeline_tests.support.bodies import ACCOUNT, AS_OF, order, zone_in
 from tradier_pipeline_tests.verify.incidents import EARLIER, YESTERDAY, Bench, sound
 
 MINUTE = timedelta(minutes=1)

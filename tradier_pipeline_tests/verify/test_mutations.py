@@ -16,7 +16,16 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.staging import StagedWarehouse
-from tradier_pipeline_tests.bodies import Answers, dumps, land, reland, rich, store, warehouse_in_memory, zone_in
+from tradier_pipeline_tests.support.bodies import (
+    Answers,
+    dumps,
+    land,
+    reland,
+    rich,
+    store,
+    warehouse_in_memory,
+    zone_in,
+)
 
 # facts of the commit, of the settings and of the calendar, not of what was observed: no landed byte tells them
 FREE = {

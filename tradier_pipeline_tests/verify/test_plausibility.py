@@ -16,7 +16,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.verify import CHECKS, verify_snapshot
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.staging import Warehouse
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.support.bodies import (
     AS_OF,
     Answers,
     Body,

@@ -13,8 +13,8 @@ from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_sna
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
-from tradier_pipeline_tests.test_damage import cut
-from tradier_pipeline_tests.test_readings import holding
+from tradier_pipeline_tests.end_to_end.test_damage import cut
+from tradier_pipeline_tests.extract.test_coherent_read import holding
 
 
 def results(home: Home) -> list[dict[str, Any]]:

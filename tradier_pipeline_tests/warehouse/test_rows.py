@@ -21,8 +21,8 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import read_typed
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
     AS_OF,
     Answers,

@@ -16,7 +16,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import macros, schema, views
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.support.bodies import (
     account,
     answers,
     balances,

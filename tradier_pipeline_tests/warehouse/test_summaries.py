@@ -24,7 +24,8 @@ from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import daily_summaries, reading
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
+from tradier_pipeline_tests.support.bodies import (
     account,
     answers,
     balances,
@@ -34,7 +35,6 @@ from tradier_pipeline_tests.bodies import (
     warehouse_in_memory,
     zone_in,
 )
-from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
 
 FRIDAY, MONDAY, TUESDAY = date(2025, 12, 5), date(2025, 12, 8), date(2025, 12, 9)
 NO_ORDERS: Mapping[str, int] = dict.fromkeys(("placed", "filled", "canceled", "rejected", "expired"), 0)

@@ -49,8 +49,9 @@ def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manu
         PipelineError: it was not published; the message says why and what to do. The last good snapshot stays current.
     """
     from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
+    from tradier_pipeline.definitions import snapshot_job
 
-    return take_snapshot(account_id, trigger=trigger)
+    return take_snapshot(snapshot_job, account_id, trigger=trigger)
 
 
 def request_snapshot(

@@ -30,10 +30,10 @@ from tradier_pipeline.cycles.freshness import freshness_sensor
 from tradier_pipeline.cycles.jobs import (
     account_activity_job,
     account_sync,
+    build_request_snapshot,
     daily_summary_job,
     exchange_calendar,
     monitor_cycle,
-    request_snapshot,
     snapshot,
     trade_cycle,
 )
@@ -77,7 +77,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             monitor_cycle,
             trade_cycle,
             account_sync,
-            request_snapshot,
+            build_request_snapshot(snapshot_job),
             exchange_calendar,
             daily_summary_job,
             maintenance,
@@ -98,3 +98,8 @@ def defs() -> dg.Definitions:
             f"The home that `tradier-pipeline up` uses: DAGSTER_HOME={load_settings().dagster_home}"
         )
     return build_definitions()
+
+
+def snapshot_job() -> dg.JobDefinition:
+    """The job `snapshot`, resolved against the code location's assets and resources."""
+    return defs().resolve_job_def("snapshot")

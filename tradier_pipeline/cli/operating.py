@@ -176,7 +176,7 @@ def listen() -> None:
     from tradier_pipeline.cycles.listen import in_one_line
     from tradier_pipeline.cycles.listen import listen as listen_to_orders
     from tradier_pipeline.cycles.on_demand import run_snapshots
-    from tradier_pipeline.definitions import defs
+    from tradier_pipeline.definitions import snapshot_job
     from tradier_pipeline.instance import open_instance
     from tradier_pipeline.ledger.store import Ledger
 
@@ -184,13 +184,13 @@ def listen() -> None:
         warn(f"{clock.iso(clock.now())} {text}")
 
     settings = load_settings()
-    defs()  # now, rather than while the first order waits
+    snapshot_job()  # now, rather than while the first order waits
     with open_instance(settings.dagster_home) as instance:
 
         def take_snapshot(account_id: str, events: Sequence[OrderEvent]) -> None:
             if events:  # it waits in the inbox, should this process die or its snapshot not begin
                 Ledger(settings.ledger).request(account_id, "order_placed", note=in_one_line(events))
-            (run,) = run_snapshots(instance, [account_id], "order_placed" if events else "listen")
+            (run,) = run_snapshots(instance, snapshot_job, [account_id], "order_placed" if events else "listen")
             run.raise_unless_published()
             tell(f"{run.snapshot_id} published: {in_one_line(events) or 'listening began'}")
 

@@ -48,11 +48,12 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
     With --json and several accounts, the document is {"snapshots": [...]}.
     """
     from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
+    from tradier_pipeline.definitions import snapshot_job
 
     settings = load_settings()
     if not as_json:
         echo(settings.identity, flush=True)
-    runs = take_snapshots(settings, account, trigger="manual")
+    runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
     if len(runs) == 1:
         runs[0].raise_unless_published()
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}

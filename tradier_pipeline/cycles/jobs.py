@@ -12,7 +12,7 @@ from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
-from tradier_pipeline.cycles.on_demand import run_snapshots
+from tradier_pipeline.cycles.on_demand import SnapshotJob, run_snapshots
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.ledger.records import Reason
 
@@ -82,21 +82,29 @@ class SnapshotRequest(dg.Config):
     reason: Reason = "manual"
 
 
-@dg.op
-def take_requested_snapshot(context: dg.OpExecutionContext, config: SnapshotRequest, tradier: TradierResource) -> None:
-    """Run the job `snapshot` on a new partition of now for every configured account, and wait for it."""
-    with told_in_one_line():
-        named = config.account_id
-        accounts = (named,) if named else accounts_to_read(tradier.settings)
-        runs = run_snapshots(context.instance, accounts, config.reason)
-        context.add_output_metadata({str(run.snapshot_id): dg.MetadataValue.dagster_run(run.run_id) for run in runs})
-        for run in runs:
-            run.raise_unless_published()
+def build_request_snapshot(snapshot_job: SnapshotJob) -> dg.JobDefinition:
+    """The job `request_snapshot`, which runs the snapshot job on a partition of now."""
 
+    @dg.op
+    def take_requested_snapshot(
+        context: dg.OpExecutionContext, config: SnapshotRequest, tradier: TradierResource
+    ) -> None:
+        """Run the job `snapshot` on a new partition of now for every configured account, and wait for it."""
+        with told_in_one_line():
+            named = config.account_id
+            accounts = (named,) if named else accounts_to_read(tradier.settings)
+            runs = run_snapshots(context.instance, snapshot_job, accounts, config.reason)
+            context.add_output_metadata(
+                {str(run.snapshot_id): dg.MetadataValue.dagster_run(run.run_id) for run in runs}
+            )
+            for run in runs:
+                run.raise_unless_published()
 
-@dg.job(
-    description="Take a snapshot now. Needs no input: press Launch Run.",
-    executor_def=EXECUTOR,
-)
-def request_snapshot() -> None:
-    take_requested_snapshot()
+    @dg.job(
+        description="Take a snapshot now. Needs no input: press Launch Run.",
+        executor_def=EXECUTOR,
+    )
+    def request_snapshot() -> None:
+        take_requested_snapshot()
+
+    return request_snapshot

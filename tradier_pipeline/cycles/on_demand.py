@@ -1,11 +1,14 @@
-"""A snapshot of now: for the command line, for Python callers, and for the job `request_snapshot`."""
+"""A snapshot of now: for the command line, for Python callers, and for the job `request_snapshot`.
+
+The job that takes it is handed in: it stands in the definitions, which contain what calls this.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +30,8 @@ from tradier_pipeline.publish.catch_up import CAUGHT_UP
 from tradier_pipeline.publish.taken import TradierSnapshot
 from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.typed import read_typed
+
+SnapshotJob = Callable[[], dg.JobDefinition]
 
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
@@ -70,7 +75,7 @@ class SnapshotRun:
             raise self.error
 
 
-def take_snapshot(account_id: str | None, *, trigger: str) -> TradierSnapshot:
+def take_snapshot(job: SnapshotJob, account_id: str | None, *, trigger: str) -> TradierSnapshot:
     """Take one snapshot of one account now and return it. See `tradier_pipeline.sync_tradier_snapshot`."""
     settings = load_settings()
     if account_id is None and (settings.accounts is None or len(settings.accounts) > 1):
@@ -78,12 +83,12 @@ def take_snapshot(account_id: str | None, *, trigger: str) -> TradierSnapshot:
             f"TRADIER_ACCOUNT_ID={settings.account_id} names more than one account",
             "Pass the account_id you want; the command `tradier-pipeline snapshot` takes all of them.",
         )
-    (run,) = take_snapshots(settings, account_id, trigger=trigger)
+    (run,) = take_snapshots(job, settings, account_id, trigger=trigger)
     run.raise_unless_published()
     return read_published(settings, run)
 
 
-def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) -> list[SnapshotRun]:
+def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None, *, trigger: str) -> list[SnapshotRun]:
     """Take one snapshot of every configured account, or of the one named, all of one instant.
 
     The failure of one account does not touch the others: see `SnapshotRun.published`.
@@ -93,10 +98,10 @@ def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) 
         accounts = (account_id,) if account_id else accounts_to_read(settings)
         try:
             with open_instance(settings.dagster_home) as instance:
-                return run_snapshots(instance, accounts, trigger)
+                return run_snapshots(instance, job, accounts, trigger)
         except StorageError as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
-                return [replace(run, history_error=error) for run in run_snapshots(instance, accounts, trigger)]
+                return [replace(run, history_error=error) for run in run_snapshots(instance, job, accounts, trigger)]
 
     try:
         asyncio.get_running_loop()
@@ -106,20 +111,22 @@ def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) 
         return pool.submit(take).result()
 
 
-def run_snapshots(instance: dg.DagsterInstance, accounts: Sequence[str], trigger: str) -> list[SnapshotRun]:
+def run_snapshots(
+    instance: dg.DagsterInstance, job: SnapshotJob, accounts: Sequence[str], trigger: str
+) -> list[SnapshotRun]:
     """Run the job `snapshot` for each account, one after the other, on partitions of one instant: now."""
     ids = [_id_of_now(account_id) for account_id in accounts]
     instant = min(snapshot_id.instant for snapshot_id in ids)
-    return [run_snapshot(instance, replace(snapshot_id, instant=instant), trigger) for snapshot_id in ids]
+    return [run_snapshot(instance, job, replace(snapshot_id, instant=instant), trigger) for snapshot_id in ids]
 
 
-def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
+def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
     """Run the job `snapshot` in this process on one partition, recorded in the instance as far as its storage allows.
 
     What was landed when the storage failed is published without it; if nothing was, it is read once more.
     """
     try:
-        return _run_snapshot(instance, snapshot_id, trigger)
+        return _run_snapshot(instance, job, snapshot_id, trigger)
     except Exception as error:
         told = None if instance.is_ephemeral else storage_error(error, Path(instance.root_directory))
         if told is None:
@@ -127,27 +134,21 @@ def run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger:
     with dg.DagsterInstance.ephemeral() as other:
         landed = LandingZone(load_settings().landing).find(snapshot_id)
         again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
-        return replace(_run_snapshot(other, again, trigger), history_error=told)
+        return replace(_run_snapshot(other, job, again, trigger), history_error=told)
 
 
-def _run_snapshot(instance: dg.DagsterInstance, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
-    from tradier_pipeline.definitions import defs  # the definitions contain the job that calls this
-
+def _run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
     with collecting_outcomes() as outcomes:
-        result = (
-            defs()
-            .resolve_job_def("snapshot")
-            .execute_in_process(
-                instance=instance,
-                run_config=QUIET,
-                tags={
-                    PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
-                    TRIGGER_TAG: trigger,
-                    ACCOUNT_TAG: snapshot_id.account_id,
-                    PROCESS_TAG: name_of(os.getpid()),
-                },
-                raise_on_error=False,
-            )
+        result = job().execute_in_process(
+            instance=instance,
+            run_config=QUIET,
+            tags={
+                PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
+                TRIGGER_TAG: trigger,
+                ACCOUNT_TAG: snapshot_id.account_id,
+                PROCESS_TAG: name_of(os.getpid()),
+            },
+            raise_on_error=False,
         )
     if not instance.is_ephemeral and (text := _of_storage(result.all_events)):
         raise explained(text, Path(instance.root_directory))

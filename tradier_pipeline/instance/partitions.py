@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
-from tradier_pipeline.landing.zone import LandingZone
+
+if TYPE_CHECKING:
+    from tradier_pipeline.landing.zone import LandingZone
 
 PARTITION_TAG = "dagster/partition"  # of every run of a partition
 

@@ -15,6 +15,7 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import run_snapshot
+from tradier_pipeline.definitions import snapshot_job
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
@@ -164,7 +165,7 @@ def test_all_claims_can_be_executed_alone_in_the_ui_and_block_where_a_rule_of_ou
 def test_who_takes_a_snapshot_gets_every_rule_with_both_figures(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
-    taken = run_snapshot(instance, SnapshotId.parse(new_key()), "manual")
+    taken = run_snapshot(instance, snapshot_job, SnapshotId.parse(new_key()), "manual")
     assert [outcome.check for outcome in taken.outcomes] == [check.name for check in CHECKS]
     assert all(outcome.broker and outcome.stored for outcome in taken.outcomes)
 

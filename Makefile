@@ -46,10 +46,11 @@ bench-history: install  ## measure what a year of minute history answers
 soak: install  ## the long proofs
 	$(BIN)/python -m pytest -m soak -n 2 --hypothesis-profile soak
 
-lint: install  ## style and types
+lint: install  ## style, types, and what may import what
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV)

@@ -26,7 +26,7 @@ SLEEP = "import time; time.sleep(600)"
 # a parent that starts a module as `up` does, which starts a process itself
 PARENT = """
 import os, sys
-from tradier_pipeline import up
+from tradier_pipeline.cli import up
 with up._running({"it": ["child"]}, dict(os.environ)) as processes:
     processes["it"].wait()
 """

@@ -59,7 +59,7 @@ def test_a_weekend_and_the_code_location_do_not_load_the_library() -> None:
     program = (
         "import sys, datetime\n"
         "from tradier_pipeline.definitions import defs\n"
-        "from tradier_pipeline.market_calendar import session_of\n"
+        "from tradier_pipeline.domain.calendar import session_of\n"
         "defs(); session_of(datetime.date(2025, 6, 7))\n"
         "print('exchange_calendars' in sys.modules, 'pandas' in sys.modules)\n"
     )

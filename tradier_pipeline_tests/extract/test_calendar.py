@@ -224,8 +224,8 @@ def test_the_sessions_of_a_year_are_computed_once_and_read_from_then_on(home: Ho
     program = (
         "import sys\n"
         "from datetime import date\n"
-        "from tradier_pipeline.market_calendar import MarketCalendar\n"
-        "from tradier_pipeline.settings import load_settings\n"
+        "from tradier_pipeline.domain.calendar import MarketCalendar\n"
+        "from tradier_pipeline.core.settings import load_settings\n"
         "calendar = MarketCalendar.of(load_settings())\n"
         "print([str(calendar.session_of(date(2026, 11, day))) for day in range(23, 30)])\n"
         "print('exchange_calendars' in sys.modules, 'pandas' in sys.modules)\n"

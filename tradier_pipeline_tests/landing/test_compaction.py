@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -38,7 +39,7 @@ BODY = b'{"positions":"null"}'
 def page(file: str, body: bytes = BODY) -> PageRecord:
     return PageRecord(
         file=file, number=1, path="/v1", query={}, status=200, headers={}, attempts=(), started_at=NOON,
-        ended_at=NOON, bytes=len(body), sha256=landing.hashlib.sha256(body).hexdigest(),
+        ended_at=NOON, bytes=len(body), sha256=hashlib.sha256(body).hexdigest(),
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from tradier_pipeline.simulator.store import STATE_FILE
 from tradier_pipeline_tests.simulator.conftest import HEADERS, NOON
 
 PROGRAM = """
-from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.server import serve
-from tradier_pipeline.broker.simulator.store import Store
+from tradier_pipeline.simulator.app import create_app
+from tradier_pipeline.simulator.server import serve
+from tradier_pipeline.simulator.store import Store
 serve(create_app(Store(None)), on_ready=lambda url: print(url, flush=True))
 print("left", flush=True)
 """
@@ -111,7 +111,7 @@ def test_in_the_foreground_it_stops_on_a_signal(number):
 
 def test_importing_the_server_loads_neither_dagster_nor_pandas():
     code = (
-        "import sys, tradier_pipeline.broker.simulator.server\n"
+        "import sys, tradier_pipeline.simulator.server\n"
         "print([name for name in ('dagster', 'pandas', 'duckdb', 'uvloop') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -43,8 +43,8 @@ bench-cycles: install  ## measure the cycles of a running `up`; takes half an ho
 bench-history: install  ## measure what a year of minute history answers
 	$(BIN)/python -m tradier_pipeline_tests.bench_history
 
-soak: install  ## the long proofs
-	$(BIN)/python -m pytest -m soak -n 2 --hypothesis-profile soak
+soak: install  ## the long proofs, and those by examples with many more of them
+	$(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
 
 lint: install  ## style and types
 	$(BIN)/ruff format --check .

@@ -37,10 +37,19 @@ if TYPE_CHECKING:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMPATIENT = RetryPolicy(base_delay=0.0)
 
-# How long an example takes is the machine's business. `pytest --hypothesis-profile soak` looks longer.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("any machine"), max_examples=2000)
-settings.load_profile("any machine")
+# How long an example takes is the machine's business. A run looks at a few examples, others in each run;
+# `make soak` runs every such test with as many as find what is rare.
+settings.register_profile("sample", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("sample"), max_examples=2000)
+settings.load_profile("sample")
+
+
+def dear_examples(part: int) -> int:
+    """How many examples a test takes of which each is dear: one in `part` of what the profile asks for.
+
+    Call it where the test is defined: the profile of the command line is loaded after this module.
+    """
+    return max(settings().max_examples // part, 1)
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,7 @@ from tradier_pipeline_tests.bodies import (
     rich,
     zone_in,
 )
+from tradier_pipeline_tests.conftest import dear_examples
 
 THURSDAY = datetime(2025, 11, 20, 14, 31, tzinfo=UTC)
 MONDAY = datetime(2025, 11, 24, 21, 1, tzinfo=UTC)
@@ -309,7 +310,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=dear_examples(3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:

@@ -22,11 +22,11 @@ from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.bodies import AS_OF, Answers, land, rich, states, store, warehouse_in_memory, zone_in
-from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
+from tradier_pipeline_tests.conftest import Home, Simulated, dear_examples, miscount, take
 
 LONG = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
 # making a failing account small takes minutes; the long run does that
-QUICK = settings(LONG, max_examples=100, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+QUICK = settings(LONG, max_examples=dear_examples(1), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from tradier_pipeline_tests.bodies import (
     warehouse_in_memory,
     zone_in,
 )
+from tradier_pipeline_tests.conftest import dear_examples
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
 
 FRIDAY, MONDAY, TUESDAY = date(2025, 12, 5), date(2025, 12, 8), date(2025, 12, 9)
@@ -491,7 +492,7 @@ def empty() -> Iterator[duckdb.DuckDBPyConnection]:
         yield staged.connection
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=dear_examples(2))
 @given(
     trades=st.lists(lives(), max_size=8),
     read=st.sets(st.sampled_from(INSTANTS), min_size=1).map(sorted),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -19,7 +21,11 @@ from pydantic import SecretStr
 from tradier_pipeline import extract
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
+from tradier_pipeline.broker.simulator import store as simulator_store
+from tradier_pipeline.broker.simulator.exchange import advance
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
+from tradier_pipeline.broker.simulator.world import World, to_milliseconds
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot, LandingZone
 from tradier_pipeline.reconcile.facts import Beliefs
@@ -29,7 +35,7 @@ from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse import publish, rows
 from tradier_pipeline.warehouse.publish import Warehouse
-from tradier_pipeline_tests.bodies import copy_schema
+from tradier_pipeline_tests.bodies import SMALL_BLOCKS, attach_copy, copy_schema
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -69,9 +75,49 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of small blocks is written in less time, and a year of them, which would take more room, is not made."""
-    monkeypatch.setattr(publish, "create_schema", copy_schema)
-    monkeypatch.setattr(publish, "BLOCK_SIZE", 16_384)
+    """A new warehouse is a copy of one that was made once."""
+    monkeypatch.setattr(publish, "attach", attach_copy)
+    monkeypatch.setattr(publish, "create_schema", copy_schema)  # where the blocks are of another size
+    monkeypatch.setattr(publish, "BLOCK_SIZE", SMALL_BLOCKS)
+
+
+class Worlds:
+    """What `create_world` does for the demo, but the days behind a world are lived through once in ten minutes.
+
+    As of a later instant it is that world gone on, whose traders have the pause before them that those of a new one
+    have.
+    """
+
+    KEPT = timedelta(minutes=10)
+
+    def __init__(self) -> None:
+        self._created: dict[datetime, bytes] = {}
+
+    def create(self, now: datetime, seed: int = DEMO_SEED, plans: Sequence[AccountPlan] = DEMO_ACCOUNTS) -> World:
+        if (seed, plans) != (DEMO_SEED, DEMO_ACCOUNTS):
+            return create_world(now, seed, plans)
+        world = self._of(now)
+        passed = to_milliseconds(now) - world.now
+        for account in world.accounts.values():
+            account.wakes_at = account.wakes_at and account.wakes_at + passed
+        advance(world, now)
+        return world
+
+    def _of(self, now: datetime) -> World:
+        for created, kept in self._created.items():
+            if timedelta(0) <= now - created < self.KEPT:
+                return pickle.loads(kept)  # type: ignore[no-any-return]
+        world = create_world(now)
+        self._created[now] = pickle.dumps(world)
+        return world
+
+
+WORLDS = Worlds()
+
+
+@pytest.fixture(autouse=True)
+def _quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator_store, "create_world", WORLDS.create)
 
 
 @dataclass(frozen=True)

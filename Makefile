@@ -28,8 +28,9 @@ lock:  ## requirements.lock anew, from pyproject.toml and constraints.txt
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
+# worksteal: a worker takes half of the tests in their order, so what a module prepares is prepared once
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 up: install  ## the Dagster UI and daemon
 	@$(BIN)/tradier-pipeline up

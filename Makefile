@@ -28,8 +28,9 @@ lock:  ## requirements.lock anew, from pyproject.toml and constraints.txt
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
+# worksteal: a worker takes half of the tests in their order, so what a module prepares is prepared once
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 up: install  ## the Dagster UI and daemon
 	@$(BIN)/tradier-pipeline up
@@ -43,8 +44,8 @@ bench-cycles: install  ## measure the cycles of a running `up`; takes half an ho
 bench-history: install  ## measure what a year of minute history answers
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
-soak: install  ## the long proofs
-	$(BIN)/python -m pytest -m soak -n 2 --hypothesis-profile soak
+soak: install  ## the long proofs, and those by examples with many more of them
+	$(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
 
 lint: install  ## style, types, and what may import what
 	$(BIN)/ruff format --check .

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -27,10 +29,14 @@ from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.simulator import store as simulator_store
+from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
+from tradier_pipeline.simulator.world import World, to_milliseconds
 from tradier_pipeline.warehouse import rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
-from tradier_pipeline_tests.support.bodies import copy_schema
+from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,10 +44,19 @@ if TYPE_CHECKING:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMPATIENT = RetryPolicy(base_delay=0.0)
 
-# How long an example takes is the machine's business. `pytest --hypothesis-profile soak` looks longer.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("any machine"), max_examples=2000)
-settings.load_profile("any machine")
+# How long an example takes is the machine's business. A run looks at a few examples, others in each run;
+# `make soak` runs every such test with as many as find what is rare.
+settings.register_profile("sample", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("sample"), max_examples=2000)
+settings.load_profile("sample")
+
+
+def dear_examples(part: int) -> int:
+    """How many examples a test takes of which each is dear: one in `part` of what the profile asks for.
+
+    Call it where the test is defined: the profile of the command line is loaded after this module.
+    """
+    return max(settings().max_examples // part, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +76,49 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of small blocks is written in less time, and a year of them, which would take more room, is not made."""
-    monkeypatch.setattr(staging, "create_schema", copy_schema)
-    monkeypatch.setattr(staging, "BLOCK_SIZE", 16_384)
+    """A new warehouse is a copy of one that was made once."""
+    monkeypatch.setattr(staging, "attach", attach_copy)
+    monkeypatch.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
+    monkeypatch.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
+
+
+class Worlds:
+    """What `create_world` does for the demo, but the days behind a world are lived through once in ten minutes.
+
+    As of a later instant it is that world gone on, whose traders have the pause before them that those of a new one
+    have.
+    """
+
+    KEPT = timedelta(minutes=10)
+
+    def __init__(self) -> None:
+        self._created: dict[datetime, bytes] = {}
+
+    def create(self, now: datetime, seed: int = DEMO_SEED, plans: Sequence[AccountPlan] = DEMO_ACCOUNTS) -> World:
+        if (seed, plans) != (DEMO_SEED, DEMO_ACCOUNTS):
+            return create_world(now, seed, plans)
+        world = self._of(now)
+        passed = to_milliseconds(now) - world.now
+        for account in world.accounts.values():
+            account.wakes_at = account.wakes_at and account.wakes_at + passed
+        advance(world, now)
+        return world
+
+    def _of(self, now: datetime) -> World:
+        for created, kept in self._created.items():
+            if timedelta(0) <= now - created < self.KEPT:
+                return pickle.loads(kept)  # type: ignore[no-any-return]
+        world = create_world(now)
+        self._created[now] = pickle.dumps(world)
+        return world
+
+
+WORLDS = Worlds()
+
+
+@pytest.fixture(autouse=True)
+def _quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator_store, "create_world", WORLDS.create)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import By
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
+from tradier_pipeline_tests.conftest import dear_examples
 from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
     Answers,
@@ -309,7 +310,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=dear_examples(3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:

@@ -125,7 +125,7 @@ def family(home: Home) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
-def test_up_takes_a_snapshot_on_request_keeps_its_history_and_leaves_nothing_behind(
+def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing_even_when_it_is_killed(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRADIER_ENV", "simulator")
@@ -141,12 +141,13 @@ def test_up_takes_a_snapshot_on_request_keeps_its_history_and_leaves_nothing_beh
         with open_instance(home.path / "dagster") as instance:
             assert materialized(instance) == {snapshot_id}
         assert len(family(home)) >= 4
-        first.process.send_signal(signal.SIGINT)
-        assert first.process.wait(30) == 0
-        assert family(home) == []
+        first.process.kill()
+        first.process.wait()
+        until("the end of all", lambda: True if not family(home) else None)
 
     with running(tmp_path) as again:
         assert again.finished(run_id) == "SUCCESS"
+        assert len(family(home)) >= 4
         (daemon,) = [line for line in family(home) if "dagster._daemon" in line]
         os.kill(int(daemon.split()[0]), signal.SIGKILL)
         assert again.process.wait(30) == 1
@@ -221,7 +222,8 @@ def test_an_interrupt_an_orderly_end_and_a_closed_terminal_stop_it(number: signa
             signal.signal(one, handler)
 
 
-def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
+def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on_and_sigterm_ends_all(
     home: Home, tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRADIER_BASE_URL")
@@ -236,3 +238,8 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(
         assert launched() == "FAILURE"
         (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={DEMO_TOKEN}\n")
         assert launched() == "SUCCESS"
+        started.process.send_signal(signal.SIGTERM)
+        assert started.process.wait(30) == 0
+    assert family(home) == []
+    *_, line = (tmp_path / "up.log").read_text().splitlines()
+    assert line == "ended by SIGTERM; all it had started has ended"

@@ -19,7 +19,7 @@ from tradier_pipeline.cli import main, up
 from tradier_pipeline.core.processes import is_gone, is_known, name_of, pid_of
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.launcher import WORKER_TAG, ForkingRunLauncher
-from tradier_pipeline_tests.cli.test_up import _alive, _content, family, running, until
+from tradier_pipeline_tests.cli.test_up import _alive, _content, until
 from tradier_pipeline_tests.conftest import Home
 
 SLEEP = "import time; time.sleep(600)"
@@ -93,19 +93,3 @@ def test_a_second_up_on_a_home_is_refused_with_the_name_of_the_first(home: Home)
     assert f"runs on {home.path} already: process {os.getpid()}, http://127.0.0.1:3000" in line
     with up._alone(home.path, "http://127.0.0.1:3000"):
         pass
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
-def test_up_that_is_killed_leaves_nothing_and_starts_again_and_sigterm_is_told(home: Home, tmp_path: Path) -> None:
-    with running(tmp_path) as first:
-        assert len(family(home)) >= 4
-        first.process.kill()
-        first.process.wait()
-        until("the end of all", lambda: True if not family(home) else None)
-    with running(tmp_path) as again:
-        assert len(family(home)) >= 4
-        again.process.send_signal(signal.SIGTERM)
-        assert again.process.wait(30) == 0
-    assert family(home) == []
-    *_, line = (tmp_path / "up.log").read_text().splitlines()
-    assert line == "ended by SIGTERM; all it had started has ended"

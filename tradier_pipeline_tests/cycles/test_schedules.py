@@ -50,15 +50,17 @@ def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
     return sorted(home.zone.missed(account_id), key=lambda record: record.snapshot_id)
 
 
-def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
-    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("first", [330, pytest.param(0, marks=pytest.mark.soak)])
+def test_a_session_up_to_its_close_has_one_request_for_every_due_minute_and_account(
+    home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
     asked: Counter[str] = Counter()
     tags: dict[str, Mapping[str, str]] = {}
     jobs = Counter[str]()
-    for minute in range(391):
+    minutes = range(first, 391)  # the 391st is the account sync at the close
+    for minute in minutes:
         machine.time = OPEN + minute * MINUTE + timedelta(seconds=1)
         for cycle, requests in every_cycle(instance, OPEN + minute * MINUTE).items():
             jobs[cycle] += len(requests)
@@ -66,18 +68,19 @@ def test_a_whole_session_day_has_one_request_for_every_due_minute_and_account(
                 assert request.run_key == request.tags[PARTITION_TAG]
                 asked[request.tags[PARTITION_TAG]] += 1
                 tags[request.tags[PARTITION_TAG]] = request.tags
-    due = [OPEN + minute * MINUTE for minute in range(391)]  # the 391st is the account sync at the close
+    due = [OPEN + minute * MINUTE for minute in minutes]
     expected = {f"{account}@{clock.iso(instant)}" for account in (DEMO_ACCOUNT, OTHER) for instant in due}
     assert asked == dict.fromkeys(expected, 1)
-    assert jobs == {"monitor_cycle": 2 * 364, "trade_cycle": 2 * 26, "account_sync": 2}
+    trades = sum(minute % 15 == 0 for minute in minutes[:-1])
+    assert jobs == {"monitor_cycle": 2 * (len(due) - 1 - trades), "trade_cycle": 2 * trades, "account_sync": 2}
     assert instance.get_dynamic_partitions("tradier_snapshots") == []  # each exists once it is landed
-    assert tags[f"{OTHER}@2025-11-03T14:45:00Z"] == {
-        "dagster/partition": f"{OTHER}@2025-11-03T14:45:00Z",
+    assert tags[f"{OTHER}@2025-11-03T20:45:00Z"] == {
+        "dagster/partition": f"{OTHER}@2025-11-03T20:45:00Z",
         "dagster/priority": "10",
         "tradier/account": OTHER,
         "tradier/trigger": "monitor_cycle,trade_cycle",
     }
-    assert tags[f"{OTHER}@2025-11-03T14:46:00Z"]["tradier/trigger"] == "monitor_cycle"
+    assert tags[f"{OTHER}@2025-11-03T20:46:00Z"]["tradier/trigger"] == "monitor_cycle"
     assert missed(home) == []
 
 

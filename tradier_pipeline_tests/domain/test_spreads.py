@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order, Position, Quote, parse
@@ -651,9 +651,6 @@ def accounts_with_orders(draw: st.DrawFn) -> tuple[list[PortfolioPosition], list
     return rows, orders
 
 
-MANY = settings(max_examples=100, deadline=None)
-
-
 def total(rows: Iterable[Any], attribute: str = "quantity") -> Counter[str]:
     sums: Counter[str] = Counter()
     for row in rows:
@@ -665,7 +662,6 @@ def used(spreads: Iterable[Spread]) -> list[SpreadLeg]:
     return [leg for spread in spreads for leg in spread.legs]
 
 
-@MANY
 @given(accounts_with_orders())
 def test_every_contract_and_dollar_is_in_exactly_one_spread(
     account: tuple[list[PortfolioPosition], list[Order]],
@@ -684,7 +680,6 @@ def test_every_contract_and_dollar_is_in_exactly_one_spread(
         assert all(abs(leg.quantity) == leg.ratio * spread.quantity for leg in spread.legs)
 
 
-@MANY
 @given(accounts_with_orders(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_orders_changes_nothing(
     account: tuple[list[PortfolioPosition], list[Order]], shuffle: random.Random
@@ -696,7 +691,6 @@ def test_the_order_of_rows_and_orders_changes_nothing(
     assert group(rows, orders) == expected
 
 
-@MANY
 @given(accounts(_WHOLE))
 def test_no_more_shorts_are_uncovered_than_must_be(rows: list[PortfolioPosition]) -> None:
     bare: Counter[tuple[str, str]] = Counter()
@@ -722,7 +716,6 @@ def least_uncovered(rows: list[PortfolioPosition], root: str, option_type: str, 
     return short - covered
 
 
-@MANY
 @given(accounts_with_orders())
 def test_profit_and_loss_are_the_extremes_over_every_price_at_expiration(
     account: tuple[list[PortfolioPosition], list[Order]],

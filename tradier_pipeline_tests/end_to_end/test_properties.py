@@ -20,7 +20,7 @@ from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_sna
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
-from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
+from tradier_pipeline_tests.conftest import Home, Simulated, dear_examples, miscount, take
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.bodies import (
     AS_OF,
@@ -35,7 +35,7 @@ from tradier_pipeline_tests.support.bodies import (
 
 LONG = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
 # making a failing account small takes minutes; the long run does that
-QUICK = settings(LONG, max_examples=100, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+QUICK = settings(LONG, max_examples=dear_examples(1), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 @pytest.fixture(scope="module")

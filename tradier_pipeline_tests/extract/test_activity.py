@@ -415,7 +415,7 @@ reads = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(found=reads, data=st.data())
 def test_any_order_of_extracts_any_of_them_twice_gives_what_their_reads_say(
     staged: StagedWarehouse, found: list[Read], data: st.DataObject

@@ -10,7 +10,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
-from tradier_pipeline_tests.cli.test_up import DEADLINE_S, running
+from tradier_pipeline_tests.cli.test_up import DEADLINE_S, family, running
 from tradier_pipeline_tests.conftest import Home
 
 if TYPE_CHECKING:
@@ -57,3 +57,4 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
         expect(shown("Passed")).to_be_visible()
         expect(shown(snapshot_id)).to_be_visible()
     page.close()
+    assert (started.process.returncode, family(home)) == (0, [])

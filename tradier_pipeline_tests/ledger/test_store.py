@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -124,7 +124,6 @@ def test_the_same_note_asks_once_answered_or_not(ledger: Ledger) -> None:
 # ---------------------------------------------------------------- claims
 
 
-@settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.tuples(st.sampled_from(["request", "snapshot"]), st.sampled_from([ACCOUNT, OTHER]))))
 def test_every_request_is_answered_by_the_first_snapshot_of_its_account_that_begins_after_it(
     steps: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory

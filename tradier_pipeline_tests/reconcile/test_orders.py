@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
@@ -427,7 +427,6 @@ def books(draw: st.DrawFn) -> tuple[list[EngineOrder], list[Order]]:
     return ledger, broker
 
 
-@settings(deadline=None)
 @given(books())
 def test_the_changes_of_any_books_settle_at_once_and_use_each_order_once(state: tuple[list[EngineOrder], list[Order]]):
     ledger, broker = state
@@ -439,7 +438,6 @@ def test_the_changes_of_any_books_settle_at_once_and_use_each_order_once(state: 
     assert [row.change for row in reconciled(applied(ledger, rows), broker) if row.change] == []
 
 
-@settings(deadline=None)
 @given(books())
 def test_the_order_of_the_rows_read_does_not_matter(state: tuple[list[EngineOrder], list[Order]]):
     ledger, broker = state

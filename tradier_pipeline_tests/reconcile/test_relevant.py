@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
@@ -340,7 +340,6 @@ def test_an_order_is_suggested_for_a_strangers_of_its_time(ledger: Ledger, creat
     assert found.orders[0].suggested == ("t-over-in",)
 
 
-@settings(max_examples=50)
 @given(data=st.data())
 def test_the_rows_that_matter_lead_to_what_all_rows_lead_to(empty: Path, data: st.DataObject) -> None:
     """Over the snapshots of a day, whatever the engine writes between them and whatever the broker shows."""

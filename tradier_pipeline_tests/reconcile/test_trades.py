@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.symbols import classify
@@ -842,7 +842,6 @@ def states(draw: st.DrawFn) -> tuple[list[EngineOrder], list[Trade], Facts]:
     return orders, trades, facts
 
 
-@settings(max_examples=150, deadline=None)
 @given(states(), st.randoms())
 def test_changes_settle_at_once_whatever_part_of_them_was_written_first(
     state: tuple[list[EngineOrder], list[Trade], Facts], chance: Any
@@ -858,7 +857,6 @@ def test_changes_settle_at_once_whatever_part_of_them_was_written_first(
     assert reconcile(*finally_, facts).changes == ()
 
 
-@settings(max_examples=150, deadline=None)
 @given(states())
 def test_what_ended_stays_and_parts_add_up_and_prices_have_a_source(
     state: tuple[list[EngineOrder], list[Trade], Facts],

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.simulator.exchange import FinalizedOrderError, advance, cancel, change, place
@@ -126,7 +126,6 @@ def _do(world: World, account: Account, action: tuple[str, object]) -> None:
                 change(world, chosen, price=Decimal("12.34"), duration="gtc")
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(account_type=st.sampled_from(["margin", "cash", "pdt"]), actions=st.lists(_actions, min_size=4, max_size=30))
 def test_the_books_balance_after_any_flow_of_orders(account_type, actions):
     world, account = quiet_world(account_type, "500000")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from tradier_pipeline.landing.zone import MANIFEST, QUOTES_MANIFEST, LandedSnaps
 from tradier_pipeline.publish.derive import conserve
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.rows import table_rows
-from tradier_pipeline.warehouse.staging import StagedWarehouse, create_schema
+from tradier_pipeline.warehouse.staging import STORAGE_VERSION, StagedWarehouse, attach, create_schema
 from tradier_pipeline.warehouse.typed import read_typed
 
 ACCOUNT = "VA12345678"
@@ -401,9 +402,12 @@ def zone_in(directory: Path) -> LandingZone:
 def warehouse_in_memory() -> Iterator[StagedWarehouse]:
     """A warehouse that never reaches a disk."""
     with duckdb.connect(":memory:") as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET threads = 1")  # more only wait for each other over a few rows
         copy_schema(connection)
         yield StagedWarehouse(connection)
+
+
+SMALL_BLOCKS = 16_384  # a file of them is written in less time; a year of them would take more room
 
 
 def copy_schema(connection: duckdb.DuckDBPyConnection) -> None:
@@ -413,13 +417,23 @@ def copy_schema(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"COPY FROM DATABASE empty TO {target}; DETACH empty")
 
 
+def attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
+    """`attach`, where a new file of small blocks begins as a copy of what `create_schema` once made."""
+    blocks = f", BLOCK_SIZE {SMALL_BLOCKS}"
+    if options.endswith(blocks):
+        shutil.copyfile(_empty_warehouse(), path)
+    attach(connection, path, options.removesuffix(blocks))
+
+
 @cache
 def _empty_warehouse() -> Path:
     directory = tempfile.TemporaryDirectory()
     atexit.register(directory.cleanup)
     path = Path(directory.name) / "empty.duckdb"
-    with duckdb.connect(path) as connection:
+    with duckdb.connect(":memory:") as connection:
+        attach(connection, path, f"STORAGE_VERSION '{STORAGE_VERSION}', BLOCK_SIZE {SMALL_BLOCKS}")
         create_schema(connection)
+        connection.execute("CHECKPOINT tradier")
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline import clock
@@ -112,7 +112,6 @@ def test_as_of_an_instant_are_the_rows_of_each_accounts_newest_good_snapshot(
     rows = history.by_snapshot(table)
     per_account = [history.snapshots(account_id, good=True) for account_id in (OLDER, YOUNGER)]
 
-    @settings(max_examples=60, deadline=None)
     @given(instants(), st.sampled_from(["TIMESTAMPTZ '{}'", "'{}'"]))
     def holds(instant: datetime, written: str) -> None:
         read = [[row["snapshot_id"] for row in mine if row["as_of"] <= instant] for mine in per_account]

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.errors import BodyError
@@ -277,7 +277,6 @@ def cells() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-@settings(deadline=None)
 @given(
     numbers=st.lists(NUMBERS, min_size=1, max_size=50),
     text=st.none() | st.text(st.characters(exclude_categories=["Cs"])),

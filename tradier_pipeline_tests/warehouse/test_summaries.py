@@ -24,6 +24,7 @@ from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import daily_summaries, reading
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
+from tradier_pipeline_tests.conftest import dear_examples
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
 from tradier_pipeline_tests.support.bodies import (
     account,
@@ -491,7 +492,7 @@ def empty() -> Iterator[duckdb.DuckDBPyConnection]:
         yield staged.connection
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=dear_examples(2))
 @given(
     trades=st.lists(lives(), max_size=8),
     read=st.sets(st.sampled_from(INSTANTS), min_size=1).map(sorted),

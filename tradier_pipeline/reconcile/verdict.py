@@ -199,7 +199,11 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
         behind = "balances behind fills" if filled and not cash.change else "positions behind balances"
         yield f"{behind}: {shown(lacking)} USD of cash moved, and positions changed value by as much"
     elif _is_same_date(now, good) and (some := _not_in_positions(now, good, filled)):
-        yield f"positions behind balances, which count {', '.join(some)}: positions are worth other than they say"
+        yield f"positions behind balances: {', '.join(some)} is in their values, and not in the positions"
+    elif _is_same_date(now, good) and cash.in_flight and (uncounted := _uncounted(now, good)):
+        if abs(lacking) >= MIN_VALUE and abs(uncounted) > max(now.priced, good.priced) * MAX_DRIFT:
+            moved = f"{shown(uncounted)} USD more of positions in balances than are listed"
+            yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {moved}"
 
 
 def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:

@@ -30,6 +30,8 @@ MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12
 
+_POSITIONS_BEHIND = "positions behind balances"
+
 Verdict = Literal["good", "doubtful"]
 
 
@@ -184,26 +186,44 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
         if traded.get(finding.item):
             moved = shown(finding.change)
             yield f"positions behind fills: {finding.item} {shown(traded[finding.item])} filled, {moved} shown"
-    cash = next((finding for finding in found if finding.item == CASH), None)
-    if cash is None:
-        return
-    left, fees = cash.in_flight, cash.fees_at_most
-    late = left and (_not_in_cash(filled, left, fees) or _not_in_cash_any_more(now, good, left))
-    if not late and cash.explained and not cash.change and not cash.carried:
-        late = _orders(filled)  # no fees are as much as all that was paid, to the cent
-    # what changed now, by itself: what was open before may hide it
-    lacking = cash.change - cash.explained
-    if late:
-        yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
-    elif _is_same_date(now, good) and _moved_into_positions(now, good, lacking, moved=bool(odd)):
-        behind = "balances behind fills" if filled and not cash.change else "positions behind balances"
+    if cash := next((finding for finding in found if finding.item == CASH), None):
+        late = _late_in_cash(now, good, filled, cash)
+        if late:
+            yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
+        elif _is_same_date(now, good):
+            # what cash lacks now, by itself: what was open before may hide it
+            lacking = cash.change - cash.explained
+            yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), is_open=bool(cash.in_flight))
+
+
+def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: Finding) -> tuple[str, ...]:
+    """The orders that cash does not show yet, or not any more."""
+    if cash.in_flight:
+        some = _not_in_cash(filled, cash.in_flight, cash.fees_at_most)
+        return some or _not_in_cash_any_more(now, good, cash.in_flight)
+    stood_still = cash.explained and not cash.change and not cash.carried
+    return _orders(filled) if stood_still else ()  # no fees are, to the cent, all that was paid
+
+
+def _counted_otherwise(
+    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, is_open: bool
+) -> Iterator[str]:
+    """Whether the balances count other positions than are listed, told by the values of both.
+
+    Args:
+        lacking: USD of cash that changed without a cause.
+        moved: a position changed without a cause, too.
+        is_open: what cash lacks is new, and more than fees.
+    """
+    uncounted = _uncounted(now, good)
+    if _moved_into_positions(now, good, lacking, moved=moved):
+        behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {shown(lacking)} USD of cash moved, and positions changed value by as much"
-    elif _is_same_date(now, good) and (some := _not_in_positions(now, good, filled)):
-        yield f"positions behind balances: {', '.join(some)} is in their values, and not in the positions"
-    elif _is_same_date(now, good) and cash.in_flight and (uncounted := _uncounted(now, good)):
-        if abs(lacking) >= MIN_VALUE and abs(uncounted) > max(now.priced, good.priced) * MAX_DRIFT:
-            moved = f"{shown(uncounted)} USD more of positions in balances than are listed"
-            yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {moved}"
+    elif some := _not_in_positions(uncounted, filled):
+        yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
+    elif is_open and uncounted and _is_beyond_noise(uncounted, now, good) and abs(lacking) >= MIN_VALUE:
+        counted = f"balances count {shown(uncounted)} USD more of positions than are listed"
+        yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {counted}"
 
 
 def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:
@@ -264,12 +284,12 @@ def _uncounted(now: Observation, good: Observation) -> Decimal | None:
     return now.figures.market_value - good.figures.market_value - (now.worth - good.worth)
 
 
-def _not_in_positions(now: Observation, good: Observation, filled: Sequence[Fill]) -> tuple[str, ...]:
+def _not_in_positions(uncounted: Decimal | None, filled: Sequence[Fill]) -> tuple[str, ...]:
     """The orders of the fewest fills that the balances count and the listed positions do not, if there are any.
 
     Another change of a position may offset a fill, so that its quantity seems to follow.
     """
-    if not (uncounted := _uncounted(now, good)):
+    if not uncounted:
         return ()
     priced = [fill for fill in filled if fill.cash][:MAX_SUMMED_FILLS]
     for size in range(1, len(priced) + 1):
@@ -277,6 +297,11 @@ def _not_in_positions(now: Observation, good: Observation, filled: Sequence[Fill
             if _is_worth(-sum((fill.cash or ZERO for fill in some), ZERO), uncounted):
                 return _orders(some)
     return ()
+
+
+def _is_beyond_noise(value: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether it is more than two sources of prices differ by."""
+    return abs(value) > max(now.priced, good.priced) * MAX_DRIFT
 
 
 def _orders(filled: Iterable[Fill]) -> tuple[str, ...]:

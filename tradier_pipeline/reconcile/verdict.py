@@ -194,6 +194,7 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
             # what cash lacks now, by itself: what was open before may hide it
             lacking = cash.change - cash.explained
             yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), is_open=bool(cash.in_flight))
+            yield from _settled_by_one_list(now, good, found)
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: Finding) -> tuple[str, ...]:
@@ -221,9 +222,19 @@ def _counted_otherwise(
         yield f"{behind}: {shown(lacking)} USD of cash moved, and positions changed value by as much"
     elif some := _not_in_positions(uncounted, filled):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
-    elif is_open and uncounted and _is_beyond_noise(uncounted, now, good) and abs(lacking) >= MIN_VALUE:
+    elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
         counted = f"balances count {shown(uncounted)} USD more of positions than are listed"
         yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {counted}"
+
+
+def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
+    """Positions that went back by themselves, so that nothing seems open, while the balances count them as before."""
+    uncounted = _uncounted(now, good)
+    if uncounted is None or not _is_beyond_noise(uncounted, now, good):
+        return
+    for finding in found:
+        if finding.item != CASH and finding.change != finding.explained and not finding.in_flight:
+            yield f"balances behind positions: {finding.item} changed by {shown(finding.change)}, and not their values"
 
 
 def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:

@@ -304,10 +304,11 @@ def test_a_fill_that_only_balances_show_is_not_hidden_by_a_deposit_before_it(acc
     held = (KO, F)
     account.shows(ny("11-20 10:00"), *held, cash=20000)
     assert account.shows(ny("11-20 10:05"), *held, cash=25800) == "good"
-    assert account.shows(ny("11-20 10:06"), *held, cash=32800, counted=(F,)) == "doubtful"
+    more = ("KO", 200, 13500)
+    assert account.shows(ny("11-20 10:06"), *held, cash=18800, counted=(more, F)) == "doubtful"
     assert account.mirror == {"KO": 100, "F": 300}
-    sold = filled(8, "KO", "sell", 100, 70, ny("11-20 10:05") + timedelta(seconds=30))
-    assert account.shows(ny("11-20 10:09"), F, cash=32800, orders=[sold]) == "good"
+    bought = filled(8, "KO", "buy", 100, 70, ny("11-20 10:05") + timedelta(seconds=30))
+    assert account.shows(ny("11-20 10:09"), more, F, cash=18800, orders=[bought]) == "good"
     assert account.changes("KO")[-1][3] == "explained"
     assert [subject for _, subject, _ in account.findings] == ["cash"]  # of the deposit
 

@@ -299,6 +299,15 @@ def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(
     assert account.mirror == {}
 
 
+def test_a_fill_that_all_lists_show_is_good_whatever_its_quotes_say(account: ScriptedAccount) -> None:
+    sold = package(90, "SPY", [(SHORT[0], "sell_to_open", 1, D("1.55")), (LONG[0], "buy_to_open", 1, D("0.63"))], -0.92,
+                   ny("11-20 10:00") + timedelta(seconds=30))  # fmt: skip
+    told = account.server.marks
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    told[SHORT[0]], told[LONG[0]] = {"last": 1.55}, {"last": 0.63}  # its bid and ask are 1
+    assert account.shows(ny("11-20 10:01"), KO, SHORT, LONG, cash=20092, orders=[sold]) == "good"
+
+
 def test_a_fill_that_only_balances_show_is_not_hidden_by_a_deposit_before_it(account: ScriptedAccount) -> None:
     account.server.marks["KO"] = dict.fromkeys(("last", "bid", "ask"), 70)
     held = (KO, F)

@@ -220,7 +220,7 @@ def _counted_otherwise(
     if _moved_into_positions(now, good, lacking, moved=moved):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {shown(lacking)} USD of cash moved, and positions changed value by as much"
-    elif some := _not_in_positions(uncounted, filled):
+    elif not _moved_by_fills(now, good, filled) and (some := _not_in_positions(uncounted, filled)):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
     elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
         counted = f"balances count {shown(uncounted)} USD more of positions than are listed"
@@ -229,8 +229,8 @@ def _counted_otherwise(
 
 def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
     """Positions that went back by themselves, so that nothing seems open, while the balances count them as before."""
-    uncounted = _uncounted(now, good)
-    if uncounted is None or not _is_beyond_noise(uncounted, now, good):
+    uncounted, moved = _uncounted(now, good), now.figures.market_value - good.figures.market_value
+    if uncounted is None or not _is_beyond_noise(uncounted, now, good) or _is_beyond_noise(moved, now, good):
         return
     for finding in found:
         if finding.item != CASH and finding.change != finding.explained and not finding.in_flight:
@@ -293,6 +293,12 @@ def _uncounted(now: Observation, good: Observation) -> Decimal | None:
     if now.worth is None or good.worth is None:
         return None
     return now.figures.market_value - good.figures.market_value - (now.worth - good.worth)
+
+
+def _moved_by_fills(now: Observation, good: Observation, filled: Sequence[Fill]) -> bool:
+    """Whether the balances' positions moved by what filled: then they count no other, whatever quotes say."""
+    moved = now.figures.market_value - good.figures.market_value
+    return _is_worth(-sum((fill.cash or ZERO for fill in filled), ZERO), moved)
 
 
 def _not_in_positions(uncounted: Decimal | None, filled: Sequence[Fill]) -> tuple[str, ...]:

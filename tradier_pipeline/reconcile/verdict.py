@@ -30,6 +30,8 @@ MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_SUMMED_FILLS = 12
 
+_POSITIONS_BEHIND = "positions behind balances"
+
 Verdict = Literal["good", "doubtful"]
 
 
@@ -120,10 +122,11 @@ def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] =
         doubtful: those since then, the newest first; read only as far as they agree.
     """
     inner = tuple(_inner(now))
+    empty = ("nothing is listed and all balances are 0, as in an outage",) if last is None and _is_empty(now) else ()
     found = last.findings(now.statement) if last else ()
     behind = (*_behind(now, last.observation, found), *_went_back(now, last, found)) if last else ()
     outer = tuple(_unlike_before(now, last.observation, found)) if last else ()
-    contradictions = (*inner, *behind, *outer)
+    contradictions = (*inner, *empty, *behind, *outer)
     if now.clock_skew is not None or (inner and last):
         return Judgement("doubtful", contradictions, findings=found)
     timely = (other for other in doubtful if other.clock_skew is None)  # at what other times they showed it is unknown
@@ -160,6 +163,13 @@ def _inner(now: Observation) -> Iterator[str]:
         yield f"this machine's clock is {now.clock_skew.total_seconds():+.0f} s off the broker's"
 
 
+def _is_empty(now: Observation) -> bool:
+    """Whether it shows neither money nor holdings: what does agrees with itself, this proves nothing."""
+    figures = now.figures
+    values = (figures.long_value, figures.short_value, figures.option_long_value, figures.option_short_value)
+    return figures.all_zero and not any(values) and not now.statement.holdings
+
+
 def _holds(statement: Statement, sign: int, *, options_only: bool) -> bool:
     return any(
         holding.quantity * sign > 0 and not (options_only and classify(symbol).asset_class == "equity")
@@ -176,14 +186,55 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
         if traded.get(finding.item):
             moved = shown(finding.change)
             yield f"positions behind fills: {finding.item} {shown(traded[finding.item])} filled, {moved} shown"
-    cash = next((finding.in_flight for finding in found if finding.item == CASH), ZERO)
-    if not cash:
+    if cash := next((finding for finding in found if finding.item == CASH), None):
+        late = _late_in_cash(now, good, filled, cash)
+        if late:
+            yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
+        elif _is_same_date(now, good):
+            # what cash lacks now, by itself: what was open before may hide it
+            lacking = cash.change - cash.explained
+            yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), is_open=bool(cash.in_flight))
+            yield from _settled_by_one_list(now, good, found)
+
+
+def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: Finding) -> tuple[str, ...]:
+    """The orders that cash does not show yet, or not any more."""
+    if cash.in_flight:
+        some = _not_in_cash(filled, cash.in_flight, cash.fees_at_most)
+        return some or _not_in_cash_any_more(now, good, cash.in_flight)
+    stood_still = cash.explained and not cash.change and not cash.carried
+    return _orders(filled) if stood_still else ()  # no fees are, to the cent, all that was paid
+
+
+def _counted_otherwise(
+    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, is_open: bool
+) -> Iterator[str]:
+    """Whether the balances count other positions than are listed, told by the values of both.
+
+    Args:
+        lacking: USD of cash that changed without a cause.
+        moved: a position changed without a cause, too.
+        is_open: what cash lacks is new, and more than fees.
+    """
+    uncounted = _uncounted(now, good)
+    if _moved_into_positions(now, good, lacking, moved=moved):
+        behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
+        yield f"{behind}: {shown(lacking)} USD of cash moved, and positions changed value by as much"
+    elif not _moved_by_fills(now, good, filled) and (some := _not_in_positions(uncounted, filled)):
+        yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
+    elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
+        counted = f"balances count {shown(uncounted)} USD more of positions than are listed"
+        yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {counted}"
+
+
+def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
+    """Positions that went back by themselves, so that nothing seems open, while the balances count them as before."""
+    uncounted, moved = _uncounted(now, good), now.figures.market_value - good.figures.market_value
+    if uncounted is None or not _is_beyond_noise(uncounted, now, good) or _is_beyond_noise(moved, now, good):
         return
-    most = next(finding.fees_at_most for finding in found if finding.item == CASH)
-    if late := _not_in_cash(filled, cash, most) or _not_in_cash_any_more(now, good, cash):
-        yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
-    elif _is_same_date(now, good) and _moved_into_positions(now, good, cash, moved=bool(odd)):
-        yield f"positions behind balances: {shown(cash)} USD of cash moved, and positions changed value by as much"
+    for finding in found:
+        if finding.item != CASH and finding.change != finding.explained and not finding.in_flight:
+            yield f"balances behind positions: {finding.item} changed by {shown(finding.change)}, and not their values"
 
 
 def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:
@@ -225,13 +276,58 @@ def _not_in_cash_any_more(now: Observation, good: Observation, left: Decimal) ->
 
 
 def _moved_into_positions(now: Observation, good: Observation, cash: Decimal, *, moved: bool) -> bool:
-    """Whether the balances count positions for that cash that are not listed. Quotes tell what prices alone changed."""
-    moved_value = now.figures.market_value - good.figures.market_value
-    if now.worth is not None and good.worth is not None:
-        moved_value -= now.worth - good.worth
-    elif moved:
-        return False
-    return abs(cash) >= MIN_VALUE and abs(moved_value + cash) <= abs(cash) * MAX_DRIFT
+    """Whether the balances count other positions for that cash than are listed."""
+    moved_value = _uncounted(now, good)
+    if moved_value is None:
+        if moved:
+            return False
+        moved_value = now.figures.market_value - good.figures.market_value
+    return _is_worth(-cash, moved_value)
+
+
+def _uncounted(now: Observation, good: Observation) -> Decimal | None:
+    """By how much the balances' positions changed otherwise than the listed ones; None if a quote is missing.
+
+    Quotes tell what prices alone changed.
+    """
+    if now.worth is None or good.worth is None:
+        return None
+    return now.figures.market_value - good.figures.market_value - (now.worth - good.worth)
+
+
+def _moved_by_fills(now: Observation, good: Observation, filled: Sequence[Fill]) -> bool:
+    """Whether the balances' positions moved by what filled: then they count no other, whatever quotes say."""
+    moved = now.figures.market_value - good.figures.market_value
+    return _is_worth(-sum((fill.cash or ZERO for fill in filled), ZERO), moved)
+
+
+def _not_in_positions(uncounted: Decimal | None, filled: Sequence[Fill]) -> tuple[str, ...]:
+    """The orders of the fewest fills that the balances count and the listed positions do not, if there are any.
+
+    Another change of a position may offset a fill, so that its quantity seems to follow.
+    """
+    if not uncounted:
+        return ()
+    priced = [fill for fill in filled if fill.cash][:MAX_SUMMED_FILLS]
+    for size in range(1, len(priced) + 1):
+        for some in combinations(priced, size):
+            if _is_worth(-sum((fill.cash or ZERO for fill in some), ZERO), uncounted):
+                return _orders(some)
+    return ()
+
+
+def _is_beyond_noise(value: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether it is more than two sources of prices differ by."""
+    return abs(value) > max(now.priced, good.priced) * MAX_DRIFT
+
+
+def _orders(filled: Iterable[Fill]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(fill.order for fill in filled))
+
+
+def _is_worth(amount: Decimal, value: Decimal) -> bool:
+    """Whether an amount of cash is a value that moved, but for what prices moved meanwhile."""
+    return abs(amount) >= MIN_VALUE and abs(value - amount) <= abs(amount) * MAX_DRIFT
 
 
 def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:

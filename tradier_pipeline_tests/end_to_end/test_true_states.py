@@ -252,6 +252,102 @@ def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: Script
     assert account.findings == []
 
 
+@pytest.mark.parametrize("seen", ["", "10:00", "10:00 10:01 10:12"])
+def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
+    account: ScriptedAccount, seen: str
+) -> None:
+    for at in ("07:00", *seen.split()):
+        assert account.shows(ny(f"11-20 {at}"), cash=0) == "doubtful"
+        assert "as in an outage" in account.evidence
+    assert account.shows(ny("11-20 10:15"), KO, cash=20000) == "good"
+    assert account.verdicts[:-1] == ["doubtful"] * (1 + len(seen.split()))
+    assert account.changes() == []
+    assert account.findings == []
+    assert account.rows("SELECT min(low) FROM daily_balances") == [(20100,)]
+
+
+def test_an_account_that_is_empty_from_the_first_snapshot_on_is_believed_when_readings_agree(
+    account: ScriptedAccount,
+) -> None:
+    for at in ("07:00", "10:00", "10:10"):
+        assert account.shows(ny(f"11-20 {at}"), cash=0) == "doubtful"
+    assert account.shows(ny("11-20 10:21"), cash=0) == "good"
+    assert account.verdicts == ["good"] * 4
+    assert account.findings == []
+
+
+def test_an_empty_account_whose_balances_count_something_is_no_empty_one(account: ScriptedAccount) -> None:
+    assert account.shows(ny("11-20 10:00"), cash=0, counted=(KO,)) == "doubtful"
+    assert account.shows(ny("11-20 10:01"), KO, cash=0) == "good"
+
+
+# --- positions and balances, each by its value ------------------------------------------------------------------------
+
+
+def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(account: ScriptedAccount) -> None:
+    account.server.marks["F"] = dict.fromkeys(("last", "bid", "ask"), 12)
+    sold = filled(8, "F", "sell", 150, 12, ny("11-20 10:01") + timedelta(seconds=30))
+    after, late = ("F", 150, 1800), {"cash": 21800, "orders": [sold]}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    # 150 left by transfer and 150 were sold; the list still lacks one of both
+    assert account.shows(ny("11-20 10:02"), after, counted=(), **late) == "doubtful"
+    assert "positions behind balances: these count order 8" in account.evidence
+    assert account.mirror == {"F": 300}
+    for minute in (20, 50, 80):
+        account.shows(ny(f"11-20 {10 + minute // 60}:{minute % 60:02}"), **late)
+    assert account.shows(ny("11-20 11:21"), **late) == "good"
+    assert account.mirror == {}
+
+
+def test_a_fill_that_all_lists_show_is_good_whatever_its_quotes_say(account: ScriptedAccount) -> None:
+    sold = package(90, "SPY", [(SHORT[0], "sell_to_open", 1, D("1.55")), (LONG[0], "buy_to_open", 1, D("0.63"))], -0.92,
+                   ny("11-20 10:00") + timedelta(seconds=30))  # fmt: skip
+    told = account.server.marks
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    told[SHORT[0]], told[LONG[0]] = {"last": 1.55}, {"last": 0.63}  # its bid and ask are 1
+    assert account.shows(ny("11-20 10:01"), KO, SHORT, LONG, cash=20092, orders=[sold]) == "good"
+
+
+def test_a_fill_that_only_balances_show_is_not_hidden_by_a_deposit_before_it(account: ScriptedAccount) -> None:
+    account.server.marks["KO"] = dict.fromkeys(("last", "bid", "ask"), 70)
+    held = (KO, F)
+    account.shows(ny("11-20 10:00"), *held, cash=20000)
+    assert account.shows(ny("11-20 10:05"), *held, cash=25800) == "good"
+    more = ("KO", 200, 13500)
+    assert account.shows(ny("11-20 10:06"), *held, cash=18800, counted=(more, F)) == "doubtful"
+    assert account.mirror == {"KO": 100, "F": 300}
+    bought = filled(8, "KO", "buy", 100, 70, ny("11-20 10:05") + timedelta(seconds=30))
+    assert account.shows(ny("11-20 10:09"), more, F, cash=18800, orders=[bought]) == "good"
+    assert account.changes("KO")[-1][3] == "explained"
+    assert [subject for _, subject, _ in account.findings] == ["cash"]  # of the deposit
+
+
+@pytest.mark.parametrize("deposit", [0, 17])
+def test_cash_that_fills_did_not_move_is_not_called_fees(account: ScriptedAccount, deposit: int) -> None:
+    put, call = ("SPY251219P00600000", -3, -21), ("KO260115C00070000", 2, 14)
+    for symbol in (put[0], call[0]):
+        account.server.marks[symbol] = dict.fromkeys(("last", "bid", "ask"), 0.07)
+    at = ny("11-20 10:05") + timedelta(seconds=30)
+    orders = [filled(8, put[0], "sell_to_open", 3, D("0.07"), at)]
+    orders += [] if deposit else [filled(9, call[0], "buy_to_open", 2, D("0.07"), at)]
+    held = (put,) if deposit else (put, call)
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    account.shows(ny("11-20 10:05"), KO, cash=20000 + deposit)
+    stale = {"cash": 20000 + deposit, "counted": (KO,), "orders": orders}
+    assert account.shows(ny("11-20 10:06"), KO, *held, **stale) == "doubtful"
+    assert "balances behind fills" in account.evidence
+    brought = 21 if deposit else 7
+    assert account.shows(ny("11-20 10:16"), KO, *held, cash=20000 + deposit + brought, orders=orders) == "good"
+    assert account.changes(put[0])[-1][3] == "explained"
+
+
+def test_cash_that_moves_while_balances_count_what_is_not_listed_is_in_doubt(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    assert account.shows(ny("11-20 10:06"), KO, cash=20417, counted=(KO, ("KO", 25, 0))) == "doubtful"
+    assert "contradict each other: +417 USD of cash moved" in account.evidence
+    assert account.shows(ny("11-20 10:20"), KO, cash=20417) == "good"  # a deposit alone
+
+
 # --- orders -----------------------------------------------------------------------------------------------------------
 
 

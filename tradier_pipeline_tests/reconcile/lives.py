@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import takewhile
 from random import Random
@@ -173,6 +174,7 @@ class Store:
     tracked: list[Tracked] = field(default_factory=list)
     parts: dict[PartKey, Part] = field(default_factory=dict)  # as good ones showed them last
     outstanding: dict[str, list[tuple[datetime, bool, Decimal]]] = field(default_factory=dict)
+    cash: defaultdict[date, set[Decimal]] = field(default_factory=lambda: defaultdict(set))  # of good ones
 
     def store(self, observation: Observation) -> Kept:
         found = self._good()
@@ -199,9 +201,10 @@ class Store:
 
     def _conclude(self, kept: Kept) -> None:
         observation = kept.observation
-        before = [one for one in self.kept if one.verdict == "good" and self._is_before(one, kept)][-1:]
+        good = next((one for one in reversed(self.kept) if one.verdict == "good" and self._is_before(one, kept)), None)
         kept.verdict = "good"
-        for good in before:
+        self.cash[clock.trade_date(observation.statement.as_of)].add(observation.statement.cash)
+        if good:
             changed = changes(self._known(good).observation.statement, observation.statement)
             kept.found = settle(changed, self._carried(good), self._outstanding(observation))
         self.parts |= observation.statement.parts
@@ -212,10 +215,8 @@ class Store:
 
     def _earlier_cash(self, observation: Observation, good: Kept | None) -> set[Decimal]:
         """As the warehouse finds it."""
-        day = clock.trade_date(observation.statement.as_of)
-        shown = [one.observation.statement for one in self.kept if one.verdict == "good"]
         last = good.observation.statement.cash if good else None
-        return {one.cash for one in shown if clock.trade_date(one.as_of) == day} - {last}
+        return self.cash[clock.trade_date(observation.statement.as_of)] - {last}
 
     def _outstanding(self, observation: Observation) -> dict[str, list[Decimal]]:
         """As the warehouse sums it up."""

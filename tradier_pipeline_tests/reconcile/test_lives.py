@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from random import Random
 
 import pytest
 
 from tradier_pipeline.reconcile.conservation import CASH
+from tradier_pipeline.reconcile.statement import Statement
 from tradier_pipeline_tests.reconcile.lives import MAX_LAG, MINUTE, Kept, Life, Store, instants, live, observe, weather
 
-SAMPLE, MANY = 40, 10_000
+SAMPLE, MANY, SLICE = 40, 10_000, 500
 LONGEST = timedelta(minutes=MAX_LAG + 5)
 
 
@@ -23,14 +25,21 @@ def lived(seed: int) -> tuple[Life, Store]:
 
 
 def is_true(life: Life, kept: Kept) -> bool:
-    """Whether positions and cash were so together, at an instant that its lists may show."""
+    """Whether positions and cash were so together, at an instant that its lists may show.
+
+    Not their cost: it follows from lots, which no list shows. Of what was sold and bought back it is the broker's word.
+    """
     seen = kept.observation.statement
     states = [
         life.at(seen.as_of),
         *(state.statement for state in life.states if seen.as_of - LONGEST <= state.at <= seen.as_of),
         life.at(seen.as_of - LONGEST),
     ]
-    return any(state.cash == seen.cash and dict(state.holdings) == dict(seen.holdings) for state in states)
+    return any(state.cash == seen.cash and quantities(state) == quantities(seen) for state in states)
+
+
+def quantities(statement: Statement) -> dict[str, Decimal]:
+    return {symbol: holding.quantity for symbol, holding in statement.holdings.items()}
 
 
 def prove(seed: int) -> None:
@@ -51,8 +60,9 @@ def test_nothing_false_is_good_and_nothing_of_a_disturbance_is_left_when_it_is_o
 
 
 @pytest.mark.soak
-def test_ten_thousand_lives_leave_nothing_false_behind() -> None:
-    for seed in range(MANY):
+@pytest.mark.parametrize("first", range(0, MANY, SLICE))  # so that all cores share them
+def test_ten_thousand_lives_leave_nothing_false_behind(first: int) -> None:
+    for seed in range(first, first + SLICE):
         prove(seed)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradier_pipeline import clock
+from tradier_pipeline import clock, collector
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.ledger.records import REASONS, Reason
 from tradier_pipeline.settings import Settings
@@ -116,6 +116,7 @@ def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
     # an interrupted connection leaves a coroutine behind, which Python tells at exit: after our own line it is noise
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
+    collector.skip_at_exit()
 
 
 def load_settings() -> Settings:
@@ -152,7 +153,8 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
 
     With --json and several accounts, the document is {"snapshots": [...]}.
     """
-    from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
+    with collector.paused():
+        from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
 
     settings = load_settings()
     if not as_json:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from tradier_pipeline import clock
+from tradier_pipeline import clock, collector
 from tradier_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manu
     Raises:
         PipelineError: it was not published; the message says why and what to do. The last good snapshot stays current.
     """
-    from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
+    with collector.paused():
+        from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
 
     return take_snapshot(account_id, trigger=trigger)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from tradier_pipeline.clock import NEW_YORK
@@ -125,6 +126,7 @@ class Classified:
     problem: str | None = None
 
 
+@lru_cache(maxsize=4096)  # every order and every row of an account names one of a few hundred
 def classify(symbol: str) -> Classified:
     """Tell what a symbol is. Never raises: what cannot be read is "unparsed" and says why."""
     padded = _PADDED.fullmatch(symbol)

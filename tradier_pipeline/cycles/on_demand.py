@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dagster as dg
 
+from tradier_pipeline import collector
 from tradier_pipeline.assets.claims import collecting_outcomes
 from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
@@ -93,8 +95,13 @@ def take_snapshots(settings: Settings, account_id: str | None, *, trigger: str) 
     def take() -> list[SnapshotRun]:
         accounts = (account_id,) if account_id else accounts_to_read(settings)
         try:
-            with open_instance(settings.dagster_home) as instance:
-                return run_snapshots(instance, accounts, trigger)
+            with ExitStack() as stack:
+                with collector.paused():
+                    import tradier_pipeline.definitions  # noqa: F401 - the definitions contain the job that calls this
+
+                    instance = stack.enter_context(open_instance(settings.dagster_home))
+                with collector.sparing():
+                    return run_snapshots(instance, accounts, trigger)
         except StorageError as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
                 return [replace(run, history_error=error) for run in run_snapshots(instance, accounts, trigger)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -104,8 +105,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
             Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(balances_body, "balances"))
         )
         held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
-        listed = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
-        orders, looked_up = with_legs(listed, tuple(_looked_up(landed)))
+        orders, looked_up = parse_orders(landed.bodies("orders"), landed.bodies("order"))
         quotes = _quotes(landed)
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
@@ -119,6 +119,21 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         looked_up=looked_up,
         quotes=tuple(quotes.values()),
         spreads=group(positions, (*orders, *looked_up)),
+    )
+
+
+@lru_cache(maxsize=2)  # judged, then stored; and most minutes list the orders of the minute before, byte for byte
+def parse_orders(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
+    """The orders of the bodies of a list, and of those read by their ids, as `with_legs` returns them.
+
+    Raises:
+        BodyError: a row is malformed.
+    """
+    rows = [row for body in listed for row in envelope.order_rows(body)]
+    single = [envelope.one("order", envelope.parse_json(body, "order")) for body in by_id]
+    return with_legs(
+        parse_rows(Order, "orders", "orders.order", rows),
+        tuple(parse(Order, "order", "order", row) for row in single),
     )
 
 
@@ -175,11 +190,6 @@ def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Ro
     return [
         row for body in landed.bodies(resource) for row in envelope.rows(resource, envelope.parse_json(body, resource))
     ]
-
-
-def _looked_up(landed: LandedSnapshot) -> Iterator[Order]:
-    for body in landed.bodies("order"):
-        yield parse(Order, "order", "order", envelope.one("order", envelope.parse_json(body, "order")))
 
 
 def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:

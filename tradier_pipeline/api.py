@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.ledger.records import REASONS, Reason, SnapshotRequest
@@ -48,8 +49,9 @@ def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manu
     Raises:
         PipelineError: it was not published; the message says why and what to do. The last good snapshot stays current.
     """
-    from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
-    from tradier_pipeline.definitions import snapshot_job
+    with collector.paused():
+        from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
+        from tradier_pipeline.definitions import snapshot_job
 
     return take_snapshot(snapshot_job, account_id, trigger=trigger)
 

@@ -126,7 +126,7 @@ class Classified:
     problem: str | None = None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # every order and every row of an account names one of a few hundred
 def classify(symbol: str) -> Classified:
     """Tell what a symbol is. Never raises: what cannot be read is "unparsed" and says why."""
     padded = _PADDED.fullmatch(symbol)

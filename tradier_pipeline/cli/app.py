@@ -14,6 +14,7 @@ from tradier_pipeline.cli import ledger, operating, reading, returns, snapshots
 from tradier_pipeline.cli.output import (
     print_error,
 )
+from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -45,6 +46,7 @@ def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
     # an interrupted connection leaves a coroutine behind, which Python tells at exit: after our own line it is noise
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
+    collector.skip_at_exit()
 
 
 for command in (

@@ -25,6 +25,7 @@ from tradier_pipeline.cli.output import (
     report_errors,
     warn,
 )
+from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.ledger.records import REASONS, Reason
@@ -47,8 +48,9 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
 
     With --json and several accounts, the document is {"snapshots": [...]}.
     """
-    from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
-    from tradier_pipeline.definitions import snapshot_job
+    with collector.paused():
+        from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
+        from tradier_pipeline.definitions import snapshot_job
 
     settings = load_settings()
     if not as_json:

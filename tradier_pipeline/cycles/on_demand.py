@@ -10,12 +10,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dagster as dg
 
 from tradier_pipeline.assets.claims import collecting_outcomes
+from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.processes import name_of
@@ -97,8 +99,11 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
     def take() -> list[SnapshotRun]:
         accounts = (account_id,) if account_id else accounts_to_read(settings)
         try:
-            with open_instance(settings.dagster_home) as instance:
-                return run_snapshots(instance, job, accounts, trigger)
+            with ExitStack() as stack:
+                with collector.paused():
+                    instance = stack.enter_context(open_instance(settings.dagster_home))
+                with collector.sparing():
+                    return run_snapshots(instance, job, accounts, trigger)
         except StorageError as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
                 return [replace(run, history_error=error) for run in run_snapshots(instance, job, accounts, trigger)]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from itertools import islice
 
 from tradier_pipeline import clock
@@ -18,7 +17,7 @@ from tradier_pipeline.landing.manifest import ReadingRecord, UnlistedRecord
 from tradier_pipeline.landing.zone import PASSED_OVER, LandedSnapshot, LandingZone
 from tradier_pipeline.reconcile.coherence import Coherence, judge
 from tradier_pipeline.reconcile.statement import Part, PartKey, Statement, by_key, held, legless_of, parts_of
-from tradier_pipeline.warehouse.typed import with_legs
+from tradier_pipeline.warehouse.rows import parse_orders
 
 JUDGED = ("balances", "positions", "orders")
 LONGEST = timedelta(days=90)  # that an order which is not shown any more is remembered
@@ -75,7 +74,7 @@ def unlisted(extracts: Mapping[str, Extract], newest: LandedSnapshot | None) -> 
     try:
         known = _known_parts(newest)
         bodies = {resource: tuple(page.body for page in extract.pages) for resource, extract in extracts.items()}
-        shown = {order.id for order in _parsed(bodies["orders"], bodies.get("order", ()))}
+        shown = {order.id for order in _orders(bodies["orders"], bodies.get("order", ()))}
     except Exception:  # landed bytes may be anything by now
         return ()
     now = extracts["orders"].started_at
@@ -94,7 +93,7 @@ def _may_come_back(part: Part, now: datetime) -> bool:
 
 def _known_parts(landed: LandedSnapshot) -> dict[PartKey, Part]:
     """What fills of the orders that a landed snapshot shows, and of those that it does not show any more."""
-    orders = _parsed(landed.bodies("orders"), landed.bodies("order"))
+    orders = _orders(landed.bodies("orders"), landed.bodies("order"))
     gone = by_key(Part(**dict(record)) for record in landed.manifest.unlisted)
     return {**gone, **parts_of(orders)}
 
@@ -114,17 +113,12 @@ def _statement(bodies: Mapping[str, tuple[bytes, ...]], as_of: datetime, as_of_e
     balances = parse(Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(body, "balances")))
     rows = [row for body in bodies["positions"] for row in _rows("positions", body)]
     positions = held(parse_rows(Position, "positions", "positions.position", rows))
-    orders = _parsed(bodies["orders"], bodies.get("order", ()))
+    orders = _orders(bodies["orders"], bodies.get("order", ()))
     return Statement(as_of, as_of_end, parts_of(orders), positions, balances.total_cash, legless_of(orders))
 
 
-@lru_cache(maxsize=2)  # most minutes list the orders of the minute before, byte for byte
-def _parsed(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[Order, ...]:
-    rows = [row for body in listed for row in _rows("orders", body)]
-    single = [envelope.one("order", envelope.parse_json(body, "order")) for body in by_id]
-    orders, others = with_legs(
-        parse_rows(Order, "orders", "orders.order", rows), parse_rows(Order, "order", "order", single)
-    )
+def _orders(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[Order, ...]:
+    orders, others = parse_orders(listed, by_id)
     return (*orders, *others)
 
 

@@ -219,4 +219,4 @@ def _identified(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
 
 def _rows(bodies: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for body in bodies:
-        yield from envelope.rows("orders", envelope.parse_json(body, "orders"))
+        yield from envelope.order_rows(body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.reconcile.conservation import Finding
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.verdict import Verdict
+from tradier_pipeline.warehouse.rows import parse_orders
 
 Row = dict[str, Any]
 
@@ -63,8 +63,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
             Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(balances_body, "balances"))
         )
         held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
-        listed = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
-        orders, looked_up = with_legs(listed, tuple(_looked_up(landed)))
+        orders, looked_up = parse_orders(landed.bodies("orders"), landed.bodies("order"))
         quotes = _quotes(landed)
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
@@ -105,11 +104,6 @@ def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Ro
     return [
         row for body in landed.bodies(resource) for row in envelope.rows(resource, envelope.parse_json(body, resource))
     ]
-
-
-def _looked_up(landed: LandedSnapshot) -> Iterator[Order]:
-    for body in landed.bodies("order"):
-        yield parse(Order, "order", "order", envelope.one("order", envelope.parse_json(body, "order")))
 
 
 def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:

@@ -7,10 +7,13 @@ from typing import Any
 
 import dagster as dg
 
+from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_ACTIVITY
+from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.results import check_result, records_table, table_metadata
 from tradier_pipeline.core.errors import ExtractError, PipelineError
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.activity import extract_activity
 from tradier_pipeline.extract.connection import accounts_to_read
@@ -25,7 +28,7 @@ from tradier_pipeline.landing.activity import (
 )
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import ActivityRefusedError, StoredActivity, store_activity
-from tradier_pipeline.verify.activity import ACTIVITY_CHECK, ACTIVITY_CLAIM
+from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.activity import DESTINATIONS
 from tradier_pipeline.warehouse.reads import activity_totals, reading
 
@@ -41,7 +44,6 @@ TABLES: Mapping[Resource, str] = {
     "gainloss": "Every closed lot with its realized gain or loss, as the broker reports it.",
     "historical_balances": "The broker's own closing value of each day.",
 }
-ACCOUNT_ACTIVITY = dg.AssetKey(DESTINATIONS["history"].name)
 
 
 @dg.multi_asset(
@@ -95,20 +97,11 @@ def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         for resource in RESOURCES
     ],
     partitions_def=TRADE_DATES,
-    check_specs=[
-        dg.AssetCheckSpec(
-            ACTIVITY_CHECK,
-            asset=ACCOUNT_ACTIVITY,
-            description=ACTIVITY_CLAIM,
-            blocking=True,
-            partitions_def=TRADE_DATES,
-        )
-    ],
 )
 def stored_activity(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
-    """Store, verify and publish what is landed, account by account."""
+) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
+    """Store, verify and publish what is landed, account by account; then say what is known of the date by now."""
     with told_in_one_line():
         calendar = MarketCalendar.of(tradier.settings)
         wanted = _wanted(context, tradier)
@@ -122,16 +115,20 @@ def stored_activity(
                 context.log.error(f"{one.account_id}: {error}")
                 failures.append(error)
         refused = [failure.outcome for failure in failures if isinstance(failure, ActivityRefusedError)]
-        yield from (check_result(outcome, ACCOUNT_ACTIVITY) for outcome in refused[:1])
+        refusal = (check_result(outcome, ACCOUNT_ACTIVITY) for outcome in refused[:1])
+        yield from evaluations(context, refusal, blocking={ACTIVITY_CHECK}, published=False)
         if failures:
             raise failures[0]
-        yield _proven(stored)
         with reading(tradier.settings.warehouse) as connection:
             for resource in RESOURCES:
                 totals = activity_totals(connection, resource, wanted[0].since, wanted[0].until)
                 yield dg.MaterializeResult(
                     asset_key=DESTINATIONS[resource].name, metadata=_stored_metadata(stored, resource, totals)
                 )
+            proven = proven_activity({account_id: one.outcome for account_id, one in stored.items()})
+            yield from evaluations(context, [proven], blocking={ACTIVITY_CHECK})
+            for group in OF_ACTIVITY:
+                yield from evaluations(context, group.results(context, connection))
 
 
 def _wanted(context: dg.AssetExecutionContext, tradier: TradierResource) -> list[ActivityRange]:
@@ -148,14 +145,22 @@ def _find(zone: LandingZone, wanted: ActivityRange) -> LandedActivity:
     raise ExtractError(f"{wanted} is not landed{why}", "The next run reads it again; or materialize raw/history.")
 
 
-def _proven(stored: Mapping[str, StoredActivity]) -> dg.AssetCheckResult:
-    """One result for all accounts: it has passed for each, or nothing would be stored of that one."""
-    outcomes = {account_id: one.outcome for account_id, one in stored.items()}
+def proven_activity(outcomes: Mapping[str, Outcome]) -> dg.AssetCheckResult:
+    """One result for all accounts, by their numbers: it has passed for each, or it has failed."""
     broker, of_store = (
         "; ".join(f"{account_id}: {getattr(outcome, side)}" for account_id, outcome in outcomes.items())
         for side in ("broker", "stored")
     )
-    return check_result(replace(next(iter(outcomes.values())), broker=broker, stored=of_store), ACCOUNT_ACTIVITY)
+    differences = [difference for outcome in outcomes.values() for difference in outcome.differences]
+    merged = replace(
+        next(iter(outcomes.values())),
+        passed=all(outcome.passed for outcome in outcomes.values()),
+        broker=broker,
+        stored=of_store,
+        differing=sum(outcome.differing for outcome in outcomes.values()),
+        differences=tuple(differences[:MAX_DIFFERENCES]),
+    )
+    return check_result(merged, ACCOUNT_ACTIVITY)
 
 
 def _landed_metadata(extracts: Sequence[LandedActivity], resource: Resource) -> dict[str, Any]:

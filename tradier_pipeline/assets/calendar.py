@@ -1,9 +1,12 @@
 """The broker's calendar of the exchange, and whether it is the one the cycles would tick by without it."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.raw import OWNERS, raw_key
+from tradier_pipeline.assets.evaluations import evaluations
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.calendar import differing_days, read_calendar
@@ -18,6 +21,7 @@ COLUMNS = ("day", "library", "broker")
     group_name="raw",
     kinds={"tradier", "json"},
     owners=OWNERS,
+    code_version=CODE_VERSION,
     metadata={
         "dagster/column_schema": dg.TableSchema(
             columns=[
@@ -28,28 +32,37 @@ COLUMNS = ("day", "library", "broker")
         )
     },
 )
-def raw_calendar(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
-    """Read the broker's calendar of this month and the next."""
+def raw_calendar(
+    context: dg.AssetExecutionContext, tradier: TradierResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
+    """Read the broker's calendar of this month and the next, and set it beside the one in use."""
     with told_in_one_line():
         calendar = MarketCalendar.of(tradier.settings)
         pages = read_calendar(tradier.broker, calendar, clock.trade_date(clock.now()))
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata={
                 "months": ", ".join(page.file.removesuffix(".json") for page in pages),
                 "bytes": sum(page.bytes for page in pages),
                 "read_at": dg.MetadataValue.timestamp(min(page.started_at for page in pages)),
-            }
+            },
+            data_version=data_version(pages),
         )
+        yield from evaluations(context, [_compared(MarketCalendar.of(tradier.settings))])
 
 
 @dg.asset_check(asset=raw_key("calendar"))
 def sessions_equal_brokers(tradier: TradierResource) -> dg.AssetCheckResult:
     """The sessions of this month and the next are those the broker tells. Where they are not, the broker's count."""
-    calendar = MarketCalendar.of(tradier.settings)
+    return _compared(MarketCalendar.of(tradier.settings))
+
+
+def _compared(calendar: MarketCalendar) -> dg.AssetCheckResult:
     days = list(differing_days(calendar, clock.trade_date(clock.now())))
     rows = [dg.TableRecord({"day": str(day.day), "library": day.library, "broker": day.broker}) for day in days]
     schema = dg.TableSchema(columns=[dg.TableColumn(name) for name in COLUMNS])
     return dg.AssetCheckResult(
+        asset_key=raw_key("calendar"),
+        check_name="sessions_equal_brokers",
         passed=not days,
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(f"{day.day}: library {day.library}, broker {day.broker}" for day in days[:5]) or None,

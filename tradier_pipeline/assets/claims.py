@@ -11,10 +11,8 @@ from contextvars import ContextVar
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData as Target,  # nothing public makes one outside of a check
-)
 
+from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.verify import CHECKS
@@ -62,9 +60,8 @@ def claim_results(
 ) -> Iterator[dg.AssetCheckResult]:
     """The results of those claims that are selected, for a check that runs alone."""
     for claim in claims:
-        key = dg.AssetCheckKey(dg.AssetKey(claim.asset), claim.name)
-        if key in context.selected_asset_check_keys:
-            yield dg.AssetCheckResult(asset_key=key.asset_key, check_name=key.name, **_told(claim, outcomes))
+        if dg.AssetCheckKey(dg.AssetKey(claim.asset), claim.name) in context.selected_asset_check_keys:
+            yield _result(claim, outcomes)
 
 
 def claim_evaluations(
@@ -75,32 +72,16 @@ def claim_evaluations(
     Args:
         published: each is about the newest materialization of its asset; else the step has refused it, and about none.
     """
-    partition = context.partition_key
-    assets = {claim.asset for claim in claims}
-    targets = {asset: _target(context.instance, asset, partition) for asset in assets} if published else {}
-    for claim in claims:
-        yield dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(claim.asset),
-            check_name=claim.name,
-            partition=partition,
-            blocking=_may_block(claim),
-            target_materialization_data=targets.get(claim.asset),
-            **_told(claim, outcomes),
-        )
+    results = (_result(claim, outcomes) for claim in claims)
+    blocking = {claim.name for claim in claims if _may_block(claim)}
+    return evaluations(context, results, blocking=blocking, published=published)
 
 
 def _may_block(claim: Claim) -> bool:
     return any(check.severity is Severity.FATAL for check in CHECKS if check.name in claim.rules)
 
 
-def _target(instance: dg.DagsterInstance, asset: str, partition: str) -> Target | None:
-    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
-    for record in instance.fetch_materializations(wanted, limit=1).records:
-        return Target(storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp)
-    return None
-
-
-def _told(claim: Claim, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _result(claim: Claim, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
     """Whether a claim holds, and which rules refute it with the rows that differ."""
     found = outcomes_of(claim, outcomes)
     failed = [outcome for outcome in found if not outcome.passed]
@@ -109,11 +90,13 @@ def _told(claim: Claim, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     if failed:
         metadata["failed"] = ", ".join(outcome.check for outcome in failed)
         metadata["differences"] = _differences(failed)
-    return {
-        "passed": not failed,
-        "severity": dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-        "metadata": metadata,
-    }
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey(claim.asset),
+        check_name=claim.name,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+    )
 
 
 def _differences(failed: Sequence[Outcome]) -> dg.TableMetadataValue:

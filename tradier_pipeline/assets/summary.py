@@ -8,17 +8,17 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.date_checks import DAILY_SUMMARY, OF_SUMMARY
+from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.results import ASSET_KEY, check_result, date_check_specs, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.instance.partitions import TRADE_DATES
-from tradier_pipeline.publish.summaries import make_summaries, summary_evidence
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
+from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 
-KEY = dg.AssetKey("daily_summary")
 Row = dict[str, Any]
 
 SUMMED = ("snapshots", "missed", "failed", "refused", "trades_opened", "trades_closed", "trades_open")
@@ -39,7 +39,7 @@ TRADE_COLUMNS = (
     name="summarize_day",  # a job of Dagster must not share its name with an op
     specs=[
         dg.AssetSpec(
-            KEY,
+            DAILY_SUMMARY,
             # what was published that day is found by its trade date: no mapping from days to the keys of snapshots
             deps=[dg.AssetDep(ASSET_KEY, partition_mapping=dg.SpecificPartitionsPartitionMapping([]))],
             description="What a trade date came to, for each account, by what was stored of it alone: snapshots, "
@@ -52,11 +52,10 @@ TRADE_COLUMNS = (
         )
     ],
     partitions_def=TRADE_DATES,
-    check_specs=date_check_specs(KEY, SUMMARY_CHECKS),
 )
 def daily_summary(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Summarize a trade date for every account, show it, and check what is stored of it."""
     from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
 
@@ -64,11 +63,9 @@ def daily_summary(
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day
         day = date.fromisoformat(context.partition_key)
         rows = make_summaries(tradier.warehouse, day)
+        yield dg.MaterializeResult(asset_key=DAILY_SUMMARY, metadata=_metadata(rows, tradier))
         with reading(tradier.settings.warehouse) as connection:
-            evidence = [summary_evidence(connection, row) for row in rows]
-    yield dg.MaterializeResult(asset_key=KEY, metadata=_metadata(rows, tradier))
-    for check in SUMMARY_CHECKS:
-        yield check_result(check.run(evidence), KEY)
+            yield from evaluations(context, OF_SUMMARY.results(context, connection))
 
 
 def _metadata(rows: Sequence[Row], tradier: TradierResource) -> dict[str, Any]:

@@ -1,37 +1,47 @@
-"""Cash of a session, and the statement of its month, beside what the broker reports the morning after."""
+"""What the broker reports the morning after: itself proven again, and beside it cash and the statement of the month."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import date
 
-import duckdb
+import dagster as dg
 
-from tradier_pipeline.assets.activity import ACCOUNT_ACTIVITY
+from tradier_pipeline.assets.activity import proven_activity
+from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_CASH, OF_STATEMENT
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.checks.trade_dates import checks_of_date
-from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
-from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
-from tradier_pipeline.warehouse.closings import cash_days, statement_months
+from tradier_pipeline.instance.partitions import TRADE_DATES
+from tradier_pipeline.landing.activity import ActivityRange, landed_activity
+from tradier_pipeline.verify.activity import ACTIVITY_CHECK, ACTIVITY_CLAIM, verify_activity
+from tradier_pipeline.warehouse.reads import reading, require_current
+
+cash_beside_history = checks_of_date(OF_CASH)
+statement_beside_days = checks_of_date(OF_STATEMENT)
 
 
-def _cash(connection: duckdb.DuckDBPyConnection, day: date) -> Sequence[CashDay] | str:
-    why = f"{day} is not judged: its history was not read, or there is no snapshot after its close"
-    return cash_days(connection, day) or why
-
-
-def _statements(connection: duckdb.DuckDBPyConnection, day: date) -> Sequence[StatementMonth] | str:
-    return statement_months(connection, day) or f"there is no statement of {day:%Y-%m}: no close of it is known"
-
-
-cash_beside_history = checks_of_date(
-    "cash_beside_history",
-    ACCOUNT_ACTIVITY,
-    CASH_CHECKS,
-    _cash,
-    "Compare what is known by now of a trade date; nothing without its history and a snapshot after each close.",
+@dg.multi_asset_check(
+    name="activity_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            ACTIVITY_CHECK,
+            asset=ACCOUNT_ACTIVITY,
+            description=ACTIVITY_CLAIM,
+            blocking=True,
+            partitions_def=TRADE_DATES,
+        )
+    ],
+    can_subset=True,  # a date that was not read has no result
+    description="Prove again what was landed of a trade date and the two weeks before it; it asks the broker nothing.",
 )
-statement_beside_days = checks_of_date(
-    "statement_beside_days",
-    ACCOUNT_ACTIVITY,
-    STATEMENT_CHECKS,
-    _statements,
-    "Prove the statement of the month of a trade date by what is known by now.",
-)
+def activity_checks(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> Iterator[dg.AssetCheckResult]:
+    day = date.fromisoformat(context.partition_key)
+    with told_in_one_line(), reading(tradier.settings.warehouse) as connection:
+        require_current(connection)
+        outcomes = {
+            landed.manifest.account_id: verify_activity(landed, connection)
+            for landed in landed_activity(tradier.landing_zone)
+            if landed.directory.name == ActivityRange.window_of(day)
+        }
+    if not outcomes:
+        context.log.info(f"{day} is not judged: what the broker reports of it was not read on the morning after")
+        return
+    yield proven_activity(outcomes)

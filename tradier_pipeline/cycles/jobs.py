@@ -16,9 +16,16 @@ from tradier_pipeline.cycles.on_demand import SnapshotJob, run_snapshots
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.ledger.records import Reason
 
-# the snapshot reports its claims itself, once it is published: a check that is part of the run would be planned when it
-# starts, and count as failed if the run fails before it
-ONE_SNAPSHOT = dg.AssetSelection.assets(raw_extracts, raw_quotes, tradier_snapshot).without_checks()
+
+def _unchecked(*assets: dg.AssetsDefinition) -> dg.AssetSelection:
+    """Assets that report their checks themselves once they are materialized.
+
+    A check that is part of a run is planned when the run starts, and counts as failed if the run fails before it.
+    """
+    return dg.AssetSelection.assets(*assets).without_checks()
+
+
+ONE_SNAPSHOT = _unchecked(raw_extracts, raw_quotes, tradier_snapshot)
 EXECUTOR = dg.in_process_executor  # a process per step costs ten times what the snapshot costs
 
 snapshot = dg.define_asset_job(
@@ -37,7 +44,7 @@ monitor_cycle = dg.define_asset_job(
 )
 trade_cycle = dg.define_asset_job(
     "trade_cycle",
-    selection=ONE_SNAPSHOT | dg.AssetSelection.assets(trade_gate, reconciled_ledger).without_checks(),
+    selection=ONE_SNAPSHOT | _unchecked(trade_gate, reconciled_ledger),
     description="The snapshot a trading decision is made on, with the trade gate and the ledger beside it, "
     "every TRADIER_TRADE_MINUTES of the session.",
     executor_def=EXECUTOR,
@@ -52,14 +59,14 @@ account_sync = dg.define_asset_job(
 
 exchange_calendar = dg.define_asset_job(
     "exchange_calendar",
-    selection=dg.AssetSelection.assets(raw_calendar),
+    selection=_unchecked(raw_calendar),
     description="The broker's calendar, once a day before the first cycle, compared with the one in use.",
     executor_def=EXECUTOR,
 )
 
 daily_summary_job = dg.define_asset_job(
     "daily_summary",
-    selection=dg.AssetSelection.assets(daily_summary, daily_report),
+    selection=_unchecked(daily_summary, daily_report),
     description="The summary and the report of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
     executor_def=EXECUTOR,
 )
@@ -67,7 +74,7 @@ daily_summary_job = dg.define_asset_job(
 
 account_activity_job = dg.define_asset_job(
     "account_activity",
-    selection=dg.AssetSelection.assets(raw_activity, stored_activity, daily_prices),
+    selection=_unchecked(raw_activity, stored_activity, daily_prices),
     description="What the broker reports over night, the morning after a session day: history, gain and loss, values; "
     "and the prices of the benchmark.",
     executor_def=EXECUTOR,

@@ -54,6 +54,11 @@ class ActivityRange:
         """What is read for one day: it, and the days before it on which something may have changed."""
         return cls(account_id, day - WINDOW, day)
 
+    @staticmethod
+    def window_of(day: date) -> str:
+        """The name of the directory that what is read for one day is landed in, for every account."""
+        return f"{day - WINDOW}_{day}"
+
     @property
     def file_name(self) -> str:
         return f"{self.since}_{self.until}"

@@ -8,9 +8,6 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
-from dagster._core.test_utils import in_process_test_workspace
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -20,29 +17,17 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
-from tradier_pipeline_tests.support.dagster_runs import check_key, definitions, evaluations, new_key, run_job
+from tradier_pipeline_tests.support.dagster_runs import (
+    check_key,
+    definitions,
+    evaluations,
+    new_key,
+    run_job,
+    shown_checks,
+    statuses_of,
+)
 
 ALL = {claim.name for claim in CLAIMS}
-SHOWN = """
-query Shown($assets: [AssetKeyInput!]!) {
-  assetNodes(assetKeys: $assets) {
-    assetChecksOrError {
-      ... on AssetChecks {
-        checks {
-          name
-          blocking
-          canExecuteIndividually
-          partitionStatuses {
-            ... on AssetCheckDefaultPartitionStatuses {
-              succeededPartitions failedPartitions inProgressPartitions skippedPartitions executionFailedPartitions
-            }
-          }
-        }
-      }
-    }
-  }
-}
-"""
 
 
 @pytest.fixture
@@ -53,21 +38,12 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 def shown(instance: dg.DagsterInstance) -> dict[str, dict[str, Any]]:
     """What the UI is told of the checks of the assets of a snapshot, by their names."""
-    assets = [{"path": [asset]} for asset in sorted({claim.asset for claim in (*CLAIMS, *LEDGER_CLAIMS)})]
-    origin = LoadableTargetOrigin(module_name="tradier_pipeline.definitions")
-    with in_process_test_workspace(instance, origin) as workspace:
-        answer = execute_dagster_graphql(workspace, SHOWN, {"assets": assets})
-    assert not answer.errors, answer.errors
-    return {one["name"]: one for node in answer.data["assetNodes"] for one in node["assetChecksOrError"]["checks"]}
+    return shown_checks(instance, {claim.asset for claim in (*CLAIMS, *LEDGER_CLAIMS)})
 
 
 def statuses(instance: dg.DagsterInstance) -> dict[str, set[tuple[str, str]]]:
-    """Of each claim, status and partition of what the UI shows; nothing for one that was not executed."""
-    return {
-        name: {(status.removesuffix("Partitions"), key) for status, keys in (one or {}).items() for key in keys}
-        for name, check in shown(instance).items()
-        if name in ALL and (one := check["partitionStatuses"]) is not None
-    }
+    """Of each claim, status and partition of what the UI shows."""
+    return {name: found for name, found in statuses_of(shown(instance)).items() if name in ALL}
 
 
 def prove(instance: dg.DagsterInstance, key: str, *names: str) -> dg.ExecuteInProcessResult:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 import dagster as dg
+from dagster._core.test_utils import in_process_test_workspace
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster_graphql.test.utils import execute_dagster_graphql
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
@@ -18,6 +22,29 @@ from tradier_pipeline.verify.claims import CLAIMS
 
 SNAPSHOT = dg.AssetKey("tradier_snapshot")
 CYCLES = {schedule.name: schedule for schedule in build_schedules(Settings())}
+
+SHOWN = """
+query Shown($assets: [AssetKeyInput!]!) {
+  assetNodes(assetKeys: $assets) {
+    assetChecksOrError {
+      ... on AssetChecks {
+        checks {
+          name
+          blocking
+          canExecuteIndividually
+          executionForLatestMaterialization { status }
+          partitionStatuses {
+            ... on AssetCheckTimePartitionStatuses { ranges { startKey endKey status } }
+            ... on AssetCheckDefaultPartitionStatuses {
+              succeededPartitions failedPartitions inProgressPartitions skippedPartitions executionFailedPartitions
+            }
+          }
+        }
+      }
+    }
+  }
+}
+"""
 
 
 @cache
@@ -90,3 +117,24 @@ def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tup
     if isinstance(answer, dg.SkipReason):
         return [], answer.skip_message
     return list(answer), None  # type: ignore[call-overload]
+
+
+def shown_checks(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the UI is told of the checks of some assets, by the names of the checks."""
+    keys = [{"path": asset.split("/")} for asset in sorted(assets)]
+    origin = LoadableTargetOrigin(module_name="tradier_pipeline.definitions")
+    with in_process_test_workspace(instance, origin) as workspace:
+        answer = execute_dagster_graphql(workspace, SHOWN, {"assets": keys})
+    assert not answer.errors, answer.errors
+    return {one["name"]: one for node in answer.data["assetNodes"] for one in node["assetChecksOrError"]["checks"]}
+
+
+def statuses_of(shown: Mapping[str, Mapping[str, Any]]) -> dict[str, set[tuple[str, str]]]:
+    """Of each partitioned check, status and partition (of days, the first and the last one) of what the UI shows."""
+    return {name: _partitions(found) for name, check in shown.items() if (found := check["partitionStatuses"])}
+
+
+def _partitions(statuses: Mapping[str, Any]) -> set[tuple[str, str]]:
+    if "ranges" in statuses:
+        return {(one["status"].lower(), f"{one['startKey']} {one['endKey']}") for one in statuses["ranges"]}
+    return {(status.removesuffix("Partitions"), key) for status, keys in statuses.items() for key in keys}

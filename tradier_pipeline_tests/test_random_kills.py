@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ class Killing:
                     self._batch(random.Random(seed), min(self.kind.batch, kills - number * self.kind.batch))
                 except Exception as error:
                     raise AssertionError(f'KILLS_SEED="{seed}": {error}') from error
-                print(f"{seed}: {dict(self.counts)}, undisturbed {self.duration:.2f} s", flush=True)
+                sys.stdout.write(f"{seed}: {dict(self.counts)}, undisturbed {self.duration:.2f} s\n")
 
     def _measure(self) -> None:
         self._restore()
@@ -237,11 +238,12 @@ class Killing:
 def _group(pid: int) -> list[str]:
     """The processes of a session that its leader, who is dead, has left behind."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, _, group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
             if int(group) == pid and state != "Z":
-                found.append(f"{entry.name} {(entry / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()[:100]}")
+                command = (process / "cmdline").read_bytes().replace(bytes(1), b" ").decode()
+                found.append(f"{process.name} {command[:100]}")
     return found
 
 

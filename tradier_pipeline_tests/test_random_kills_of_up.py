@@ -1,6 +1,7 @@
 """SIGKILL at random moments of `up` and of everything it starts, under a supervisor that starts it again.
 
-`KILLS_UP_SECONDS` says how long. Every due minute must be a snapshot or a missed row with a cause, every request answered.
+`KILLS_UP_SECONDS` says how long. Every due minute must be a snapshot or a missed row with a
+cause, every request answered.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
@@ -39,6 +42,7 @@ ROLES = {
     "its child": "dagster api grpc",
     "the UI": "dagster_ui",
 }
+SLOW_S = 600.0  # of one wait, on a busy machine
 RUN, UP = "a run", "up"
 ENDS_UP = {UP, "the daemon", "the code server", "the UI"}
 
@@ -79,9 +83,10 @@ def disturb(home: Home, up: Up, chance: random.Random, end: float, counts: Count
         with suppress(ProcessLookupError):
             os.kill(chance.choice(found[role]), signal.SIGKILL)
             counts[role] += 1
+            sys.stdout.write(f"{clock.iso(clock.now())} killed {role}\n")
         if role in ENDS_UP:
-            up.process.wait(60)
-            until("the end of all", lambda: True if not family(home) else None)
+            up.process.wait(SLOW_S)
+            until("the end of all", lambda: True if not family(home) else None, seconds=SLOW_S)
 
 
 def due_minutes(home: Home, first: datetime) -> list[str]:
@@ -105,25 +110,26 @@ def accounted_for(home: Home) -> dict[str, str]:
 def test_up_killed_at_random_moments_accounts_for_every_minute(home: Home, tmp_path: Path) -> None:
     seed = os.environ.get("KILLS_SEED", "up")
     chance, counts = random.Random(seed), Counter[str]()
-    print("seed:", seed)
-    with running(tmp_path, MINUTELY):
-        begun = until("the first look at the schedule", lambda: _until(home))
+    sys.stdout.write(f"KILLS_SEED={seed}\n")
+    with running(tmp_path, MINUTELY, seconds=SLOW_S):
+        begun = until("the first look at the schedule", lambda: _until(home), seconds=SLOW_S)
     end = time.monotonic() + float(os.environ.get("KILLS_UP_SECONDS", "600"))
     while time.monotonic() < end:
-        with running(tmp_path, MINUTELY) as up:
+        with running(tmp_path, MINUTELY, seconds=SLOW_S) as up:
             disturb(home, up, chance, end, counts)
-    with running(tmp_path, MINUTELY):
+    with running(tmp_path, MINUTELY, seconds=SLOW_S):
         until(
             "a row for every minute",
             lambda: True if set(due_minutes(home, begun)) <= accounted_for(home).keys() else None,
-            seconds=240,
+            seconds=SLOW_S,
         )
         until("an answer to every request", lambda: None if Ledger(home.path / "ledger.sqlite").waiting() else True)
-        until("the end of every run", lambda: True if not unfinished(home) else None, seconds=240)
+        until("the end of every run", lambda: True if not unfinished(home) else None, seconds=SLOW_S)
     assert family(home) == []
     found = accounted_for(home)
     causes = Counter(reason.split(" ")[0] + "..." for reason in found.values())
-    print(f"killed: {dict(counts)}; minutes due: {len(due_minutes(home, begun))}; rows by cause: {dict(causes)}")
+    due = len(due_minutes(home, begun))
+    sys.stdout.write(f"killed: {dict(counts)}; minutes due: {due}; rows by cause: {dict(causes)}\n")
     prove(home)
 
 
@@ -134,8 +140,6 @@ def _until(home: Home) -> datetime | None:
 
 
 def unfinished(home: Home) -> list[str]:
-    import dagster as dg
-
     with open_instance(home.path / "dagster") as instance:
         return [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))]
 

@@ -85,7 +85,7 @@ class Up:
 
 
 @contextmanager
-def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES) -> Iterator[Up]:
+def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: float = DEADLINE_S) -> Iterator[Up]:
     """`up` on a free port, started in a folder that is no checkout, until its GraphQL answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -102,7 +102,7 @@ def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES) -> Iterator[U
         )
     started = Up(process, port)
     try:
-        until("up", started.ready)
+        until("up", started.ready, seconds)
         yield started
     finally:
         if process.poll() is None:

@@ -14,7 +14,7 @@ from tradier_pipeline.instance import REMEDIES, StorageError, explained
 
 DATABASES = ("history/runs.db", "history/event_log.db", "schedules/schedules.db")
 SWITCHES = "schedules.db"
-BUSY_TIMEOUT_S = 2.0
+BUSY_TIMEOUT_S = 5.0
 HEADER = 100  # bytes, of a SQLite file
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-BEGINS = "Traceback (most recent call last):"
+BEGINS = ("Traceback (most recent call last):", "Stack Trace:")
 _JOINT = re.compile(
-    r"(The above exception was|During handling of the above|\[SQL: |\[parameters: |\(Background on this|>)"
+    r"(The above exception was |During handling of the above|\[SQL: |\[parameters: |\(Background on this|>)"
 )
 _ERROR = re.compile(r"(?P<module>[A-Za-z_][\w.]*\.)?[A-Z]\w*(:.*)?")
 

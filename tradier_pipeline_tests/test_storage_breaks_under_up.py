@@ -186,10 +186,10 @@ def test_a_traceback_in_the_terminal_is_its_last_line() -> None:
         "The above exception was the direct cause of the following exception:",
         *("", "Traceback (most recent call last):", "  File y", "sqlalchemy.exc.OperationalError: locked", "[SQL: x]"),
         "(Background on this error at: https://sqlalche.me/e/21/e3q8)",
-        "after",
+        *("sqlite3.DatabaseError: malformed", "", "Stack Trace:", "  File x", "after"),
     ]
     shown = [one for line in printed for one in condensed.feed(line)]
-    assert shown + list(condensed.flush()) == ["before", "sqlalchemy.exc.OperationalError: locked", "after"]
+    assert shown + list(condensed.flush()) == ["before", "sqlite3.DatabaseError: malformed", "after"]
 
 
 # --- under a running `up`
@@ -208,7 +208,7 @@ def test_up_sets_a_damaged_database_aside_and_goes_on(home: Home, tmp_path: Path
         Ledger(home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
         until("a snapshot", lambda: published(home) or None)
         assert started.process.poll() is None
-    assert told(tmp_path, "Traceback") is None
+    assert [line for line in lines(tmp_path) if "race" in line or line.startswith("  File")] == []
 
 
 @pytest.mark.soak
@@ -225,5 +225,5 @@ def test_the_minutes_of_up_go_on_while_the_storage_is_locked_or_full(
         until("the storage", lambda: told(tmp_path, "Dagster's storage can be used again"))
         begun = clock.now()
         until("a minute with Dagster", lambda: minutes_after(home, begun), seconds=180)
-    assert told(tmp_path, "Traceback") is None
+    assert [line for line in lines(tmp_path) if "race" in line or line.startswith("  File")] == []
     assert len([line for line in lines(tmp_path) if "cannot be used" in line]) == 1

@@ -60,10 +60,10 @@ def full(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def small_disk(path: Path) -> Iterator[None]:
-    """Dagster's directory on a disk of its own."""
+def small_disk(path: Path, size: str = TMPFS) -> Iterator[None]:
+    """A directory that is a disk of its own."""
     path.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS}", "tmpfs", str(path)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk takes root")
     try:

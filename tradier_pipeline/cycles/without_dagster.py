@@ -12,15 +12,15 @@ import click
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.cycles.accounts import known_accounts
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import SnapshotRun, run_snapshot
-from tradier_pipeline.cycles.ticks import Cadence, due
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.ticks import Cadence, due
+from tradier_pipeline.extract.connection import known_accounts
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.landing.zone import LandingZone
 
 
 def take_due(settings: Settings) -> Iterator[SnapshotRun]:

@@ -25,7 +25,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, serialize_value
 from dagster._serdes.config_class import ConfigurableClassData
 
-from tradier_pipeline.processes import is_gone, is_known, name_of, pid_of
+from tradier_pipeline.core.processes import is_gone, is_known, name_of, pid_of
 
 KILL_AFTER_S = 15.0  # an orderly end takes less
 WORKER_TAG = "tradier/worker"  # of a launched run: host, process id and start

@@ -77,6 +77,8 @@ def _new_client(
         # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.scheme == "http" else True,
         transport=transport,
+        # one answer a connection: bytes that come after it, late or twice, would be taken for the answer to the next
+        limits=httpx.Limits(max_keepalive_connections=0),
     )
 
 

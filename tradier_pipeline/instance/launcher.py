@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -26,6 +27,7 @@ from dagster._serdes.config_class import ConfigurableClassData
 
 from tradier_pipeline.core.processes import is_gone, is_known, name_of, pid_of
 
+KILL_AFTER_S = 15.0  # an orderly end takes less
 WORKER_TAG = "tradier/worker"  # of a launched run: host, process id and start
 IMPORTED = ["dagster", "dagster._cli.api", "dagster._core.executor.in_process", "duckdb", "httpx", "pydantic_settings"]
 
@@ -70,6 +72,7 @@ class ForkingRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         if pid is None or not is_known(worker):  # another process may have its id by now
             return False
         os.kill(pid, signal.SIGTERM)  # the run ends its step and is recorded as canceled
+        _kill_later(worker, pid)  # one that stands still hears nothing, and holds the account
         return True
 
     @property
@@ -80,6 +83,18 @@ class ForkingRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         if is_gone(run.tags.get(WORKER_TAG, "")):
             return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+def _kill_later(worker: str, pid: int) -> None:
+    """End a process, known by its name, that has not ended by itself a while after it was asked to."""
+
+    def kill() -> None:
+        if is_known(worker):
+            os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(KILL_AFTER_S, kill)
+    timer.daemon = True
+    timer.start()
 
 
 def _processes() -> ForkServerContext:

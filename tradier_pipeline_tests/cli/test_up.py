@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,14 +47,14 @@ REQUEST = {
 }
 
 
-def until(what: str, attempt: Callable[[], T | None]) -> T:
+def until(what: str, attempt: Callable[[], T | None], seconds: float = DEADLINE_S) -> T:
     """Ask again and again until there is an answer."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if (answer := attempt()) is not None:
             return answer
         time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {DEADLINE_S:.0f} s")
+    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
 class Up:
@@ -85,7 +85,7 @@ class Up:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Up]:
+def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: float = DEADLINE_S) -> Iterator[Up]:
     """`up` on a free port, started in a folder that is no checkout, until its GraphQL answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -94,7 +94,7 @@ def running(folder: Path) -> Iterator[Up]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)],
             cwd=folder,
-            env={**os.environ, **NO_CYCLES},
+            env={**os.environ, **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,7 +102,7 @@ def running(folder: Path) -> Iterator[Up]:
         )
     started = Up(process, port)
     try:
-        until("up", started.ready)
+        until("up", started.ready, seconds)
         yield started
     finally:
         if process.poll() is None:

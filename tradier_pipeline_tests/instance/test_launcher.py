@@ -16,11 +16,11 @@ from dagster._daemon.sensor import execute_sensor_iteration
 
 from tradier_pipeline.core.processes import is_gone, name_of, pid_of
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.instance import open_instance
+from tradier_pipeline.instance import launcher, open_instance
 from tradier_pipeline.instance.launcher import WORKER_TAG, ForkingRunLauncher
 from tradier_pipeline.instance.runs import abandoned
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import workspace_of
 from tradier_pipeline_tests.support.dagster_runs import materialized
 
@@ -81,6 +81,28 @@ def test_a_run_that_is_terminated_is_recorded_as_canceled(
     assert instance.run_launcher.terminate(run.run_id)
     assert ended(instance, run.run_id).status is dg.DagsterRunStatus.CANCELED
     assert not instance.run_launcher.terminate(run.run_id)
+
+
+def test_a_run_that_stands_still_is_killed_when_it_is_terminated_and_frees_its_account(
+    home: Home,
+    simulated: Simulated,
+    workspace: WorkspaceProcessContext,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launcher, "KILL_AFTER_S", 0.2)
+    simulated.fault("/v1/", "hang")
+    run = launch(home, workspace)
+    _until_reading(simulated)
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    pid = pid_of(found.tags[WORKER_TAG])
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    simulated.heal()
+    assert instance.run_launcher.terminate(run.run_id)
+    ended(instance, run.run_id)
+    take(home, simulated.broker)  # the account is free
 
 
 def test_a_run_whose_process_was_killed_is_seen_as_dead_at_once(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,15 +96,3 @@ def test_a_snapshot_is_published_and_the_run_history_is_said_to_lack_it(
     assert line.startswith(f"the run history lacks {snapshot_id}: Dagster's storage in {dagster_home} cannot be used")
     assert told in line
     assert len(list(home.zone.snapshots())) == 1
-
-
-@pytest.mark.parametrize("database", [RUNS, EVENTS, SCHEDULES])
-def test_up_ends_with_one_line_when_a_database_is_none(database: str, home: Home, dagster_home: Path) -> None:
-    garbage(dagster_home / database)
-    command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", "38947"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 1
-    lines = [line for line in ended.stderr.splitlines() if "error" in line]
-    assert len(lines) == 1
-    assert "file is not a database. Move that directory aside" in lines[0]
-    assert "Traceback" not in ended.stderr

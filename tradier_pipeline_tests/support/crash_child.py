@@ -2,11 +2,13 @@
 
 `python -m tradier_pipeline_tests.support.crash_child` is a nursery: it has everything imported, reads one job a line
 from stdin and forks a child for each, so that a kill costs milliseconds. The points are reached by wrapping functions
-of the child; the product has no failpoint. `... crash_child cli POINT ARGUMENTS` runs one real command line instead.
+of the child; the product has no failpoint. A job may be a whole command line (`command`) or a Dagster job (`job`) instead,
+killed after a delay. `... crash_child cli POINT ARGUMENTS` runs one real command line in its own interpreter.
 """
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -19,7 +21,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +30,7 @@ import duckdb
 import pandas  # noqa: F401 - what DuckDB imports at its first parameter
 from pydantic import SecretStr
 
+from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.core.errors import PipelineError
@@ -192,6 +195,10 @@ class Job:
     lock_timeout: float | None = None
     user: int | None = None
     file_size: int | None = None
+    arguments: tuple[str, ...] = ()  # of the work `command`; of `job`: its name
+    kill_after: float | None = None  # seconds; of a command or a job
+    days_later: int = 0  # what its clock is ahead by
+    synced: str | None = None  # a file that lists every file and directory made to outlive a power failure
 
 
 @dataclass(frozen=True)
@@ -241,9 +248,9 @@ class Nursery:
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
-    """A running nursery; its children end with it."""
-    command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child"]
+def nursery(*imported: str) -> Iterator[Nursery]:
+    """A running nursery; its children end with it. `imported`: modules that every child finds loaded."""
+    command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child", "serve", *imported]
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -257,7 +264,9 @@ def nursery() -> Iterator[Nursery]:
 REPORT = -1  # where a child writes what its parent should know
 
 
-def _serve() -> None:
+def _serve(imported: list[str]) -> None:
+    for module in imported:
+        importlib.import_module(module)
     pipes: dict[int, int] = {}
     try:
         for line in sys.stdin:
@@ -279,6 +288,9 @@ def _start(job: Job, pipes: dict[int, int]) -> dict[str, Any]:
         _child(job, writable)
     os.close(writable)
     pipes[pid] = readable
+    if job.kill_after is not None:
+        time.sleep(job.kill_after)
+        os.kill(pid, job.signal)  # it may have ended before: then it waits to be collected
     if (point := _point(job)) and point.races:
         os.read(readable, 1)  # it is about to begin; or it is dead
         until = time.perf_counter() + job.delay
@@ -307,9 +319,14 @@ def _child(job: Job, report: int) -> NoReturn:
     REPORT = report
     try:
         _restrict(job)
+        if job.work in WHOLE:
+            WHOLE[job.work](job)
+            os._exit(0)
         if point := _point(job):
             point.arm(lambda: _tell_parent() if point.races else os.kill(os.getpid(), job.signal))
         _work(job)
+    except SystemExit as ended:
+        os._exit(int(ended.code or 0))
     except PipelineError as error:
         os.write(report, f"{type(error).__name__}: {error}\n".encode())
         os._exit(FAILED)
@@ -341,8 +358,22 @@ def _restrict(job: Job) -> None:
         os.setuid(job.user)
 
 
+def _note_synced(path: str) -> None:
+    """List inode and time of change of whatever is fsynced; the list is written past this process's own fsyncs."""
+    fsync, notes = os.fsync, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def noted(descriptor: Any) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        os.write(notes, f"{status.st_ino} {status.st_mtime_ns}\n".encode())
+
+    os.fsync = noted
+
+
 def _work(job: Job) -> None:
     snapshot.SETTLE_S = 0.0
+    if job.synced is not None:
+        _note_synced(job.synced)
     zone, warehouse = LandingZone(Path(job.home) / "raw"), Warehouse(Path(job.home) / "tradier.duckdb")
     if job.work == "rebuild":
         store.rebuild(warehouse, zone, lambda _: None)
@@ -357,6 +388,40 @@ def _work(job: Job) -> None:
         store.store_snapshot(warehouse, landed)
 
 
+def _in_its_home(job: Job) -> None:
+    """A process group, an output and the settings of its own, as a shell gives them to a command."""
+    os.setsid()
+    log = os.open(Path(job.home).parent / "killed.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(TRADIER_PIPELINE_HOME=job.home, TRADIER_BASE_URL=job.url)
+    os.chdir(Path(job.home).parent)
+    snapshot.SETTLE_S = 0.0
+    if job.days_later:
+        now = clock.now
+        clock.now = lambda: now() + timedelta(days=job.days_later)
+
+
+def _command(job: Job) -> None:
+    from tradier_pipeline.cli import main
+
+    _in_its_home(job)
+    main(list(job.arguments), prog_name="tradier-pipeline")
+
+
+def _dagster_job(job: Job) -> None:
+    from tradier_pipeline.instance import open_instance
+    from tradier_pipeline_tests.support.dagster_runs import run_job
+
+    _in_its_home(job)
+    with open_instance(Path(job.home) / "dagster") as instance:
+        if not run_job(instance, job=job.arguments[0]).success:
+            raise SystemExit(1)
+
+
+WHOLE: dict[str, Callable[[Job], None]] = {"command": _command, "job": _dagster_job}
+
+
 def _command_line(point: str, variant: int, arguments: list[str]) -> None:
     from tradier_pipeline.cli import main
 
@@ -368,4 +433,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["cli"]:
         _command_line(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     else:
-        _serve()
+        _serve(sys.argv[2:])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +25,7 @@ from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.bodies import Body, dumps, listed
-from tradier_pipeline_tests.support.scripted_server import Answer, Request, ScriptedServer, answer, computed
+from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
 
 ACCOUNT, TOKEN = "6YA00017", "token-of-a-test"
 ZERO = Decimal(0)
@@ -238,40 +236,14 @@ def package(
 @contextmanager
 def scripted_account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
     """An account whose broker listens on a socket in a thread of its own."""
-    server, ready, loop = Server(), threading.Event(), asyncio.new_event_loop()
-    ended, urls = asyncio.Event(), []
-
-    async def serve() -> None:
-        async with ScriptedServer() as scripted:
-            scripted._scripts = _Everywhere(computed(server))  # type: ignore[assignment]
-            urls.append(scripted.url)
-            ready.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="scripted-account")
-    thread.start()
-    ready.wait()
-    settings: Mapping[str, str] = {
-        "TRADIER_ENV": "live",
-        "TRADIER_BASE_URL": urls[0],
-        "TRADIER_ACCESS_TOKEN": TOKEN,
-        "TRADIER_ACCOUNT_ID": ACCOUNT,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    try:
-        yield ScriptedAccount(home, server, urls[0], monkeypatch)
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
-        loop.close()
-
-
-class _Everywhere(dict[str, list[Answer]]):
-    """The same script for every path."""
-
-    def __init__(self, script: Answer) -> None:
-        self.script = script
-
-    def __missing__(self, path: str) -> list[Answer]:
-        return [self.script]
+    server = Server()
+    with serving(computed(server)) as scripted:
+        settings: Mapping[str, str] = {
+            "TRADIER_ENV": "live",
+            "TRADIER_BASE_URL": scripted.url,
+            "TRADIER_ACCESS_TOKEN": TOKEN,
+            "TRADIER_ACCOUNT_ID": ACCOUNT,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield ScriptedAccount(home, server, scripted.url, monkeypatch)

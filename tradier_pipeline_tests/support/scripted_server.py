@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
+import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Self
@@ -122,17 +125,19 @@ class ScriptedServer:
     Attributes:
         requests: in the order received.
         connections: how many were opened.
+        tls: its certificate; without one it speaks plain HTTP.
     """
 
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    tls: ssl.SSLContext | None = None
     _scripts: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     _handlers: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         host, port = self._server.sockets[0].getsockname()
-        self.url = f"http://{host}:{port}"
+        self.url = f"http{'s' if self.tls else ''}://{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -169,6 +174,40 @@ class ScriptedServer:
         finally:
             writer.close()
             self._handlers.discard(task)
+
+
+@contextmanager
+def serving(script: Answer, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+    """A server in a thread of its own that answers every path by one script."""
+    ready, loop, servers = threading.Event(), asyncio.new_event_loop(), list[ScriptedServer]()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async with ScriptedServer(tls=tls) as server:
+            server._scripts = _Everywhere(script)
+            servers.append(server)
+            ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="scripted-server")
+    thread.start()
+    ready.wait()
+    try:
+        yield servers[0]
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
+
+
+class _Everywhere(dict[str, list[Answer]]):
+    """The same script for every path."""
+
+    def __init__(self, script: Answer) -> None:
+        self.script = script
+
+    def __missing__(self, path: str) -> list[Answer]:
+        return [self.script]
 
 
 async def _receive(reader: asyncio.StreamReader, connection: int) -> Request:

@@ -1,0 +1,66 @@
+"""The examples under deploy/ are what systemd and launchd accept, and start what there is."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tradier_pipeline.cli import main
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+UNIT, PLIST = DEPLOY / "tradier-pipeline.service", DEPLOY / "tradier-pipeline.plist"
+
+
+def unit() -> ConfigParser:
+    parser = ConfigParser(interpolation=None, delimiters=("=",), strict=True)
+    parser.optionxform = str  # type: ignore[method-assign, assignment]
+    parser.read_string(UNIT.read_text())
+    return parser
+
+
+def plist() -> dict[str, object]:
+    found: dict[str, object] = plistlib.loads(PLIST.read_bytes())
+    return found
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not installed")
+    program = tmp_path / "tradier-pipeline" / ".venv" / "bin" / "tradier-pipeline"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = UNIT.read_text().replace("%h", str(tmp_path))
+    (placed := tmp_path / UNIT.name).write_text(text)
+    verified = subprocess.run([analyze, "verify", "--man=no", placed], capture_output=True, text=True, check=False)
+    about_it = [line for line in verified.stderr.splitlines() if UNIT.name in line]
+    assert (verified.returncode, about_it) == (0, []), verified.stderr
+
+
+def test_the_property_list_is_one_and_its_values_have_the_types_that_launchd_wants() -> None:
+    found = plist()
+    types = {
+        **{"Label": str, "WorkingDirectory": str, "ProgramArguments": list, "RunAtLoad": bool, "KeepAlive": bool},
+        **{"ThrottleInterval": int, "ExitTimeOut": int, "Umask": int, "StandardErrorPath": str, "StandardOutPath": str},
+    }
+    assert {key: type(value) for key, value in found.items()} == types
+    assert found["Umask"] == 0o077
+    if plutil := shutil.which("plutil"):
+        subprocess.run([plutil, "-lint", PLIST], check=True)
+
+
+@pytest.mark.parametrize("by", ["systemd", "launchd"])
+def test_both_start_a_command_that_exists_and_start_it_again_whenever_it_ends(by: str) -> None:
+    found, service = plist(), unit()["Service"]
+    command = service["ExecStart"].split() if by == "systemd" else found["ProgramArguments"]
+    assert isinstance(command, list)
+    assert command[0].endswith("/.venv/bin/tradier-pipeline")
+    assert CliRunner().invoke(main, [*command[1:], "--help"]).exit_code == 0
+    assert (service["Restart"], found["KeepAlive"]) == ("always", True)
+    assert int(service["TimeoutStopSec"]) == found["ExitTimeOut"]

@@ -2,8 +2,8 @@
 
 `python -m tradier_pipeline_tests.support.crash_child` is a nursery: it has everything imported, reads one job a line
 from stdin and forks a child for each, so that a kill costs milliseconds. The points are reached by wrapping functions
-of the child; the product has no failpoint. A job may be a whole command line (`command`) or a Dagster job (`job`) instead,
-killed after a delay. `... crash_child cli POINT ARGUMENTS` runs one real command line in its own interpreter.
+of the child; the product has no failpoint. A job may be a whole command line (`command`) or a Dagster job (`job`)
+instead, killed after a delay. `... crash_child cli POINT ARGUMENTS` runs one real command line in its own interpreter.
 """
 
 from __future__ import annotations

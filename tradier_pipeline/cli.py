@@ -808,17 +808,19 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
     DIR holds bodies named as in the landing zone: account.json, balances.json, positions.json, orders.json
     (orders.2.json, ... for more pages), quotes.json.
     """
-    from tradier_pipeline.broker.simulator.app import create_app
     from tradier_pipeline.broker.simulator.replay import create_replay_app
-    from tradier_pipeline.broker.simulator.server import serve
-    from tradier_pipeline.broker.simulator.store import Store
-
-    app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
+    from tradier_pipeline.broker.simulator.server import serve, simulated_broker
+    from tradier_pipeline.market_calendar import MarketCalendar
 
     def ready(url: str) -> None:
         warn(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C")
 
-    serve(app, host, port, on_ready=ready)
+    if replay:
+        serve(create_replay_app(replay), host, port, on_ready=ready)
+        return
+    settings = load_settings()
+    calendar = MarketCalendar(settings.calendar, directory=settings.calendar_files)
+    serve(simulated_broker(settings.simulator, calendar=calendar), host, port, on_ready=ready)
 
 
 @main.command()

@@ -36,6 +36,7 @@ from tradier_pipeline.landing import (
 )
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
+from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.readings import Earlier, earlier, judged, unlisted
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.snapshot import CLOCK_SKEW, MAX_LATENESS, SnapshotId
@@ -83,7 +84,8 @@ def connect(settings: Settings) -> Iterator[Broker]:
     from tradier_pipeline.ledger.demo import DemoEngine
 
     engine = DemoEngine(Ledger(settings.ledger), settings.accounts)
-    with embedded_simulator(settings.simulator, keeper=engine.keep) as url:
+    calendar = MarketCalendar(settings.calendar, directory=settings.calendar_files)
+    with embedded_simulator(settings.simulator, keeper=engine.keep, calendar=calendar) as url:
         yield Broker(url, settings.token, settings.environment)
 
 

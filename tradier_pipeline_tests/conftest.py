@@ -20,6 +20,7 @@ from tradier_pipeline import extract
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import LandedSnapshot, LandingZone
 from tradier_pipeline.reconcile.facts import Beliefs
@@ -126,8 +127,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    """A fresh world in memory; TRADIER_BASE_URL points to it."""
-    with embedded_simulator(None) as url:
+    """A fresh world in memory, traded round the clock, whenever the suite runs; TRADIER_BASE_URL points to it."""
+    with embedded_simulator(None, calendar=ROUND_THE_CLOCK) as url:
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         yield Simulated(url)
 

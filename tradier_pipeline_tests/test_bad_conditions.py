@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.landing import LandedSnapshot, LandingError
 from tradier_pipeline.reverify import reverify
@@ -37,7 +38,7 @@ def children() -> Iterator[Nursery]:
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.catch_up import catch_up
 from tradier_pipeline.cli import main
 from tradier_pipeline.extract import extract_snapshot
@@ -34,7 +35,7 @@ from tradier_pipeline_tests.test_crashes import _command_line, prove_published, 
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         os.environ["TRADIER_BASE_URL"] = url
         yield Simulated(url)
         del os.environ["TRADIER_BASE_URL"]

@@ -18,6 +18,7 @@ import pytest
 from filelock import FileLock
 
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.reverify import reverify
 from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
@@ -42,7 +43,7 @@ def children() -> Iterator[Nursery]:
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
     """A simulated broker without a request budget: these tests read more often than anybody may."""
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         yield Simulated(url)
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.cli import main
 from tradier_pipeline.compaction import compact
 from tradier_pipeline.extract import ExtractError
@@ -32,7 +33,7 @@ NOW = clock.now
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

@@ -18,6 +18,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.client import RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import AuthError, BrokerError
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.extract import Broker, ExtractError, extract_quotes, extract_snapshot
 from tradier_pipeline.landing import REQUIRED_RESOURCES, FailureRecord, LandedSnapshot
 from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
@@ -134,7 +135,10 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with embedded_simulator(None, limits=None) as url, httpx.Client(trust_env=False) as connection:
+    with (
+        embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url,
+        httpx.Client(trust_env=False) as connection,
+    ):
         yield Scene(Home(tmp_path_factory.mktemp("scene") / "home"), Switched(url, connection))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tradier_pipeline.broker.simulator.server import embedded_simulator
 from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.world import World
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK, World
 from tradier_pipeline.extract import connect
 from tradier_pipeline.ledger.demo import LEARNS_AFTER, DemoEngine
 from tradier_pipeline.ledger.store import Ledger
@@ -123,7 +123,7 @@ def test_a_ledger_that_cannot_be_used_costs_no_visit(
 
 
 def test_only_the_embedded_broker_of_a_home_writes_its_ledger(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    with embedded_simulator(None) as url:
+    with embedded_simulator(None, calendar=ROUND_THE_CLOCK) as url:
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         with connect(load_settings()) as broker:
             take(home, broker)

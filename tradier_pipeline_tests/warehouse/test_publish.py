@@ -16,6 +16,7 @@ import pytest
 from tradier_pipeline import store
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.landing import BusyError, LandedSnapshot, MissedRecord
 from tradier_pipeline.missed import new_missed
 from tradier_pipeline.reverify import reverify
@@ -39,7 +40,7 @@ def children() -> Iterator[Nursery]:
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

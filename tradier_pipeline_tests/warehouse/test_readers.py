@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from tradier_pipeline.broker.simulator.server import embedded_simulator
+from tradier_pipeline.broker.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.landing import LandedSnapshot
 from tradier_pipeline.reverify import reverify
 from tradier_pipeline.settings import Settings
@@ -75,7 +76,7 @@ def client(path: Path, mode: str = "read", user: str = "") -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tradier_pipeline.broker.simulator.market import (
     CONTRACT_SIZE,
@@ -20,14 +22,17 @@ from tradier_pipeline.broker.simulator.market import (
     multiplier,
     parse_option,
 )
+from tradier_pipeline.market_calendar import MarketCalendar
 
 AccountType = Literal["margin", "cash", "pdt"]
 LIVE = frozenset({"pending", "open", "partially_filled"})
 BRACKETS = frozenset({"oco", "oto", "otoco"})
+EXCHANGE = MarketCalendar("XNYS")
+ROUND_THE_CLOCK = MarketCalendar("24/7")
 
 _EIGHT_PLACES = Decimal(1).scaleb(-8)
 FEE_PER_CONTRACT = Decimal("0.0412")
-_ORDERS_KEPT = timedelta(days=35)
+_ORDERS_KEPT = timedelta(days=60)
 _ROWS_KEPT = timedelta(days=400)
 # Ages bound a normal demo; these bound one whose strategy or user is very busy (the state file stays below 2 MB).
 _MOST_ORDERS = 300
@@ -159,7 +164,11 @@ class Account:
 
 @dataclass(slots=True)
 class World:
-    """All accounts at one instant. `version` counts changes, so that an unchanged world need not be stored again."""
+    """All accounts at one instant.
+
+    `version` counts changes, so that an unchanged world need not be stored again. `calendar` says when the market is
+    open; it belongs to the process and is not stored.
+    """
 
     seed: int
     now: datetime
@@ -168,10 +177,24 @@ class World:
     next_order_id: int = 38_400_001
     next_position_id: int = 130_001
     version: int = 0
+    calendar: Annotated[MarketCalendar, Field(exclude=True)] = field(default=EXCHANGE, repr=False, compare=False)
 
     @property
     def market(self) -> Market:
         return Market(self.seed)
+
+    def opening(self, at: datetime) -> datetime:
+        """The first instant, not before `at`, at which orders trade: inside a regular session."""
+        day = new_york_date(at)
+        while True:
+            session = self.calendar.session_of(day)
+            if session is not None and at < session.close:
+                return max(at, session.open)
+            day += timedelta(days=1)
+
+    @property
+    def is_open(self) -> bool:
+        return self.opening(self.now) == self.now
 
     def mark(self, symbol: str, position: Position) -> Decimal:
         """Market value of a position, USD. What nobody quotes is carried at cost, so that equity does not jump."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import count, islice
 
 from tradier_pipeline.broker.simulator.market import (
+    INDEXES,
     Market,
     Option,
     closes_at,
@@ -76,6 +77,11 @@ def contracts(market: Market, underlying: str, expiration: date) -> list[Option]
 def has_options(underlying: str) -> bool:
     """Whether contracts of a ticker are listed."""
     return is_quoted(underlying)
+
+
+def easy_to_borrow() -> list[str]:
+    """The tickers that may be sold short without asking."""
+    return [ticker for ticker in listed_tickers() if ticker not in INDEXES]
 
 
 def search(text: str) -> list[str]:

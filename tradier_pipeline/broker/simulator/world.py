@@ -163,6 +163,15 @@ class Account:
 
 
 @dataclass(slots=True)
+class Watchlist:
+    """A list of symbols that the user keeps."""
+
+    id: str
+    name: str
+    symbols: list[str]
+
+
+@dataclass(slots=True)
 class World:
     """All accounts at one instant.
 
@@ -177,6 +186,9 @@ class World:
     next_order_id: int = 38_400_001
     next_position_id: int = 130_001
     version: int = 0
+    watchlists: dict[str, Watchlist] = field(
+        default_factory=lambda: {"default": Watchlist("default", "default", ["SPY", "AAPL"])}
+    )
     calendar: Annotated[MarketCalendar, Field(exclude=True)] = field(default=EXCHANGE, repr=False, compare=False)
 
     @property

@@ -131,7 +131,7 @@ def test_an_order_placed_on_a_holiday_waits_pending_for_the_next_session(tmp_pat
     instant = THANKSGIVING
     with (
         running(create_app(Store(tmp_path), clock=lambda: instant)) as url,
-        httpx.Client(base_url=url, headers=HEADERS) as broker,
+        httpx.Client(base_url=url, headers=HEADERS, timeout=60) as broker,
     ):
         path = "/v1/accounts/SIM00000001/orders"
         form = {"class": "equity", "symbol": "F", "side": "buy", "quantity": "1", "type": "market", "duration": "day"}
@@ -153,7 +153,7 @@ def test_an_order_that_can_never_trade_is_rejected_while_the_exchange_is_closed_
 def test_the_endpoints_tell_the_same_past(tmp_path: Path) -> None:
     with (
         running(create_app(Store(tmp_path), clock=lambda: BEFORE_THE_BELL)) as url,
-        httpx.Client(base_url=url, headers=HEADERS) as broker,
+        httpx.Client(base_url=url, headers=HEADERS, timeout=60) as broker,
     ):
         for number in range(1, 4):
             _assert_told(broker, f"/v1/accounts/SIM0000000{number}")

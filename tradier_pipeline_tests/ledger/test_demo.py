@@ -17,7 +17,7 @@ from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline_tests.conftest import Home, take
 
-MONDAY = datetime(2026, 11, 16, 17, 0, tzinfo=UTC)
+MONDAY = datetime(2026, 11, 16, 17, 3, tzinfo=UTC)  # in the session; no order was placed in the minutes before
 OTHER = "SIM00000003"  # trades spreads, too
 ENDED = {"FILLED", "CANCELLED", "REJECTED", "EXPIRED"}
 
@@ -82,8 +82,8 @@ def test_the_engine_learns_minutes_later_how_an_order_ended(demo: Store, ledger:
         at += timedelta(minutes=1)
         world = visit(demo, at)
     orders = {order.tag: order for order in world.accounts[DEMO_ACCOUNT].orders}
-    (news,) = ended - known.keys()
-    assert LEARNS_AFTER <= at - orders[news].updated <= LEARNS_AFTER + timedelta(minutes=1)
+    waited = [at - orders[news].updated for news in ended - known.keys()]
+    assert all(LEARNS_AFTER <= wait <= LEARNS_AFTER + timedelta(minutes=1) for wait in waited)
 
 
 def test_whoever_visits_and_however_often_the_ledger_says_the_same(demo: Store, ledger: Ledger, tmp_path: Path) -> None:
@@ -134,9 +134,10 @@ def test_only_the_embedded_broker_of_a_home_writes_its_ledger(home: Home, monkey
     assert {order.account_id for order in Ledger(load_settings().ledger).orders()} == {DEMO_ACCOUNT}
 
 
-def test_the_ledger_of_a_new_demo_agrees_with_its_first_snapshot(home: Home) -> None:
+def test_the_ledger_of_a_new_demo_agrees_with_its_first_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from tradier_pipeline.reconcile.published import reconcile_newest
 
+    monkeypatch.setenv("TRADIER_CALENDAR", "24/7")  # orders of today to match, on a holiday as well
     settings = load_settings()
     with connect(settings) as broker:
         take(home, broker)

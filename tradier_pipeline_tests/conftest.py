@@ -23,6 +23,7 @@ from tradier_pipeline.broker.models import Balances
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
@@ -33,7 +34,7 @@ from tradier_pipeline.simulator import store as simulator_store
 from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
-from tradier_pipeline.simulator.world import World, to_milliseconds
+from tradier_pipeline.simulator.world import EXCHANGE, ROUND_THE_CLOCK, World, to_milliseconds
 from tradier_pipeline.warehouse import rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
@@ -92,24 +93,33 @@ class Worlds:
     KEPT = timedelta(minutes=10)
 
     def __init__(self) -> None:
-        self._created: dict[datetime, bytes] = {}
+        self._created: dict[tuple[str, datetime], bytes] = {}
 
-    def create(self, now: datetime, seed: int = DEMO_SEED, plans: Sequence[AccountPlan] = DEMO_ACCOUNTS) -> World:
+    def create(
+        self,
+        now: datetime,
+        seed: int = DEMO_SEED,
+        plans: Sequence[AccountPlan] = DEMO_ACCOUNTS,
+        calendar: MarketCalendar = EXCHANGE,
+    ) -> World:
         if (seed, plans) != (DEMO_SEED, DEMO_ACCOUNTS):
-            return create_world(now, seed, plans)
-        world = self._of(now)
+            return create_world(now, seed, plans, calendar)
+        world = self._of(now, calendar)
         passed = to_milliseconds(now) - world.now
         for account in world.accounts.values():
             account.wakes_at = account.wakes_at and account.wakes_at + passed
         advance(world, now)
         return world
 
-    def _of(self, now: datetime) -> World:
-        for created, kept in self._created.items():
-            if timedelta(0) <= now - created < self.KEPT:
-                return pickle.loads(kept)  # type: ignore[no-any-return]
-        world = create_world(now)
-        self._created[now] = pickle.dumps(world)
+    def _of(self, now: datetime, calendar: MarketCalendar) -> World:
+        for (name, created), kept in self._created.items():
+            if name == calendar.calendar and timedelta(0) <= now - created < self.KEPT:
+                world: World = pickle.loads(kept)
+                break
+        else:
+            world = create_world(now, calendar=calendar)
+            self._created[calendar.calendar, now] = pickle.dumps(world)
+        world.calendar = calendar
         return world
 
 
@@ -182,8 +192,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    """A fresh world in memory; TRADIER_BASE_URL points to it."""
-    with embedded_simulator(None) as url:
+    """A fresh world in memory, traded round the clock, whenever the suite runs; TRADIER_BASE_URL points to it."""
+    with embedded_simulator(None, calendar=ROUND_THE_CLOCK) as url:
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         yield Simulated(url)
 

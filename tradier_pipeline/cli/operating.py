@@ -128,20 +128,37 @@ def findings(account: str | None, everything: bool, form: str, output: Path | No
 def simulate(host: str, port: int, replay: Path | None) -> None:
     """Run the simulated broker as a server, for TRADIER_BASE_URL.
 
+    It answers the paths of Tradier under /v1 to the token `simulator`, as JSON, or as XML where none is asked for:
+
+    \b
+      user/profile
+      accounts/ID/balances positions orders gainloss history historical-balances
+      accounts/ID/orders      POST places or previews, PUT changes, DELETE cancels
+      accounts/events         WebSocket, by a session of accounts/events/session
+      markets/quotes history timesales search lookup etb clock calendar events/session
+      markets/options/expirations strikes chains lookup
+      watchlists              GET, POST, PUT, DELETE, and their symbols
+
+    Orders trade while the exchange is open; with TRADIER_CALENDAR=24/7 round the clock. Faults, the clock and whole
+    worlds are set under /_simulator. Not simulated: the stream of market data, fundamentals, the paths under user/
+    other than profile.
+
     DIR holds bodies named as in the landing zone: account.json, balances.json, positions.json, orders.json
     (orders.2.json, ... for more pages), quotes.json.
     """
-    from tradier_pipeline.simulator.app import create_app
+    from tradier_pipeline.domain.calendar import MarketCalendar
     from tradier_pipeline.simulator.replay import create_replay_app
-    from tradier_pipeline.simulator.server import serve
-    from tradier_pipeline.simulator.store import Store
-
-    app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
+    from tradier_pipeline.simulator.server import serve, simulated_broker
 
     def ready(url: str) -> None:
         warn(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C")
 
-    serve(app, host, port, on_ready=ready)
+    if replay:
+        serve(create_replay_app(replay), host, port, on_ready=ready)
+        return
+    settings = load_settings()
+    calendar = MarketCalendar(settings.calendar, directory=settings.calendar_files)
+    serve(simulated_broker(settings.simulator, calendar=calendar), host, port, on_ready=ready)
 
 
 @click.command()

@@ -224,7 +224,7 @@ def _set_aside(found: Broken) -> None:
 
 
 def _take_without_dagster(environment: Mapping[str, str], stopping: _Stopping) -> None:
-    commands = {"the snapshot without Dagster": ["tradier_pipeline.cycles.without_dagster"]}
+    commands = {"the snapshot without Dagster": ["tradier_pipeline.cli.without_dagster"]}
     with _running(commands, environment) as processes:
         while any(process.poll() is None for process in processes.values()) and not stopping.wait(0.1):
             pass

@@ -10,6 +10,7 @@ from itertools import islice
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.decode import parse_orders
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Balances, Order, Position, parse, parse_rows
 from tradier_pipeline.broker.pages import Extract
@@ -17,7 +18,6 @@ from tradier_pipeline.landing.manifest import ReadingRecord, UnlistedRecord
 from tradier_pipeline.landing.zone import PASSED_OVER, LandedSnapshot, LandingZone
 from tradier_pipeline.reconcile.coherence import Coherence, judge
 from tradier_pipeline.reconcile.statement import Part, PartKey, Statement, by_key, held, legless_of, parts_of
-from tradier_pipeline.warehouse.rows import parse_orders
 
 JUDGED = ("balances", "positions", "orders")
 LONGEST = timedelta(days=90)  # that an order which is not shown any more is remembered

@@ -17,6 +17,7 @@ from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.ledger.store import Ledger
 
 T = TypeVar("T")
@@ -52,7 +53,8 @@ def connect(settings: Settings) -> Iterator[Broker]:
     from tradier_pipeline.simulator.server import embedded_simulator
 
     engine = DemoEngine(Ledger(settings.ledger), settings.accounts)
-    with embedded_simulator(settings.simulator, keeper=engine.keep) as url:
+    calendar = MarketCalendar(settings.calendar, directory=settings.calendar_files)
+    with embedded_simulator(settings.simulator, keeper=engine.keep, calendar=calendar) as url:
         yield Broker(url, settings.token, settings.environment)
 
 

@@ -115,7 +115,7 @@ def admin_routes(controls: Controls) -> list[Route]:
         plans: tuple[AccountPlan, ...] = DEMO_ACCOUNTS
         if asked.accounts is not None:
             plans = tuple(AccountPlan(one.id, one.type, one.cash, one.trader) for one in asked.accounts)
-        controls.store.replace(create_world(controls.now(), asked.seed, plans))
+        controls.store.replace(create_world(controls.now(), asked.seed, plans, controls.store.calendar))
         return _done()
 
     async def force(request: Request) -> Response:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from urllib.parse import parse_qsl
+from datetime import UTC, datetime, timedelta
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,9 +23,12 @@ from tradier_pipeline.simulator.exchange import FinalizedOrderError, cancel, cha
 from tradier_pipeline.simulator.faults import LAG, FaultGate
 from tradier_pipeline.simulator.limits import Limits, Meter
 from tradier_pipeline.simulator.margin import estimate
+from tradier_pipeline.simulator.market_data import MarketData
+from tradier_pipeline.simulator.params import day, flag, number, parameters, respond
 from tradier_pipeline.simulator.store import Store
 from tradier_pipeline.simulator.tickets import InvalidParameterError, read_change, read_ticket
-from tradier_pipeline.simulator.wire import Json, dumps, xml
+from tradier_pipeline.simulator.watchlists import Watchlists
+from tradier_pipeline.simulator.wire import Json, dumps
 from tradier_pipeline.simulator.world import Account, Order, World
 
 TRADIER_LIMITS = Limits()
@@ -161,10 +163,8 @@ class Broker:
             Route(f"{account}/historical-balances", self.historical_balances),
             Route("/v1/accounts/events/session", self.session, methods=["POST"]),
             WebSocketRoute("/v1/accounts/events", self.controls.streams.serve),
-            Route("/v1/markets/quotes", self.quotes, methods=["GET", "POST"]),
-            Route("/v1/markets/history", self.prices),
-            Route("/v1/markets/clock", self.clock),
-            Route("/v1/markets/calendar", self.calendar),
+            *MarketData(self.controls).routes(),
+            *Watchlists(self.controls).routes(),
         ]
 
     def _world(self, request: Request) -> AbstractContextManager[World]:
@@ -175,38 +175,39 @@ class Broker:
 
     async def profile(self, request: Request) -> Response:
         with self._world(request) as world:
-            return _respond(request, bodies.profile(world))
+            return respond(request, bodies.profile(world))
 
     async def balances(self, request: Request) -> Response:
         with self._world(request) as world:
-            return _respond(request, bodies.balances(world, _account(world, request)))
+            return respond(request, bodies.balances(world, _account(world, request)))
 
     async def positions(self, request: Request) -> Response:
         with self._world(request) as world:
-            return _respond(request, bodies.positions(_account(world, request)))
+            return respond(request, bodies.positions(_account(world, request)))
 
     async def orders(self, request: Request) -> Response:
-        page, limit = _number(request.query_params, "page", 1), _number(request.query_params, "limit", 25)
+        params = request.query_params
+        page, limit, tags = number(params, "page", 1), number(params, "limit", 25), flag(params, "includeTags")
         with self._world(request) as world:
             account = _account(world, request)
-            return _respond(request, bodies.orders(world, account, page=page, limit=limit, tags=_tags(request)))
+            return respond(request, bodies.orders(world, account, page=page, limit=limit, tags=tags))
 
     async def order(self, request: Request) -> Response:
         with self._world(request) as world:
             found = _order(_account(world, request), request)
-            return _respond(request, bodies.order(found, tags=_tags(request)))
+            return respond(request, bodies.order(found, tags=flag(request.query_params, "includeTags")))
 
     async def place(self, request: Request) -> Response:
-        form = await _form(request)
+        form = await parameters(request)
         with self._world(request) as world:
             account = _account(world, request)
             ticket = read_ticket(form, world.now)
-            if form.get("preview") == "true":
+            if flag(form, "preview"):
                 drafted = draft(world, ticket)
                 cost, fees = estimate(world, drafted)
-                return _respond(request, bodies.preview(drafted, world.now, cost, fees))
+                return respond(request, bodies.preview(drafted, world.now, cost, fees))
             placed = place(world, account, ticket)
-            return _respond(request, _acknowledged(placed, partner=True))
+            return respond(request, _acknowledged(placed, partner=True))
 
     async def cancel(self, request: Request) -> Response:
         with self._world(request) as world:
@@ -216,10 +217,10 @@ class Broker:
                 cancel(world, account, found)
             except FinalizedOrderError as final:
                 return _finalized(final)
-            return _respond(request, _acknowledged(found, partner=False))
+            return respond(request, _acknowledged(found, partner=False))
 
     async def change(self, request: Request) -> Response:
-        form = await _form(request)
+        form = await parameters(request)
         with self._world(request) as world:
             found = _order(_account(world, request), request)
             kind, duration, price, stop = read_change(form, found.cls)
@@ -227,21 +228,21 @@ class Broker:
                 change(world, found, kind=kind, duration=duration, price=price, stop=stop)
             except FinalizedOrderError as final:
                 return _finalized(final)
-            return _respond(request, _acknowledged(found, partner=True))
+            return respond(request, _acknowledged(found, partner=True))
 
     async def gainloss(self, request: Request) -> Response:
         params = request.query_params
         query = bodies.GainLossQuery(
-            page=_number(params, "page", 1),
-            limit=_number(params, "limit", 100),
+            page=number(params, "page", 1),
+            limit=number(params, "limit", 100),
             by_open=params.get("sortBy") == "openDate",
             descending=params.get("sort") != "asc",
-            start=_day(params, "start"),
-            end=_day(params, "end"),
+            start=day(params, "start"),
+            end=day(params, "end"),
             symbol=params.get("symbol", "").upper(),
         )
         with self._world(request) as world:
-            return _respond(request, bodies.gainloss(world, _account(world, request), query))
+            return respond(request, bodies.gainloss(world, _account(world, request), query))
 
     async def history(self, request: Request) -> Response:
         params = request.query_params
@@ -249,69 +250,29 @@ class Broker:
             body = bodies.history(
                 world,
                 _account(world, request),
-                page=_number(params, "page", 1),
-                limit=_number(params, "limit", 25),
+                page=number(params, "page", 1),
+                limit=number(params, "limit", 25),
                 kind=params.get("type", ""),
-                start=_day(params, "start"),
-                end=_day(params, "end"),
+                start=day(params, "start"),
+                end=day(params, "end"),
+                symbol=params.get("symbol", "").upper(),
+                exactly=flag(params, "exactMatch"),
             )
-            return _respond(request, body)
+            return respond(request, body)
 
     async def historical_balances(self, request: Request) -> Response:
         period = request.query_params.get("period", "WEEK")
         if period not in _PERIODS:
             raise InvalidParameterError("period", f"{period} is not valid")
         with self._world(request) as world:
-            return _respond(request, bodies.historical_balances(world, _account(world, request), period))
+            return respond(request, bodies.historical_balances(world, _account(world, request), period))
 
     async def session(self, request: Request) -> Response:
         stream: Json = {
             "url": f"ws://{request.url.netloc}/v1/accounts/events",
             "sessionid": await self.controls.streams.create(),
         }
-        return _respond(request, {"stream": stream})
-
-    async def quotes(self, request: Request) -> Response:
-        params = request.query_params if request.method == "GET" else await _form(request)
-        symbols = [text for word in params.get("symbols", "").split(",") if (text := word.strip().upper())]
-        if not symbols:
-            raise InvalidParameterError("symbols", "is required")
-        with self._world(request) as world:
-            greeks = params.get("greeks") == "true"
-            return _respond(
-                request, bodies.quotes(world.market, list(dict.fromkeys(symbols)), world.now, greeks=greeks)
-            )
-
-    async def prices(self, request: Request) -> Response:
-        params = request.query_params
-        symbol = params.get("symbol", "").strip().upper()
-        if not symbol:
-            raise InvalidParameterError("symbol", "is required")
-        if params.get("interval", "daily") != "daily":
-            raise InvalidParameterError("interval", "is not simulated; only daily is")
-        with self._world(request) as world:
-            now = world.now
-            return _respond(
-                request, bodies.prices(world.market, symbol, _day(params, "start"), _day(params, "end"), now)
-            )
-
-    async def clock(self, request: Request) -> Response:
-        return _respond(request, bodies.clock(self.controls.now()))
-
-    async def calendar(self, request: Request) -> Response:
-        today = self.controls.now()
-        year = _number(request.query_params, "year", today.year)
-        month = _number(request.query_params, "month", today.month)
-        if not (month <= 12 and year <= date.max.year):
-            raise InvalidParameterError("month", f"{month} is not valid")
-        return _respond(request, bodies.calendar(year, month))
-
-
-def _respond(request: Request, body: Json) -> Response:
-    if "application/json" in request.headers.get("accept", ""):
-        return Response(dumps(body), media_type="application/json")
-    assert isinstance(body, Mapping)
-    return Response(xml(body), media_type="application/xml")
+        return respond(request, {"stream": stream})
 
 
 def _acknowledged(order: Order, *, partner: bool) -> Json:
@@ -342,29 +303,6 @@ def _order(account: Account, request: Request) -> Order:
 
 def _finalized(error: FinalizedOrderError) -> Response:
     return PlainTextResponse(f"order already in finalized state: {error}", 400)
-
-
-def _tags(request: Request) -> bool:
-    return request.query_params.get("includeTags") == "true"
-
-
-def _number(params: Mapping[str, str], name: str, default: int) -> int:
-    text = params.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise InvalidParameterError(name, f"{text} is not valid")
-    return int(text)
-
-
-def _day(params: Mapping[str, str], name: str) -> date | None:
-    text = params.get(name)
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise InvalidParameterError(name, f"{text} is not valid") from None
-
-
-async def _form(request: Request) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode()))
 
 
 async def _refuse_parameter(_: Request, error: Exception) -> Response:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import calendar as months
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
 from tradier_pipeline.simulator import margin
-from tradier_pipeline.simulator.market import (
-    CONTRACT_SIZE,
-    INDEXES,
-    NEW_YORK,
-    ZERO,
-    Market,
-    Option,
-    closes_at,
-    describe,
-    parse_option,
-)
+from tradier_pipeline.simulator.market import ZERO, describe, parse_option
 from tradier_pipeline.simulator.wire import Json, listing, loads, milliseconds, places
 from tradier_pipeline.simulator.world import BRACKETS, Account, ClosedLot, Event, Order, World, new_york_date
 
@@ -283,13 +272,27 @@ def _lot_row(lot: ClosedLot) -> Json:
 
 
 def history(
-    world: World, account: Account, *, page: int, limit: int, kind: str, start: date | None, end: date | None
+    world: World,
+    account: Account,
+    *,
+    page: int,
+    limit: int,
+    kind: str,
+    start: date | None,
+    end: date | None,
+    symbol: str = "",
+    exactly: bool = False,
 ) -> Json:
-    """Events until yesterday, newest first (Tradier: nightly, no time of day, no order numbers)."""
+    """Events until yesterday, newest first (Tradier: nightly, no time of day, no order numbers).
+
+    `symbol` matches as a substring as in gainloss, or `exactly`; it leaves out what is about no symbol.
+    """
     rows = [
         _event_row(event)
         for event in reversed(_before_today(world, account.history))
-        if kind in {"", event.kind} and _within(new_york_date(event.at), start, end)
+        if kind in {"", event.kind}
+        and _within(new_york_date(event.at), start, end)
+        and (symbol == event.symbol if exactly and symbol else symbol in (event.symbol or ""))
     ]
     return listing("history", "event", _page(rows, page, limit))
 
@@ -322,191 +325,3 @@ def historical_balances(world: World, account: Account, period: str) -> Json:
     percent = (delta / marks[0][1] * _HUNDRED).quantize(Decimal("0.01")) if marks and marks[0][1] else ZERO
     rows: list[Json] = [{"date": day.isoformat(), "value": equity} for day, equity in marks]
     return {"balances": rows, "delta": delta, "deltaPercent": percent}
-
-
-def quotes(market: Market, symbols: Sequence[str], at: datetime, *, greeks: bool) -> Json:
-    """Bare object for one, array for many, also among the unmatched symbols."""
-    found: list[Json] = []
-    unmatched: list[Json] = []
-    grid = _Grid.around(at)
-    for symbol in symbols:
-        row = _quote_row(market, symbol, at, grid, greeks=greeks)
-        (found.append(row) if row is not None else unmatched.append(symbol))
-    body: dict[str, Json] = {}
-    if found:
-        body["quote"] = found[0] if len(found) == 1 else found
-    if unmatched:
-        body["unmatched_symbols"] = {"symbol": unmatched[0] if len(unmatched) == 1 else unmatched}
-    return {"quotes": body}
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Instants whose prices make up a day's and a year's range. A fixed grid: its prices are remembered."""
-
-    day: tuple[datetime, ...]  # yesterday's close, today's opening, then some hours
-    season: tuple[datetime, ...]
-
-    @classmethod
-    def around(cls, at: datetime) -> _Grid:
-        today = new_york_date(at)
-        hour = at.replace(minute=0, second=0, microsecond=0)
-        opening = datetime.combine(today, time(9, 30), NEW_YORK).astimezone(UTC)
-        return cls(
-            (closes_at(today - timedelta(days=1)), min(opening, hour), *(hour - timedelta(hours=n) for n in range(5))),
-            tuple(closes_at(today - timedelta(days=26 * n)) for n in range(1, 15)),
-        )
-
-
-def _quote_row(market: Market, symbol: str, at: datetime, grid: _Grid, *, greeks: bool) -> dict[str, Json] | None:
-    quote = market.quote(symbol, at)
-    if quote is None:
-        return None
-    option = parse_option(symbol)
-    before, opening, *day = (_last(market, symbol, instant, quote.last) for instant in grid.day)
-    seen = [quote.last, opening, *day]
-    season = [*seen, *(_last(market, symbol, instant, quote.last) for instant in grid.season)]
-    stamp = int(at.timestamp()) * 1000
-    volume = int(at.timestamp()) % 86400 * (len(symbol) + 3)
-    row: dict[str, Json] = {
-        "symbol": symbol,
-        "description": describe(symbol),
-        "exch": "Z" if option else "Q",
-        "type": "option" if option else "index" if symbol in INDEXES else "stock",
-        "last": quote.last,
-        "change": quote.last - before,
-        "volume": volume,
-        "open": opening,
-        "high": max(seen),
-        "low": min(seen),
-        "close": None,
-        "bid": quote.bid,
-        "ask": quote.ask,
-        "change_percentage": ((quote.last - before) / before * _HUNDRED).quantize(Decimal("0.01")) if before else ZERO,
-        "average_volume": 0 if option else 1000000,
-        "last_volume": 1 + stamp // 1000 % 9,
-        "trade_date": stamp,
-        "prevclose": before,
-        "week_52_high": max(season),
-        "week_52_low": min(season),
-        "bidsize": 1 + stamp // 1000 % 17,
-        "bidexch": "Q",
-        "bid_date": stamp,
-        "asksize": 1 + stamp // 1000 % 13,
-        "askexch": "Q",
-        "ask_date": stamp,
-    }
-    if option is None:
-        return row | {"root_symbols": "SPX,SPXW" if symbol == "SPX" else symbol.replace("/", "")}
-    return row | _option_fields(market, option, at, greeks=greeks)
-
-
-def _option_fields(market: Market, option: Option, at: datetime, *, greeks: bool) -> dict[str, Json]:
-    row: dict[str, Json] = {
-        "underlying": option.underlying,
-        "strike": option.strike,
-        "open_interest": 100 + int(option.strike) % 900,
-        "contract_size": CONTRACT_SIZE,
-        "expiration_date": option.expiration.isoformat(),
-        "expiration_type": "standard" if 15 <= option.expiration.day <= 21 else "weeklys",
-        "option_type": option.right,
-        "root_symbol": option.root,
-    }
-    if greeks:
-        measured = market.greeks(option, at)
-        row["greeks"] = {
-            "delta": measured.delta,
-            "gamma": measured.gamma,
-            "theta": measured.theta,
-            "vega": measured.vega,
-            "rho": measured.rho,
-            "phi": -measured.rho,
-            "bid_iv": measured.volatility,
-            "mid_iv": measured.volatility,
-            "ask_iv": measured.volatility,
-            "smv_vol": measured.volatility,
-            "updated_at": at.strftime("%Y-%m-%d %H:00:00"),
-        }
-    return row
-
-
-def _last(market: Market, symbol: str, at: datetime, default: Decimal) -> Decimal:
-    quote = market.quote(symbol, at)
-    return quote.last if quote is not None else default
-
-
-def clock(now: datetime) -> Json:
-    """The exchange's clock. Orders of this simulation fill around the clock all the same."""
-    local = now.astimezone(NEW_YORK)
-    minute = local.strftime("%H:%M")
-    state, change, following = next(
-        (state, change, following)
-        for until, state, change, following in (
-            ("07:00", "closed", "07:00", "premarket"),
-            ("09:30", "premarket", "09:30", "open"),
-            ("16:00", "open", "16:00", "postmarket"),
-            ("20:00", "postmarket", "20:00", "closed"),
-            ("24:00", "closed", "07:00", "premarket"),
-        )
-        if minute < until
-    )
-    if local.weekday() >= 5:
-        state, change, following = "closed", "07:00", "premarket"
-    return {
-        "clock": {
-            "date": local.date().isoformat(),
-            "description": "Market is open from 09:30 to 16:00" if state == "open" else "Market is closed",
-            "state": state,
-            "timestamp": int(now.timestamp()),
-            "next_change": change,
-            "next_state": following,
-        }
-    }
-
-
-def prices(market: Market, symbol: str, start: date | None, end: date | None, now: datetime) -> Json:
-    """The prices of each session that is over; of what nobody quotes there are none."""
-    from tradier_pipeline.domain.calendar import session_of  # the library behind it takes a second to load
-
-    last = min(end or date.max, new_york_date(now))
-    first = start or last.replace(month=1, day=1)
-    sessions = (session_of(first + timedelta(days=number)) for number in range((last - first).days + 1))
-    rows: list[Json] = []
-    for session in sessions:
-        if session is None or session.close > now:
-            continue
-        span = (session.close - session.open) / 6
-        path = [market.price(symbol, session.open + number * span) for number in range(7)]
-        told = [price for price in path if price is not None]
-        if not told:
-            break
-        row: dict[str, Json] = {"date": session.date.isoformat(), "open": told[0], "high": max(told), "low": min(told)}
-        rows.append({**row, "close": told[-1], "volume": 50_000_000})
-    if not rows:
-        return {"history": None}
-    return {"history": {"day": rows[0] if len(rows) == 1 else rows}}
-
-
-def calendar(year: int, month: int) -> Json:
-    """The month's days with the exchange's real sessions: holidays have none, half days a short one."""
-    from tradier_pipeline.domain.calendar import session_of  # the library behind it takes a second to load
-
-    days: list[Json] = []
-    for number in range(1, months.monthrange(year, month)[1] + 1):
-        day = date(year, month, number)
-        session = session_of(day)
-        if session is None:
-            days.append({"date": day.isoformat(), "status": "closed", "description": "Market is closed"})
-            continue
-        opens, closes = (f"{at.astimezone(NEW_YORK):%H:%M}" for at in (session.open, session.close))
-        days.append(
-            {
-                "date": day.isoformat(),
-                "status": "open",
-                "description": "Market is open",
-                "premarket": {"start": "07:00", "end": "09:24"},
-                "open": {"start": opens, "end": closes},
-                "postmarket": {"start": closes, "end": "19:55" if closes == "16:00" else "17:00"},
-            }
-        )
-    return {"calendar": {"month": month, "year": year, "days": {"day": days}}}

@@ -1,7 +1,8 @@
 """How orders live: accepted or rejected, resting, filled in parts, canceled, expired; and time itself.
 
-`advance` moves a world from one thing that happens to the next. The simulated market never closes, so that a demo
-started on a Sunday moves as well; options still expire and day orders still end at 16:00 in New York.
+`advance` moves a world from one thing that happens to the next. Orders trade inside the sessions of the world's
+calendar only; what is placed outside waits, pending, for the next opening. Prices move around the clock. Options expire
+and day orders end at 16:00 in New York, also on a day that closes early.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _LOOK = timedelta(seconds=15)
 _LOOKS_PER_CATCH_UP = 200
 _LARGE = 10  # an order of this size never trades at once
 _UNHURRIED = timedelta(days=2)
+_MORNING = timedelta(hours=3)
 
 _NO_BUYING_POWER = "You do not have enough buying power for this trade."
 _NOT_CLOSING = "{} order cannot be placed unless you are closing a {} position, please check open orders."
@@ -168,34 +170,45 @@ def _due_orders(account: Account) -> Iterator[Order]:
 
 
 def _wake(world: World, account: Account, turn: Turn | None, pace: _Pace) -> None:
-    again = turn(world, account) if turn else None
-    account.wakes_at = to_milliseconds(world.now + (again - world.now) * pace.stretch) if again else None
+    if world.is_open:
+        again = turn(world, account) if turn else None
+        account.wakes_at = _next_turn(world, (again - world.now) * pace.stretch) if again else None
+    else:
+        account.wakes_at = world.opening(world.now)
     world.version += 1
+
+
+def _next_turn(world: World, pause: timedelta) -> datetime:
+    """When a trader acts again: after the pause, or some time into the next session, not at its first moment."""
+    due = world.now + pause
+    opens = world.opening(due)
+    return to_milliseconds(due if opens == due else world.opening(opens + pause % _MORNING))
 
 
 def _close_day(world: World) -> None:
     """16:00 in New York: day orders end, options expire, the day's equity is noted, old rows are forgotten."""
     day = new_york_date(world.next_close)
+    in_session = world.calendar.session_of(day) is not None
     for account in world.accounts.values():
         for order in account.live:
-            if _ends(order, world.next_close):
+            if _ends(order, world.next_close, in_session=in_session):
                 _finish(world, order, "expired")
         _sweep(account)
         for symbol in sorted(account.positions):
             option = parse_option(symbol)
             if option is not None and option.expiration <= day:
                 world.expire(account, symbol)
-        if day.weekday() < 5:
+        if world.calendar.of_exchange().session_of(day) is not None:
             account.closing_equity[day] = value(world, account).total_equity
         world.prune(account)
     world.next_close = next_close(world.next_close)
     world.version += 1
 
 
-def _ends(order: Order, close: datetime) -> bool:
-    """Whether an order ends at this close: a day order, or one on an option that expires."""
+def _ends(order: Order, close: datetime, *, in_session: bool) -> bool:
+    """Whether an order ends at this close: a day order if there was a session, or one on an option that expires."""
     parts = [order, *order.legs]
-    if any(part.duration != "gtc" for part in parts) and order.created < close:
+    if in_session and any(part.duration != "gtc" for part in parts) and order.created < close:
         return True
     options = (parse_option(part.option_symbol) for part in parts if part.option_symbol)
     return any(option is not None and closes_at(option.expiration) <= close for option in options)
@@ -227,6 +240,8 @@ def _look(world: World, account: Account, order: Order, pace: _Pace) -> None:
     parent = next((one for one in account.live if one.cls in BRACKETS and any(leg is order for leg in one.legs)), None)
     if order.status == "pending":
         _accept(world, account, order)
+    elif not _trades_now(world, order):
+        order.due = world.opening(world.now)
     else:
         price = _fill_price(world, order)
         if price is None:
@@ -236,6 +251,11 @@ def _look(world: World, account: Account, order: Order, pace: _Pace) -> None:
     if parent is not None:
         _settle_bracket(world, parent)
     _sweep(account)
+
+
+def _trades_now(world: World, order: Order) -> bool:
+    """Whether the market is open for an order: `pre` and `post` ones trade outside the regular session."""
+    return order.duration in {"pre", "post"} or world.is_open
 
 
 def _after_look(now: datetime, look: timedelta) -> datetime:
@@ -248,6 +268,9 @@ def _accept(world: World, account: Account, order: Order) -> None:
     reason = _objection(world, account, order)
     if reason is not None:
         _finish(world, order, "rejected", reason)
+        return
+    if not _trades_now(world, order):
+        order.due = world.opening(world.now)  # Tradier: pending while the market is closed
         return
     order.status = "open"
     _touch(world, order)

@@ -20,7 +20,8 @@ class Limits:
         """(bucket, allowed requests a minute) of a request."""
         if path.startswith("/v1/markets"):
             return "market", self.market
-        return ("standard", self.standard) if method == "GET" else ("trading", self.trading)
+        trades = method != "GET" and "/orders" in path
+        return ("trading", self.trading) if trades else ("standard", self.standard)
 
 
 @dataclass(slots=True)

@@ -42,6 +42,7 @@ _LISTED: Mapping[str, tuple[str, float, float]] = {
 }
 INDEXES = frozenset({"SPX"})
 _UNDERLYING_OF_ROOT = {"SPXW": "SPX", "BRKB": "BRK/B"}
+_ROOT_OF_UNDERLYING = {underlying: root for root, underlying in _UNDERLYING_OF_ROOT.items()}
 _PATH_OF = {"SPX": "SPY"}  # an index and the fund that holds it move together
 # (period in seconds, amplitude): from a season to a few minutes, so that every minute shows a change
 _WAVES = ((97 * 86400, 0.06), (19 * 86400, 0.022), (3.3 * 86400, 0.009), (25000, 0.004), (2500, 0.0015), (230, 0.0005))
@@ -130,6 +131,16 @@ def describe(symbol: str) -> str:
     return f"{option.root} {option.expiration:%b %d %Y} ${option.strike:.2f} {option.right.capitalize()}"
 
 
+def root_of(underlying: str) -> str:
+    """The root of the option symbols of a ticker."""
+    return _ROOT_OF_UNDERLYING.get(underlying, underlying)
+
+
+def listed_tickers() -> tuple[str, ...]:
+    """The tickers that have a name; any other is quoted as well."""
+    return tuple(_LISTED)
+
+
 def is_quoted(ticker: str) -> bool:
     return _TICKER.match(ticker) is not None and not ticker.startswith(_UNQUOTED_PREFIX)
 
@@ -170,6 +181,10 @@ class Market:
     def price(self, ticker: str, at: datetime) -> Decimal | None:
         """The last price of a ticker in cents, None when nobody quotes it."""
         return _price(self.seed, ticker, at)
+
+    def level(self, ticker: str) -> Decimal:
+        """The price that a ticker's path moves around, USD; the same at any time."""
+        return _cents(_character(self.seed, ticker)[0])
 
     def quote(self, symbol: str, at: datetime) -> Quote | None:
         """Bid, ask and last of a ticker or an option; None for an unknown symbol or an expired option."""

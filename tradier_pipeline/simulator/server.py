@@ -19,11 +19,12 @@ from uvicorn.server import ServerState
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_TOKEN
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator.app import TRADIER_LIMITS, create_app, utc_now
 from tradier_pipeline.simulator.faults import TRANSPORT
 from tradier_pipeline.simulator.limits import Limits
 from tradier_pipeline.simulator.store import Store
-from tradier_pipeline.simulator.world import World
+from tradier_pipeline.simulator.world import EXCHANGE, World
 
 _STARTUP_SECONDS = 10
 _TICK_SECONDS = 0.1
@@ -37,21 +38,40 @@ def embedded_simulator(
     token: str | None = DEMO_TOKEN,
     limits: Limits | None = TRADIER_LIMITS,
     keeper: Callable[[World], None] | None = None,
+    calendar: MarketCalendar = EXCHANGE,
 ) -> Iterator[str]:
     """Serve a world from a daemon thread on a free loopback port; yields `http://127.0.0.1:<port>`, without /v1.
 
-    `keeper` is called with the world at the end of every visit, see `Store`.
+    `keeper` is called with the world at the end of every visit (see `Store`); orders trade when `calendar` is open.
 
     Works inside a running event loop and from any thread, since the server has a thread and a loop of its own.
     Raises PipelineError when the world cannot be read.
     """
-    store = Store(directory)
-    store.keepers += [keeper] if keeper else []
-    clock = clock or utc_now
-    with store.at(clock()):  # a world that cannot be read is told here, not in the first answer
-        pass
-    with running(create_app(store, clock=clock, token=token, limits=limits)) as url:
+    app = simulated_broker(
+        directory, clock=clock or utc_now, token=token, limits=limits, keeper=keeper, calendar=calendar
+    )
+    with running(app) as url:
         yield url
+
+
+def simulated_broker(
+    directory: Path | None,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    token: str | None = DEMO_TOKEN,
+    limits: Limits | None = TRADIER_LIMITS,
+    keeper: Callable[[World], None] | None = None,
+    calendar: MarketCalendar = EXCHANGE,
+) -> ASGIApp:
+    """The broker to serve, its world made or read, its calendar loaded: no request waits for either.
+
+    Raises PipelineError when the world cannot be read.
+    """
+    store = Store(directory, calendar=calendar)
+    store.keepers += [keeper] if keeper else []
+    with store.at(clock()):
+        pass
+    return create_app(store, clock=clock, token=token, limits=limits)
 
 
 @contextmanager

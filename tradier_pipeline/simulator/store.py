@@ -16,9 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, act, create_world
-from tradier_pipeline.simulator.world import World
+from tradier_pipeline.simulator.world import EXCHANGE, World
 
 STATE_FILE = "simulator.json"
 _FORMAT = 1
@@ -42,6 +43,7 @@ class Store:
     Args:
         directory: where `simulator.json` lies; None keeps the world in memory.
         seed, plans: of the world that is created when there is none yet.
+        calendar: when orders trade.
 
     Attributes:
         keepers: called with the world at the end of every visit, by one visitor of all processes at a time.
@@ -54,7 +56,9 @@ class Store:
         *,
         seed: int = DEMO_SEED,
         plans: tuple[AccountPlan, ...] = DEMO_ACCOUNTS,
+        calendar: MarketCalendar = EXCHANGE,
     ) -> None:
+        self.calendar = calendar
         self._path = directory / STATE_FILE if directory is not None else None
         self._lock: AbstractContextManager[object] = nullcontext()
         if directory is not None:
@@ -62,7 +66,7 @@ class Store:
             self._lock = FileLock(
                 directory / f"{STATE_FILE}.lock", timeout=_LOCK_SECONDS, mode=PRIVATE_FILE, thread_local=False
             )
-        self._new: Callable[[datetime], World] = lambda now: create_world(now, seed, plans)
+        self._new: Callable[[datetime], World] = lambda now: create_world(now, seed, plans, calendar)
         self._world: World | None = None
         self._saved = -1
         self._stamp: _Stamp | None = None
@@ -89,7 +93,7 @@ class Store:
         with self.at(now):
             then = now - behind
             older = [text for at, text in self._past if at <= then]
-            world = _STATE.validate_json(older[-1] if older else self._past[0][1]).world
+            world = self._read(older[-1] if older else self._past[0][1]).world
         advance(world, then, act)
         yield world
 
@@ -135,13 +139,19 @@ class Store:
         remedy = f"Delete {path} to start a new demo account, or restore it from a backup."
         try:
             text = path.read_bytes()
-            state = _STATE.validate_json(text)
+            state = self._read(text)
         except (OSError, ValidationError) as error:
             raise PipelineError(f"The simulated broker's state {path} cannot be read", remedy) from error
         if state.format != _FORMAT:
             raise PipelineError(f"The simulated broker's state {path} has the unknown format {state.format}", remedy)
         self._past.append((state.world.now, text))
         return state.world
+
+    def _read(self, text: bytes) -> _State:
+        """A stored state. Raises ValidationError."""
+        state = _STATE.validate_json(text)
+        state.world.calendar = self.calendar
+        return state
 
     def _save(self, world: World) -> None:
         if world.version == self._saved:

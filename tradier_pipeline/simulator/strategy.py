@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, islice
 from random import Random
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator.exchange import advance, cancel, place
+from tradier_pipeline.simulator.listings import weekly_expirations
 from tradier_pipeline.simulator.margin import natural_price, value
 from tradier_pipeline.simulator.market import Option, describe, option_symbol, parse_option
 from tradier_pipeline.simulator.tickets import Ticket, strategy_name
 from tradier_pipeline.simulator.world import (
     BRACKETS,
+    EXCHANGE,
+    ROUND_THE_CLOCK,
     Account,
     AccountType,
     Order,
@@ -27,8 +31,9 @@ from tradier_pipeline.simulator.world import (
 )
 
 DEMO_SEED = 7
-_HISTORY = timedelta(days=6)  # lived through before the first request, so that there is something to see
-_TODAY = timedelta(hours=8)
+_PAST = timedelta(weeks=5)  # lived through before the first request; the orders of all of it are kept
+_LEAP = timedelta(weeks=1)  # the past is lived in leaps of this length, each at the pace of a patient trader
+_SETTLED = timedelta(hours=1)
 _STEPS_PER_DIVIDEND = 50
 _DIVIDEND = Decimal("0.12")
 _TAG = "demo-"
@@ -72,20 +77,34 @@ DEMO_ACCOUNTS = (
 _STRIKE_STEP = {"SPY": 5, "AAPL": 5, "SPXW": 25, "QQQ": 5, "IWM": 2}
 
 
-def create_world(now: datetime, seed: int = DEMO_SEED, plans: Sequence[AccountPlan] = DEMO_ACCOUNTS) -> World:
-    """A world at `now` with some days behind it."""
+def create_world(
+    now: datetime,
+    seed: int = DEMO_SEED,
+    plans: Sequence[AccountPlan] = DEMO_ACCOUNTS,
+    calendar: MarketCalendar = EXCHANGE,
+) -> World:
+    """A world at `now` with some weeks behind it.
+
+    What happened before the last session depends on the seed and on the date of that session alone.
+    """
     now = to_milliseconds(now)
-    start = now - _HISTORY
-    world = World(seed=seed, now=start, next_close=next_close(start))
+    today = calendar.last_session(now - _SETTLED)
+    start = today.open - _PAST
+    world = World(seed=seed, now=start, next_close=next_close(start), calendar=calendar)
+    world.now = world.opening(start)
     for plan in plans:
-        account = Account(plan.id, plan.type, created=start)
+        account = Account(plan.id, plan.type, created=world.now)
         world.accounts[plan.id] = account
         world.credit(account, plan.cash, "ach", "ACH DEPOSIT")
         if plan.trader:
             _first_purchases(world, account)
-            account.wakes_at = start + timedelta(minutes=15)
+            account.wakes_at = world.now + timedelta(minutes=15)
     traders = [world.accounts[plan.id] for plan in plans if plan.trader]
-    advance(world, now - _TODAY, act)  # in one leap, coarsely
+    leap = (
+        _PAST if calendar.calendar == ROUND_THE_CLOCK.calendar else _LEAP
+    )  # round the clock there is more time to trade
+    while world.now < today.open:
+        advance(world, min(world.now + leap, today.open), act)
     for account in traders:
         _fill_up(world, account)
     advance(world, now, act)
@@ -158,10 +177,10 @@ def _fill_up(world: World, account: Account) -> None:
         _enter(world, account, _dice(world, account))
 
 
-def _expirations(today: date) -> list[date]:
-    """The Fridays between one and five weeks ahead."""
+def _expirations(today: date, calendar: MarketCalendar) -> list[date]:
+    """The weekly expirations between one and five weeks ahead."""
     friday = today + timedelta(days=(4 - today.weekday()) % 7)
-    return [friday + timedelta(weeks=week) for week in range(1, 5)]
+    return list(islice(weekly_expirations(friday, calendar.of_exchange()), 4))
 
 
 def _enter(world: World, account: Account, dice: Random) -> None:
@@ -172,7 +191,7 @@ def _enter(world: World, account: Account, dice: Random) -> None:
     spot = world.market.price(underlying, world.now)
     assert spot is not None
     step = _STRIKE_STEP[root]
-    expiration = _quietest(account, dice.sample(_expirations(new_york_date(world.now)), 2))
+    expiration = _quietest(account, dice.sample(_expirations(new_york_date(world.now), world.calendar), 2))
     right, away = dice.choice(["call", "put"]), dice.randint(0, 3)
     outward = 1 if right == "call" else -1
     near = Decimal(int(spot / step) * step + outward * away * step)

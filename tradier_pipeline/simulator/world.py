@@ -9,17 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator.market import CONTRACT_SIZE, NEW_YORK, ZERO, Market, closes_at, multiplier, parse_option
 
 AccountType = Literal["margin", "cash", "pdt"]
 LIVE = frozenset({"pending", "open", "partially_filled"})
 BRACKETS = frozenset({"oco", "oto", "otoco"})
+EXCHANGE = MarketCalendar("XNYS")
+ROUND_THE_CLOCK = MarketCalendar("24/7")
 
 _EIGHT_PLACES = Decimal(1).scaleb(-8)
 FEE_PER_CONTRACT = Decimal("0.0412")
-_ORDERS_KEPT = timedelta(days=35)
+_ORDERS_KEPT = timedelta(days=60)
 _ROWS_KEPT = timedelta(days=400)
 # Ages bound a normal demo; these bound one whose strategy or user is very busy (the state file stays below 2 MB).
 _MOST_ORDERS = 300
@@ -150,8 +155,21 @@ class Account:
 
 
 @dataclass(slots=True)
+class Watchlist:
+    """A list of symbols that the user keeps."""
+
+    id: str
+    name: str
+    symbols: list[str]
+
+
+@dataclass(slots=True)
 class World:
-    """All accounts at one instant. `version` counts changes, so that an unchanged world need not be stored again."""
+    """All accounts at one instant.
+
+    `version` counts changes, so that an unchanged world need not be stored again. `calendar` says when the market is
+    open; it belongs to the process and is not stored.
+    """
 
     seed: int
     now: datetime
@@ -160,10 +178,27 @@ class World:
     next_order_id: int = 38_400_001
     next_position_id: int = 130_001
     version: int = 0
+    watchlists: dict[str, Watchlist] = field(
+        default_factory=lambda: {"default": Watchlist("default", "default", ["SPY", "AAPL"])}
+    )
+    calendar: Annotated[MarketCalendar, Field(exclude=True)] = field(default=EXCHANGE, repr=False, compare=False)
 
     @property
     def market(self) -> Market:
         return Market(self.seed)
+
+    def opening(self, at: datetime) -> datetime:
+        """The first instant, not before `at`, at which orders trade: inside a regular session."""
+        day = new_york_date(at)
+        while True:
+            session = self.calendar.session_of(day)
+            if session is not None and at < session.close:
+                return max(at, session.open)
+            day += timedelta(days=1)
+
+    @property
+    def is_open(self) -> bool:
+        return self.opening(self.now) == self.now
 
     def mark(self, symbol: str, position: Position) -> Decimal:
         """Market value of a position, USD. What nobody quotes is carried at cost, so that equity does not jump."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.models import (
     Account,
     Balances,
@@ -20,8 +18,6 @@ from tradier_pipeline.broker.models import (
     OrderLeg,
     Quote,
     known_word,
-    parse,
-    parse_rows,
 )
 from tradier_pipeline.core.decimals import rounded
 from tradier_pipeline.core.version import CODE_VERSION
@@ -31,7 +27,7 @@ from tradier_pipeline.domain.spreads import Spread, SpreadLeg
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reconciled_rows import table_rows as reconciled_rows
-from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot, with_legs
+from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 
 
 def _shared(table: schema.Table, model: type[BrokerModel]) -> tuple[str, ...]:
@@ -51,21 +47,6 @@ _AMOUNTS_OF_FINDING = ("change", "carried", "explained", "unexplained", "in_flig
 _OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
 _OF_QUOTE = _shared(schema.QUOTES, Quote)
 _OF_GREEKS = _shared(schema.QUOTES, Greeks)
-
-
-@lru_cache(maxsize=2)  # judged, then stored; and most minutes list the orders of the minute before, byte for byte
-def parse_orders(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
-    """The orders of the bodies of a list, and of those read by their ids, as `with_legs` returns them.
-
-    Raises:
-        BodyError: a row is malformed.
-    """
-    rows = [row for body in listed for row in envelope.order_rows(body)]
-    single = [envelope.one("order", envelope.parse_json(body, "order")) for body in by_id]
-    return with_legs(
-        parse_rows(Order, "orders", "orders.order", rows),
-        tuple(parse(Order, "order", "order", row) for row in single),
-    )
 
 
 def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[str, list[Row]]:

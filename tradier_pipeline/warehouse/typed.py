@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.decode import parse_orders
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Account, Balances, Order, Position, Quote, parse, parse_rows
 from tradier_pipeline.domain.positions import PortfolioPosition, hold
@@ -15,7 +16,6 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.reconcile.conservation import Finding
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.verdict import Verdict
-from tradier_pipeline.warehouse.rows import parse_orders
 
 Row = dict[str, Any]
 
@@ -78,17 +78,6 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         quotes=tuple(quotes.values()),
         spreads=group(positions, (*orders, *looked_up)),
     )
-
-
-def with_legs(listed: tuple[Order, ...], by_id: tuple[Order, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
-    """The listed orders, each as it was read by its id where only that tells its legs, and those that are not listed.
-
-    An order that was listed without its legs and tells none by its id either counts as it was listed.
-    """
-    read = {order.id: order for order in by_id}
-    numbers = {order.id for order in listed}
-    orders = (found if order.lacks_legs and (found := read.get(order.id, order)).leg else order for order in listed)
-    return tuple(orders), tuple(order for order in by_id if order.id not in numbers)
 
 
 def _account(landed: LandedSnapshot) -> Account:

@@ -42,6 +42,7 @@ from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.ledger_state import relevant_beliefs
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.rows import table_rows
@@ -96,7 +97,7 @@ def main() -> None:
 
 def snapshot_against_bare_limit() -> list[Figure]:
     """Fetch, land, validate, store, verify and publish 100 positions and 500 orders, against the bare limit."""
-    with _home() as home, embedded_simulator(None, limits=None) as url:
+    with _home() as home, embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         _large_account(url)
         broker, zone, warehouse = Broker(url, SecretStr(DEMO_TOKEN), "simulator"), _zone(home), _warehouse(home)
         first = _whole(zone, warehouse, broker)  # the first publish creates the tables
@@ -119,7 +120,7 @@ def snapshot_against_bare_limit() -> list[Figure]:
 def ledger_beside_snapshot() -> list[Figure]:
     """What reading a ledger and setting it beside a snapshot adds to storing 100 positions and 500 orders."""
     figures = []
-    with _home() as home, embedded_simulator(None, limits=None) as url:
+    with _home() as home, embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         _large_account(url)
         settings, broker = Settings(pipeline_home=home), Broker(url, SecretStr(DEMO_TOKEN), "simulator")
         _large_ledger(Ledger(settings.ledger))
@@ -147,7 +148,7 @@ def _added_by_ledger(settings: Settings, broker: Broker) -> float:
 
 def year_of_snapshots() -> list[Figure]:
     """Store and publish one more snapshot on top of 98 000, against an empty warehouse; and a year by day."""
-    with _home() as home, embedded_simulator(None, limits=None) as url:
+    with _home() as home, embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         broker, zone = Broker(url, SecretStr(DEMO_TOKEN), "simulator"), _zone(home)
         empty, full = Warehouse(home / "empty.duckdb"), Warehouse(home / "full.duckdb")
         landed = _landed(zone, broker)
@@ -169,7 +170,7 @@ def year_of_snapshots() -> list[Figure]:
 
 def run_process_against_empty_job() -> list[Figure]:
     """A whole run in a process of its own, against an empty Dagster job with one asset on Dagster's own storage."""
-    with _home() as home, embedded_simulator(None, limits=None) as url:
+    with _home() as home, embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         environment = os.environ | {"TRADIER_PIPELINE_HOME": str(home), "TRADIER_BASE_URL": url}
         plain = environment | {"DAGSTER_HOME": str(home / "plain")}
         (home / "plain").mkdir()

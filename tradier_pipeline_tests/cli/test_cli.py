@@ -25,6 +25,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settin
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
@@ -371,7 +372,7 @@ def test_a_request_is_written_and_counted_until_a_snapshot_answers_it(home: Home
 def history(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with one snapshot, for tests that only read."""
     home = Home(tmp_path_factory.mktemp("history"))
-    with embedded_simulator(None) as url:
+    with embedded_simulator(None, calendar=ROUND_THE_CLOCK) as url:
         take(home, Simulated(url).broker)
     return home
 

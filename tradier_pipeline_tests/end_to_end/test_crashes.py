@@ -23,6 +23,7 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.staging import Warehouse
@@ -42,7 +43,7 @@ def children() -> Iterator[Nursery]:
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
     """A simulated broker without a request budget: these tests read more often than anybody may."""
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         yield Simulated(url)
 

@@ -25,6 +25,7 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.monitoring.status import read_status
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
@@ -34,7 +35,7 @@ NOW = clock.now
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

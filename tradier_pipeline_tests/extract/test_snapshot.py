@@ -26,6 +26,7 @@ from tradier_pipeline.landing.manifest import FailureRecord
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
@@ -137,7 +138,10 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with embedded_simulator(None, limits=None) as url, httpx.Client(trust_env=False) as connection:
+    with (
+        embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url,
+        httpx.Client(trust_env=False) as connection,
+    ):
         yield Scene(Home(tmp_path_factory.mktemp("scene") / "home"), Switched(url, connection))
 
 

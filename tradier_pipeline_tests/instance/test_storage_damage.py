@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home
 
@@ -23,7 +24,7 @@ FULL = "CREATE TRIGGER full BEFORE INSERT ON {} BEGIN SELECT RAISE(FAIL, 'databa
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[None]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         os.environ["TRADIER_BASE_URL"] = url
         yield
         del os.environ["TRADIER_BASE_URL"]

@@ -25,6 +25,7 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.catch_up import catch_up
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline.warehouse.staging import Warehouse
@@ -35,7 +36,7 @@ from tradier_pipeline_tests.support.crash_child import POINTS
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         os.environ["TRADIER_BASE_URL"] = url
         yield Simulated(url)
         del os.environ["TRADIER_BASE_URL"]

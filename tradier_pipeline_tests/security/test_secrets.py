@@ -15,6 +15,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline_tests.conftest import Home, Simulated
 
 CANARY = "cAnArY+7f/3b9e=1d0c5a864e2b97"  # with characters that encodings change
@@ -73,7 +74,7 @@ def _found(text: bytes) -> bool:
 @pytest.fixture
 def sandbox(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
     """A broker that accepts any token, configured as the sandbox with the canary."""
-    with embedded_simulator(None, token=None, limits=None) as url:
+    with embedded_simulator(None, token=None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         monkeypatch.setenv("TRADIER_ENV", "sandbox")
         monkeypatch.setenv("TRADIER_BASE_URL", url)
         monkeypatch.setenv("TRADIER_ACCESS_TOKEN", CANARY)

@@ -18,6 +18,7 @@ from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -75,7 +76,7 @@ def client(path: Path, mode: str = "read", user: str = "") -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

@@ -24,6 +24,7 @@ from tradier_pipeline.publish.missed import new_missed
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse import schema, staging
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
@@ -41,7 +42,7 @@ def children() -> Iterator[Nursery]:
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:
-    with embedded_simulator(None, limits=None) as url:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         yield Simulated(url)
 
 

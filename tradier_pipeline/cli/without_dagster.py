@@ -1,4 +1,4 @@
-"""The snapshots of the current minute without Dagster's storage: `python -m tradier_pipeline.cycles.without_dagster`.
+"""The snapshots of the current minute without Dagster's storage: `python -m tradier_pipeline.cli.without_dagster`.
 
 `up` starts this while that storage cannot be used. What is due is the same; the run history lacks these runs.
 """
@@ -16,6 +16,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import SnapshotRun, run_snapshot
+from tradier_pipeline.definitions import snapshot_job
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import Cadence, due
 from tradier_pipeline.extract.connection import known_accounts
@@ -40,7 +41,7 @@ def take_due(settings: Settings) -> Iterator[SnapshotRun]:
         snapshot_id = SnapshotId(account_id, minute)
         if zone.find(snapshot_id) is None:
             with dg.DagsterInstance.ephemeral() as instance:
-                yield run_snapshot(instance, snapshot_id, ",".join(cycles))
+                yield run_snapshot(instance, snapshot_job, snapshot_id, ",".join(cycles))
 
 
 def _stopped(settings: Settings) -> tuple[str, ...]:

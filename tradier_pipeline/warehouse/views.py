@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity, exposure, period_returns, realized, statements
+from tradier_pipeline.warehouse import book, cash, day_profit, equity, exposure, period_returns, realized, statements
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -431,6 +431,8 @@ VIEWS = (
     *realized.VIEWS,
     *exposure.VIEWS,
     *period_returns.VIEWS,
+    *day_profit.VIEWS,
+    *book.VIEWS,
 )
 
 

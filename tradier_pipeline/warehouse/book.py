@@ -6,6 +6,7 @@ from typing import Final
 
 from tradier_pipeline.warehouse.exposure import MIDDLE, UNDERLYING_PRICE
 from tradier_pipeline.warehouse.schema import (
+    BIGINT,
     BOOLEAN,
     DATE,
     DECIMAL,
@@ -184,4 +185,62 @@ ASSIGNMENT_RISK = View(
     """,  # noqa: S608
 )
 
-VIEWS = (SPREAD_BOOK, ASSIGNMENT_RISK)
+_VALUES: Final = ("market_value", "unrealized_pl")
+_KNOWN_SUMS: Final = ", ".join(
+    f"CASE WHEN bool_and({name} IS NOT NULL) THEN sum({name}) END::{DECIMAL} AS {name}" for name in _VALUES
+)
+_OF_BOOK: Final = (
+    Column("positions", BIGINT, "Positions in shares and options"),
+    Column("market_value", DECIMAL, "USD; negative when short; null if a position has no quote"),
+    Column("unrealized_pl", DECIMAL, "USD; null if a position has no quote"),
+)
+
+BOOK_BY_UNDERLYING = View(
+    "book_by_underlying",
+    "One row per good snapshot and underlying that is held, in shares or options: what it is worth and has made.",
+    (*LEAD, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
+    f"""
+    SELECT {_KEYS}, coalesce(underlying, root, symbol) AS underlying, count(*) AS positions, {_KNOWN_SUMS}
+    FROM positions {_GOOD} WHERE quantity <> 0 GROUP BY {_KEYS}, coalesce(underlying, root, symbol)
+    """,  # noqa: S608
+)
+
+BOOK_TOTAL = View(
+    "book_total",
+    "One row per good snapshot with a position: what all of it is worth and has made, by the marks of the quotes.",
+    (*LEAD, *_OF_BOOK),
+    f"SELECT {_KEYS}, count(*) AS positions, {_KNOWN_SUMS} FROM positions {_GOOD} WHERE quantity <> 0 GROUP BY {_KEYS}",  # noqa: S608
+)
+
+STOCK_BOOK = View(
+    "stock_book",
+    "One row per good snapshot and equity of which shares are in no option spread: these shares.",
+    (
+        *LEAD,
+        Column("symbol", VARCHAR, "As in positions"),
+        Column("quantity", DECIMAL, "Shares in no spread; negative when short"),
+        Column("mark", DECIMAL, "USD per share; null without a quote"),
+        Column("cost", DECIMAL, "USD; positive when paid"),
+        Column("market_value", DECIMAL, "USD; null without a quote"),
+        Column("unrealized_pl", DECIMAL, "USD; null without a quote"),
+    ),
+    f"""
+    WITH held AS (
+        SELECT {_KEYS}, symbol, sum(quantity) AS quantity, max(mark) AS mark,
+               sum(abs(cost_basis) * sign(quantity)) AS cost, sum(market_value) AS market_value
+        FROM positions {_GOOD} WHERE asset_class = 'equity' AND quantity <> 0 GROUP BY {_KEYS}, symbol
+    ), covered AS (
+        SELECT {_KEYS}, symbol, sum(quantity) AS quantity, sum(cost) AS cost, sum(market_value) AS market_value
+        FROM option_spread_legs {_GOOD} WHERE asset_class = 'equity' GROUP BY {_KEYS}, symbol
+    ), left_over AS (
+        SELECT {_KEYS}, symbol, (held.quantity - coalesce(covered.quantity, 0))::{DECIMAL} AS quantity, mark,
+               (held.cost - coalesce(covered.cost, 0))::{DECIMAL} AS cost,
+               CASE WHEN covered.symbol IS NULL OR covered.market_value IS NOT NULL
+                    THEN held.market_value - coalesce(covered.market_value, 0) END::{DECIMAL} AS market_value
+        FROM held LEFT JOIN covered USING ({_KEYS}, symbol)
+    )
+    SELECT *, (market_value - cost)::{DECIMAL} AS unrealized_pl FROM left_over WHERE quantity <> 0
+    """,  # noqa: S608
+)
+
+VIEWS = (SPREAD_BOOK, ASSIGNMENT_RISK, BOOK_BY_UNDERLYING, BOOK_TOTAL, STOCK_BOOK)

@@ -235,10 +235,10 @@ def _act(trader: Trader, number: int, day: date, plans: dict[int, Any]) -> None:
         trader.trade(day, "core-1", ("AAPL", 200))
         trader.trade(day, "core-2", ("SPY", 40))
         trader.trade(day, "wheel-1", (contract("AAPL", friday(day, 11), "C", 285), -2))
-    if number == 15:
+    if number == 11:
         trader.cash += 5000
         trader.events.append(event(day, 5000))
-    if number == 21:
+    if number == 20:
         trader.cash += Decimal("52.00")
         trader.events.append(event(day, Decimal("52.00"), "dividend", description="DIVIDEND AAPL"))
     if number % 3 == 1 or number == len(SESSIONS) - 1:

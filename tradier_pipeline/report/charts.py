@@ -97,7 +97,7 @@ def return_chart(days: Sequence[EquityDay], benchmark: str | None) -> Chart | No
                                                        "strokeDash": [5, 3]}),
         *_line(grown, 0.0),
     ]  # fmt: skip
-    return Chart(_by_day(days, 260, marks, (low, high), "+.1%"))
+    return Chart(_by_day(days, 260, marks, (low, high), ".1%"))
 
 
 def _benchmark_line(days: Sequence[EquityDay]) -> list[tuple[float, float | None]]:
@@ -105,7 +105,9 @@ def _benchmark_line(days: Sequence[EquityDay]) -> list[tuple[float, float | None
     line: list[tuple[float, float | None]] = [(0.0, 0.0)]
     level: float | None = 1.0
     for place, day in enumerate(days[1:], 1):
-        if day.equity is not None:
+        if day.equity is None:
+            line.append((float(place), None))
+        else:
             level = None if level is None or day.benchmark_return is None else level * (1 + day.benchmark_return)
             line.append((float(place), None if level is None else level - 1))
     return line
@@ -175,19 +177,20 @@ def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
 
 
 def intraday_chart(figures: DayFigures) -> Chart | None:
-    """Equity at each snapshot of a day, the session and the previous close marked; gaps stay gaps."""
+    """The change of equity at each snapshot of a day since the close before, or its first one; gaps stay gaps."""
     instants = figures.instants
     if not instants:
         return None
+    known = figures.before.equity if figures.before else None
+    base = instants[0].equity if known is None else known
     gaps = figures.gaps()
     broken_after = {earlier for earlier, _ in gaps}
     values: list[tuple[float, float | None]] = []
     for instant in instants:
-        values.append((_clock(instant.as_of), float(instant.equity)))
+        values.append((_clock(instant.as_of), float(instant.equity - base)))
         if instant.as_of in broken_after:
             values.append((_clock(instant.as_of) + 1, None))
-    before = _float(figures.before.equity) if figures.before else None
-    low, high = _padded([value for _, value in values if value is not None] + ([] if before is None else [before]))
+    low, high = _padded([value for _, value in values if value is not None] + [0.0])
     session = [_clock(instant) for instant in figures.session or ()]
     filled = [_clock(fill) for fill in figures.fills]
     begin, end = _domain([*session, *filled, *(x for x, _ in values)], margin_ms=3_600_000)
@@ -198,10 +201,9 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
         _layer(shaded, {"type": "rect", "color": GAP, "opacity": 0.6}, y={"value": 0}, y2={"value": "height"}, x2="x2"),
         _layer([{"x": x} for x in session], {"type": "rule", "color": INK, "strokeDash": [1, 3]}, y=None),
     ]
-    if before is not None:
-        marks.append(_layer([{"y": before}], {"type": "rule", "color": INK, "strokeDash": [5, 4]}, x=None))
+    marks.append(_layer([{"y": 0}], {"type": "rule", "color": INK, "strokeDash": [5, 4]}, x=None))
     diamond = {"type": "point", "shape": "diamond", "color": FLOW, "filled": True, "opacity": 1, "size": 60}
-    marks += [*_line(values, low, dots=len(instants) <= 60), _layer([{"x": x, "y": low} for x in filled], diamond)]
+    marks += [*_line(values, 0.0, dots=len(instants) <= 60), _layer([{"x": x, "y": low} for x in filled], diamond)]
     points = tuple(
         (
             _place(_clock(instant.as_of), begin, end),
@@ -310,8 +312,7 @@ def _by_day(
     words = " : ".join(f"datum.value == {place} ? '{label}'" for place, label in labels.items()) + " : ''"
     axis = {"values": list(labels), "labelExpr": words}
     return tuple(
-        _chart(width, height, [shaded, *marks], _sessions(days), y, axis, y_format, by_clock=False)
-        for width in WIDTHS
+        _chart(width, height, [shaded, *marks], _sessions(days), y, axis, y_format, by_clock=False) for width in WIDTHS
     )
 
 

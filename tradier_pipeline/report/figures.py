@@ -18,10 +18,10 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.returns import Figures, Row, figures, standard_periods
-from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
-from tradier_pipeline.warehouse.realized import Group, pnl_query
+from tradier_pipeline.warehouse.realized import pnl_query
 from tradier_pipeline.warehouse.rows import CODE_VERSION
 from tradier_pipeline.warehouse.sql import bind
 
@@ -133,6 +133,7 @@ class Spread:
     days_left: int | None
     cost: Decimal | None
     credit: Decimal | None
+    market_value: Decimal | None
     entry_price: Decimal | None
     close_price: Decimal | None
     unrealized_pl: Decimal | None
@@ -224,11 +225,11 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Realized:
-    """A row of a view `pnl_by_...`: `name` is the group that it is of."""
+    """A row of `trade_statistics`: how the trades of a group did."""
 
     name: str | None
-    lots: int
-    win_rate: float | None
+    trades: int
+    win_rate: float
     average_win: Decimal | None
     average_loss: Decimal | None
     profit_factor: float | None
@@ -249,7 +250,7 @@ class Premium:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month of the calendar: the rows of `equity_curve` by their days, `pnl_by_month`'s and the statement's figures."""
+    """A month of the calendar: the rows of `equity_curve` by their days, and its row of `account_statements`."""
 
     month: date
     days: Mapping[date, EquityDay]
@@ -417,7 +418,8 @@ class AccountFigures:
     """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
 
     `returns` are by period: the usual ones, and `asked` if dates were asked for. `years` are all that are known, and so
-    are `months`, newest first. `realized` is by what it is grouped by: account, strategy, underlying, tag.
+    are `months`, newest first. `realized` is by what it is grouped by: account, month, strategy, underlying,
+    tag.
     """
 
     account_id: str
@@ -532,7 +534,7 @@ def account_figures(
         profit=_profit(connection, account_id, snapshot.trade_date),
         lines=_profit_lines(connection, account_id, snapshot.trade_date),
         months=_months(connection, account_id, [_equity_day(row) for row in curve]),
-        realized={by: _realized(connection, account_id, by) for by in ("account", "strategy", "underlying", "tag")},
+        realized=_realized(connection, account_id),
         premium=_read(connection, Premium, f"FROM ({pnl_query('premium', account_id)}) ORDER BY month DESC"),
         returns=({"asked": asked} if asked else {}) | _told_once(standard_periods(curve)),
         years=_years(connection, account_id, benchmark),
@@ -617,9 +619,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
 def _newest(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[Snapshot | None, Snapshot | None]:
     """The newest good snapshot, and a doubtful one that is newer."""
     good, newest = (
-        _snapshot(
-            connection, f"FROM tradier_snapshots WHERE {which} AND {verdict} QUALIFY as_of = max(as_of) OVER ()"
-        )
+        _snapshot(connection, f"FROM tradier_snapshots WHERE {which} AND {verdict} QUALIFY as_of = max(as_of) OVER ()")
         for verdict in ("verdict IS DISTINCT FROM 'doubtful'", "true")
     )
     return good, newest if newest != good else None
@@ -650,7 +650,8 @@ def _broker_value(connection: duckdb.DuckDBPyConnection, account_id: str) -> Sna
 
 def _equity_day(row: Row) -> EquityDay:
     names = [field.name for field in fields(EquityDay)]
-    return EquityDay(**{name: row.get("return" if name == "day_return" else name) for name in names})
+    values: dict[str, Any] = {name: row.get("return" if name == "day_return" else name) for name in names}
+    return EquityDay(**values)
 
 
 def _profit(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> DayProfit | None:
@@ -663,16 +664,23 @@ def _profit_lines(connection: duckdb.DuckDBPyConnection, account_id: str, day: d
     return _read(connection, ProfitLine, f"FROM day_profit_lines WHERE {of_day} ORDER BY line")
 
 
-def _realized(connection: duckdb.DuckDBPyConnection, account_id: str, by: Group) -> tuple[Realized, ...]:
-    """The rows of `pnl_by_...`, those that made the most first; of several accounts in one word, of each its own."""
-    name = "account_id" if by == "account" else by
-    source = f"FROM (SELECT {name} AS name, * EXCLUDE ({name}) FROM ({pnl_query(by, account_id)}))"
-    return _read(connection, Realized, f"{source} ORDER BY gain_loss DESC, name")
+def _realized(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[Realized, ...]]:
+    """The rows of `trade_statistics` by grouping: months newest first, else what made the most first."""
+    order = {"month": "name DESC"}
+    groupings = ("account", "month", "strategy", "underlying", "tag")
+    of_account = bind("account_id = ?", account_id)
+    return {
+        by: _read(
+            connection,
+            Realized,
+            f"FROM trade_statistics WHERE {of_account} AND grouping = '{by}' "
+            f"ORDER BY {order.get(by, 'gain_loss DESC, name')}",
+        )
+        for by in groupings
+    }
 
 
-def _months(
-    connection: duckdb.DuckDBPyConnection, account_id: str, curve: Sequence[EquityDay]
-) -> tuple[Month, ...]:
+def _months(connection: duckdb.DuckDBPyConnection, account_id: str, curve: Sequence[EquityDay]) -> tuple[Month, ...]:
     """The days of each month with the profit of its statement and its time-weighted return, newest first."""
     query = bind(
         'SELECT month, pnl, "return", note FROM account_statements WHERE account_id = ? AND closing IS NOT NULL',

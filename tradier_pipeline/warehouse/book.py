@@ -23,9 +23,16 @@ from tradier_pipeline.warehouse.schema import (
 _KEYS: Final = ", ".join(LEAD_NAMES)
 _GOOD: Final = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"
 _SPREAD: Final = f"{_KEYS}, spread_no"
-_PRICES: Final = f"SELECT {_KEYS}, symbol AS underlying, {MIDDLE} AS underlying_price FROM quotes {_GOOD}"
-_OUT_OF_THE_MONEY: Final = "CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END"
+_PRICES: Final = f"SELECT {_KEYS}, symbol AS underlying, {MIDDLE} AS underlying_price FROM quotes {_GOOD}"  # noqa: S608
+_OUT_OF_THE_MONEY: Final = (
+    "CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END"
+)
 _GREEKS: Final = ("delta", "theta", "vega")
+_OF_LEG: Final = ", ".join(
+    f"CASE WHEN leg.asset_class = 'equity' THEN {'leg.quantity::DOUBLE' if name == 'delta' else '0'} "
+    f"ELSE leg.quantity::DOUBLE * size * quoted.{name} END AS {name}"
+    for name in _GREEKS
+)
 
 # The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last.
 _BREAK_EVENS: Final = f"""
@@ -51,7 +58,7 @@ _BREAK_EVENS: Final = f"""
                CASE WHEN count(zero) > 1 THEN max(zero) END::{DECIMAL} AS break_even_high
         FROM zeros GROUP BY {_SPREAD}
     )
-"""
+"""  # noqa: S608
 
 SPREAD_BOOK = View(
     "spread_book",
@@ -94,13 +101,7 @@ SPREAD_BOOK = View(
     ), legs AS (
         SELECT {_SPREAD}, symbol, leg.asset_class, leg.option_type, leg.strike, leg.quantity, has_payoff, spread.cost,
                CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size,
-               {
-        ", ".join(
-            f"CASE WHEN leg.asset_class = 'equity' THEN {'leg.quantity::DOUBLE' if name == 'delta' else '0'} "
-            f"ELSE leg.quantity::DOUBLE * size * quoted.{name} END AS {name}"
-            for name in _GREEKS
-        )
-    }
+               {_OF_LEG}
         FROM option_spread_legs AS leg
         JOIN (SELECT {_SPREAD}, has_payoff, cost FROM option_spreads {_GOOD}) AS spread USING ({_SPREAD})
         LEFT JOIN quoted USING ({_KEYS}, symbol)
@@ -124,7 +125,9 @@ SPREAD_BOOK = View(
     SELECT {_KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
            (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
            CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit,
-           CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{DECIMAL} AS entry_price,
+           CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{
+        DECIMAL
+    } AS entry_price,
            CASE WHEN NOT has_shares AND quantity * size <> 0
                 THEN market_value / (quantity * size) END::{DECIMAL} AS close_price,
            market_value, unrealized_pl, has_payoff, max_profit, max_loss,
@@ -155,7 +158,9 @@ ASSIGNMENT_RISK = View(
         Column("distance", DECIMAL, "USD per share that the underlying is out of the money; negative: in the money"),
         Column("in_the_money", BOOLEAN, "Whether distance is below zero; null without a price"),
         Column("mark", DECIMAL, "USD per share; null without a quote"),
-        Column("time_value", DECIMAL, "USD per share: mark less what it is in the money; little of it invites exercise"),
+        Column(
+            "time_value", DECIMAL, "USD per share: mark less what it is in the money; little of it invites exercise"
+        ),
         Column("cash_needed", DECIMAL, "USD: what assignment of a put would cost; null of a call"),
         Column("cash", DECIMAL, "USD: of the account, for all of its puts together"),
         Column("shares_needed", DECIMAL, "Shares that assignment of a call would take; null of a put"),
@@ -166,8 +171,8 @@ ASSIGNMENT_RISK = View(
         SELECT {_KEYS}, symbol AS underlying, sum(quantity) AS shares FROM positions {_GOOD}
         WHERE asset_class = 'equity' GROUP BY {_KEYS}, symbol
     ), shorts AS (
-        SELECT {_KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity, mark,
-               multiplier
+        SELECT {_KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
+               mark, multiplier
         FROM positions {_GOOD} WHERE quantity < 0 AND option_type IS NOT NULL
     ), measured AS (
         SELECT shorts.*, underlying_price, {_OUT_OF_THE_MONEY} AS distance, shares, cash

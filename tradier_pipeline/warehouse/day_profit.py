@@ -40,6 +40,13 @@ _FLOWS: Final = {
     "adjustments": "kind NOT IN ('dividend', 'interest', 'tax', 'fee')",
 }
 _PARTS: Final = ("trading", "fees", "dividends", "interest", "tax", "adjustments", "deposits", "withdrawals", "marks")
+_KNOWN_FLOWS: Final = ", ".join(
+    f"CASE WHEN reported THEN coalesce({name}, 0) END AS {name}" for name in _FLOWS if name != "account_fees"
+)
+_LINES: Final = ", ".join(
+    f"{{'kind': '{name}', 'place': {place}, 'amount': {'-' if name == 'withdrawals' else ''}{name}::{DECIMAL}}}"
+    for place, name in enumerate((*_PARTS[1:], "unexplained"), 1)
+)
 NOT_REPORTED: Final = "fees, deposits, dividends and interest of the day are not reported yet"
 
 _DAYS = f"""
@@ -52,11 +59,12 @@ _DAYS = f"""
         FROM ends WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
         QUALIFY since IS NOT NULL
     )
-"""
+"""  # noqa: S608
 # What each symbol brought: `held` at the ends of the days, `fills` between them, `moves` both together.
 _MOVES = rf"""
     held AS MATERIALIZED (
-        SELECT {_KEY}, symbol, sum(quantity) AS quantity, max(multiplier) AS multiplier, min(asset_class) AS asset_class,
+        SELECT {_KEY}, symbol, sum(quantity) AS quantity, max(multiplier) AS multiplier,
+               min(asset_class) AS asset_class,
                CASE WHEN bool_and(quantity = 0 OR market_value IS NOT NULL)
                     THEN coalesce(sum(market_value) FILTER (quantity <> 0), 0) END AS worth,
                min(coalesce(underlying, root, symbol)) AS underlying, min(expiration) AS expiration
@@ -125,7 +133,7 @@ _MOVES = rf"""
         SELECT compared.*, revalued - paid + CASE WHEN stocks = 1 AND stock = symbol THEN amount ELSE 0 END AS amount
         FROM compared LEFT JOIN delivered USING ({_KEY})
     )
-"""
+"""  # noqa: S608
 # The lines of trading: options by their spread, where each contract of an expiration is in one spread alone.
 _TRADING = f"""
     legs AS MATERIALIZED (
@@ -163,7 +171,7 @@ _TRADING = f"""
         UNION ALL
         SELECT {_KEY}, 'delivery', NULL, NULL, NULL, names, amount FROM delivered WHERE stocks <> 1
     )
-"""
+"""  # noqa: S608
 # What the broker's history reports of each day, and what equity and cash leave.
 _REPORTED = f"""
     history AS (
@@ -199,11 +207,7 @@ _REPORTED = f"""
                coalesce(trading, 0) AS trading, coalesce(is_known, true) AS trading_known,
                CASE WHEN reported AND (has_trades IS NULL OR trade_fees IS NOT NULL)
                     THEN coalesce(trade_fees, 0) + coalesce(account_fees, 0) END AS fees,
-               {
-    ", ".join(
-        f"CASE WHEN reported THEN coalesce({name}, 0) END AS {name}" for name in _FLOWS if name != "account_fees"
-    )
-},
+               {_KNOWN_FLOWS},
                CASE WHEN reported OR deposits > 0 THEN coalesce(deposits, 0) END AS deposits,
                CASE WHEN reported OR withdrawals > 0 THEN coalesce(withdrawals, 0) END AS withdrawals,
                CASE WHEN now.is_priced IS NOT FALSE AND before.is_priced IS NOT FALSE
@@ -222,7 +226,7 @@ _REPORTED = f"""
                 WHERE sessions.trade_date > since_date AND sessions.trade_date < parts.trade_date) AS skipped
         FROM parts
     )
-"""
+"""  # noqa: S608
 _ALL = f"{_DAYS}, {_MOVES}, {_TRADING}, {_REPORTED}"
 
 _ACCOUNT = (
@@ -296,21 +300,16 @@ DAY_PROFIT_LINES = View(
         ),
         Column("expiration", DATE, "Of a spread"),
         Column("symbols", WORDS, "What it is of, as in positions; null: not of trading"),
-        Column("amount", DECIMAL, "USD, signed as it changes equity; null: a position has no quote, or a fill no price"),
+        Column(
+            "amount", DECIMAL, "USD, signed as it changes equity; null: a position has no quote, or a fill no price"
+        ),
     ),
     f"""
     WITH {_ALL}, lines AS (
         SELECT *, 0 AS place FROM trading WHERE amount IS DISTINCT FROM 0
         UNION ALL BY NAME
         SELECT {_KEY}, kind, amount, place FROM (
-            SELECT {_KEY}, unnest([
-                {
-        ", ".join(
-            f"{{'kind': '{name}', 'place': {place}, 'amount': {'-' if name == 'withdrawals' else ''}{name}::{DECIMAL}}}"
-            for place, name in enumerate((*_PARTS[1:], "unexplained"), 1)
-        )
-    }
-            ], recursive := true) FROM totals WHERE change IS NOT NULL
+            SELECT {_KEY}, unnest([{_LINES}], recursive := true) FROM totals WHERE change IS NOT NULL
         ) WHERE amount <> 0 OR kind = 'unexplained'
     )
     SELECT account_id, environment, trade_date,

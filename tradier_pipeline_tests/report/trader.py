@@ -1,7 +1,7 @@
 """Seven weeks of one account that sells put spreads and iron condors: every figure follows from its fills and marks.
 
-Prices are a drift and a seeded noise, options are priced by Black and Scholes at one volatility. What was read is landed
-and rebuilt, so that the warehouse is what the pipeline makes of such an account.
+Prices are a drift and a seeded noise, options are priced by Black and Scholes at one volatility. What was read is
+landed and rebuilt, so that the warehouse is what the pipeline makes of such an account.
 """
 
 from __future__ import annotations
@@ -79,7 +79,13 @@ def _priced(symbol: str, at: datetime) -> tuple[float, float, float, float, floa
     value = sign * (price * _normal(sign * d1) - strike * _normal(sign * (d1 - deviation)))
     density = math.exp(-d1 * d1 / 2) / math.sqrt(2 * math.pi)
     theta = -price * density * VOLATILITY[option.root] / 2 / math.sqrt(years) / 365
-    return max(value, 0.01), sign * _normal(sign * d1), density / price / deviation, theta, price * density * years**0.5 / 100
+    return (
+        max(value, 0.01),
+        sign * _normal(sign * d1),
+        density / price / deviation,
+        theta,
+        price * density * years**0.5 / 100,
+    )
 
 
 def _normal(x: float) -> float:
@@ -157,12 +163,20 @@ class Trader:
         options_long = sum(one for symbol, one in worth.items() if one > 0 and len(symbol) > 15)
         requirement = sum((Decimal(500) * abs(held) for symbol, (held, _) in self.held.items() if held < 0), Decimal(0))
         shown = bodies.balances(
-            total_cash=self.cash, total_equity=self.cash + long + short, market_value=long + short,
-            long_market_value=long, short_market_value=short, option_long_value=options_long,
-            option_short_value=short, stock_long_value=long - options_long, close_pl=self.realized,
-            open_pl=sum(worth.values()) - sum(cost.values()), current_requirement=requirement,
-            option_requirement=requirement, equity=0,
-        )  # fmt: skip
+            total_cash=self.cash,
+            total_equity=self.cash + long + short,
+            market_value=long + short,
+            long_market_value=long,
+            short_market_value=short,
+            option_long_value=options_long,
+            option_short_value=short,
+            stock_long_value=long - options_long,
+            close_pl=self.realized,
+            open_pl=sum(worth.values()) - sum(cost.values()),
+            current_requirement=requirement,
+            option_requirement=requirement,
+            equity=0,
+        )
         shown["margin"] |= {"option_buying_power": self.cash - requirement, "stock_buying_power": self.cash}
         positions = [
             bodies.position(symbol, quantity, cost[symbol], id=number, date_acquired=f"{self.opened[symbol]}T15:05:00Z")
@@ -194,7 +208,8 @@ def _quote(symbol: str, at: datetime) -> Body:
     moment = {"trade_date": 0, "bid_date": int(at.timestamp() * 1000) - 900}
     if len(symbol) < 15:
         return bodies.quote(symbol, **spread, **moment)
-    greeks = {name: Decimal(f"{one:.6f}") for name, one in zip(("delta", "gamma", "theta", "vega"), (delta, gamma, theta, vega), strict=True)}  # fmt: skip
+    told = {"delta": delta, "gamma": gamma, "theta": theta, "vega": vega}
+    greeks = {name: Decimal(f"{one:.6f}") for name, one in told.items()}
     terms = {"underlying": _root(symbol), "root_symbol": _root(symbol)}
     return bodies.option_quote(symbol, **spread, **moment, **terms, greeks=greeks)
 
@@ -216,14 +231,24 @@ def trade_and_land(zone: LandingZone) -> None:
             at = instant(day, clock_time)
             land(zone, trader.told(at), at, environment="simulator")
         if day != LAST:
-            value = sum(quantity * mark(symbol, instant(day, READ_AT[-1])) * _size(symbol)
-                        for symbol, (quantity, _) in trader.held.items()) + trader.cash  # fmt: skip
+            value = (
+                sum(
+                    quantity * mark(symbol, instant(day, READ_AT[-1])) * _size(symbol)
+                    for symbol, (quantity, _) in trader.held.items()
+                )
+                + trader.cash
+            )
             told[day] = (trader.events, trader.lots, [day_value(day, value)] if day != UNREAD else [])
             window = SESSIONS[max(0, number - 3) : number + 1]
             names = ("history", "gainloss", "historical_balances")
             rows = {name: [row for one in window for row in told[one][place]] for place, name in enumerate(names)}
-            filed(zone, (window[0], day), instant(day + timedelta(days=1), time(7, 30)),
-                  environment="simulator", **{name: [body_of(name, rows[name])] for name in names})  # fmt: skip
+            filed(
+                zone,
+                (window[0], day),
+                instant(day + timedelta(days=1), time(7, 30)),
+                environment="simulator",
+                **{name: [body_of(name, rows[name])] for name in names},
+            )
 
 
 def _act(trader: Trader, number: int, day: date, plans: dict[int, Any]) -> None:
@@ -247,21 +272,36 @@ def _act(trader: Trader, number: int, day: date, plans: dict[int, Any]) -> None:
         expiration, quantity = friday(day, 4 if number < 30 else 0 if number > 34 else 3), 2 + number % 3
         if day == expiration:
             expiration = friday(day, 1)
-        legs = [(contract(root, expiration, "P", strike), -quantity), (contract(root, expiration, "P", strike - 5), quantity)]
+        legs = [
+            (contract(root, expiration, "P", strike), -quantity),
+            (contract(root, expiration, "P", strike - 5), quantity),
+        ]
         trader.trade(day, f"put-{number}", *legs)
         plans.setdefault(number + 5 + number % 4, []).append((f"put-{number}", legs))
     if number % 8 == 6:
         low, high = (10 * round(spot("SPY", at) * part / 10) for part in (0.96, 1.035))
         expiration = friday(day, 4)
-        legs = [(contract("SPY", expiration, "P", low), -1), (contract("SPY", expiration, "P", low - 10), 1),
-                (contract("SPY", expiration, "C", high), -1), (contract("SPY", expiration, "C", high + 10), 1)]  # fmt: skip
+        legs = [
+            (contract("SPY", expiration, "P", low), -1),
+            (contract("SPY", expiration, "P", low - 10), 1),
+            (contract("SPY", expiration, "C", high), -1),
+            (contract("SPY", expiration, "C", high + 10), 1),
+        ]
         trader.trade(day, f"condor-{number}", *legs)
         plans.setdefault(number + 7, []).append((f"condor-{number}", legs))
     if number == len(SESSIONS) - 1:
         moment = clock.iso(instant(day, time(11)))
         times = {"create_date": moment, "transaction_date": moment, "duration": "day"}
-        trader.orders.append(bodies.order(90_001, symbol="QQQ", status="rejected", tag="put-reject-1", **times,
-                                          reason_description="Account does not have sufficient buying power"))  # fmt: skip
+        trader.orders.append(
+            bodies.order(
+                90_001,
+                symbol="QQQ",
+                status="rejected",
+                tag="put-reject-1",
+                **times,
+                reason_description="Account does not have sufficient buying power",
+            )
+        )
         trader.orders.append(bodies.order(90_002, symbol="AAPL", status="open", tag="core-buy-the-dip", **times))
 
 
@@ -274,9 +314,18 @@ def build(home: Path) -> None:
         prices, before = [], None
         for day in SESSIONS:
             close = mark("SPY", instant(day, time(16)))
-            prices.append({"environment": "simulator", "symbol": "SPY", "trade_date": day, "close": close,
-                           "previous_date": before and before[0], "previous_close": before and before[1],
-                           "read_at": instant(day, time(20)), "path": "by hand"})  # fmt: skip
+            prices.append(
+                {
+                    "environment": "simulator",
+                    "symbol": "SPY",
+                    "trade_date": day,
+                    "close": close,
+                    "previous_date": before and before[0],
+                    "previous_close": before and before[1],
+                    "read_at": instant(day, time(20)),
+                    "path": "by hand",
+                }
+            )
             before = (day, close)
         insert(staged.connection, schema.DAILY_PRICES, prices)
     make_summaries(warehouse, LAST)

@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import write_whole
+from tradier_pipeline.core.files import write_whole
+from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.report.figures import (
     ReportError,
     account_figures,
@@ -20,7 +21,6 @@ from tradier_pipeline.report.figures import (
     report_days,
 )
 from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
-from tradier_pipeline.settings import Settings
 from tradier_pipeline.warehouse.reads import reading
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.scripted_account import scripted_account
+from tradier_pipeline_tests.support.scripted_account import scripted_account
 
 PUT = "SPY251121P00600000"
 BEFORE = datetime(2025, 11, 21, 21, 15, tzinfo=UTC)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.domain.returns import standard_periods
 from tradier_pipeline.report import index_path, write_every_report, write_reports
 from tradier_pipeline.report.page import change, percent, plain, price, ratio, usd, whole
-from tradier_pipeline.returns import standard_periods
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import equity_curves, reading
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.report import trader
 from tradier_pipeline_tests.report.conftest import Document, text_of
 from tradier_pipeline_tests.report.trader import LAST, UNREAD

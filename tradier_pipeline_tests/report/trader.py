@@ -17,16 +17,16 @@ from zoneinfo import ZoneInfo
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.store import rebuild
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.store import rebuild
+from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse, insert
-from tradier_pipeline.warehouse.summaries import make_summaries
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.activities import body_of, day_value, event, filed, lot
-from tradier_pipeline_tests.bodies import Answers, Body, answers, land
-from tradier_pipeline_tests.scripted_account import filled
-from tradier_pipeline_tests.year import sessions
+from tradier_pipeline.warehouse.staging import Warehouse, insert
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
+from tradier_pipeline_tests.support.bodies import Answers, Body, answers, land
+from tradier_pipeline_tests.support.scripted_account import filled
+from tradier_pipeline_tests.support.year import sessions
 
 ACCOUNT = bodies.ACCOUNT
 SESSIONS = [session.date for session in sessions(36, date(2025, 10, 1))]

@@ -14,7 +14,7 @@ from tradier_pipeline.instance.partitions import TRADE_DATES
     deps=["daily_summary"],
     partitions_def=TRADE_DATES,
     description="The report of a trade date and that of the whole account, for each account: HTML files to open in a "
-    "browser. They need nothing else, so they can be kept or sent.",
+    "browser, and reports/index.html, which links them all. They need nothing else, so they can be kept or sent.",
     group_name="reporting",
     kinds={"html"},
     owners=OWNERS,
@@ -22,7 +22,7 @@ from tradier_pipeline.instance.partitions import TRADE_DATES
 def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Write them under `<home>/reports/<account>/`."""
     from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
-    from tradier_pipeline.report import write_reports  # Jinja, which no run of a snapshot needs
+    from tradier_pipeline.report import index_path, write_reports  # Jinja, which no run of a snapshot needs
 
     with told_in_one_line():
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day
@@ -33,6 +33,7 @@ def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     return dg.MaterializeResult(
         metadata={
             **{f"{one.account_id} {one.path.stem}": dg.MetadataValue.url(one.path.as_uri()) for one in written},
+            "index": dg.MetadataValue.url(index_path(tradier.settings).as_uri()),
             "directory": dg.MetadataValue.path(tradier.settings.reports),
             "bytes": sum(one.path.stat().st_size for one in written),
             "equity": dg.MetadataValue.md("\n\n".join(shown)),

@@ -271,7 +271,8 @@ def summary(
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date of the curves.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date of the curves.")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of one in reports/.")
-@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+@click.option("--all", "every", is_flag=True, help="Also of every trade date that has a snapshot and no report yet.")
+@click.option("--open", "show", is_flag=True, help="Open it in the browser; of several the page that links them all.")
 @JSON
 @report_errors
 def report(
@@ -280,21 +281,32 @@ def report(
     since: datetime | None,
     until: datetime | None,
     output: Path | None,
+    every: bool,
     show: bool,
     as_json: bool,
 ) -> None:
-    """Write a report to read in a browser: one HTML file for each account, or for one of its trade dates."""
-    from tradier_pipeline.report import write_reports
+    """Write a report to read in a browser: one HTML file for each account, or for one of its trade dates.
+
+    reports/index.html links them all.
+    """
+    from tradier_pipeline.report import index_path, write_every_report, write_reports
 
     if day and (since or until):
         raise click.UsageError("--day goes without --since and --until")
+    if every and (day or since or until or output):
+        raise click.UsageError("--all goes without --day, --since, --until and --output")
+    settings = load_settings()
     first, last, only = (moment.date() if moment else None for moment in (since, until, day))
-    reports = write_reports(load_settings(), account, day=only, since=first, until=last, output=output)
-    for one in reports:
-        if not as_json:
+    reports = (
+        write_every_report(settings, account)
+        if every
+        else write_reports(settings, account, day=only, since=first, until=last, output=output)
+    )
+    if not as_json:
+        for one in reports:
             echo(one.path)
-        if show:
-            click.launch(str(one.path))
+    if show:
+        click.launch(str(reports[0].path if len(reports) == 1 else index_path(settings)))
     if as_json:
         print_json({"reports": [{"account": one.account_id, "path": one.path} for one in reports]})
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import duckdb
+
+from tradier_pipeline import clock
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.report.figures import ReportError, account_figures, account_ids, day_figures
-from tradier_pipeline.report.page import account_page, day_page
+from tradier_pipeline.report.figures import (
+    ReportError,
+    account_figures,
+    account_ids,
+    day_figures,
+    index_figures,
+    report_days,
+)
+from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
 from tradier_pipeline.warehouse.reads import reading
 
 
@@ -55,12 +66,84 @@ def write_reports(
                 "See `tradier-pipeline status`." if day else "Take a snapshot: `tradier-pipeline snapshot`.",
             )
         for one in accounts:
-            page = (
-                day_page(day_figures(connection, one, day))
-                if day
-                else account_page(account_figures(connection, one, since, until, settings.benchmark))
-            )
             path = output or settings.reports / one / f"{day or 'account'}.html"
+            links = Links() if output else links_of(path, day)
+            page = (
+                day_page(day_figures(connection, one, day), links)
+                if day
+                else account_page(account_figures(connection, one, since, until, settings.benchmark), links)
+            )
             write_whole(path, page.html.encode())
             written.append(Report(one, path, page.chart))
+        if output is None:
+            write_index(settings, connection)
     return written
+
+
+def write_every_report(settings: Settings, account_id: str | None = None) -> list[Report]:
+    """Write the report of each trade date that has a snapshot and none yet, then those of the accounts, and the index.
+
+    Raises:
+        ReportError, WarehouseError, LandingError: as of `write_reports`.
+    """
+    with reading(settings.warehouse) as connection:
+        days = [
+            (one, day)
+            for one in ([account_id] if account_id else account_ids(connection))
+            for day in report_days(connection, one)
+        ]
+    written = [
+        report
+        for one, day in days
+        if not (settings.reports / one / f"{day}.html").exists()
+        for report in write_reports(settings, one, day=day)
+    ]
+    return [*written, *write_reports(settings, account_id)]
+
+
+def write_index(settings: Settings, connection: duckdb.DuckDBPyConnection) -> Path:
+    """Write the page that links every report of every account: `<home>/reports/index.html`."""
+    path = index_path(settings)
+    accounts = tuple(
+        Indexed(*of_account, links=links_in(settings.reports / of_account[0], f"{of_account[0]}/"))
+        for account_id in account_ids(connection)
+        if (settings.reports / account_id).is_dir() and (of_account := index_figures(connection, account_id))
+    )
+    write_whole(path, index_page(Index(clock.now(), accounts)).html.encode())
+    return path
+
+
+def index_path(settings: Settings) -> Path:
+    """Where the index is."""
+    return settings.reports / "index.html"
+
+
+def links_in(folder: Path, prefix: str = "") -> Links:
+    """The reports of an account, as hrefs from where `prefix` leads to its folder."""
+    found = {day: f"{prefix}{day}.html" for path in folder.glob("*.html") if (day := _day_of(path))}
+    account = f"{prefix}account.html" if (folder / "account.html").exists() else None
+    return Links(account=account, days=dict(sorted(found.items())))
+
+
+def links_of(path: Path, day: date | None) -> Links:
+    """The reports beside the one at a path, with the neighbours of its day."""
+    beside = links_in(path.parent)
+    earlier, later = ([one for one in beside.days.items() if day and past(one[0])] for past in _beside(day))
+    return Links(
+        index="../index.html",
+        account=beside.account if day else None,
+        days=beside.days,
+        before=earlier[-1] if earlier else None,
+        after=later[0] if later else None,
+    )
+
+
+def _beside(day: date | None) -> tuple[Callable[[date], bool], Callable[[date], bool]]:
+    return (lambda one: day is not None and one < day), (lambda one: day is not None and one > day)
+
+
+def _day_of(path: Path) -> date | None:
+    try:
+        return date.fromisoformat(path.stem)
+    except ValueError:
+        return None

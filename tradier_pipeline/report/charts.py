@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -83,20 +83,52 @@ def drawn(spec: Spec) -> str | None:
     return _MORE_DIGITS.sub(r"\1", vl_convert.vegalite_to_svg(spec, show_warnings=False))
 
 
+def return_chart(days: Sequence[EquityDay], benchmark: str | None) -> Chart | None:
+    """What a dollar that was there at the beginning has made, and a benchmark beside it; None without a return."""
+    grown = [(float(place), None if day.growth is None else day.growth - 1) for place, day in enumerate(days)]
+    if sum(value is not None for _, value in grown) < 2:
+        return None
+    beside = _benchmark_line(days) if benchmark else []
+    values = [value for _, value in (*grown, *beside) if value is not None]
+    low, high = _padded([0.0, *values])
+    marks = [
+        _layer([{"y": 0}], {"type": "rule", "color": INK}, x=None),
+        _layer([{"x": x, "y": y} for x, y in beside], {"type": "line", "color": INK, "strokeWidth": 1.5,
+                                                       "strokeDash": [5, 3]}),
+        *_line(grown, 0.0),
+    ]  # fmt: skip
+    return Chart(_by_day(days, 260, marks, (low, high), ".1%"))
+
+
+def _benchmark_line(days: Sequence[EquityDay]) -> list[tuple[float, float | None]]:
+    """The benchmark since the first day, from close to close; it ends where a close has no price."""
+    line: list[tuple[float, float | None]] = [(0.0, 0.0)]
+    level: float | None = 1.0
+    for place, day in enumerate(days[1:], 1):
+        if day.equity is None:
+            line.append((float(place), None))
+        else:
+            level = None if level is None or day.benchmark_return is None else level * (1 + day.benchmark_return)
+            line.append((float(place), None if level is None else level - 1))
+    return line
+
+
 def equity_chart(days: Sequence[EquityDay]) -> Chart | None:
-    """Equity at each close; deposits and withdrawals marked; None if no day's equity is known."""
+    """Equity at each close, from zero; deposits and withdrawals marked; None if no day's equity is known."""
     known = [day for day in days if day.equity is not None]
     if not known:
         return None
-    low, high = _padded([float(day.equity or 0) for day in known])
+    values = [float(day.equity or 0) for day in known]
+    low, high = min(0.0, *values), max(0.0, *values) * 1.06 or 1.0
     flows = [
-        {"x": _at(day.trade_date), "y": low, "top": high, "kind": kind}
-        for day in known
+        {"x": place, "y": low, "top": high, "kind": kind}
+        for place, day in enumerate(days)
+        if day.equity is not None
         for kind, amount in (("deposit", day.deposits), ("withdrawal", day.withdrawals))
         if amount
     ]
     marks = [
-        *_line([(_at(day.trade_date), _float(day.equity)) for day in days], low),
+        *_line([(place, _float(day.equity)) for place, day in enumerate(days)], low),
         _layer(flows, {"type": "rule", "color": FLOW, "strokeDash": [2, 3]}, y2="top"),
         _layer(
             flows,
@@ -109,8 +141,8 @@ def equity_chart(days: Sequence[EquityDay]) -> Chart | None:
             },
         ),
     ]
-    points = tuple((_place(_at(day.trade_date), *_dates(days)), _told(day)) for day in days)
-    return Chart(_by_day(days, 260, marks, (low, high), _dollars(high - low)), points)
+    points = tuple((_place(place, *_sessions(days)), _told(day)) for place, day in enumerate(days))
+    return Chart(_by_day(days, 180, marks, (low, high), _dollars(high - low)), points)
 
 
 def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
@@ -121,7 +153,7 @@ def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
     lowest = min(*known, -0.005)
     marks = [
         _layer(
-            [{"x": _at(day.trade_date), "y": day.drawdown} for day in days],
+            [{"x": place, "y": day.drawdown} for place, day in enumerate(days)],
             {"type": "area", "color": LOSS, "fillOpacity": 0.18, "line": {"color": LOSS, "strokeWidth": 1.5}},
             y2={"datum": 0},
         )
@@ -131,12 +163,12 @@ def drawdown_chart(days: Sequence[EquityDay]) -> Chart | None:
 
 def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
     """What each day brought, deposits and withdrawals aside."""
-    values = [{"x": _at(day.trade_date), "y": float(day.pnl)} for day in days if day.pnl is not None]
+    values = [{"x": place, "y": float(day.pnl)} for place, day in enumerate(days) if day.pnl is not None]
     if not values:
         return None
     low, high = _padded([0.0, *(value["y"] for value in values)])
     color = {"condition": {"test": "datum.y < 0", "value": LOSS}, "value": GAIN}
-    bars = max(1.0, min(24.0, 0.7 * 300 / len(days)))
+    bars = max(1.0, min(24.0, 0.7 * 270 / len(days)))
     marks = [
         _layer(values, {"type": "bar", "width": bars}, y2={"datum": 0}, color=color),
         _layer([{"y": 0}], {"type": "rule", "color": INK}, x=None),
@@ -145,19 +177,20 @@ def pnl_chart(days: Sequence[EquityDay]) -> Chart | None:
 
 
 def intraday_chart(figures: DayFigures) -> Chart | None:
-    """Equity at each snapshot of a day, the session and the previous close marked; gaps stay gaps."""
+    """The change of equity at each snapshot of a day since the close before, or its first one; gaps stay gaps."""
     instants = figures.instants
     if not instants:
         return None
+    known = figures.before.equity if figures.before else None
+    base = instants[0].equity if known is None else known
     gaps = figures.gaps()
     broken_after = {earlier for earlier, _ in gaps}
     values: list[tuple[float, float | None]] = []
     for instant in instants:
-        values.append((_clock(instant.as_of), float(instant.equity)))
+        values.append((_clock(instant.as_of), float(instant.equity - base)))
         if instant.as_of in broken_after:
             values.append((_clock(instant.as_of) + 1, None))
-    before = _float(figures.before.equity) if figures.before else None
-    low, high = _padded([value for _, value in values if value is not None] + ([] if before is None else [before]))
+    low, high = _padded([value for _, value in values if value is not None] + [0.0])
     session = [_clock(instant) for instant in figures.session or ()]
     filled = [_clock(fill) for fill in figures.fills]
     begin, end = _domain([*session, *filled, *(x for x, _ in values)], margin_ms=3_600_000)
@@ -168,10 +201,9 @@ def intraday_chart(figures: DayFigures) -> Chart | None:
         _layer(shaded, {"type": "rect", "color": GAP, "opacity": 0.6}, y={"value": 0}, y2={"value": "height"}, x2="x2"),
         _layer([{"x": x} for x in session], {"type": "rule", "color": INK, "strokeDash": [1, 3]}, y=None),
     ]
-    if before is not None:
-        marks.append(_layer([{"y": before}], {"type": "rule", "color": INK, "strokeDash": [5, 4]}, x=None))
+    marks.append(_layer([{"y": 0}], {"type": "rule", "color": INK, "strokeDash": [5, 4]}, x=None))
     diamond = {"type": "point", "shape": "diamond", "color": FLOW, "filled": True, "opacity": 1, "size": 60}
-    marks += [*_line(values, low, dots=len(instants) <= 60), _layer([{"x": x, "y": low} for x in filled], diamond)]
+    marks += [*_line(values, 0.0, dots=len(instants) <= 60), _layer([{"x": x, "y": low} for x in filled], diamond)]
     points = tuple(
         (
             _place(_clock(instant.as_of), begin, end),
@@ -268,8 +300,7 @@ def _share(day: Coverage) -> str:
 def _by_day(
     days: Sequence[EquityDay], height: int, marks: list[Spec], y: tuple[float, float], y_format: str
 ) -> tuple[Spec, ...]:
-    """A chart over trade dates, days without equity shaded."""
-    begin, end = _dates(days)
+    """A chart over sessions, each as wide as the next, so that no line crosses days without one; gaps are shaded."""
     shaded = _layer(
         [{"x": x, "x2": x2} for x, x2 in _gaps(days)],
         {"type": "rect", "color": GAP, "opacity": 0.6},
@@ -277,23 +308,45 @@ def _by_day(
         y2={"value": "height"},
         x2="x2",
     )
-    span = (end - begin) / 86_400_000
-    interval, label = next(
-        (interval, label)
-        for most, interval, label in (
-            (21, "day", "'%-d %b'"),
-            (120, "week", "'%-d %b'"),
-            (1100, "month", "utcmonth(datum.value) == 0 ? '%Y' : '%b'"),
-            (float("inf"), "year", "'%Y'"),
+    labels = _labels(days)
+    words = " : ".join(f"datum.value == {place} ? '{label}'" for place, label in labels.items()) + " : ''"
+    axis = {"values": list(labels), "labelExpr": words}
+    return tuple(
+        _chart(width, height, [shaded, *marks], _sessions(days), y, axis, y_format, by_clock=False) for width in WIDTHS
+    )
+
+
+def _sessions(days: Sequence[EquityDay]) -> tuple[float, float]:
+    return -0.5, len(days) - 0.5
+
+
+def _labels(days: Sequence[EquityDay]) -> dict[int, str]:
+    """The sessions that have a label: each of a few, the first of a week, a month or a year of many."""
+    span = len(days)
+    if span <= 10:
+        return {place: _day_month(day.trade_date) for place, day in enumerate(days)}
+    part, name = next(
+        (part, name)
+        for most, part, name in (
+            (90, lambda day: day.isocalendar()[:2], _day_month),
+            (780, lambda day: (day.year, day.month), _month_name),
+            (float("inf"), lambda day: day.year, lambda day: f"{day.year}"),
         )
         if span <= most
     )
-    axis = {"labelExpr": f"utcFormat(datum.value, {label})", "tickCount": {"interval": interval, "step": 1}}
-    return tuple(_chart(width, height, [shaded, *marks], (begin, end), y, axis, y_format) for width in WIDTHS)
+    return {
+        place: name(later.trade_date)
+        for place, (earlier, later) in enumerate(pairwise(days), 1)
+        if part(earlier.trade_date) != part(later.trade_date)
+    }
 
 
-def _dates(days: Sequence[EquityDay]) -> tuple[float, float]:
-    return _domain([_at(day.trade_date) for day in days], margin_ms=43_200_000)
+def _day_month(day: date) -> str:
+    return f"{day.day} {day:%b}"
+
+
+def _month_name(day: date) -> str:
+    return f"{day.year}" if day.month == 1 else f"{day:%b}"
 
 
 def _told(day: EquityDay) -> tuple[str, ...]:
@@ -324,8 +377,14 @@ def _chart(
     y: tuple[float, float],
     x_axis: Spec,
     y_format: str,
+    *,
+    by_clock: bool = True,
 ) -> Spec:
-    """Layers over one time and one value axis. The time is UTC for the library: it would use the machine's zone."""
+    """Layers over one axis of time or sessions, and one of values.
+
+    The time is UTC for the library: it would use the machine's zone.
+    """
+    scale = {"domain": list(x), "nice": False, "zero": False}
     return {
         "width": width,
         "height": height if width > WIDTHS[0] else min(height, 200),
@@ -336,8 +395,8 @@ def _chart(
         "encoding": {
             "x": {
                 "field": "x",
-                "type": "temporal",
-                "scale": {"type": "utc", "domain": list(x), "nice": False},
+                "type": "temporal" if by_clock else "quantitative",
+                "scale": {"type": "utc", "domain": list(x), "nice": False} if by_clock else scale,
                 "axis": x_axis,
             },
             "y": {
@@ -374,16 +433,16 @@ def _line(values: Sequence[tuple[float, float | None]], low: float, *, dots: boo
 
 
 def _gaps(days: Sequence[EquityDay]) -> Iterator[tuple[float, float]]:
-    """From the last day before a gap to the first day after it."""
-    begin: date | None = None
-    for earlier, later in pairwise(days):
+    """From the last session before a gap to the first one after it."""
+    begin: int | None = None
+    for place, (_, later) in enumerate(pairwise(days), 1):
         if later.gap and begin is None:
-            begin = earlier.trade_date
+            begin = place - 1
         if begin is not None and not later.gap:
-            yield _at(begin), _at(later.trade_date)
+            yield begin, place
             begin = None
     if begin is not None:
-        yield _at(begin), _at(days[-1].trade_date)
+        yield begin, len(days) - 1
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:
@@ -404,11 +463,6 @@ def _domain(places: Sequence[float], *, margin_ms: float) -> tuple[float, float]
 
 def _place(x: float, begin: float, end: float) -> float:
     return round((x - begin) / (end - begin), 4)
-
-
-def _at(day: date) -> float:
-    """Milliseconds of a date as if midnight were UTC."""
-    return datetime.combine(day, time(), UTC).timestamp() * 1000
 
 
 def _clock(instant: datetime) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from calendar import month_abbr
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -17,9 +17,12 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.domain.returns import Figures, Row, figures, standard_periods
+from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
+from tradier_pipeline.warehouse.realized import pnl_query
 from tradier_pipeline.warehouse.sql import bind
 
 T = TypeVar("T")
@@ -75,36 +78,193 @@ class EquityDay:
     provisional: bool
     uncertain: bool
     reason: str | None
+    growth: float | None
+    benchmark_return: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """A row of `positions`."""
+class DayProfit:
+    """A row of `day_profit`, in USD: the change of equity since `since`, and of it what is known."""
+
+    trade_date: date
+    since: datetime
+    as_of: datetime
+    equity_before: Decimal | None
+    equity: Decimal | None
+    change: Decimal | None
+    profit: Decimal | None
+    reported: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProfitLine:
+    """A row of `day_profit_lines`: the lines of a day add up to `change`."""
+
+    kind: str
+    underlying: str | None
+    strategy: str | None
+    expiration: date | None
+    symbols: list[str] | None
+    amount: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """A row of `stock_book`: shares that are in no spread."""
 
     symbol: str
     quantity: Decimal
     mark: Decimal | None
-    cost_basis: Decimal
+    cost: Decimal
     market_value: Decimal | None
     unrealized_pl: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A row of `option_spreads`; `legs` are its legs: symbol, quantity."""
+    """A row of `spread_book`; `legs` are its legs: symbol, quantity."""
 
     underlying: str
     strategy: str
     side: str
     quantity: Decimal
     expiration: date | None
+    days_left: int | None
     cost: Decimal | None
+    credit: Decimal | None
     market_value: Decimal | None
+    entry_price: Decimal | None
+    close_price: Decimal | None
     unrealized_pl: Decimal | None
     has_payoff: bool
     max_profit: Decimal | None
     max_loss: Decimal | None
+    captured: float | None
+    break_even_low: Decimal | None
+    break_even_high: Decimal | None
+    short_strike: Decimal | None
+    short_type: str | None
+    distance: Decimal | None
+    distance_ratio: float | None
     legs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Underlying:
+    """A row of `book_by_underlying` with that of `exposure`: what is held of an underlying, and its greeks."""
+
+    underlying: str
+    positions: int
+    market_value: Decimal | None
+    unrealized_pl: Decimal | None
+    underlying_price: Decimal | None
+    delta: float | None
+    theta: float | None
+    vega: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BookTotal:
+    """A row of `book_total`."""
+
+    positions: int
+    market_value: Decimal | None
+    unrealized_pl: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A row of `account_exposure`; ratios, 0.25 = 25 %."""
+
+    buying_power_use: float | None
+    dollar_delta: float | None
+    theta: float | None
+    vega: float | None
+    option_legs: int
+    legs_with_greeks: int
+    short_put_notional: Decimal | None
+    expiring_7d: Decimal | None
+    expiring_30d: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A row of `expiring_options`."""
+
+    symbol: str
+    underlying: str
+    expiration: date
+    days_left: int
+    within_7_days: bool
+    quantity: Decimal
+    underlying_price: Decimal | None
+    distance: Decimal | None
+    distance_ratio: float | None
+    in_the_money: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A row of `assignment_risk`."""
+
+    symbol: str
+    underlying: str
+    option_type: str
+    quantity: Decimal
+    days_left: int
+    underlying_price: Decimal | None
+    distance: Decimal | None
+    in_the_money: bool | None
+    time_value: Decimal | None
+    cash_needed: Decimal | None
+    cash: Decimal | None
+    shares_needed: Decimal | None
+    shares_held: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Realized:
+    """A row of `trade_statistics`: how the trades of a group did."""
+
+    name: str | None
+    trades: int
+    win_rate: float
+    average_win: Decimal | None
+    average_loss: Decimal | None
+    profit_factor: float | None
+    gain_loss: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Premium:
+    """A row of `premium_by_month`."""
+
+    month: date
+    lots: int
+    sold: Decimal
+    bought_back: Decimal
+    kept: Decimal
+    kept_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month of the calendar: the rows of `equity_curve` by their days, and its row of `account_statements`."""
+
+    month: date
+    days: Mapping[date, EquityDay]
+    pnl: Decimal | None
+    rate: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How many rules the snapshot was held against, and the rows of `check_results`: those that it did not meet."""
+
+    rules: int | None
+    unmet: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +373,22 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a snapshot holds and what was ordered by then."""
+    """What a snapshot holds, by underlying, and what was ordered by then."""
 
-    positions: tuple[Position, ...]
-    spreads: tuple[Spread, ...]
-    orders: tuple[Order, ...]
+    underlyings: tuple[Underlying, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+    stocks: tuple[Stock, ...] = ()
+    total: BookTotal | None = None
+    exposure: Exposure | None = None
+    expiring: tuple[Expiring, ...] = ()
+    assignments: tuple[Assignment, ...] = ()
+    orders: tuple[Order, ...] = ()
+    proof: Proof | None = None
+
+    def of(self, underlying: str) -> tuple[list[Spread], list[Stock]]:
+        """What is held of an underlying."""
+        spreads = [one for one in self.spreads if one.underlying == underlying]
+        return spreads, [one for one in self.stocks if one.symbol == underlying]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +417,22 @@ class Year:
 class AccountFigures:
     """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
 
-    `returns` are by period: the usual ones, and `asked` if dates were asked for. `years` are all that are known.
+    `returns` are by period: the usual ones, and `asked` if dates were asked for. `years` are all that are known, and so
+    are `months`, newest first. `realized` is by what it is grouped by: account, month, strategy, underlying,
+    tag.
     """
 
     account_id: str
     generated_at: datetime
     snapshot: Snapshot
+    doubtful: Snapshot | None
     days: tuple[EquityDay, ...]
+    benchmark: str | None
+    profit: DayProfit | None
+    lines: tuple[ProfitLine, ...]
+    months: tuple[Month, ...]
+    realized: Mapping[str, tuple[Realized, ...]]
+    premium: tuple[Premium, ...]
     returns: dict[str, Figures]
     years: tuple[Year, ...]
     held: Held
@@ -273,9 +453,12 @@ class DayFigures:
     generated_at: datetime
     day: date
     snapshot: Snapshot
+    doubtful: Snapshot | None
     session: tuple[datetime, datetime] | None
     equity: EquityDay | None
     before: EquityDay | None
+    profit: DayProfit | None
+    lines: tuple[ProfitLine, ...]
     instants: tuple[Instant, ...]
     missed: tuple[Missed, ...]
     missed_instants: tuple[datetime, ...]
@@ -329,8 +512,8 @@ def account_figures(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    newest = _snapshot(connection, bind("FROM newest_snapshots WHERE account_id = ?", account_id))
-    snapshot = newest or _broker_value(connection, account_id)
+    good, doubtful = _newest(connection, bind("account_id = ?", account_id))
+    snapshot = good or doubtful or _broker_value(connection, account_id)
     if snapshot is None:
         raise ReportError(
             f"nothing of account {account_id} is published",
@@ -345,7 +528,14 @@ def account_figures(
         account_id=account_id,
         generated_at=clock.now(),
         snapshot=snapshot,
+        doubtful=doubtful,
         days=days,
+        benchmark=benchmark if any(day.benchmark_return is not None for day in days) else None,
+        profit=_profit(connection, account_id, snapshot.trade_date),
+        lines=_profit_lines(connection, account_id, snapshot.trade_date),
+        months=_months(connection, account_id, [_equity_day(row) for row in curve]),
+        realized=_realized(connection, account_id),
+        premium=_read(connection, Premium, f"FROM ({pnl_query('premium', account_id)}) ORDER BY month DESC"),
         returns=({"asked": asked} if asked else {}) | _told_once(standard_periods(curve)),
         years=_years(connection, account_id, benchmark),
         held=_held(connection, snapshot),
@@ -354,6 +544,25 @@ def account_figures(
             connection, Coverage, f"FROM coverage WHERE {dates} AND longest_gap_s IS NOT NULL ORDER BY trade_date"
         ),
     )
+
+
+def report_days(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[date]:
+    """The trade dates of an account that have a snapshot, oldest first."""
+    query = bind("SELECT DISTINCT trade_date FROM tradier_snapshots WHERE account_id = ? ORDER BY 1", account_id)
+    return [day for (day,) in connection.execute(query).fetchall()]
+
+
+def index_figures(
+    connection: duckdb.DuckDBPyConnection, account_id: str
+) -> tuple[str, Snapshot, DayProfit | None, tuple[Month, ...]] | None:
+    """What the index shows of an account; None if nothing is known of it."""
+    good, doubtful = _newest(connection, bind("account_id = ?", account_id))
+    snapshot = good or doubtful or _broker_value(connection, account_id)
+    if snapshot is None:
+        return None
+    curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
+    profit = _profit(connection, account_id, snapshot.trade_date)
+    return account_id, snapshot, profit, _months(connection, account_id, curve)
 
 
 def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> DayFigures:
@@ -365,8 +574,8 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
     """
     require_current(connection)
     of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
-    newest = f"(SELECT max_by(snapshot_id, as_of) FROM tradier_snapshots WHERE {of_day})"
-    snapshot = _snapshot(connection, f"FROM tradier_snapshots WHERE {of_day} AND snapshot_id = {newest}")
+    good, doubtful = _newest(connection, of_day)
+    snapshot = good or doubtful
     if snapshot is None:
         query = bind("SELECT close FROM daily_balances WHERE account_id = ? AND trade_date = ?", account_id, day)
         reported = connection.execute(query).fetchone()
@@ -389,9 +598,12 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         generated_at=clock.now(),
         day=day,
         snapshot=snapshot,
+        doubtful=doubtful,
         session=(session[0], session[1]) if session else None,
         equity=equity,
         before=before[-1] if before else None,
+        profit=_profit(connection, account_id, day),
+        lines=_profit_lines(connection, account_id, day),
         instants=_read(connection, Instant, f"FROM account_balances WHERE {of_day} ORDER BY as_of"),
         missed=_grouped(missed),
         missed_instants=tuple(row[0] for row in missed),
@@ -402,6 +614,15 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         ),
         coverage=_first(_read(connection, Coverage, f"FROM coverage WHERE {of_day}")),
     )
+
+
+def _newest(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[Snapshot | None, Snapshot | None]:
+    """The newest good snapshot, and a doubtful one that is newer."""
+    good, newest = (
+        _snapshot(connection, f"FROM tradier_snapshots WHERE {which} AND {verdict} QUALIFY as_of = max(as_of) OVER ()")
+        for verdict in ("verdict IS DISTINCT FROM 'doubtful'", "true")
+    )
+    return good, newest if newest != good else None
 
 
 def _snapshot(connection: duckdb.DuckDBPyConnection, headers: str) -> Snapshot | None:
@@ -429,7 +650,48 @@ def _broker_value(connection: duckdb.DuckDBPyConnection, account_id: str) -> Sna
 
 def _equity_day(row: Row) -> EquityDay:
     names = [field.name for field in fields(EquityDay)]
-    return EquityDay(**{name: row["return" if name == "day_return" else name] for name in names})
+    values: dict[str, Any] = {name: row.get("return" if name == "day_return" else name) for name in names}
+    return EquityDay(**values)
+
+
+def _profit(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> DayProfit | None:
+    of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
+    return _first(_read(connection, DayProfit, f"FROM day_profit WHERE {of_day}"))
+
+
+def _profit_lines(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> tuple[ProfitLine, ...]:
+    of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
+    return _read(connection, ProfitLine, f"FROM day_profit_lines WHERE {of_day} ORDER BY line")
+
+
+def _realized(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[Realized, ...]]:
+    """The rows of `trade_statistics` by grouping: months newest first, else what made the most first."""
+    order = {"month": "name DESC"}
+    groupings = ("account", "month", "strategy", "underlying", "tag")
+    of_account = bind("account_id = ?", account_id)
+    return {
+        by: _read(
+            connection,
+            Realized,
+            f"FROM trade_statistics WHERE {of_account} AND grouping = '{by}' "
+            f"ORDER BY {order.get(by, 'gain_loss DESC, name')}",
+        )
+        for by in groupings
+    }
+
+
+def _months(connection: duckdb.DuckDBPyConnection, account_id: str, curve: Sequence[EquityDay]) -> tuple[Month, ...]:
+    """The days of each month with the profit of its statement and its time-weighted return, newest first."""
+    query = bind(
+        'SELECT month, pnl, "return", note FROM account_statements WHERE account_id = ? AND closing IS NOT NULL',
+        account_id,
+    )
+    stated = {row[0]: row[1:] for row in connection.execute(query).fetchall()}
+    months = [
+        Month(month, {day.trade_date: day for day in days}, *stated.get(month, (None, None, "")))
+        for month, days in groupby(curve, lambda day: day.trade_date.replace(day=1))
+    ]
+    return tuple(reversed(months))
 
 
 def _told_once(periods: dict[str, Figures]) -> dict[str, Figures]:
@@ -463,7 +725,7 @@ def _noted(months: dict[int, Cell]) -> str:
 
 def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:
     if snapshot.snapshot_id is None:
-        return Held((), (), ())
+        return Held()
     # by as_of, too: it lets DuckDB skip all other rows of a long history
     of_snapshot = bind("snapshot_id = ? AND as_of = ?", snapshot.snapshot_id, snapshot.as_of)
     spread_legs = f"""
@@ -476,12 +738,30 @@ def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:
             ORDER BY leg_no
         ) AS legs FROM order_legs WHERE {of_snapshot} GROUP BY order_id
     """
+    greeks = f"SELECT underlying, underlying_price, delta, theta, vega FROM exposure WHERE {of_snapshot}"
     return Held(
-        positions=_read(connection, Position, f"FROM positions WHERE {of_snapshot} ORDER BY symbol, row_no"),
+        underlyings=_read(
+            connection,
+            Underlying,
+            f"FROM (FROM book_by_underlying WHERE {of_snapshot}) LEFT JOIN ({greeks}) USING (underlying) "
+            "ORDER BY underlying",
+        ),
         spreads=_read(
             connection,
             Spread,
-            f"FROM (FROM option_spreads WHERE {of_snapshot}) JOIN ({spread_legs}) USING (spread_no) ORDER BY spread_no",
+            f"FROM (FROM spread_book WHERE {of_snapshot}) JOIN ({spread_legs}) USING (spread_no) "
+            "ORDER BY expiration, spread_no",
+        ),
+        stocks=_read(connection, Stock, f"FROM stock_book WHERE {of_snapshot} ORDER BY symbol"),
+        total=_first(_read(connection, BookTotal, f"FROM book_total WHERE {of_snapshot}")),
+        exposure=_first(_read(connection, Exposure, f"FROM account_exposure WHERE {of_snapshot}")),
+        expiring=_read(
+            connection,
+            Expiring,
+            f"FROM expiring_options WHERE {of_snapshot} ORDER BY expiration, underlying, strike, symbol",
+        ),
+        assignments=_read(
+            connection, Assignment, f"FROM assignment_risk WHERE {of_snapshot} ORDER BY distance NULLS FIRST, symbol"
         ),
         orders=_read(
             connection,
@@ -489,7 +769,15 @@ def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:
             f"FROM (FROM orders WHERE {of_snapshot}) LEFT JOIN ({order_legs}) USING (order_id) "
             "ORDER BY create_date DESC NULLS LAST, order_id DESC",
         ),
+        proof=_proof(connection, snapshot, of_snapshot),
     )
+
+
+def _proof(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, of_snapshot: str) -> Proof:
+    """How the snapshot stood the rules; how many there were of another version is not known."""
+    rows = connection.execute(f"SELECT rule FROM check_results WHERE {of_snapshot} ORDER BY rule").fetchall()
+    rules = len(CHECKS) if snapshot.code_version == CODE_VERSION else None
+    return Proof(rules, tuple(rule for (rule,) in rows))
 
 
 def _findings(connection: duckdb.DuckDBPyConnection, condition: str) -> tuple[Finding, ...]:

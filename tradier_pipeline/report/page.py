@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from calendar import month_abbr
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from calendar import day_abbr, month_abbr, monthcalendar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -20,7 +20,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.texts import printable
 from tradier_pipeline.report import charts
-from tradier_pipeline.report.figures import AccountFigures, DayFigures
+from tradier_pipeline.report.figures import AccountFigures, DayFigures, DayProfit, Expiring, Month, Snapshot, Spread
 
 UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
 CENT = Decimal("0.01")
@@ -43,20 +43,59 @@ class DrawnChart:
     points: tuple[tuple[float, tuple[str, ...]], ...]
 
 
-def account_page(figures: AccountFigures) -> Page:
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The reports beside this one, as hrefs relative to it: None or nothing where there is none.
+
+    `days` are those of trade dates, `before` and `after` the neighbours of this one.
+    """
+
+    index: str | None = None
+    account: str | None = None
+    days: Mapping[date, str] = field(default_factory=dict)
+    before: tuple[date, str] | None = None
+    after: tuple[date, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """An account of the index: its newest figures, its months, and its reports."""
+
+    account_id: str
+    snapshot: Snapshot
+    profit: DayProfit | None
+    months: tuple[Month, ...]
+    links: Links
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The accounts that have a report."""
+
+    generated_at: datetime
+    accounts: tuple[Indexed, ...]
+
+
+def account_page(figures: AccountFigures, links: Links) -> Page:
     """The report of a whole account."""
     drawn = {
         "equity": _drawn(charts.equity_chart(figures.days)),
+        "returns": _drawn(charts.return_chart(figures.days, figures.benchmark)),
         "drawdown": _drawn(charts.drawdown_chart(figures.days)),
         "pnl": _drawn(charts.pnl_chart(figures.days)),
         "coverage": _drawn(charts.coverage_chart(figures.coverage)),
     }
-    return _page("account.html.jinja", figures, drawn, covered=charts.COVERED)
+    return _page("account.html.jinja", figures, drawn, links=links, covered=charts.COVERED)
 
 
-def day_page(figures: DayFigures) -> Page:
+def day_page(figures: DayFigures, links: Links) -> Page:
     """The report of one trade date."""
-    return _page("day.html.jinja", figures, {"intraday": _drawn(charts.intraday_chart(figures))})
+    return _page("day.html.jinja", figures, {"intraday": _drawn(charts.intraday_chart(figures))}, links=links)
+
+
+def index_page(index: Index) -> Page:
+    """All accounts and days that have a report."""
+    return _page("index.html.jinja", index, {})
 
 
 def _drawn(chart: charts.Chart | None) -> DrawnChart | None:
@@ -68,7 +107,7 @@ def _drawn(chart: charts.Chart | None) -> DrawnChart | None:
 
 
 def _page(
-    template: str, figures: AccountFigures | DayFigures, drawn: Mapping[str, DrawnChart | None], **context: Any
+    template: str, figures: AccountFigures | DayFigures | Index, drawn: Mapping[str, DrawnChart | None], **context: Any
 ) -> Page:
     style, script = _asset("page.css"), _asset("hover.js")
     # it may apply this style and run this script, and nothing else; whatever got past the escaping stays dead text
@@ -130,9 +169,22 @@ def _environment() -> Environment:
         "words": words,
         "duration": duration,
         "counted": counted,
-        "total": total,
+        "absolute": absolute,
+        "absolute_price": absolute_price,
+        "net": net,
+        "closing": closing,
+        "order_price": order_price,
+        "fill_price": fill_price,
+        "distance": distance,
+        "whole": whole,
+        "sign": sign,
+        "strikes": strikes,
+        "weeks": weeks,
+        "month_name": month_name,
+        "sentence": sentence,
     }
-    environment.globals["month_names"] = month_abbr[1:]
+    environment.globals["month_names"] = list(month_abbr[1:])
+    environment.globals["weekdays"] = list(day_abbr)
     return environment
 
 
@@ -237,7 +289,85 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def total(rows: Iterable[Any], name: str) -> Decimal | None:
-    """The sum of a field; None if any is not known."""
-    values = [getattr(row, name) for row in rows]
-    return None if None in values else sum(values, Decimal(0))
+def absolute(value: Decimal | None) -> str:
+    """1,234.50 of either sign."""
+    return usd(None if value is None else abs(value))
+
+
+def absolute_price(value: Decimal | None) -> str:
+    """A price of either sign."""
+    return price(None if value is None else abs(value))
+
+
+def net(value: Decimal | None) -> str:
+    """A net price as traders read it, of what is received when negative: 1.20 credit, 0.80 debit, even."""
+    if value is None:
+        return UNKNOWN
+    return f"{absolute_price(value)} {'credit' if value < 0 else 'debit'}" if value else "even"
+
+
+def closing(value: Decimal | None) -> str:
+    """What closing at this worth is: 0.60 debit of what is worth -0.60."""
+    return net(None if value is None else -value)
+
+
+def order_price(value: Decimal | None, kind: str | None) -> str:
+    """The limit of an order; that of a credit or debit order is a net price, whatever its sign."""
+    if value is None or kind not in ("credit", "debit"):
+        return "" if value is None else price(value)
+    return f"{absolute_price(value)} {kind}"
+
+
+def fill_price(value: Decimal | None, legs: Sequence[Any] | None) -> str:
+    """The average fill of an order: a net price, if it has legs."""
+    return net(value) if legs else price(value)
+
+
+def distance(row: Spread | Expiring) -> str:
+    """How far out of the money, 12.30 (2.1%); or in the money by how much."""
+    if row.distance is None:
+        return UNKNOWN
+    far = "" if row.distance_ratio is None else f" ({abs(row.distance_ratio):.1%})"
+    if row.distance < 0:
+        return Markup('<span class="loss">in the money {}{}</span>').format(absolute_price(row.distance), far)
+    return f"{price(row.distance)}{far}"
+
+
+def whole(value: Decimal | float | None, signed: bool = False) -> str:
+    """1,235; a profit or loss always with its sign."""
+    if value is None:
+        return UNKNOWN
+    number = f"{abs(value):,.0f}"
+    return (("+" if value > 0 and signed else MINUS if value < 0 else "") if number != "0" else "") + number
+
+
+def sign(value: Decimal) -> str:
+    """gain, loss or flat, to the cent."""
+    cents = value.quantize(CENT)
+    return "gain" if cents > 0 else "loss" if cents < 0 else "flat"
+
+
+def strikes(symbols: Sequence[str]) -> str:
+    """The strikes of a spread's legs with their types, 265 put, 270 put; of anything else the symbol."""
+    options = [(symbol, classify(symbol).option) for symbol in symbols]
+    return ", ".join(
+        f"{plain(option.strike)} {option.option_type}" if option else contract(symbol) for symbol, option in options
+    )
+
+
+def weeks(month: Month) -> list[list[date | None]]:
+    """The weeks of a month, Monday to Friday, or to Sunday if something is known of a weekend; None beyond its ends."""
+    first = month.month
+    length = 7 if any(day.weekday() > 4 for day in month.days) else 5
+    numbered = [week[:length] for week in monthcalendar(first.year, first.month)]
+    return [[first.replace(day=day) if day else None for day in week] for week in numbered if any(week)]
+
+
+def month_name(month: date) -> str:
+    """November 2026."""
+    return f"{month:%B %Y}"
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."

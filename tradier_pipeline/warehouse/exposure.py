@@ -28,6 +28,7 @@ SOON_DAYS: Final = 7
 LATER_DAYS: Final = 30
 _KEYS = ", ".join(LEAD_NAMES)
 _GOOD = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"
+MIDDLE: Final = f"(CASE WHEN bid > 0 AND ask > 0 THEN (bid + ask) / 2 ELSE last END)::{DECIMAL}"  # of a quote
 _GREEKS: Final[Mapping[str, str]] = {
     "delta": "Shares that it moves like: those held, and quantity x multiplier x delta of each option",
     "gamma": "Shares that delta changes by per USD of the underlying",
@@ -60,7 +61,7 @@ def _legs(snapshots: str) -> str:
         LEFT JOIN quoted USING ({_KEYS}, symbol) WHERE quantity <> 0
     ), prices AS (
         SELECT {_KEYS}, symbol AS underlying,
-               (CASE WHEN bid > 0 AND ask > 0 THEN (bid + ask) / 2 ELSE last END)::{DECIMAL} AS underlying_price
+               {MIDDLE} AS underlying_price
         FROM quoted
     )
     """  # noqa: S608
@@ -170,7 +171,7 @@ _OF_OPTIONS = (
     Column(f"expiring_{LATER_DAYS}d", DECIMAL, f"Contracts, long and short, that expire within {LATER_DAYS} days"),
     Column("next_expiration", DATE, "The nearest expiration; null without options"),
 )
-_PRICE = Column(
+UNDERLYING_PRICE = Column(
     "underlying_price", DECIMAL, "USD: middle of bid and ask, or last where one is missing; null without a quote"
 )
 
@@ -182,7 +183,7 @@ EXPOSURE = View(
         *LEAD,
         _ENVIRONMENT,
         Column("underlying", VARCHAR, "What the options are written on, or the equity"),
-        _PRICE,
+        UNDERLYING_PRICE,
         Column("shares", DECIMAL, "Shares held; negative when short"),
         *(Column(name, DOUBLE, f"{text}; null if one has none") for name, text in _GREEKS.items()),
         Column("dollar_delta", DOUBLE, "USD; delta x underlying_price"),
@@ -228,7 +229,7 @@ EXPIRING_OPTIONS = View(
         Column(f"within_{SOON_DAYS}_days", BOOLEAN, f"Whether it expires within {SOON_DAYS} days"),
         Column("quantity", DECIMAL, "Contracts; negative when short"),
         Column("multiplier", INTEGER, "Shares per contract, as quoted; null while unknown"),
-        _PRICE,
+        UNDERLYING_PRICE,
         Column("distance", DECIMAL, "USD per share that the underlying is out of the money; negative: in the money"),
         Column("distance_ratio", DOUBLE, "distance / underlying_price, 0.05 = 5 %"),
         Column("in_the_money", BOOLEAN, "Whether distance is below zero"),

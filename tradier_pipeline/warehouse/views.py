@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse import cash, equity, exposure, period_returns, realized, statements
+from tradier_pipeline.warehouse import (
+    book,
+    cash,
+    day_profit,
+    equity,
+    exposure,
+    period_returns,
+    realized,
+    statements,
+    trade_results,
+)
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -431,6 +441,9 @@ VIEWS = (
     *realized.VIEWS,
     *exposure.VIEWS,
     *period_returns.VIEWS,
+    *day_profit.VIEWS,
+    *book.VIEWS,
+    *trade_results.VIEWS,
 )
 
 

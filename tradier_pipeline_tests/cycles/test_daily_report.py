@@ -25,6 +25,7 @@ def test_the_job_of_the_summary_writes_both_reports_and_the_asset_shows_and_link
     paths = [home.path / "reports" / DEMO_ACCOUNT / name for name in (f"{day}.html", "account.html")]
     links = {event.metadata[f"{DEMO_ACCOUNT} {path.stem}"].value for path in paths}
     assert links == {path.as_uri() for path in paths}
+    assert event.metadata["index"].value == (home.path / "reports" / "index.html").as_uri()
     assert event.metadata["bytes"].value == sum(len(path.read_bytes()) for path in paths)
     (encoded,) = re.findall(r"\(data:image/svg\+xml;base64,([^)]*)\)", str(event.metadata["equity"].value))
     assert base64.b64decode(encoded).startswith(b"<svg")

@@ -13,6 +13,7 @@ import pytest
 from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.report import trader
 from tradier_pipeline_tests.support.year import fill, sessions
 
 ACCOUNT = "VA12345678"
@@ -45,6 +46,14 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         staged.connection.execute(f"DELETE FROM broker_daily_balances_versions WHERE trade_date = '{UNREAD}'")
     for day in (WITH_GAP, LAST):
         make_summaries(warehouse, day)
+    return home
+
+
+@pytest.fixture(scope="session")
+def seven_weeks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with seven weeks of one account whose every figure follows from its fills and marks."""
+    home = tmp_path_factory.mktemp("seven_weeks")
+    trader.build(home)
     return home
 
 

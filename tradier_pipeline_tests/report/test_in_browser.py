@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.report import write_reports
+from tradier_pipeline.report import index_path, write_reports
 from tradier_pipeline_tests.report.conftest import HOSTILE, WITH_GAP
+from tradier_pipeline_tests.report.trader import LAST
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -51,12 +52,45 @@ DRAWN = """() => [...document.querySelectorAll(".plot")].map((plot) => {
 })"""
 
 
-@pytest.fixture(scope="module", params=["account", "day"])
-def report(request: pytest.FixtureRequest, history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+# what the page shows cut off, and what lies over something else: texts of different leaves whose boxes meet
+CUT = """() => [...document.querySelectorAll("main *, header *")].filter((one) => one.getClientRects().length
+  && !one.closest("svg") && getComputedStyle(one).overflowX !== "visible"
+  && one.scrollWidth > one.clientWidth + 1).map((one) => `${one.className} ${one.textContent.slice(0, 40)}`)"""
+OVERLAPPING = """() => {
+  const leaves = [...document.querySelectorAll("main *, header *")].filter((one) => !one.closest("svg, .tip, .plot")
+    && [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
+  const boxes = leaves.flatMap((one) => [...one.childNodes].filter((node) => node.nodeType === 3
+    && node.textContent.trim()).flatMap((node) => {
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      return [...range.getClientRects()].map((box) => ({box, text: node.textContent.trim()}));
+    }));
+  const over = [];
+  boxes.sort((a, b) => a.box.top - b.box.top);
+  boxes.forEach((a, place) => {
+    for (const b of boxes.slice(place + 1)) {
+      if (b.box.top >= a.box.bottom - 3) break;
+      const wide = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+      const high = Math.min(a.box.bottom, b.box.bottom) - b.box.top;
+      if (wide > 2 && high > 5) over.push(`${a.text} / ${b.text}`);
+    }
+  });
+  return over;
+}"""
+
+
+@pytest.fixture(scope="module", params=["account", "day", "other day", "index"])
+def report(
+    request: pytest.FixtureRequest, history: Path, seven_weeks: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     path = tmp_path_factory.mktemp("reports") / "report.html"
-    day = WITH_GAP if request.param == "day" else None
-    write_reports(Settings(pipeline_home=history), day=day, output=path)
-    return path
+    if request.param == "other day":
+        write_reports(Settings(pipeline_home=history), day=WITH_GAP, output=path)
+        return path
+    settings = Settings(pipeline_home=seven_weeks)
+    (of_day,) = write_reports(settings, day=LAST)
+    (of_account,) = write_reports(settings)
+    return {"day": of_day.path, "account": of_account.path, "index": index_path(settings)}[request.param]
 
 
 class Opened:
@@ -82,18 +116,25 @@ def opened(browser: Browser, width: int, scheme: Any) -> Iterator[Opened]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 700, 1280])
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_it_is_whole_and_readable(opened: Opened, report: Path, width: int) -> None:
     page = opened.page
     page.goto(report.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERLAPPING) == []
+    assert page.evaluate(TOO_FAINT) == []
+    assert opened.requests == [report.as_uri()]
+    assert opened.problems == []
     plots = page.evaluate(DRAWN)
+    if report.name == "index.html":
+        return
     assert plots
     for plot in plots:
         assert plot["shown"] == 1
         assert plot["marks"] > 0
         assert plot["smallest"] >= 9
-    assert page.evaluate(TOO_FAINT) == []
     chart = page.locator(".plot").first
     place = chart.bounding_box()
     assert place is not None
@@ -129,3 +170,15 @@ def test_what_slipped_through_the_escaping_would_not_run(
     assert set(opened.refused.values()) == {"csp"}
     assert opened.problems
     assert all("Content Security Policy" in problem for problem in opened.problems)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light")])
+def test_a_day_of_the_calendar_leads_to_its_report_and_back(opened: Opened, seven_weeks: Path) -> None:
+    settings = Settings(pipeline_home=seven_weeks)
+    write_reports(settings, day=LAST)
+    opened.page.goto(index_path(settings).as_uri())
+    opened.page.locator(".calendar a").last.click()
+    assert opened.page.url.endswith(f"/{LAST}.html")
+    opened.page.get_by_text("All accounts and days").click()
+    assert opened.page.url == index_path(settings).as_uri()
+    assert opened.problems == []

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def rows(history: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+TIMES = " \N{MULTIPLICATION SIGN} "
+
+
+def signed(value: Decimal) -> str:
+    """A profit or loss as a table has it."""
+    return text_of(Document(change(value)).root)
+
+
 def lines_of(chart: str) -> int:
     """Of how many pieces the line of a chart is."""
     line = re.search(r'class="mark-line[^>]*>\s*<path[^>]* d="([^"]*)"', chart)
@@ -96,23 +105,29 @@ def test_the_report_of_an_account_shows_the_figures_of_its_newest_snapshot(histo
 
 def test_every_position_spread_and_order_is_a_row_with_its_figures(history: Path, whole: Written) -> None:
     document = whole.document
-    held = rows(history, "SELECT symbol, quantity, market_value FROM portfolio_positions ORDER BY symbol, row_no")
-    _, *body, total = document.table("position")
-    assert [(row[0], row[1], row[4]) for row in body] == [
-        (contract(symbol), plain(quantity), usd(value)) for symbol, quantity, value in held
-    ]
-    assert total[4] == usd(sum((value for _, _, value in held), Decimal(0)))
-    spreads = rows(history, "SELECT strategy, unrealized_pl FROM portfolio_spreads ORDER BY spread_no")
-    _, *body, _ = document.table("option spread")
-    assert len(body) == len(spreads)
-    for row, (strategy, gain) in zip(body, spreads, strict=True):
-        assert strategy.replace("_", " ") in row[0]
-        assert row[5] == ("+" if gain > 0 else "\N{MINUS SIGN}") + f"{abs(gain):,.2f}"
+    newest = rows(history, "SELECT as_of FROM newest_snapshots")[0][0]
+    _, *body, total = document.table("by underlying at")
+    names = [row[0] for row in body]
+    loose = rows(history, f"SELECT quantity, unrealized_pl FROM stock_book WHERE as_of = '{newest}'")
+    for quantity, gain in loose:
+        assert [row[4] for row in body if row[0] == f"{plain(quantity)} shares"] == [signed(gain)]
+    groups = rows(history, f"SELECT underlying, unrealized_pl FROM book_by_underlying WHERE as_of = '{newest}'")
+    for underlying, gain in groups:
+        assert [row[2] for row in body if row[0].split()[0] == underlying] == [signed(gain)]
+    ((gain, value),) = rows(history, f"SELECT unrealized_pl, market_value FROM book_total WHERE as_of = '{newest}'")
+    assert (total[1], total[2]) == (usd(value), signed(gain))
+    spreads = rows(
+        history, f"SELECT strategy, quantity, unrealized_pl, days_left FROM spread_book WHERE as_of = '{newest}'"
+    )
+    assert len(body) == len(spreads) + len(loose) + len(groups)
+    shown = sorted((row[0].partition(TIMES)[0], row[1], row[4]) for row in body if TIMES in row[0])
+    assert shown == sorted((plain(quantity), plain(days), signed(gain)) for _, quantity, gain, days in spreads)
+    assert all(any(strategy.replace("_", " ") in name for name in names) for strategy, *_ in spreads)
     newest = "SELECT snapshot_id FROM newest_snapshots"
     orders = rows(
         history, f"SELECT order_id, status FROM orders WHERE snapshot_id IN ({newest}) ORDER BY create_date DESC"
     )
-    _, *body = document.table("order")
+    _, *body = document.table("newest first")
     assert [row[1] for row in body] == [status.replace("_", " ") for _, status in orders]
     assert all(str(order_id) in row[0] for row, (order_id, _) in zip(body, orders, strict=True))
 
@@ -128,7 +143,8 @@ def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Pa
     assert curve[3][0] == UNREAD
     places = [place for place, _ in told]
     assert places == sorted(places)
-    assert (places[0], places[-1]) == (0, 1)
+    steps = {round(later - earlier, 3) for earlier, later in pairwise(places)}
+    assert max(steps) - min(steps) < 0.0011, "a session is not as wide as the next"
 
 
 def test_a_gap_breaks_the_line_and_is_shaded(whole: Written) -> None:
@@ -333,7 +349,7 @@ def test_neighbours_missed_for_one_reason_are_one_row(home: Home) -> None:
 
 def test_every_chart_is_drawn_for_every_width(whole: Written) -> None:
     plots = [one for one in whole.document.elements("div") if one.get("class") == "plot"]
-    assert len(plots) == 4
+    assert len(plots) == 5
     assert all(len(list(plot.iter("svg"))) == len(WIDTHS) for plot in plots)
 
 

@@ -1,0 +1,251 @@
+"""The book as an options trader reads it: `spread_book`, each spread with its odds, and `assignment_risk`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tradier_pipeline.warehouse.exposure import MIDDLE, UNDERLYING_PRICE
+from tradier_pipeline.warehouse.schema import (
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DECIMAL,
+    DOUBLE,
+    DOUBTFUL,
+    INTEGER,
+    LEAD,
+    LEAD_NAMES,
+    VARCHAR,
+    Column,
+    View,
+)
+
+_KEYS: Final = ", ".join(LEAD_NAMES)
+_GOOD: Final = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"
+_SPREAD: Final = f"{_KEYS}, spread_no"
+_PRICES: Final = f"SELECT {_KEYS}, symbol AS underlying, {MIDDLE} AS underlying_price FROM quotes {_GOOD}"  # noqa: S608
+_OUT_OF_THE_MONEY: Final = (
+    "CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END"
+)
+_GREEKS: Final = ("delta", "theta", "vega")
+_OF_LEG: Final = ", ".join(
+    f"CASE WHEN leg.asset_class = 'equity' THEN {'leg.quantity::DOUBLE' if name == 'delta' else '0'} "
+    f"ELSE leg.quantity::DOUBLE * size * quoted.{name} END AS {name}"
+    for name in _GREEKS
+)
+
+# The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last.
+_BREAK_EVENS: Final = f"""
+    points AS (
+        SELECT DISTINCT {_SPREAD}, unnest([0::{DECIMAL}, strike]) AS price FROM legs WHERE has_payoff
+    ), worths AS (
+        SELECT {_SPREAD}, price, (sum(quantity * size * CASE option_type WHEN 'call' THEN greatest(price - strike, 0)
+                   WHEN 'put' THEN greatest(strike - price, 0) ELSE price END) - any_value(cost))::{DECIMAL} AS worth,
+               coalesce(sum(quantity * size) FILTER (option_type IS DISTINCT FROM 'put'), 0) AS slope
+        FROM points JOIN legs USING ({_SPREAD}) WHERE price IS NOT NULL GROUP BY {_SPREAD}, price
+    ), segments AS (
+        SELECT *, lead(price) OVER of_spread AS next_price, lead(worth) OVER of_spread AS next_worth
+        FROM worths WINDOW of_spread AS (PARTITION BY {_SPREAD} ORDER BY price)
+    ), zeros AS (
+        SELECT {_SPREAD}, CASE
+                   WHEN worth = 0 THEN CASE WHEN price > 0 AND (next_worth <> 0 OR next_worth IS NULL) THEN price END
+                   WHEN next_price IS NULL THEN CASE WHEN sign(worth) * sign(slope) < 0 THEN price - worth / slope END
+                   WHEN sign(worth) * sign(next_worth) < 0
+                   THEN price + (next_price - price) * (worth / (worth - next_worth)) END AS zero
+        FROM segments
+    ), break_evens AS (
+        SELECT {_SPREAD}, min(zero)::{DECIMAL} AS break_even_low,
+               CASE WHEN count(zero) > 1 THEN max(zero) END::{DECIMAL} AS break_even_high
+        FROM zeros GROUP BY {_SPREAD}
+    )
+"""  # noqa: S608
+
+SPREAD_BOOK = View(
+    "spread_book",
+    "One row per good snapshot and option spread: what was received or paid, how far it has come, and how far the "
+    "underlying is from the strikes.",
+    (
+        *LEAD,
+        Column("environment", VARCHAR, "simulator, sandbox or live"),
+        Column("spread_no", INTEGER, "As in option_spreads"),
+        Column("underlying", VARCHAR, "As in option_spreads"),
+        Column("strategy", VARCHAR, "As in option_spreads"),
+        Column("side", VARCHAR, "As in option_spreads"),
+        Column("quantity", DECIMAL, "How many spreads"),
+        Column("expiration", DATE, "The nearest of the legs' expirations"),
+        Column("days_left", INTEGER, "Calendar days from trade_date to expiration"),
+        UNDERLYING_PRICE,
+        Column("cost", DECIMAL, "USD; positive when paid, negative when received; shares of a covered call are in it"),
+        Column("credit", DECIMAL, "USD received, of all of it; null when it was paid for"),
+        Column("entry_price", DECIMAL, "USD per share; negative for a credit; null with shares in it"),
+        Column("close_price", DECIMAL, "USD per share, by the marks: negative when closing it costs; null without"),
+        Column("market_value", DECIMAL, "USD; null if a leg has no quote"),
+        Column("unrealized_pl", DECIMAL, "USD; null if a leg has no quote"),
+        Column("has_payoff", BOOLEAN, "Whether the value at expiration is known: one root, one expiration"),
+        Column("max_profit", DECIMAL, "USD at expiration; null with a payoff means unlimited"),
+        Column("max_loss", DECIMAL, "USD at expiration, positive for a loss; null with a payoff means unlimited"),
+        Column("captured", DOUBLE, "unrealized_pl / max_profit, 0.5 = half of the maximum profit; null without one"),
+        Column("break_even_low", DECIMAL, "USD per share: the lowest price at expiration without profit or loss"),
+        Column("break_even_high", DECIMAL, "USD per share: the highest one; null if there is one alone"),
+        Column("short_strike", DECIMAL, "USD per share: of the short leg that the underlying is nearest to, or over"),
+        Column("short_type", VARCHAR, "call or put: that leg"),
+        Column("distance", DECIMAL, "USD per share that this leg is out of the money; negative: in the money"),
+        Column("distance_ratio", DOUBLE, "distance / underlying_price, 0.05 = 5 %"),
+        Column("delta", DOUBLE, "Shares that it moves like; null if a leg has none"),
+        Column("theta", DOUBLE, "USD per day; null if a leg has none"),
+        Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
+    ),
+    f"""
+    WITH quoted AS (
+        SELECT {_KEYS}, symbol, {", ".join(_GREEKS)} FROM quotes {_GOOD}
+    ), legs AS (
+        SELECT {_SPREAD}, symbol, leg.asset_class, leg.option_type, leg.strike, leg.quantity, has_payoff, spread.cost,
+               CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size,
+               {_OF_LEG}
+        FROM option_spread_legs AS leg
+        JOIN (SELECT {_SPREAD}, has_payoff, cost FROM option_spreads {_GOOD}) AS spread USING ({_SPREAD})
+        LEFT JOIN quoted USING ({_KEYS}, symbol)
+    ), {_BREAK_EVENS}, prices AS ({_PRICES}), sums AS (
+        SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
+               {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)}
+        FROM legs GROUP BY {_SPREAD}
+    ), shorts AS (
+        SELECT {_SPREAD}, list({{'strike': strike, 'option_type': option_type}}) AS legs
+        FROM legs WHERE quantity < 0 AND strike IS NOT NULL GROUP BY {_SPREAD}
+    ), measured AS (
+        SELECT spread.*, underlying_price, has_shares, size, break_even_low, break_even_high,
+               {", ".join(_GREEKS)}, list_sort(list_transform(shorts.legs, lambda leg: {{
+                   'away': CASE leg.option_type WHEN 'put' THEN underlying_price - leg.strike
+                                ELSE leg.strike - underlying_price END,
+                   'strike': leg.strike, 'option_type': leg.option_type}}))[1] AS short
+        FROM (FROM option_spreads {_GOOD}) AS spread JOIN sums USING ({_SPREAD})
+        LEFT JOIN prices USING ({_KEYS}, underlying) LEFT JOIN break_evens USING ({_SPREAD})
+        LEFT JOIN shorts USING ({_SPREAD})
+    )
+    SELECT {_KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
+           (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
+           CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit,
+           CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{
+        DECIMAL
+    } AS entry_price,
+           CASE WHEN NOT has_shares AND quantity * size <> 0
+                THEN market_value / (quantity * size) END::{DECIMAL} AS close_price,
+           market_value, unrealized_pl, has_payoff, max_profit, max_loss,
+           CASE WHEN max_profit > 0 THEN unrealized_pl::DOUBLE / max_profit::DOUBLE END AS captured,
+           break_even_low, break_even_high, short.strike AS short_strike, short.option_type AS short_type,
+           short.away::{DECIMAL} AS distance,
+           CASE WHEN underlying_price > 0 THEN short.away::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
+           {", ".join(_GREEKS)}
+    FROM measured LEFT JOIN account_environments USING (account_id)
+    """,  # noqa: S608
+)
+
+ASSIGNMENT_RISK = View(
+    "assignment_risk",
+    "One row per good snapshot and short option: whether it is in the money, and what its assignment would take. When "
+    "the underlying goes ex-dividend the broker does not report.",
+    (
+        *LEAD,
+        Column("environment", VARCHAR, "simulator, sandbox or live"),
+        Column("symbol", VARCHAR, "As in positions"),
+        Column("underlying", VARCHAR, "What it is written on"),
+        Column("option_type", VARCHAR, "call or put"),
+        Column("strike", DECIMAL, "USD per share"),
+        Column("expiration", DATE, "When it expires"),
+        Column("days_left", INTEGER, "Calendar days from trade_date to expiration"),
+        Column("quantity", DECIMAL, "Contracts, negative"),
+        UNDERLYING_PRICE,
+        Column("distance", DECIMAL, "USD per share that the underlying is out of the money; negative: in the money"),
+        Column("in_the_money", BOOLEAN, "Whether distance is below zero; null without a price"),
+        Column("mark", DECIMAL, "USD per share; null without a quote"),
+        Column(
+            "time_value", DECIMAL, "USD per share: mark less what it is in the money; little of it invites exercise"
+        ),
+        Column("cash_needed", DECIMAL, "USD: what assignment of a put would cost; null of a call"),
+        Column("cash", DECIMAL, "USD: of the account, for all of its puts together"),
+        Column("shares_needed", DECIMAL, "Shares that assignment of a call would take; null of a put"),
+        Column("shares_held", DECIMAL, "Shares of the underlying that are held, for all of its calls together"),
+    ),
+    f"""
+    WITH prices AS ({_PRICES}), shares AS (
+        SELECT {_KEYS}, symbol AS underlying, sum(quantity) AS shares FROM positions {_GOOD}
+        WHERE asset_class = 'equity' GROUP BY {_KEYS}, symbol
+    ), shorts AS (
+        SELECT {_KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
+               mark, multiplier
+        FROM positions {_GOOD} WHERE quantity < 0 AND option_type IS NOT NULL
+    ), measured AS (
+        SELECT shorts.*, underlying_price, {_OUT_OF_THE_MONEY} AS distance, shares, cash
+        FROM shorts LEFT JOIN prices USING ({_KEYS}, underlying) LEFT JOIN shares USING ({_KEYS}, underlying)
+        LEFT JOIN (SELECT {_KEYS}, cash FROM account_balances) USING ({_KEYS})
+    )
+    SELECT {_KEYS}, environment, symbol, underlying, option_type, strike, expiration,
+           (expiration - trade_date)::INTEGER AS days_left, quantity, underlying_price,
+           distance::{DECIMAL} AS distance, distance < 0 AS in_the_money, mark,
+           (mark - greatest(-distance, 0))::{DECIMAL} AS time_value,
+           CASE option_type WHEN 'put' THEN -quantity * multiplier * strike END::{DECIMAL} AS cash_needed, cash,
+           CASE option_type WHEN 'call' THEN -quantity * multiplier END::{DECIMAL} AS shares_needed,
+           coalesce(shares, 0)::{DECIMAL} AS shares_held
+    FROM measured LEFT JOIN account_environments USING (account_id)
+    """,  # noqa: S608
+)
+
+_VALUES: Final = ("market_value", "unrealized_pl")
+_KNOWN_SUMS: Final = ", ".join(
+    f"CASE WHEN bool_and({name} IS NOT NULL) THEN sum({name}) END::{DECIMAL} AS {name}" for name in _VALUES
+)
+_OF_BOOK: Final = (
+    Column("positions", BIGINT, "Positions in shares and options"),
+    Column("market_value", DECIMAL, "USD; negative when short; null if a position has no quote"),
+    Column("unrealized_pl", DECIMAL, "USD; null if a position has no quote"),
+)
+
+BOOK_BY_UNDERLYING = View(
+    "book_by_underlying",
+    "One row per good snapshot and underlying that is held, in shares or options: what it is worth and has made.",
+    (*LEAD, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
+    f"""
+    SELECT {_KEYS}, coalesce(underlying, root, symbol) AS underlying, count(*) AS positions, {_KNOWN_SUMS}
+    FROM positions {_GOOD} WHERE quantity <> 0 GROUP BY {_KEYS}, coalesce(underlying, root, symbol)
+    """,  # noqa: S608
+)
+
+BOOK_TOTAL = View(
+    "book_total",
+    "One row per good snapshot with a position: what all of it is worth and has made, by the marks of the quotes.",
+    (*LEAD, *_OF_BOOK),
+    f"SELECT {_KEYS}, count(*) AS positions, {_KNOWN_SUMS} FROM positions {_GOOD} WHERE quantity <> 0 GROUP BY {_KEYS}",  # noqa: S608
+)
+
+STOCK_BOOK = View(
+    "stock_book",
+    "One row per good snapshot and equity of which shares are in no option spread: these shares.",
+    (
+        *LEAD,
+        Column("symbol", VARCHAR, "As in positions"),
+        Column("quantity", DECIMAL, "Shares in no spread; negative when short"),
+        Column("mark", DECIMAL, "USD per share; null without a quote"),
+        Column("cost", DECIMAL, "USD; positive when paid"),
+        Column("market_value", DECIMAL, "USD; null without a quote"),
+        Column("unrealized_pl", DECIMAL, "USD; null without a quote"),
+    ),
+    f"""
+    WITH held AS (
+        SELECT {_KEYS}, symbol, sum(quantity) AS quantity, max(mark) AS mark,
+               sum(abs(cost_basis) * sign(quantity)) AS cost, sum(market_value) AS market_value
+        FROM positions {_GOOD} WHERE asset_class = 'equity' AND quantity <> 0 GROUP BY {_KEYS}, symbol
+    ), covered AS (
+        SELECT {_KEYS}, symbol, sum(quantity) AS quantity, sum(cost) AS cost, sum(market_value) AS market_value
+        FROM option_spread_legs {_GOOD} WHERE asset_class = 'equity' GROUP BY {_KEYS}, symbol
+    ), left_over AS (
+        SELECT {_KEYS}, symbol, (held.quantity - coalesce(covered.quantity, 0))::{DECIMAL} AS quantity, mark,
+               (held.cost - coalesce(covered.cost, 0))::{DECIMAL} AS cost,
+               CASE WHEN covered.symbol IS NULL OR covered.market_value IS NOT NULL
+                    THEN held.market_value - coalesce(covered.market_value, 0) END::{DECIMAL} AS market_value
+        FROM held LEFT JOIN covered USING ({_KEYS}, symbol)
+    )
+    SELECT *, (market_value - cost)::{DECIMAL} AS unrealized_pl FROM left_over WHERE quantity <> 0
+    """,  # noqa: S608
+)
+
+VIEWS = (SPREAD_BOOK, ASSIGNMENT_RISK, BOOK_BY_UNDERLYING, BOOK_TOTAL, STOCK_BOOK)

@@ -61,6 +61,6 @@ def test_what_the_caller_froze_stays_frozen() -> None:
 def test_the_end_of_a_command_looks_for_nothing() -> None:
     program = (
         "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"  # runs last
-        "from tradier_pipeline import collector; collector.skip_at_exit()"
+        "from tradier_pipeline.core import collector; collector.skip_at_exit()"
     )
     assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout == b"True\n"

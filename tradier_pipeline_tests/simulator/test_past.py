@@ -34,8 +34,8 @@ INSTANTS = (NOON, THANKSGIVING, HALF_DAY, SUNDAY, BEFORE_THE_BELL)
 
 PRINT_PAST = """
 from datetime import datetime
-from tradier_pipeline.broker.simulator.store import dump_world
-from tradier_pipeline.broker.simulator.strategy import create_world
+from tradier_pipeline.simulator.store import dump_world
+from tradier_pipeline.simulator.strategy import create_world
 print(dump_world(create_world(datetime.fromisoformat({!r}))).decode())
 """
 

@@ -15,6 +15,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.daily import account_activity_schedule
 from tradier_pipeline.cycles.on_demand import QUIET
+from tradier_pipeline.simulator import store as simulator_store
+from tradier_pipeline.simulator import strategy
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -27,6 +29,13 @@ RAW = ("raw/history", "raw/gainloss", "raw/historical_balances")
 MIDNIGHT = datetime(2026, 11, 18, 4, 59, 59, tzinfo=UTC)  # the last second of Tuesday in New York
 MORNING = datetime(2026, 11, 18, 12, 10, tzinfo=UTC)
 TUESDAY = "2026-11-17"
+
+
+@pytest.fixture(autouse=True)
+def _young_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the broker tells of them is told in one morning."""
+    monkeypatch.setattr(strategy, "_PAST", timedelta(days=6))
+    monkeypatch.setattr(simulator_store, "create_world", strategy.create_world)
 
 
 def evaluate(instance: dg.DagsterInstance, at: str) -> tuple[str, str | None]:

@@ -56,7 +56,7 @@ def test_every_fault_of_the_matrix_has_its_row_and_a_test() -> None:
 def test_every_test_that_the_matrix_names_exists() -> None:
     missing = []
     for row, file, test in named_tests():
-        path = Path(__file__).parent / file
+        path = Path(__file__).parents[1] / file
         tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.parse("")
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         if test not in functions:

@@ -198,7 +198,7 @@ class Killing:
         return end
 
     def _prove_after_a_kill(self, before: list[str], end: End) -> None:
-        interrupted = end.code == 1 and self.number != signal.SIGKILL  # it says so itself
+        interrupted = end.code in (1, 130) and self.number != signal.SIGKILL  # it says so itself
         assert end.signal or interrupted or end.code == 0, (end, self._log())
         after = self._published()
         assert set(before) <= set(after), "lost"

@@ -33,6 +33,7 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
+from tradier_pipeline.core import files
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -139,7 +140,7 @@ POINTS: dict[str, tuple[Point, ...]] = {
     ),
     "K3": (
         Point("before landing", _before(LandingZone, "land"), landed=False),
-        Point("between two landed files", _before(landing, "_write_synced", 3), landed=False),
+        Point("between two landed files", _before(files, "write_synced", 3), landed=False),
         Point("before the landing's rename", _before(Path, "rename", when=_LANDING), landed=False),
     ),
     "K4": (

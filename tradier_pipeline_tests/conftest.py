@@ -157,7 +157,7 @@ class Simulated:
         return Broker(self.url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
 
     def admin(self, method: str, path: str, json: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.url}/_simulator/{path}", json=json, trust_env=False)
+        answer = httpx.request(method, f"{self.url}/_simulator/{path}", json=json, trust_env=False, timeout=60)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

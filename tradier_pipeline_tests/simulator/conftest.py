@@ -24,6 +24,6 @@ def broker() -> Iterator[httpx.Client]:
     store = Store(None, plans=(AccountPlan(ACCOUNT, "margin", Decimal(100000), trader=False),))
     with (
         running(create_app(store, clock=lambda: NOON)) as url,
-        httpx.Client(base_url=url, headers=HEADERS, timeout=5) as client,
+        httpx.Client(base_url=url, headers=HEADERS, timeout=60.0) as client,
     ):
         yield client

@@ -52,7 +52,7 @@ _LAST_OF_ORDER = """
 """
 # the last that good snapshots before showed of orders that are not shown now
 _ENDED_BEFORE = f"""
-    SELECT order_id, arg_max(snapshot_id, as_of) FROM orders ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
+    SELECT order_id, arg_max(snapshot_id, as_of) FROM orders {schema.GOOD}
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND (order_id IN ({{numbers}}) OR tag IN ({{names}}))
     GROUP BY order_id HAVING arg_max(raw_status, as_of) IN ({{ends}})
 """  # noqa: S608

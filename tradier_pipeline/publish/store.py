@@ -437,7 +437,7 @@ def _keep_sessions(staged: StagedWarehouse, day: date, rules: GateRules) -> None
 
 def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     """Read the gate of the snapshots that were stored before there was one."""
-    lead = ", ".join(schema.LEAD_NAMES)
+    lead = schema.KEYS
     cursor = staged.connection.execute(
         f"SELECT {lead}, count(spread_no) FROM tradier_snapshots LEFT JOIN option_spreads USING ({lead}) "  # noqa: S608
         f"ANTI JOIN trade_gate_readings USING (snapshot_id) GROUP BY {lead}"

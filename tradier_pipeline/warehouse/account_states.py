@@ -52,7 +52,7 @@ _OBSERVATION = """
 
 
 _EARLIER_CASH = f"""
-    SELECT DISTINCT cash FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
+    SELECT DISTINCT cash FROM account_balances {schema.GOOD}
     WHERE account_id = ? AND trade_date = ? AND as_of < ?
     AND cash <> (SELECT max_by(cash, as_of) FROM account_balances WHERE account_id = ? AND as_of = ?)
 """  # noqa: S608
@@ -77,8 +77,7 @@ _OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
 
 # the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
 _LAST_SHOWN = f"""
-    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders ANTI JOIN {schema.DOUBTFUL}
-    USING (account_id, as_of)
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders {schema.GOOD}
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
 """  # noqa: S608
 

@@ -11,19 +11,17 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    DOUBTFUL,
+    GOOD,
     INTEGER,
+    KEYS,
     LEAD,
-    LEAD_NAMES,
     VARCHAR,
     Column,
     View,
 )
 
-_KEYS: Final = ", ".join(LEAD_NAMES)
-_GOOD: Final = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"
-_SPREAD: Final = f"{_KEYS}, spread_no"
-_PRICES: Final = f"SELECT {_KEYS}, symbol AS underlying, {MIDDLE} AS underlying_price FROM quotes {_GOOD}"  # noqa: S608
+_SPREAD: Final = f"{KEYS}, spread_no"
+_PRICES: Final = f"SELECT {KEYS}, symbol AS underlying, {MIDDLE} AS underlying_price FROM quotes {GOOD}"  # noqa: S608
 _OUT_OF_THE_MONEY: Final = (
     "CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END"
 )
@@ -97,14 +95,14 @@ SPREAD_BOOK = View(
     ),
     f"""
     WITH quoted AS (
-        SELECT {_KEYS}, symbol, {", ".join(_GREEKS)} FROM quotes {_GOOD}
+        SELECT {KEYS}, symbol, {", ".join(_GREEKS)} FROM quotes {GOOD}
     ), legs AS (
         SELECT {_SPREAD}, symbol, leg.asset_class, leg.option_type, leg.strike, leg.quantity, has_payoff, spread.cost,
                CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size,
                {_OF_LEG}
         FROM option_spread_legs AS leg
-        JOIN (SELECT {_SPREAD}, has_payoff, cost FROM option_spreads {_GOOD}) AS spread USING ({_SPREAD})
-        LEFT JOIN quoted USING ({_KEYS}, symbol)
+        JOIN (SELECT {_SPREAD}, has_payoff, cost FROM option_spreads {GOOD}) AS spread USING ({_SPREAD})
+        LEFT JOIN quoted USING ({KEYS}, symbol)
     ), {_BREAK_EVENS}, prices AS ({_PRICES}), sums AS (
         SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
                {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)}
@@ -118,11 +116,11 @@ SPREAD_BOOK = View(
                    'away': CASE leg.option_type WHEN 'put' THEN underlying_price - leg.strike
                                 ELSE leg.strike - underlying_price END,
                    'strike': leg.strike, 'option_type': leg.option_type}}))[1] AS short
-        FROM (FROM option_spreads {_GOOD}) AS spread JOIN sums USING ({_SPREAD})
-        LEFT JOIN prices USING ({_KEYS}, underlying) LEFT JOIN break_evens USING ({_SPREAD})
+        FROM (FROM option_spreads {GOOD}) AS spread JOIN sums USING ({_SPREAD})
+        LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN break_evens USING ({_SPREAD})
         LEFT JOIN shorts USING ({_SPREAD})
     )
-    SELECT {_KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
+    SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
            (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
            CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit,
            CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{
@@ -168,18 +166,18 @@ ASSIGNMENT_RISK = View(
     ),
     f"""
     WITH prices AS ({_PRICES}), shares AS (
-        SELECT {_KEYS}, symbol AS underlying, sum(quantity) AS shares FROM positions {_GOOD}
-        WHERE asset_class = 'equity' GROUP BY {_KEYS}, symbol
+        SELECT {KEYS}, symbol AS underlying, sum(quantity) AS shares FROM positions {GOOD}
+        WHERE asset_class = 'equity' GROUP BY {KEYS}, symbol
     ), shorts AS (
-        SELECT {_KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
+        SELECT {KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
                mark, multiplier
-        FROM positions {_GOOD} WHERE quantity < 0 AND option_type IS NOT NULL
+        FROM positions {GOOD} WHERE quantity < 0 AND option_type IS NOT NULL
     ), measured AS (
         SELECT shorts.*, underlying_price, {_OUT_OF_THE_MONEY} AS distance, shares, cash
-        FROM shorts LEFT JOIN prices USING ({_KEYS}, underlying) LEFT JOIN shares USING ({_KEYS}, underlying)
-        LEFT JOIN (SELECT {_KEYS}, cash FROM account_balances) USING ({_KEYS})
+        FROM shorts LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN shares USING ({KEYS}, underlying)
+        LEFT JOIN (SELECT {KEYS}, cash FROM account_balances) USING ({KEYS})
     )
-    SELECT {_KEYS}, environment, symbol, underlying, option_type, strike, expiration,
+    SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration,
            (expiration - trade_date)::INTEGER AS days_left, quantity, underlying_price,
            distance::{DECIMAL} AS distance, distance < 0 AS in_the_money, mark,
            (mark - greatest(-distance, 0))::{DECIMAL} AS time_value,
@@ -205,8 +203,8 @@ BOOK_BY_UNDERLYING = View(
     "One row per good snapshot and underlying that is held, in shares or options: what it is worth and has made.",
     (*LEAD, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
     f"""
-    SELECT {_KEYS}, coalesce(underlying, root, symbol) AS underlying, count(*) AS positions, {_KNOWN_SUMS}
-    FROM positions {_GOOD} WHERE quantity <> 0 GROUP BY {_KEYS}, coalesce(underlying, root, symbol)
+    SELECT {KEYS}, coalesce(underlying, root, symbol) AS underlying, count(*) AS positions, {_KNOWN_SUMS}
+    FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}, coalesce(underlying, root, symbol)
     """,  # noqa: S608
 )
 
@@ -214,7 +212,7 @@ BOOK_TOTAL = View(
     "book_total",
     "One row per good snapshot with a position: what all of it is worth and has made, by the marks of the quotes.",
     (*LEAD, *_OF_BOOK),
-    f"SELECT {_KEYS}, count(*) AS positions, {_KNOWN_SUMS} FROM positions {_GOOD} WHERE quantity <> 0 GROUP BY {_KEYS}",  # noqa: S608
+    f"SELECT {KEYS}, count(*) AS positions, {_KNOWN_SUMS} FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}",  # noqa: S608
 )
 
 STOCK_BOOK = View(
@@ -231,18 +229,18 @@ STOCK_BOOK = View(
     ),
     f"""
     WITH held AS (
-        SELECT {_KEYS}, symbol, sum(quantity) AS quantity, max(mark) AS mark,
+        SELECT {KEYS}, symbol, sum(quantity) AS quantity, max(mark) AS mark,
                sum(abs(cost_basis) * sign(quantity)) AS cost, sum(market_value) AS market_value
-        FROM positions {_GOOD} WHERE asset_class = 'equity' AND quantity <> 0 GROUP BY {_KEYS}, symbol
+        FROM positions {GOOD} WHERE asset_class = 'equity' AND quantity <> 0 GROUP BY {KEYS}, symbol
     ), covered AS (
-        SELECT {_KEYS}, symbol, sum(quantity) AS quantity, sum(cost) AS cost, sum(market_value) AS market_value
-        FROM option_spread_legs {_GOOD} WHERE asset_class = 'equity' GROUP BY {_KEYS}, symbol
+        SELECT {KEYS}, symbol, sum(quantity) AS quantity, sum(cost) AS cost, sum(market_value) AS market_value
+        FROM option_spread_legs {GOOD} WHERE asset_class = 'equity' GROUP BY {KEYS}, symbol
     ), left_over AS (
-        SELECT {_KEYS}, symbol, (held.quantity - coalesce(covered.quantity, 0))::{DECIMAL} AS quantity, mark,
+        SELECT {KEYS}, symbol, (held.quantity - coalesce(covered.quantity, 0))::{DECIMAL} AS quantity, mark,
                (held.cost - coalesce(covered.cost, 0))::{DECIMAL} AS cost,
                CASE WHEN covered.symbol IS NULL OR covered.market_value IS NOT NULL
                     THEN held.market_value - coalesce(covered.market_value, 0) END::{DECIMAL} AS market_value
-        FROM held LEFT JOIN covered USING ({_KEYS}, symbol)
+        FROM held LEFT JOIN covered USING ({KEYS}, symbol)
     )
     SELECT *, (market_value - cost)::{DECIMAL} AS unrealized_pl FROM left_over WHERE quantity <> 0
     """,  # noqa: S608

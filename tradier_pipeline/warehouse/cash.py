@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tradier_pipeline.warehouse.equity import history_read
 from tradier_pipeline.warehouse.kinds import EXTERNAL, TRADES, kind_of, listed
-from tradier_pipeline.warehouse.schema import DATE, DECIMAL, DOUBTFUL, VARCHAR, Column, View
+from tradier_pipeline.warehouse.schema import DATE, DECIMAL, GOOD, VARCHAR, Column, View
 
 # The parts of what history reports, by what they are a sum of.
 _PARTS = {
@@ -63,7 +63,7 @@ CASH_BY_DAY = View(
     WITH evenings AS (
         SELECT account_id, trade_date, max(as_of) AS as_of, arg_max(cash, as_of) AS cash
         FROM account_balances JOIN sessions USING (trade_date)
-        ANTI JOIN {DOUBTFUL} USING (account_id, as_of)
+        {GOOD}
         WHERE as_of >= session_close GROUP BY account_id, trade_date
     ), days AS (
         SELECT account_id, trade_date, as_of, cash,

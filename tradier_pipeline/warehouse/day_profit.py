@@ -20,7 +20,7 @@ from tradier_pipeline.warehouse.schema import (
     BOOLEAN,
     DATE,
     DECIMAL,
-    DOUBTFUL,
+    GOOD,
     INSTANT,
     INTEGER,
     VARCHAR,
@@ -52,7 +52,7 @@ NOT_REPORTED: Final = "fees, deposits, dividends and interest of the day are not
 _DAYS = f"""
     ends AS MATERIALIZED (
         SELECT {_KEY}, max(as_of) AS as_of, arg_max(equity, as_of) AS equity, arg_max(cash, as_of) AS cash
-        FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY {_KEY}
+        FROM account_balances {GOOD} GROUP BY {_KEY}
     ), days AS MATERIALIZED (
         SELECT *, lag(trade_date) OVER so_far AS since_date, lag(as_of) OVER so_far AS since,
                lag(equity) OVER so_far AS equity_before, lag(cash) OVER so_far AS cash_before

@@ -39,7 +39,7 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    DOUBTFUL,
+    GOOD,
     INSTANT,
     INTEGER,
     VARCHAR,
@@ -206,7 +206,7 @@ _EVENINGS = f"""
         SELECT account_id, trade_date, arg_max(equity, as_of) AS read_value, arg_max(cash, as_of) AS read_cash,
                max(as_of) AS read_at
         FROM account_balances
-        ANTI JOIN {DOUBTFUL} USING (account_id, as_of)
+        {GOOD}
         GROUP BY account_id, trade_date
     ), told AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS told_value

@@ -12,10 +12,10 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    DOUBTFUL,
+    GOOD,
     INTEGER,
+    KEYS,
     LEAD,
-    LEAD_NAMES,
     VARCHAR,
     Column,
     View,
@@ -26,8 +26,6 @@ ExposureBy = Literal["underlying", "account", "expiring"]
 Each = Literal["day", "snapshot"]
 SOON_DAYS: Final = 7
 LATER_DAYS: Final = 30
-_KEYS = ", ".join(LEAD_NAMES)
-_GOOD = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"
 MIDDLE: Final = f"(CASE WHEN bid > 0 AND ask > 0 THEN (bid + ask) / 2 ELSE last END)::{DECIMAL}"  # of a quote
 _GREEKS: Final[Mapping[str, str]] = {
     "delta": "Shares that it moves like: those held, and quantity x multiplier x delta of each option",
@@ -50,17 +48,17 @@ def _legs(snapshots: str) -> str:
     )
     return f"""
     quoted AS (
-        SELECT {_KEYS}, symbol, underlying, contract_size, bid, ask, last, {", ".join(_GREEKS)} FROM quotes {snapshots}
+        SELECT {KEYS}, symbol, underlying, contract_size, bid, ask, last, {", ".join(_GREEKS)} FROM quotes {snapshots}
     ), legs AS (
         SELECT held.* EXCLUDE underlying, coalesce(held.underlying, quoted.underlying, root, symbol) AS underlying,
                coalesce(contract_size, multiplier) AS size, asset_class IN ('option', 'adjusted_option') AS is_option,
                expiration - trade_date AS days_left, {of_leg}
-        FROM (SELECT {_KEYS}, symbol, quantity, asset_class, root, underlying, expiration, option_type, strike,
+        FROM (SELECT {KEYS}, symbol, quantity, asset_class, root, underlying, expiration, option_type, strike,
                      multiplier
               FROM positions {snapshots}) AS held
-        LEFT JOIN quoted USING ({_KEYS}, symbol) WHERE quantity <> 0
+        LEFT JOIN quoted USING ({KEYS}, symbol) WHERE quantity <> 0
     ), prices AS (
-        SELECT {_KEYS}, symbol AS underlying,
+        SELECT {KEYS}, symbol AS underlying,
                {MIDDLE} AS underlying_price
         FROM quoted
     )
@@ -97,11 +95,11 @@ def _contracts(days: int) -> str:
 
 def _by_underlying(snapshots: str) -> str:
     return f"""
-    WITH {_legs(snapshots)}, summed AS ({_figures(f"{_KEYS}, underlying")})
-    SELECT {_KEYS}, environment, underlying, underlying_price, coalesce(shares, 0)::{DECIMAL} AS shares,
+    WITH {_legs(snapshots)}, summed AS ({_figures(f"{KEYS}, underlying")})
+    SELECT {KEYS}, environment, underlying, underlying_price, coalesce(shares, 0)::{DECIMAL} AS shares,
            {", ".join(_GREEKS)}, delta * underlying_price::DOUBLE AS dollar_delta,
            option_legs, legs_with_greeks, {_COVERAGE}, {_AMOUNTS}, next_expiration
-    FROM summed LEFT JOIN prices USING ({_KEYS}, underlying) LEFT JOIN account_environments USING (account_id)
+    FROM summed LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608
 
 
@@ -123,14 +121,14 @@ def _by_account(snapshots: str) -> str:
     greeks = ", ".join(f"CASE WHEN held THEN {name} ELSE 0 END AS {name}" for name in ("dollar_delta", "theta", "vega"))
     return f"""
     WITH books AS (
-        SELECT {_KEYS}, true AS held, {sums}, {whole}, min(next_expiration) AS next_expiration
+        SELECT {KEYS}, true AS held, {sums}, {whole}, min(next_expiration) AS next_expiration
         FROM ({_by_underlying(snapshots)}) GROUP BY ALL
     ), joined AS (
-        SELECT balances.*, books.* EXCLUDE ({_KEYS}, held), coalesce(held, false) AS held
-        FROM (SELECT {_KEYS}, equity, buying_power, margin_requirement FROM account_balances {snapshots}) AS balances
-        LEFT JOIN books USING ({_KEYS})
+        SELECT balances.*, books.* EXCLUDE ({KEYS}, held), coalesce(held, false) AS held
+        FROM (SELECT {KEYS}, equity, buying_power, margin_requirement FROM account_balances {snapshots}) AS balances
+        LEFT JOIN books USING ({KEYS})
     )
-    SELECT {_KEYS}, environment, equity, buying_power, margin_requirement,
+    SELECT {KEYS}, environment, equity, buying_power, margin_requirement,
            CASE WHEN equity > 0 THEN 1 - buying_power::DOUBLE / equity::DOUBLE END AS buying_power_use, {greeks},
            coalesce(option_legs, 0)::BIGINT AS option_legs, coalesce(legs_with_greeks, 0)::BIGINT AS legs_with_greeks,
            {_COVERAGE}, {amounts}, next_expiration
@@ -143,10 +141,10 @@ def _expiring(snapshots: str) -> str:
     WITH {_legs(snapshots)}, measured AS (
         SELECT legs.*, underlying_price,
                CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END AS distance
-        FROM legs LEFT JOIN prices USING ({_KEYS}, underlying)
+        FROM legs LEFT JOIN prices USING ({KEYS}, underlying)
         WHERE is_option AND days_left <= {LATER_DAYS}
     )
-    SELECT {_KEYS}, environment, symbol, underlying, option_type, strike, expiration, days_left::INTEGER AS days_left,
+    SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration, days_left::INTEGER AS days_left,
            days_left <= {SOON_DAYS} AS within_{SOON_DAYS}_days, quantity, size AS multiplier, underlying_price,
            distance::{DECIMAL} AS distance,
            CASE WHEN underlying_price > 0 THEN distance::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
@@ -190,7 +188,7 @@ EXPOSURE = View(
         *_OF_GREEKS,
         *_OF_OPTIONS,
     ),
-    _by_underlying(_GOOD),
+    _by_underlying(GOOD),
 )
 
 ACCOUNT_EXPOSURE = View(
@@ -210,7 +208,7 @@ ACCOUNT_EXPOSURE = View(
         *_OF_GREEKS,
         *_OF_OPTIONS,
     ),
-    _by_account(_GOOD),
+    _by_account(GOOD),
 )
 
 EXPIRING_OPTIONS = View(
@@ -234,7 +232,7 @@ EXPIRING_OPTIONS = View(
         Column("distance_ratio", DOUBLE, "distance / underlying_price, 0.05 = 5 %"),
         Column("in_the_money", BOOLEAN, "Whether distance is below zero"),
     ),
-    _expiring(_GOOD),
+    _expiring(GOOD),
 )
 
 VIEWS = (EXPOSURE, ACCOUNT_EXPOSURE, EXPIRING_OPTIONS)

@@ -340,7 +340,7 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
                 SELECT account_id, {_PERIODS[by][1]} AS hour, arg_min(equity, as_of) AS open, max(equity) AS high,
                        min(equity) AS low, arg_max(equity, as_of) AS close, arg_max(cash, as_of) AS cash_close,
                        count(*) AS snapshots
-                FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of) {asked}
+                FROM account_balances {schema.GOOD} {asked}
                 GROUP BY account_id, hour ORDER BY hour, account_id
             """  # noqa: S608
         case "day":
@@ -394,7 +394,7 @@ def equity_lines(
         f"""
         WITH due AS (
             SELECT account_id, trade_date, as_of, equity FROM account_balances
-            ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
+            {schema.GOOD}
             UNION ALL
             SELECT account_id, trade_date, session_close, close FROM daily_balances JOIN sessions USING (trade_date)
             WHERE source = 'broker'

@@ -61,6 +61,7 @@ LEAD = (
 )
 
 LEAD_NAMES = tuple(column.name for column in LEAD)
+KEYS = ", ".join(LEAD_NAMES)
 
 TRADIER_SNAPSHOTS = Table(
     "tradier_snapshots",
@@ -90,6 +91,7 @@ TRADIER_SNAPSHOTS = Table(
 
 # Nothing is concluded from these. Few: an anti join of them costs next to nothing.
 DOUBTFUL = "(SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'doubtful')"
+GOOD = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"  # behind a table: the rows of its good snapshots
 
 ACCOUNTS = Table(
     "accounts",

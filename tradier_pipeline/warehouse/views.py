@@ -23,12 +23,12 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    DOUBTFUL,
     FINDINGS,
+    GOOD,
     INSTANT,
     INTEGER,
+    KEYS,
     LEAD,
-    LEAD_NAMES,
     LIMIT,
     MAX_AGE,
     OPENS,
@@ -47,8 +47,6 @@ from tradier_pipeline.warehouse.schema import (
 def _borrowed(table: Table, *names: str) -> tuple[Column, ...]:
     return tuple(column for column in table.columns if column.name in names)
 
-
-_IN_LEAD = ", ".join(LEAD_NAMES)
 
 # by as_of, too: it lets DuckDB skip all but the newest rows of a long history
 _NEWEST = """(
@@ -87,7 +85,7 @@ BALANCE_HISTORY = View(
     # by the whole lead: a condition on the account or the date then holds for both tables
     f"""
     SELECT account_balances.*, as_of_end, environment, trigger, verdict, verdict_evidence
-    FROM account_balances JOIN tradier_snapshots USING ({_IN_LEAD})
+    FROM account_balances JOIN tradier_snapshots USING ({KEYS})
     """,  # noqa: S608
 )
 
@@ -119,7 +117,7 @@ DAILY_BALANCES = View(
         SELECT account_id, trade_date, arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low,
                arg_max(equity, as_of) AS last, arg_max(cash, as_of) AS last_cash, count(*) AS snapshots,
                min(as_of) AS first_as_of, max(as_of) AS last_as_of
-        FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
+        FROM account_balances {GOOD} GROUP BY account_id, trade_date
     ), reported AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS value
         FROM broker_daily_balances GROUP BY account_id, trade_date
@@ -390,7 +388,7 @@ ACCOUNT_PERFORMANCE = View(
     f"""
     WITH days AS (
         SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized, max(as_of) AS last_as_of
-        FROM account_balances ANTI JOIN {DOUBTFUL} USING (account_id, as_of) GROUP BY account_id, trade_date
+        FROM account_balances {GOOD} GROUP BY account_id, trade_date
     ), weeks AS (
         SELECT account_id, trade_date, session_open IS NOT NULL AS has_session,
                sum(realized) FILTER (last_as_of >= session_close) OVER earlier AS realized_before,
@@ -399,24 +397,24 @@ ACCOUNT_PERFORMANCE = View(
         WINDOW earlier AS (PARTITION BY account_id ORDER BY trade_date
                            RANGE BETWEEN INTERVAL 6 DAYS PRECEDING AND INTERVAL 1 DAY PRECEDING)
     ), shares AS (
-        SELECT {_IN_LEAD}, count(*) AS holdings
-        FROM (SELECT {_IN_LEAD}, symbol
-              FROM (SELECT {_IN_LEAD}, symbol, quantity FROM positions WHERE asset_class = 'equity'
+        SELECT {KEYS}, count(*) AS holdings
+        FROM (SELECT {KEYS}, symbol
+              FROM (SELECT {KEYS}, symbol, quantity FROM positions WHERE asset_class = 'equity'
                     UNION ALL
-                    SELECT {_IN_LEAD}, symbol, -quantity FROM option_spread_legs WHERE asset_class = 'equity')
-              GROUP BY {_IN_LEAD}, symbol HAVING sum(quantity) <> 0)
-        GROUP BY {_IN_LEAD}
+                    SELECT {KEYS}, symbol, -quantity FROM option_spread_legs WHERE asset_class = 'equity')
+              GROUP BY {KEYS}, symbol HAVING sum(quantity) <> 0)
+        GROUP BY {KEYS}
     ), trades AS (
-        SELECT {_IN_LEAD}, count(*) FILTER (status NOT IN ('ENTRY_PENDING', 'CLOSED', 'CANCELLED')) AS trades_open,
+        SELECT {KEYS}, count(*) FILTER (status NOT IN ('ENTRY_PENDING', 'CLOSED', 'CANCELLED')) AS trades_open,
                count(*) FILTER (today) AS trades_closed_today,
                CASE WHEN bool_and(realized_pnl IS NOT NULL) FILTER (today) IS NOT FALSE
                     THEN coalesce(sum(realized_pnl) FILTER (today), 0) END AS trades_realized_today
         FROM (SELECT *, CASE WHEN status = 'CLOSED'
                              THEN (closed_at AT TIME ZONE 'America/New_York')::DATE = trade_date END AS today
               FROM trade_reconciliation)
-        GROUP BY {_IN_LEAD}
+        GROUP BY {KEYS}
     )
-    SELECT {_IN_LEAD}, cash, buying_power, equity,
+    SELECT {KEYS}, cash, buying_power, equity,
            open_positions AS open_spreads, open_positions + coalesce(holdings, 0) AS open_positions,
            open_pl AS unrealized_pl, close_pl AS realized_today,
            (CASE WHEN has_session THEN coalesce(realized_before, 0) + close_pl ELSE realized_before END)::{DECIMAL}
@@ -424,8 +422,8 @@ ACCOUNT_PERFORMANCE = View(
            days_before + has_session::INTEGER AS realized_7d_days,
            trades_open, trades_closed_today, trades_realized_today::{DECIMAL} AS trades_realized_today
     FROM account_balances
-    LEFT JOIN weeks USING (account_id, trade_date) LEFT JOIN trade_gate_readings USING ({_IN_LEAD})
-    LEFT JOIN shares USING ({_IN_LEAD}) LEFT JOIN trades USING ({_IN_LEAD})
+    LEFT JOIN weeks USING (account_id, trade_date) LEFT JOIN trade_gate_readings USING ({KEYS})
+    LEFT JOIN shares USING ({KEYS}) LEFT JOIN trades USING ({KEYS})
     """,  # noqa: S608
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import MIDDLE, UNDERLYING_PRICE
+from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, out_of_the_money, underlying_prices
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -21,10 +21,7 @@ from tradier_pipeline.warehouse.schema import (
 )
 
 _SPREAD: Final = f"{KEYS}, spread_no"
-_PRICES: Final = f"SELECT {KEYS}, symbol AS underlying, {MIDDLE} AS underlying_price FROM quotes {GOOD}"  # noqa: S608
-_OUT_OF_THE_MONEY: Final = (
-    "CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END"
-)
+_PRICES: Final = underlying_prices(f"quotes {GOOD}")
 _GREEKS: Final = ("delta", "theta", "vega")
 _OF_LEG: Final = ", ".join(
     f"CASE WHEN leg.asset_class = 'equity' THEN {'leg.quantity::DOUBLE' if name == 'delta' else '0'} "
@@ -113,8 +110,7 @@ SPREAD_BOOK = View(
     ), measured AS (
         SELECT spread.*, underlying_price, has_shares, size, break_even_low, break_even_high,
                {", ".join(_GREEKS)}, list_sort(list_transform(shorts.legs, lambda leg: {{
-                   'away': CASE leg.option_type WHEN 'put' THEN underlying_price - leg.strike
-                                ELSE leg.strike - underlying_price END,
+                   'away': {out_of_the_money("leg.")},
                    'strike': leg.strike, 'option_type': leg.option_type}}))[1] AS short
         FROM (FROM option_spreads {GOOD}) AS spread JOIN sums USING ({_SPREAD})
         LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN break_evens USING ({_SPREAD})
@@ -173,7 +169,7 @@ ASSIGNMENT_RISK = View(
                mark, multiplier
         FROM positions {GOOD} WHERE quantity < 0 AND option_type IS NOT NULL
     ), measured AS (
-        SELECT shorts.*, underlying_price, {_OUT_OF_THE_MONEY} AS distance, shares, cash
+        SELECT shorts.*, underlying_price, {out_of_the_money()} AS distance, shares, cash
         FROM shorts LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN shares USING ({KEYS}, underlying)
         LEFT JOIN (SELECT {KEYS}, cash FROM account_balances) USING ({KEYS})
     )

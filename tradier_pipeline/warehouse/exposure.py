@@ -26,13 +26,32 @@ ExposureBy = Literal["underlying", "account", "expiring"]
 Each = Literal["day", "snapshot"]
 SOON_DAYS: Final = 7
 LATER_DAYS: Final = 30
-MIDDLE: Final = f"(CASE WHEN bid > 0 AND ask > 0 THEN (bid + ask) / 2 ELSE last END)::{DECIMAL}"  # of a quote
+_MIDDLE: Final = f"(CASE WHEN bid > 0 AND ask > 0 THEN (bid + ask) / 2 ELSE last END)::{DECIMAL}"  # of a quote
 _GREEKS: Final[Mapping[str, str]] = {
     "delta": "Shares that it moves like: those held, and quantity x multiplier x delta of each option",
     "gamma": "Shares that delta changes by per USD of the underlying",
     "theta": "USD per day",
     "vega": "USD per point of volatility",
 }
+
+
+def underlying_prices(quotes: str) -> str:
+    """The query of the prices of all that was quoted.
+
+    Args:
+        quotes: a relation with the columns of the table `quotes`.
+    """
+    return f"SELECT {KEYS}, symbol AS underlying, {_MIDDLE} AS underlying_price FROM {quotes}"  # noqa: S608
+
+
+def out_of_the_money(option: str = "") -> str:
+    """USD per share that the underlying is out of the money; negative: in the money.
+
+    Args:
+        option: what qualifies the columns of the option, such as `leg.`.
+    """
+    away = f"underlying_price - {option}strike", f"{option}strike - underlying_price"
+    return f"CASE {option}option_type WHEN 'put' THEN {away[0]} ELSE {away[1]} END"
 
 
 def _legs(snapshots: str) -> str:
@@ -58,9 +77,7 @@ def _legs(snapshots: str) -> str:
               FROM positions {snapshots}) AS held
         LEFT JOIN quoted USING ({KEYS}, symbol) WHERE quantity <> 0
     ), prices AS (
-        SELECT {KEYS}, symbol AS underlying,
-               {MIDDLE} AS underlying_price
-        FROM quoted
+        {underlying_prices("quoted")}
     )
     """  # noqa: S608
 
@@ -140,7 +157,7 @@ def _expiring(snapshots: str) -> str:
     return f"""
     WITH {_legs(snapshots)}, measured AS (
         SELECT legs.*, underlying_price,
-               CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END AS distance
+               {out_of_the_money()} AS distance
         FROM legs LEFT JOIN prices USING ({KEYS}, underlying)
         WHERE is_option AND days_left <= {LATER_DAYS}
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
-from tradier_pipeline.cli.options import JSON, ONLY_ACCOUNT, table
+from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import echo, load_settings, print_json, print_rows, report_errors, signed
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
@@ -31,7 +31,7 @@ def flows() -> None:
 
 @flows.command(name="add")
 @click.option("--account", metavar="NUMBER", required=True, help="Account number.")
-@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), required=True, help="When it came or left.")
+@click.option("--date", "day", type=DAY, required=True, help="When it came or left.")
 @click.option("--amount", metavar="USD", help="Of cash; below zero: a withdrawal. 0: nothing came or left that day.")
 @click.option("--symbol", help="Of securities: equity ticker or option symbol.")
 @click.option("--quantity", metavar="NUMBER", help="Of securities: shares or contracts.")

@@ -9,14 +9,8 @@ from typing import Any
 import click
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
-
-
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: those of TRADIER_ACCOUNT_ID.")
-
-
 ONLY_ACCOUNT = click.option("--account", metavar="NUMBER", help="Only this account number.")
-
-
 FORMAT = click.option(
     "--format",
     "form",
@@ -24,19 +18,26 @@ FORMAT = click.option(
     default="text",
     help="A table for people, or every row and column for programs; in json decimals are strings.",
 )
-
-
 BENCHMARK = click.option(
     "--benchmark",
     metavar="SYMBOL",
     callback=lambda _, __, symbol: "" if symbol and symbol.lower() == "off" else symbol,
     help="Compare with this symbol, such as SPY; off: with none. Default: that of TRADIER_BENCHMARK.",
 )
-
-
+DAY = click.DateTime(["%Y-%m-%d"])
 OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 
 
 def table(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that prints a table: `form` and `output`."""
     return FORMAT(OUTPUT(command))
+
+
+def between(since: str, until: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options `--since` and `--until`, dates, with their help."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        until_option = click.option("--until", type=DAY, help=until)
+        return click.option("--since", type=DAY, help=since)(until_option(command))
+
+    return add

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
-from tradier_pipeline.cli.options import JSON, ONLY_ACCOUNT, OUTPUT, table
+from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, OUTPUT, between, table
 from tradier_pipeline.cli.output import (
     _write_text,
     echo,
@@ -47,8 +47,7 @@ def query(sql: str, form: str, output: Path | None) -> None:
 
 @click.command()
 @ONLY_ACCOUNT
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date.")
+@between("First trade date.", "Last trade date.")
 @click.option(
     "--by",
     type=click.Choice(["snapshot", "hour", "day", "month", "quarter", "year"]),
@@ -97,8 +96,7 @@ def balances(
 
 @click.command()
 @ONLY_ACCOUNT
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date of closing.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last date of closing.")
+@between("First date of closing.", "Last date of closing.")
 @click.option(
     "--by",
     type=click.Choice(
@@ -132,8 +130,7 @@ def pnl(
 
 @click.command()
 @ONLY_ACCOUNT
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date. Default: now only.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date. Default: now only.")
+@between("First trade date. Default: now only.", "Last trade date. Default: now only.")
 @click.option(
     "--by",
     type=click.Choice(["underlying", "account", "expiring"]),
@@ -179,8 +176,8 @@ def exposure(
 @click.command()
 @ONLY_ACCOUNT
 @click.option("--format", "form", type=click.Choice(["beancount", "hledger", "form8949"]), required=True)
-@click.option("--since", "--from", type=click.DateTime(["%Y-%m-%d"]), help="First date; of lots, of closing.")
-@click.option("--until", "--to", type=click.DateTime(["%Y-%m-%d"]), help="Last date; of lots, of closing.")
+@click.option("--since", "--from", type=DAY, help="First date; of lots, of closing.")
+@click.option("--until", "--to", type=DAY, help="Last date; of lots, of closing.")
 @OUTPUT
 @report_errors
 def export(account: str | None, form: str, since: datetime | None, until: datetime | None, output: Path | None) -> None:
@@ -212,7 +209,7 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
 
 
 @click.command()
-@click.argument("day", type=click.DateTime(["%Y-%m-%d"]), required=False, metavar="[DATE]")
+@click.argument("day", type=DAY, required=False, metavar="[DATE]")
 @ONLY_ACCOUNT
 @click.option("--list", "as_list", is_flag=True, help="One line for each summary.")
 @click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
@@ -267,9 +264,8 @@ def summary(
 
 @click.command()
 @ONLY_ACCOUNT
-@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Of one trade date instead of the whole account.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First trade date of the curves.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last trade date of the curves.")
+@click.option("--day", type=DAY, help="Of one trade date instead of the whole account.")
+@between("First trade date of the curves.", "Last trade date of the curves.")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of one in reports/.")
 @click.option("--all", "every", is_flag=True, help="Also of every trade date that has a snapshot and no report yet.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser; of several the page that links them all.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradier_pipeline.cli.options import BENCHMARK, JSON, ONLY_ACCOUNT, table
+from tradier_pipeline.cli.options import BENCHMARK, JSON, ONLY_ACCOUNT, between, table
 from tradier_pipeline.cli.output import (
     echo,
     load_settings,
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @ONLY_ACCOUNT
-@click.option(
-    "--since", type=click.DateTime(["%Y-%m-%d"]), help="First session of one period instead of the usual ones."
-)
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last session of it.")
+@between("First session of one period instead of the usual ones.", "Last session of it.")
 @click.option(
     "--by", type=click.Choice(["month", "quarter", "year"]), help="One row per what, instead of the usual periods."
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
-from tradier_pipeline.cli.options import ACCOUNT, BENCHMARK, JSON, ONLY_ACCOUNT, table
+from tradier_pipeline.cli.options import ACCOUNT, BENCHMARK, DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import (
     checks_document,
     echo,
@@ -189,7 +189,7 @@ def rebuild(forget: bool, as_json: bool) -> int:
 
 @click.command()
 @ACCOUNT
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First date. Default: when the account was opened.")
+@click.option("--since", type=DAY, help="First date. Default: when the account was opened.")
 @BENCHMARK
 @JSON
 @report_errors

@@ -27,6 +27,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
@@ -38,6 +39,7 @@ from tradier_pipeline.simulator.world import EXCHANGE, ROUND_THE_CLOCK, World, t
 from tradier_pipeline.warehouse import rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
+from tradier_pipeline_tests.support.crash_child import Nursery, nursery
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -188,6 +190,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     path = tmp_path / "home"
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(path))
     return Home(path)
+
+
+@pytest.fixture(scope="module")
+def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home in which nothing has happened yet: creating one takes longer than most tests of it."""
+    path = tmp_path_factory.mktemp("empty") / "dagster"
+    open_instance(path).dispose()
+    return path
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Nursery]:
+    """Processes that die, or stand still, where a test says."""
+    with nursery() as running:
+        yield running
 
 
 @pytest.fixture

@@ -26,18 +26,10 @@ CLOSE = datetime(2025, 11, 3, 21, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Dagster home in which nothing has happened yet: creating one takes longer than most of these tests."""
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
-
-
 @pytest.fixture
-def instance(home: Home, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+def instance(home: Home, empty_dagster_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     dagster_home = home.path / "dagster"
-    shutil.copytree(empty, dagster_home)
+    shutil.copytree(empty_dagster_home, dagster_home)
     monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))  # a schedule opens the instance by its settings
     with open_instance(dagster_home) as opened:
         yield opened

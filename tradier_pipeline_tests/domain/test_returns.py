@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
-from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.returns import LEFT_AFTER, UNREAD, Figures, Rate, figures, internal_rate, standard_periods
@@ -35,6 +33,7 @@ from tradier_pipeline.warehouse.reads import equity_curves, reading
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import answers, balances, land
+from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.histories import Histories, at
 
 START = date(2021, 1, 1)
@@ -344,12 +343,6 @@ def test_an_account_without_newer_closes_has_no_month_to_date(november: list[Any
 
 
 # ---------------------------------------------------------------- the command
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 @pytest.fixture

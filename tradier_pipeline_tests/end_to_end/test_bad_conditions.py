@@ -25,16 +25,10 @@ from tradier_pipeline.warehouse import staging
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import leftovers, prove_equal_to_undisturbed, prove_published
-from tradier_pipeline_tests.support.crash_child import FAILED, Job, Nursery, nursery
+from tradier_pipeline_tests.support.crash_child import FAILED, Job, Nursery
 
 NOBODY = 65534
 DISK_BYTES = 24 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Nursery]:
-    with nursery() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

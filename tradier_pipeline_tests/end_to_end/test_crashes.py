@@ -28,16 +28,10 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery, nursery
+from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery
 
 ACCOUNT_REQUESTS = ("/profile", "/balances", "/positions", "/orders")
 RACE_S = 0.004  # longer than a COMMIT or CHECKPOINT of one snapshot takes
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Nursery]:
-    with nursery() as running:
-        yield running
 
 
 @pytest.fixture

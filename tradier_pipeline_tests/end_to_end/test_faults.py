@@ -30,7 +30,7 @@ from tradier_pipeline_tests.end_to_end.test_crashes import prove_published
 from tradier_pipeline_tests.end_to_end.test_storage_breaks_under_up import small_disk
 from tradier_pipeline_tests.end_to_end.test_true_states import ny
 from tradier_pipeline_tests.support import bodies
-from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery, nursery
+from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery
 from tradier_pipeline_tests.support.scripted_account import ACCOUNT, TOKEN, ScriptedAccount, scripted_account
 from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
 
@@ -160,12 +160,6 @@ def test_an_answer_that_comes_twice_on_a_connection_is_not_taken_for_the_next_on
 
 
 # --- process and storage
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Nursery]:
-    with nursery() as running_nursery:
-        yield running_nursery
 
 
 @pytest.fixture

@@ -81,16 +81,9 @@ def told(folder: Path, text: str) -> str | None:
     return next((line for line in lines(folder) if text in line), None)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
-
-
 @pytest.fixture
-def dagster_home(home: Home, empty: Path) -> Path:
-    return Path(shutil.copytree(empty, home.path / "dagster"))
+def dagster_home(home: Home, empty_dagster_home: Path) -> Path:
+    return Path(shutil.copytree(empty_dagster_home, home.path / "dagster"))
 
 
 @pytest.mark.parametrize("name", [RUNS, EVENTS, SCHEDULES])

@@ -11,26 +11,19 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from click.testing import CliRunner, Result
 
-from tradier_pipeline.cli import main
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land
+from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.histories import at, time
 
 CALENDAR = MarketCalendar("XNYS")
 PUT = "SPY251219P00450000"
 MONDAY = date(2025, 11, 3)
 DAYS = [MONDAY + timedelta(days=number) for number in range(5)]
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 def show(home: Home, day: date, cash: object, securities: object = 0) -> None:

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tradier_pipeline.cli import main
-from tradier_pipeline.instance import open_instance
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
@@ -30,18 +29,11 @@ def broker() -> Iterator[None]:
         del os.environ["TRADIER_BASE_URL"]
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
-
-
 @pytest.fixture
-def dagster_home(home: Home, empty: Path) -> Path:
+def dagster_home(home: Home, empty_dagster_home: Path) -> Path:
     home.path.mkdir(mode=0o700, exist_ok=True)  # one that others can read would be a warning
     home.path.chmod(0o700)
-    return Path(shutil.copytree(empty, home.path / "dagster"))
+    return Path(shutil.copytree(empty_dagster_home, home.path / "dagster"))
 
 
 def garbage(path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import zipfile
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import leftovers, stored
-from tradier_pipeline_tests.support.crash_child import Job, Nursery, compaction_points, nursery
+from tradier_pipeline_tests.support.crash_child import Job, Nursery, compaction_points
 
 ACCOUNT = "VA12345678"
 NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
@@ -255,12 +254,6 @@ def test_a_damaged_archive_is_told_in_one_line(home: Home, damage: str) -> None:
     told = [one.reason for one in home.zone.damaged() if f"{DAY}.zip" in one.reason]
     assert told
     assert all("Restore it from a backup" in line and "\n" not in line for line in told)
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Nursery]:
-    with nursery() as running:
-        yield running
 
 
 class Killed:

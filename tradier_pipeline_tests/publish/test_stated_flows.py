@@ -10,33 +10,21 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from tradier_pipeline import clock
-from tradier_pipeline.cli import main
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land
+from tradier_pipeline_tests.support.command_line import rows_of, run
 from tradier_pipeline_tests.support.histories import at
 
 CALENDAR = MarketCalendar("XNYS")
 MONDAY, TUESDAY, WEDNESDAY = (date(2025, 11, day) for day in (3, 4, 5))
 FRIDAY = date(2025, 10, 31)
 STATED = ("flows", "add", "--account", ACCOUNT, "--date", str(TUESDAY))
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def rows_of(*arguments: str) -> list[dict[str, Any]]:
-    result = run(*arguments, "--format", "json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 def done(*arguments: str) -> Result:

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tradier_pipeline import history
-from tradier_pipeline.cli import main
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land, option_quote, position, quote
+from tradier_pipeline_tests.support.command_line import rows_of, run
 
 NOON = datetime(2025, 11, 20, 17, 0, tzinfo=UTC)
 SHORT, LONG = "SPY251121P00650000", "SPY251219P00640000"  # they expire the day after, and within 30 days
 FAR = "SPY260116C00700000"
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def rows_of(*arguments: str) -> list[dict[str, Any]]:
-    result = run(*arguments, "--format", "json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 def greeks(delta: str, gamma: str, theta: str, vega: str) -> dict[str, Decimal]:

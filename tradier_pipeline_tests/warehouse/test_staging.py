@@ -31,13 +31,7 @@ from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline.warehouse.staging import WarehouseError, insert
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.end_to_end.test_crashes import stored
-from tradier_pipeline_tests.support.crash_child import Job, Nursery, nursery
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Nursery]:
-    with nursery() as running:
-        yield running
+from tradier_pipeline_tests.support.crash_child import Job, Nursery
 
 
 @pytest.fixture(scope="module")

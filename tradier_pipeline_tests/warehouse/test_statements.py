@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -11,10 +10,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tradier_pipeline import history
-from tradier_pipeline.cli import main
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.publish.store import store_activity, store_snapshot
@@ -33,6 +30,7 @@ from tradier_pipeline_tests.support.bodies import (
     spread,
     warehouse_in_memory,
 )
+from tradier_pipeline_tests.support.command_line import rows_of, run
 from tradier_pipeline_tests.support.histories import Histories, at
 
 EVENING = time(21, 15)
@@ -40,18 +38,6 @@ EVENING = time(21, 15)
 CALENDAR = MarketCalendar("XNYS")
 LINES = ("opening", "deposits", "withdrawals", "trading", "dividends", "interest", "fees", "tax", "adjustments")
 SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, 1)
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def rows_of(*arguments: str) -> list[dict[str, Any]]:
-    result = run(*arguments, "--format", "json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 def show(home: Home, day: date, equity: Any, hour: time = EVENING) -> None:

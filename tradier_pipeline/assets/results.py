@@ -13,8 +13,6 @@ from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.warehouse import schema
 
 ASSET_KEY = dg.AssetKey("tradier_snapshot")
-
-
 SHOWN_ROWS = 10  # stored with every run
 
 

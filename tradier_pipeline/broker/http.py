@@ -22,20 +22,10 @@ if TYPE_CHECKING:
 
 
 _TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in use wait up to 30 s for positions
-
-
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-
-
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-
-
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
-
-
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 
 

@@ -43,8 +43,6 @@ def warn(text: str) -> None:
 
 
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
-
-
 MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
 

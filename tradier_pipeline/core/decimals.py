@@ -6,11 +6,7 @@ from decimal import Decimal
 from typing import overload
 
 INTEGER_DIGITS = 16
-
-
 FRACTION_DIGITS = 8
-
-
 QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
 
 

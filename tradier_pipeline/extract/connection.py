@@ -109,8 +109,6 @@ def _interrupt(error: BaseException) -> BaseException:
 
 
 ACCOUNTS_KEPT = timedelta(hours=1)
-
-
 _active_accounts: dict[Settings, tuple[datetime, tuple[str, ...]]] = {}
 
 

@@ -11,19 +11,8 @@ from tradier_pipeline.instance.launcher import WORKER_TAG
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 
 ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
-
-
-def abandoned(run: dg.DagsterRun) -> bool:
-    """Whether the run's process on this machine is gone without having ended the run."""
-    return any(is_gone(run.tags.get(tag, "")) for tag in (PROCESS_TAG, WORKER_TAG))
-
-
 TRIGGER_TAG = "tradier/trigger"
-
-
 PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
-
-
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -31,6 +20,11 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+
+
+def abandoned(run: dg.DagsterRun) -> bool:
+    """Whether the run's process on this machine is gone without having ended the run."""
+    return any(is_gone(run.tags.get(tag, "")) for tag in (PROCESS_TAG, WORKER_TAG))
 
 
 def unfinished_partitions(instance: dg.DagsterInstance) -> set[str]:

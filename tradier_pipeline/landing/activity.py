@@ -16,14 +16,8 @@ from tradier_pipeline.landing.manifest import PageRecord, Record, to_record
 from tradier_pipeline.landing.zone import FAILED, MANIFEST, LandedExtract, LandingZone
 
 Resource = Literal["history", "gainloss", "historical_balances"]
-
-
 RESOURCES: tuple[Resource, ...] = get_args(Resource)
-
-
 WINDOW = timedelta(days=14)  # read again every day: what is posted late, and what the broker corrects
-
-
 _FOLDER = "activity"
 
 

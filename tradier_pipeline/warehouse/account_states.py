@@ -30,12 +30,10 @@ from tradier_pipeline.warehouse.sql import bind
 
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
-
 _LAST_GOOD = """
     SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
 """
-
 
 _OBSERVATION = """
     SELECT coalesce(balances.as_of >= session_open AND balances.as_of < session_close, false),
@@ -50,13 +48,11 @@ _OBSERVATION = """
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
 
-
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances {schema.GOOD}
     WHERE account_id = ? AND trade_date = ? AND as_of < ?
     AND cash <> (SELECT max_by(cash, as_of) FROM account_balances WHERE account_id = ? AND as_of = ?)
 """  # noqa: S608
-
 
 # orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
 _PARTS = """
@@ -71,9 +67,7 @@ _PARTS = """
     FROM legs JOIN parents USING (snapshot_id, order_id)
 """
 
-
 _OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
-
 
 # the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
 _LAST_SHOWN = f"""
@@ -81,17 +75,12 @@ _LAST_SHOWN = f"""
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
 """  # noqa: S608
 
-
 _TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
-
-
 _SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
-
 
 _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
 """
-
 
 # what came and what was due are two things: two changes without a cause on different dates have nothing in common
 _OUTSTANDING = """
@@ -103,14 +92,12 @@ _OUTSTANDING = """
     ) WHERE amount <> 0 AND rest <> carried GROUP BY item
 """
 
-
 _YET_TO_COME = """
     SELECT item, explanation FROM conservation
     WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
     AND regexp_matches(explanation, ' expired | paid in cash|a merger for shares')
     ORDER BY item, as_of
 """
-
 
 OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 

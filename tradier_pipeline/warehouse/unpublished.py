@@ -11,8 +11,6 @@ from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.warehouse.sql import bind
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 NOT_TRIED = "landed and not published"  # how the reason of what the next run is about to publish begins
 
 

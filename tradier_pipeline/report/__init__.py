@@ -13,6 +13,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.report.figures import (
+    AccountFigures,
+    DayFigures,
     ReportError,
     account_figures,
     account_ids,
@@ -66,18 +68,24 @@ def write_reports(
                 "See `tradier-pipeline status`." if day else "Take a snapshot: `tradier-pipeline snapshot`.",
             )
         for one in accounts:
-            path = output or settings.reports / one / f"{day or 'account'}.html"
-            links = Links() if output else links_of(path, day)
-            page = (
-                day_page(day_figures(connection, one, day), links)
+            figures = (
+                day_figures(connection, one, day)
                 if day
-                else account_page(account_figures(connection, one, since, until, settings.benchmark), links)
+                else account_figures(connection, one, since, until, settings.benchmark)
             )
-            write_whole(path, page.html.encode())
-            written.append(Report(one, path, page.chart))
+            written.append(_write_report(settings, figures, output))
         if output is None:
             write_index(settings, connection)
     return written
+
+
+def _write_report(settings: Settings, figures: DayFigures | AccountFigures, output: Path | None = None) -> Report:
+    day = figures.day if isinstance(figures, DayFigures) else None
+    path = output or settings.reports / figures.account_id / f"{day or 'account'}.html"
+    links = Links() if output else links_of(path, day)
+    page = day_page(figures, links) if isinstance(figures, DayFigures) else account_page(figures, links)
+    write_whole(path, page.html.encode())
+    return Report(figures.account_id, path, page.chart)
 
 
 def write_every_report(settings: Settings, account_id: str | None = None) -> list[Report]:
@@ -87,17 +95,12 @@ def write_every_report(settings: Settings, account_id: str | None = None) -> lis
         ReportError, WarehouseError, LandingError: as of `write_reports`.
     """
     with reading(settings.warehouse) as connection:
-        days = [
-            (one, day)
+        written = [
+            _write_report(settings, day_figures(connection, one, day))
             for one in ([account_id] if account_id else account_ids(connection))
             for day in report_days(connection, one)
+            if not (settings.reports / one / f"{day}.html").exists()
         ]
-    written = [
-        report
-        for one, day in days
-        if not (settings.reports / one / f"{day}.html").exists()
-        for report in write_reports(settings, one, day=day)
-    ]
     return [*written, *write_reports(settings, account_id)]
 
 

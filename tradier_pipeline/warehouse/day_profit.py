@@ -30,7 +30,6 @@ from tradier_pipeline.warehouse.schema import (
 )
 
 _KEY: Final = "account_id, trade_date"
-_IS_OPTION: Final = r"regexp_full_match(symbol, '[A-Z]{1,6}\d{6}[CP]\d{8}')"
 # Of what the broker's history reports: the column, the kinds of `cash_flows`, in the order of the lines.
 _FLOWS: Final = {
     "dividends": "kind = 'dividend'",
@@ -48,6 +47,11 @@ _LINES: Final = ", ".join(
     for place, name in enumerate((*_PARTS[1:], "unexplained"), 1)
 )
 NOT_REPORTED: Final = "fees, deposits, dividends and interest of the day are not reported yet"
+
+
+def _is_option(symbol: str) -> str:
+    return rf"regexp_full_match({symbol}, '[A-Z]{{1,6}}\d{{6}}[CP]\d{{8}}')"
+
 
 _DAYS = f"""
     ends AS MATERIALIZED (
@@ -101,7 +105,7 @@ _MOVES = rf"""
                coalesce(now.asset_class, before.asset_class) AS asset_class,
                coalesce(now.underlying, before.underlying) AS underlying,
                coalesce(now.expiration, before.expiration) AS expiration, before.symbol IS NOT NULL AS was_held,
-               coalesce(now.multiplier, before.multiplier, CASE WHEN {_IS_OPTION.replace("symbol", "touched.symbol")}
+               coalesce(now.multiplier, before.multiplier, CASE WHEN {_is_option("touched.symbol")}
                         THEN 100 ELSE 1 END) AS size,
                CASE WHEN now.symbol IS NULL THEN 0 ELSE now.worth END
                    - CASE WHEN before.symbol IS NULL THEN 0 ELSE before.worth END AS revalued,
@@ -123,7 +127,7 @@ _MOVES = rf"""
     ), delivered AS ( -- to the shares that moved without a fill, if only one symbol did
         SELECT {_KEY}, count(*) FILTER (NOT is_option) AS stocks, min(symbol) FILTER (NOT is_option) AS stock,
                list(DISTINCT underlying ORDER BY underlying) AS names, any_value(explained) + any_value(paid) AS amount
-        FROM (SELECT {_KEY}, symbol, coalesce(underlying, symbol) AS underlying, {_IS_OPTION} AS is_option
+        FROM (SELECT {_KEY}, symbol, coalesce(underlying, symbol) AS underlying, {_is_option("symbol")} AS is_option
               FROM compared WHERE moved IS DISTINCT FROM bought) AS unfilled
         JOIN (SELECT {_KEY}, sum(paid) AS paid FROM compared GROUP BY {_KEY}
               HAVING bool_and(paid IS NOT NULL)) AS of_day USING ({_KEY})
@@ -155,7 +159,7 @@ _TRADING = f"""
                                  AND now.symbol = moves.symbol
         LEFT JOIN legs AS before ON before.account_id = moves.account_id AND before.trade_date = since_date
                                     AND before.symbol = moves.symbol
-        WHERE {_IS_OPTION.replace("symbol", "moves.symbol")} OR asset_class LIKE '%option'
+        WHERE {_is_option("moves.symbol")} OR asset_class LIKE '%option'
     ), trading AS (
         SELECT {_KEY}, 'spread' AS kind, underlying, CASE WHEN NOT is_shared THEN strategy END AS strategy, expiration,
                list(symbol ORDER BY symbol) AS symbols,

@@ -252,7 +252,7 @@ class BrokerClient:
         return await self._single("quotes", request, self._deadline())
 
     async def fetch_history(self, account: str, since: date, until: date) -> Extract:
-        """The events of an account from one date to another, all pages. Tradier: live accounts only, posted the next morning.
+        """The events of an account from one date to another, all pages. Live accounts only; posted the next morning.
 
         Rows outside the dates may come, too: only older documents name the filter.
         """

@@ -236,7 +236,7 @@ class OrderWatch:
         self._known: dict[str, dict[int, _State]] = {}
         self._connected = False
         self._poll_now = asyncio.Event()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -260,7 +260,7 @@ class OrderWatch:
     def _take(self, frame: Frame) -> None:
         if not self._connected:
             self._connected = True
-            self._told.clear()
+            self._logged.clear()
             self._tell("connected to the account stream")
             self._poll_now.set()
         if isinstance(frame, OtherEvent):
@@ -306,8 +306,8 @@ class OrderWatch:
 
     def _tell_once(self, text: str) -> None:
         """An outage repeats itself; its reason is worth one line."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._logged:
+            self._logged.add(text)
             self._tell(text)
 
 

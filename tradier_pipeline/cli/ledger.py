@@ -314,9 +314,7 @@ def _print_reconciliation(found: Reconciliation) -> None:
     for row in found.unmatched:
         ids = ", ".join(str(one) for one in (row.client_order_id, row.broker_order_id) if one is not None)
         text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
-        echo(
-            f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {text}' if reported else ''}"
-        )
+        echo(f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {text}' if text else ''}")
     for trade_id, finding in found.findings:
         about = f"{trade_id}: " if trade_id else ""
         text = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""

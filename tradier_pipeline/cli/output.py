@@ -204,7 +204,7 @@ def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 def _show(relation: duckdb.DuckDBPyRelation) -> None:
-    """A terminal gets what fits and is reported what does not; a file or another program gets every row and column."""
+    """A terminal gets what fits and learns what does not; a file or another program gets every row and column."""
     if sys.stdout.isatty():
         _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
         return

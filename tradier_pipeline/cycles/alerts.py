@@ -1,6 +1,6 @@
 """Alerts about runs: the first failure of an account at once, then hourly while it lasts, and the end of it.
 
-What has been reported is a tag of the failed run it was reported, so an alert that reached nobody is reported with the
+What has been reported is a tag of the failed run it is about, so an alert that reached nobody is reported with the
 next run.
 """
 

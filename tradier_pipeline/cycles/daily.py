@@ -1,5 +1,5 @@
 """What is done once a day: the broker's calendar before the first cycle, the summary after the close, and in the
-morning what the broker posted the next morning.
+morning what the broker posted overnight.
 """
 
 from datetime import timedelta
@@ -72,7 +72,7 @@ def account_activity_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRe
 
 
 def build_daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """For the calendar 24/7 what the broker posted the next morning only: it has no sessions to compare, and no close."""
+    """For the calendar 24/7 only what the broker posted overnight: it has no sessions to compare, and no close."""
     if settings.calendar == "24/7":
         return [account_activity_schedule]
     exchange_calendar = dg.ScheduleDefinition(

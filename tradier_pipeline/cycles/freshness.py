@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import dagster as dg
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AliasChoices, AwareDatetime, BaseModel, Field
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.resource import as_dagster_failure
@@ -18,12 +18,12 @@ MAX_TICK_GAP = timedelta(minutes=5)  # without a tick for so long the machine wa
 
 
 class Watch(BaseModel, frozen=True):
-    """The cursor: since and until when somebody watched, the stale accounts as reported, and as reported in an alert."""
+    """The cursor: since and until when somebody watched, the stale accounts as reported, and as alerted."""
 
     since: AwareDatetime
     until: AwareDatetime
     reported: tuple[str, ...] | None = None
-    alerted: tuple[str, ...] = ()
+    alerted: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("alerted", "told"))
 
 
 @dg.sensor(
@@ -47,7 +47,7 @@ def freshness_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def _tell(context: dg.SensorEvaluationContext, found: Freshness, alerted: tuple[str, ...]) -> tuple[str, ...]:
-    """What has been reported now. What reached nobody is reported again at the next tick; it does not hold up the report."""
+    """What has been alerted now. What reached nobody is sent again at the next tick; it does not hold up the report."""
     title = f"stale: {', '.join(found.stale)}" if found.stale else f"up to date again: {', '.join(alerted)}"
     try:
         tell(context.log, title, str(found))

@@ -360,7 +360,7 @@ def _dated_flows(rows: Sequence[Row], days: Sequence[Row]) -> dict[date, list[tu
 
 
 def _drawn(rows: Sequence[Row], days: Sequence[Row]) -> set[date]:
-    """The days that extremes are drawn from: those with a return, whose flows the broker has reported if it tells any."""
+    """The days that extremes are drawn from: those with a return, whose flows the broker has reported if it does."""
     is_read = any(row["equity"] and not row["uncertain"] and row["reason"] != UNREAD for row in rows)
     return {
         row["trade_date"] for row in days if row["return"] is not None and not (is_read and row["reason"] == UNREAD)

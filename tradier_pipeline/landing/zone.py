@@ -7,7 +7,7 @@
     raw/<account>/<trade date>/<snapshot id, file-safe>.failed-<instant>/       kept for diagnosis
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
-    raw/<account>/activity/                                                     what is posted the next morning (`activity`)
+    raw/<account>/activity/                                                     what is posted overnight (`activity`)
     raw/_prices/                                                                daily prices of symbols (`prices`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged

@@ -152,7 +152,7 @@ def is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
 
 
 def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
-    """Publish what the broker posted the next morning of some dates, with their sessions. Doing it again changes nothing.
+    """Publish what the broker posted overnight of some dates, with their sessions. Doing it again changes nothing.
 
     Raises:
         ActivityRefusedError: what would be stored is not what was landed.

@@ -1,7 +1,7 @@
 """Whether one statement of an account follows from the one before: every position and cash change has its cause. Pure.
 
 A position changes by what filled, by expiry, by an assignment or exercise, or by a corporate action. Cash changes by
-what filled and by what was delivered at a strike; deposits, dividends, interest and the exact fees are posted the next morning
+what filled and by what was delivered at a strike; deposits, dividends, interest and the exact fees are posted overnight
 only, by the account history. What nothing explains is a finding: its exact amount, and what may be behind it.
 
 A finding is in flight when it is new, since the broker's lists may run behind each other, and unexplained when it is
@@ -111,7 +111,7 @@ class ItemVerdict:
 
     Attributes:
         carried: what the statement before had left in flight.
-        state: explained; fees: all that is left may be fees, which are posted the next morning; in_flight: left open for the
+        state: explained; fees: all that is left may be fees, which are posted overnight; in_flight: left open for the
             first time; unexplained: still open after the next statement.
         in_flight: the part of `unexplained` that is open for the first time.
         explanation: lines for a person.
@@ -784,7 +784,8 @@ def _with_fractions(old: Holding, new: Holding) -> Iterator[str]:
         kept = Fraction(abs(old.cost_basis)) * has / due
         if due // 1 == has < due and Fraction(abs(new.cost_basis)) >= kept - Fraction(CENT):
             share = Decimal((due - has).numerator) / (due - has).denominator
-            yield f"a split, {ratio.numerator} for {ratio.denominator}, with {unsigned(round(share, 4))} {_FOR_FRACTIONS}"
+            fraction = unsigned(round(share, 4))
+            yield f"a split, {ratio.numerator} for {ratio.denominator}, with {fraction} {_FOR_FRACTIONS}"
 
 
 def _parts(gone: _Gone) -> list[Decimal]:

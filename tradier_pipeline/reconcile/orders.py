@@ -1,7 +1,7 @@
 """Every order of the ledger beside the broker's, every order of the broker beside the ledger's. Pure.
 
 An order of ours is found by the broker's id, else by its tag, which is the client order id. Orders that merely look
-alike are reported as a suggestion and never written. One broker order belongs to one order of the ledger at most; whatever
+alike are a suggestion and never written. One broker order belongs to one order of the ledger at most; whatever
 contradicts that is ambiguous, and nothing is concluded from it. An order that the broker does not show is missing,
 which is never a cancellation.
 """

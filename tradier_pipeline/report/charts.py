@@ -64,9 +64,9 @@ _MORE_DIGITS = re.compile(r"(\d\.\d\d)\d+")  # than a hundredth of a pixel: they
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart to be shown: one specification for every width, and what is reported where the pointer is.
+    """A chart to be shown: one specification for every width, and a tooltip where the pointer is.
 
-    `points` are (place between the left and the right edge, from 0 to 1; what is reported, line by line). The other charts
+    `points` are (place between the left and the right edge, from 0 to 1; the tooltip, line by line). The other charts
     by day have those of equity.
     """
 

@@ -309,7 +309,7 @@ def test_c1_a_close_that_expired_or_was_cancelled_closes_nothing(replay: Replay)
 
 
 def test_c2_closes_without_a_price_stay_open_findings_until_fills_tell_it(replay: Replay) -> None:
-    """Then: 5 closes on 1 December, none with a price. Now: one has its fill of 2.51, +20 dollars; four are reported."""
+    """Then: 5 closes on 1 December, none with a price. Now: one has its fill of 2.51, +20 dollars; four are named."""
     debit = {"short": call(295), "long": call(290), "strategy": "bull_call_debit"}
     flat = {"exit_reason": "BROKER_ALREADY_FLAT", "closed_at": clock.now()}
     replay.believes(*(trade(f"t-{number}", "CLOSED", **debit, **flat) for number in range(5)))

@@ -342,7 +342,7 @@ def test_the_example_is_told_by_its_check(
     ), outcome.differences
 
 
-# --- what is sound must not be reported -----------------------------------------------------------------------------------
+# --- what is sound must not be reported -------------------------------------------------------------------------------
 
 
 def open_trade() -> Reconciliation:

@@ -211,7 +211,7 @@ def test_every_code_that_the_source_names_has_its_suggested_action_and_no_other_
     }
     for module in (trades, fills):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "TradeFinding":
                 code = node.args[0]
                 assert isinstance(code, ast.Constant)
                 named.add(code.value)

@@ -104,12 +104,12 @@ def test_every_stored_value_is_what_the_reconciliation_of_this_moment_says(
     with connect_readonly(home.warehouse.path) as connection:
         expected = table_rows(reconcile_typed(connection, read_typed(landed), ledger_state))
         for table in schema.RECONCILED:
-            stored = connection.execute(f"SELECT * EXCLUDE ({', '.join(schema.LEAD_NAMES)}) FROM {table.name}")
+            stored = connection.execute(f"SELECT * EXCLUDE ({', '.join(schema.KEY_NAMES)}) FROM {table.name}")
             names = [column[0] for column in stored.description or ()]
             assert expected[table.name]
             assert [dict(zip(names, row, strict=True)) for row in stored.fetchall()] == expected[table.name]
-            lead = connection.execute(f"SELECT DISTINCT {', '.join(schema.LEAD_NAMES)} FROM {table.name}").fetchall()
-            header = connection.execute(f"SELECT {', '.join(schema.LEAD_NAMES)} FROM tradier_snapshots").fetchall()
+            lead = connection.execute(f"SELECT DISTINCT {', '.join(schema.KEY_NAMES)} FROM {table.name}").fetchall()
+            header = connection.execute(f"SELECT {', '.join(schema.KEY_NAMES)} FROM tradier_snapshots").fetchall()
             assert lead == header
 
 

@@ -94,7 +94,7 @@ class Server:
 
 
 class ScriptedAccount:
-    """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one that is reported."""
+    """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one given."""
 
     def __init__(self, home: Home, server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home, self.server, self.url, self._patch = home, server, url, monkeypatch

@@ -549,7 +549,7 @@ def test_the_incident_is_told_by_its_check(bench: Bench, incident: Incident) -> 
     assert not [o for o in bench.outcomes.values() if max(len(o.broker), len(o.stored)) >= 60]
 
 
-# --- what is sound must not be reported -----------------------------------------------------------------------------------
+# --- what is sound must not be reported -------------------------------------------------------------------------------
 
 SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ("equity_covers_requirement", taken(owing(48_000, 48_000))),

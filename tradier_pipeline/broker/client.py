@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 BalancesPeriod = Literal["WEEK", "MONTH", "YTD", "YEAR", "YEAR_3", "YEAR_5", "ALL"]
-SNAPSHOT_RESOURCES = ("account", "balances", "positions", "orders")
 
 _KEPT_HEADERS = re.compile(r"date|content-type|retry-after|x-ratelimit-.*")
 # beside its own, what the HTTP library lets through of a host or a proxy that cannot be spoken to
@@ -208,10 +207,6 @@ class BrokerClient:
     async def fetch_account(self) -> Extract:
         """The user's profile with its accounts. Raises BrokerError, as every read."""
         return await self._single("account", _PROFILE, self._deadline())
-
-    async def fetch_balances(self, account: str) -> Extract:
-        """The balances of one account."""
-        return await self._single("balances", _Request(1, f"{_account_path(account)}/balances"), self._deadline())
 
     async def fetch_positions(self, account: str) -> Extract:
         """The positions of one account. Tradier: one answer, no pages."""

@@ -19,8 +19,8 @@ from tradier_pipeline.core.errors import PipelineError
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 
 
-class LandingError(PipelineError):
-    """The landing zone cannot be written, or holds something that is not what was landed."""
+class FileError(PipelineError):
+    """A file of the home cannot be written: the disk is full, or it is not ours to write."""
 
 
 class BusyError(PipelineError):
@@ -38,7 +38,7 @@ def writing(path: Path) -> Iterator[None]:
             if error.errno in (errno.ENOSPC, errno.EDQUOT)
             else "Make TRADIER_PIPELINE_HOME a directory you may write to."
         )
-        raise LandingError(f"cannot write {path}: {error.strerror or error}", remedy) from None
+        raise FileError(f"cannot write {path}: {error.strerror or error}", remedy) from None
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def exclusive(path: Path, timeout: float, doing: str) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds it for longer; names that process.
-        LandingError: the lock file cannot be written.
+        FileError: the lock file cannot be written.
     """
     lock = FileLock(path, mode=PRIVATE_FILE)
     with writing(path):
@@ -72,7 +72,7 @@ def file_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     """File a complete, fsynced directory by one rename. Call it while nobody else files beside it.
 
     Raises:
-        LandingError: it cannot be written, or is there already; nothing was filed.
+        FileError: it cannot be written, or is there already; nothing was filed.
     """
     with writing(directory):
         make_directory(directory.parent)
@@ -94,7 +94,7 @@ def write_whole(path: Path, body: bytes) -> None:
     """Write a small file that is there whole or not at all, whatever happens meanwhile and whoever else writes it.
 
     Raises:
-        LandingError: it cannot be written; the file is as it was.
+        FileError: it cannot be written; the file is as it was.
     """
     with writing(path):
         make_directory(path.parent)

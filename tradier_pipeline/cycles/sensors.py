@@ -15,7 +15,6 @@ from tradier_pipeline.assets.resource import as_dagster_failure
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -26,6 +25,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.connection import Broker, connect, known_accounts
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger

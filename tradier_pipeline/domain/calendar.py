@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.hours import exchange_hours
 from tradier_pipeline.clock import NEW_YORK
-from tradier_pipeline.core.files import LandingError, write_whole
+from tradier_pipeline.core.files import FileError, write_whole
 from tradier_pipeline.core.settings import Calendar, Settings
 
 SATURDAY = 5
@@ -148,7 +148,7 @@ def _kept_sessions(directory: Path, year: int) -> Mapping[date, Session]:
                 for day, (opens, closes) in kept.sessions.items()
             }
     sessions = _sessions(year)
-    with suppress(LandingError):  # a home that cannot be written: the next process computes them again
+    with suppress(FileError):  # a home that cannot be written: the next process computes them again
         kept = _KeptSessions(library=library, sessions={day: (of.open, of.close) for day, of in sessions.items()})
         write_whole(path, kept.model_dump_json(indent=1).encode())
     return sessions

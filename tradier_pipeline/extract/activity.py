@@ -46,7 +46,7 @@ def extract_activity(zone: LandingZone, broker: Broker, wanted: ActivityRange) -
     Raises:
         ExtractError: the last date is not over yet; nothing was requested.
         BrokerError: a resource was not read; what did arrive is kept for diagnosis.
-        LandingError: the landing zone cannot be written.
+        FileError: the landing zone cannot be written.
     """
     folder = activity_directory(zone, wanted).parent
     with writing(folder):

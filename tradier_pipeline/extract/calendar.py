@@ -37,7 +37,7 @@ def read_calendar(broker: Broker, calendar: MarketCalendar, today: date) -> tupl
 
     Raises:
         BrokerError: a month was not read, or is malformed; what was kept before stays.
-        LandingError: it cannot be written.
+        FileError: it cannot be written.
     """
     received = []
     for month in this_month_and_the_next(today):

@@ -21,7 +21,7 @@ def extract_prices(zone: LandingZone, broker: Broker, wanted: PriceRange) -> Lan
 
     Raises:
         BrokerError: they were not read.
-        LandingError: the landing zone cannot be written.
+        FileError: the landing zone cannot be written.
     """
     name = wanted.symbol.replace("/", ".")
     directory = zone.root / PRICES / broker.environment / name / f"{wanted.since}_{wanted.until}"

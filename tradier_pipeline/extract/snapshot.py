@@ -58,7 +58,7 @@ def extract_snapshot(
     Raises:
         ExtractError: the instant is too long ago or in the future; nothing was requested.
         BrokerError: a required resource was not read; what did arrive is kept for diagnosis.
-        LandingError: the landing zone cannot be written.
+        FileError: the landing zone cannot be written.
     """
     with zone.locked(snapshot_id.account_id):
         if landed := zone.find(snapshot_id):

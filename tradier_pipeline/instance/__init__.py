@@ -44,7 +44,7 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     Opening is serialised: two processes that create the SQLite storage at once can leave it unusable.
 
     Raises:
-        LandingError: the directory cannot be written.
+        FileError: the directory cannot be written.
         InstanceError: the user's own settings are not what Dagster accepts.
         StorageError: its databases are full, locked, truncated or no databases.
     """

@@ -15,8 +15,9 @@ from datetime import date
 from pathlib import Path
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import LandingError, create_private, sync, writing
+from tradier_pipeline.core.files import create_private, sync, writing
 from tradier_pipeline.landing.day import Archive, Day
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 
 

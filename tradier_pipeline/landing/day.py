@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
+from tradier_pipeline.landing.errors import LandingError
 
 MAX_FILE_BYTES = 64 * 1024 * 1024  # of one file of the landing zone; a body has at most half of it
 _ENTRY = re.compile(r"(?P<id>[A-Za-z0-9]+@\d{4}-\d\d-\d\dT[\d.-]+Z)(\.missed\.json|\.failed-.+)?", re.DOTALL)

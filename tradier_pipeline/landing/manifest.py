@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.landing.errors import LandingError
 
 
 class Record(BaseModel):

@@ -29,7 +29,6 @@ from typing import ClassVar, TypeVar
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.files import (
-    LandingError,
     exclusive,
     file_directory,
     make_directory,
@@ -40,6 +39,7 @@ from tradier_pipeline.core.files import (
 )
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.day import Day, id_of, is_partial
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import (
     FailureRecord,
     Manifest,
@@ -200,7 +200,7 @@ class LandingZone:
 
         Raises:
             BusyError: another process has been reading it for a minute.
-            LandingError: the landing zone cannot be written.
+            FileError: the landing zone cannot be written.
         """
         directory = self.root / account_id
         with writing(directory):
@@ -303,7 +303,7 @@ class LandingZone:
             bodies: file name -> body, for every page of the manifest.
 
         Raises:
-            LandingError: it cannot be written; nothing was landed.
+            FileError: it cannot be written; nothing was landed.
         """
         snapshot_id = SnapshotId.parse(manifest.snapshot_id)
         directory = self._directory(snapshot_id)
@@ -335,7 +335,7 @@ class LandingZone:
         """Note that an instant was missed; the first note stays.
 
         Raises:
-            LandingError: it cannot be written, or the archive of the day, which may have it, cannot be read.
+            FileError: it cannot be written, or the archive of the day, which may have it, cannot be read.
         """
         base = self._directory(SnapshotId.parse(missed.snapshot_id))
         path = base.with_name(f"{base.name}{MISSED}")

@@ -16,10 +16,10 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.activity import landed_activity
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.prices import landed_prices
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import upsert_findings, with_verdict
@@ -94,7 +94,7 @@ def catch_up(
         seconds: stop after so long, and publish what was stored by then; None: never.
 
     Raises:
-        BusyError, LandingError, WarehouseError: the warehouse cannot be written.
+        BusyError, FileError, WarehouseError: the warehouse cannot be written.
     """
     if not _is_behind(warehouse, zone, own):
         return CaughtUp()

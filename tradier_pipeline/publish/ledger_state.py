@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, Order
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.linking import LinkRefusedError
 from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade

@@ -8,8 +8,8 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import FailureRecord, Manifest
 from tradier_pipeline.landing.zone import FAILED, MISSED, LandingZone
 from tradier_pipeline.warehouse.sql import bind

@@ -11,12 +11,12 @@ import duckdb
 
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.gate import DEFAULT_RULES, GateRules, evaluate_gate
 from tradier_pipeline.landing.activity import LandedActivity, Resource, landed_activity
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.prices import LandedPrices, landed_prices
 from tradier_pipeline.landing.zone import PRICES, LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import upsert_findings, upsert_word_findings, with_verdict

@@ -55,7 +55,7 @@ def write_reports(
     Raises:
         ReportError: there is no snapshot to report on, or one file is to hold several reports.
         WarehouseError: the warehouse cannot be read.
-        LandingError: a file cannot be written.
+        FileError: a file cannot be written.
     """
     written: list[Report] = []
     with connect_readonly(settings.warehouse) as connection:
@@ -92,7 +92,7 @@ def write_every_report(settings: Settings, account_id: str | None = None) -> lis
     """Write the report of each trade date that has a snapshot and none yet, then those of the accounts, and the index.
 
     Raises:
-        ReportError, WarehouseError, LandingError: as of `write_reports`.
+        ReportError, WarehouseError, FileError: as of `write_reports`.
     """
     with connect_readonly(settings.warehouse) as connection:
         written = [

@@ -17,7 +17,7 @@ import duckdb
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import DailyPrice, parse_rows
-from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.prices import LandedPrices
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sql import bind

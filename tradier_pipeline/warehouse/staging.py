@@ -185,7 +185,7 @@ class Warehouse:
 
         Raises:
             BusyError: another process has been writing it for half a minute.
-            LandingError: the disk is full, or the directory cannot be written.
+            FileError: the disk is full, or the directory cannot be written.
             WarehouseError: the file cannot be opened or written, or is of another schema version.
         """
         with writing(self.path.parent):

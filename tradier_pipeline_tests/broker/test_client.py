@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from tradier_pipeline.broker import client as client_module
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import SNAPSHOT_RESOURCES, BrokerClient, RetryPolicy, SnapshotFetchError
+from tradier_pipeline.broker.client import BrokerClient, RetryPolicy, SnapshotFetchError
 from tradier_pipeline.broker.errors import (
     AccountRefusedError,
     AuthError,
@@ -128,7 +128,7 @@ async def test_a_snapshot_reads_four_resources_at_once_each_on_a_connection_of_i
     async with connect(server) as client:
         first = await client.fetch_snapshot(ACCOUNT)
         await client.fetch_snapshot(ACCOUNT)
-    assert tuple(first) == SNAPSHOT_RESOURCES
+    assert tuple(first) == ("account", "balances", "positions", "orders")
     assert all(extract.resource == resource for resource, extract in first.items())
     assert len(server.requests) == server.connections == 8
 
@@ -144,7 +144,7 @@ async def test_one_order_is_read_with_its_tag(server):
 @pytest.mark.parametrize("account", ["", "..", "VA1/orders", "VA1?x", "VA 1", "VÄ1"])
 async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sent(server, account):
     async with connect(server) as client:
-        for read in (client.fetch_snapshot, client.fetch_orders, client.fetch_balances, client.fetch_positions):
+        for read in (client.fetch_snapshot, client.fetch_orders, client.fetch_positions):
             with pytest.raises(PipelineError, match="TRADIER_ACCOUNT_ID"):
                 await read(account)
     assert server.requests == []
@@ -156,7 +156,7 @@ async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sen
 async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
-        "fetch_account", "fetch_balances", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
+        "fetch_account", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
         "fetch_history", "fetch_order", "fetch_orders", "fetch_positions", "fetch_prices", "fetch_quotes",
         "fetch_snapshot",
     }  # fmt: skip
@@ -170,7 +170,6 @@ async def test_every_public_method_is_a_read(server):
     async with connect(server) as client:
         await client.fetch_snapshot(ACCOUNT)
         await client.fetch_account()
-        await client.fetch_balances(ACCOUNT)
         await client.fetch_positions(ACCOUNT)
         await client.fetch_orders(ACCOUNT)
         await client.fetch_order(ACCOUNT, 1)

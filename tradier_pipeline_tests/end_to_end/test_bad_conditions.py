@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.core.files import FileError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.publish.store import rebuild, store_snapshot
@@ -103,7 +104,7 @@ def test_a_file_size_limit_is_told_and_leaves_nothing_behind(
     job = Job(home=str(home.path), url=simulated.url, snapshot_id=str(SnapshotId.now(DEMO_ACCOUNT)), file_size=limit)
     end = children.run(job)
     assert end.code == FAILED, end
-    assert "LandingError: cannot write" in end.error
+    assert "FileError: cannot write" in end.error
     assert "File too large" in end.error
     assert "\n" not in end.error
     assert home.warehouse.path.read_bytes() == before
@@ -117,7 +118,7 @@ def test_a_file_size_limit_is_told_and_leaves_nothing_behind(
 def test_a_home_that_is_a_file_is_told(home: Home, simulated: Simulated) -> None:
     home.path.write_text("a file")
     simulated.admin("DELETE", "requests")
-    with pytest.raises(LandingError, match=r"^cannot write .* TRADIER_PIPELINE_HOME"):
+    with pytest.raises(FileError, match=r"^cannot write .* TRADIER_PIPELINE_HOME"):
         take(home, simulated.broker)
     assert home.path.read_text() == "a file"
     assert simulated.requests() == []
@@ -142,7 +143,7 @@ def test_a_directory_that_may_not_be_written_is_told(simulated: Simulated, child
             assert end.code == 0, end
             return
         assert end.code == FAILED, end
-        assert end.error.startswith("LandingError: cannot write ")
+        assert end.error.startswith("FileError: cannot write ")
         assert end.error.endswith("Permission denied. Make TRADIER_PIPELINE_HOME a directory you may write to.")
         assert home.warehouse.path.read_bytes() == before
         assert children.run(job).code == 0

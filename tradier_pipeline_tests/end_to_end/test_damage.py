@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.errors import ExtractError
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import FailureRecord
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.monitoring.status import read_status

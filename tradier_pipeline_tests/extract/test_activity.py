@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BodyError, BrokerError
 from tradier_pipeline.core.errors import ExtractError, PipelineError
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.activity import extract_activity
@@ -34,6 +33,7 @@ from tradier_pipeline.landing.activity import (
     last_failure,
 )
 from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import StoredActivity, rebuild, store_activity
 from tradier_pipeline.verify.activity import verify_activity

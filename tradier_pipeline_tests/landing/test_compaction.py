@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing import day
 from tradier_pipeline.landing import zone as landing
 from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import FailureRecord, Manifest, MissedRecord, PageRecord, QuotesManifest
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.reverify import reverify

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tradier_pipeline.core.files import BusyError, LandingError, exclusive
+from tradier_pipeline.core.files import BusyError, FileError, exclusive
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing import zone as landing
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import FailureRecord, Manifest, MissedRecord
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline_tests.conftest import Home
@@ -88,7 +89,7 @@ def test_milliseconds_come_after_their_second(home: Home) -> None:
 def test_what_is_landed_is_never_overwritten(home: Home) -> None:
     landed = _land(home.zone)
     before = {path.name: path.read_bytes() for path in landed.directory.iterdir()}
-    with home.zone.locked("VA12345678"), pytest.raises(LandingError, match="cannot write"):
+    with home.zone.locked("VA12345678"), pytest.raises(FileError, match="cannot write"):
         home.zone.land(_manifest(_id()), {"positions.json": b"{}", "orders.json": b"{}"})
     assert {path.name: path.read_bytes() for path in landed.directory.iterdir()} == before
 
@@ -123,7 +124,7 @@ def test_a_busy_account_names_its_holder_and_is_free_afterwards(home: Home, monk
 def test_a_lock_that_cannot_be_written_is_told_in_one_line(home: Home) -> None:
     home.path.write_text("a file")
     with (
-        pytest.raises(LandingError, match=r"^cannot write .*lock: .* TRADIER_PIPELINE_HOME"),
+        pytest.raises(FileError, match=r"^cannot write .*lock: .* TRADIER_PIPELINE_HOME"),
         exclusive(home.path / "lock", 0, "it is being read"),
     ):
         pass

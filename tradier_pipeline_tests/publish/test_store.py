@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 

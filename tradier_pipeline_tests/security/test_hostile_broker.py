@@ -25,12 +25,12 @@ from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitErro
 from tradier_pipeline.broker.http import open_http
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.cli import main
-from tradier_pipeline.core import files
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.texts import MAX_TEXT_CHARS, long_texts, may_have_long_texts, printable, shortened
 from tradier_pipeline.landing import day
 from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.ledger.d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.monitoring.alerts import send
@@ -363,7 +363,7 @@ def test_an_archive_that_unpacks_to_more_than_was_ever_landed_is_not_unpacked(ho
             archive.writestr(name, bomb or body)
     assert path.stat().st_size < 1_000_000
     (again,) = home.zone.snapshots()
-    with pytest.raises(files.LandingError, match="more than any file has that was landed"):
+    with pytest.raises(LandingError, match="more than any file has that was landed"):
         again.read("positions.json")
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.rows import table_rows

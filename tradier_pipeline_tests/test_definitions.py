@@ -183,7 +183,7 @@ def test_every_claim_is_a_partitioned_check_of_its_asset_that_names_its_rules() 
 def test_every_rule_belongs_to_exactly_one_claim() -> None:
     for claims, checks in ((CLAIMS, CHECKS), (LEDGER_CLAIMS, RECONCILIATION_CHECKS)):
         assert sorted(rule for claim in claims for rule in claim.rules) == sorted(check.name for check in checks)
-    assert {rule.name: rule.asset for rule in RECONCILIATION_CHECKS} == {
+    assert {check.name: check.rule.asset for check in RECONCILIATION_CHECKS} == {
         rule: claim.asset for claim in LEDGER_CLAIMS for rule in claim.rules
     }
     assert len(CLAIMS) <= 14

@@ -9,10 +9,11 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline.assets.results import check_result
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.publish.summaries import summary_evidence
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, DateCheck, SummaryEvidence
+from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, SummaryEvidence
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS, ClosedDay
 from tradier_pipeline.warehouse.activity import DESTINATIONS
 from tradier_pipeline.warehouse.closings import cash_days, closed_day, covered_accounts, statement_months
@@ -35,7 +36,7 @@ class ChecksOfDate(Generic[E]):
 
     name: str
     asset: dg.AssetKey
-    checks: Sequence[DateCheck[E]]
+    checks: Sequence[Check[E]]
     find: Callable[[duckdb.DuckDBPyConnection, date], Sequence[E] | str]
     description: str
 
@@ -47,7 +48,7 @@ class ChecksOfDate(Generic[E]):
         if isinstance(found, str):
             context.log.info(found)
             return []
-        return [check_result(check.run(found), self.asset) for check in self.checks]
+        return [check_result(check.run(*found), self.asset) for check in self.checks]
 
 
 def _summaries(connection: duckdb.DuckDBPyConnection, day: date) -> Sequence[SummaryEvidence] | str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import dagster as dg
 
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Outcome, Severity, shown
 from tradier_pipeline.instance.partitions import TRADE_DATES
-from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.warehouse import schema
 
 ASSET_KEY = dg.AssetKey("tradier_snapshot")
@@ -21,7 +21,7 @@ def describe(claim: str, number: int | None) -> str:
     return claim if number is None else f"{claim} (check {number})"
 
 
-def date_check_specs(asset: dg.AssetKey, checks: Iterable[DateCheck[Any]]) -> list[dg.AssetCheckSpec]:
+def date_check_specs(asset: dg.AssetKey, checks: Iterable[Check[Any]]) -> list[dg.AssetCheckSpec]:
     """The checks of trade dates on an asset."""
     return [
         dg.AssetCheckSpec(

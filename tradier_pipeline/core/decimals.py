@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import overload
 
 INTEGER_DIGITS = 16
 FRACTION_DIGITS = 8
+UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
 
 

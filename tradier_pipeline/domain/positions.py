@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 
 from tradier_pipeline.broker.models import Position, Quote
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.core.decimals import rounded
-
-_UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
+from tradier_pipeline.core.decimals import UNROUNDED, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def value_position(row_no: int, position: Position, quote: Quote | None) -> Port
     option = classified.option
     multiplier = _multiplier(classified.asset_class, option.multiplier if option else None, quote)
     quantity, cost = position.quantity, abs(position.cost_basis)
-    with localcontext(_UNROUNDED):
+    with localcontext(UNROUNDED):
         mark = _mark(quote)
         market_value = None if mark is None or multiplier is None else rounded(quantity * mark * multiplier)
         # the broker's sign for short positions varies, so the cost takes the sign of the quantity

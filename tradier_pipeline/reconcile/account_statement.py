@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.reconcile.daily import DateCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def _adds_up(month: StatementMonth) -> RuleResult:
     return RuleResult(f"{shown(total)} USD", f"{shown(month.closing)} USD", differences)
 
 
-STATEMENT_CHECKS: tuple[DateCheck[StatementMonth], ...] = (
-    DateCheck(
+STATEMENT_CHECKS: tuple[Check[StatementMonth], ...] = (
+    Check(
         None,
         "statement_adds_up",
         Severity.WARN,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile.conservation import CENT
-from tradier_pipeline.reconcile.daily import DateCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ def _cash_result(day: CashDay) -> RuleResult:
     return RuleResult(f"{shown(reported)} USD: {parts}", f"{shown(day.change)} USD", tuple(differences))
 
 
-CASH_CHECKS: tuple[DateCheck[CashDay], ...] = (
-    DateCheck(
+CASH_CHECKS: tuple[Check[CashDay], ...] = (
+    Check(
         None,
         "cash_equals_history",
         Severity.WARN,

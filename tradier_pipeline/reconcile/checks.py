@@ -15,14 +15,15 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Literal
 
-from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Outcome, Severity, shown
+from tradier_pipeline.core.check import Check
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.ledger.records import SETTLED, TERMINAL, Leg, TradeStatus
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.trades import UNSENT, TradeRow
 
 Asset = Literal["order_reconciliation", "trade_reconciliation"]
-Rule = Callable[[Reconciliation], Iterable[Difference]]
+Rows = Callable[[Reconciliation], Iterable[Difference]]
 
 MAX_LEG_LAG = timedelta(minutes=15)  # legs may take as long to show after a fill
 
@@ -50,39 +51,21 @@ def _nothing(_: Reconciliation) -> Iterable[Difference]:
 
 
 @dataclass(frozen=True, slots=True)
-class ReconciliationCheck:
-    """A claim about the ledger beside one snapshot.
+class LedgerRule:
+    """What breaks a claim about the ledger beside one snapshot.
 
     Attributes:
-        number: among the 80 checks.
         asset: whose rows it is about.
-        codes: of the findings that break the claim; those that are only information do not.
-        rule: what else in the rows breaks it.
+        codes: of the findings that break it; those that are only information do not.
+        rows: what else in the rows breaks it.
     """
 
-    number: int
-    name: str
-    severity: Severity
     asset: Asset
-    claim: str
     codes: tuple[str, ...] = ()
-    rule: Rule = _nothing
+    rows: Rows = _nothing
 
-    def run(self, found: Reconciliation) -> Outcome:
-        """Apply the claim to what a reconciliation found."""
-        differences = (*_differences_of(found, self.codes), *self.rule(found))
-        broker, stored = _figures(found, self.asset)
-        return Outcome(
-            check=self.name,
-            number=self.number,
-            severity=self.severity,
-            claim=self.claim,
-            passed=not differences,
-            broker=broker,
-            stored=stored,
-            differing=len(differences),
-            differences=differences[:MAX_DIFFERENCES],
-        )
+    def __call__(self, found: Reconciliation) -> RuleResult:
+        return RuleResult(*_figures(found, self.asset), (*_differences_of(found, self.codes), *self.rows(found)))
 
 
 def _differences_of(found: Reconciliation, codes: tuple[str, ...]) -> Iterator[Difference]:
@@ -103,7 +86,7 @@ def _figures(found: Reconciliation, asset: Asset) -> tuple[str, str]:
 # --- orders -----------------------------------------------------------------------------------------------------------
 
 
-def _in_state(*states: str) -> Rule:
+def _in_state(*states: str) -> Rows:
     return lambda found: (_of_order(row) for row in found.orders if row.match_state in states)
 
 
@@ -123,7 +106,7 @@ def _other_status(found: Reconciliation) -> Iterator[Difference]:
             yield Difference(_called(row), shown(row.raw_status), shown(row.ledger_status))
 
 
-def _missing(*, asked: bool) -> Rule:
+def _missing(*, asked: bool) -> Rows:
     """The orders that the ledger has at the broker and the broker does not show, although it was asked, or unasked."""
 
     def missing(found: Reconciliation) -> Iterator[Difference]:
@@ -156,7 +139,7 @@ def _other_tags(found: Reconciliation) -> Iterator[Difference]:
 # --- trades -----------------------------------------------------------------------------------------------------------
 
 
-def _each(wrong: Callable[[TradeRow], tuple[object, object] | None]) -> Rule:
+def _each(wrong: Callable[[TradeRow], tuple[object, object] | None]) -> Rows:
     """A rule of single trades: what the broker's facts and what the ledger says, or None if nothing is wrong."""
 
     def each(found: Reconciliation) -> Iterator[Difference]:
@@ -182,7 +165,7 @@ def _unbalanced(found: Reconciliation) -> Iterator[Difference]:
             yield Difference(symbol, f"{shown(held)} held", f"{shown(amount)} by all trades")
 
 
-def _corrected(column: str) -> Rule:
+def _corrected(column: str) -> Rows:
     """The trades whose figure the facts contradict. One that the ledger lacks is merely filled in."""
 
     def corrected(row: TradeRow) -> tuple[object, object] | None:
@@ -238,193 +221,175 @@ def _term(value: object) -> object:
 
 # --- the checks -------------------------------------------------------------------------------------------------------
 
-RECONCILIATION_CHECKS: tuple[ReconciliationCheck, ...] = (
-    ReconciliationCheck(
+RECONCILIATION_CHECKS: tuple[Check[Reconciliation], ...] = (
+    Check(
         38,
         "ledger_orders_follow_broker",
         Severity.WARN,
-        "order_reconciliation",
         "Every order that both have stands in the ledger as the broker says.",
-        rule=_other_status,
+        LedgerRule("order_reconciliation", rows=_other_status),
     ),
-    ReconciliationCheck(
+    Check(
         44,
         "ledger_orders_found",
         Severity.FATAL,
-        "order_reconciliation",
         "Every order that the ledger has at the broker is there: in its list, or by its id.",
-        rule=_missing(asked=True),
+        LedgerRule("order_reconciliation", rows=_missing(asked=True)),
     ),
-    ReconciliationCheck(
+    Check(
         45,
         "orders_of_ours_recorded",
         Severity.FATAL,
-        "order_reconciliation",
         "Every order at the broker with a tag of ours is in the ledger.",
-        rule=_in_state("unmatched_ours"),
+        LedgerRule("order_reconciliation", rows=_in_state("unmatched_ours")),
     ),
-    ReconciliationCheck(
+    Check(
         47,
         "sent_orders_arrived",
         Severity.FATAL,
-        "order_reconciliation",
         "Every order that the ledger has had for five minutes has an id of the broker's, or is found by its tag.",
-        rule=_never_arrived,
+        LedgerRule("order_reconciliation", rows=_never_arrived),
     ),
-    ReconciliationCheck(
+    Check(
         48,
         "orders_pair_one_to_one",
         Severity.FATAL,
-        "order_reconciliation",
         "By id, tag and legs, an order of the ledger is one order of the broker, and that is no other one's.",
-        rule=_in_state("ambiguous"),
+        LedgerRule("order_reconciliation", rows=_in_state("ambiguous")),
     ),
-    ReconciliationCheck(
+    Check(
         49,
         "tags_echoed",
         Severity.WARN,
-        "order_reconciliation",
         "The broker tells the tags of the ledger's orders, and each is the client order id that was sent.",
-        rule=_other_tags,
+        LedgerRule("order_reconciliation", rows=_other_tags),
     ),
-    ReconciliationCheck(
+    Check(
         50,
         "live_orders_listed_or_read",
         Severity.FATAL,
-        "order_reconciliation",
         "Every order that works, as far as the ledger knows, is in the broker's list or was read by its id.",
-        rule=_missing(asked=False),
+        LedgerRule("order_reconciliation", rows=_missing(asked=False)),
     ),
-    ReconciliationCheck(
+    Check(
         53,
         "orders_fit_their_trades",
         Severity.FATAL,
-        "trade_reconciliation",
         "An entry opens its trade's legs, an exit closes them, and an order is of one trade in one role.",
-        codes=("wrong_effect", "order_claimed_twice"),
+        LedgerRule("trade_reconciliation", codes=("wrong_effect", "order_claimed_twice")),
     ),
-    ReconciliationCheck(
+    Check(
         54,
         "open_trades_have_legs",
         Severity.FATAL,
-        "trade_reconciliation",
         "A quarter of an hour after its fill, an open trade has all of its legs at the broker.",
-        codes=("legs_missing", "leg_delivered", "legs_unknown"),
+        LedgerRule("trade_reconciliation", codes=("legs_missing", "leg_delivered", "legs_unknown")),
     ),
-    ReconciliationCheck(
+    Check(
         55,
         "legs_allocated",
         Severity.FATAL,
-        "trade_reconciliation",
         "In every contract that trades hold, what they hold adds up to the position, and their orders add up.",
-        codes=("legs_uneven", "closed_more_than_held", "more_held_than_filled", "overfilled"),
-        rule=_unbalanced,
+        LedgerRule(
+            "trade_reconciliation",
+            codes=("legs_uneven", "closed_more_than_held", "more_held_than_filled", "overfilled"),
+            rows=_unbalanced,
+        ),
     ),
-    ReconciliationCheck(
+    Check(
         56,
         "positions_belong_to_trades",
         Severity.WARN,
-        "trade_reconciliation",
         "Every option that is held belongs to a trade.",
-        codes=("position_without_trade",),
+        LedgerRule("trade_reconciliation", codes=("position_without_trade",)),
     ),
-    ReconciliationCheck(
+    Check(
         57,
         "strategies_fit_legs",
         Severity.FATAL,
-        "trade_reconciliation",
         "A vertical's legs are of its strategy's type, in its order of strikes, and its width apart.",
-        codes=("strategy_contradicts_legs", "width_contradicts_legs"),
+        LedgerRule("trade_reconciliation", codes=("strategy_contradicts_legs", "width_contradicts_legs")),
     ),
-    ReconciliationCheck(
+    Check(
         58,
         "open_trades_entered_by_fills",
         Severity.FATAL,
-        "trade_reconciliation",
         "The entry of an open trade was filled, and entry prices are those of the fills.",
-        codes=("open_without_fill",),
-        rule=_corrected("entry_price"),
+        LedgerRule("trade_reconciliation", codes=("open_without_fill",), rows=_corrected("entry_price")),
     ),
-    ReconciliationCheck(
+    Check(
         59,
         "closed_trades_proven",
         Severity.FATAL,
-        "trade_reconciliation",
         "A closed trade has filled exits, or was found flat, expired, assigned or exercised.",
-        codes=("closed_without_fill", "closed_without_proof"),
+        LedgerRule("trade_reconciliation", codes=("closed_without_fill", "closed_without_proof")),
     ),
-    ReconciliationCheck(
+    Check(
         60,
         "closed_trades_priced",
         Severity.WARN,
-        "trade_reconciliation",
         "A closed trade has an exit price that somebody knows the source of, and a profit.",
-        codes=("exit_price_unknown", "exit_price_unproven"),
-        rule=_each(_without_profit),
+        LedgerRule(
+            "trade_reconciliation", codes=("exit_price_unknown", "exit_price_unproven"), rows=_each(_without_profit)
+        ),
     ),
-    ReconciliationCheck(
+    Check(
         61,
         "profits_follow_prices",
         Severity.FATAL,
-        "trade_reconciliation",
         "A profit is the difference of entry and exit, times quantity and multiplier, within a cent.",
-        rule=_corrected("realized_pnl"),
+        LedgerRule("trade_reconciliation", rows=_corrected("realized_pnl")),
     ),
-    ReconciliationCheck(
+    Check(
         62,
         "exit_prices_within_width",
         Severity.WARN,
-        "trade_reconciliation",
         "An exit price is between zero and the width of its spread.",
-        codes=("exit_price_out_of_range",),
+        LedgerRule("trade_reconciliation", codes=("exit_price_out_of_range",)),
     ),
-    ReconciliationCheck(
+    Check(
         66,
         "pending_trades_have_orders",
         Severity.FATAL,
-        "trade_reconciliation",
         "A trade that is being opened or closed has an order that may still do so.",
-        codes=("order_unknown",),
-        rule=_each(_not_closing),
+        LedgerRule("trade_reconciliation", codes=("order_unknown",), rows=_each(_not_closing)),
     ),
-    ReconciliationCheck(
+    Check(
         67,
         "ended_trades_hold_nothing",
         Severity.FATAL,
-        "trade_reconciliation",
         "No trade that was cancelled, closed by fills or given up has legs at the broker.",
-        codes=("cancelled_but_filled", "cancelled_but_held", "closed_but_held", "needs_attention"),
+        LedgerRule(
+            "trade_reconciliation",
+            codes=("cancelled_but_filled", "cancelled_but_held", "closed_but_held", "needs_attention"),
+        ),
     ),
-    ReconciliationCheck(
+    Check(
         68,
         "transitions_allowed",
         Severity.FATAL,
-        "trade_reconciliation",
         "No trade that ended lives again, and none that was filled is cancelled.",
-        rule=_each(_moved_wrongly),
+        LedgerRule("trade_reconciliation", rows=_each(_moved_wrongly)),
     ),
-    ReconciliationCheck(
+    Check(
         69,
         "terms_unchanged",
         Severity.FATAL,
-        "trade_reconciliation",
         "What is proposed for the ledger replaces nothing that makes an order or a trade what it is.",
-        rule=_rewritten,
+        LedgerRule("trade_reconciliation", rows=_rewritten),
     ),
-    ReconciliationCheck(
+    Check(
         71,
         "entries_unique",
         Severity.FATAL,
-        "trade_reconciliation",
         "No two living trades have the same legs and were opened in the same minute.",
-        codes=("duplicate_entry",),
+        LedgerRule("trade_reconciliation", codes=("duplicate_entry",)),
     ),
-    ReconciliationCheck(
+    Check(
         73,
         "emergencies_not_hasty",
         Severity.WARN,
-        "trade_reconciliation",
         "No trade was closed as an emergency within a quarter of an hour of its fill.",
-        rule=_each(_hasty),
+        LedgerRule("trade_reconciliation", rows=_each(_hasty)),
     ),
 )

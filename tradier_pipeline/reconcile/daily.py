@@ -5,55 +5,18 @@ They say whether a stored summary is what it claims to be; none keeps one from b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Outcome, RuleResult, Severity, shown
+from tradier_pipeline.core.check import Check
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 
 Row = Mapping[str, Any]
-E = TypeVar("E")
 
 _ONE_SNAPSHOT = ("as_of", "equity", "cash", "buying_power", "close_pl")
-
-
-def _never(_: object) -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class DateCheck(Generic[E]):
-    """A claim about one trade date, and the rule over the evidence of each account that proves or refutes it.
-
-    Attributes:
-        number: among the 80 checks; None for one that is not.
-        is_fatal: whether the evidence of an account makes a warning an error.
-    """
-
-    number: int | None
-    name: str
-    severity: Severity
-    claim: str
-    rule: Callable[[E], RuleResult]
-    is_fatal: Callable[[E], bool] = _never
-
-    def run(self, accounts: Sequence[E]) -> Outcome:
-        """Apply the rule to every account."""
-        findings = [self.rule(account) for account in accounts]
-        differences = [difference for finding in findings for difference in finding.differences]
-        return Outcome(
-            check=self.name,
-            number=self.number,
-            severity=Severity.FATAL if any(map(self.is_fatal, accounts)) else self.severity,
-            claim=self.claim,
-            passed=not differences,
-            broker="; ".join(finding.broker for finding in findings),
-            stored="; ".join(finding.stored for finding in findings),
-            differing=len(differences),
-            differences=tuple(differences[:MAX_DIFFERENCES]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +92,15 @@ def _of_its_date(evidence: SummaryEvidence) -> RuleResult:
     return RuleResult(f"snapshot of {snapshot['trade_date']}", f"summary of {day}", tuple(differences))
 
 
-SUMMARY_CHECKS: tuple[DateCheck[SummaryEvidence], ...] = (
-    DateCheck(
+SUMMARY_CHECKS: tuple[Check[SummaryEvidence], ...] = (
+    Check(
         77,
         "summary_after_close",
         Severity.FATAL,
         "A summary was made after the close of its session, from a snapshot that was read after it.",
         _after_close,
     ),
-    DateCheck(
+    Check(
         78,
         "summary_reconciles",
         Severity.WARN,
@@ -145,7 +108,7 @@ SUMMARY_CHECKS: tuple[DateCheck[SummaryEvidence], ...] = (
         "rows, and what is not known is counted.",
         _reconciles,
     ),
-    DateCheck(
+    Check(
         79,
         "summary_history",
         Severity.FATAL,

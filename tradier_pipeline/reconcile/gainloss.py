@@ -14,9 +14,9 @@ from datetime import date
 from decimal import Decimal
 from itertools import chain
 
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile.conservation import CENT
-from tradier_pipeline.reconcile.daily import DateCheck
 
 ZERO = Decimal(0)
 FATAL_PER_SPREAD = Decimal(5)  # USD
@@ -160,8 +160,8 @@ def _counted(day: ClosedDay) -> str:
     return f"{sum(trade.closed for trade in day.trades)} trades closed"
 
 
-GAINLOSS_CHECKS: tuple[DateCheck[ClosedDay], ...] = (
-    DateCheck(
+GAINLOSS_CHECKS: tuple[Check[ClosedDay], ...] = (
+    Check(
         63,
         "pnl_vs_gainloss",
         Severity.WARN,
@@ -170,7 +170,7 @@ GAINLOSS_CHECKS: tuple[DateCheck[ClosedDay], ...] = (
         _pnl_equal,
         _far_off,
     ),
-    DateCheck(
+    Check(
         64,
         "closed_count_vs_gainloss",
         Severity.WARN,

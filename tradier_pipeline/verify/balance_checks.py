@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
 
 SENT_ALWAYS = (

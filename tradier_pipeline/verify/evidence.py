@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 from typing import Any
 
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.decimals import UNROUNDED
 from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shortened
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.sql import bind
@@ -22,7 +23,6 @@ Row = dict[str, Any]
 
 ULP = Decimal("0.00000001")
 LIMIT = Decimal(10) ** 16
-UNROUNDED = Context(prec=64)  # holds every product of two stored numbers and a multiplier
 
 NEARBY = timedelta(days=1)
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots

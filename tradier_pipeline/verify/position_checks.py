@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, storable, whole
 from tradier_pipeline.verify.order_checks import legs
 

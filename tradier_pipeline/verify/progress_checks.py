@@ -12,8 +12,9 @@ from math import gcd
 from typing import Self
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.check import claim_that
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.verify.check import check, claim_that
+from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import WORDS
 

@@ -8,10 +8,11 @@ from decimal import Decimal
 
 from tradier_pipeline.broker.models import Order, parse_rows
 from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult
 from tradier_pipeline.domain.positions import PortfolioPosition
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
-from tradier_pipeline.verify.check import check, claim_that, differing
+from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
 
 OPTIONS = ("option", "adjusted_option")

@@ -52,7 +52,7 @@ def before(**fields: Any) -> dict[str, Any]:
 
 
 def failed(*accounts: SummaryEvidence) -> set[str]:
-    return {check.name for check in SUMMARY_CHECKS if not check.run(accounts).passed}
+    return {check.name for check in SUMMARY_CHECKS if not check.run(*accounts).passed}
 
 
 NO_LEDGER = {name: None for name in summary() if "trades" in name or name.startswith("realized")}
@@ -113,13 +113,13 @@ def test_a_sound_summary_passes_every_check(evidence: SummaryEvidence) -> None:
 )
 def test_the_example_is_told_by_its_check(check: str, evidence: SummaryEvidence) -> None:
     assert failed(SOUND["a day"], evidence) == {check}
-    (found,) = [one.run([evidence]) for one in SUMMARY_CHECKS if one.name == check]
+    (found,) = [one.run(evidence) for one in SUMMARY_CHECKS if one.name == check]
     assert found.differences[0].where.startswith("VA1 ")
 
 
 def test_both_figures_of_a_summary_are_told_with_what_is_not_known() -> None:
     _, reconciles, _ = SUMMARY_CHECKS
-    outcome = reconciles.run([SOUND["a day"]])
+    outcome = reconciles.run(SOUND["a day"])
     assert outcome.broker == "5 open on 2025-12-05"
     assert outcome.stored == "2 opened, 3 closed, 4 open, 1 of unknown profit"
     assert (outcome.number, outcome.severity) == (78, Severity.WARN)

@@ -46,7 +46,7 @@ C3 = (lot(SHORT, -1, "330"), lot(LONG, 1, "-275"))
 
 
 def judged(found: ClosedDay) -> dict[str, Outcome]:
-    return {check.name: check.run([found]) for check in GAINLOSS_CHECKS}
+    return {check.name: check.run(found) for check in GAINLOSS_CHECKS}
 
 
 def failed(found: ClosedDay) -> set[str]:

@@ -68,7 +68,7 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
         rows = daily_summaries(connection)
         assert [row["trade_date"] for row in rows] == days
         for check in SUMMARY_CHECKS:
-            assert check.run([summary_evidence(connection, row) for row in rows]).differences == ()
+            assert check.run(*(summary_evidence(connection, row) for row in rows)).differences == ()
         found = [closed_day(connection, ACCOUNT, day) for day in days]
         cash = [row for day in days for row in cash_days(connection, day)]
         open_fees = connection.execute("SELECT sum(unexplained) FROM conservation WHERE state = 'fees'").fetchone()
@@ -85,7 +85,7 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     assert sum((row["realized_pnl"] or Decimal(0) for row in rows), Decimal(0)) == sum(known)
     compared = [day for day in found if day]
     assert sum(len(day.lots) for day in compared) > 10
-    profits, contracts = (check.run(compared) for check in GAINLOSS_CHECKS)
+    profits, contracts = (check.run(*compared) for check in GAINLOSS_CHECKS)
     assert contracts.differences == ()
     assert [day.trade_date for day in cash] == days[1:]
     assert {day.unexplained for day in cash} == {0}

@@ -50,7 +50,7 @@ def rows(home: Home, *columns: str) -> list[tuple[Any, ...]]:
 
 def judged(home: Home, day: date) -> Outcome:
     with connect_readonly(home.warehouse.path) as connection:
-        return CHECK.run(cash_days(connection, day))
+        return CHECK.run(*cash_days(connection, day))
 
 
 def test_cash_is_explained_by_trades_and_by_what_else_history_tells(home: Home) -> None:
@@ -155,4 +155,4 @@ def day(unexplained: Any, open_before: Any = None) -> CashDay:
     ],
 )
 def test_a_cent_is_too_much_unless_the_evening_before_lacks_it(days: Sequence[CashDay], passes: bool) -> None:
-    assert CHECK.run(days).passed is passes
+    assert CHECK.run(*days).passed is passes

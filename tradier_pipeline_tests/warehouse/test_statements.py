@@ -221,7 +221,7 @@ def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:
         (month,) = statement_months(connection, date(2025, 11, 14))
         assert statement_months(connection, date(2025, 12, 1)) == []
     assert (month.closed_before, month.pnl_of_days, month.lines["deposits"]) == (1000, 200, 500)
-    outcome = STATEMENT_CHECK.run([month])
+    outcome = STATEMENT_CHECK.run(month)
     assert (outcome.passed, outcome.stored) == (True, "1700 USD")
 
 
@@ -246,8 +246,8 @@ def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(
         Decimal(200),
     )
     month = StatementMonth(ACCOUNT, date(2025, 11, 1), *figures)
-    assert STATEMENT_CHECK.run([month]).passed
-    (difference,) = STATEMENT_CHECK.run([replace(month, **change)]).differences
+    assert STATEMENT_CHECK.run(month).passed
+    (difference,) = STATEMENT_CHECK.run(replace(month, **change)).differences
     assert difference.where == f"{ACCOUNT} 2025-11 {reported}"
 
 

@@ -325,7 +325,7 @@ def judged(book: Book, day: date) -> set[str]:
     """The checks that a stored summary fails."""
     with connect_readonly(book.warehouse.path) as connection:
         evidence = [summary_evidence(connection, row) for row in daily_summaries(connection, day)]
-    return {check.name for check in SUMMARY_CHECKS if not check.run(evidence).passed}
+    return {check.name for check in SUMMARY_CHECKS if not check.run(*evidence).passed}
 
 
 # --- revisions --------------------------------------------------------------------------------------------------------
@@ -511,7 +511,7 @@ def test_over_any_history_open_is_what_was_open_and_opened_without_what_was_clos
         for day in reversed(days):  # of a past day, too
             upsert_summaries(empty, ACCOUNT, day)
         rows = daily_summaries(empty)
-        found = reconciles.run([summary_evidence(empty, row) for row in rows])
+        found = reconciles.run(*(summary_evidence(empty, row) for row in rows))
     finally:
         empty.execute("ROLLBACK")
     assert [row["trade_date"] for row in rows] == days

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_OPTIONS := --quiet --disable-pip-version-check --no-deps
 
-.PHONY: install lock run test up bench bench-cycles bench-history soak lint clean
+.PHONY: install lock run test up bench bench-cycles bench-history soak docs lint clean
 
 install: $(STAMP)
 
@@ -46,6 +46,9 @@ bench-history: install  ## measure what a year of minute history answers
 
 soak: install  ## the long proofs, and those by examples with many more of them
 	$(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
+
+docs: install  ## docs/tables.md anew, from the schema
+	$(BIN)/python -m tradier_pipeline_tests.support.reference
 
 lint: install  ## style, types, and what may import what
 	$(BIN)/ruff format --check .

@@ -1,11 +1,56 @@
-"""Bodies of the broker as models: once for each resource, whoever reads them."""
+"""Bodies of the broker as models: one decoder for each resource, whoever reads them. Each raises BodyError, which names
+the resource and the path, if a body or a row is malformed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.models import Order, parse, parse_rows
+from tradier_pipeline.broker.models import Account, Balances, Order, Position, parse, parse_rows
+
+
+def rows_of(resource: envelope.ListResource, bodies: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The rows of a list, of all its pages, as the broker sent them: to be read and not changed.
+
+    For "account": the accounts of the profile.
+    """
+    return [row for body in bodies for row in _rows(resource, body)]
+
+
+@lru_cache(maxsize=4)  # a list is followed, then judged, then stored
+def _rows(resource: envelope.ListResource, body: bytes) -> tuple[dict[str, Any], ...]:
+    return tuple(envelope.rows(resource, envelope.parse_json(body, resource)))
+
+
+def row_of(resource: envelope.ObjectResource, body: bytes) -> dict[str, Any]:
+    """The one object of a body, as the broker sent it: the balances, an order that was read by its id."""
+    return envelope.one(resource, envelope.parse_json(body, resource))
+
+
+def parse_accounts(bodies: Iterable[bytes]) -> dict[str, Account]:
+    """Account number -> the account, of a profile."""
+    listed = parse_rows(Account, "account", "profile.account", rows_of("account", bodies))
+    return {account.account_number: account for account in listed}
+
+
+def parse_balances(body: bytes) -> Balances:
+    return parse(Balances, "balances", "balances", row_of("balances", body))
+
+
+def parse_positions(bodies: Iterable[bytes]) -> tuple[Position, ...]:
+    return parse_rows(Position, "positions", "positions.position", rows_of("positions", bodies))
+
+
+@lru_cache(maxsize=2)  # judged, then stored; and most minutes list the orders of the minute before, byte for byte
+def parse_orders(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
+    """The orders of the bodies of a list, and of those read by their ids, as `with_legs` returns them."""
+    return with_legs(
+        parse_rows(Order, "orders", "orders.order", rows_of("orders", listed)),
+        tuple(parse(Order, "order", "order", row_of("order", body)) for body in by_id),
+    )
 
 
 def with_legs(listed: tuple[Order, ...], by_id: tuple[Order, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
@@ -17,18 +62,3 @@ def with_legs(listed: tuple[Order, ...], by_id: tuple[Order, ...]) -> tuple[tupl
     numbers = {order.id for order in listed}
     orders = (found if order.lacks_legs and (found := read.get(order.id, order)).leg else order for order in listed)
     return tuple(orders), tuple(order for order in by_id if order.id not in numbers)
-
-
-@lru_cache(maxsize=2)  # judged, then stored; and most minutes list the orders of the minute before, byte for byte
-def parse_orders(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
-    """The orders of the bodies of a list, and of those read by their ids, as `with_legs` returns them.
-
-    Raises:
-        BodyError: a row is malformed.
-    """
-    rows = [row for body in listed for row in envelope.order_rows(body)]
-    single = [envelope.one("order", envelope.parse_json(body, "order")) for body in by_id]
-    return with_legs(
-        parse_rows(Order, "orders", "orders.order", rows),
-        tuple(parse(Order, "order", "order", row) for row in single),
-    )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -145,16 +144,6 @@ def rows(resource: ListResource, document: Mapping[str, Any]) -> list[dict[str, 
     """
     raise_for_document(resource, document)
     return _rows(resource, document)
-
-
-@lru_cache(maxsize=4)  # a new list is followed, judged and stored: each looks at the same bytes
-def order_rows(body: bytes) -> tuple[dict[str, Any], ...]:
-    """The rows of a body of orders, to be read and not changed.
-
-    Raises:
-        BodyError: as `parse_json` and `rows`.
-    """
-    return tuple(rows("orders", parse_json(body, "orders")))
 
 
 def unmatched_symbols(document: Mapping[str, Any]) -> list[str]:

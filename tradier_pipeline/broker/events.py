@@ -17,9 +17,10 @@ from pydantic import AliasChoices, Field, SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import NETWORK_ERRORS
+from tradier_pipeline.broker.decode import parse_orders
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError, excerpt
 from tradier_pipeline.broker.http import is_loopback, masked, open_http
-from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, Order, OrderLeg, parse, parse_rows
+from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, OrderLeg, parse
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.core.errors import PipelineError
 
@@ -182,11 +183,10 @@ def read_frame(data: str | bytes) -> Frame:
 def read_orders(account: str, extract: Extract) -> dict[int, OrderEvent]:
     """The orders and legs of a list as if each had just been reported, by id. Raises BodyError."""
     reported: dict[int, OrderEvent] = {}
-    for page in extract.pages:
-        rows = envelope.rows("orders", envelope.parse_json(page.body, "orders"))
-        for order in parse_rows(Order, "orders", "orders.order", rows):
-            reported[order.id] = _as_event(account, order, order.tag)
-            reported |= {leg.id: _as_event(account, leg, None) for leg in order.leg}
+    orders, _ = parse_orders(tuple(page.body for page in extract.pages), ())
+    for order in orders:
+        reported[order.id] = _as_event(account, order, order.tag)
+        reported |= {leg.id: _as_event(account, leg, None) for leg in order.leg}
     return reported
 
 

@@ -12,8 +12,8 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.gaps import record_gaps
 from tradier_pipeline.assets.resource import as_dagster_failure
-from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
+from tradier_pipeline.broker.decode import rows_of
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.core.settings import Settings, load_settings
@@ -220,6 +220,5 @@ def _states(bodies: Sequence[bytes]) -> dict[Any, tuple[str, Decimal]]:
     """Order id -> its status and executed quantity."""
     return {
         row.get("id"): (str(row.get("status")), row.get("exec_quantity") or Decimal())
-        for body in bodies
-        for row in envelope.rows("orders", envelope.parse_json(body, "orders"))
+        for row in rows_of("orders", bodies)
     }

@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.decode import parse_orders
+from tradier_pipeline.broker.decode import parse_balances, parse_orders, parse_positions
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.models import Balances, Order, Position, parse, parse_rows
+from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.pages import Extract
 from tradier_pipeline.landing.manifest import FetchRound, UnlistedRecord
 from tradier_pipeline.landing.zone import PASSED_OVER, LandedSnapshot, LandingZone
@@ -110,9 +109,7 @@ def _landed(landed: LandedSnapshot) -> AccountState:
 
 def _statement(bodies: Mapping[str, tuple[bytes, ...]], as_of: datetime, as_of_end: datetime) -> AccountState:
     (body,) = bodies["balances"]
-    balances = parse(Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(body, "balances")))
-    rows = [row for body in bodies["positions"] for row in _rows("positions", body)]
-    positions = held(parse_rows(Position, "positions", "positions.position", rows))
+    balances, positions = parse_balances(body), held(parse_positions(bodies["positions"]))
     orders = _orders(bodies["orders"], bodies.get("order", ()))
     return AccountState(as_of, as_of_end, parts_of(orders), positions, balances.total_cash, legless_of(orders))
 
@@ -120,7 +117,3 @@ def _statement(bodies: Mapping[str, tuple[bytes, ...]], as_of: datetime, as_of_e
 def _orders(listed: tuple[bytes, ...], by_id: tuple[bytes, ...]) -> tuple[Order, ...]:
     orders, others = parse_orders(listed, by_id)
     return (*orders, *others)
-
-
-def _rows(resource: envelope.ListResource, body: bytes) -> list[dict[str, object]]:
-    return envelope.rows(resource, envelope.parse_json(body, resource))

@@ -13,8 +13,8 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
+from tradier_pipeline.broker.decode import rows_of
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -69,8 +69,8 @@ def accounts_to_read(settings: Settings) -> tuple[str, ...]:
         return settings.accounts
     with connect(settings) as broker:
         (profile,) = broker.read(lambda client: client.fetch_account()).pages
-    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
-    active = tuple(str(row["account_number"]) for row in rows if row.get("status") == "active")
+    listed = rows_of("account", [profile.body])
+    active = tuple(str(row["account_number"]) for row in listed if row.get("status") == "active")
     if not active:
         raise ExtractError(
             "the profile lists no active account", "Set TRADIER_ACCOUNT_ID to the account you want, if it has one."

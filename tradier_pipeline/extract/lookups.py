@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient
+from tradier_pipeline.broker.decode import row_of, rows_of
 from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.pages import Attempt, Extract, Page
@@ -72,7 +72,7 @@ def followed(zone: LandingZone, account_id: str) -> Mapping[int, int]:
 
 def vanished(before: Mapping[int, int], orders: Extract) -> dict[int, int]:
     """The orders to ask for: `followed`, and not listed now."""
-    listed = {order_id for order_id, _ in _identified(_rows(page.body for page in orders.pages))}
+    listed = {order_id for order_id, _ in _identified(rows_of("orders", (page.body for page in orders.pages)))}
     return {order_id: misses for order_id, misses in before.items() if order_id not in listed}
 
 
@@ -83,7 +83,7 @@ def legless(before: LandedSnapshot | None, orders: Extract, asked_now: Asked = N
         before: the snapshot before.
         asked_now: what an earlier reading for this snapshot asked, and the answers.
     """
-    rows = [row for row in _rows(page.body for page in orders.pages) if _lacks_legs(row)]
+    rows = [row for row in rows_of("orders", (page.body for page in orders.pages)) if _lacks_legs(row)]
     listed = {order_id: row for row in rows for order_id, _ in _identified([row])}
     if not listed:
         return Legless()
@@ -150,7 +150,7 @@ def _answers(asked: Asked) -> dict[int, tuple[LookupRecord, Page | None]]:
     lookups, received = asked
     pages: dict[int, Page] = {}
     for page in received:
-        row = envelope.one("order", envelope.parse_json(page.body, "order"))
+        row = row_of("order", page.body)
         if not _lacks_legs(row):
             pages |= {order_id: page for order_id, _ in _identified([row])}
     return {
@@ -184,13 +184,13 @@ def _lacks_legs(row: Mapping[str, Any]) -> bool:
 
 def _has_changed(listed: Mapping[str, Any], body: bytes) -> bool:
     """Whether an order has moved on since it was read by its id."""
-    read = envelope.one("order", envelope.parse_json(body, "order"))
+    read = row_of("order", body)
     return any(listed.get(name) != read.get(name) for name in ("status", "exec_quantity", "transaction_date"))
 
 
 def _followed(landed: LandedSnapshot) -> Followed:
-    by_id = (envelope.one("order", envelope.parse_json(body, "order")) for body in landed.bodies("order"))
-    shown = [*_identified(_rows(landed.bodies("orders"))), *_identified(by_id)]
+    by_id = (row_of("order", body) for body in landed.bodies("order"))
+    shown = [*_identified(rows_of("orders", landed.bodies("orders"))), *_identified(by_id)]
     working = {order_id: 0 for order_id, status in shown if status not in FINISHED}
     asked = {lookup.order_id: lookup for lookup in landed.manifest.lookups if lookup.about == "vanished"}
     unresolved = {
@@ -215,8 +215,3 @@ def _identified(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
             order_id = int(order_id)
         if isinstance(order_id, int) and not isinstance(order_id, bool) and order_id > 0:
             yield order_id, str(row.get("status"))
-
-
-def _rows(bodies: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for body in bodies:
-        yield from envelope.order_rows(body)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import BrokerClient, SnapshotFetchError
+from tradier_pipeline.broker.decode import row_of, rows_of
 from tradier_pipeline.broker.errors import AuthError, BrokerError
 from tradier_pipeline.broker.pages import Extract, Page
 from tradier_pipeline.broker.symbols import classify
@@ -197,8 +197,7 @@ def refuse_unknown_account(
     if account_id in (configured or ()) or account_id in zone.accounts():
         return
     (profile,) = broker.read(lambda client: client.fetch_account()).pages
-    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
-    if account_id not in {str(row.get("account_number")) for row in rows}:
+    if account_id not in _listed_accounts(profile.body):
         raise ExtractError(
             f"{account_id} is not among the accounts of this access token", "Name one that is; nothing was recorded."
         )
@@ -222,13 +221,10 @@ def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:
 def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> None:
     """One account's data is never filed under another's name."""
     (profile,) = extracts["account"].pages
-    listed = [
-        str(row.get("account_number")) for row in envelope.rows("account", envelope.parse_json(profile.body, "account"))
-    ]
     (balances_page,) = extracts["balances"].pages
-    balances = envelope.one("balances", envelope.parse_json(balances_page.body, "balances"))
+    balances = row_of("balances", balances_page.body)
     problems: dict[str, str] = {}
-    if account_id not in listed:
+    if account_id not in _listed_accounts(profile.body):
         problems["account"] = f"{account_id} is not among the accounts of this access token"
     if balances.get("account_number") != account_id:
         problems["balances"] = f"what was received does not name the account {account_id}"
@@ -236,6 +232,10 @@ def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> N
         remedy = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV."
         refusals = {resource: AuthError(resource, problem, remedy) for resource, problem in problems.items()}
         raise SnapshotFetchError(extracts, refusals)
+
+
+def _listed_accounts(profile: bytes) -> set[str]:
+    return {str(row.get("account_number")) for row in rows_of("account", [profile])}
 
 
 def _land(
@@ -301,8 +301,9 @@ def _keep(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: s
 
 def _read_quotes(broker: Broker, landed: LandedSnapshot) -> tuple[QuotesManifest, dict[str, bytes]]:
     (body,) = landed.bodies("positions")
-    rows = envelope.rows("positions", envelope.parse_json(body, "positions"))
-    symbols = [row["symbol"] for row in rows if isinstance(row.get("symbol"), str) and row["symbol"]]
+    symbols = [
+        row["symbol"] for row in rows_of("positions", [body]) if isinstance(row.get("symbol"), str) and row["symbol"]
+    ]
     options = (classify(symbol).option for symbol in symbols)
     symbols += [option.underlying for option in options if option]  # how far a strike is from its price
     if not symbols:

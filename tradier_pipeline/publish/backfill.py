@@ -8,9 +8,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
-from tradier_pipeline.broker.models import Account, parse_rows
+from tradier_pipeline.broker.decode import parse_accounts
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -110,8 +109,7 @@ def backfill_prices(settings: Settings, broker: Broker, symbol: str, since: date
 def _opened(broker: Broker, account_id: str) -> date:
     """The New York date on which the account was opened, as the profile tells it."""
     (profile,) = broker.read(lambda client: client.fetch_account()).pages
-    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
-    accounts = {account.account_number: account for account in parse_rows(Account, "account", "profile.account", rows)}
+    accounts = parse_accounts([profile.body])
     if account_id not in accounts:
         raise ExtractError(
             f"{account_id} is not among the accounts of this access token",

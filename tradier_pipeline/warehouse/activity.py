@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.decode import rows_of
 from tradier_pipeline.broker.models import BrokerModel, ClosedPosition, DailyBalance, HistoryEvent, parse
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.landing.activity import WINDOW, LandedActivity, Resource
@@ -121,11 +121,9 @@ def typed_rows(landed: LandedActivity, resource: Resource) -> list[Row]:
         BodyError, LandingError: see `upsert_activity`.
     """
     manifest, destination = landed.manifest, DESTINATIONS[resource]
-    bodies = [envelope.parse_json(body, resource) for body in landed.bodies(resource)]
-    listed = [row for document in bodies for row in envelope.rows(resource, document)]
     seen: Counter[tuple[date, str]] = Counter()
     rows: list[Row] = []
-    for number, sent in enumerate(listed):
+    for number, sent in enumerate(rows_of(resource, landed.bodies(resource))):
         place = f"{landed.path}: {destination.path}[{number}]"
         row = destination.columns(parse(destination.model, resource, place, sent))
         day = row[destination.date_column]

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.decode import rows_of
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import DailyPrice, parse_rows
 from tradier_pipeline.landing.errors import LandingError
@@ -53,9 +53,7 @@ def upsert_prices(connection: duckdb.DuckDBPyConnection, landed: LandedPrices) -
 def price_rows(landed: LandedPrices) -> list[Row]:
     """The rows of the table, by day; those outside the dates of the extract left out. A price is above zero."""
     manifest = landed.manifest
-    documents = [envelope.parse_json(body, "prices") for body in landed.bodies()]
-    listed = [row for document in documents for row in envelope.rows("prices", document)]
-    prices = parse_rows(DailyPrice, "prices", f"{landed.path}: history.day", listed)
+    prices = parse_rows(DailyPrice, "prices", f"{landed.path}: history.day", rows_of("prices", landed.bodies()))
     rows: list[Row] = []
     priced: Row = {}
     for price in sorted(prices, key=lambda one: one.date):

@@ -6,10 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.decode import parse_orders
+from tradier_pipeline.broker.decode import parse_accounts, parse_balances, parse_orders, parse_positions, rows_of
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.models import Account, Balances, Order, Position, Quote, parse, parse_rows
+from tradier_pipeline.broker.models import Account, Balances, Order, Quote, parse
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.domain.spreads import Spread, group
 from tradier_pipeline.landing.zone import LandedSnapshot
@@ -59,10 +58,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
     try:
         account = _account(landed)
         (balances_body,) = landed.bodies("balances")
-        balances = parse(
-            Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(balances_body, "balances"))
-        )
-        held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
+        balances, held = parse_balances(balances_body), parse_positions(landed.bodies("positions"))
         orders, looked_up = parse_orders(landed.bodies("orders"), landed.bodies("order"))
         quotes = _quotes(landed)
     except BodyError as error:
@@ -83,24 +79,17 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
 
 
 def _account(landed: LandedSnapshot) -> Account:
-    accounts = parse_rows(Account, "account", "profile.account", _rows_of(landed, "account"))
     wanted = landed.snapshot_id.account_id
-    found = next((account for account in accounts if account.account_number == wanted), None)
+    found = parse_accounts(landed.bodies("account")).get(wanted)
     if found is None:
         raise BodyError("account", f"does not list account {wanted}", path="profile.account")
     return found
 
 
-def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Row]:
-    return [
-        row for body in landed.bodies(resource) for row in envelope.rows(resource, envelope.parse_json(body, resource))
-    ]
-
-
 def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:
     """The quotes by symbol. A malformed one is left out, since it must not cost the snapshot; a check tells of it."""
     quotes: dict[str, Quote] = {}
-    for row in _rows_of(landed, "quotes"):
+    for row in rows_of("quotes", landed.bodies("quotes")):
         with suppress(BodyError):
             quote = parse(Quote, "quotes", "quotes.quote", row)
             quotes[quote.symbol] = quote

@@ -166,8 +166,6 @@ def _publish(
         try:
             _store(staged, landed, rules)
         except OF_ONE_SNAPSHOT as error:
-            with suppress(duckdb.Error):
-                staged.connection.execute("ROLLBACK")
             refused[str(landed.snapshot_id)] = str(error)
             staged.refuse(refused_row(landed, error))
             if isinstance(error, NotPublishedError):

@@ -39,7 +39,7 @@ from tradier_pipeline.warehouse.account_states import (
     stored_statement,
 )
 from tradier_pipeline.warehouse.rows import conservation_rows
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, transaction
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import Conserved, TypedSnapshot
 
@@ -206,10 +206,10 @@ def upsert_findings(
     tracked = _tracked(connection, manifest.account_id)
     if not tracked and not said:
         return
-    connection.execute("BEGIN")
-    connection.execute(bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id))
-    insert(connection, schema.FINDINGS, [asdict(row) for row in update_findings(tracked, said, scope)])
-    connection.execute("COMMIT")
+    open_ones = bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id)
+    with transaction(connection):
+        connection.execute(open_ones)
+        insert(connection, schema.FINDINGS, [asdict(row) for row in update_findings(tracked, said, scope)])
 
 
 def upsert_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:

@@ -22,7 +22,7 @@ from tradier_pipeline.ledger.records import StatedFlow
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, require_account
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, transaction
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
 Kind = Literal["deposit", "withdrawal"]
@@ -49,11 +49,9 @@ def publish_stated(settings: Settings) -> None:
         WarehouseError, LedgerError: one of them cannot be read or written.
     """
     rows = stated_rows(Ledger(settings.ledger))
-    with Warehouse(settings.warehouse).staged() as staged:
-        staged.connection.execute("BEGIN")
+    with Warehouse(settings.warehouse).staged() as staged, transaction(staged.connection):
         staged.connection.execute("DELETE FROM stated_flows")
         insert(staged.connection, schema.STATED_FLOWS, rows)
-        staged.connection.execute("COMMIT")
 
 
 def add_flow(

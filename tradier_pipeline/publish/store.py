@@ -32,7 +32,7 @@ from tradier_pipeline.warehouse.prices import upsert_prices
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths, snapshot_ids
 from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.sessions import upsert_sessions
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, transaction
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH
@@ -172,8 +172,7 @@ def _stored_activity(
         find_words: add findings of words that are not known; a rebuild takes the findings over from the old file.
     """
     connection = staged.connection
-    connection.execute("BEGIN")
-    try:
+    with transaction(connection):
         kept = upsert_activity(connection, landed)
         outcome = verify_activity(landed, connection)
         if outcome.blocks:
@@ -183,10 +182,6 @@ def _stored_activity(
         if find_words:
             manifest = landed.manifest
             upsert_word_findings(connection, manifest.account_id, landed.path, manifest.read_at)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
     return StoredActivity(kept, outcome)
 
 
@@ -203,14 +198,8 @@ def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
 
 
 def _stored_prices(staged: StagedWarehouse, landed: LandedPrices) -> int:
-    staged.connection.execute("BEGIN")
-    try:
-        days = upsert_prices(staged.connection, landed)
-    except BaseException:
-        staged.connection.execute("ROLLBACK")
-        raise
-    staged.connection.execute("COMMIT")
-    return days
+    with transaction(staged.connection):
+        return upsert_prices(staged.connection, landed)
 
 
 def publish_missed(
@@ -482,7 +471,6 @@ def _added(
     try:
         staged.add([table_rows(typed, rules) for typed in batch])
     except OF_ONE_SNAPSHOT as error:
-        staged.connection.execute("ROLLBACK")
         if len(batch) > 1:
             return [typed for one in batch for typed in _added(staged, [one], rules, refused)]
         (typed,) = batch

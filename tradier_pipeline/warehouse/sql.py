@@ -1,11 +1,28 @@
-"""Values in SQL text, without DuckDB's parameters.
+"""Transactions, and values in SQL text without DuckDB's parameters.
 
 The first bound parameter makes DuckDB's Python client import pandas: 0.9 s and 90 MB of a run that takes 3 s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
+
+import duckdb
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All that is written inside, or nothing: whatever is raised takes it back."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        with suppress(duckdb.Error):  # the reason is the first error
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def bind(sql: str, *values: str | int | date | datetime | None) -> str:

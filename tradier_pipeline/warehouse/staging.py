@@ -17,7 +17,7 @@ from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
 from tradier_pipeline.warehouse import macros, schema, views
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
 LOCK_TIMEOUT_S = 30.0
@@ -47,27 +47,25 @@ class StagedWarehouse:
 
         What is stored of its reconciliation with the ledger stays: the ledger says something else by now.
         """
-        self.connection.execute("BEGIN")
-        if self.has(snapshot_id):
-            self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
-        self._insert(rows)
-        self._forget_missed([snapshot_id])
-        if self.completed:
-            _note_version(self.connection)
-        self.connection.execute("COMMIT")
+        with transaction(self.connection):
+            if self.has(snapshot_id):
+                self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
+            self._insert(rows)
+            self._forget_missed([snapshot_id])
+            if self.completed:
+                _note_version(self.connection)
 
     def miss(self, missed: Sequence[Row]) -> None:
         """Add the rows of missed instants, each in the place of an older one, in one transaction."""
         if missed:
-            self.connection.execute("BEGIN")
-            self._insert_missed(missed)
-            self.connection.execute("COMMIT")
+            with transaction(self.connection):
+                self._insert_missed(missed)
 
     def add(self, snapshots: Sequence[Mapping[str, Sequence[Row]]]) -> None:
         """Add the rows of many snapshots that are not stored yet, in one transaction."""
-        self.connection.execute("BEGIN")
-        self._insert({table.name: [row for rows in snapshots for row in rows[table.name]] for table in schema.TABLES})
-        self.connection.execute("COMMIT")
+        rows = {table.name: [row for of_one in snapshots for row in of_one[table.name]] for table in schema.TABLES}
+        with transaction(self.connection):
+            self._insert(rows)
 
     def set_verdict(self, snapshot_id: str, verdict: str, evidence: str | None) -> None:
         """Label one stored snapshot."""
@@ -82,10 +80,9 @@ class StagedWarehouse:
 
     def refuse(self, missed: Row) -> None:
         """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
-        self.connection.execute("BEGIN")
-        self._delete(missed["snapshot_id"], schema.TABLES)
-        self._insert_missed([missed])
-        self.connection.execute("COMMIT")
+        with transaction(self.connection):
+            self._delete(missed["snapshot_id"], schema.TABLES)
+            self._insert_missed([missed])
 
     def merge_snapshots(self, path: Path, snapshot_ids: Collection[str]) -> int:
         """Take over all rows of some snapshots from another file, in one transaction. Returns how many it had."""
@@ -129,14 +126,9 @@ class StagedWarehouse:
         """
         self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
         try:
-            self.connection.execute("BEGIN")
-            try:
+            with transaction(self.connection):
                 columns = "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE database_name = 'old'"
                 yield dict(self.connection.execute(f"{columns} GROUP BY ALL").fetchall())
-                self.connection.execute("COMMIT")
-            except duckdb.Error:
-                self.connection.execute("ROLLBACK")
-                raise
         finally:
             self.connection.execute("DETACH old")
 

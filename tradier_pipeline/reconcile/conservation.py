@@ -613,19 +613,23 @@ class _Comparison:
         yield from _with_fractions(old, new)
         if new.quantity > old.quantity > 0 and (new.quantity - old.quantity) % 1:
             yield "a reinvested dividend"
+        if 2 * old.quantity > new.quantity > old.quantity > 0 and new.cost_basis == old.cost_basis:
+            yield f"a stock dividend of {unsigned(round(100 * (new.quantity / old.quantity - 1), 4))} %"
         if symbol in self._paid_out():
-            yield f"a cash merger or redemption: {_price(cash / old.quantity)} USD a share"
+            what = "a cash merger or redemption" if new is NOTHING else "a tender or redemption of a part"
+            yield f"{what}: {_price(-cash / self.left[symbol])} USD a share"
         yield from self._exchanges(symbol)
 
     def _paid_out(self) -> list[str]:
-        """The shares that went wholly while cash came for them, or that were owed and were paid for."""
+        """The shares that went, or a part of them, while cash came for them, or that were owed and were paid for."""
         cash = self._left(CASH)
         return [
             symbol
             for symbol, rest in self.left.items()
             if multiplier(symbol) == 1
-            and self.now.held(symbol) is NOTHING
-            and rest == -self.before.held(symbol).quantity
+            and rest == self.moved[symbol]
+            and rest * self.before.held(symbol).quantity < 0
+            and abs(rest) <= abs(self.before.held(symbol).quantity)
             and rest * cash < 0
             and abs(cash) >= CENT
         ]
@@ -688,9 +692,8 @@ class _Comparison:
             *(["an assignment or exercise fee"] if -MOST_DELIVERY_FEE * self._delivered_lots() <= left < 0 else []),
             *self._settlements(),
             *(
-                f"a cash merger or redemption of {symbol}: {_price(left / held.quantity)} USD a share"
+                f"a cash merger or redemption of {symbol}: {_price(-left / self.left[symbol])} USD a share"
                 for symbol in self._paid_out()
-                for held in [self.before.held(symbol)]
             ),
             *(
                 f"cash for fractions: {symbol} {cause.text}"

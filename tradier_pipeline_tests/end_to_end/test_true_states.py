@@ -488,6 +488,22 @@ def test_cash_for_shares_that_went_is_one_candidate_with_them(account: ScriptedA
     assert "may be a cash merger or redemption: 47.00 USD a share" in explanation(account, "OLD")
 
 
+def test_cash_for_a_part_of_the_shares_is_one_candidate_with_them(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 15:50"), ("OLD", 100, 4000), KO, cash=2000)
+    for at in ("11-21 08:00", "11-21 09:31"):
+        assert account.shows(ny(at), ("OLD", 60, 2400), KO, cash=4000) == "good"
+    assert "may be a tender or redemption of a part: 50.00 USD a share" in explanation(account, "OLD")
+    assert "may be a cash merger or redemption of OLD: 50.00 USD a share" in explanation(account, "cash")
+    assert {state for *_, state, _ in account.changes("OLD")} == {"in_flight", "unexplained"}
+
+
+def test_more_shares_at_unchanged_cost_may_be_a_stock_dividend(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 15:50"), ("XYZ", 100, 3000), cash=2000)
+    for at in ("11-21 08:00", "11-21 09:31"):
+        assert account.shows(ny(at), ("XYZ", 105, 3000), cash=2000) == "good"
+    assert "may be a stock dividend of 5 %" in explanation(account, "XYZ")
+
+
 def test_shares_of_an_unquoted_symbol_alone_in_an_account_of_zeros_are_good(account: ScriptedAccount) -> None:
     account.server.marks["92912L107"] = None
     for at in ("11-20 10:00", "11-20 10:02", "11-21 10:02"):

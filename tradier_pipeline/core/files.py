@@ -74,20 +74,42 @@ def file_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         FileError: it cannot be written, or is there already; nothing was filed.
     """
-    with writing(directory):
-        make_directory(directory.parent)
-        for leftover in directory.parent.glob(".*.tmp/"):  # of a process that died; the lock says that none is alive
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
-        try:
-            for name, body in files.items():
-                write_synced(partial / name, body)
-            sync(partial)
-            partial.rename(directory)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with writing(directory), _partial(directory) as partial:
+        for name, body in files.items():
+            write_synced(partial / name, body)
+        sync(partial)
+        partial.rename(directory)
         sync(directory.parent)
+
+
+def add_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Add fsynced files to a directory, each whole or not there, in their order. Call it while nobody else files beside
+    it.
+
+    Raises:
+        FileError: one cannot be written; those before it are there.
+    """
+    with writing(directory), _partial(directory) as partial:
+        make_directory(directory)
+        for name, body in files.items():
+            write_synced(partial / name, body)
+            (partial / name).replace(directory / name)
+        sync(directory)
+
+
+@contextmanager
+def _partial(directory: Path) -> Iterator[Path]:
+    """A new directory beside one, to write aside; gone at the end. What a process that died left goes at the beginning:
+    the lock says that none is alive.
+    """
+    make_directory(directory.parent)
+    for leftover in directory.parent.glob(".*.tmp/"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_whole(path: Path, body: bytes) -> None:

@@ -29,11 +29,10 @@ from typing import ClassVar, TypeVar
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.files import (
+    add_files,
     exclusive,
     file_directory,
     make_directory,
-    sync,
-    write_synced,
     write_whole,
     writing,
 )
@@ -312,15 +311,7 @@ class LandingZone:
 
     def land_quotes(self, landed: LandedSnapshot, manifest: QuotesManifest, bodies: Mapping[str, bytes]) -> None:
         """File the quotes beside their snapshot; the manifest last, since it says that they are complete."""
-        with writing(landed.directory):
-            make_directory(landed.directory)  # its day may have been compacted
-            for leftover in landed.directory.glob(".*.tmp"):
-                leftover.unlink()
-            for name, body in {**bodies, QUOTES_MANIFEST: to_bytes(manifest)}.items():
-                partial = landed.directory / f".{name}.tmp"
-                write_synced(partial, body)
-                partial.replace(landed.directory / name)
-            sync(landed.directory)
+        add_files(landed.directory, {**bodies, QUOTES_MANIFEST: to_bytes(manifest)})  # its day may have been compacted
         landed.__dict__.pop("quotes", None)
 
     def land_failed(self, failure: FailureRecord, bodies: Mapping[str, bytes]) -> Path:

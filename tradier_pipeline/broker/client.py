@@ -28,6 +28,7 @@ from tradier_pipeline.broker.http import masked, open_http
 from tradier_pipeline.broker.models import Order, identifier, parse
 from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.broker.receive import receive_body
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -381,6 +382,8 @@ class BrokerClient:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
         first = len(reading.attempts)
         number = 0
+        if request.number > 1:
+            progress.working(f"{reading.resource}, page {request.number}")
         while True:
             number += 1
             try:
@@ -451,6 +454,9 @@ class BrokerClient:
                 what = f"{error.what}; asked to wait {error.wait:,.0f} s, longer than a read may take"
                 raise UnavailableError(reading.resource, what, error.remedy) from error
             raise self._out_of_time(reading, error.what) from error
+        host = self._http.base_url.netloc.decode()
+        told = f"{reading.resource}: attempt {number + 1} of {policy.attempts}, {host}; {error.what}"
+        progress.working(told, urgent=True)
         await policy.sleep(delay)
 
     def _out_of_time(self, reading: _Reading, last: str) -> UnavailableError:

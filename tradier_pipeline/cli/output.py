@@ -37,6 +37,11 @@ def echo(*values: object, flush: bool = False) -> None:
         sys.stdout.flush()
 
 
+def styled(text: str) -> None:
+    """One line on stdout that may be coloured; what it quotes is printable by itself."""
+    click.echo(text, color=True)  # whether there are colours was decided by who styled it
+
+
 def warn(text: str) -> None:
     """One line on stderr."""
     click.echo(printable(text), err=True)
@@ -106,7 +111,7 @@ def print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
 
 def print_checks(outcomes: Any) -> None:
     for outcome in outcomes:
-        mark = "ok  " if outcome.passed else "FAIL" if outcome.blocks else "warn"
+        mark = ("ok  " if outcome.judged else "-   ") if outcome.passed else "FAIL" if outcome.blocks else "warn"
         echo(f"  {mark} {outcome.check:<28} broker: {outcome.broker}; stored: {outcome.stored}")
         for difference in outcome.differences:
             echo(f"         {difference.where}: broker {difference.broker}, stored {difference.stored}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import ACCOUNT, BENCHMARK, DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import (
     checks_document,
@@ -25,7 +22,8 @@ from tradier_pipeline.cli.output import (
     report_errors,
     warn,
 )
-from tradier_pipeline.core import collector
+from tradier_pipeline.cli.progress import shown
+from tradier_pipeline.core import collector, progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.ledger.records import REASONS, Reason
@@ -48,14 +46,15 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
 
     With --json and several accounts, the document is {"snapshots": [...]}.
     """
-    with collector.paused():
-        from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
-        from tradier_pipeline.definitions import snapshot_job
-
     settings = load_settings()
     if not as_json:
         echo(settings.identity, flush=True)
-    runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
+    with shown(steps=not as_json):
+        progress.working("starting")
+        with collector.paused():
+            from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
+            from tradier_pipeline.definitions import snapshot_job
+        runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
     if len(runs) == 1:
         runs[0].raise_unless_published()
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
@@ -72,13 +71,14 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
         print_json(documents[0] if len(runs) == 1 else {"snapshots": documents})
     else:
         for run in runs:
+            echo(f"\n{run.snapshot_id.account_id}" if len(runs) > 1 else "")
             if run.published:
-                _print_snapshot(taken[run.snapshot_id], verbose=verbose)
+                _print_snapshot(settings, taken[run.snapshot_id], verbose=verbose)
             else:
                 echo(f"snapshot   {run.snapshot_id}: not published")
                 print_error(run.error, as_json=False)
-            echo()
-        _print_where(settings)
+        echo()
+        _print_next()
     return 0 if len(taken) == len(runs) else 1
 
 
@@ -332,30 +332,22 @@ def _four_balances(taken: TradierSnapshot) -> dict[str, Decimal]:
     }
 
 
-def _print_snapshot(taken: TradierSnapshot, *, verbose: bool) -> None:
-    eastern = taken.as_of.astimezone(clock.NEW_YORK)
-    echo(f"snapshot   {taken.snapshot_id}")
-    echo(f"as of      {clock.iso(taken.as_of)}  ({eastern:%Y-%m-%d %H:%M:%S} New York)")
-    if taken.verdict == "doubtful":
-        echo(f"DOUBTFUL   {taken.verdict_evidence}")
-        echo("           it is in the history, marked; nothing is concluded from it until later snapshots confirm it")
-    for name, amount in _four_balances(taken).items():
-        echo(f"{name:<20}{amount:>18,.2f} USD")
-    legs = sum(len(order.leg) for order in taken.orders)
-    echo(f"positions  {len(taken.positions)}")
-    echo(f"orders     {len(taken.orders)} ({legs} legs)")
-    failed = [outcome for outcome in taken.checks if not outcome.passed]
-    hint = "" if verbose else "; -v shows them all"
-    echo(f"checks     {len(taken.checks) - len(failed)} of {len(taken.checks)} rules hold{hint}")
-    print_checks(taken.checks if verbose else failed)
+def _print_snapshot(settings: Settings, taken: TradierSnapshot, *, verbose: bool) -> None:
+    from tradier_pipeline.cli.glance import print_glance
+    from tradier_pipeline.warehouse.at_a_glance import at_a_glance
+    from tradier_pipeline.warehouse.reads import reading
+
+    with reading(settings.warehouse) as connection:
+        glance = at_a_glance(connection, taken.snapshot_id)
+    print_glance(taken, glance, verbose=verbose)
 
 
-def _print_where(settings: Settings) -> None:
-    here = Path.cwd()
-    home = settings.home.relative_to(here) if settings.home.is_relative_to(here) else settings.home
-    command = "tradier-pipeline" if shutil.which("tradier-pipeline") else os.path.relpath(sys.argv[0])
-    echo(f"data       {home}/tradier.duckdb (history), {home}/raw (what the broker sent)")
-    echo(f"look       {command} balances")
-    echo(f'           {command} query "FROM portfolio_positions"')
-    echo(f"           duckdb -readonly {home}/tradier.duckdb")
-    echo("           make up, then http://127.0.0.1:3000")
+def _print_next() -> None:
+    """What to type next, as it must be typed here."""
+    command = screen.command()
+    for typed, what in (
+        (f"{command} portfolio", "held; also: spreads, orders, trades"),
+        (f"{command} report --open", "all of it, in the browser"),
+        ("make up", "one every minute, http://127.0.0.1:3000"),
+    ):
+        echo(f"{typed:<41} {what}")

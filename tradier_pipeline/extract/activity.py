@@ -17,6 +17,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.pages import Extract
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.files import exclusive, file_directory, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
@@ -67,7 +68,8 @@ async def _read(
 ) -> tuple[dict[Resource, Extract], dict[Resource, BrokerError]]:
     """One resource after the other, which leaves the request budget to the snapshots; the first failure ends it."""
     extracts: dict[Resource, Extract] = {}
-    for resource in resources:
+    for done, resource in enumerate(resources):
+        progress.working(f"reading {resource} of {wanted.account_id}", done, len(resources))
         try:
             extracts[resource] = await _fetch(client, wanted, resource)
         except BrokerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from datetime import date
 import duckdb
 
 from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.outcome import Outcome
@@ -122,6 +124,8 @@ def store_snapshot(
         BodyError: a landed body lacks a required field.
         WarehouseError: the warehouse cannot be written.
     """
+    started = time.monotonic()
+    progress.working(f"proving {landed.snapshot_id}")
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
@@ -133,10 +137,12 @@ def store_snapshot(
             outcomes = store_verified(staged, typed, rules)
             if news:
                 keep_findings(staged.connection, typed, ledger_read=beliefs is not None, stopped=stopped)
+            started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause, outcomes=outcomes)
         raise
+    progress.step("published", str(landed.snapshot_id), started)
     return typed, outcomes
 
 

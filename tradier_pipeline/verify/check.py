@@ -49,6 +49,7 @@ class Check:
             stored=printable(finding.stored),
             differing=len(finding.differences),
             differences=tuple(map(_for_people, finding.differences[:MAX_DIFFERENCES])),
+            judged=finding.judged or not finding.passed,
         )
 
 

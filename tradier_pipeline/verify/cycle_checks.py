@@ -86,7 +86,8 @@ def minute_coverage(evidence: Evidence) -> Finding:
     differences = tuple(
         Difference(f"{row['snapshot_id']} ({row['trigger']})", row["reason"], row["kind"]) for row in missed
     )
-    return Finding(f"since {clock.iso(since)}", f"{len(missed)} missed", differences)
+    told = f"since {clock.iso(since)}" if evidence.previous else "not judged: the first snapshot"
+    return Finding(told, f"{len(missed)} missed", differences, judged=evidence.previous is not None)
 
 
 @check(13)
@@ -142,9 +143,8 @@ def session_open_for_trading(evidence: Evidence) -> Finding:
     within = opens is not None and opens <= header["requested_at"] < closes
     session = _span(opens, closes) if opens else "no session"
     trades = "trade_cycle" in header["trigger"].split(",")
-    return Finding(
-        session, header["trigger"][:50], claim_that(within or not trades, "instant", session, header["requested_at"])
-    )
+    outside = claim_that(within or not trades, "instant", session, header["requested_at"])
+    return Finding(session, header["trigger"][:50], outside, judged=trades)
 
 
 def _span(start: datetime, end: datetime) -> str:

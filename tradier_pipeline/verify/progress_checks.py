@@ -12,7 +12,7 @@ from math import gcd
 from typing import Self
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, not_judged, shown
 from tradier_pipeline.verify.check import check, claim_that
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import WORDS
@@ -35,7 +35,8 @@ def order_words_known(evidence: Evidence) -> Finding:
         if part[name] == "unknown"
     )
     words = sorted({difference.broker for difference in unknown})
-    return Finding(", ".join(words)[:50] or "known words", f"{len(unknown)} unknown", unknown)
+    told = ", ".join(words)[:50] or "known words"
+    return Finding(told, f"{len(unknown)} unknown", unknown, judged=_any_orders(evidence))
 
 
 @check(40, Severity.WARN)
@@ -53,7 +54,8 @@ def order_progress_monotonic(evidence: Evidence) -> Finding:
         filled, had = part["exec_quantity"] or 0, before["exec_quantity"] or 0
         if filled < had:
             differences.append(Difference(f"{_called(part)} exec_quantity", shown(filled), f"{shown(had)} before"))
-    return Finding(f"{compared} seen before", f"{len(differences)} went back", tuple(differences))
+    went_back = f"{len(differences)} went back"
+    return Finding(f"{compared} seen before", went_back, tuple(differences), judged=bool(compared))
 
 
 @check(41, Severity.WARN)
@@ -63,7 +65,8 @@ def fill_arithmetic_holds(evidence: Evidence) -> Finding:
     A package may be counted in packages, as the documents say, or in its legs' contracts, as live answers do.
     """
     differences = [difference for part in _parts(evidence) for difference in _wrong_arithmetic(evidence, part)]
-    return Finding(_counted(evidence), f"{len(differences)} do not add up", tuple(differences))
+    wrong = f"{len(differences)} do not add up"
+    return Finding(_counted(evidence), wrong, tuple(differences), judged=_any_orders(evidence))
 
 
 @check(42, Severity.WARN)
@@ -92,6 +95,7 @@ def fill_prices_present(evidence: Evidence) -> Finding:
             )
             for part in wrong
         ),
+        judged=bool(filled),
     )
 
 
@@ -104,7 +108,8 @@ def leg_fills_agree(evidence: Evidence) -> Finding:
         if order["class"] in PACKAGES and (legs := evidence.legs.get(order["order_id"])) and order["quantity"]
     ]
     differences = [difference for order, legs in packages for difference in _leg_differences(order, legs)]
-    return Finding(f"{len(packages)} packages", f"{len(differences)} disagree", tuple(differences))
+    disagree = f"{len(differences)} disagree"
+    return Finding(f"{len(packages)} packages", disagree, tuple(differences), judged=bool(packages))
 
 
 @check(44, Severity.WARN)
@@ -121,6 +126,7 @@ def working_orders_found(evidence: Evidence) -> Finding:
             )
             for lookup in lost
         ),
+        judged=bool(lookups),
     )
 
 
@@ -138,6 +144,7 @@ def orders_tagged(evidence: Evidence) -> Finding:
             )
             for order in untagged
         ),
+        judged=bool(orders),
     )
 
 
@@ -150,6 +157,7 @@ def rejections_explained(evidence: Evidence) -> Finding:
         f"{len(refused)} refused",
         f"{len(silent)} without a reason",
         tuple(Difference(_called(order), order["status"], "no reason") for order in silent),
+        judged=bool(refused),
     )
 
 
@@ -159,7 +167,7 @@ def day_orders_end_with_session(evidence: Evidence) -> Finding:
     (header,), (gate,) = evidence.stored("tradier_snapshots"), evidence.stored("trade_gate_readings")
     close = gate["session_close"]
     if close is None or header["as_of"] <= close + ENDING:
-        return Finding("not judged: the session is not over", "-")
+        return not_judged("the session is not over")
     orders = [order for order in evidence.stored("orders") if order["duration"] == "day"]
     # one that was created after the close waits for the next session
     late = [order for order in orders if order["status"] in WORKING and order["create_date"] < close]
@@ -167,6 +175,7 @@ def day_orders_end_with_session(evidence: Evidence) -> Finding:
         f"{len(orders)} day orders",
         f"{len(late)} still work",
         tuple(Difference(_called(order), order["raw_status"], f"closed at {clock.iso(close)}") for order in late),
+        judged=bool(orders),
     )
 
 
@@ -174,7 +183,8 @@ def day_orders_end_with_session(evidence: Evidence) -> Finding:
 def leg_effects_fit(evidence: Evidence) -> Finding:
     """Option orders open or close, nothing closes more than was held, and a credit is received, a debit paid."""
     differences = [*_plain_sides(evidence), *_closed_beyond_held(evidence), *_wrong_way_money(evidence)]
-    return Finding(_counted(evidence), f"{len(differences)} do not fit", tuple(differences))
+    wrong = f"{len(differences)} do not fit"
+    return Finding(_counted(evidence), wrong, tuple(differences), judged=_any_orders(evidence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +257,10 @@ def _parts(evidence: Evidence) -> Iterator[Row]:
 
 def _called(part: Row) -> str:
     return f"order {part['order_id']} leg {part['leg_id']}" if "leg_id" in part else f"order {part['order_id']}"
+
+
+def _any_orders(evidence: Evidence) -> bool:
+    return next(_parts(evidence), None) is not None
 
 
 def _counted(evidence: Evidence) -> str:

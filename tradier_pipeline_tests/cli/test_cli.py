@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -163,7 +164,7 @@ def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, hom
     take(home, simulated.broker)
     (home.path / ".env").touch()
     host = simulated.url.removeprefix("http://")
-    expected = f"environment simulator, host {host}, home {home.path}, .env {home.path}/.env"
+    expected = f"SIMULATED account {DEMO_ACCOUNT}, {host}, home {home.path}, .env {home.path}/.env"
     assert run(command).stdout.splitlines()[0] == expected
     told = document(run(command, "--json"))
     assert (told["host"], told["home"], told["dotenv"]) == (host, str(home.path), str(home.path / ".env"))
@@ -172,24 +173,58 @@ def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, hom
 # ---------------------------------------------------------------- snapshot
 
 
-def test_snapshot_prints_what_was_taken_and_how_many_rules_hold(home: Home, simulated: Simulated) -> None:
+def test_snapshot_prints_what_is_held_and_how_many_rules_hold_on_one_screen(home: Home, simulated: Simulated) -> None:
+    assert " since " not in run("snapshot").stdout  # there is nothing before it
     result = run("snapshot")
     assert (result.exit_code, result.stderr) == (0, "")
     with reading(home.warehouse.path) as connection:
-        found = connection.execute(
-            "SELECT snapshot_id, equity, cash, buying_power, margin_requirement, positions_count, orders_count "
-            "FROM account_balances JOIN tradier_snapshots USING (snapshot_id)"
-        ).fetchone()
-    assert found is not None
-    assert f"snapshot   {found[0]}\n" in result.stdout
-    for name, amount in zip(("equity", "cash", "buying_power", "margin_requirement"), found[1:5], strict=True):
-        assert f"{name:<20}{amount:>18,.2f} USD\n" in result.stdout
-    assert f"positions  {found[5]}\n" in result.stdout
-    assert f"orders     {found[6]} (" in result.stdout
-    assert f"checks     {len(CHECKS)} of {len(CHECKS)} rules hold; -v shows them all\n" in result.stdout
-    assert "  ok   " not in result.stdout
-    assert len(result.stdout.splitlines()) <= 24  # of a terminal
-    assert [check.name for check in CHECKS if f"  ok   {check.name} " not in run("snapshot", "-v").stdout] == []
+        before, found = connection.execute(
+            "SELECT equity, cash, buying_power, open_pl, snapshot_id FROM balance_history ORDER BY as_of"
+        ).fetchall()
+        spreads = connection.execute(
+            "SELECT underlying, unrealized_pl, days_left FROM spread_book "
+            "SEMI JOIN newest_snapshots USING (snapshot_id) ORDER BY expiration"
+        ).fetchall()
+    equity, cash, buying_power, open_profit, snapshot_id = found
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 23  # of a terminal with 24, the prompt included
+    assert max(map(len, lines[1:-3])) <= 80  # the last name the command, which is a long path in a test
+    assert [line.split()[0] for line in lines[1:4]] == ["read", "proved", "published"]
+    assert all(re.search(r" \d+\.\d s$", line) for line in lines[1:4])
+    assert snapshot_id in lines[3]
+    told = "\n".join(lines)
+    assert re.search(rf"equity +{equity:,.2f} +{re.escape(f'{equity - before[0]:+,.2f}')} since ", told)
+    for amount in (f"cash +{cash:,.2f}", f"buying power +{buying_power:,.2f}"):
+        assert re.search(amount, told)
+    assert re.search(f"open profit +{re.escape(f'{open_profit:+,.2f}')} ", told)
+    for underlying, profit, days in spreads[:5]:
+        assert re.search(rf"^{underlying} .* {re.escape(f'{profit:+,.2f}')} .* {days}$", told, re.MULTILINE)
+    assert "filled since " in told
+    checks = document(run("verify", "--json"))["snapshots"][0]["checks"]
+    idle = sum(not check["judged"] for check in checks)
+    assert f"{len(CHECKS)} of {len(CHECKS)} rules hold; {idle} had nothing to judge yet (-v shows them)\n" in told
+    assert "  ok   " not in told
+
+
+def test_with_v_every_rule_is_shown_and_none_is_ok_that_had_nothing_to_judge(home: Home, simulated: Simulated) -> None:
+    told = run("snapshot", "-v").stdout
+    marks = {name: mark for mark, name in re.findall(r"^  (ok|-|warn) +(\w+) ", told, re.MULTILINE)}
+    assert marks.keys() == {check.name for check in CHECKS}
+    assert marks["balances_equal"] == "ok"
+    assert (marks["equity_does_not_jump"], marks["positions_follow_fills"]) == ("-", "-")
+    assert "1970" not in told
+
+
+def test_a_fill_since_the_snapshot_before_is_told(home: Home, simulated: Simulated) -> None:
+    works = order(1, symbol="F", quantity=1, remaining_quantity=1)
+    world = {"account": DEMO_ACCOUNT, "cash": 1000, "positions": [], "orders": [works]}
+    simulated.admin("POST", "world", json.loads(dumps(world)))
+    run("snapshot")
+    filled = works | {"status": "filled", "exec_quantity": 1, "avg_fill_price": 2, "remaining_quantity": 0}
+    held = {"symbol": "F", "quantity": 1, "cost_basis": 2}
+    world = {"account": DEMO_ACCOUNT, "cash": 998, "orders": [filled], "positions": [held]}
+    simulated.admin("POST", "world", json.loads(dumps(world)))
+    assert re.search(r"^filled since [\d:]+: buy 1 F at 2\.00$", run("snapshot").stdout, re.MULTILINE)
 
 
 def test_a_rule_that_does_not_hold_is_shown_in_full(home: Home, simulated: Simulated) -> None:
@@ -197,7 +232,7 @@ def test_a_rule_that_does_not_hold_is_shown_in_full(home: Home, simulated: Simul
     simulated.admin("POST", "world", json.loads(dumps(world)))
     told = run("snapshot").stdout
     warned = told.count("\n  warn ")
-    assert f"checks     {len(CHECKS) - warned} of {len(CHECKS)} rules hold; -v shows them all\n" in told
+    assert f"{len(CHECKS) - warned} of {len(CHECKS)} rules hold; " in told
     assert "  warn orders_tagged " in told
     assert "  ok   " not in told
 

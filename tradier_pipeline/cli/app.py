@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import ledger, operating, reading, returns, snapshots
+from tradier_pipeline.cli import ledger, looking, operating, reading, returns, snapshots
 from tradier_pipeline.cli.output import (
     print_error,
 )
@@ -55,6 +55,12 @@ for command in (
     snapshots.verify,
     snapshots.rebuild,
     snapshots.backfill,
+    looking.portfolio,
+    looking.spreads,
+    looking.orders,
+    looking.trades,
+    looking.tables,
+    looking.describe,
     reading.query,
     reading.balances,
     reading.pnl,

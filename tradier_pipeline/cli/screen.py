@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.core.texts import printable
 
 CENT = Decimal("0.01")
 COLUMNS, LINES = 80, 24  # of a terminal that does not say
@@ -22,8 +24,9 @@ def money(amount: Decimal | None, *, sign: bool = False) -> str:
     """USD with thousands and cents; a hyphen where there is none. Below a dollar, parts of a cent are kept."""
     if amount is None:
         return "-"
-    digits = 4 if abs(amount) < 1 and amount != round(amount, 2) else 2
-    text = f"{amount:{'+' if sign else ''},.{digits}f}"
+    parts = abs(amount) < 1 and amount != round(amount, 2)
+    text = f"{round(amount, 4 if parts else 2):{'+' if sign else ''},.{4 if parts else 2}f}"
+    text = text.rstrip("0") if parts else text
     return text.replace("-", "") if not Decimal(text.replace(",", "")) and not sign else text
 
 
@@ -65,6 +68,11 @@ def path(of: Path) -> str:
 def command() -> str:
     """The command as it must be typed here."""
     return "tradier-pipeline" if shutil.which("tradier-pipeline") else os.path.relpath(sys.argv[0])
+
+
+def wrapped(text: str) -> list[str]:
+    """A text in lines of the terminal's width; elsewhere one line."""
+    return textwrap.wrap(printable(text), width() if is_terminal() else sys.maxsize) or [""]
 
 
 def is_terminal(stream: object = None) -> bool:

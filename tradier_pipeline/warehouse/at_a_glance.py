@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sql import bind
 
 
@@ -81,6 +82,4 @@ _FILLS = """
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> list[dict[str, Any]]:
-    found = connection.execute(bind(query, *values))
-    names = [column[0] for column in found.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return rows_of(connection, bind(query, *values))

@@ -26,13 +26,7 @@ Shown = Callable[["list[dict[str, Any]]"], None]
 @table
 @report_errors
 def portfolio(account: str | None, form: str, output: Path | None) -> None:
-    """What is held now: every position with its mark, value and profit, in USD.
-
-    \b
-    Example:
-      tradier-pipeline portfolio
-      tradier-pipeline portfolio --format csv -o positions.csv
-    """
+    """What is held now: every position with its mark, value and profit, in USD."""
     from tradier_pipeline.warehouse.now import positions_query
 
     _show(account, positions_query(account), form, output, _print_positions, "nothing is held")
@@ -43,12 +37,7 @@ def portfolio(account: str | None, form: str, output: Path | None) -> None:
 @table
 @report_errors
 def spreads(account: str | None, form: str, output: Path | None) -> None:
-    """The option spreads that are held now, with profit, days to expiration and the distance to the short strike.
-
-    \b
-    Example:
-      tradier-pipeline spreads
-    """
+    """The option spreads that are held now, with profit, days to expiration and the distance to the short strike."""
     from tradier_pipeline.warehouse.now import spreads_query
 
     _show(account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
@@ -60,13 +49,7 @@ def spreads(account: str | None, form: str, output: Path | None) -> None:
 @table
 @report_errors
 def orders(account: str | None, since: datetime | None, until: datetime | None, form: str, output: Path | None) -> None:
-    """The orders as they were seen last, the newest first.
-
-    \b
-    Example:
-      tradier-pipeline orders
-      tradier-pipeline orders --since 2026-11-01
-    """
+    """The orders as they were seen last, the newest first."""
     from tradier_pipeline.warehouse.now import orders_query
 
     first, last = (moment.date() if moment else None for moment in (since, until))
@@ -79,13 +62,7 @@ def orders(account: str | None, since: datetime | None, until: datetime | None, 
 @table
 @report_errors
 def trades(account: str | None, everything: bool, form: str, output: Path | None) -> None:
-    """The trades of the ledger, each with its unrealized profit in USD.
-
-    \b
-    Example:
-      tradier-pipeline trades
-      tradier-pipeline trades --all --format csv -o trades.csv
-    """
+    """The trades of the ledger, each with its unrealized profit in USD."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.trades import trades_now
     from tradier_pipeline.warehouse.reads import reading, require_account
@@ -111,12 +88,7 @@ def trades(account: str | None, everything: bool, form: str, output: Path | None
 @table
 @report_errors
 def tables(form: str, output: Path | None) -> None:
-    """The tables and views of the history, and what a row of each is.
-
-    \b
-    Example:
-      tradier-pipeline tables
-    """
+    """The tables and views of the history, and what a row of each is."""
     from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
     from tradier_pipeline.warehouse.reads import reading
 
@@ -129,12 +101,7 @@ def tables(form: str, output: Path | None) -> None:
 @table
 @report_errors
 def describe(name: str, form: str, output: Path | None) -> None:
-    """The columns of a table or view: their types, units and meaning.
-
-    \b
-    Example:
-      tradier-pipeline describe portfolio_positions
-    """
+    """The columns of a table or view: their types, units and meaning."""
     from tradier_pipeline.warehouse.listing import columns_query, comment_of
     from tradier_pipeline.warehouse.reads import reading
 

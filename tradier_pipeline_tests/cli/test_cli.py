@@ -6,22 +6,24 @@ import csv
 import io
 import json
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from tradier_pipeline.cli import main
+from tradier_pipeline.cli import helps, main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.publish.store import store_snapshot
@@ -111,10 +113,47 @@ def test_every_command_explains_itself(command: str) -> None:
     assert set(main.commands) == set(COMMANDS)
 
 
+def test_the_bare_command_is_its_help_with_every_command_in_one_group() -> None:
+    bare, asked = run(), run("--help")
+    assert (bare.exit_code, bare.stderr, bare.stdout) == (0, "", asked.stdout)
+    named = [name for group in helps.GROUPS.values() for name in group]
+    assert sorted(named) == sorted(main.commands)
+    for line in (f"{title}:" for title in helps.GROUPS):
+        assert f"\n{line}\n" in bare.stdout
+    assert max(map(len, bare.stdout.splitlines())) <= 80
+    assert "...\n" not in bare.stdout.split("Take:")[1]
+    assert run("ledger").stdout == run("ledger", "--help").stdout
+
+
+def commands(group: click.Group = main, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{path} {name}".strip(), command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}".strip())
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()])
+def test_every_help_ends_with_examples_that_can_be_called(path: str) -> None:
+    told = run(*path.split(), "--help").stdout
+    examples = re.findall(r"^    tradier-pipeline (.*)$", told, re.MULTILINE)
+    assert examples
+    for example in examples:
+        command: click.Command = main
+        words = shlex.split(example.split("&&")[0])
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        command.make_context(command.name, words)
+
+
+def test_the_shell_completes_commands() -> None:
+    asked = {"COMP_WORDS": "tradier-pipeline ba", "COMP_CWORD": "1", "_TRADIER_PIPELINE_COMPLETE": "bash_complete"}
+    result = CliRunner().invoke(main, [], prog_name="tradier-pipeline", env=asked)
+    assert result.stdout.splitlines() == ["plain,backfill", "plain,balances"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "Missing command. See `tradier-pipeline --help`."),
         (["nope"], "No such command 'nope'. See `tradier-pipeline --help`."),
         (["snapshot", "--nope"], "No such option '--nope'. See `tradier-pipeline snapshot --help`."),
         (["request"], "Missing option '--reason'. Choose from: order_placed, position_flat, manual, debug"),
@@ -122,7 +161,10 @@ def test_every_command_explains_itself(command: str) -> None:
         (["query"], "Missing argument 'SQL'. See `tradier-pipeline query --help`."),
         (["balances", "--by", "decade"], "Invalid value for '--by': 'decade' is not one of "),
         (["balances", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of "),
-        (["balances", "--since", "yesterday"], "Invalid value for '--since': 'yesterday' does not match "),
+        (
+            ["balances", "--since", "yesterday"],
+            "Invalid value for '--since': 'yesterday' does not match YYYY-MM-DD. See ",
+        ),
         (["up", "--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535"),
         (["simulate", "--port", "70000"], "Invalid value for '--port': 70000 is not in the range 0<=x<=65535"),
     ],

@@ -21,7 +21,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "trades": "the trades of the ledger, each with its profit",
         "balances": "equity, cash and buying power over time; statements",
         "returns": "profit, returns and drawdown, beside a benchmark",
-        "pnl": "what was realized, by month, symbol, strategy, tag, ...",
+        "pnl": "what was realized, by month, symbol, strategy or tag",
         "exposure": "greeks, notional, buying power used, what expires",
         "summary": "what a trade date came to",
         "report": "all of it, as a page for the browser",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing takes as long to import as all else that the command line needs to answer Ctrl-C
 if TYPE_CHECKING:
     from tradier_pipeline.api import request_snapshot, sync_tradier_snapshot
     from tradier_pipeline.publish.taken import TradierSnapshot
@@ -18,7 +18,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Each public name is imported when it is asked for: the command line speaks before it has loaded everything."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

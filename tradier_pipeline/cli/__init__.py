@@ -1,6 +1,6 @@
 """The command line `tradier-pipeline`."""
 
-from tradier_pipeline.cli import starting  # first: an interrupt while the rest is imported is one line, too
+from tradier_pipeline.cli import starting  # first: from here on an interrupt is one line
 
 with starting.up():
     from tradier_pipeline.cli.app import main

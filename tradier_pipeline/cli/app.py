@@ -41,6 +41,14 @@ class Commands(click.Group):
         finally:
             os.umask(before)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an interrupt that it does not tell of itself is one line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            warn("tradier-pipeline: interrupted.")
+            sys.exit(INTERRUPTED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands in groups, as a person looks for them."""
         helps.write_groups(formatter)

@@ -21,6 +21,7 @@ from tradier_pipeline.cli.output import (
     signed,
     warn,
 )
+from tradier_pipeline.cli.progress import shown as progress_shown
 from tradier_pipeline.cli.sparkline import sparkline
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
@@ -293,11 +294,12 @@ def report(
         raise click.UsageError("--all goes without --day, --since, --until and --output")
     settings = load_settings()
     first, last, only = (moment.date() if moment else None for moment in (since, until, day))
-    reports = (
-        write_every_report(settings, account)
-        if every
-        else write_reports(settings, account, day=only, since=first, until=last, output=output)
-    )
+    with progress_shown():
+        reports = (
+            write_every_report(settings, account)
+            if every
+            else write_reports(settings, account, day=only, since=first, until=last, output=output)
+        )
     if not as_json:
         for one in reports:
             echo(one.path)

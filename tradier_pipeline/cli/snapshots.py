@@ -20,7 +20,6 @@ from tradier_pipeline.cli.output import (
     print_json,
     print_rows,
     report_errors,
-    warn,
 )
 from tradier_pipeline.cli.progress import shown
 from tradier_pipeline.core import collector, progress
@@ -123,19 +122,21 @@ def verify(
     as_rows = form != "text" or output is not None
     rows: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
-    for result in results:
-        blocked = any(outcome.blocks for outcome in result.outcomes)
-        failed += blocked
-        documents.append(
-            {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
-            | {"checks": checks_document(result.outcomes)}
-        )
-        of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
-        rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
-        if not (as_json or as_rows):
-            verdict = "FAILED" if blocked else "verified"
-            echo(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
-            print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
+    with shown() as clear:
+        for result in results:
+            blocked = any(outcome.blocks for outcome in result.outcomes)
+            failed += blocked
+            documents.append(
+                {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
+                | {"checks": checks_document(result.outcomes)}
+            )
+            of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
+            rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
+            if not (as_json or as_rows):
+                clear()
+                verdict = "FAILED" if blocked else "verified"
+                echo(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
+                print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
     if as_rows:
         columns = {"snapshot_id": VARCHAR, "published": BOOLEAN, "check": VARCHAR, "severity": VARCHAR}
         columns |= {"passed": BOOLEAN, "broker": VARCHAR, "stored": VARCHAR, "differing": BIGINT}
@@ -162,26 +163,26 @@ def rebuild(forget: bool, as_json: bool) -> int:
 
     settings = load_settings()
 
-    def progress(done: int) -> None:
-        warn(f"{done} snapshots read")
-
-    rebuilt = rebuild_warehouse(
-        Warehouse(settings.warehouse),
-        LandingZone(settings.landing),
-        progress,
-        GateRules.of(settings),
-        forget=forget,
-        stated=stated_rows(Ledger(settings.ledger)),
-    )
+    with shown():
+        rebuilt = rebuild_warehouse(
+            Warehouse(settings.warehouse),
+            LandingZone(settings.landing),
+            lambda _: None,
+            GateRules.of(settings),
+            forget=forget,
+            stated=stated_rows(Ledger(settings.ledger)),
+        )
     if as_json:
         print_json(asdict(rebuilt))
     else:
-        activity = f", {rebuilt.activity} extracts of the activity" if rebuilt.activity else ""
-        echo(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
+        extracts = screen.plural(rebuilt.activity, "extract of the activity", "extracts of the activity")
+        activity = f", {extracts}" if rebuilt.activity else ""
+        echo(f"{settings.warehouse}: {screen.plural(rebuilt.published, 'snapshot')}{activity}")
         for reason in rebuilt.refused.values():
             echo(f"  left out: {reason}")
         if rebuilt.kept_rows:
-            echo(f"  kept from the old file: {rebuilt.kept_rows} snapshots whose landed bytes are damaged")
+            kept = screen.plural(rebuilt.kept_rows, "snapshot")
+            echo(f"  kept from the old file: {kept} whose landed bytes are damaged")
         if not rebuilt.kept_findings:
             echo("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
@@ -209,7 +210,8 @@ def backfill(account: str | None, since: datetime | None, benchmark: str | None,
     with connect(settings) as broker:
         for account_id in accounts:
             try:
-                done = read_past(settings, broker, account_id, since.date() if since else None)
+                with shown():
+                    done = read_past(settings, broker, account_id, since.date() if since else None)
             except PipelineError as error:
                 if len(accounts) == 1:
                     raise
@@ -238,7 +240,8 @@ def _backfilled_prices(settings: Settings, broker: Broker, symbol: str, since: d
     from tradier_pipeline.publish.backfill import backfill_prices
 
     try:
-        done = backfill_prices(settings, broker, symbol, since)
+        with shown():
+            done = backfill_prices(settings, broker, symbol, since)
     except PipelineError as error:
         return {"symbol": symbol, "published": False, "error": {"cause": error.cause, "remedy": error.remedy}}
     return asdict(done) | {"published": True, "warnings": [done.warning] if done.warning else []}

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -93,7 +94,8 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
     except RuntimeError:
         work()
     else:
-        thread = threading.Thread(target=work, name="tradier-broker")
+        context = copy_context()  # who listens to the progress listens there, too
+        thread = threading.Thread(target=context.run, args=(work,), name="tradier-broker")
         thread.start()
         thread.join()
     if errors:

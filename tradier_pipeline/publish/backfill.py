@@ -11,6 +11,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Account, parse_rows
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -72,6 +73,7 @@ def backfill(settings: Settings, broker: Broker, account_id: str, since: date | 
     wanted = ActivityRange(account_id, since or _opened(broker, account_id), until)
     patient = replace(broker, policy=broker.policy or PATIENT)
     landed = extract_activity(LandingZone(settings.landing), patient, wanted)
+    progress.working(f"storing and proving the history of {account_id}")
     stored = store_activity(Warehouse(settings.warehouse), landed, MarketCalendar.of(settings))
     with reading(settings.warehouse) as connection:
         deposits, withdrawals = external_flows(connection, account_id, wanted.since, until)
@@ -101,6 +103,7 @@ def backfill_prices(settings: Settings, broker: Broker, symbol: str, since: date
         PipelineError: nothing was published; the message says why and what to do.
     """
     until = clock.trade_date(clock.now()) - timedelta(days=1)
+    progress.working(f"reading prices of {symbol}")
     brief = replace(broker, policy=broker.policy or BRIEF)
     landed = extract_prices(LandingZone(settings.landing), brief, PriceRange(symbol, since, until))
     days = store_prices(Warehouse(settings.warehouse), landed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import Settings
@@ -44,7 +45,8 @@ def reverify(
         if not named:
             chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
             named = [snapshot_id for snapshot_id in chosen if account_id in (None, snapshot_id.account_id)]
-        for snapshot_id in named:
+        for done, snapshot_id in enumerate(named):
+            progress.working(f"proving {snapshot_id}", done, len(named))
             landed = zone.find(snapshot_id)
             if landed is None and zone.is_out_of_reach(snapshot_id):
                 raise PipelineError(

@@ -295,7 +295,7 @@ def rebuild(
         published = 0
         for start in range(0, len(landed), REBUILD_BATCH):
             batch = landed[start : start + REBUILD_BATCH]
-            left_out = _rebuild_batch(staged, batch, rules)
+            left_out = _rebuild_batch(staged, batch, rules, start, len(landed))
             kept_rows += staged.keep_snapshots(
                 warehouse.path, () if forget else _damaged_since(batch, left_out, published_before)
             )
@@ -455,14 +455,17 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     insert(staged.connection, schema.TRADE_GATE_READINGS, rows)
 
 
-def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules) -> dict[str, str]:
+def _rebuild_batch(
+    staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules, done: int, total: int
+) -> dict[str, str]:
     """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused.
 
     Whatever is wrong with one landed snapshot is a reason to leave that one out, and no other.
     """
     refused: dict[str, str] = {}
     readable: list[TypedSnapshot] = []
-    for landed in batch:
+    for number, landed in enumerate(batch, done):
+        progress.working("reading what is landed", number, total)
         try:
             typed = read_typed(landed)
             table_rows(typed, rules)
@@ -470,7 +473,8 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
         except OF_ONE_SNAPSHOT as error:
             refused[str(landed.snapshot_id)] = _reason(landed, error)
             staged.miss([refused_row(landed, error)])
-    for typed in _added(staged, readable, rules, refused):
+    for number, typed in enumerate(_added(staged, readable, rules, refused), done):
+        progress.working("proving what is stored", number, total)
         try:
             _verify_rebuilt(staged, typed, rules)
         except OF_ONE_SNAPSHOT as error:
@@ -519,7 +523,8 @@ def store_activities(
 ) -> dict[str, str]:
     """Store every landed extract of the activity; returns those that were refused, and why."""
     refused: dict[str, str] = {}
-    for landed in extracts:
+    for done, landed in enumerate(extracts):
+        progress.working("history of the account", done, len(extracts))
         try:
             _stored_activity(staged, landed, calendar, find_words=False)
         except OF_ONE_SNAPSHOT as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tradier_pipeline.cli import screen
-from tradier_pipeline.cli.output import echo, warn
+from tradier_pipeline.cli.output import echo
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.progress import Step, Working
 from tradier_pipeline.core.texts import printable
@@ -22,16 +23,26 @@ class _Line:
 
     def __init__(self) -> None:
         self._live: Progress | None = None
-        self._moves = screen.has_colours(sys.stderr)  # a terminal that can write over a line, and whose user wants it
+        # Dagster sends the stderr of a step to a file of its own; this one stays the terminal's
+        self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w") if screen.is_terminal(sys.stderr) else None
+        self._moves = screen.has_colours(sys.stderr)  # it can write over a line, and its user wants that
 
     def show(self, what: Working) -> None:
-        if not self._moves:
-            if what.urgent and screen.is_terminal(sys.stderr):
-                warn(what.text)
+        if self._terminal is None:
             return
-        self._live = self._live or _started()
+        if not self._moves:
+            if what.urgent:
+                self._terminal.write(f"{printable(what.text)}\n")
+                self._terminal.flush()
+            return
+        self._live = self._live or _started(self._terminal)
         task = self._live.task_ids[0]
         self._live.update(task, description=printable(what.text), total=what.total, completed=what.done or 0)
+
+    def close(self) -> None:
+        self.clear()
+        if self._terminal is not None:
+            self._terminal.close()
 
     def clear(self) -> None:
         if self._live is not None:
@@ -39,7 +50,7 @@ class _Line:
             self._live = None
 
 
-def _started() -> Progress:
+def _started(terminal: TextIO) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -48,7 +59,7 @@ def _started() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Console(file=terminal),
         transient=True,
         redirect_stdout=False,  # a line of stdout belongs there, also while this moves
         redirect_stderr=False,
@@ -78,4 +89,4 @@ def shown(*, steps: bool = False) -> Iterator[Callable[[], None]]:
         with progress.listening(listen):
             yield line.clear
     finally:
-        line.clear()
+        line.close()

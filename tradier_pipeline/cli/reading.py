@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, OUTPUT, between, table
 from tradier_pipeline.cli.output import (
     _write_text,
@@ -74,13 +75,21 @@ def balances(
     without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading, statement_in_text
+    from tradier_pipeline.warehouse.reads import (
+        balances_query,
+        equity_lines,
+        reading,
+        require_account,
+        statement_in_text,
+    )
     from tradier_pipeline.warehouse.statements import total_statement_query
 
     if total and (account or by not in ("month", "quarter", "year")):
         raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
-    with reading(load_settings().warehouse) as connection:
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
         lines = equity_lines(connection, *asked, by)
         if not lines:
             _tell_what_balances_there_are(connection, *asked)
@@ -228,11 +237,19 @@ def summary(
 ) -> None:
     """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
     from tradier_pipeline.publish.summaries import make_summaries
-    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading, summaries_query
+    from tradier_pipeline.warehouse.reads import (
+        daily_summaries,
+        newest_trade_date,
+        reading,
+        require_account,
+        summaries_query,
+    )
     from tradier_pipeline.warehouse.staging import Warehouse
 
     settings = load_settings()
     asked = day.date() if day else None
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
     if generate:
         with reading(settings.warehouse) as connection:
             asked = asked or newest_trade_date(connection, account)
@@ -287,6 +304,7 @@ def report(
     reports/index.html links them all.
     """
     from tradier_pipeline.report import index_path, write_every_report, write_reports
+    from tradier_pipeline.warehouse.reads import reading, require_account
 
     if day and (since or until):
         raise click.UsageError("--day goes without --since and --until")
@@ -294,6 +312,8 @@ def report(
         raise click.UsageError("--all goes without --day, --since, --until and --output")
     settings = load_settings()
     first, last, only = (moment.date() if moment else None for moment in (since, until, day))
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
     with progress_shown():
         reports = (
             write_every_report(settings, account)
@@ -366,7 +386,7 @@ def _realized(row: dict[str, Any]) -> str:
 
 
 def _told_trade(trade: dict[str, Any]) -> str:
-    prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
+    prices = " -> ".join(screen.money(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
     what = f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or '-'} {prices}"
     if trade["status"] != "CLOSED":
         return f"{what} {trade['status']}"

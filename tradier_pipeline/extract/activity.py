@@ -21,7 +21,7 @@ from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.files import exclusive, file_directory, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
-from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.connection import Broker, explained_refusal
 from tradier_pipeline.extract.records import page_records
 from tradier_pipeline.landing.activity import (
     ActivityFailure,
@@ -59,7 +59,7 @@ def extract_activity(zone: LandingZone, broker: Broker, wanted: ActivityRange) -
         extracts, failures = broker.read(lambda client: _read(client, wanted, resources_of(broker.environment)))
         if failures:
             _keep(zone, broker, wanted, extracts, failures)
-            raise next(iter(failures.values()))
+            raise explained_refusal(broker, wanted.account_id, failures.values()) or next(iter(failures.values()))
         return _land(zone, broker, wanted, extracts)
 
 

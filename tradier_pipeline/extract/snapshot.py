@@ -18,7 +18,7 @@ from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.snapshot_id import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.coherent_read import Earlier, earlier, judged, unlisted
-from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.connection import Broker, accounts_of_token, explained_refusal, not_of_token
 from tradier_pipeline.extract.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
 from tradier_pipeline.extract.records import attempt_records, page_records
 from tradier_pipeline.landing.manifest import (
@@ -74,6 +74,9 @@ def extract_snapshot(
             received = broker.read(lambda client: _read_settled(client, snapshot_id, before))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
+            failures = error.failures.values() if isinstance(error, SnapshotFetchError) else (error,)
+            if told := explained_refusal(broker, account_id, failures):
+                raise told from error
             raise
         return _land(zone, broker, snapshot_id, trigger, received, newest)
 
@@ -196,12 +199,9 @@ def refuse_unknown_account(
     """
     if account_id in (configured or ()) or account_id in zone.accounts():
         return
-    (profile,) = broker.read(lambda client: client.fetch_account()).pages
-    rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
-    if account_id not in {str(row.get("account_number")) for row in rows}:
-        raise ExtractError(
-            f"{account_id} is not among the accounts of this access token", "Name one that is; nothing was recorded."
-        )
+    listed = accounts_of_token(broker)
+    if account_id not in listed:
+        raise not_of_token(account_id, listed, "Name one of these; nothing was recorded.")
 
 
 def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:

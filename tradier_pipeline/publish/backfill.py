@@ -16,7 +16,7 @@ from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.activity import extract_activity
-from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.connection import CHECK_SETTINGS, Broker, not_of_token
 from tradier_pipeline.extract.prices import extract_prices
 from tradier_pipeline.landing.activity import ActivityRange, Resource
 from tradier_pipeline.landing.prices import PriceRange
@@ -116,10 +116,7 @@ def _opened(broker: Broker, account_id: str) -> date:
     rows = envelope.rows("account", envelope.parse_json(profile.body, "account"))
     accounts = {account.account_number: account for account in parse_rows(Account, "account", "profile.account", rows)}
     if account_id not in accounts:
-        raise ExtractError(
-            f"{account_id} is not among the accounts of this access token",
-            "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV.",
-        )
+        raise not_of_token(account_id, accounts, CHECK_SETTINGS)
     opened_at = accounts[account_id].date_created
     if opened_at is None:
         raise ExtractError(f"the profile does not tell when {account_id} was opened", "Name a first date with --since.")

@@ -14,7 +14,7 @@ from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import verify_landed
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, snapshot_ids
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_account, snapshot_ids
 from tradier_pipeline.warehouse.staging import Warehouse
 
 
@@ -40,7 +40,7 @@ def reverify(
     warehouse, rules = Warehouse(settings.warehouse), GateRules.of(settings)
     named = [SnapshotId.parse(text) for text in wanted]
     with reading(settings.warehouse) as connection:
-        require_current(connection)
+        require_account(connection, account_id, settings.accounts or ())
         published = snapshot_ids(connection)
         if not named:
             chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))

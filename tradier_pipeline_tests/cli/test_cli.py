@@ -212,6 +212,40 @@ def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, hom
     assert (told["host"], told["home"], told["dotenv"]) == (host, str(home.path), str(home.path / ".env"))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            "balances",
+            "balances --by month",
+            "returns",
+            "pnl",
+            "exposure",
+            "summary",
+            "report",
+            "export --format hledger",
+        ),
+        *("portfolio", "spreads", "orders", "trades", "gate", "findings", "status", "ledger diff", "flows list"),
+        *("verify", "verify --all"),
+    ],
+)
+def test_an_account_that_there_is_not_is_an_error_everywhere(command: str, home: Home, simulated: Simulated) -> None:
+    take(home, simulated.broker)
+    result = run(*command.split(), "--account", "VA1")
+    assert error_line(result) == f"nothing is known of account VA1. Name one of those there are: {DEMO_ACCOUNT}."
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["snapshot", "backfill", "backfill --since 2026-01-01"])
+def test_an_account_that_is_none_of_the_token_is_told_with_those_it_has(
+    command: str, home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", "VA99999999")
+    told = error_line(run(*command.split()))
+    assert told.startswith("VA99999999 is not among the accounts of this access token. It has: SIM00000001, ")
+
+
 # ---------------------------------------------------------------- snapshot
 
 
@@ -504,11 +538,13 @@ def test_balances_by_account_and_date(taken: str, history: Home) -> None:
 def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history: Home) -> None:
     with reading(history.warehouse.path) as connection:
         ((day,),) = connection.execute("SELECT trade_date FROM account_balances").fetchall()
+    told = error_line(run("balances", "--by", by, "--account", "o'hara"))
+    assert told == f"nothing is known of account o'hara. Name one of those there are: {DEMO_ACCOUNT}."
     there = f"there are those of {DEMO_ACCOUNT} from {day} to {day}"
     for asked, told in (
         (["--since", "2999-01-01"], "no balances since 2999-01-01; "),
         (["--until", "2020-01-01"], "no balances until 2020-01-01; "),
-        (["--account", "o'hara", "--since", "2020-01-01"], "no balances of o'hara since 2020-01-01; "),
+        (["--account", DEMO_ACCOUNT, "--until", "2020-01-01"], f"no balances of {DEMO_ACCOUNT} until 2020-01-01; "),
     ):
         empty = run("balances", "--by", by, *asked)
         assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", f"{told}{there}\n")
@@ -733,8 +769,9 @@ def test_the_gate_exits_0_only_if_every_account_asked_for_is_ready(
     assert (ready.exit_code, ready.stdout) == (0, f"{DEMO_ACCOUNT}: ready\n")
     assert document(run("gate", "--json"))["ready"] is True
 
-    nobody = run("gate", "--account", "NOBODY")
-    assert (nobody.exit_code, nobody.stdout[:26]) == (1, "NOBODY: not ready: no_snap")
+    assert error_line(run("gate", "--account", "NOBODY")).startswith("nothing is known of account NOBODY. ")
+    nobody = run("gate", "--account", "NOBODY", "--json")  # for a program: not ready, as ever
+    assert (nobody.exit_code, document(nobody)["ready"]) == (1, False)
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},NOBODY")
     both = run("gate")

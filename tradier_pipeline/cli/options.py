@@ -41,7 +41,7 @@ class _Day(click.ParamType):  # type: ignore[type-arg]
         try:
             return datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007 - of a date alone
         except ValueError:
-            self.fail(f"{value!r} does not match YYYY-MM-DD.", param, ctx)
+            self.fail(f"{value!r} does not match the format YYYY-MM-DD.", param, ctx)
 
 
 DAY = _Day()

@@ -99,13 +99,6 @@ def print_error(error: PipelineError, *, as_json: bool) -> None:
     warn(f"tradier-pipeline: error: {error}")
 
 
-def print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *cells in lines:
-        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        echo(f"{indent}{first:<{widths[0]}}{told}")
-
-
 def print_checks(outcomes: Any) -> None:
     for outcome in outcomes:
         mark = ("ok  " if outcome.judged else "-   ") if outcome.passed else "FAIL" if outcome.blocks else "warn"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +22,7 @@ from tradier_pipeline.cli.output import (
     print_json,
     print_rows,
     report_errors,
+    warn,
 )
 from tradier_pipeline.cli.progress import shown
 from tradier_pipeline.core import collector, progress
@@ -48,12 +51,15 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
     settings = load_settings()
     if not as_json:
         echo(settings.identity, flush=True)
+    begins = settings.broker_url is None and not settings.warehouse.exists()
     with shown(steps=not as_json):
         progress.working("starting")
         with collector.paused():
             from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
             from tradier_pipeline.definitions import snapshot_job
         runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
+        if begins:
+            _read_demo_past(settings, [run.snapshot_id.account_id for run in runs if run.published])
     if len(runs) == 1:
         runs[0].raise_unless_published()
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
@@ -79,6 +85,31 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
         echo()
         _print_next()
     return 0 if len(taken) == len(runs) else 1
+
+
+def _read_demo_past(settings: Settings, accounts: Sequence[str]) -> None:
+    """The past weeks of the embedded simulated broker, once, in a new home: returns and reports are there at once.
+
+    That of a real account is years; `backfill` reads it when its owner wants it. What fails costs no snapshot.
+    """
+    from tradier_pipeline.extract.connection import connect
+    from tradier_pipeline.publish.backfill import backfill as read_past
+    from tradier_pipeline.publish.backfill import backfill_prices
+
+    if not accounts:
+        return
+    started = time.monotonic()
+    try:
+        with connect(settings) as broker:
+            done = [read_past(settings, broker, account) for account in accounts]
+            since = min(one.since for one in done)
+            if settings.benchmark:
+                backfill_prices(settings, broker, settings.benchmark, since)
+    except PipelineError as error:
+        warn(f"tradier-pipeline: warning: the past was not read: {error}")
+        return
+    rows = sum(kept.rows for one in done for kept in one.kept.values())
+    progress.step("past", f"since {since}: {rows:,} events, closed lots, values", started)
 
 
 @click.command()

@@ -44,13 +44,13 @@ _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?( ?[%*])*|-|")
 class Column:
     """A column of a table on the screen: its texts, by row, and how it is laid out.
 
-    `last`: it gives way first where there is no room. `profit`: green above zero, red below.
+    `last`: where there is no room, the columns with the highest give way first. `profit`: green above zero, red below.
     """
 
     name: str
     texts: tuple[str, ...]
     right: bool
-    last: bool = False
+    last: int = 0
     values: tuple[Any, ...] = ()
     profit: bool = False
 
@@ -117,7 +117,25 @@ def _named(header: str, values: Sequence[Any], *, profit: bool, money: bool) -> 
     return Column(header, texts, numeric or _looks_numeric(texts), values=tuple(values), profit=profit)
 
 
-def print_columns(columns: Sequence[Column], *, count: int | None = None) -> None:
+def print_lines(lines: Sequence[Sequence[str]], indent: str, *, last: Sequence[str] = ()) -> None:
+    """Print lines of texts under the first, which names the columns.
+
+    Args:
+        last: the columns that give way where there is no room, the last of them first.
+    """
+    header, *rows = ((f"{indent}{first}", *others) for first, *others in lines)
+    named = zip(header, zip(*rows, strict=True), strict=True)
+    columns = [
+        Column(name, texts, right=place > 0, last=_rank(name, last)) for place, (name, texts) in enumerate(named)
+    ]
+    print_columns(columns, see="--json")
+
+
+def _rank(name: str, last: Sequence[str]) -> int:
+    return last.index(name) + 1 if name in last else 0
+
+
+def print_columns(columns: Sequence[Column], *, count: int | None = None, see: str = "--format csv") -> None:
     """Print columns beside each other, as many as there is room for, and name the others; then the count of rows."""
     from rich.console import Console
     from rich.table import Table
@@ -155,7 +173,7 @@ def print_columns(columns: Sequence[Column], *, count: int | None = None) -> Non
     if left_out:
         named, more = left_out[:MOST_NAMED], len(left_out) - MOST_NAMED
         told = f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}"
-        notes.append(f"not shown here: {told}; --format csv has all")
+        notes.append(f"not shown here: {told}; {see} has all")
     if notes:
         print_note("; ".join(notes))
 

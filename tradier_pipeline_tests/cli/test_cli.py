@@ -163,7 +163,7 @@ def test_the_shell_completes_commands() -> None:
         (["balances", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of "),
         (
             ["balances", "--since", "yesterday"],
-            "Invalid value for '--since': 'yesterday' does not match YYYY-MM-DD. See ",
+            "Invalid value for '--since': 'yesterday' does not match the format YYYY-MM-DD. See ",
         ),
         (["up", "--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535"),
         (["simulate", "--port", "70000"], "Invalid value for '--port': 70000 is not in the range 0<=x<=65535"),

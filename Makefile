@@ -32,8 +32,10 @@ run: install  ## take a snapshot, prove it, show it
 test: install  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-up: install  ## the Dagster UI and daemon
-	@$(BIN)/tradier-pipeline up
+PORT ?= 3000
+
+up: install  ## the Dagster UI and daemon; make up PORT=3001 where another program has that port
+	@$(BIN)/tradier-pipeline up --port $(PORT)
 
 bench: install  ## measure; ratios against a bare limit of the same run
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench

@@ -96,9 +96,12 @@ def test_every_statement_for_the_ledger_runs(home: Home) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("python"))
-def test_every_python_example_runs(block: str, home: Home, simulated: Simulated) -> None:
+def test_every_python_example_runs_and_prints_money_as_money(
+    block: str, home: Home, simulated: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
     take(home, simulated.broker)
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    assert not re.search(r"\d\.\d{5,}", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)

@@ -1,5 +1,6 @@
 """The raw extracts: what the broker sent, landed byte for byte."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -18,6 +19,7 @@ from tradier_pipeline.broker.models import (
     Position,
     Quote,
 )
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.snapshot import (
@@ -102,7 +104,10 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         trigger = context.run.tags.get(TRIGGER_TAG, UNASKED)
         landed = zone.find(snapshot_id)
         context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
+        started = time.monotonic()
+        progress.working(f"reading {snapshot_id.account_id}")
         landed = landed or _extract(context, tradier, snapshot_id, trigger)
+        progress.step("read", _reported(landed), started)
         remember_partition(context.instance, snapshot_id)
         for resource in REQUIRED_RESOURCES:
             yield dg.MaterializeResult(
@@ -110,6 +115,18 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
                 metadata=_landed_metadata(landed, resource),
                 data_version=data_version(landed.pages(resource)),
             )
+
+
+def _reported(landed: LandedSnapshot) -> str:
+    """What was read, in words: how many answers, and how many of them were asked for again."""
+    pages = [page for resource in REQUIRED_RESOURCES for page in landed.pages(resource)]
+    again = sum(len(page.attempts) - 1 for page in pages)
+    readings = len(landed.manifest.readings)
+    return (
+        f"{len(pages)} answers of the broker, byte for byte"
+        + (f"; {again} asked for again" if again else "")
+        + (f"; read {readings} times, until they agreed or time was up" if readings > 1 else "")
+    )
 
 
 def _extract(

@@ -28,6 +28,7 @@ from tradier_pipeline.broker.http import masked, open_http
 from tradier_pipeline.broker.models import Order, identifier, parse
 from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.broker.receive import receive_body
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -376,6 +377,8 @@ class BrokerClient:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
         first = len(fetch.attempts)
         number = 0
+        if request.number > 1:
+            progress.working(f"{fetch.resource}, page {request.number}")
         while True:
             number += 1
             try:
@@ -446,6 +449,9 @@ class BrokerClient:
                 what = f"{error.what}; asked to wait {error.wait:,.0f} s, longer than a read may take"
                 raise UnavailableError(fetch.resource, what, error.remedy) from error
             raise self._out_of_time(fetch, error.what) from error
+        host = self._http.base_url.netloc.decode()
+        text = f"{fetch.resource}: attempt {number + 1} of {policy.attempts}, {host}; {error.what}"
+        progress.working(text, urgent=True)
         await policy.sleep(delay)
 
     def _out_of_time(self, fetch: _Fetch, last: str) -> UnavailableError:

@@ -10,10 +10,8 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import ledger, operating, reading, returns, snapshots
-from tradier_pipeline.cli.output import (
-    print_error,
-)
+from tradier_pipeline.cli import helps, ledger, looking, operating, reading, returns, snapshots
+from tradier_pipeline.cli.output import print_error, warn
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
 
@@ -29,18 +27,34 @@ class Commands(click.Group):
         before = os.umask(PRIVATE_UMASK)  # also what Dagster writes, and what the processes of `up` write
         try:
             sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else "")
+            sys.exit(0)
         except click.UsageError as error:
             help_command = f"{error.ctx.command_path if error.ctx else 'tradier-pipeline'} --help"
             message = " ".join(error.format_message().split()).rstrip(".?")
             print_error(PipelineError(message, f"See `{help_command}`."), as_json="--json" in arguments)
             sys.exit(USAGE_ERROR)
         except click.Abort:
+            warn("tradier-pipeline: interrupted.")
             sys.exit(INTERRUPTED)
         finally:
             os.umask(before)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an interrupt that it does not tell of itself is one line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            warn("tradier-pipeline: interrupted.")
+            sys.exit(INTERRUPTED)
 
-@click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in groups, as a person looks for them."""
+        helps.write_groups(formatter)
+
+
+@click.group(cls=Commands, epilog=helps.COMPLETION, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tradier-pipeline")
 def main() -> None:
     """A trustworthy history of a Tradier brokerage account, in DuckDB."""
@@ -55,6 +69,12 @@ for command in (
     snapshots.verify,
     snapshots.rebuild,
     snapshots.backfill,
+    looking.portfolio,
+    looking.spreads,
+    looking.orders,
+    looking.trades,
+    looking.tables,
+    looking.describe,
     reading.query,
     reading.balances,
     reading.pnl,
@@ -73,3 +93,5 @@ for command in (
     ledger.ledger,
 ):
     main.add_command(command)
+
+helps.add_examples(main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
+from tradier_pipeline.cli.grouped import grouped, joined
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import echo, load_settings, print_json, print_rows, report_errors, signed
 from tradier_pipeline.core.errors import PipelineError
@@ -18,8 +20,11 @@ from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
+    from tradier_pipeline.core.settings import Settings
     from tradier_pipeline.ledger.changes import LedgerChange
     from tradier_pipeline.ledger.records import StatedFlow
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.reconcile.facts import TradeFinding
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
@@ -82,7 +87,9 @@ def list_flows(account: str | None, everything: bool, form: str, output: Path | 
     """The flows that the owner has stated, by date."""
     from tradier_pipeline.ledger.store import Ledger
 
-    store = Ledger(load_settings().ledger)
+    settings = load_settings()
+    store = Ledger(settings.ledger)
+    _require_account(settings, store, account)
     found = [
         flow
         for flow in (store.stated_flows() if store.exists else [])
@@ -101,6 +108,17 @@ def list_flows(account: str | None, everything: bool, form: str, output: Path | 
         echo(_stated(flow))
     if not found:
         echo("no stated flows")
+
+
+def _require_account(settings: Settings, store: Ledger, account: str | None) -> None:
+    """An account must be configured, or known to the ledger or the warehouse."""
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
+
+    stated = [flow.account_id for flow in store.stated_flows()] if store.exists else []
+    configured = (*(settings.accounts or ()), *stated)
+    if account is not None and account not in configured:
+        with connect_readonly(settings.warehouse) as connection:
+            require_account(connection, account, configured)
 
 
 @flows.command(name="remove")
@@ -191,7 +209,7 @@ def apply(account: str | None, as_json: bool) -> int:
             | {"skipped": left_alone}
         )
         if not as_json:
-            echo(f"{snapshot_id}: {len(written.applied)} rows changed")
+            echo(f"{snapshot_id}: {screen.plural(len(written.applied), 'row')} changed")
             for change in written.applied:
                 _print_change(change)
             for change, reason in written.skipped:
@@ -306,7 +324,8 @@ def _change_document(change: LedgerChange) -> dict[str, Any]:
 
 def _print_reconciliation(found: Reconciliation) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in found.match_counts.items()) or "none"
-    echo(f"{found.facts.snapshot_id}: {len(found.changes)} rows to change; orders: {counts}")
+    changes = screen.plural(len(found.changes), "row")
+    echo(f"{found.facts.snapshot_id}: {changes} to change; orders: {counts}")
     if found.facts.doubtful:
         echo(f"  doubtful: {found.facts.verdict_evidence}; nothing is proposed until it is confirmed")
     for change in found.changes:
@@ -315,17 +334,42 @@ def _print_reconciliation(found: Reconciliation) -> None:
         ids = ", ".join(str(one) for one in (row.client_order_id, row.broker_order_id) if one is not None)
         text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
         echo(f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {text}' if text else ''}")
-    for trade_id, finding in found.findings:
-        about = f"{trade_id}: " if trade_id else ""
-        text = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
-        echo(f"  {finding.severity:<5} {finding.code:<26} {about}{finding.text}{text}")
+    for group in grouped(found.findings, lambda one: (one[1].severity, one[1].code)):
+        _print_findings(group)
+
+
+def _print_findings(group: Sequence[tuple[str | None, TradeFinding]]) -> None:
+    """Findings of one kind; of those that are about no trade the texts as one."""
+    first = group[0][1]
+    head = f"  {first.severity:<5} {first.code:<26} "
+    of_none = [finding for trade_id, finding in group if not trade_id and not any(finding.evidence)]
+    if of_none:
+        echo(head + joined([finding.text for finding in of_none]))
+    for trade_id, finding in group:
+        if finding not in of_none:
+            about = f"{trade_id}: " if trade_id else ""
+            text = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
+            echo(f"{head}{about}{finding.text}{text}")
 
 
 def _print_change(change: LedgerChange) -> None:
     document = _change_document(change)
     echo(f"  {change.table} {change.key}: {change.why}")
     for column, value in document["after"].items():
-        echo(f"    {column:<22} {_cell(document['before'][column])} -> {_cell(value)}")
+        sides = [_amount(column, one) for one in (document["before"][column], value)]
+        if sides[0] == sides[1]:  # what differs is less than is shown
+            sides = [_cell(document["before"][column]), _cell(value)]
+        echo(f"    {column:<22} {sides[0]} -> {sides[1]}")
+
+
+def _amount(column: str, value: Any) -> str:
+    """A price or a profit in dollars and cents; anything else as it is."""
+    if isinstance(value, Decimal | str) and column.endswith(("_price", "_pnl")):
+        try:
+            return screen.money(Decimal(value))
+        except ArithmeticError:
+            return _cell(value)
+    return _cell(value)
 
 
 def _cell(value: Any) -> str:

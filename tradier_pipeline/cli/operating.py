@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
+from tradier_pipeline.cli.grouped import grouped, joined
 from tradier_pipeline.cli.options import ACCOUNT, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import echo, load_settings, print_json, print_query, print_rows, report_errors, warn
 from tradier_pipeline.cli.snapshots import _identity
@@ -29,9 +31,9 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
     from tradier_pipeline.monitoring.status import read_status
 
     settings = load_settings()
+    state = read_status(settings, account)
     if form == "text" and not output and not as_json:
         echo(settings.identity)
-    state = read_status(settings, account)
     if form != "text" or output:
         counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
         columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
@@ -67,10 +69,12 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
 def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
     """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
     from tradier_pipeline.domain.gate import reasons
-    from tradier_pipeline.warehouse.reads import connect_readonly, trade_gates
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, trade_gates
 
     settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
+        if form == "text" and not as_json:  # a program is reported that it is not ready, and why
+            require_account(connection, account, settings.accounts or ())
         gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
     asked = (account,) if account else settings.accounts or tuple(gates)
     documents: list[dict[str, Any]] = []
@@ -112,8 +116,8 @@ def findings(account: str | None, everything: bool, form: str, output: Path | No
     if as_json:
         print_json({"findings": found})
         return
-    for row in found:
-        _print_finding(row)
+    for rows in grouped(found, _kind):
+        _print_findings(rows)
     if not found:
         echo("no findings" if everything else "no open findings")
 
@@ -214,13 +218,25 @@ def listen() -> None:
         listen_to_orders(settings, take_snapshot, tell)
 
 
-def _print_finding(row: dict[str, Any]) -> None:
-    about = f" {row['subject']}" if row["subject"] else ""
-    until = f", resolved {clock.iso(row['resolved_at'])}" if row["resolved_at"] else ""
-    evidence = f" ({row['evidence']})" if row["evidence"] else ""
-    echo(f"{row['severity']:<5} {row['code']}{about}: {row['text']}{evidence}")
-    echo(f"      {row['account_id']}, since {clock.iso(row['first_seen'])}, seen {row['times_seen']} times{until}")
-    echo(f"      {row['suggested_action']}")
+def _kind(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What findings have in common that are reported as one."""
+    names = ("account_id", "severity", "code", "suggested_action", "resolved_at")
+    return tuple(row[name] for name in names)
+
+
+def _print_findings(rows: list[dict[str, Any]]) -> None:
+    """Findings of one kind: what they are about, what is wrong, since when, and what to do."""
+    first = rows[0]
+    about = ", ".join(row["subject"] for row in rows if row["subject"])
+    evidence = "; ".join(dict.fromkeys(row["evidence"] for row in rows if row["evidence"]))
+    until = f", resolved {screen.when(first['resolved_at'], seconds=False)}" if first["resolved_at"] else ""
+    seen = screen.plural(max(row["times_seen"] for row in rows), "time")
+    reported = joined([row["text"] for row in rows])
+    head = f"{first['severity']:<5} {first['code']}{f' {about}' if about else ''}"
+    echo(f"{head}: {reported}{f' ({evidence})' if evidence else ''}")
+    since = screen.when(min(row["first_seen"] for row in rows), seconds=False)
+    echo(f"      {first['account_id']}, since {since} New York, seen {seen}{until}")
+    echo(f"      {first['suggested_action']}")
 
 
 def _print_account_status(account: AccountStatus) -> None:

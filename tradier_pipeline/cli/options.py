@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,26 @@ BENCHMARK = click.option(
     callback=lambda _, __, symbol: "" if symbol and symbol.lower() == "off" else symbol,
     help="Compare with this symbol, such as SPY; off: with none. Default: that of TRADIER_BENCHMARK.",
 )
-DAY = click.DateTime(["%Y-%m-%d"])
+
+
+class _Day(click.ParamType):  # type: ignore[type-arg]
+    """A date as YYYY-MM-DD; the value is the midnight that begins it."""
+
+    name = "date"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "YYYY-MM-DD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007 - of a date alone
+        except ValueError:
+            self.fail(f"{value!r} does not match the format YYYY-MM-DD.", param, ctx)
+
+
+DAY = _Day()
 OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 
 

@@ -8,11 +8,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +35,17 @@ def echo(*values: object, flush: bool = False) -> None:
         sys.stdout.flush()
 
 
+def styled(text: str) -> None:
+    """One line on stdout that may be coloured; what it quotes is printable by itself."""
+    click.echo(text, color=True)  # whether there are colours was decided by who styled it
+
+
 def warn(text: str) -> None:
     """One line on stderr."""
     click.echo(printable(text), err=True)
 
 
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
-MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
 
 def load_settings() -> Settings:
@@ -97,16 +99,9 @@ def print_error(error: PipelineError, *, as_json: bool) -> None:
     warn(f"tradier-pipeline: error: {error}")
 
 
-def print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *cells in lines:
-        text = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        echo(f"{indent}{first:<{widths[0]}}{text}")
-
-
 def print_checks(outcomes: Any) -> None:
     for outcome in outcomes:
-        mark = "ok  " if outcome.passed else "FAIL" if outcome.blocks else "warn"
+        mark = ("ok  " if outcome.judged else "-   ") if outcome.passed else "FAIL" if outcome.blocks else "warn"
         echo(f"  {mark} {outcome.check:<28} broker: {outcome.broker}; stored: {outcome.stored}")
         for difference in outcome.differences:
             echo(f"         {difference.where}: broker {difference.broker}, stored {difference.stored}")
@@ -131,13 +126,15 @@ def print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, outp
             _confine(connection, directory)
             query = _only_query(connection, sql)
             if form == "text":
-                _show(connection.sql(query))
+                from tradier_pipeline.cli.tables import print_relation
+
+                print_relation(connection, connection.sql(query))
                 return
             options = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY", "parquet": "FORMAT parquet"}[form]
             selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
             connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
-            raise PipelineError(str(error).splitlines()[0], "See docs/data.md for the tables and views.") from None
+            raise _of_sql(error) from None
         if output is None:
             sys.stdout.flush()
             if sys.stdout.isatty():
@@ -171,6 +168,15 @@ def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], fo
         print_query(connection, "FROM printed", form, output)
 
 
+def _of_sql(error: duckdb.Error) -> PipelineError:
+    """What DuckDB says of a query, with what it suggests."""
+    first, *others = (line.strip() for line in str(error).splitlines())
+    suggested = next((line.rstrip(".") for line in others if line.startswith(("Did you mean", "Candidate"))), "")
+    known = "See `tradier-pipeline tables` and `tradier-pipeline describe TABLE`."
+    end = "" if not suggested or suggested.endswith("?") else "."
+    return PipelineError(first.rstrip("!."), f"{suggested}{end} {known}".lstrip())
+
+
 def _exact_in_json(connection: duckdb.DuckDBPyConnection, query: str) -> str:
     """The query with decimals, also those in lists and structures, as text: readers of JSON make them floats."""
     columns = []
@@ -189,11 +195,30 @@ def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:
     connection.execute("SET lock_configuration = true")
 
 
+_WRITES = frozenset(
+    {
+        *("INSERT", "UPDATE", "DELETE", "MERGE_INTO", "CREATE", "CREATE_FUNC", "DROP", "ALTER", "COPY", "EXPORT"),
+        *("COPY_DATABASE", "VACUUM", "ATTACH", "DETACH"),
+    }
+)
+_TEMPORARY = re.compile(r"\s*CREATE\s+(OR\s+REPLACE\s+)?TEMP", re.IGNORECASE)
+
+
+def _is_temporary(statement: duckdb.Statement) -> bool:
+    """Whether it makes what goes away with the connection."""
+    return _TEMPORARY.match(statement.query) is not None
+
+
 def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     """The one statement of the text that returns rows; what precedes it (temporary tables) is run."""
     import duckdb
 
     statements = connection.extract_statements(sql)
+    for statement in statements:
+        if statement.type.name in _WRITES and not _is_temporary(statement):
+            raise PipelineError(
+                f"query is read-only, and {statement.type.name} would change something", "Write one SELECT or FROM."
+            )
     rows_only = [duckdb.ExpectedResultType.QUERY_RESULT]
     queries = [statement for statement in statements if statement.expected_result_type == rows_only]
     if len(queries) != 1 or queries != statements[-1:]:
@@ -201,24 +226,6 @@ def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     for statement in statements[:-1]:
         connection.execute(statement)
     return queries[0].query.rstrip("; \n")
-
-
-def _show(relation: duckdb.DuckDBPyRelation) -> None:
-    """A terminal gets what fits and learns what does not; a file or another program gets every row and column."""
-    if sys.stdout.isatty():
-        _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
-        return
-    if len(relation) > MAX_TEXT_ROWS:
-        raise PipelineError(f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet.")
-    _print_drawn(relation, max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
-
-
-def _print_drawn(relation: duckdb.DuckDBPyRelation, **limits: Any) -> None:
-    """What DuckDB draws; of the characters that a terminal obeys it escapes only some."""
-    with redirect_stdout(StringIO()) as drawn:
-        relation.show(**limits)
-    for line in drawn.getvalue().removesuffix("\n").split("\n"):
-        echo(line)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, OUTPUT, between, table
 from tradier_pipeline.cli.output import (
     _write_text,
@@ -21,6 +22,7 @@ from tradier_pipeline.cli.output import (
     signed,
     warn,
 )
+from tradier_pipeline.cli.progress import shown as progress_shown
 from tradier_pipeline.cli.sparkline import sparkline
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
@@ -73,13 +75,21 @@ def balances(
     without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.warehouse.reads import balances_query, connect_readonly, equity_lines, statement_in_text
+    from tradier_pipeline.warehouse.reads import (
+        balances_query,
+        connect_readonly,
+        equity_lines,
+        require_account,
+        statement_in_text,
+    )
     from tradier_pipeline.warehouse.statements import total_statement_query
 
     if total and (account or by not in ("month", "quarter", "year")):
         raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
-    with connect_readonly(load_settings().warehouse) as connection:
+    settings = load_settings()
+    with connect_readonly(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
         lines = equity_lines(connection, *asked, by)
         if not lines:
             _tell_what_balances_there_are(connection, *asked)
@@ -227,11 +237,19 @@ def summary(
 ) -> None:
     """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
     from tradier_pipeline.publish.summaries import make_summaries
-    from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, newest_trade_date, summaries_query
+    from tradier_pipeline.warehouse.reads import (
+        connect_readonly,
+        daily_summaries,
+        newest_trade_date,
+        require_account,
+        summaries_query,
+    )
     from tradier_pipeline.warehouse.staging import Warehouse
 
     settings = load_settings()
     asked = day.date() if day else None
+    with connect_readonly(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
     if generate:
         with connect_readonly(settings.warehouse) as connection:
             asked = asked or newest_trade_date(connection, account)
@@ -286,6 +304,7 @@ def report(
     reports/index.html links them all.
     """
     from tradier_pipeline.report import index_path, write_every_report, write_reports
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
     if day and (since or until):
         raise click.UsageError("--day goes without --since and --until")
@@ -293,11 +312,14 @@ def report(
         raise click.UsageError("--all goes without --day, --since, --until and --output")
     settings = load_settings()
     first, last, only = (moment.date() if moment else None for moment in (since, until, day))
-    reports = (
-        write_every_report(settings, account)
-        if every
-        else write_reports(settings, account, day=only, since=first, until=last, output=output)
-    )
+    with connect_readonly(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+    with progress_shown():
+        reports = (
+            write_every_report(settings, account)
+            if every
+            else write_reports(settings, account, day=only, since=first, until=last, output=output)
+        )
     if not as_json:
         for one in reports:
             echo(one.path)
@@ -364,7 +386,7 @@ def _realized(row: dict[str, Any]) -> str:
 
 
 def _told_trade(trade: dict[str, Any]) -> str:
-    prices = " -> ".join(shown(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
+    prices = " -> ".join(screen.money(trade[name]) for name in ("entry_price", "exit_price") if trade[name] is not None)
     what = f"{trade['id']} {shown(trade['quantity'])} {trade['symbol']} {trade['strategy'] or '-'} {prices}"
     if trade["status"] != "CLOSED":
         return f"{what} {trade['status']}"

@@ -13,12 +13,12 @@ from tradier_pipeline.cli.options import BENCHMARK, JSON, ONLY_ACCOUNT, between,
 from tradier_pipeline.cli.output import (
     echo,
     load_settings,
-    print_aligned,
     print_json,
     print_query,
     report_errors,
     signed,
 )
+from tradier_pipeline.cli.tables import print_lines
 
 if TYPE_CHECKING:
     import duckdb
@@ -171,7 +171,7 @@ def _print_returns(account_id: str, periods: dict[str, Figures]) -> None:
         rates = (_percent(one.time_weighted), _percent(one.money_weighted))
         lines.append((f"{name}{mark}", str(one.since), str(one.until), *amounts, *rates, _ratio(one.max_drawdown)))
     echo(account_id)
-    print_aligned(lines, "  ")
+    print_lines(lines, "  ", last=("end", "start", "to", "from", "deposits", "withdrawals", "money-weighted"))
     if doubts := _doubts(tuple(periods.values())):
         echo(f"  {'; '.join(doubts)}")
     for line in dict.fromkeys(line for one in periods.values() for line in _marks(one)):
@@ -190,7 +190,7 @@ def _print_risk(periods: dict[str, Figures]) -> None:
         lines.append((name, *rates, f"{one.usable_days}, {one.left_out} left out"))
     if any(one.volatility is not None or (one.benchmark and not one.benchmark.reason) for one in periods.values()):
         echo("  of the daily returns, by 252 sessions a year, risk-free rate 0")
-        print_aligned(lines, "    ")
+        print_lines(lines, "    ")
     lacking = [f"no sharpe ratio: {one.risk_reason}" for one in periods.values() if one.risk_reason]
     compared = [one.benchmark for one in periods.values() if one.benchmark]
     lacking += [f"no return of {one.symbol}: {one.reason}" for one in compared if one.reason]

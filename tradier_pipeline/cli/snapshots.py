@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
+import time
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import ACCOUNT, BENCHMARK, DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import (
     checks_document,
@@ -25,7 +24,8 @@ from tradier_pipeline.cli.output import (
     report_errors,
     warn,
 )
-from tradier_pipeline.core import collector
+from tradier_pipeline.cli.progress import shown
+from tradier_pipeline.core import collector, progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.ledger.records import REASONS, Reason
@@ -48,14 +48,18 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
 
     With --json and several accounts, the document is {"snapshots": [...]}.
     """
-    with collector.paused():
-        from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
-        from tradier_pipeline.definitions import snapshot_job
-
     settings = load_settings()
     if not as_json:
         echo(settings.identity, flush=True)
-    runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
+    begins = settings.broker_url is None and not settings.warehouse.exists()
+    with shown(steps=not as_json):
+        progress.working("starting")
+        with collector.paused():
+            from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
+            from tradier_pipeline.definitions import snapshot_job
+        runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
+        if begins:
+            _read_demo_past(settings, [run.snapshot_id.account_id for run in runs if run.published])
     if len(runs) == 1:
         runs[0].raise_unless_published()
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
@@ -72,14 +76,40 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
         print_json(documents[0] if len(runs) == 1 else {"snapshots": documents})
     else:
         for run in runs:
+            echo(f"\n{run.snapshot_id.account_id}" if len(runs) > 1 else "")
             if run.published:
-                _print_snapshot(taken[run.snapshot_id], verbose=verbose)
+                _print_snapshot(settings, taken[run.snapshot_id], verbose=verbose)
             else:
                 echo(f"snapshot   {run.snapshot_id}: not published")
                 print_error(run.error, as_json=False)
-            echo()
-        _print_where(settings)
+        echo()
+        _print_next()
     return 0 if len(taken) == len(runs) else 1
+
+
+def _read_demo_past(settings: Settings, accounts: Sequence[str]) -> None:
+    """The past weeks of the embedded simulated broker, once, in a new home: returns and reports are there at once.
+
+    That of a real account is years; `backfill` reads it when its owner wants it. What fails costs no snapshot.
+    """
+    from tradier_pipeline.extract.connection import connect
+    from tradier_pipeline.publish.backfill import backfill as read_past
+    from tradier_pipeline.publish.backfill import backfill_prices
+
+    if not accounts:
+        return
+    started = time.monotonic()
+    try:
+        with connect(settings) as broker:
+            done = [read_past(settings, broker, account) for account in accounts]
+            since = min(one.since for one in done)
+            if settings.benchmark:
+                backfill_prices(settings, broker, settings.benchmark, since)
+    except PipelineError as error:
+        warn(f"tradier-pipeline: warning: the past was not read: {error}")
+        return
+    rows = sum(kept.rows for one in done for kept in one.kept.values())
+    progress.step("past", f"since {since}: {rows:,} events, closed lots, values", started)
 
 
 @click.command()
@@ -123,19 +153,21 @@ def verify(
     as_rows = form != "text" or output is not None
     rows: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
-    for result in results:
-        blocked = any(outcome.blocks for outcome in result.outcomes)
-        failed += blocked
-        documents.append(
-            {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
-            | {"checks": checks_document(result.outcomes)}
-        )
-        of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
-        rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
-        if not (as_json or as_rows):
-            verdict = "FAILED" if blocked else "verified"
-            echo(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
-            print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
+    with shown() as clear:
+        for result in results:
+            blocked = any(outcome.blocks for outcome in result.outcomes)
+            failed += blocked
+            documents.append(
+                {"snapshot_id": result.snapshot_id, "published": result.published, "passed": not blocked}
+                | {"checks": checks_document(result.outcomes)}
+            )
+            of_snapshot = {"snapshot_id": str(result.snapshot_id), "published": result.published}
+            rows += [of_snapshot | one | {"severity": str(one["severity"])} for one in documents[-1]["checks"]]
+            if not (as_json or as_rows):
+                clear()
+                verdict = "FAILED" if blocked else "verified"
+                echo(f"{result.snapshot_id}: {verdict}{'' if result.published else ' (never published)'}")
+                print_checks([outcome for outcome in result.outcomes if not everything or not outcome.passed])
     if as_rows:
         columns = {"snapshot_id": VARCHAR, "published": BOOLEAN, "check": VARCHAR, "severity": VARCHAR}
         columns |= {"passed": BOOLEAN, "broker": VARCHAR, "stored": VARCHAR, "differing": BIGINT}
@@ -162,26 +194,26 @@ def rebuild(forget: bool, as_json: bool) -> int:
 
     settings = load_settings()
 
-    def progress(done: int) -> None:
-        warn(f"{done} snapshots read")
-
-    rebuilt = rebuild_warehouse(
-        Warehouse(settings.warehouse),
-        LandingZone(settings.landing),
-        progress,
-        GateRules.of(settings),
-        forget=forget,
-        stated=stated_rows(Ledger(settings.ledger)),
-    )
+    with shown():
+        rebuilt = rebuild_warehouse(
+            Warehouse(settings.warehouse),
+            LandingZone(settings.landing),
+            lambda _: None,
+            GateRules.of(settings),
+            forget=forget,
+            stated=stated_rows(Ledger(settings.ledger)),
+        )
     if as_json:
         print_json(asdict(rebuilt))
     else:
-        activity = f", {rebuilt.activity} extracts of the activity" if rebuilt.activity else ""
-        echo(f"{settings.warehouse}: {rebuilt.published} snapshots{activity}")
+        extracts = screen.plural(rebuilt.activity, "extract of the activity", "extracts of the activity")
+        activity = f", {extracts}" if rebuilt.activity else ""
+        echo(f"{settings.warehouse}: {screen.plural(rebuilt.published, 'snapshot')}{activity}")
         for reason in rebuilt.refused.values():
             echo(f"  left out: {reason}")
         if rebuilt.kept_rows:
-            echo(f"  kept from the old file: {rebuilt.kept_rows} snapshots whose landed bytes are damaged")
+            kept = screen.plural(rebuilt.kept_rows, "snapshot")
+            echo(f"  kept from the old file: {kept} whose landed bytes are damaged")
         if not rebuilt.kept_findings:
             echo("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
     return 0
@@ -209,7 +241,8 @@ def backfill(account: str | None, since: datetime | None, benchmark: str | None,
     with connect(settings) as broker:
         for account_id in accounts:
             try:
-                done = read_past(settings, broker, account_id, since.date() if since else None)
+                with shown():
+                    done = read_past(settings, broker, account_id, since.date() if since else None)
             except PipelineError as error:
                 if len(accounts) == 1:
                     raise
@@ -238,7 +271,8 @@ def _backfilled_prices(settings: Settings, broker: Broker, symbol: str, since: d
     from tradier_pipeline.publish.backfill import backfill_prices
 
     try:
-        done = backfill_prices(settings, broker, symbol, since)
+        with shown():
+            done = backfill_prices(settings, broker, symbol, since)
     except PipelineError as error:
         return {"symbol": symbol, "published": False, "error": {"cause": error.cause, "remedy": error.remedy}}
     return asdict(done) | {"published": True, "warnings": [done.warning] if done.warning else []}
@@ -332,30 +366,22 @@ def _four_balances(taken: TradierSnapshot) -> dict[str, Decimal]:
     }
 
 
-def _print_snapshot(taken: TradierSnapshot, *, verbose: bool) -> None:
-    eastern = taken.as_of.astimezone(clock.NEW_YORK)
-    echo(f"snapshot   {taken.snapshot_id}")
-    echo(f"as of      {clock.iso(taken.as_of)}  ({eastern:%Y-%m-%d %H:%M:%S} New York)")
-    if taken.verdict == "doubtful":
-        echo(f"DOUBTFUL   {taken.verdict_evidence}")
-        echo("           it is in the history, marked; nothing is concluded from it until later snapshots confirm it")
-    for name, amount in _four_balances(taken).items():
-        echo(f"{name:<20}{amount:>18,.2f} USD")
-    legs = sum(len(order.leg) for order in taken.orders)
-    echo(f"positions  {len(taken.positions)}")
-    echo(f"orders     {len(taken.orders)} ({legs} legs)")
-    failed = [outcome for outcome in taken.checks if not outcome.passed]
-    hint = "" if verbose else "; -v shows them all"
-    echo(f"checks     {len(taken.checks) - len(failed)} of {len(taken.checks)} rules hold{hint}")
-    print_checks(taken.checks if verbose else failed)
+def _print_snapshot(settings: Settings, taken: TradierSnapshot, *, verbose: bool) -> None:
+    from tradier_pipeline.cli.glance import print_glance
+    from tradier_pipeline.warehouse.at_a_glance import at_a_glance
+    from tradier_pipeline.warehouse.reads import connect_readonly
+
+    with connect_readonly(settings.warehouse) as connection:
+        glance = at_a_glance(connection, taken.snapshot_id)
+    print_glance(taken, glance, verbose=verbose)
 
 
-def _print_where(settings: Settings) -> None:
-    here = Path.cwd()
-    home = settings.home.relative_to(here) if settings.home.is_relative_to(here) else settings.home
-    command = "tradier-pipeline" if shutil.which("tradier-pipeline") else os.path.relpath(sys.argv[0])
-    echo(f"data       {home}/tradier.duckdb (history), {home}/raw (what the broker sent)")
-    echo(f"look       {command} balances")
-    echo(f'           {command} query "FROM portfolio_positions"')
-    echo(f"           duckdb -readonly {home}/tradier.duckdb")
-    echo("           make up, then http://127.0.0.1:3000")
+def _print_next() -> None:
+    """What to type next, as it must be typed here."""
+    command = screen.command()
+    for typed, what in (
+        (f"{command} portfolio", "held; also: spreads, orders, trades"),
+        (f"{command} report --open", "all of it, in the browser"),
+        ("make up", "one every minute, http://127.0.0.1:3000"),
+    ):
+        echo(f"{typed:<41} {what}")

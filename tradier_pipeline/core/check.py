@@ -57,6 +57,7 @@ class Check(Generic[E]):
             stored=printable("; ".join(result.stored for result in results)),
             differing=len(differences),
             differences=tuple(map(_for_people, differences[:MAX_DIFFERENCES])),
+            judged=bool(differences) or any(result.judged for result in results),
         )
 
     def _apply(self, evidence: E) -> RuleResult:

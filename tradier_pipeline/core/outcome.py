@@ -29,22 +29,32 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """What one rule found. `broker` and `stored` are the two figures compared, as a person reads them."""
+    """What one rule found. `broker` and `stored` are the two figures compared, as a person reads them.
+
+    `judged`: there was something for it to judge. A rule about fills has nothing to say where nothing was filled.
+    """
 
     broker: str
     stored: str
     differences: tuple[Difference, ...] = ()
+    judged: bool = True
 
     @property
     def passed(self) -> bool:
         return not self.differences
 
 
+def not_judged(why: str) -> RuleResult:
+    """What a rule finds that has nothing to judge, and why."""
+    return RuleResult(f"not judged: {why}", "-", judged=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of one check of one snapshot.
 
-    `differences` holds at most 20 of the `differing` places.
+    `differences` holds at most 20 of the `differing` places. `judged`: there was something for it to judge; a rule
+    without anything has passed, and proves nothing.
     """
 
     check: str
@@ -56,6 +66,7 @@ class Outcome:
     stored: str
     differing: int
     differences: tuple[Difference, ...]
+    judged: bool = True
 
     @property
     def blocks(self) -> bool:

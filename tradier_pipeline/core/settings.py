@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tradier_pipeline.core.sources import (
     HOME_REMEDY,
@@ -64,7 +72,7 @@ REMEDIES = {
 }
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What the user configured: the variables TRADIER_<field name in capitals>.
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
@@ -73,7 +81,7 @@ class Settings(BaseSettings):
     `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TRADIER_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     env: Environment = "simulator"
     access_token: SecretStr | None = None
@@ -162,9 +170,12 @@ class Settings(BaseSettings):
 
     @property
     def identity(self) -> str:
-        """What is read, where it is kept and which file says so, in one line."""
-        kept = f"home {self.home}, .env {self.dotenv or 'none'}"
-        return f"environment {self.environment}, host {self.broker_host}, {kept}"
+        """Whether what is read is simulated or real, of which accounts, whose answers, where it is kept and which file
+        says so, in one line."""
+        kind = {"simulator": "SIMULATED", "sandbox": "SANDBOX", "live": "REAL"}[self.environment]
+        accounts = "all accounts" if self.accounts is None else f"account {', '.join(self.accounts)}"
+        dotenv = f", .env {self.dotenv}" if self.dotenv else ""
+        return f"{kind} {accounts}, {self.broker_host}, home {self.home}{dotenv}"
 
     @property
     def environment(self) -> Environment:

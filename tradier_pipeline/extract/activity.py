@@ -17,10 +17,11 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.pages import Extract
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.files import exclusive, file_directory, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
-from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.connection import Broker, explained_refusal
 from tradier_pipeline.extract.records import page_records
 from tradier_pipeline.landing.activity import (
     ActivityFailure,
@@ -58,7 +59,7 @@ def extract_activity(zone: LandingZone, broker: Broker, wanted: ActivityRange) -
         extracts, failures = broker.read(lambda client: _read(client, wanted, resources_of(broker.environment)))
         if failures:
             _keep(zone, broker, wanted, extracts, failures)
-            raise next(iter(failures.values()))
+            raise explained_refusal(broker, wanted.account_id, failures.values()) or next(iter(failures.values()))
         return _land(zone, broker, wanted, extracts)
 
 
@@ -67,7 +68,8 @@ async def _read(
 ) -> tuple[dict[Resource, Extract], dict[Resource, BrokerError]]:
     """One resource after the other, which leaves the request budget to the snapshots; the first failure ends it."""
     extracts: dict[Resource, Extract] = {}
-    for resource in resources:
+    for done, resource in enumerate(resources):
+        progress.working(f"reading {resource} of {wanted.account_id}", done, len(resources))
         try:
             extracts[resource] = await _fetch(client, wanted, resource)
         except BrokerError as error:

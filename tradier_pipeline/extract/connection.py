@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -15,12 +16,15 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.broker.decode import rows_of
+from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.ledger.store import Ledger
 
 T = TypeVar("T")
+
+CHECK_SETTINGS = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV."
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,31 @@ def accounts_to_read(settings: Settings) -> tuple[str, ...]:
     return active
 
 
+def accounts_of_token(broker: Broker) -> tuple[str, ...]:
+    """The accounts that the profile lists, active or not. Raises BrokerError: it was not read."""
+    (profile,) = broker.read(lambda client: client.fetch_account()).pages
+    return tuple(str(row.get("account_number")) for row in rows_of("account", [profile.body]))
+
+
+def not_of_token(account_id: str, listed: Collection[str], also: str = "") -> ExtractError:
+    """That an account is none of the token's, and which are."""
+    names = ", ".join(sorted(listed)) or "none"
+    return ExtractError(
+        f"{account_id} is not among the accounts of this access token", f"It has: {names}. {also}".strip()
+    )
+
+
+def explained_refusal(broker: Broker, account_id: str, failures: Iterable[BrokerError]) -> ExtractError | None:
+    """Why the broker refused an account, if the token has others and not this one; None: for another reason."""
+    if not any(isinstance(failure, AccountRefusedError) for failure in failures):
+        return None
+    try:
+        listed = accounts_of_token(broker)
+    except PipelineError:
+        return None  # the refusal itself is reported
+    return None if account_id in listed else not_of_token(account_id, listed, CHECK_SETTINGS)
+
+
 def _run(session: Callable[[], Awaitable[T]]) -> T:
     results: list[T] = []
     errors: list[BaseException] = []
@@ -93,7 +122,8 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
     except RuntimeError:
         work()
     else:
-        thread = threading.Thread(target=work, name="tradier-broker")
+        context = copy_context()  # who listens to the progress listens there, too
+        thread = threading.Thread(target=context.run, args=(work,), name="tradier-broker")
         thread.start()
         thread.join()
     if errors:

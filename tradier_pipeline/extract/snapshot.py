@@ -18,7 +18,7 @@ from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.snapshot_id import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.coherent_read import Earlier, earlier, judged, unlisted
-from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.connection import Broker, accounts_of_token, explained_refusal, not_of_token
 from tradier_pipeline.extract.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
 from tradier_pipeline.extract.records import attempt_records, page_records
 from tradier_pipeline.landing.manifest import (
@@ -74,6 +74,9 @@ def extract_snapshot(
             received = broker.read(lambda client: _read_settled(client, snapshot_id, before))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
+            failures = error.failures.values() if isinstance(error, SnapshotFetchError) else (error,)
+            if reported := explained_refusal(broker, account_id, failures):
+                raise reported from error
             raise
         return _land(zone, broker, snapshot_id, trigger, received, newest)
 
@@ -196,11 +199,9 @@ def refuse_unknown_account(
     """
     if account_id in (configured or ()) or account_id in zone.accounts():
         return
-    (profile,) = broker.read(lambda client: client.fetch_account()).pages
-    if account_id not in _listed_accounts(profile.body):
-        raise ExtractError(
-            f"{account_id} is not among the accounts of this access token", "Name one that is; nothing was recorded."
-        )
+    listed = accounts_of_token(broker)
+    if account_id not in listed:
+        raise not_of_token(account_id, listed, "Name one of these; nothing was recorded.")
 
 
 def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:
@@ -224,7 +225,7 @@ def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> N
     (balances_page,) = extracts["balances"].pages
     balances = row_of("balances", balances_page.body)
     problems: dict[str, str] = {}
-    if account_id not in _listed_accounts(profile.body):
+    if account_id not in {str(row.get("account_number")) for row in rows_of("account", [profile.body])}:
         problems["account"] = f"{account_id} is not among the accounts of this access token"
     if balances.get("account_number") != account_id:
         problems["balances"] = f"what was received does not name the account {account_id}"
@@ -232,10 +233,6 @@ def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> N
         remedy = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV."
         refusals = {resource: AuthError(resource, problem, remedy) for resource, problem in problems.items()}
         raise SnapshotFetchError(extracts, refusals)
-
-
-def _listed_accounts(profile: bytes) -> set[str]:
-    return {str(row.get("account_number")) for row in rows_of("account", [profile])}
 
 
 def _land(

@@ -10,11 +10,12 @@ from decimal import Decimal
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.decode import parse_accounts
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.activity import extract_activity
-from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.connection import CHECK_SETTINGS, Broker, not_of_token
 from tradier_pipeline.extract.prices import extract_prices
 from tradier_pipeline.landing.activity import ActivityRange, Resource
 from tradier_pipeline.landing.prices import PriceRange
@@ -71,6 +72,7 @@ def backfill(settings: Settings, broker: Broker, account_id: str, since: date | 
     wanted = ActivityRange(account_id, since or _opened(broker, account_id), until)
     patient = replace(broker, policy=broker.policy or PATIENT)
     landed = extract_activity(LandingZone(settings.landing), patient, wanted)
+    progress.working(f"storing and proving the history of {account_id}")
     stored = store_activity(Warehouse(settings.warehouse), landed, MarketCalendar.of(settings))
     with connect_readonly(settings.warehouse) as connection:
         deposits, withdrawals = external_flows(connection, account_id, wanted.since, until)
@@ -100,6 +102,7 @@ def backfill_prices(settings: Settings, broker: Broker, symbol: str, since: date
         PipelineError: nothing was published; the message says why and what to do.
     """
     until = clock.trade_date(clock.now()) - timedelta(days=1)
+    progress.working(f"reading prices of {symbol}")
     brief = replace(broker, policy=broker.policy or BRIEF)
     landed = extract_prices(LandingZone(settings.landing), brief, PriceRange(symbol, since, until))
     days = store_prices(Warehouse(settings.warehouse), landed)
@@ -111,10 +114,7 @@ def _opened(broker: Broker, account_id: str) -> date:
     (profile,) = broker.read(lambda client: client.fetch_account()).pages
     accounts = parse_accounts([profile.body])
     if account_id not in accounts:
-        raise ExtractError(
-            f"{account_id} is not among the accounts of this access token",
-            "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV.",
-        )
+        raise not_of_token(account_id, accounts, CHECK_SETTINGS)
     opened_at = accounts[account_id].date_created
     if opened_at is None:
         raise ExtractError(f"the profile does not tell when {account_id} was opened", "Name a first date with --since.")

@@ -25,7 +25,13 @@ from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, ledger_order_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_current, verdict_of
+from tradier_pipeline.warehouse.reads import (
+    connect_readonly,
+    newest_snapshot_ids,
+    require_account,
+    require_current,
+    verdict_of,
+)
 from tradier_pipeline.warehouse.sql import bind, literal
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
 
@@ -71,7 +77,7 @@ def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole
     """
     ledger_state, zone = read_ledger(settings) if whole else None, LandingZone(settings.landing)
     with connect_readonly(settings.warehouse) as connection:
-        require_current(connection)
+        require_account(connection, account_id, settings.accounts or ())
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
         of_account = (_typed(connection, zone, found) for found in newest if account_id in (None, found.account_id))
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import Settings
@@ -13,7 +14,7 @@ from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import verify_landed
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_current, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_account, snapshot_ids
 from tradier_pipeline.warehouse.staging import Warehouse
 
 
@@ -39,12 +40,13 @@ def reverify(
     warehouse, rules = Warehouse(settings.warehouse), GateRules.of(settings)
     named = [SnapshotId.parse(text) for text in wanted]
     with connect_readonly(settings.warehouse) as connection:
-        require_current(connection)
+        require_account(connection, account_id, settings.accounts or ())
         published = snapshot_ids(connection)
         if not named:
             chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
             named = [snapshot_id for snapshot_id in chosen if account_id in (None, snapshot_id.account_id)]
-        for snapshot_id in named:
+        for done, snapshot_id in enumerate(named):
+            progress.working(f"proving {snapshot_id}", done, len(named))
             landed = zone.find(snapshot_id)
             if landed is None and zone.is_out_of_reach(snapshot_id):
                 raise PipelineError(

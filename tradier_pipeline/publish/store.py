@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from datetime import date
 import duckdb
 
 from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -122,6 +124,8 @@ def store_snapshot(
         BodyError: a landed body lacks a required field.
         WarehouseError: the warehouse cannot be written.
     """
+    started = time.monotonic()
+    progress.working(f"proving {landed.snapshot_id}")
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
@@ -133,10 +137,12 @@ def store_snapshot(
             outcomes = store_verified(staged, typed, rules)
             if news:
                 upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)
+            started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause, outcomes=outcomes)
         raise
+    progress.step("published", str(landed.snapshot_id), started)
     return typed, outcomes
 
 
@@ -278,7 +284,7 @@ def rebuild(
         published = 0
         for start in range(0, len(landed), REBUILD_BATCH):
             batch = landed[start : start + REBUILD_BATCH]
-            left_out = _rebuild_batch(staged, batch, rules)
+            left_out = _rebuild_batch(staged, batch, rules, start, len(landed))
             kept_rows += staged.merge_snapshots(
                 warehouse.path, () if forget else _damaged_since(batch, left_out, published_before)
             )
@@ -438,14 +444,17 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     insert(staged.connection, schema.TRADE_GATE_READINGS, rows)
 
 
-def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules) -> dict[str, str]:
+def _rebuild_batch(
+    staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules, done: int, total: int
+) -> dict[str, str]:
     """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused.
 
     Whatever is wrong with one landed snapshot is a reason to leave that one out, and no other.
     """
     refused: dict[str, str] = {}
     readable: list[TypedSnapshot] = []
-    for landed in batch:
+    for number, landed in enumerate(batch, done):
+        progress.working("reading what is landed", number, total)
         try:
             typed = read_typed(landed)
             table_rows(typed, rules)
@@ -453,7 +462,8 @@ def _rebuild_batch(staged: StagedWarehouse, batch: list[LandedSnapshot], rules: 
         except OF_ONE_SNAPSHOT as error:
             refused[str(landed.snapshot_id)] = _reason(landed, error)
             staged.miss([refused_row(landed, error)])
-    for typed in _added(staged, readable, rules, refused):
+    for number, typed in enumerate(_added(staged, readable, rules, refused), done):
+        progress.working("proving what is stored", number, total)
         try:
             _verify_rebuilt(staged, typed, rules)
         except OF_ONE_SNAPSHOT as error:
@@ -501,7 +511,8 @@ def store_activities(
 ) -> dict[str, str]:
     """Store every landed extract of the activity; returns those that were refused, and why."""
     refused: dict[str, str] = {}
-    for landed in extracts:
+    for done, landed in enumerate(extracts):
+        progress.working("history of the account", done, len(extracts))
         try:
             _stored_activity(staged, landed, calendar, find_words=False)
         except OF_ONE_SNAPSHOT as error:

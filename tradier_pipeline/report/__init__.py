@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.core import progress
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.report.figures import (
@@ -67,7 +68,8 @@ def write_reports(
                 f"no snapshot of {day} is published" if day else "there is no account to report on yet",
                 "See `tradier-pipeline status`." if day else "Take a snapshot: `tradier-pipeline snapshot`.",
             )
-        for one in accounts:
+        for done, one in enumerate(accounts):
+            progress.working(f"report of {one}{f', {day}' if day else ''}", done, len(accounts))
             figures = (
                 day_figures(connection, one, day)
                 if day
@@ -95,12 +97,16 @@ def write_every_report(settings: Settings, account_id: str | None = None) -> lis
         ReportError, WarehouseError, FileError: as of `write_reports`.
     """
     with connect_readonly(settings.warehouse) as connection:
-        written = [
-            _write_report(settings, day_figures(connection, one, day))
+        wanted = [
+            (one, day)
             for one in ([account_id] if account_id else account_ids(connection))
             for day in report_days(connection, one)
             if not (settings.reports / one / f"{day}.html").exists()
         ]
+        written: list[Report] = []
+        for done, (one, day) in enumerate(wanted):
+            progress.working(f"report of {one}, {day}", done, len(wanted))
+            written.append(_write_report(settings, day_figures(connection, one, day)))
     return [*written, *write_reports(settings, account_id)]
 
 

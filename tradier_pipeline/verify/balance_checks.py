@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from tradier_pipeline.core.check import claim_that, differing
-from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
 from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
 
@@ -126,7 +126,7 @@ def equity_does_not_jump(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot, equity did not change by more than a fifth."""
     (stored,), previous = evidence.stored("account_balances"), evidence.previous
     if previous is None:
-        return RuleResult("not judged: the first snapshot", "-")
+        return not_judged("the first snapshot")
     rows = evidence.query("SELECT equity FROM account_balances WHERE snapshot_id = ?", previous["snapshot_id"])
     before, now = rows[0]["equity"], stored["equity"]
     holds = abs(now - before) * 5 <= abs(before)

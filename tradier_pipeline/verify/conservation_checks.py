@@ -40,6 +40,7 @@ def changes_explained(evidence: Evidence) -> RuleResult:
         f"{len(rows)} items changed" if rows else "not judged: doubtful, or the first",
         f"{len(open_rows)} unexplained",
         tuple(Difference(row["item"], shown(row["unexplained"]), row["explanation"]) for row in open_rows),
+        judged=bool(rows),
     )
 
 

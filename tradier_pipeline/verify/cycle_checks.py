@@ -89,7 +89,8 @@ def minute_coverage(evidence: Evidence) -> RuleResult:
     differences = tuple(
         Difference(f"{row['snapshot_id']} ({row['trigger']})", row["reason"], row["kind"]) for row in missed
     )
-    return RuleResult(f"since {clock.iso(since)}", f"{len(missed)} missed", differences)
+    recorded = f"since {clock.iso(since)}" if evidence.previous else "not judged: the first snapshot"
+    return RuleResult(recorded, f"{len(missed)} missed", differences, judged=evidence.previous is not None)
 
 
 @check(13)
@@ -145,9 +146,8 @@ def session_open_for_trading(evidence: Evidence) -> RuleResult:
     within = opens is not None and opens <= header["requested_at"] < closes
     session = _span(opens, closes) if opens else "no session"
     trades = "trade_cycle" in header["trigger"].split(",")
-    return RuleResult(
-        session, header["trigger"][:50], claim_that(within or not trades, "instant", session, header["requested_at"])
-    )
+    outside = claim_that(within or not trades, "instant", session, header["requested_at"])
+    return RuleResult(session, header["trigger"][:50], outside, judged=trades)
 
 
 def _span(start: datetime, end: datetime) -> str:

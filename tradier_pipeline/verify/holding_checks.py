@@ -10,7 +10,7 @@ from typing import Any
 
 from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.core.check import claim_that
-from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
 from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
 
@@ -26,7 +26,7 @@ def holdings_do_not_drop(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot of the day, at most two positions, or a quarter, went without a cause."""
     (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
     if previous is None or previous["trade_date"] != header["trade_date"] or header["verdict"] == "doubtful":
-        return RuleResult("not judged: doubtful, or the first snapshot of the day", "-")
+        return not_judged("doubtful, or the first snapshot of the day")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     settled = {row["symbol"] for row in evidence.held_before if _expired(row, evidence)}
     delivered = {gone for _, _, gone in _deliveries(evidence)}
@@ -51,7 +51,9 @@ def contract_metadata_agrees(evidence: Evidence) -> RuleResult:
         for what, reported, named in _contract_terms(row, quote)
         if reported != named
     ]
-    return RuleResult(f"{len(quoted)} quotes of options", f"{len(options)} options held", tuple(differences))
+    return RuleResult(
+        f"{len(quoted)} quotes of options", f"{len(options)} options held", tuple(differences), judged=bool(quoted)
+    )
 
 
 @check(32, Severity.WARN)
@@ -68,6 +70,7 @@ def no_expired_position_held(evidence: Evidence) -> RuleResult:
             Difference(row["symbol"], f"{shown(row['quantity'])} held", f"expired {row['expiration']}")
             for row in expired
         ),
+        judged=bool(options),
     )
 
 
@@ -92,7 +95,8 @@ def quotes_sane(evidence: Evidence) -> RuleResult:
             age = read_at - max(dates)
             seconds = f"{age.total_seconds():.0f} s old"
             differences += claim_that(age <= MAX_QUOTE_AGE, symbol, seconds, f"at most {MAX_QUOTE_AGE.seconds} s")
-    return RuleResult(f"{len(quotes)} quotes", "ages judged" if read_at else "ages not judged", tuple(differences))
+    ages = "ages judged" if read_at else "ages not judged"
+    return RuleResult(f"{len(quotes)} quotes", ages, tuple(differences), judged=bool(quotes))
 
 
 @check(35, Severity.WARN)
@@ -100,11 +104,11 @@ def positions_follow_fills(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot of the day, every position changed by what filled, by expiry or by an assignment."""
     (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
     if previous is None:
-        return RuleResult("not judged: the first snapshot", "-")
+        return not_judged("the first snapshot")
     if previous["trade_date"] != header["trade_date"]:
-        return RuleResult("not judged: the list covers one day", "-")
+        return not_judged("the list covers one day")
     if header["verdict"] == "doubtful":
-        return RuleResult("not judged: doubtful", "-")
+        return not_judged("doubtful")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
@@ -145,7 +149,8 @@ def short_options_covered(evidence: Evidence) -> RuleResult:
                 text = f"{shown(naked - by_stock)} uncovered"
                 differences.append(Difference(row["symbol"], f"{shown(row['quantity'])} held", text))
     shorts = sum(row["quantity"] < 0 for rows in options.values() for row in rows)
-    return RuleResult(f"{shorts} short options", f"{len(differences)} uncovered", tuple(differences))
+    uncovered = f"{len(differences)} uncovered"
+    return RuleResult(f"{shorts} short options", uncovered, tuple(differences), judged=bool(shorts))
 
 
 @check(37, Severity.WARN)
@@ -158,6 +163,7 @@ def stock_not_from_assignment(evidence: Evidence) -> RuleResult:
         tuple(
             Difference(symbol, f"{shown(shares)} without a fill", f"{gone} gone") for symbol, shares, gone in deliveries
         ),
+        judged=evidence.previous is not None,
     )
 
 

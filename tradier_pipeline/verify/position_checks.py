@@ -121,7 +121,7 @@ def symbols_round_trip(evidence: Evidence) -> RuleResult:
     for row in options:
         compact = "".join(row["symbol"].split())
         differences += claim_that(_rebuilt(row) == compact, f"position {row['row_no']}", compact, _rebuilt(row))
-    return RuleResult(f"{len(options)} options", "rebuilt", tuple(differences))
+    return RuleResult(f"{len(options)} options", "rebuilt", tuple(differences), judged=bool(options))
 
 
 @check(30, Severity.WARN)

@@ -13,7 +13,7 @@ from typing import Self
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.check import claim_that
-from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
 from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import WORDS
@@ -36,7 +36,8 @@ def order_words_known(evidence: Evidence) -> RuleResult:
         if part[name] == "unknown"
     )
     words = sorted({difference.broker for difference in unknown})
-    return RuleResult(", ".join(words)[:50] or "known words", f"{len(unknown)} unknown", unknown)
+    reported = ", ".join(words)[:50] or "known words"
+    return RuleResult(reported, f"{len(unknown)} unknown", unknown, judged=_any_orders(evidence))
 
 
 @check(40, Severity.WARN)
@@ -54,7 +55,8 @@ def order_progress_monotonic(evidence: Evidence) -> RuleResult:
         filled, had = part["exec_quantity"] or 0, before["exec_quantity"] or 0
         if filled < had:
             differences.append(Difference(f"{_called(part)} exec_quantity", shown(filled), f"{shown(had)} before"))
-    return RuleResult(f"{compared} seen before", f"{len(differences)} went back", tuple(differences))
+    went_back = f"{len(differences)} went back"
+    return RuleResult(f"{compared} seen before", went_back, tuple(differences), judged=bool(compared))
 
 
 @check(41, Severity.WARN)
@@ -64,7 +66,8 @@ def fill_arithmetic_holds(evidence: Evidence) -> RuleResult:
     A package may be counted in packages, as the documents say, or in its legs' contracts, as live answers do.
     """
     differences = [difference for part in _parts(evidence) for difference in _wrong_arithmetic(evidence, part)]
-    return RuleResult(_counted(evidence), f"{len(differences)} do not add up", tuple(differences))
+    wrong = f"{len(differences)} do not add up"
+    return RuleResult(_counted(evidence), wrong, tuple(differences), judged=_any_orders(evidence))
 
 
 @check(42, Severity.WARN)
@@ -93,6 +96,7 @@ def fill_prices_present(evidence: Evidence) -> RuleResult:
             )
             for part in wrong
         ),
+        judged=bool(filled),
     )
 
 
@@ -105,7 +109,8 @@ def leg_fills_agree(evidence: Evidence) -> RuleResult:
         if order["class"] in PACKAGES and (legs := evidence.legs.get(order["order_id"])) and order["quantity"]
     ]
     differences = [difference for order, legs in packages for difference in _leg_differences(order, legs)]
-    return RuleResult(f"{len(packages)} packages", f"{len(differences)} disagree", tuple(differences))
+    disagree = f"{len(differences)} disagree"
+    return RuleResult(f"{len(packages)} packages", disagree, tuple(differences), judged=bool(packages))
 
 
 @check(44, Severity.WARN)
@@ -122,6 +127,7 @@ def working_orders_found(evidence: Evidence) -> RuleResult:
             )
             for lookup in lost
         ),
+        judged=bool(lookups),
     )
 
 
@@ -139,6 +145,7 @@ def orders_tagged(evidence: Evidence) -> RuleResult:
             )
             for order in untagged
         ),
+        judged=bool(orders),
     )
 
 
@@ -151,6 +158,7 @@ def rejections_explained(evidence: Evidence) -> RuleResult:
         f"{len(refused)} refused",
         f"{len(silent)} without a reason",
         tuple(Difference(_called(order), order["status"], "no reason") for order in silent),
+        judged=bool(refused),
     )
 
 
@@ -160,7 +168,7 @@ def day_orders_end_with_session(evidence: Evidence) -> RuleResult:
     (header,), (gate,) = evidence.stored("tradier_snapshots"), evidence.stored("trade_gate_readings")
     close = gate["session_close"]
     if close is None or header["as_of"] <= close + ENDING:
-        return RuleResult("not judged: the session is not over", "-")
+        return not_judged("the session is not over")
     orders = [order for order in evidence.stored("orders") if order["duration"] == "day"]
     # one that was created after the close waits for the next session
     late = [order for order in orders if order["status"] in WORKING and order["create_date"] < close]
@@ -168,6 +176,7 @@ def day_orders_end_with_session(evidence: Evidence) -> RuleResult:
         f"{len(orders)} day orders",
         f"{len(late)} still work",
         tuple(Difference(_called(order), order["raw_status"], f"closed at {clock.iso(close)}") for order in late),
+        judged=bool(orders),
     )
 
 
@@ -175,7 +184,8 @@ def day_orders_end_with_session(evidence: Evidence) -> RuleResult:
 def leg_effects_fit(evidence: Evidence) -> RuleResult:
     """Option orders open or close, nothing closes more than was held, and a credit is received, a debit paid."""
     differences = [*_plain_sides(evidence), *_closed_beyond_held(evidence), *_wrong_way_money(evidence)]
-    return RuleResult(_counted(evidence), f"{len(differences)} do not fit", tuple(differences))
+    wrong = f"{len(differences)} do not fit"
+    return RuleResult(_counted(evidence), wrong, tuple(differences), judged=_any_orders(evidence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +258,10 @@ def _parts(evidence: Evidence) -> Iterator[Row]:
 
 def _called(part: Row) -> str:
     return f"order {part['order_id']} leg {part['leg_id']}" if "leg_id" in part else f"order {part['order_id']}"
+
+
+def _any_orders(evidence: Evidence) -> bool:
+    return next(_parts(evidence), None) is not None
 
 
 def _counted(evidence: Evidence) -> str:

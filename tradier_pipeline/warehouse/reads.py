@@ -504,6 +504,11 @@ def _real_money_first(environment: str | None) -> tuple[int, str]:
     return order.index(environment) if environment in order else len(order), environment or ""
 
 
+def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """Rows of a query of ours, by column name."""
+    return _rows(connection, sql)
+
+
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
     """Rows of a query, by column name."""
     cursor = connection.execute(sql)

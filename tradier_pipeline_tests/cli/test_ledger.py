@@ -39,6 +39,17 @@ def ledger(home: Home) -> Ledger:
     return Ledger(home.path / "ledger.sqlite")
 
 
+def test_findings_of_one_kind_are_one_line_with_all_names(home: Home, simulated: Simulated, ledger: Ledger) -> None:
+    names = ("AAPL", "F", "KO", "MSFT", "T")
+    held = [{"symbol": name, "quantity": number, "cost_basis": 10} for number, name in enumerate(names, 1)]
+    simulated.admin("POST", "world", {"account": DEMO_ACCOUNT, "positions": held})
+    ledger.record_trade(Trade(trade_id="t", **TERMS, status="CANCELLED", quantity=Decimal(1)))
+    take(home, simulated.broker)
+    reported = [line for line in run("diff").stdout.splitlines() if "position_without_trade" in line]
+    assert len(reported) == 1
+    assert reported[0].endswith("no trade accounts for 1 AAPL, 2 F, 3 KO, 4 MSFT, 5 T")
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Clock:
     setting = Clock(IN_SESSION)
@@ -127,8 +138,8 @@ def test_diff_shows_and_apply_writes_what_the_broker_said_once(home: Home, simul
     (order,), (trade,) = ledger.orders(), ledger.trades()
     assert (order.status, order.broker_order_id, order.filled_quantity) == ("FILLED", 22223806, 1)
     assert (trade.status, trade.entry_price, trade.broker_order_id_open) == ("OPEN", Decimal("2.05"), 22223806)
-    assert "0 rows to change; orders: 1 matched" in run("diff").stdout
-    assert "0 rows changed" in run("apply").stdout
+    assert "no rows to change; orders: 1 matched" in run("diff").stdout
+    assert "no rows changed" in run("apply").stdout
 
 
 def held_since_long(home: Home, simulated: Simulated, ledger: Ledger) -> None:
@@ -150,7 +161,7 @@ def test_a_position_that_is_gone_without_a_trace_closes_its_trade_once_another_s
         machine.time += timedelta(minutes=1)
         take(home, simulated.broker)
         shown = run("diff").stdout
-        assert "0 rows to change" in shown
+        assert "no rows to change" in shown
         assert f"doubtful: {LONG} changed by -1 without a fill or another cause" in shown
     machine.time += timedelta(days=1)
     shows(simulated, {}, [])
@@ -164,7 +175,7 @@ def test_a_position_that_is_gone_without_a_trace_closes_its_trade_once_another_s
     run("apply")
     (trade,) = ledger.trades()
     assert (trade.status, trade.exit_price) == ("CLOSED", None)
-    assert "0 rows to change" in run("diff").stdout
+    assert "no rows to change" in run("diff").stdout
 
 
 def by_hand(number: int = 22224000, filled_at: datetime | None = None, **fields: Any) -> dict[str, Any]:
@@ -321,7 +332,7 @@ def test_a_home_without_a_ledger_has_only_orders_of_others_and_gets_none_by_look
 ):
     shows(simulated, SPREAD, [entry("open")])
     take(home, simulated.broker)
-    assert "0 rows to change; orders: 1 unmatched_external" in run("diff").stdout
+    assert "no rows to change; orders: 1 unmatched_external" in run("diff").stdout
     assert not ledger.exists
 
 

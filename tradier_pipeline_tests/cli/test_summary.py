@@ -41,11 +41,11 @@ def test_what_is_not_stored_is_told_with_the_command_that_makes_it(book: Book) -
     assert error_line(run("summary")).startswith(
         "there is no summary yet. Make it: `tradier-pipeline summary --generate`, or materialize"
     )
-    assert error_line(run("summary", "2025-12-05", "--account", "VA9")).startswith(
-        "there is no summary of 2025-12-05 of account VA9. Make it: `tradier-pipeline summary 2025-12-05 --generate`"
+    assert error_line(run("summary", "2025-12-05", "--account", "VA2")).startswith(
+        "there is no summary of 2025-12-05 of account VA2. Make it: `tradier-pipeline summary 2025-12-05 --generate`"
     )
     assert error_line(run("summary", "2025-12-09", "--generate")).startswith("no snapshot of 2025-12-09 is published.")
-    assert error_line(run("summary", "--account", "VA9", "--generate")).startswith("no snapshot of account VA9")
+    assert error_line(run("summary", "--account", "VA9", "--generate")).startswith("nothing is known of account VA9. ")
     assert "--help" in error_line(run("summary", "yesterday"), 2)
 
 
@@ -60,7 +60,7 @@ def test_it_is_made_on_demand_and_read_in_a_terminal(book: Book) -> None:
         "  trades: opened 2, closed 2, open 1\n",
         "  realized +105.00 USD, 1 unknown\n",
         "  exit reasons: EXPIRED 2\n",
-        "  closed  t-1 1 AAPL bull_put_credit 2.05 -> 1 EXPIRED +105.00 USD\n",
+        "  closed  t-1 1 AAPL bull_put_credit 2.05 -> 1.00 EXPIRED +105.00 USD\n",
         "  closed  t-2 1 AAPL bull_put_credit 2.05 EXPIRED - USD\n",
         "  open    t-3 1 AAPL bull_put_credit 2.05 OPEN\n",
     ):

@@ -50,9 +50,7 @@ def test_without_any_variable_the_simulated_account_is_read_into_the_home_of_the
     assert settings.dagster_home == anywhere / "data" / "dagster"
     assert settings.dotenv is None
     assert settings.notices == ()
-    assert settings.identity == (
-        f"environment simulator, host embedded simulated broker, home {anywhere}/data, .env none"
-    )
+    assert settings.identity == f"SIMULATED account {DEMO_ACCOUNT}, embedded simulated broker, home {anywhere}/data"
 
 
 def test_an_installed_package_keeps_its_home_with_the_users_data(
@@ -96,7 +94,7 @@ def test_the_dotenv_of_the_home_comes_before_the_nearest_one_and_that_before_the
         settings = load_settings()
         assert (settings.accounts, settings.dotenv, settings.home) == ((account,), path, anywhere / "data")
         assert settings.identity == (
-            f"environment sandbox, host sandbox.tradier.com, home {anywhere}/data, .env {path}"
+            f"SANDBOX account {account}, sandbox.tradier.com, home {anywhere}/data, .env {path}"
         )
     monkeypatch.chdir("/")  # where cron stands
     assert load_settings().dotenv == places["HOME"]

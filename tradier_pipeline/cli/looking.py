@@ -1,0 +1,234 @@
+"""Commands that show what is held, ordered and traded now, and what the tables mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tradier_pipeline.cli import screen
+from tradier_pipeline.cli.options import ONLY_ACCOUNT, between, table
+from tradier_pipeline.cli.output import load_settings, print_query, print_rows, report_errors, styled, warn
+from tradier_pipeline.warehouse.schema import DATE, DECIMAL, INSTANT, INTEGER, VARCHAR
+
+if TYPE_CHECKING:
+    import duckdb
+
+Shown = Callable[["list[dict[str, Any]]"], None]
+
+
+@click.command()
+@ONLY_ACCOUNT
+@table
+@report_errors
+def portfolio(account: str | None, form: str, output: Path | None) -> None:
+    """What is held now: every position with its mark, value and profit, in USD."""
+    from tradier_pipeline.warehouse.now import positions_query
+
+    _show(account, positions_query(account), form, output, _print_positions, "nothing is held")
+
+
+@click.command()
+@ONLY_ACCOUNT
+@table
+@report_errors
+def spreads(account: str | None, form: str, output: Path | None) -> None:
+    """The option spreads that are held now, with profit, days to expiration and the distance to the short strike."""
+    from tradier_pipeline.warehouse.now import spreads_query
+
+    _show(account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
+
+
+@click.command()
+@ONLY_ACCOUNT
+@between("First trade date. Default: the newest only.", "Last trade date.")
+@table
+@report_errors
+def orders(account: str | None, since: datetime | None, until: datetime | None, form: str, output: Path | None) -> None:
+    """The orders as they were seen last, the newest first."""
+    from tradier_pipeline.warehouse.now import orders_query
+
+    first, last = (moment.date() if moment else None for moment in (since, until))
+    _show(account, orders_query(account, first, last), form, output, _print_orders, "no orders")
+
+
+@click.command()
+@ONLY_ACCOUNT
+@click.option("--all", "everything", is_flag=True, help="Those that have ended, too, with what they realized.")
+@table
+@report_errors
+def trades(account: str | None, everything: bool, form: str, output: Path | None) -> None:
+    """The trades of the ledger, each with its unrealized profit in USD."""
+    from tradier_pipeline.ledger.store import Ledger
+    from tradier_pipeline.publish.trades import trades_now
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
+
+    settings = load_settings()
+    with connect_readonly(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        rows = trades_now(Ledger(settings.ledger), connection, account, everything=everything)
+    if form != "text" or output:
+        texts = {"trade_id": VARCHAR, "account_id": VARCHAR, "symbol": VARCHAR, "strategy": VARCHAR, "status": VARCHAR}
+        figures = {"quantity": DECIMAL, "expiration": DATE, "entry_price": DECIMAL, "unrealized_pnl": DECIMAL}
+        ended = {"exit_price": DECIMAL, "exit_reason": VARCHAR, "realized_pnl": DECIMAL}
+        times = {"opened_at": INSTANT, "closed_at": INSTANT, "contracts": VARCHAR}
+        print_rows(texts | figures | {"days_left": INTEGER} | ended | times, rows, form, output)
+        return
+    if not rows:
+        warn("no trades in the ledger" if everything else "no open trades in the ledger; --all shows those that ended")
+        return
+    _print_trades(rows, everything=everything)
+
+
+@click.command()
+@table
+@report_errors
+def tables(form: str, output: Path | None) -> None:
+    """The tables and views of the history, and what a row of each is."""
+    from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
+    from tradier_pipeline.warehouse.reads import connect_readonly
+
+    with connect_readonly(load_settings().warehouse) as connection:
+        print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
+
+
+@click.command()
+@click.argument("name", metavar="TABLE")
+@table
+@report_errors
+def describe(name: str, form: str, output: Path | None) -> None:
+    """The columns of a table or view: their types, units and meaning."""
+    from tradier_pipeline.warehouse.listing import columns_query, comment_of
+    from tradier_pipeline.warehouse.reads import connect_readonly
+
+    with connect_readonly(load_settings().warehouse) as connection:
+        comment = comment_of(connection, name)
+        if form == "text":
+            styled(screen.bold(name))
+            styled("\n".join(screen.wrapped(comment)))
+        print_query(connection, columns_query(name), form, output)
+
+
+def _show(account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str) -> None:
+    """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, rows_of
+
+    settings = load_settings()
+    with connect_readonly(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        if form != "text" or output:
+            print_query(connection, query, form, output)
+            return
+        rows = rows_of(connection, query)
+        as_of = _newest(connection, account)
+    if not rows:
+        warn(nothing)
+        return
+    show(rows)
+    styled(screen.dim(f"as of {as_of}"))
+
+
+def _newest(connection: duckdb.DuckDBPyConnection, account: str | None) -> str:
+    """When the newest snapshots were read, for a line under what they show."""
+    from tradier_pipeline.warehouse.reads import newest_as_of
+
+    moments = [moment for name, moment in newest_as_of(connection).items() if account in (None, name)]
+    return f"{screen.when(min(moments))} New York" if moments else "never"
+
+
+def _accounts(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The column of the account, where there are several."""
+    return {"account_id": "account"} if len({row["account_id"] for row in rows}) > 1 else {}
+
+
+def contract(row: dict[str, Any]) -> str:
+    """A position as a trader calls it: `SPX Dec 04 6725 put`, or the symbol."""
+    if row["expiration"] is None or row["strike"] is None:
+        return str(row["symbol"])
+    strike = screen.quantity(row["strike"])
+    root = row["root"] if row["root"] != row["underlying"] else ""
+    return " ".join(filter(None, (row["underlying"], screen.day(row["expiration"]), strike, row["option_type"], root)))
+
+
+def _total(rows: Sequence[dict[str, Any]], key: str) -> Decimal | None:
+    amounts = [row[key] for row in rows]
+    return None if None in amounts else sum(amounts, Decimal(0))
+
+
+def _print_positions(rows: list[dict[str, Any]]) -> None:
+    from tradier_pipeline.cli.tables import print_rows_of
+
+    shown = [row | {"what": contract(row), "days": _days(row["expiration"], row["trade_date"])} for row in rows]
+    shown.append(
+        dict.fromkeys(shown[0])
+        | {"what": "total", "account_id": "", "quantity": "", "days": ""}
+        | {key: _total(rows, key) for key in ("market_value", "unrealized_pl")}
+    )
+    figures = {"quantity": "quantity", "mark": "mark", "market_value": "value", "unrealized_pl": "profit"}
+    print_rows_of(shown, {"what": "position"} | figures | {"days": "days"} | _accounts(rows), profits=["unrealized_pl"])
+
+
+def _days(expiration: date | None, today: date) -> int | None:
+    return None if expiration is None else (expiration - today).days
+
+
+def _print_spreads(rows: list[dict[str, Any]]) -> None:
+    from tradier_pipeline.cli.glance import spread_name
+    from tradier_pipeline.cli.tables import print_rows_of
+
+    shown = [row | {"what": spread_name(row)} for row in rows]
+    figures = {"quantity": "qty", "unrealized_pl": "profit", "captured": "of max", "days_left": "days"}
+    beside = {"distance_ratio": "distance", "entry_price": "entry", "close_price": "now", "max_loss": "risk"}
+    more = {"underlying_price": "underlying", "break_even_low": "break-even", "break_even_high": "break-even above"}
+    columns = {"what": "spread"} | figures | beside | more | _accounts(rows)
+    print_rows_of(shown, columns, profits=["unrealized_pl"])
+
+
+def _print_orders(rows: list[dict[str, Any]]) -> None:
+    from tradier_pipeline.cli.tables import print_rows_of
+
+    shown = [
+        row
+        | {"at": screen.when(row["create_date"], seconds=False)[5:], "what": _order(row)}
+        | {"filled_quantity": row["exec_quantity"], "order_id": str(row["order_id"])}
+        | {"avg_fill_price": row["avg_fill_price"] if row["exec_quantity"] else None}
+        for row in rows
+    ]
+    figures = {"quantity": "qty", "filled_quantity": "filled", "price": "limit", "avg_fill_price": "fill"}
+    columns = {"at": "placed", "what": "order", "status": "status"} | figures | {"duration": "until", "tag": "tag"}
+    print_rows_of(shown, columns | {"order_id": "id"} | _accounts(rows))
+
+
+def _order(row: dict[str, Any]) -> str:
+    """Such as `sell to open SPY`, or `credit spread SPX`."""
+    side = row["side"] or row["type"] or row["class"]
+    kind = row["class"] if row["side"] is None and row["class"] not in ("equity", "option") else ""
+    return " ".join(filter(None, (str(side).replace("_", " "), kind, row["option_symbol"] or row["symbol"])))
+
+
+def _print_trades(rows: list[dict[str, Any]], *, everything: bool) -> None:
+    from tradier_pipeline.cli.tables import print_rows_of
+
+    shown = [
+        row
+        | {
+            "what": " ".join(filter(None, (row["symbol"], (row["strategy"] or "").replace("_", " ")))),
+            "opened": screen.when(row["opened_at"], seconds=False)[5:],
+            "until": screen.day(row["expiration"]) if row["expiration"] else None,
+        }
+        for row in rows
+    ]
+    realized = {"realized_pnl": "realized"} if everything else {}
+    columns = {"what": "trade", "quantity": "qty", "unrealized_pnl": "unrealized"} | realized
+    columns |= {"status": "status", "days_left": "days", "entry_price": "entry"}
+    columns |= {"exit_price": "exit", "exit_reason": "exit by"} if everything else {}
+    columns |= {"until": "expires", "opened": "opened"} | _accounts(rows) | {"trade_id": "id"}
+    print_rows_of(shown, columns, profits=["unrealized_pnl", "realized_pnl"])
+    lacking = sum(row["unrealized_pnl"] is None and row["status"] in ("OPEN", "CLOSING_PENDING") for row in rows)
+    if lacking:
+        trades_are = screen.plural(lacking, "trade is", "trades are")
+        styled(f"{trades_are} open and of unknown profit: see `tradier-pipeline ledger diff`")

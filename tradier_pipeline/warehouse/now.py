@@ -1,0 +1,48 @@
+"""What is held, ordered and traded now: the queries behind `portfolio`, `spreads` and `orders`."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tradier_pipeline.warehouse.sql import where
+
+
+def positions_query(account_id: str | None) -> str:
+    """The positions of the newest snapshots, as `portfolio_positions` has them."""
+    return f"FROM portfolio_positions {where(account_id)} ORDER BY account_id, underlying, expiration, strike, symbol"
+
+
+def spreads_query(account_id: str | None) -> str:
+    """The spreads of the newest snapshots, as `spread_book` has them; the next to expire first."""
+    return (
+        f"SELECT * FROM spread_book {where(account_id)} "  # noqa: S608
+        f"{'AND' if account_id else 'WHERE'} snapshot_id IN (SELECT snapshot_id FROM newest_snapshots) "
+        "ORDER BY account_id, expiration, spread_no"
+    )
+
+
+def orders_query(account_id: str | None, since: date | None, until: date | None) -> str:
+    """Each order as the last good snapshot that showed it has it, the newest first; without dates those of the newest
+    trade date.
+    """
+    asked = where(account_id, since, until)
+    newest = "" if since or until else "WHERE trade_date = (SELECT max(trade_date) FROM shown)"
+    return f"""
+        WITH shown AS (
+            SELECT orders.* FROM orders SEMI JOIN (FROM tradier_snapshots WHERE verdict = 'good') AS good
+            USING (snapshot_id) {asked}
+        )
+        SELECT * FROM shown {newest}
+        QUALIFY row_number() OVER (PARTITION BY account_id, order_id ORDER BY as_of DESC) = 1
+        ORDER BY create_date DESC, order_id DESC
+    """  # noqa: S608
+
+
+MARKS_QUERY = """
+    SELECT account_id, symbol, mark FROM portfolio_positions WHERE mark IS NOT NULL
+"""
+
+TRADES_NOW_QUERY = """
+    SELECT account_id, trade_id, entered, exited, allocated, entry_price
+    FROM trade_reconciliation SEMI JOIN newest_snapshots USING (snapshot_id)
+"""

@@ -58,7 +58,14 @@ REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
-SENSORS = {"request_sensor", "flat_sensor", "gap_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
+SENSORS = {
+    "request_sensor",
+    "flat_sensor",
+    "gap_sensor",
+    "alert_run_failure",
+    "alert_run_recovery",
+    "alert_stale_snapshot",
+}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings

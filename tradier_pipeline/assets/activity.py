@@ -19,12 +19,12 @@ from tradier_pipeline.activity import (
 from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_ACTIVITY
 from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.partitions import TRADE_DATES
-from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version, definition_metadata, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import check_result, records_table, table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS, check_result, records_table, table_metadata
 from tradier_pipeline.errors import PipelineError
 from tradier_pipeline.extract import ExtractError, accounts_to_read
-from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.landing import LandingZone, PageRecord
 from tradier_pipeline.market_calendar import MarketCalendar
 from tradier_pipeline.store import ActivityRefusedError, StoredActivity, store_activity
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
@@ -56,6 +56,7 @@ TABLES: Mapping[Resource, str] = {
             kinds={"tradier", "json"},
             owners=OWNERS,
             metadata=definition_metadata(resource),
+            code_version=CODE_VERSION,
         )
         for resource in RESOURCES
     ],
@@ -79,7 +80,12 @@ def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         if not extracts:
             raise failures[0]
         for resource in RESOURCES:
-            yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(extracts, resource))
+            pages = [page for landed in extracts for page in landed.manifest.resources.get(resource, ())]
+            yield dg.MaterializeResult(
+                asset_key=raw_key(resource),
+                metadata=_landed_metadata(extracts, pages),
+                data_version=data_version(pages) if pages else None,
+            )
 
 
 @dg.multi_asset(
@@ -163,8 +169,7 @@ def proven_activity(outcomes: Mapping[str, Outcome]) -> dg.AssetCheckResult:
     return check_result(merged, ACCOUNT_ACTIVITY)
 
 
-def _landed_metadata(extracts: Sequence[LandedActivity], resource: Resource) -> dict[str, Any]:
-    pages = [page for landed in extracts for page in landed.manifest.resources.get(resource, ())]
+def _landed_metadata(extracts: Sequence[LandedActivity], pages: Sequence[PageRecord]) -> dict[str, Any]:
     if not pages:
         return {"state": f"not read: there is none in the environment {extracts[0].manifest.environment}"}
     return {
@@ -185,4 +190,9 @@ def _stored_metadata(
     if not kept:
         return {"state": "not read in this environment"}
     counts = {name: sum(getattr(one, name) for one in kept) for name in ("rows", "new", "known", "retracted")}
-    return {**counts, "totals": records_table(totals, tuple(totals[0]) if totals else ("account_id",))}
+    # what is read for a day is that day and the two weeks before it
+    return {
+        PARTITION_ROWS: counts["rows"],
+        **counts,
+        "totals": records_table(totals, tuple(totals[0]) if totals else ("account_id",)),
+    }

@@ -13,6 +13,7 @@ from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import (
     ASSET_KEY,
+    PARTITION_ROWS,
     SHOWN_ROWS,
     records_table,
     table_metadata,
@@ -115,7 +116,7 @@ def _orders_metadata(rows: Sequence[Row]) -> Row:
     """How many of each match state, what differs, and what is proposed."""
     columns = ("client_order_id", "order_id", "match_state", "ledger_status", "raw_status", "differences")
     return {
-        "rows": len(rows),
+        PARTITION_ROWS: len(rows),
         **dict(sorted(Counter(row["match_state"] for row in rows).items())),
         "differing": records_table([row for row in rows if row["differences"]], columns),
         **_proposals(rows, "client_order_id"),
@@ -127,7 +128,7 @@ def _trades_metadata(rows: Sequence[Row]) -> Row:
     columns = ("trade_id", "symbol", "ledger_status", "status", "why", "realized_pnl")
     moved_first = sorted(rows, key=lambda row: row["status"] == row["ledger_status"])
     return {
-        "rows": len(rows),
+        PARTITION_ROWS: len(rows),
         **dict(sorted(Counter(row["status"] for row in rows).items())),
         "trades": records_table(moved_first, columns),
         **_proposals(rows, "trade_id"),

@@ -28,7 +28,7 @@ from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse.reads import reading, verdict_of
 from tradier_pipeline.warehouse.rows import read_typed
 
-ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
+ACCOUNT_TAG = ".dagster/tradier_account"  # of every run that takes a snapshot; not shown: its partition begins with it
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

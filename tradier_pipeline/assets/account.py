@@ -7,9 +7,9 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.warehouse.reads import accounts_now, reading
 
 ACCOUNT = dg.AssetKey("account")

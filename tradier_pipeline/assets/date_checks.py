@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 import dagster as dg
 import duckdb
 
-from tradier_pipeline.assets.snapshot import check_result
+from tradier_pipeline.assets.results import check_result
+from tradier_pipeline.publish.summaries import summary_evidence
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, DateCheck, SummaryEvidence
@@ -16,7 +17,6 @@ from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS, ClosedDay
 from tradier_pipeline.warehouse.activity import DESTINATIONS
 from tradier_pipeline.warehouse.closings import cash_days, closed_day, covered_accounts, statement_months
 from tradier_pipeline.warehouse.reads import daily_summaries
-from tradier_pipeline.warehouse.summaries import summary_evidence
 
 E = TypeVar("E")
 ACCOUNT_ACTIVITY = dg.AssetKey(DESTINATIONS["history"].name)

@@ -10,14 +10,15 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.date_checks import DAILY_SUMMARY, OF_SUMMARY
 from tradier_pipeline.assets.evaluations import evaluations
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, PARTITION_ROWS, table_metadata
-from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS
+from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.instance.partitions import TRADE_DATES
+from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline.warehouse.summaries import make_summaries
 
 Row = dict[str, Any]
 
@@ -57,7 +58,7 @@ def daily_summary(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Summarize a trade date for every account, show it, and check what is stored of it."""
-    from tradier_pipeline.cycles.gaps import record_gaps  # the cycles know the assets
+    from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
 
     with told_in_one_line():
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day

@@ -5,12 +5,12 @@ from datetime import date
 
 import dagster as dg
 
-from tradier_pipeline.activity import ActivityRange, landed_activity
 from tradier_pipeline.assets.activity import proven_activity
 from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_CASH, OF_STATEMENT
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.checks.trade_dates import checks_of_date
+from tradier_pipeline.instance.partitions import TRADE_DATES
+from tradier_pipeline.landing.activity import ActivityRange, landed_activity
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK, ACTIVITY_CLAIM, verify_activity
 from tradier_pipeline.warehouse.reads import reading, require_current
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from tradier_pipeline.assets.date_checks import OF_SUMMARY, ChecksOfDate
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import date_check_specs
+from tradier_pipeline.assets.results import date_check_specs
 from tradier_pipeline.warehouse.reads import reading, require_current
 
 

@@ -9,14 +9,14 @@ import dagster as dg
 import duckdb
 import pytest
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import run_snapshot
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
-from tradier_pipeline_tests.dagster_runs import (
+from tradier_pipeline_tests.support.dagster_runs import (
     check_key,
     definitions,
     evaluations,

@@ -15,7 +15,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import Clock
-from tradier_pipeline_tests.dagster_runs import definitions, run_job, shown_checks, statuses_of
+from tradier_pipeline_tests.support.dagster_runs import definitions, run_job, shown_checks, statuses_of
 
 MIDNIGHT = datetime(2026, 11, 18, 4, 59, 59, tzinfo=UTC)  # the last second of Tuesday in New York
 MORNING = datetime(2026, 11, 18, 12, 10, tzinfo=UTC)
@@ -114,7 +114,7 @@ def change(path: Path, statement: str) -> None:
 
 
 def test_the_name_of_the_landed_dates_is_that_of_every_account() -> None:
-    from tradier_pipeline.activity import ActivityRange
+    from tradier_pipeline.landing.activity import ActivityRange
 
     day = date(2026, 11, 17)
     assert ActivityRange.window_of(day) == ActivityRange.of_day("VA1", day).file_name

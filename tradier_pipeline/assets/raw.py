@@ -34,6 +34,7 @@ from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import publish_missed
 
 OWNERS = ["team:trading"]
+SCHEDULE_TAG = "dagster/schedule_name"  # of a run that a schedule launched
 CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
 
 DESCRIPTIONS = {
@@ -99,7 +100,7 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     zone = tradier.landing_zone
     with told_in_one_line(), only_if_landed(context, zone):
         snapshot_id = partition_of(context)
-        trigger = context.run.tags.get(TRIGGER_TAG, UNASKED)
+        trigger = trigger_of(context.run)
         landed = zone.find(snapshot_id)
         context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
         landed = landed or _extract(context, tradier, snapshot_id, trigger)
@@ -110,6 +111,11 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
                 metadata=_landed_metadata(landed, resource),
                 data_version=data_version(landed.pages(resource)),
             )
+
+
+def trigger_of(run: dg.DagsterRun) -> str:
+    """What a run takes its snapshot for: as its tag says, or else the cycle whose schedule launched it."""
+    return run.tags.get(TRIGGER_TAG) or run.tags.get(SCHEDULE_TAG) or UNASKED
 
 
 def _extract(

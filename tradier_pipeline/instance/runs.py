@@ -10,9 +10,9 @@ from tradier_pipeline.core.processes import is_gone
 from tradier_pipeline.instance.launcher import WORKER_TAG
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 
-ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
-TRIGGER_TAG = "tradier/trigger"
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
+ACCOUNT_TAG = ".dagster/tradier_account"  # of every run that takes a snapshot; not shown: its partition begins with it
+TRIGGER_TAG = "tradier/trigger"  # of a run that was taken for more than the schedule that launched it
+PROCESS_TAG = ".dagster/tradier_process"  # not shown; of a run that no daemon watches: host, process id and start
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,

@@ -123,6 +123,19 @@ def gate_reading(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dic
     return rows[0] if rows else None
 
 
+_ACCOUNTS_NOW = """
+    SELECT snapshot_id, account_id, as_of, equity, cash, buying_power, verdict, ready, blockers
+    FROM newest_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    LEFT JOIN (SELECT snapshot_id, ready, blockers FROM trade_gate_readings) USING (snapshot_id)
+    ORDER BY account_id
+"""
+
+
+def accounts_now(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """How each account stands by its newest snapshot: balances in USD, verdict, and what the gate said of it."""
+    return _rows(connection, _ACCOUNTS_NOW)
+
+
 def findings(connection: duckdb.DuckDBPyConnection, account_id: str | None, *, resolved: bool) -> list[dict[str, Any]]:
     """The rows of `findings_query`.
 

@@ -187,8 +187,10 @@ def run_process_against_empty_job() -> list[Figure]:
             memory = max(memory, peak)
             theirs.append(_process("empty", plain)[0])
         per_run = (_size(home / "dagster") - storage) / ROUNDS / 1000
+        command, again = _in_turn(lambda: _process("command", environment), lambda: _process("empty", plain))
     return [
         _ratio("run process, against an empty job with one asset", _ms(ours), _ms(theirs), 1.15),
+        _ratio("the command `snapshot`, against an empty job with one asset", command, again, 1.15),
         Figure("memory of a run process", memory, None, "MB", "<= 300 MB", memory <= 300),
         Figure("Dagster storage per run", per_run, None, "kB", "<= 200 kB", per_run <= 200),
     ]

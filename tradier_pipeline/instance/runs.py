@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import dagster as dg
 
@@ -20,6 +21,16 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+
+
+FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+AT_MOST = 50  # of one look
+
+
+def failed_runs(instance: dg.DagsterInstance, since: datetime) -> list[dg.DagsterRun]:
+    """The runs that failed or were canceled since an instant, oldest first."""
+    found = instance.get_runs(dg.RunsFilter(statuses=FAILED, updated_after=since), limit=AT_MOST)
+    return list(reversed(found))
 
 
 def abandoned(run: dg.DagsterRun) -> bool:

@@ -43,6 +43,7 @@ _DAGSTER_LINE = re.compile(
 )
 _TICK = re.compile(r"for (?P<tick>(?:schedule|sensor) \w+)")
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*): (?P<text>.+)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Dagster's log has colours wherever it goes
 RUN_LOGGER = "dagster"  # of what a run prints: its failure is told from the run history
 
 
@@ -79,7 +80,7 @@ class Output:
 
     def feed(self, line: str) -> Iterator[str]:
         """The lines that count once this one was printed: all but tracebacks, of these the last line."""
-        yield from self._counted(self._condensed.feed(line))
+        yield from self._counted(self._condensed.feed(_COLOUR.sub("", line)))
 
     def flush(self) -> Iterator[str]:
         """It is silent, or has ended."""
@@ -98,10 +99,11 @@ class Output:
             return
         if header := _DAGSTER_LINE.fullmatch(line):
             self._header = header
-        elif (found := _EXCEPTION.fullmatch(line)) and (what := self._subject()):
-            # ours say cause and remedy; of another the class says more than its text
-            cause = found["text"] if found["name"] in ("Failure", *_own_errors()) else line
-            self._failures.tell(what, cause)
+        elif found := _EXCEPTION.fullmatch(line):
+            what, self._header = self._subject(), None
+            if what is not None:
+                # ours say cause and remedy; of another the class says more than its text
+                self._failures.tell(what, found["text"] if found["name"] in ("Failure", *_own_errors()) else line)
 
     def _subject(self) -> str | None:
         """What failed, by the line of Dagster before an exception; None if it is told otherwise."""

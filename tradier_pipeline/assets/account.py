@@ -15,9 +15,10 @@ from tradier_pipeline.warehouse.reads import accounts_now, reading
 ACCOUNT = dg.AssetKey("account")
 COLUMNS = ("account_id", "read", "equity", "cash", "buying_power", "verdict", "ready", "blockers")
 NO_REPORT = "none yet: it is made after the close; `tradier-pipeline report` makes one now"
-DESCRIPTION = """
-**Start here.** The newest snapshot of every account: the *Metadata* below says how it stands, *Latest materialization*
-how old that is. Where the rest is:
+DESCRIPTION = """\
+Start here: how every account stands by its newest snapshot.
+
+The *Metadata* below says how it stands, *Latest materialization* how old that is. Where the rest is:
 
 - [tradier_snapshot](/assets/tradier_snapshot): each snapshot; its *Checks* prove it equal to the broker
 - [trade_gate](/assets/trade_gate): whether it may be traded on, and what blocks it

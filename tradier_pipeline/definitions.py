@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from tradier_pipeline.assets.account import account
 from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
 from tradier_pipeline.assets.gate import trade_gate
@@ -68,7 +69,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             ]
         )
     return dg.Definitions(
-        assets=assets,
+        assets=[account, *assets],
         asset_checks=[
             *(snapshot_claims, ledger_claims, published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
             *(summary_checks, activity_checks, trades_beside_closed_lots, cash_beside_history, statement_beside_days),

@@ -21,6 +21,7 @@ from tradier_pipeline_tests.support.dagster_runs import definitions
 
 PROJECT = Path(tradier_pipeline.__file__).parents[1]
 
+START = {"account": ("account", {"duckdb", "view"})}  # no partitions: how the accounts stand now
 ASSETS = {
     "raw/account": ("raw", {"tradier", "json"}),
     "raw/balances": ("raw", {"tradier", "json"}),
@@ -58,7 +59,14 @@ REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
 SCHEDULED = {*CYCLES, "exchange_calendar", "daily_summary", "maintenance", "account_activity"}
 JOBS = {"snapshot", "request_snapshot", *SCHEDULED}
-SENSORS = {"request_sensor", "flat_sensor", "gap_sensor", "run_failure_alert", "run_recovery_alert", "freshness_sensor"}
+SENSORS = {
+    "request_sensor",
+    "flat_sensor",
+    "gap_sensor",
+    "alert_run_failure",
+    "alert_run_recovery",
+    "alert_stale_snapshot",
+}
 
 LOADS_WITHOUT_ANYTHING = """
 import os, socket, warnings
@@ -90,7 +98,7 @@ def test_the_location_loads_without_environment_network_files_or_warnings(tmp_pa
 
 def test_the_assets_are_these_in_these_groups() -> None:
     found = {spec.key.to_user_string(): (spec.group_name, spec.kinds) for spec in specs()}
-    assert found == ASSETS | DAILY_ASSETS | REPORTS | MAINTENANCE
+    assert found == START | ASSETS | DAILY_ASSETS | REPORTS | MAINTENANCE
 
 
 def test_the_jobs_are_these() -> None:

@@ -9,9 +9,10 @@ import dagster as dg
 
 from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_ACTIVITY
 from tradier_pipeline.assets.evaluations import evaluations
-from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version, definition_metadata, raw_key
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import check_result, records_table, table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -26,6 +27,7 @@ from tradier_pipeline.landing.activity import (
     find_activity,
     last_failure,
 )
+from tradier_pipeline.landing.manifest import PageRecord
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import ActivityRefusedError, StoredActivity, store_activity
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
@@ -56,6 +58,7 @@ TABLES: Mapping[Resource, str] = {
             kinds={"tradier", "json"},
             owners=OWNERS,
             metadata=definition_metadata(resource),
+            code_version=CODE_VERSION,
         )
         for resource in RESOURCES
     ],
@@ -79,7 +82,12 @@ def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         if not extracts:
             raise failures[0]
         for resource in RESOURCES:
-            yield dg.MaterializeResult(asset_key=raw_key(resource), metadata=_landed_metadata(extracts, resource))
+            pages = [page for landed in extracts for page in landed.manifest.resources.get(resource, ())]
+            yield dg.MaterializeResult(
+                asset_key=raw_key(resource),
+                metadata=_landed_metadata(extracts, pages),
+                data_version=data_version(pages) if pages else None,
+            )
 
 
 @dg.multi_asset(
@@ -163,8 +171,7 @@ def proven_activity(outcomes: Mapping[str, Outcome]) -> dg.AssetCheckResult:
     return check_result(merged, ACCOUNT_ACTIVITY)
 
 
-def _landed_metadata(extracts: Sequence[LandedActivity], resource: Resource) -> dict[str, Any]:
-    pages = [page for landed in extracts for page in landed.manifest.resources.get(resource, ())]
+def _landed_metadata(extracts: Sequence[LandedActivity], pages: Sequence[PageRecord]) -> dict[str, Any]:
     if not pages:
         return {"state": f"not read: there is none in the environment {extracts[0].manifest.environment}"}
     return {
@@ -185,4 +192,9 @@ def _stored_metadata(
     if not kept:
         return {"state": "not read in this environment"}
     counts = {name: sum(getattr(one, name) for one in kept) for name in ("rows", "new", "known", "retracted")}
-    return {**counts, "totals": records_table(totals, tuple(totals[0]) if totals else ("account_id",))}
+    # what is read for a day is that day and the two weeks before it
+    return {
+        PARTITION_ROWS: counts["rows"],
+        **counts,
+        "totals": records_table(totals, tuple(totals[0]) if totals else ("account_id",)),
+    }

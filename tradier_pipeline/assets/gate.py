@@ -7,6 +7,7 @@ import dagster as dg
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, gate_evaluation
@@ -36,6 +37,7 @@ def trade_gate(context: dg.AssetExecutionContext, tradier: TradierResource) -> d
 
 def _metadata(gate: dict[str, Any]) -> dict[str, Any]:
     return {
+        PARTITION_ROWS: 1,
         "ready": gate["ready"],
         "blockers": ", ".join(gate["blockers"]) or "-",
         "open_positions": gate["open_positions"],

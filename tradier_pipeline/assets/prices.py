@@ -4,9 +4,10 @@ from datetime import date
 
 import dagster as dg
 
-from tradier_pipeline.assets.raw import OWNERS
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.extract.prices import extract_prices
 from tradier_pipeline.instance.partitions import TRADE_DATES
@@ -25,6 +26,7 @@ from tradier_pipeline.warehouse.schema import DAILY_PRICES
     owners=OWNERS,
     metadata=table_metadata(DAILY_PRICES.name, DAILY_PRICES),
     partitions_def=TRADE_DATES,
+    code_version=CODE_VERSION,
 )
 def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Land, or find landed, and store the prices of the benchmark."""
@@ -40,5 +42,12 @@ def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) ->
             context.log.warning(f"{symbol}: {error}")
             return dg.MaterializeResult(metadata={"symbol": symbol, "state": f"not read: {error.cause}"})
     return dg.MaterializeResult(
-        metadata={"symbol": symbol, "days": days, "dagster/uri": landed.directory.as_uri(), "path": landed.path}
+        metadata={
+            PARTITION_ROWS: days,
+            "symbol": symbol,
+            "days": days,
+            "dagster/uri": landed.directory.as_uri(),
+            "path": landed.path,
+        },
+        data_version=data_version(landed.manifest.pages),
     )

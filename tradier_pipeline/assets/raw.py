@@ -36,6 +36,7 @@ from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import publish_missed
 
 OWNERS = ["team:trading"]
+SCHEDULE_TAG = "dagster/schedule_name"  # of a run that a schedule launched
 CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
 
 DESCRIPTIONS = {
@@ -101,7 +102,7 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     zone = tradier.landing_zone
     with as_dagster_failure(), only_if_landed(context, zone):
         snapshot_id = partition_of(context)
-        trigger = context.run.tags.get(TRIGGER_TAG, UNASKED)
+        trigger = trigger_of(context.run)
         landed = zone.find(snapshot_id)
         context.log.info("replaying %s" if landed else "reading %s", snapshot_id)
         started = time.monotonic()
@@ -127,6 +128,11 @@ def _reported(landed: LandedSnapshot) -> str:
         + (f"; {again} asked for again" if again else "")
         + (f"; read {readings} times, until they agreed or time was up" if readings > 1 else "")
     )
+
+
+def trigger_of(run: dg.DagsterRun) -> str:
+    """What a run takes its snapshot for: as its tag says, or else the cycle whose schedule launched it."""
+    return run.tags.get(TRIGGER_TAG) or run.tags.get(SCHEDULE_TAG) or UNASKED
 
 
 def _extract(

@@ -11,6 +11,7 @@ from tradier_pipeline.assets.claims import claim_evaluations
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -110,7 +111,7 @@ def _orders_metadata(rows: Sequence[Row]) -> Row:
     """How many of each match state, what differs, and what is proposed."""
     columns = ("client_order_id", "order_id", "match_state", "ledger_status", "raw_status", "differences")
     return {
-        "rows": len(rows),
+        PARTITION_ROWS: len(rows),
         **dict(sorted(Counter(row["match_state"] for row in rows).items())),
         "differing": records_table([row for row in rows if row["differences"]], columns),
         **_proposals(rows, "client_order_id"),
@@ -122,7 +123,7 @@ def _trades_metadata(rows: Sequence[Row]) -> Row:
     columns = ("trade_id", "symbol", "ledger_status", "status", "why", "realized_pnl")
     moved_first = sorted(rows, key=lambda row: row["status"] == row["ledger_status"])
     return {
-        "rows": len(rows),
+        PARTITION_ROWS: len(rows),
         **dict(sorted(Counter(row["status"] for row in rows).items())),
         "trades": records_table(moved_first, columns),
         **_proposals(rows, "trade_id"),

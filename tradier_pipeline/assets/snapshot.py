@@ -8,6 +8,7 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.account import account_materialization
 from tradier_pipeline.assets.claims import claim_evaluations, collect
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
@@ -32,6 +33,7 @@ from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.typed import TypedSnapshot
 
+PARTITION_ROWS = "dagster/partition_row_count"  # by which the UI plots the rows of a partition
 CATCH_UP_S = 90.0  # of a run; the instance ends one that takes 180 s
 
 
@@ -91,7 +93,7 @@ OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
 )
 def tradier_snapshot(
     context: dg.AssetExecutionContext, tradier: TradierResource
-) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
+) -> Iterator[dg.AssetCheckEvaluation | dg.AssetMaterialization | dg.MaterializeResult[None]]:
     """Store, verify and publish one landed snapshot, with what is derived from it, in one transaction."""
     with as_dagster_failure(), only_if_landed(context, tradier.landing_zone):
         landed = tradier.landing_zone.find(partition_of(context))
@@ -118,6 +120,8 @@ def tradier_snapshot(
         yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
         yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
         yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
+        if (newest := account_materialization(tradier.settings, landed.snapshot_id)) is not None:
+            yield newest
         # after what they are about: what is materialized later than it was checked counts as not checked
         yield from claim_evaluations(context, CLAIMS, outcomes)
 
@@ -195,6 +199,7 @@ def _write_back(context: dg.AssetExecutionContext, ledger: Ledger, reconciled: R
 def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     manifest, balances = typed.landed.manifest, typed.balances
     return {
+        PARTITION_ROWS: 1,
         "equity": float(balances.total_equity),  # the UI plots floats; the warehouse keeps the exact values
         "cash": float(balances.total_cash),
         "buying_power": float(balances.buying_power),
@@ -215,22 +220,23 @@ def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
 def _positions_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     largest = sorted(typed.positions, key=lambda held: abs(held.market_value or held.cost_basis), reverse=True)
     columns = ("symbol", "quantity", "mark", "market_value", "unrealized_pl")
-    return {"rows": len(typed.positions), "largest": rows_table(largest, columns)}
+    return {PARTITION_ROWS: len(typed.positions), "largest": rows_table(largest, columns)}
 
 
 def _spreads_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     columns = ("underlying", "expiration", "strategy", "quantity", "cost", "unrealized_pl", "max_loss")
-    return {"rows": len(typed.spreads), "spreads": rows_table(typed.spreads, columns)}
+    return {PARTITION_ROWS: len(typed.spreads), "spreads": rows_table(typed.spreads, columns)}
 
 
 def _conservation_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     """What is not explained comes first: it is what a person looks for."""
     if typed.conserved is None:
-        return {"compared_with": "nothing: the first snapshot, or torn"}
+        return {PARTITION_ROWS: 0, "compared_with": "nothing: the first snapshot, or torn"}
     found = sorted(typed.conserved.findings, key=lambda finding: finding.state == "explained")
     columns = ("item", "change", "explained", "unexplained", "state")
     lines = [f"- **{finding.item}** {finding.state}: {'; '.join(finding.explanation)}" for finding in found]
     return {
+        PARTITION_ROWS: len(found),
         "compared_with": typed.conserved.previous_snapshot_id,
         "unexplained": sum(finding.state == "unexplained" for finding in found),
         "in_flight": sum(finding.state == "in_flight" for finding in found),

@@ -13,6 +13,7 @@ from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
+from tradier_pipeline.assets.snapshot import PARTITION_ROWS
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.instance.partitions import TRADE_DATES
 from tradier_pipeline.publish.summaries import make_summaries
@@ -74,6 +75,7 @@ def _metadata(rows: Sequence[Row], tradier: TradierResource) -> dict[str, Any]:
     unknown = [row["realized_unknown"] for row in rows if row["realized_unknown"] is not None]
     silent = sorted({*(tradier.settings.accounts or ())} - {row["account_id"] for row in rows})
     return {
+        PARTITION_ROWS: len(rows),
         **{name: sum(row[name] or 0 for row in rows) for name in SUMMED if any(row[name] is not None for row in rows)},
         "equity": float(sum((row["equity"] for row in rows), Decimal(0))),  # the UI plots floats
         **({"realized_pnl": float(sum(profits, Decimal(0)))} if profits else {}),

@@ -183,7 +183,6 @@ def up(host: str, port: int) -> None:
     address = ui_address(settings, host, port)
     if address.notice:
         warn(f"{address.notice}.")
-    warn(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C")
     run_up(settings, address)
 
 

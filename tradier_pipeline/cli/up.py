@@ -15,23 +15,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 import click
 from filelock import FileLock, Timeout
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.http import is_loopback
+from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
 from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.core.terminal import Condensed
+from tradier_pipeline.core.texts import printable
 from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.instance import StorageError, check_storage
 from tradier_pipeline.instance.databases import SWITCHES, Broken, broken, inconsistent, set_aside
@@ -48,6 +49,10 @@ load_from:
       socket: {socket}
       location_name: {location}
 """
+
+
+ANSWER_TIMEOUT_S = 1.0
+REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one that serves every address is reached
 
 
 class UpError(PipelineError):
@@ -114,11 +119,12 @@ def _up(settings: Settings, address: Address) -> None:
                 "TRADIER_BASE_URL": broker.url,
                 "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),
             }
+        terminal = Terminal()
         # of a real broker every run reads the settings itself: a token changed in .env counts from the next run on
         while not stopping.is_set():
             _make_usable(settings.dagster_home, environment, stopping)
             if not stopping.is_set():
-                damaged = _serve(Path(scratch), settings.dagster_home, address, environment, stopping)
+                damaged = _serve(Path(scratch), settings, address, environment, stopping, terminal)
                 for found in damaged:
                     _set_aside(found)
         if stopping.number == signal.SIGTERM:
@@ -126,7 +132,12 @@ def _up(settings: Settings, address: Address) -> None:
 
 
 def _serve(
-    scratch: Path, dagster_home: Path, address: Address, environment: Mapping[str, str], stopping: _Stopping
+    scratch: Path,
+    settings: Settings,
+    address: Address,
+    environment: Mapping[str, str],
+    stopping: _Stopping,
+    terminal: Terminal,
 ) -> list[Broken]:
     """Code server, UI and daemon, until it is to stop or Dagster's storage breaks under them.
 
@@ -143,14 +154,39 @@ def _serve(
         "the UI": ["tradier_pipeline.instance.dagster_ui", "--workspace", str(workspace), *listening],
         "the daemon": ["dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"],
     }
-    watch = _StorageWatch(dagster_home)
-    with _running(server, environment, watch.read) as serving:
+    watch, failures = _StorageWatch(settings.dagster_home), Failures(terminal)
+    with _reported(News(settings, terminal)), _running(server, environment, watch.read, failures) as serving:
         while not (socket_path.exists() or stopping.wait(0.1)):
             _refuse_ended(serving)
-        with _running(clients, environment, watch.read) as processes:
+        with _running(clients, environment, watch.read, failures) as processes:
+            answers = False
             while not (stopping.wait(0.5) or watch.is_broken()):
                 _refuse_ended({**serving, **processes})
+                if not answers and (answers := _answers(address)):
+                    terminal.say("UI at ", (address.url, "bold"), "; stop with Ctrl-C")
     return watch.damaged
+
+
+@contextmanager
+def _reported(news: News) -> Iterator[None]:
+    """Tell the news meanwhile, in a thread: whatever is slow to read holds nobody up."""
+    ended = threading.Event()
+    thread = threading.Thread(target=news.tell_until, args=(ended,), name="news", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(STOP_TIMEOUT_S)
+
+
+def _answers(address: Address) -> bool:
+    """Whether the UI serves; that it asks for a token is an answer."""
+    try:
+        with socket.create_connection((REACHED.get(address.host, address.host), address.port), ANSWER_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
 
 
 class _StorageWatch:
@@ -225,67 +261,86 @@ def _set_aside(found: Broken) -> None:
 
 def _take_without_dagster(environment: Mapping[str, str], stopping: _Stopping) -> None:
     commands = {"the snapshot without Dagster": ["tradier_pipeline.cli.without_dagster"]}
-    with _running(commands, environment) as processes:
+    with _running(commands, environment, _show) as processes:
         while any(process.poll() is None for process in processes.values()) and not stopping.wait(0.1):
             pass
 
 
-def _refuse_ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _show(line: str) -> None:
+    click.echo(printable(line), err=True)
+
+
+def _refuse_ended(processes: Mapping[str, _Process]) -> None:
     for name, process in processes.items():
         if process.poll() is not None:
+            process.printing.join(STOP_TIMEOUT_S)
+            for line in process.output.last_lines:
+                _show(line)
             raise UpError(f"{name} ended with exit code {process.returncode}", "Its last lines above say why.")
+
+
+class _Process(subprocess.Popen[bytes]):
+    """One of the processes, with what it prints.
+
+    Attributes:
+        output: what it printed last.
+        printing: the thread that reads it until its end.
+    """
+
+    def __init__(self, command: Sequence[str], output: Output, listen: Callable[[str], None], **options: Any) -> None:
+        super().__init__(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        self.output = output
+        self.printing = threading.Thread(target=_read, args=(self.stdout, output, listen), daemon=True)
+        self.printing.start()
 
 
 @contextmanager
 def _running(
-    commands: Mapping[str, list[str]], environment: Mapping[str, str], read: Callable[[str], None] = lambda _line: None
-) -> Iterator[Mapping[str, subprocess.Popen[bytes]]]:
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    printing: list[threading.Thread] = []
+    commands: Mapping[str, list[str]],
+    environment: Mapping[str, str],
+    read: Callable[[str], None] = lambda _line: None,
+    failures: Failures | None = None,
+) -> Iterator[Mapping[str, _Process]]:
+    processes: dict[str, _Process] = {}
     watched, held = os.pipe()  # nobody else holds its other end: it closes when this process dies
     try:
         for name, arguments in commands.items():
             # a session of its own: an interrupt at the terminal reaches only us, and we end all of it in order
-            command = [sys.executable, "-m", "tradier_pipeline.core.processes", *arguments]
-            processes[name] = subprocess.Popen(  # noqa: S603
-                command,
+            processes[name] = _Process(
+                [sys.executable, "-m", "tradier_pipeline.core.processes", *arguments],
+                Output(name, failures),
+                read,
                 env={**environment, PARENT_PIPE: str(watched)},
                 start_new_session=True,
                 pass_fds=[watched],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
             )
-            printing.append(
-                threading.Thread(target=_print, args=(processes[name].stdout, read), name=name, daemon=True)
-            )
-            printing[-1].start()
         yield processes
     finally:
         _end(processes.values())
-        for thread in printing:
-            thread.join(STOP_TIMEOUT_S)
+        for process in processes.values():
+            process.printing.join(STOP_TIMEOUT_S)
         os.close(watched)
         os.close(held)
 
 
-def _print(output: IO[bytes], read: Callable[[str], None]) -> None:
-    """What a process prints goes to our terminal as it comes, but for tracebacks: of these the last line."""
-    condensed, rest = Condensed(), b""
+def _read(printed: IO[bytes], output: Output, read: Callable[[str], None]) -> None:
+    """Read what a process prints, line by line as it comes, until its end."""
+    rest = b""
     while True:
-        ready, _, _ = select.select([output], [], [], FLUSH_AFTER_S)
-        chunk = os.read(output.fileno(), 65_536) if ready else b""
+        ready, _, _ = select.select([printed], [], [], FLUSH_AFTER_S)
+        chunk = os.read(printed.fileno(), 65_536) if ready else b""
         *lines, rest = (rest + chunk).split(b"\n")
-        shown = [one for line in lines for one in condensed.feed(line.decode(errors="replace"))]
+        ended = ready and not chunk
+        lines += [rest] if ended else []
+        for line in lines:
+            for counted in output.feed(line.decode(errors="replace")):
+                read(counted)
         if not chunk:  # it is silent, or has ended
-            shown += condensed.flush()
-        for line in shown:
-            read(line)
-            click.echo(line, err=True)
-        if ready and not chunk:
+            for counted in output.flush():
+                read(counted)
+        if ended:
             break
-    if rest:
-        click.echo(rest.decode(errors="replace"), err=True)
-    output.close()
+    printed.close()
 
 
 def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:

@@ -19,8 +19,8 @@ from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG
 from tradier_pipeline.monitoring.alerts import send
 
-ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was reported
-RECOVERED_TAG = "tradier/recovered"  # of the last failed run of a series: when its end was reported
+ALERTED_TAG = ".dagster/tradier_alerted"  # not shown; of a failed run: when it was reported
+RECOVERED_TAG = ".dagster/tradier_recovered"  # not shown; of the last failed run of a series: when its end was reported
 REPEAT = timedelta(hours=1)
 PAGE = 25  # runs; so many successes after a failure try to tell its end
 LONGEST = 500  # characters of a cause
@@ -38,6 +38,7 @@ def tell(log: logging.Logger, title: str, text: str) -> None:
 
 
 @dg.run_failure_sensor(
+    name="alert_run_failure",  # what alerts stands together in the list of automations
     default_status=SENSORS,
     minimum_interval_seconds=15,
     description="Tells the first failed run of an account, or of a job without one, then hourly while it goes on "
@@ -59,6 +60,7 @@ def run_failure_alert(context: dg.RunFailureSensorContext) -> None:
 
 
 @dg.run_status_sensor(
+    name="alert_run_recovery",
     run_status=dg.DagsterRunStatus.SUCCESS,
     default_status=SENSORS,
     minimum_interval_seconds=15,

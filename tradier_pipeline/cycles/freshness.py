@@ -27,6 +27,7 @@ class Watch(BaseModel, frozen=True):
 
 
 @dg.sensor(
+    name="alert_stale_snapshot",  # beside the other alerts
     minimum_interval_seconds=60,
     default_status=SENSORS,
     description="Reports snapshot_is_fresh when its verdict changes, and alerts. It launches no run.",

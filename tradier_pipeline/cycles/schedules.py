@@ -106,7 +106,6 @@ def requested(
 def _for_each_account(
     settings: Settings, instant: datetime, cycles: tuple[str, ...], context: dg.ScheduleEvaluationContext
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    trigger = ",".join(cycles)
     zone = LandingZone(settings.landing)
     running = running_partitions(context.instance, zone)
     requests: list[dg.RunRequest] = []
@@ -116,7 +115,7 @@ def _for_each_account(
             snapshot_id = SnapshotId.parse(str(SnapshotId(account_id, instant)))
             reason = _reason_to_skip(zone, snapshot_id, running.get(account_id))
             if reason is None:
-                requests.append(_request(snapshot_id, trigger))
+                requests.append(_request(snapshot_id, cycles))
         except PipelineError as error:  # of one account; the others go on
             reason = str(error)
         if reason is not None:
@@ -128,15 +127,17 @@ def _for_each_account(
     return requests
 
 
-def _request(snapshot_id: SnapshotId, trigger: str) -> dg.RunRequest:
+def _request(snapshot_id: SnapshotId, cycles: tuple[str, ...]) -> dg.RunRequest:
+    # a run of one cycle says which by its name
+    trigger = {TRIGGER_TAG: ",".join(cycles)} if len(cycles) > 1 else {}
     return dg.RunRequest(
         run_key=str(snapshot_id),
         run_config=ONLY_ERRORS,
         tags={
             PARTITION_TAG: str(snapshot_id),  # the partition itself exists once it is landed
             ACCOUNT_TAG: snapshot_id.account_id,
-            TRIGGER_TAG: trigger,
             PRIORITY_TAG: CYCLES_FIRST,
+            **trigger,
         },
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Self
 
 from tradier_pipeline.clock import NEW_YORK, trade_date
@@ -67,6 +68,32 @@ def due(instant: datetime, session: Session | None, cadence: Cadence) -> tuple[s
         _around(instant, session, cadence),
     )
     return tuple(cycle for cycle, ticks in zip(CYCLES, ticking, strict=True) if ticks)
+
+
+def next_due(
+    after: datetime, calendar: MarketCalendar, cadence: Cadence, stopped: Collection[str] = ()
+) -> datetime | None:
+    """The next whole minute, in UTC, at which a cycle is due; None if there is none for a week.
+
+    Args:
+        after: the minute that it follows.
+        calendar: says the session of each day.
+        cadence: minutes between two ticks.
+        stopped: cycles that somebody switched off.
+    """
+    minute, last, day, session = (
+        after.astimezone(UTC).replace(second=0, microsecond=0),
+        after + LONGEST_LOOK,
+        None,
+        None,
+    )
+    while (minute := minute + MINUTE) <= last:
+        if trade_date(minute) != day:
+            day = trade_date(minute)
+            session = calendar.session_of(day)
+        if not set(due(minute, session, cadence)) <= set(stopped):
+            return minute
+    return None
 
 
 def widest(cycles: tuple[str, ...]) -> str:

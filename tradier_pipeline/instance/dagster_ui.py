@@ -22,6 +22,7 @@ from tradier_pipeline.instance.guard import Guard
 TOKEN_VARIABLE = "TRADIER_UI_TOKEN"  # noqa: S105 - the name of a variable
 STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW = 15_000, 3600, 20  # as `dagster-webserver` by default
 LIVE_DATA_POLL_MS = 2000
+FIRST_PAGE = "/assets/account"  # Dagster's own is a list of job names
 
 
 @click.command()
@@ -37,7 +38,12 @@ def main(workspace: str, host: str, port: int) -> None:
         with WorkspaceProcessContext(instance, version=__version__, workspace_load_target=target) as context:
             app = create_app_from_workspace_process_context(context, "", LIVE_DATA_POLL_MS)
             uvicorn.run(
-                Guard(app, host, token), host=host, port=port, log_level="warning", lifespan="off", server_header=False
+                Guard(app, host, token, FIRST_PAGE),
+                host=host,
+                port=port,
+                log_level="warning",
+                lifespan="off",
+                server_header=False,
             )
 
 

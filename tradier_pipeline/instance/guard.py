@@ -63,6 +63,7 @@ class Guard:
     app: App
     host: str
     token: str | None = field(default=None, repr=False)
+    first_page: str | None = None  # where the bare address leads
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)  # of the cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +76,8 @@ class Guard:
             await _refuse(scope, send, refusal)
         elif self.token is not None and scope["type"] == "http" and request.method == "GET" and request.query_token:
             await _answer(send, 303, [(b"location", request.without_token), *self._cookie()], b"")
+        elif self.first_page is not None and request.is_bare:
+            await _answer(send, 307, [(b"location", self.first_page.encode()), (b"cache-control", b"no-store")], b"")
         else:
             await self.app(scope, receive, self._answering(scope, request, send))
 
@@ -138,6 +141,11 @@ class _Request:
     @property
     def is_graphql(self) -> bool:
         return self.path.lstrip("/").lower().startswith("graphql")
+
+    @property
+    def is_bare(self) -> bool:
+        """Somebody opens the address that `up` printed."""
+        return not self.is_socket and self.method == "GET" and self.path == "/" and not self.query
 
     @property
     def is_navigation(self) -> bool:

@@ -28,7 +28,7 @@ from dagster._serdes.config_class import ConfigurableClassData
 from tradier_pipeline.core.processes import is_gone, is_known, name_of, pid_of
 
 KILL_AFTER_S = 15.0  # an orderly end takes less
-WORKER_TAG = "tradier/worker"  # of a launched run: host, process id and start
+WORKER_TAG = ".dagster/tradier_worker"  # not shown; of a launched run: host, process id and start
 IMPORTED = ["dagster", "dagster._cli.api", "dagster._core.executor.in_process", "duckdb", "httpx", "pydantic"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import dagster as dg
 
@@ -10,9 +11,9 @@ from tradier_pipeline.core.processes import is_gone
 from tradier_pipeline.instance.launcher import WORKER_TAG
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 
-ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
-TRIGGER_TAG = "tradier/trigger"
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
+ACCOUNT_TAG = ".dagster/tradier_account"  # of every run that takes a snapshot; not shown: its partition begins with it
+TRIGGER_TAG = "tradier/trigger"  # of a run that was taken for more than the schedule that launched it
+PROCESS_TAG = ".dagster/tradier_process"  # not shown; of a run that no daemon watches: host, process id and start
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -20,6 +21,16 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+
+
+FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+AT_MOST = 50  # of one look
+
+
+def failed_runs(instance: dg.DagsterInstance, since: datetime) -> list[dg.DagsterRun]:
+    """The runs that failed or were canceled since an instant, oldest first."""
+    found = instance.get_runs(dg.RunsFilter(statuses=FAILED, updated_after=since), limit=AT_MOST)
+    return list(reversed(found))
 
 
 def abandoned(run: dg.DagsterRun) -> bool:

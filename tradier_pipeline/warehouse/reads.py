@@ -123,6 +123,40 @@ def gate_evaluation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> 
     return rows[0] if rows else None
 
 
+_ACCOUNTS_NOW = """
+    SELECT snapshot_id, account_id, as_of, equity, cash, buying_power, verdict, ready, blockers
+    FROM newest_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    LEFT JOIN (SELECT snapshot_id, ready, blockers FROM trade_gate_readings) USING (snapshot_id)
+    ORDER BY account_id
+"""
+
+
+def accounts_now(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """How each account stands by its newest snapshot: balances in USD, verdict, and what the gate said of it."""
+    return _rows(connection, _ACCOUNTS_NOW)
+
+
+_PUBLISHED_SINCE = """
+    SELECT snapshot_id, as_of, committed_at, equity, verdict, verdict_evidence
+    FROM tradier_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    WHERE committed_at > ? ORDER BY as_of, account_id
+"""
+_MISSED_SINCE = """
+    SELECT snapshot_id, account_id, reason FROM missed_snapshots
+    WHERE kind = 'missed' AND recorded_at > ? ORDER BY requested_at, account_id
+"""
+
+
+def published_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
+    """The snapshots published after an instant, oldest first, with their equity in USD and their verdict."""
+    return _rows(connection, bind(_PUBLISHED_SINCE, instant))
+
+
+def missed_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
+    """The due minutes recorded after an instant as missed, with the reason; not those whose reading failed."""
+    return _rows(connection, bind(_MISSED_SINCE, instant))
+
+
 def findings(connection: duckdb.DuckDBPyConnection, account_id: str | None, *, resolved: bool) -> list[dict[str, Any]]:
     """The rows of `findings_query`.
 

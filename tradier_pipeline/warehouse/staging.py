@@ -250,6 +250,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> N
     connection.execute(f"ATTACH {literal(str(path))} AS tradier ({options})")
     connection.execute("USE tradier")
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # a busy machine would draw bars into the terminal of `up`
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,4 +1,6 @@
-"""What `bench` starts in a process of its own: one whole snapshot run, or an empty job with one asset."""
+"""What `bench` starts in a process of its own: a whole snapshot run, as a Python caller or the command takes it, or an
+empty job with one asset.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,14 @@ def main(kind: str) -> None:
         with dg.DagsterInstance.get() as instance:
             job = defs.resolve_implicit_global_asset_job_def()
             assert job.execute_in_process(instance=instance).success
+    elif kind == "command":
+        from tradier_pipeline.cli import main as command
+
+        try:
+            command(["snapshot"])
+        except SystemExit as ended:
+            if ended.code:
+                raise
     else:
         from tradier_pipeline import sync_tradier_snapshot
 

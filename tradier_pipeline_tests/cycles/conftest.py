@@ -53,7 +53,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def unfinished(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, key: str, process: str = "") -> None:
-    tags = {"dagster/partition": key} | ({"tradier/process": process} if process else {})
+    tags = {"dagster/partition": key} | ({".dagster/tradier_process": process} if process else {})
     create_run_for_test(instance, job_name="snapshot", status=status, tags=tags)
 
 

@@ -127,6 +127,14 @@ def metadata(result: dg.ExecuteInProcessResult, node: str, key: str) -> dict[str
     return {name: value.value for name, value in found[key].metadata.items()}
 
 
+def version_of(instance: dg.DagsterInstance, asset: str) -> str | None:
+    """The data version of the newest materialization of an asset."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return (event.asset_materialization.tags or {}).get("dagster/data_version")
+
+
 def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning(
     home: Home, instance: dg.DagsterInstance, simulated: Simulated, tuesday: Clock
 ) -> None:
@@ -142,10 +150,15 @@ def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning
     }
     facts = metadata(result, "store_activity", "account_activity")
     assert (facts["rows"], facts["new"], facts["known"], facts["retracted"]) == (reported[1], reported[1], 0, 0)
+    assert facts["dagster/partition_row_count"] == reported[1]
     totals = {row.data["type"]: Decimal(str(row.data["amount"])) for row in facts["totals"].records}
     assert sum(totals.values()) == cash
     assert totals["ach"] > 0
-    assert metadata(result, "raw_activity", "raw/history")["pages"] == 1
+    landed = metadata(result, "raw_activity", "raw/history")
+    assert landed["pages"] == 1
+    versions = {name: version_of(instance, name) for name in (*RAW, "daily_prices")}
+    assert versions["raw/history"] == landed["sha256"]
+    assert all(len(str(version)) == 64 for version in versions.values())
     records = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(dg.AssetKey("account_activity"), ACTIVITY_CHECK), limit=5
     )

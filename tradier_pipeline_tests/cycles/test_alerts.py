@@ -47,9 +47,9 @@ def ended(
     process: str = "",
 ) -> None:
     """A run that has ended, and what the sensors make of it."""
-    tags = {"tradier/account": account_id} if account_id else {}
+    tags = {".dagster/tradier_account": account_id} if account_id else {}
     if process:
-        tags["tradier/process"] = process
+        tags[".dagster/tradier_process"] = process
     seen(instance, create_run_for_test(instance, job_name=job, status=status, tags=tags))
 
 
@@ -129,9 +129,9 @@ def test_without_urls_it_is_only_logged(instance: dg.DagsterInstance, caplog: py
     ended(instance, FAILURE)
     ended(instance, SUCCESS)
     (failed, recovered) = instance.get_runs()[::-1]
-    assert "tradier/alerted" in failed.tags
-    assert "tradier/recovered" in failed.tags
-    assert recovered.tags == {"tradier/account": DEMO_ACCOUNT}
+    assert ".dagster/tradier_alerted" in failed.tags
+    assert ".dagster/tradier_recovered" in failed.tags
+    assert recovered.tags == {".dagster/tradier_account": DEMO_ACCOUNT}
 
 
 def test_the_message_names_job_snapshot_cause_and_remedy_in_one_line(
@@ -139,7 +139,7 @@ def test_the_message_names_job_snapshot_cause_and_remedy_in_one_line(
 ) -> None:
     simulated.fault("/positions", "status", status=400, body="no")
     key = new_key()
-    result = run_job(instance, key, tags={"tradier/account": DEMO_ACCOUNT})
+    result = run_job(instance, key, tags={".dagster/tradier_account": DEMO_ACCOUNT})
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     seen(instance, run)

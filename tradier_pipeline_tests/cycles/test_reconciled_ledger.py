@@ -162,7 +162,7 @@ def test_a_ledger_that_cannot_be_read_costs_no_snapshot(
     *_, stored, judged = warnings(instance, result.run_id)
     assert stored.startswith("The snapshot is not set beside the ledger: cannot use the ledger")
     assert judged.startswith("The ledger is not judged: cannot use the ledger")
-    assert metadata(instance, "order_reconciliation")["rows"] == 0
+    assert metadata(instance, "order_reconciliation")["dagster/partition_row_count"] == 0
 
 
 def verdicts(instance: dg.DagsterInstance, asset: str, check: str) -> list[tuple[str | None, bool]]:

@@ -24,6 +24,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.gaps import record_gaps
+from tradier_pipeline.assets.raw import trigger_of
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline.cycles.schedules import build_schedules
@@ -77,10 +78,10 @@ def test_a_session_up_to_its_close_has_one_request_for_every_due_minute_and_acco
     assert tags[f"{OTHER}@2025-11-03T20:45:00Z"] == {
         "dagster/partition": f"{OTHER}@2025-11-03T20:45:00Z",
         "dagster/priority": "10",
-        "tradier/account": OTHER,
+        ".dagster/tradier_account": OTHER,
         "tradier/trigger": "monitor_cycle,trade_cycle",
     }
-    assert tags[f"{OTHER}@2025-11-03T20:46:00Z"]["tradier/trigger"] == "monitor_cycle"
+    assert "tradier/trigger" not in tags[f"{OTHER}@2025-11-03T20:46:00Z"]  # its job says it
     assert missed(home) == []
 
 
@@ -155,7 +156,7 @@ def test_a_setting_changed_after_the_schedules_were_made_loses_no_minute_between
         instance=instance, scheduled_execution_time=machine.time.astimezone(clock.NEW_YORK)
     ) as context:
         (request,) = cast("list[dg.RunRequest]", before["monitor_cycle"](context))
-    assert request.tags["tradier/trigger"] == "monitor_cycle"
+    assert "tradier/trigger" not in request.tags
 
 
 def test_a_request_fits_its_job(home: Home, machine: Clock, instance: dg.DagsterInstance) -> None:
@@ -284,7 +285,11 @@ def test_all_accounts_are_looked_up_once_an_hour(
     for minute in range(61):
         machine.time = OPEN + minute * MINUTE
         for requests in every_cycle(instance, machine.time).values():
-            assert [request.tags["tradier/account"] for request in requests] == [DEMO_ACCOUNT, OTHER, "SIM00000003"]
+            assert [request.tags[".dagster/tradier_account"] for request in requests] == [
+                DEMO_ACCOUNT,
+                OTHER,
+                "SIM00000003",
+            ]
     assert len(simulated.requests()) == 1
     machine.time = OPEN + 61 * MINUTE
     assert len(every_cycle(instance, machine.time)) == 1
@@ -396,7 +401,9 @@ def test_a_schedule_switched_off_in_the_ui_leaves_its_minutes_to_the_others(
     daemon.stop("trade_cycle")
     daemon.iterate(OPEN + timedelta(seconds=1))
     (run,) = instance.get_runs()
-    assert (run.job_name, run.tags["tradier/trigger"]) == ("monitor_cycle", "monitor_cycle")
+    assert (run.job_name, trigger_of(run)) == ("monitor_cycle", "monitor_cycle")
+    shown = {tag for tag in run.tags if not tag.startswith((".dagster/", "dagster/"))}
+    assert shown == set()  # beside the partition: eight runs on a screen
 
 
 def test_a_run_that_waits_for_too_long_costs_its_own_minute_alone(

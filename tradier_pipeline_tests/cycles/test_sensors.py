@@ -88,17 +88,17 @@ def test_requests_of_an_account_become_one_run_that_names_their_reasons(
         (f"{OTHER}@2025-11-03T14:30:00Z", f"{OTHER}@2025-11-03T14:30:00Z"),
     ]
     tags = [
-        {key: request.tags[key] for key in ("tradier/account", "tradier/trigger", "dagster/partition")}
+        {key: request.tags[key] for key in (".dagster/tradier_account", "tradier/trigger", "dagster/partition")}
         for request in requests
     ]
     assert tags == [
         {
-            "tradier/account": DEMO_ACCOUNT,
+            ".dagster/tradier_account": DEMO_ACCOUNT,
             "tradier/trigger": "order_placed,position_flat",
             "dagster/partition": f"{DEMO_ACCOUNT}@2025-11-03T14:30:00Z",
         },
         {
-            "tradier/account": OTHER,
+            ".dagster/tradier_account": OTHER,
             "tradier/trigger": "manual",
             "dagster/partition": f"{OTHER}@2025-11-03T14:30:00Z",
         },
@@ -126,11 +126,11 @@ def test_an_account_whose_run_has_not_ended_waits_for_it_and_no_other_does(
     assert requester.look() == ([], f"{DEMO_ACCOUNT}: {before} is still being taken")
     ledger.request(OTHER, "manual")
     (request,), _ = requester.look()
-    assert request.tags["tradier/account"] == OTHER
+    assert request.tags[".dagster/tradier_account"] == OTHER
     (run,) = instance.get_runs()
     instance.report_run_failed(run)
     (request,), _ = requester.look()
-    assert request.tags["tradier/account"] == DEMO_ACCOUNT
+    assert request.tags[".dagster/tradier_account"] == DEMO_ACCOUNT
 
 
 def test_a_run_that_died_before_it_could_answer_is_asked_for_again_after_a_minute_or_with_the_next_request(
@@ -159,12 +159,12 @@ def test_a_request_for_an_account_that_is_not_configured_waits_and_stops_no_othe
     assert requester.look() == ([], "VA1: not an account of TRADIER_ACCOUNT_ID")
     ledger.request(DEMO_ACCOUNT, "manual")
     (request,), _ = requester.look()
-    assert request.tags["tradier/account"] == DEMO_ACCOUNT
+    assert request.tags[".dagster/tradier_account"] == DEMO_ACCOUNT
     assert len(ledger.waiting()) == 2
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     (request,), _ = requester.look()
-    assert request.tags["tradier/account"] == "VA1"
+    assert request.tags[".dagster/tradier_account"] == "VA1"
 
 
 def test_a_ledger_that_cannot_be_used_fails_the_tick_in_one_line(home: Home, ledger: Ledger, requester: Sensor) -> None:

@@ -38,7 +38,8 @@ class Session:
             requests, _ = evaluate(self.instance, cycle, instant)
             for request in requests:
                 key = str(request.run_key)
-                done = run_job(self.instance, key, job=cycle, tags=request.tags)
+                tags = {**request.tags, "dagster/schedule_name": cycle}  # as the daemon does
+                done = run_job(self.instance, key, job=cycle, tags=tags)
                 self.outcomes.setdefault(key, []).append(done.success)
 
     def keys(self, minutes: range) -> set[str]:

@@ -46,7 +46,7 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
     key = new_key()
-    result = run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"})
+    result = run_job(instance, key, tags={"dagster/schedule_name": "monitor_cycle"})  # which is its trigger
     assert result.success
     assert [asset for asset in (*RAW, SNAPSHOT) if materialized(instance, asset) != {key}] == []
     assert [claim.name for claim in CLAIMS if evaluations(instance, claim.name) != [(key, True)]] == []
@@ -54,6 +54,7 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
     (header,) = rows(home)["tradier_snapshots"]
     assert "monitor_cycle" in header
     metadata = instance.get_latest_materialization_event(SNAPSHOT).asset_materialization.metadata  # type: ignore[union-attr]
+    assert metadata["dagster/partition_row_count"].value == 1
     for name in ("equity", "cash", "buying_power", "fetch_ms", "publish_ms"):
         value = metadata[name]
         assert isinstance(value, dg.FloatMetadataValue), name

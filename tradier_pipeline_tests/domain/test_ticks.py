@@ -9,7 +9,7 @@ import pytest
 
 from tradier_pipeline.clock import NEW_YORK
 from tradier_pipeline.domain.calendar import MarketCalendar, session_of
-from tradier_pipeline.domain.ticks import CYCLES, Cadence, due, is_late, widest
+from tradier_pipeline.domain.ticks import CYCLES, Cadence, due, is_late, next_due, widest
 
 DEFAULT = Cadence(monitor=1, trade=15, sync=30)
 FULL_DAY_SYNCS = [
@@ -149,3 +149,26 @@ def test_a_cycle_is_late_once_it_was_due_twice_since_its_last_beat(
 def test_a_cycle_that_is_switched_off_is_never_late() -> None:
     off = Cadence(monitor=0, trade=15, sync=30)
     assert not is_late("monitor_cycle", new_york("2025-11-19 10:00"), new_york("2025-11-20 15:00"), XNYS, off)
+
+
+@pytest.mark.parametrize(
+    ("after", "following"),
+    [
+        ("2026-11-20 09:29", "2026-11-20 09:30"),
+        ("2026-11-20 09:30", "2026-11-20 09:31"),
+        ("2026-11-20 15:59", "2026-11-20 16:00"),  # the account sync of the close
+        ("2026-11-20 20:00", "2026-11-23 07:00"),  # over the weekend
+        ("2026-11-25 20:00", "2026-11-27 07:00"),  # over Thanksgiving
+    ],
+)
+def test_the_next_due_minute_is_that_of_the_next_session_day_when_the_day_is_over(after: str, following: str) -> None:
+    instant = datetime.fromisoformat(after).replace(tzinfo=NEW_YORK)
+    found = next_due(instant, MarketCalendar("XNYS"), DEFAULT)
+    assert found == datetime.fromisoformat(following).replace(tzinfo=NEW_YORK)
+
+
+def test_a_cycle_that_is_switched_off_is_not_due_next() -> None:
+    open_ = datetime(2026, 11, 20, 9, 30, tzinfo=NEW_YORK)
+    calendar = MarketCalendar("XNYS")
+    assert next_due(open_, calendar, DEFAULT, ["monitor_cycle"]) == open_ + timedelta(minutes=15)
+    assert next_due(open_, calendar, DEFAULT, CYCLES) is None

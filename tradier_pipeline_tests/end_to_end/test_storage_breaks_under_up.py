@@ -19,6 +19,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import up
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.core.terminal import Condensed
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.databases import broken
 from tradier_pipeline.ledger.store import Ledger
@@ -173,7 +174,7 @@ def test_while_a_database_is_locked_the_due_minute_becomes_a_snapshot_without_da
 
 
 def test_a_traceback_in_the_terminal_is_its_last_line() -> None:
-    condensed = up.Condensed()
+    condensed = Condensed()
     printed = [
         "before",
         *("Traceback (most recent call last):", '  File "x.py", line 1, in f', "sqlite3.OperationalError: locked", ""),

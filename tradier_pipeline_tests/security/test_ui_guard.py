@@ -24,6 +24,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tradier_pipeline.cli import main
+from tradier_pipeline.instance.dagster_ui import FIRST_PAGE
 from tradier_pipeline.instance.guard import COOKIE, Guard
 from tradier_pipeline.simulator.server import running
 
@@ -136,7 +137,9 @@ def untouched(ui: Ui) -> Iterator[Ui]:
 
 
 def test_the_uis_own_page_and_the_users_own_programs_are_served(ui: Ui) -> None:
-    page = ui.ask("GET", "/", [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")])
+    typed = [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")]
+    assert ui.ask("GET", "/", typed).headers["location"] == FIRST_PAGE
+    page = ui.ask("GET", FIRST_PAGE, typed)
     assert page.status == 200
     assert b"<html" in page.body
     own = [("Origin", f"http://{ui.own}"), ("Sec-Fetch-Site", "same-origin")]
@@ -252,7 +255,7 @@ def test_no_page_reports_an_asset(untouched: Ui, what: str) -> None:
 
 def test_a_page_of_another_origin_links_here_and_neither_frames_nor_loads_anything(untouched: Ui) -> None:
     cross = ("Sec-Fetch-Site", "cross-site")
-    link = untouched.ask("GET", "/", [cross, ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")])
+    link = untouched.ask("GET", FIRST_PAGE, [cross, ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")])
     assert link.status == 200
     assert link.headers["x-frame-options"] == "SAMEORIGIN"
     assert "frame-ancestors 'self'" in link.headers["content-security-policy"]

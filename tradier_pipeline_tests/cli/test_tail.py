@@ -1,0 +1,88 @@
+"""What `up` prints while it runs: a line for each snapshot and each failure, and nothing of Dagster's own log."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tradier_pipeline.cli.tail import Failures, Output, Terminal
+
+TICK = "2026-11-26 10:02:00 +0000 - dagster.daemon.SchedulerDaemon - ERROR - Scheduler daemon caught an error for "
+RUN = "2026-11-26 10:01:02 +0000 - dagster - ERROR - monitor_cycle - ed06 - 12669 - STEP_FAILURE - Execution failed."
+TRACEBACK = ("", "Traceback (most recent call last):", '  File "x.py", line 1, in f', "    raise", "")
+MALFORMED = "TRADIER_MONITOR_MINUTES is malformed. Set it to whole minutes, up to 390; 0 switches the cycle off."
+OURS = f"dagster._core.definitions.events.Failure: {MALFORMED}"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *lines: str, name: str = "the daemon") -> list[str]:
+    """What `up` says of what a process prints."""
+    output = Output(name, Failures(Terminal()))
+    for line in lines:
+        list(output.feed(line))
+    list(output.flush())
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_tick_that_fails_is_one_line_with_cause_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, f"{TICK}schedule monitor_cycle", *TRACEBACK, OURS) == [
+        f"schedule monitor_cycle  failed: {MALFORMED}"
+    ]
+
+
+def test_the_colours_of_dagsters_log_hide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    coloured = "\x1b[32m2026-11-26 10:26:49 +0000\x1b[0m - dagster.daemon.SensorDaemon - \x1b[34mERROR\x1b[0m - "
+    coloured += "\x1b[31mSensor daemon caught an error for sensor flat_sensor\x1b[0m"
+    assert printed(capsys, RUN, coloured, *TRACEBACK, OURS) == [f"sensor flat_sensor  failed: {MALFORMED}"]
+
+
+def test_a_failure_that_goes_on_is_told_once_whoever_meets_it(capsys: pytest.CaptureFixture[str]) -> None:
+    again = [line for name in ("flat_sensor", "gap_sensor") for line in (f"{TICK}sensor {name}", *TRACEBACK, OURS)]
+    assert len(printed(capsys, *again, *again)) == 1
+
+
+def test_an_error_that_is_none_of_ours_keeps_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = printed(capsys, f"{TICK}sensor flat_sensor", *TRACEBACK, "KeyError: 'positions'", "after")
+    assert line == "sensor flat_sensor  failed: KeyError: 'positions'"
+    (line,) = printed(capsys, *TRACEBACK, "OSError: [Errno 28] No space left on device", name="the UI")
+    assert line == "the UI  failed: OSError: [Errno 28] No space left on device"
+
+
+def test_what_a_run_and_dagster_log_is_not_shown_but_kept_for_the_end_of_the_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = Output("the daemon", Failures(Terminal()))
+    lines = ["2026-11-26 10:01:09 +0000 - dagster.daemon - WARNING - slow", RUN, *TRACEBACK, OURS, "exit status 9"]
+    for line in lines:
+        list(output.feed(line))
+    assert capsys.readouterr().err == ""
+    assert output.last_lines == (lines[0], RUN, OURS, "exit status 9")
+
+
+def test_a_text_of_somebody_else_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().fail("SIM[bold]1[/]", "\x1b[2Jgone\x07 [red]x[/red]. Do\n not.")
+    assert capsys.readouterr().err == "SIM[bold]1[/]  failed: \\x1b[2Jgone\\x07 [red]x[/red]. Do not.\n"
+
+
+SAY = "from tradier_pipeline.cli.tail import Terminal; Terminal().say('1,234.50 USD  ', ('good', 'green'))"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_there_is_colour_only_on_a_terminal(terminal: bool, tmp_path: Path) -> None:
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    master, slave = pty.openpty()
+    try:
+        with (tmp_path / "log").open("wb") as log:
+            error = slave if terminal else log
+            environment = {**plain, "TERM": "xterm"}
+            subprocess.run([sys.executable, "-c", SAY], stderr=error, env=environment, check=True, timeout=60)
+        shown = os.read(master, 1000) if terminal else (tmp_path / "log").read_bytes()
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert (b"\x1b[32mgood" in shown) is terminal
+    assert b"1,234.50 USD" in shown

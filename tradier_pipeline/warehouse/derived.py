@@ -19,7 +19,6 @@ from tradier_pipeline.warehouse.schema import (
     BIGINT,
     DATE,
     DECIMAL,
-    DOUBTFUL,
     INSTANT,
     VARCHAR,
     Column,
@@ -42,7 +41,7 @@ _FIGURES: Final = """
 """
 # of the headers of a day: a snapshot that is stored again is committed at another instant
 _DAY_FINGERPRINT: Final = (
-    f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES, DOUBTFUL))}))"
+    f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES))}))"
 )
 
 
@@ -57,9 +56,11 @@ def _days(dates: str = "") -> str:
         SELECT account_id, trade_date, arg_max(environment, as_of) AS environment, max(as_of) AS read_at,
                {_DAY_FINGERPRINT} AS fingerprint
         FROM tradier_snapshots {dates} GROUP BY account_id, trade_date
+    ), doubtful AS (
+        SELECT account_id, as_of FROM (FROM tradier_snapshots {dates}) WHERE verdict = 'doubtful'
     ), good AS (
         SELECT account_id, trade_date, {_FIGURES}
-        FROM (FROM account_balances {dates}) ANTI JOIN {DOUBTFUL} USING (account_id, as_of)
+        FROM (FROM account_balances {dates}) ANTI JOIN doubtful USING (account_id, as_of)
         GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, environment, read_at, open, high, low, last, last_cash, last_close_pl,
@@ -125,24 +126,20 @@ _INPUTS: Final = {
     "activity_extracts": "account_id, resource, since, until, read_at",
     "account_environments": "account_id, environment",
 }
-_SUMS: Final = ", ".join(
-    f"(SELECT coalesce(sum(hash({columns})), 0) FROM {relation})" for relation, columns in _INPUTS.items()
-)
 _CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
-_FINGERPRINT: Final = f"SELECT concat_ws(' ', {literal(_CURVES_VERSION)}, {_SUMS})"
 
 
 def refresh(connection: duckdb.DuckDBPyConnection) -> None:
     """Make anew the rows whose inputs are not what they were, in one transaction. Doing it again changes nothing."""
     connection.execute("BEGIN")
-    days_changed = _refresh_days(connection)
-    if not _refresh_curves(connection) and days_changed:
+    on_curves = _refresh_days(connection)
+    if not _refresh_curves(connection) and on_curves:
         _hand_on(connection)
     connection.execute("COMMIT")
 
 
 def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Make anew the days whose snapshots have changed. Returns whether there are any."""
+    """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them."""
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE changed AS
@@ -153,27 +150,38 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
         WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
         """  # noqa: S608
     )
-    since, until = connection.execute("SELECT min(trade_date), max(trade_date) FROM changed").fetchone() or (None, None)
+    since, until, on_curves = connection.execute(
+        """
+        SELECT min(trade_date), max(trade_date), bool_or(source = 'snapshot')
+        FROM changed LEFT JOIN equity_curve_rows USING (account_id, trade_date)
+        """
+    ).fetchone() or (None, None, None)
     if since is not None:
         dates = bind("WHERE trade_date BETWEEN ? AND ?", since, until)  # of the tables with a row a snapshot
         changed = "SEMI JOIN changed USING (account_id, trade_date)"
         connection.execute("DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (FROM changed)")
         connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {changed}")  # noqa: S608
     connection.execute("DROP TABLE changed")
-    return since is not None
+    return bool(on_curves)
 
 
 def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     """Make the curves anew, of all accounts, if anything that they follow from has changed. Returns whether it has."""
-    (fingerprint,) = connection.execute(_FINGERPRINT).fetchone() or (None,)
+    fingerprint = " ".join([_CURVES_VERSION, *(_sum(connection, *input_) for input_ in _INPUTS.items())])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
     for curve in CURVES:
         connection.execute(f"DELETE FROM {curve.table.name}")  # noqa: S608
-        connection.execute(f"INSERT INTO {curve.table.name} {curve.query}")  # noqa: S608
+        connection.execute(f"INSERT INTO {curve.table.name} {curve.query}")
     connection.execute("DELETE FROM curve_inputs")
-    connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")
+    connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
     return True
+
+
+def _sum(connection: duckdb.DuckDBPyConnection, relation: str, columns: str) -> str:
+    # one by one: of all in one statement DuckDB makes a plan that takes longer than they do
+    found = connection.execute(f"SELECT sum(hash({columns})) FROM {relation}").fetchone()  # noqa: S608
+    return str(found and found[0])
 
 
 def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 import duckdb
 
+from tradier_pipeline.reconcile.derived_rows import DerivedRows
 from tradier_pipeline.warehouse.equity import CURVES, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
@@ -209,9 +210,18 @@ def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def differing(connection: duckdb.DuckDBPyConnection, derived: Derived) -> tuple[int, int]:
-    """How many rows are kept that the query does not give, and how many it gives that are not kept."""
-    kept, made = f"FROM {derived.table.name}", f"FROM ({derived.query})"
-    (more,) = connection.execute(f"SELECT count(*) FROM ({kept} EXCEPT ALL {made})").fetchone() or (0,)  # noqa: S608
-    (fewer,) = connection.execute(f"SELECT count(*) FROM ({made} EXCEPT ALL {kept})").fetchone() or (0,)  # noqa: S608
-    return more, fewer
+def derived_rows(connection: duckdb.DuckDBPyConnection) -> list[DerivedRows]:
+    """Each derived table beside its query, which is computed once more: a second or so of a year."""
+    return [_compared(connection, derived) for derived in DERIVED]
+
+
+def _compared(connection: duckdb.DuckDBPyConnection, derived: Derived) -> DerivedRows:
+    table = derived.table
+    whose = "account_id" if "account_id" in table.column_names else "environment"
+    kept, defined = f"FROM {table.name}", f"FROM ({derived.query})"
+    (rows,) = connection.execute(f"SELECT count(*) {kept}").fetchone() or (0,)
+    only = [
+        tuple(connection.execute(f"SELECT {whose}, trade_date FROM ({one} EXCEPT ALL {other}) ORDER BY ALL").fetchall())  # noqa: S608
+        for one, other in ((kept, defined), (defined, kept))
+    ]
+    return DerivedRows(table.name, rows, *only)

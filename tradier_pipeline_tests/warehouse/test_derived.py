@@ -1,0 +1,246 @@
+"""The rows that a publish keeps of days and equity curves are those that their queries give, whatever came in between."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
+from tradier_pipeline.settings import Settings
+from tradier_pipeline.stated_flows import publish_stated, stated_rows
+from tradier_pipeline.store import NotPublishedError, rebuild, store_activity, store_snapshot
+from tradier_pipeline.warehouse import derived
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline_tests.activities import ACCOUNT, body_of, day_value, event, filed
+from tradier_pipeline_tests.bodies import account, answers, balances, land
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.histories import at
+
+CALENDAR = MarketCalendar("XNYS")
+DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 22, 24)]  # one of them a Saturday
+OTHER = "VA2"
+(CHECK,) = DERIVED_CHECKS
+BEFORE, AFTER, LATER = time(16), time(21, 15), time(22)  # UTC; the close is at 21:00
+
+
+class Book:
+    """A home to which things happen, and its kept rows."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = Home(home)
+        self.number = 0
+        self.ledger = Ledger(home / "ledger.sqlite")
+
+    def snapshot(self, day: date, clock_time: time, equity: int, account_id: str, torn: bool) -> None:
+        self.number += 1  # no two of an instant
+        told = answers(
+            account={"profile": {"account": account(account_id)}},
+            balances={"balances": balances(number=account_id, total_equity=Decimal(equity), total_cash=equity)},
+        )
+        read_at = at(day, clock_time) + timedelta(seconds=self.number)
+        landed = land(self.home.zone, told, read_at, account_id=account_id, verdict="torn" if torn else "coherent")
+        with suppress(NotPublishedError):  # it is missed then, which changes the rows, too
+            store_snapshot(self.home.warehouse, landed)
+
+    def history(self, day: date, amount: int, kind: str, days_after: int) -> None:
+        """Of the date and the two before; what an earlier read had of them and this one lacks was taken back."""
+        read_at = at(day + timedelta(days=days_after), time(12)) + timedelta(seconds=self.number)
+        dates = (day - timedelta(days=2), day)
+        bodies = {"history": [body_of("history", [event(day, amount, kind)] if amount else [])]}
+        store_activity(self.home.warehouse, filed(self.home.zone, dates, read_at, **bodies), CALENDAR)
+        self.number += 1
+
+    def values(self, day: date, value: int) -> None:
+        read_at = at(day + timedelta(days=1), time(13)) + timedelta(seconds=self.number)
+        bodies = {"historical_balances": [body_of("historical_balances", [day_value(day, value)])]}
+        store_activity(self.home.warehouse, filed(self.home.zone, (day, day), read_at, **bodies), CALENDAR)
+        self.number += 1
+
+    def state(self, day: date, amount: int) -> None:
+        kind = "withdrawal" if amount < 0 else "deposit"
+        self.ledger.state_flow(ACCOUNT, day, kind, Decimal(amount), stated_by="owner")  # type: ignore[arg-type]
+        publish_stated(Settings(pipeline_home=self.home.path))
+
+    def unstate(self, _: date) -> None:
+        flows = [flow for flow in self.ledger.stated_flows() if not flow.removed_at] if self.ledger.exists else []
+        for flow in flows[:1]:
+            self.ledger.remove_flow(flow.flow_id, "owner")
+        publish_stated(Settings(pipeline_home=self.home.path))
+
+    def judge(self, day: date, verdict: str) -> None:
+        """Later evidence, straight in the table, as of the reconciliation."""
+        with self.home.warehouse.staged() as staged:
+            staged.connection.execute(
+                f"UPDATE tradier_snapshots SET verdict = '{verdict}' WHERE trade_date = DATE '{day}'"
+            )
+
+    def refuse(self, day: date) -> None:
+        with self.home.warehouse.staged() as staged:
+            query = f"SELECT max(snapshot_id) FROM tradier_snapshots WHERE trade_date = DATE '{day}'"
+            ((snapshot_id,),) = staged.connection.execute(query).fetchall()
+            if snapshot_id:
+                lead = {"snapshot_id": snapshot_id, "account_id": snapshot_id.partition("@")[0], "trade_date": day}
+                missed_at = datetime.fromisoformat(snapshot_id.partition("@")[2]).astimezone(UTC)
+                more = {"missed_at": missed_at, "kind": "refused", "trigger": "test", "reason": "refused"}
+                staged.refuse(lead | more)
+
+    def rebuild(self, _: date) -> None:
+        if list(self.home.zone.snapshots()):
+            rebuild(self.home.warehouse, self.home.zone, lambda _: None, stated=stated_rows(self.ledger))
+
+
+def differing(path: Path) -> list[Any]:
+    with reading(path) as connection:
+        return [
+            (rows.table, rows.kept_only, rows.defined_only)
+            for rows in derived.derived_rows(connection)
+            if rows.kept_only or rows.defined_only
+        ]
+
+
+_DAYS = st.sampled_from(DAYS)
+_AMOUNTS = st.sampled_from([0, 500, -500, 10_000, -10_000])
+
+
+def _happens(what: Callable[..., None], *others: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(st.just(what), _DAYS, *others)
+
+
+SNAPSHOTS = _happens(
+    Book.snapshot,
+    st.sampled_from([BEFORE, BEFORE, AFTER, LATER]),
+    st.sampled_from([10_000, 10_500, 20_000, 0, -5]),
+    st.sampled_from([ACCOUNT, OTHER]),
+    st.sampled_from([False, False, False, True]),
+)
+HAPPENINGS = st.lists(
+    st.one_of(
+        *(SNAPSHOTS, SNAPSHOTS, SNAPSHOTS),
+        _happens(Book.history, _AMOUNTS, st.sampled_from(["ach", "dividend", "journal", "novel"]), st.integers(0, 20)),
+        _happens(Book.values, st.sampled_from([10_000, 20_500])),
+        _happens(Book.state, _AMOUNTS),
+        _happens(Book.judge, st.sampled_from(["good", "doubtful"])),
+        *(_happens(what) for what in (Book.unstate, Book.refuse, Book.rebuild)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+LONG = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(LONG, max_examples=15, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+
+def _follow(happenings: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: None)
+        book = Book(Path(directory))
+        book.snapshot(DAYS[1], BEFORE, 10_000, ACCOUNT, torn=False)
+        for what, *given_ in happenings:
+            what(book, *given_)
+            assert differing(book.home.warehouse.path) == [], what
+
+
+@QUICK
+@given(happenings=HAPPENINGS)
+def test_whatever_happens_the_kept_rows_are_what_their_queries_give(happenings: list[Any]) -> None:
+    _follow(happenings)
+
+
+@pytest.mark.soak
+@LONG
+@given(happenings=HAPPENINGS)
+def test_whatever_happens_in_thousands_of_ways_the_kept_rows_follow(happenings: list[Any]) -> None:
+    _follow(happenings)
+
+
+@pytest.fixture
+def book(home: Home) -> Book:
+    told = Book(home.path)
+    for place, day in enumerate(DAYS[:4]):
+        told.snapshot(day, AFTER, 10_000 + place, ACCOUNT, torn=False)
+    return told
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE equity_curve_rows SET pnl = pnl + 0.01 WHERE trade_date = '2025-11-18'",
+        "DELETE FROM total_equity_curve_rows WHERE trade_date = '2025-11-18'",
+        "INSERT INTO snapshot_days FROM snapshot_days WHERE trade_date = '2025-11-18'",
+    ],
+)
+def test_a_kept_row_that_its_query_does_not_give_is_found(book: Book, change: str) -> None:
+    path = book.home.warehouse.path
+    with reading(path) as connection:
+        assert CHECK.run(derived.derived_rows(connection)).passed
+    path.chmod(0o644)
+    with duckdb.connect(path) as connection:
+        connection.execute(change)
+        outcome = CHECK.run(derived.derived_rows(connection))
+    assert not outcome.passed
+    assert all("2025-11-18" in difference.where for difference in outcome.differences)
+    assert outcome.differences
+
+
+def test_only_the_days_that_changed_are_made_anew_and_the_curves_only_when_they_do(book: Book) -> None:
+    """What is kept is not touched while a session is on: shown by marks that a new row would not have."""
+    with book.home.warehouse.staged() as staged:
+        staged.connection.execute("UPDATE snapshot_days SET low = -1")
+        staged.connection.execute("UPDATE equity_curve_rows SET reason = 'mark'")
+    book.snapshot(DAYS[4], BEFORE, 10_100, ACCOUNT, torn=False)  # the session is new: the curves have one row more
+    with book.home.warehouse.staged() as staged:
+        staged.connection.execute("UPDATE equity_curve_rows SET reason = 'mark'")
+    book.snapshot(DAYS[4], BEFORE, 10_200, ACCOUNT, torn=False)
+    with reading(book.home.warehouse.path) as connection:
+        lows = connection.execute("SELECT low FROM snapshot_days ORDER BY trade_date").fetchall()
+        marks = connection.execute("SELECT DISTINCT reason FROM equity_curve_rows").fetchall()
+    assert lows == [(-1,)] * 4 + [(10_100,)]
+    assert marks == [("mark",)]
+    book.snapshot(DAYS[4], AFTER, 10_300, ACCOUNT, torn=False)
+    with reading(book.home.warehouse.path) as connection:
+        query = f"SELECT equity, reason = 'mark' FROM equity_curve WHERE trade_date = '{DAYS[4]}'"
+        assert connection.execute(query).fetchall() == [(10_300, False)]
+
+
+@pytest.mark.parametrize("bring_over", ["snapshot", "rebuild"])
+def test_a_warehouse_of_version_9_gets_the_rows(book: Book, bring_over: str) -> None:
+    path, but_as_of = book.home.warehouse.path, "SELECT * EXCLUDE as_of FROM equity_curve ORDER BY trade_date"
+    with reading(path) as connection:
+        curve = connection.execute(but_as_of).fetchall()
+    path.chmod(0o644)
+    with duckdb.connect(path) as connection:
+        for table in derived.TABLES:
+            views = "DROP VIEW IF EXISTS equity_curve; DROP VIEW IF EXISTS total_equity_curve"
+            connection.execute(f"{views}; DROP TABLE {table.name}")
+        connection.execute("CREATE OR REPLACE MACRO schema_version() AS 9")
+    if bring_over == "snapshot":
+        book.snapshot(DAYS[3], AFTER, 10_003, ACCOUNT, torn=False)
+    else:
+        book.rebuild(DAYS[0])
+    with reading(path) as connection:
+        assert connection.execute("SELECT schema_version()").fetchone() == (10,)
+        found = connection.execute(but_as_of).fetchall()
+    assert found == curve
+    assert differing(path) == []
+
+
+def test_the_first_session_of_a_history_is_followed_from_snapshot_to_snapshot(home: Home) -> None:
+    book = Book(home.path)
+    for equity in (10_000, 10_500, 9_000):
+        book.snapshot(DAYS[0], BEFORE, equity, ACCOUNT, torn=False)
+        with reading(home.warehouse.path) as connection:
+            found = connection.execute("SELECT equity FROM equity_curve UNION ALL SELECT equity FROM total_equity_curve")
+            assert found.fetchall() == [(equity,), (equity,)]
+        assert differing(home.warehouse.path) == []

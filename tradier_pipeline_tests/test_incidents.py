@@ -27,9 +27,9 @@ from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
-from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
+from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.reconcile.published import reconcile_newest
 from tradier_pipeline.reconcile.reconciliation import Reconciliation

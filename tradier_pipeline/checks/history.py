@@ -12,8 +12,7 @@ from tradier_pipeline.checks.trade_dates import checks_of_date
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS, DerivedRows
-from tradier_pipeline.warehouse.closings import cash_days, statement_months
-from tradier_pipeline.warehouse.derived import derived_rows
+from tradier_pipeline.warehouse.closings import cash_days, derived_rows, statement_months
 
 
 def _cash(connection: duckdb.DuckDBPyConnection, day: date) -> Sequence[CashDay] | str:

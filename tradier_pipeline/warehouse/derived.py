@@ -14,7 +14,6 @@ from typing import Final
 
 import duckdb
 
-from tradier_pipeline.reconcile.derived_rows import DerivedRows
 from tradier_pipeline.warehouse.equity import CURVES, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
@@ -41,9 +40,7 @@ _FIGURES: Final = """
     min(as_of) AS first_as_of, max(as_of) AS last_as_of
 """
 # of the headers of a day: a snapshot that is stored again is committed at another instant
-_DAY_FINGERPRINT: Final = (
-    f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES))}))"
-)
+_DAY_FINGERPRINT: Final = f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES))}))"
 
 
 def _days(dates: str = "") -> str:
@@ -161,7 +158,7 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
         dates = bind("WHERE trade_date BETWEEN ? AND ?", since, until)  # of the tables with a row a snapshot
         changed = "SEMI JOIN changed USING (account_id, trade_date)"
         connection.execute("DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (FROM changed)")
-        connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {changed}")  # noqa: S608
+        connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {changed}")
     connection.execute("DROP TABLE changed")
     return bool(on_curves)
 
@@ -208,20 +205,3 @@ def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:
         AND (total_equity_curve_rows.equity, total_equity_curve_rows.as_of) IS DISTINCT FROM (added.equity, added.as_of)
         """
     )
-
-
-def derived_rows(connection: duckdb.DuckDBPyConnection) -> list[DerivedRows]:
-    """Each derived table beside its query, which is computed once more: a second or so of a year."""
-    return [_compared(connection, derived) for derived in DERIVED]
-
-
-def _compared(connection: duckdb.DuckDBPyConnection, derived: Derived) -> DerivedRows:
-    table = derived.table
-    whose = "account_id" if "account_id" in table.column_names else "environment"
-    kept, defined = f"FROM {table.name}", f"FROM ({derived.query})"
-    (rows,) = connection.execute(f"SELECT count(*) {kept}").fetchone() or (0,)
-    only = [
-        tuple(connection.execute(f"SELECT {whose}, trade_date FROM ({one} EXCEPT ALL {other}) ORDER BY ALL").fetchall())  # noqa: S608
-        for one, other in ((kept, defined), (defined, kept))
-    ]
-    return DerivedRows(table.name, rows, *only)

@@ -89,7 +89,9 @@ def test_the_names_users_rely_on_are_there(reader: duckdb.DuckDBPyConnection, re
     assert set(DESIGNED[relation].split()) <= columns(reader, relation).keys()
 
 
-@pytest.mark.parametrize("relation", [*schema.TABLES, *derived.TABLES, *views.VIEWS], ids=lambda relation: relation.name)
+@pytest.mark.parametrize(
+    "relation", [*schema.TABLES, *derived.TABLES, *views.VIEWS], ids=lambda relation: relation.name
+)
 def test_every_relation_has_the_declared_columns_and_types(
     reader: duckdb.DuckDBPyConnection, relation: schema.Table | views.View
 ) -> None:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.missed import missed_row
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.settings import Settings
 from tradier_pipeline.stated_flows import publish_stated, stated_rows
@@ -90,14 +91,10 @@ class Book:
             )
 
     def refuse(self, day: date) -> None:
+        found = [one for one in self.home.zone.snapshots() if one.snapshot_id.trade_date == day]
         with self.home.warehouse.staged() as staged:
-            query = f"SELECT max(snapshot_id) FROM tradier_snapshots WHERE trade_date = DATE '{day}'"
-            ((snapshot_id,),) = staged.connection.execute(query).fetchall()
-            if snapshot_id:
-                lead = {"snapshot_id": snapshot_id, "account_id": snapshot_id.partition("@")[0], "trade_date": day}
-                missed_at = datetime.fromisoformat(snapshot_id.partition("@")[2]).astimezone(UTC)
-                more = {"missed_at": missed_at, "kind": "refused", "trigger": "test", "reason": "refused"}
-                staged.refuse(lead | more)
+            for landed in found[-1:]:
+                staged.refuse(missed_row(landed.zone, landed.directory, str(landed.snapshot_id), "refused"))
 
     def rebuild(self, _: date) -> None:
         if list(self.home.zone.snapshots()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 
 from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.verify.outcome import Difference, Finding, Severity
@@ -14,18 +13,18 @@ class DerivedRows:
     """A derived table: how many rows it has, and those that only it or only its query has.
 
     Attributes:
-        kept_only, defined_only: account or environment, and trade date.
+        kept_only, defined_only: account, environment and trade date, as far as the table has them.
     """
 
     table: str
     rows: int
-    kept_only: tuple[tuple[str | None, date], ...]
-    defined_only: tuple[tuple[str | None, date], ...]
+    kept_only: tuple[str, ...]
+    defined_only: tuple[str, ...]
 
 
 def _follow(derived: DerivedRows) -> Finding:
-    kept = [Difference(f"{derived.table} {whose} {day}", "no such row", "a row") for whose, day in derived.kept_only]
-    made = [Difference(f"{derived.table} {whose} {day}", "a row", "no such row") for whose, day in derived.defined_only]
+    kept = [Difference(f"{derived.table} {place}", "no such row", "a row") for place in derived.kept_only]
+    made = [Difference(f"{derived.table} {place}", "a row", "no such row") for place in derived.defined_only]
     defined = derived.rows - len(kept) + len(made)
     return Finding(f"{defined} rows of {derived.table}", f"{derived.rows} rows", (*made, *kept))
 

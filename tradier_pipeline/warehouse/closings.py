@@ -81,14 +81,15 @@ def derived_rows(connection: duckdb.DuckDBPyConnection) -> list[DerivedRows]:
 
 def _compared(connection: duckdb.DuckDBPyConnection, derived: Derived) -> DerivedRows:
     table = derived.table
-    whose = "account_id" if "account_id" in table.column_names else "environment"
+    place = ", ".join(name for name in ("account_id", "environment", "trade_date") if name in table.column_names)
     kept, defined = f"FROM {table.name}", f"FROM ({derived.query})"
     (rows,) = connection.execute(f"SELECT count(*) {kept}").fetchone() or (0,)
-    only = [
-        tuple(connection.execute(f"SELECT {whose}, trade_date FROM ({one} EXCEPT ALL {other}) ORDER BY ALL").fetchall())  # noqa: S608
+    only = (
+        connection.execute(f"SELECT concat_ws(' ', {place}) FROM ({one} EXCEPT ALL {other}) ORDER BY ALL")  # noqa: S608
         for one, other in ((kept, defined), (defined, kept))
-    ]
-    return DerivedRows(table.name, rows, *only)
+    )
+    kept_only, defined_only = (tuple(where for (where,) in found.fetchall()) for found in only)
+    return DerivedRows(table.name, rows, kept_only, defined_only)
 
 
 def covered_accounts(connection: duckdb.DuckDBPyConnection, day: date) -> list[str]:

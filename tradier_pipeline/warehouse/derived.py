@@ -1,10 +1,10 @@
 """Tables that follow from others, kept by every publish so that no reader computes a year to see a day.
 
-`snapshot_days` says what the snapshots of a date come to, `equity_curve_rows` and `total_equity_curve_rows` hold the
-rows of the views of those names. The rows of each are what its query gives, and nothing else: all of them can be made
-anew from the other tables at any time. What is made anew is found by fingerprints of the rows that a query reads, not
-by who wrote them, so that nothing that changes a past session has to be announced here: a late snapshot, a verdict, a
-posting that the broker adds or takes back, a stated flow, a rebuild. A fingerprint has the query in it, too.
+`snapshot_days` says what the snapshots of a date come to; the other tables hold the rows of the views of their names.
+The rows of each are what its query gives, and nothing else: all of them can be made anew from the other tables at any
+time. What is made anew is found by fingerprints of the rows that a query reads, not by who wrote them, so that nothing
+that changes a past session has to be announced here: a late snapshot, a verdict, a posting that the broker adds or
+takes back, a stated flow, a rebuild. A fingerprint has the query in it, too.
 """
 
 from __future__ import annotations
@@ -91,13 +91,28 @@ SNAPSHOT_DAYS = Derived(
     _days(),
 )
 
+ENVIRONMENTS = Derived(
+    Table(
+        "account_environment_rows",
+        "The rows of account_environments, kept by every publish.",
+        (_ACCOUNT, Column("environment", VARCHAR, "simulator, sandbox or live; the one that it was read from last")),
+    ),
+    """
+    SELECT account_id, arg_max(environment, read_at) AS environment
+    FROM (SELECT account_id, environment, read_at FROM snapshot_days
+          UNION ALL SELECT account_id, environment, max(read_at) FROM activity_extracts GROUP BY ALL)
+    GROUP BY account_id
+    """,
+)
+
 CURVE_INPUTS: Final = Table(
     "curve_inputs",
-    "One row: what the rows of the equity curves were made from.",
+    "One row: what the rows of the environments and of the equity curves were made from.",
     (Column("fingerprint", VARCHAR, "Of all rows that they follow from, and of their queries", required=True),),
 )
 
-DERIVED: Final = (SNAPSHOT_DAYS, *CURVES)
+_MADE_TOGETHER: Final = (ENVIRONMENTS, *CURVES)  # in the order in which they are read
+DERIVED: Final = (SNAPSHOT_DAYS, *_MADE_TOGETHER)
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
@@ -122,7 +137,7 @@ _INPUTS: Final = {
     "account_activity": "account_id, trade_date, type, amount, description",
     "stated_flows": "account_id, trade_date, kind, amount, note",
     "activity_extracts": "account_id, resource, since, until, read_at",
-    "account_environments": "account_id, environment",
+    f"({ENVIRONMENTS.query})": "account_id, environment",
 }
 _CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
 
@@ -168,9 +183,9 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     fingerprint = " ".join([_CURVES_VERSION, *(_sum(connection, *input_) for input_ in _INPUTS.items())])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
-    for curve in CURVES:
-        connection.execute(f"DELETE FROM {curve.table.name}")  # noqa: S608
-        connection.execute(f"INSERT INTO {curve.table.name} {curve.query}")
+    for derived in _MADE_TOGETHER:
+        connection.execute(f"DELETE FROM {derived.table.name}")  # noqa: S608
+        connection.execute(f"INSERT INTO {derived.table.name} {derived.query}")
     connection.execute("DELETE FROM curve_inputs")
     connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
     return True

@@ -129,12 +129,7 @@ ACCOUNT_ENVIRONMENTS = View(
         Column("account_id", VARCHAR, "Account number"),
         Column("environment", VARCHAR, "simulator, sandbox or live"),
     ),
-    """
-    SELECT account_id, arg_max(environment, read_at) AS environment
-    FROM (SELECT account_id, environment, read_at FROM snapshot_days
-          UNION ALL SELECT account_id, environment, max(read_at) FROM activity_extracts GROUP BY ALL)
-    GROUP BY account_id
-    """,
+    "FROM account_environment_rows",
 )
 
 HEARTBEATS = View(

@@ -221,8 +221,7 @@ def test_a_warehouse_of_version_9_gets_the_rows(book: Book, bring_over: str) -> 
     path.chmod(0o644)
     with duckdb.connect(path) as connection:
         for table in derived.TABLES:
-            views = "DROP VIEW IF EXISTS equity_curve; DROP VIEW IF EXISTS total_equity_curve"
-            connection.execute(f"{views}; DROP TABLE {table.name}")
+            connection.execute(f"DROP TABLE {table.name}")
         connection.execute("CREATE OR REPLACE MACRO schema_version() AS 9")
     if bring_over == "snapshot":
         book.snapshot(DAYS[3], AFTER, 10_003, ACCOUNT, torn=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.ledger.store import Ledger
@@ -58,18 +58,19 @@ class Book:
             store_snapshot(self.home.warehouse, landed)
 
     def history(self, day: date, amount: int, kind: str, days_after: int) -> None:
-        """Of the date and the two before; what an earlier read had of them and this one lacks was taken back."""
+        """Of the date and some before; what an earlier read had of them and this one lacks was taken back."""
+        self.number += 1
         read_at = at(day + timedelta(days=days_after), time(12)) + timedelta(seconds=self.number)
-        dates = (day - timedelta(days=2), day)
+        dates = (day - timedelta(days=self.number), day)  # no two extracts are of the same dates
         bodies = {"history": [body_of("history", [event(day, amount, kind)] if amount else [])]}
         store_activity(self.home.warehouse, filed(self.home.zone, dates, read_at, **bodies), CALENDAR)
-        self.number += 1
 
     def values(self, day: date, value: int) -> None:
+        self.number += 1
         read_at = at(day + timedelta(days=1), time(13)) + timedelta(seconds=self.number)
         bodies = {"historical_balances": [body_of("historical_balances", [day_value(day, value)])]}
-        store_activity(self.home.warehouse, filed(self.home.zone, (day, day), read_at, **bodies), CALENDAR)
-        self.number += 1
+        dates = (day - timedelta(days=self.number), day)
+        store_activity(self.home.warehouse, filed(self.home.zone, dates, read_at, **bodies), CALENDAR)
 
     def state(self, day: date, amount: int) -> None:
         kind = "withdrawal" if amount < 0 else "deposit"
@@ -151,7 +152,25 @@ def _follow(happenings: list[Any]) -> None:
             assert differing(book.home.warehouse.path) == [], what
 
 
+EACH_KIND = [
+    *((Book.snapshot, day, AFTER, 10_000 + 100 * place, ACCOUNT, False) for place, day in enumerate(DAYS[:4])),
+    (Book.snapshot, DAYS[4], BEFORE, 10_000, OTHER, False),
+    (Book.state, DAYS[2], 500),
+    (Book.unstate, DAYS[2]),
+    (Book.history, DAYS[2], 500, "ach", 20),
+    (Book.history, DAYS[3], 0, "ach", 20),  # taken back
+    (Book.history, DAYS[1], 500, "novel", 1),
+    (Book.values, DAYS[4], 20_500),
+    (Book.snapshot, DAYS[2], LATER, 20_000, ACCOUNT, False),  # late
+    (Book.judge, DAYS[2], "doubtful"),
+    (Book.judge, DAYS[2], "good"),
+    (Book.refuse, DAYS[3]),
+    (Book.rebuild, DAYS[0]),
+]
+
+
 @QUICK
+@example(happenings=EACH_KIND)
 @given(happenings=HAPPENINGS)
 def test_whatever_happens_the_kept_rows_are_what_their_queries_give(happenings: list[Any]) -> None:
     _follow(happenings)

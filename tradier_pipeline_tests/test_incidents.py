@@ -39,6 +39,7 @@ from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline.verify.outcome import Outcome, Severity
+from tradier_pipeline.warehouse import derived
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests import bodies
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -447,6 +448,7 @@ def test_e6_the_figures_of_a_day_are_those_of_the_new_york_day(bench: Bench) -> 
     """Then: a summary of zeros, since its day was UTC's. Now: what is read at 20:30 in New York is of that day."""
     bench.take(sound(), datetime(2025, 12, 1, 20, tzinfo=UTC))
     bench.take(sound(), datetime(2025, 12, 2, 1, 30, tzinfo=UTC))
+    derived.refresh(bench.staged.connection)  # as every publish does
     days = bench.staged.connection.execute("SELECT trade_date, open, close FROM daily_balances").fetchall()
     assert days == [(date(2025, 12, 1), Decimal("17798.36"), Decimal("17798.36"))]
 

@@ -142,6 +142,12 @@ _INPUTS: Final = {
 _CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
 
 
+_SUMS: Final = " UNION ALL ".join(
+    f"SELECT {number}, sum(hash({columns})) FROM {relation}"  # noqa: S608
+    for number, (relation, columns) in enumerate(_INPUTS.items())
+)
+
+
 def refresh(connection: duckdb.DuckDBPyConnection) -> None:
     """Make anew the rows whose inputs are not what they were, in one transaction. Doing it again changes nothing."""
     connection.execute("BEGIN")
@@ -153,34 +159,31 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
     """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them."""
-    connection.execute(
+    changed = connection.execute(
         f"""
-        CREATE OR REPLACE TEMP TABLE changed AS
-        SELECT account_id, trade_date
+        SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
         FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
               FROM tradier_snapshots GROUP BY account_id, trade_date) AS now
         FULL JOIN snapshot_days USING (account_id, trade_date)
+        LEFT JOIN equity_curve_rows USING (account_id, trade_date)
         WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
         """  # noqa: S608
-    )
-    since, until, on_curves = connection.execute(
-        """
-        SELECT min(trade_date), max(trade_date), bool_or(source = 'snapshot')
-        FROM changed LEFT JOIN equity_curve_rows USING (account_id, trade_date)
-        """
-    ).fetchone() or (None, None, None)
-    if since is not None:
-        dates = bind("WHERE trade_date BETWEEN ? AND ?", since, until)  # of the tables with a row a snapshot
-        changed = "SEMI JOIN changed USING (account_id, trade_date)"
-        connection.execute("DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (FROM changed)")
-        connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {changed}")
-    connection.execute("DROP TABLE changed")
-    return bool(on_curves)
+    ).fetchall()
+    if not changed:
+        return False
+    listed = ", ".join(bind("(?, ?)", account_id, day) for account_id, day, _ in changed)
+    days = [day for _, day, _ in changed]
+    dates = bind("WHERE trade_date BETWEEN ? AND ?", min(days), max(days))  # of the tables with a row a snapshot
+    wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
+    connection.execute(f"DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
+    connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {wanted}")
+    return any(is_on_curve for *_, is_on_curve in changed)
 
 
 def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     """Make the curves anew, of all accounts, if anything that they follow from has changed. Returns whether it has."""
-    fingerprint = " ".join([_CURVES_VERSION, *(_sum(connection, *input_) for input_ in _INPUTS.items())])
+    sums = sorted(connection.execute(_SUMS).fetchall())
+    fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
     for derived in _MADE_TOGETHER:
@@ -189,12 +192,6 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     connection.execute("DELETE FROM curve_inputs")
     connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
     return True
-
-
-def _sum(connection: duckdb.DuckDBPyConnection, relation: str, columns: str) -> str:
-    # one by one: of all in one statement DuckDB makes a plan that takes longer than they do
-    found = connection.execute(f"SELECT sum(hash({columns})) FROM {relation}").fetchone()  # noqa: S608
-    return str(found and found[0])
 
 
 def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:

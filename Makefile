@@ -35,13 +35,13 @@ up: install  ## the Dagster UI and daemon
 	@$(BIN)/tradier-pipeline up
 
 bench: install  ## measure; ratios against a bare limit of the same run
-	$(BIN)/python -m tradier_pipeline_tests.bench
+	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench
 
 bench-cycles: install  ## measure the cycles of a running `up`; takes half an hour
-	$(BIN)/python -m tradier_pipeline_tests.bench_cycles
+	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_cycles
 
 bench-history: install  ## measure what a year of minute history answers
-	$(BIN)/python -m tradier_pipeline_tests.bench_history
+	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
 soak: install  ## the long proofs
 	$(BIN)/python -m pytest -m soak -n 2 --hypothesis-profile soak

@@ -23,6 +23,7 @@ from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.gainloss import trades_beside_closed_lots
 from tradier_pipeline.checks.history import cash_beside_history, derived_beside_queries, statement_beside_days
 from tradier_pipeline.checks.published import published_equals_landed
+from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
 from tradier_pipeline.cycles.freshness import freshness_sensor
@@ -40,7 +41,6 @@ from tradier_pipeline.cycles.maintenance import maintenance, nightly_maintenance
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.sensors import build_sensors
 from tradier_pipeline.instance import in_temporary_home
-from tradier_pipeline.settings import Settings, load_settings
 
 
 def build_definitions(settings: Settings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:

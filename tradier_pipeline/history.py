@@ -40,8 +40,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tradier_pipeline import clock
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.settings import WAREHOUSE, load_settings
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import WAREHOUSE, load_settings
 from tradier_pipeline.warehouse.exposure import Each, ExposureBy, exposure_query
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import By, balances_query, findings_query, reading, require_current

@@ -16,20 +16,21 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
-from tradier_pipeline import extract
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.extract import Broker, extract_quotes, extract_snapshot
-from tradier_pipeline.landing import LandedSnapshot, LandingZone
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract import snapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.settings import DEMO_ACCOUNT, DEMO_TOKEN
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
-from tradier_pipeline.verify.outcome import Outcome
-from tradier_pipeline.warehouse import publish, rows
-from tradier_pipeline.warehouse.publish import Warehouse
-from tradier_pipeline_tests.bodies import copy_schema
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.warehouse import rows, staging
+from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.support.bodies import copy_schema
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -55,14 +56,14 @@ def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "SETTLE_S", 0.0)
+    monkeypatch.setattr(snapshot, "SETTLE_S", 0.0)
 
 
 @pytest.fixture(autouse=True)
 def _quick_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of small blocks is written in less time, and a year of them, which would take more room, is not made."""
-    monkeypatch.setattr(publish, "create_schema", copy_schema)
-    monkeypatch.setattr(publish, "BLOCK_SIZE", 16_384)
+    monkeypatch.setattr(staging, "create_schema", copy_schema)
+    monkeypatch.setattr(staging, "BLOCK_SIZE", 16_384)
 
 
 @dataclass(frozen=True)

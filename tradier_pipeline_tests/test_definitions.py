@@ -18,7 +18,7 @@ from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
-from tradier_pipeline_tests.dagster_runs import definitions
+from tradier_pipeline_tests.support.dagster_runs import definitions
 
 PROJECT = Path(tradier_pipeline.__file__).parents[1]
 

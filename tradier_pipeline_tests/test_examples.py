@@ -13,10 +13,10 @@ import pytest
 from nbclient import NotebookClient
 
 import tradier_pipeline
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse, insert
-from tradier_pipeline_tests.bodies import ACCOUNT, balances, land, rich, zone_in
+from tradier_pipeline.warehouse.staging import Warehouse, insert
+from tradier_pipeline_tests.support.bodies import ACCOUNT, balances, land, rich, zone_in
 
 PACKAGE = Path(tradier_pipeline.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "data.md"

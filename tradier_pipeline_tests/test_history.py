@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from tradier_pipeline import history
 from tradier_pipeline.clock import NEW_YORK, trade_date
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.reads import By
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
+from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
     Answers,
     answers,

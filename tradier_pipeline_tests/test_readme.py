@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.year import fill, sessions
+from tradier_pipeline_tests.support.year import fill, sessions
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

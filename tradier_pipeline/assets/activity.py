@@ -7,24 +7,24 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.activity import (
+from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
+from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.results import check_result, records_table, table_metadata
+from tradier_pipeline.core.errors import ExtractError, PipelineError
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.extract.activity import extract_activity
+from tradier_pipeline.extract.connection import accounts_to_read
+from tradier_pipeline.instance.partitions import TRADE_DATES
+from tradier_pipeline.landing.activity import (
     RESOURCES,
     ActivityRange,
     LandedActivity,
     Resource,
-    extract_activity,
     find_activity,
     last_failure,
 )
-from tradier_pipeline.assets.partitions import TRADE_DATES
-from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import check_result, records_table, table_metadata
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import ExtractError, accounts_to_read
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.store import ActivityRefusedError, StoredActivity, store_activity
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.store import ActivityRefusedError, StoredActivity, store_activity
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK, ACTIVITY_CLAIM
 from tradier_pipeline.warehouse.activity import DESTINATIONS
 from tradier_pipeline.warehouse.reads import activity_totals, reading

@@ -5,8 +5,8 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.broker_calendar import differing_days, read_calendar
-from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.extract.calendar import differing_days, read_calendar
 
 COLUMNS = ("day", "library", "broker")
 

@@ -15,10 +15,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as Target,  # nothing public makes one outside of a check
 )
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS
+from tradier_pipeline.core.outcome import Outcome, Severity
+from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import Claim, outcomes_of
-from tradier_pipeline.verify.outcome import Outcome, Severity
 
 SHOWN_DIFFERENCES = 10  # of a claim, stored with every run; all of them are in check_results and told by `verify`
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
+from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import gate_reading, reading
 

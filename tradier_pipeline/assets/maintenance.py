@@ -8,13 +8,13 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import SNAPSHOTS
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.compaction import compact
+from tradier_pipeline.core.files import size_of
+from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.instance.prune import prune
-from tradier_pipeline.reverify import Reverified, reverify
-from tradier_pipeline.status import size_of
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.publish.reverify import Reverified, reverify
 from tradier_pipeline.warehouse.reads import reading, snapshots_read_after
 
 GROUP = "reporting"

@@ -4,14 +4,15 @@ from datetime import date
 
 import dagster as dg
 
-from tradier_pipeline.activity import WINDOW
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import table_metadata
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.prices import PriceRange, extract_prices
-from tradier_pipeline.store import store_prices
+from tradier_pipeline.assets.results import table_metadata
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.extract.prices import extract_prices
+from tradier_pipeline.instance.partitions import TRADE_DATES
+from tradier_pipeline.landing.activity import WINDOW
+from tradier_pipeline.landing.prices import PriceRange
+from tradier_pipeline.publish.store import store_prices
 from tradier_pipeline.warehouse.schema import DAILY_PRICES
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.broker.models import (
     Account,
@@ -19,22 +18,23 @@ from tradier_pipeline.broker.models import (
     Position,
     Quote,
 )
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import (
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import (
     UNASKED,
     extract_quotes,
     extract_snapshot,
     refuse_other_times,
     refuse_unknown_account,
 )
-from tradier_pipeline.landing import REQUIRED_RESOURCES, LandedSnapshot, PageRecord
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import publish_missed
+from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
+from tradier_pipeline.instance.runs import TRIGGER_TAG
+from tradier_pipeline.landing.manifest import PageRecord
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
+from tradier_pipeline.publish.store import publish_missed
 
 OWNERS = ["team:trading"]
-TRIGGER_TAG = "tradier/trigger"
 CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
-PROCESS_TAG = "tradier/process"  # of a run that no daemon watches: host, process id and start
 
 DESCRIPTIONS = {
     "account": "The user profile: the accounts of the access token, their type, status and option level.",

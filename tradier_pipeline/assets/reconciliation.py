@@ -8,22 +8,17 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline.assets.claims import claim_evaluations
-from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import (
-    ASSET_KEY,
-    SHOWN_ROWS,
-    records_table,
-    table_metadata,
-)
+from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.ledger.store import Ledger, LedgerError
+from tradier_pipeline.publish.ledger_state import reconcile_newest
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
-from tradier_pipeline.reconcile.published import reconcile_newest
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
-from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import findings, gate_reading, reading, reconciliation
 

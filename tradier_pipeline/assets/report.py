@@ -5,9 +5,9 @@ from datetime import date
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.instance.partitions import TRADE_DATES
 
 
 @dg.asset(
@@ -21,7 +21,7 @@ from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 )
 def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Write them under `<home>/reports/<account>/`."""
-    from tradier_pipeline.cycles.gaps import record_gaps  # the cycles know the assets
+    from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
     from tradier_pipeline.report import write_reports  # Jinja, which no run of a snapshot needs
 
     with told_in_one_line():

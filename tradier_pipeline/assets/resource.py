@@ -9,12 +9,12 @@ from functools import cached_property
 import dagster as dg
 from pydantic import PrivateAttr
 
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import Broker, connect
-from tradier_pipeline.landing import LandingZone
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.extract.connection import Broker, connect
+from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.warehouse.publish import Warehouse
+from tradier_pipeline.warehouse.staging import Warehouse
 
 
 class TradierResource(dg.ConfigurableResource):  # type: ignore[type-arg]

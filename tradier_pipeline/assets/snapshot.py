@@ -1,6 +1,6 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,68 +9,30 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.claims import claim_evaluations, collect
-from tradier_pipeline.assets.partitions import SNAPSHOTS, TRADE_DATES, only_if_landed, partition_of
-from tradier_pipeline.assets.raw import OWNERS, PROCESS_TAG, raw_key
+from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.catch_up import CAUGHT_UP, BehindError, catch_up
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.gate import GateRules
+from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, rows_table, table_metadata
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.gate import GateRules
+from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
+from tradier_pipeline.instance.runs import PROCESS_TAG
 from tradier_pipeline.instance.switches import stopped_schedules
-from tradier_pipeline.landing import REQUIRED_RESOURCES
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.reconcile.daily import DateCheck
+from tradier_pipeline.publish.catch_up import CAUGHT_UP, BehindError, catch_up
+from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.stated_flows import stated_rows
+from tradier_pipeline.publish.store import Believe, NotPublishedError, store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.reconcile.published import relevant_beliefs
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.stated_flows import stated_rows
-from tradier_pipeline.store import Believe, NotPublishedError, store_snapshot
 from tradier_pipeline.verify.claims import CLAIMS
-from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.rows import TypedSnapshot
+from tradier_pipeline.warehouse.typed import TypedSnapshot
 
-ASSET_KEY = dg.AssetKey("tradier_snapshot")
-SHOWN_ROWS = 10  # stored with every run
 CATCH_UP_S = 90.0  # of a run; the instance ends one that takes 180 s
-
-
-def describe(claim: str, number: int | None) -> str:
-    """The claim of a check, with its number in the list of consistency checks."""
-    return claim if number is None else f"{claim} (check {number})"
-
-
-def date_check_specs(asset: dg.AssetKey, checks: Iterable[DateCheck[Any]]) -> list[dg.AssetCheckSpec]:
-    """The checks of trade dates on an asset."""
-    return [
-        dg.AssetCheckSpec(
-            check.name, asset=asset, description=describe(check.claim, check.number), partitions_def=TRADE_DATES
-        )
-        for check in checks
-    ]
-
-
-def _table_schema(*tables: schema.Table) -> dg.TableSchema:
-    """Every column of the tables, as `table.column`."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                f"{table.name}.{column.name}",
-                column.type,
-                description=column.comment,
-                constraints=dg.TableColumnConstraints(nullable=not column.required),
-            )
-            for table in tables
-            for column in table.columns
-        ]
-    )
-
-
-def table_metadata(name: str, *tables: schema.Table) -> dict[str, Any]:
-    return {"dagster/column_schema": _table_schema(*tables), "dagster/table_name": f"tradier.main.{name}"}
 
 
 SPREADS = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
@@ -171,7 +133,7 @@ def _stopped_schedules(context: dg.AssetExecutionContext) -> tuple[str, ...] | N
 
 def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:
     """What was due before it and has no snapshot is published with it."""
-    from tradier_pipeline.cycles.gaps import record_gaps_before  # the cycles know the assets
+    from tradier_pipeline.assets.gaps import record_gaps_before  # the cycles know the assets
 
     try:
         record_gaps_before(settings, context.instance, own)
@@ -253,12 +215,12 @@ def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
 def _positions_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     largest = sorted(typed.positions, key=lambda held: abs(held.market_value or held.cost_basis), reverse=True)
     columns = ("symbol", "quantity", "mark", "market_value", "unrealized_pl")
-    return {"rows": len(typed.positions), "largest": _rows_table(largest, columns)}
+    return {"rows": len(typed.positions), "largest": rows_table(largest, columns)}
 
 
 def _spreads_metadata(typed: TypedSnapshot) -> dict[str, Any]:
     columns = ("underlying", "expiration", "strategy", "quantity", "cost", "unrealized_pl", "max_loss")
-    return {"rows": len(typed.spreads), "spreads": _rows_table(typed.spreads, columns)}
+    return {"rows": len(typed.spreads), "spreads": rows_table(typed.spreads, columns)}
 
 
 def _conservation_metadata(typed: TypedSnapshot) -> dict[str, Any]:
@@ -272,37 +234,6 @@ def _conservation_metadata(typed: TypedSnapshot) -> dict[str, Any]:
         "compared_with": typed.conserved.previous_snapshot_id,
         "unexplained": sum(finding.state == "unexplained" for finding in found),
         "in_flight": sum(finding.state == "in_flight" for finding in found),
-        "changes": _rows_table(found, columns),
+        "changes": rows_table(found, columns),
         "explanations": dg.MetadataValue.md("\n".join(lines[:SHOWN_ROWS])),
     }
-
-
-def _rows_table(rows: Sequence[object], columns: Sequence[str]) -> dg.TableMetadataValue:
-    """The first rows as a table; all of them are in DuckDB."""
-    return records_table([{name: getattr(row, name) for name in columns} for row in rows[:SHOWN_ROWS]], columns)
-
-
-def records_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dg.TableMetadataValue:
-    """The first rows as a table, by column name."""
-    return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: shown(row[name]) for name in columns}) for row in rows[:SHOWN_ROWS]],
-        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
-    )
-
-
-def check_result(outcome: Outcome, asset_key: dg.AssetKey) -> dg.AssetCheckResult:
-    """The result in the UI: both figures, and the rows that differ if any do."""
-    metadata: dict[str, Any] = {"broker": outcome.broker, "stored": outcome.stored}
-    if outcome.differences:
-        columns = ("where", "broker", "stored")
-        rows = [dg.TableRecord({name: getattr(row, name) for name in columns}) for row in outcome.differences]
-        table_schema = dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
-        metadata["differences"] = dg.MetadataValue.table(records=rows, schema=table_schema)
-        metadata["differing"] = outcome.differing
-    return dg.AssetCheckResult(
-        asset_key=asset_key,
-        check_name=outcome.check,
-        passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.ERROR if outcome.severity is Severity.FATAL else dg.AssetCheckSeverity.WARN,
-        metadata=metadata,
-    )

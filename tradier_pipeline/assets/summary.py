@@ -8,15 +8,15 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import TRADE_DATES
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY, check_result, date_check_specs, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, check_result, date_check_specs, table_metadata
+from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.instance.partitions import TRADE_DATES
+from tradier_pipeline.publish.summaries import make_summaries, summary_evidence
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
-from tradier_pipeline.verify.evidence import shown
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline.warehouse.summaries import make_summaries, summary_evidence
 
 KEY = dg.AssetKey("daily_summary")
 Row = dict[str, Any]
@@ -58,7 +58,7 @@ def daily_summary(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Summarize a trade date for every account, show it, and check what is stored of it."""
-    from tradier_pipeline.cycles.gaps import record_gaps  # the cycles know the assets
+    from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
 
     with told_in_one_line():
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day

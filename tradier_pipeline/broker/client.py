@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import os
 import random
 import re
-import ssl
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, AnyStr, Literal, Self
 from urllib.parse import urlencode
 
@@ -28,13 +24,15 @@ from tradier_pipeline.broker.errors import (
     UnavailableError,
     excerpt,
 )
+from tradier_pipeline.broker.http import masked, open_http
 from tradier_pipeline.broker.models import Order, identifier, parse
-from tradier_pipeline.broker.receive import ACCEPT_ENCODING, receive_body
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.broker.pages import Attempt, Extract, Page
+from tradier_pipeline.broker.receive import receive_body
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-    from datetime import date, datetime
+    from datetime import date
     from types import TracebackType
 
     from pydantic import SecretStr
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 BalancesPeriod = Literal["WEEK", "MONTH", "YTD", "YEAR", "YEAR_3", "YEAR_5", "ALL"]
 SNAPSHOT_RESOURCES = ("account", "balances", "positions", "orders")
 
-_TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in use wait up to 30 s for positions
 _KEPT_HEADERS = re.compile(r"date|content-type|retry-after|x-ratelimit-.*")
 # beside its own, what the HTTP library lets through of a host or a proxy that cannot be spoken to
 NETWORK_ERRORS = (httpx.RequestError, httpx.InvalidURL, OSError, ValueError, OverflowError)
@@ -52,11 +49,6 @@ _PAGE_LIMIT = 100
 _ROWS_PER_PAGE = 1000  # of what has no ids
 _MOST_PAGES = 1000  # 25,000 rows where the broker caps a page at the documented 25
 _QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
-_SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 _QUOTES_PATH = "/v1/markets/quotes"
 _CALENDAR_PATH = "/v1/markets/calendar"
 _PRICES_PATH = "/v1/markets/history"
@@ -78,55 +70,6 @@ class RetryPolicy:
     deadline: float = 45.0
     jitter: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One request. `outcome` is "200" or what was wrong, e.g. "HTTP 503 Service Unavailable", "ConnectTimeout"."""
-
-    started_at: datetime
-    ended_at: datetime
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer as received.
-
-    Attributes:
-        number: from 1.
-        query: the query, or the form of the one read that is a POST. Without secrets.
-        headers: date, content-type, retry-after and x-ratelimit-*, names in lower case.
-        body: the bytes after content decoding.
-        started_at, ended_at: UTC, of the request that got this answer.
-        attempts: every request made for this page, the one that got the answer last.
-    """
-
-    number: int
-    path: str
-    query: Mapping[str, str]
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    started_at: datetime
-    ended_at: datetime
-    attempts: tuple[Attempt, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Extract:
-    """A resource, completely received; every page is a checked 200 answer."""
-
-    resource: str
-    pages: tuple[Page, ...]
-
-    @property
-    def started_at(self) -> datetime:
-        return min(page.started_at for page in self.pages)
-
-    @property
-    def ended_at(self) -> datetime:
-        return max(page.ended_at for page in self.pages)
 
 
 class SnapshotFetchError(BrokerError):
@@ -520,112 +463,6 @@ class BrokerClient:
 
     def _masked(self, text: AnyStr) -> AnyStr:
         return masked(text, self._token)
-
-
-def open_http(base_url: str, token: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """A client that sends the token to one broker and nowhere else.
-
-    Raises:
-        PipelineError: unusable base_url or token, or variables of the environment that no connection can be made with.
-    """
-    url = _check_base_url(base_url)
-    _check_token(token)
-    trust_env = not is_loopback(url.host)
-    if trust_env:
-        _check_network_variables(os.environ)
-    try:
-        return _new_client(url, token, trust_env, transport)
-    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
-        named = " or ".join(sorted(name for name in os.environ if name.upper() in (*_PROXIES, *_CERTIFICATES)))
-        raise PipelineError(
-            f"no connection can be made with {named or 'the settings of this machine'}: {type(error).__name__}",
-            "Correct it, or unset it.",  # without its value: a proxy's holds a password
-        ) from None
-
-
-def _new_client(
-    url: httpx.URL, token: SecretStr, trust_env: bool, transport: httpx.AsyncBaseTransport | None
-) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={
-            "Authorization": f"Bearer {token.get_secret_value()}",
-            "Accept": "application/json",  # Tradier: the default is XML
-            "Accept-Encoding": ACCEPT_ENCODING,
-            "User-Agent": f"tradier-pipeline/{version('tradier-pipeline')}",
-        },
-        timeout=_TIMEOUT,
-        follow_redirects=False,  # the header must not reach another host
-        trust_env=trust_env,
-        # Loading the certificate store takes longer than a snapshot of a local broker; this context trusts nobody.
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.scheme == "http" else True,
-        transport=transport,
-    )
-
-
-def _check_network_variables(variables: Mapping[str, str]) -> None:
-    """Raise PipelineError for a proxy or certificate variable that the HTTP library finds wrong too late or not at all.
-
-    The message names the variable and not its value, which may hold a password.
-    """
-    for name, value in variables.items():
-        if name.upper() in _PROXIES and name.upper() != "NO_PROXY" and value and not _is_proxy(value):
-            raise PipelineError(f"{name} is not the URL of a proxy", "Set it to http://host:port, or unset it.")
-        if name in _CERTIFICATES and value and not os.access(value, os.R_OK):
-            raise PipelineError(f"{name} names what cannot be read", "Correct it, or unset it.")
-
-
-def _is_proxy(value: str) -> bool:
-    try:
-        url = httpx.URL(value if "://" in value else f"http://{value}")
-        return bool(_HOST_NAME.fullmatch(url.host)) and (url.port or 1) < 65536 and url.scheme in _PROXY_SCHEMES
-    except (httpx.InvalidURL, ValueError):
-        return False
-
-
-def masked(text: AnyStr, token: SecretStr) -> AnyStr:
-    """What the broker said, without our token in case it is echoed; a short token is the simulator's, no secret."""
-    secret = token.get_secret_value()
-    if len(secret) < _SECRET_CHARS:
-        return text
-    if isinstance(text, str):
-        return text.replace(secret, "[access token]")
-    return text.replace(secret.encode(), b"[access token]")
-
-
-def _check_base_url(base_url: str) -> httpx.URL:
-    """The URL as the HTTP library reads it. Raises PipelineError if the token must not be sent there."""
-    remedy = "Set TRADIER_BASE_URL to scheme, host and port only, e.g. https://api.tradier.com."
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        raise PipelineError("TRADIER_BASE_URL is not a URL", remedy) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise PipelineError("TRADIER_BASE_URL is not an https URL", remedy)
-    if url.userinfo or url.path != "/" or url.query or url.fragment:
-        raise PipelineError("TRADIER_BASE_URL has more than scheme, host and port", remedy)
-    if url.scheme == "http" and not is_loopback(url.host):
-        raise PipelineError(
-            f"TRADIER_BASE_URL would send the access token unencrypted to {excerpt(url.host)}",
-            "Use https; http is only for a broker simulated on this machine.",
-        )
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _check_token(token: SecretStr) -> None:
-    # The HTTP library would quote an unusable header value in its error.
-    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
-        raise PipelineError(
-            "TRADIER_ACCESS_TOKEN is empty or has characters no token has",
-            "Copy it again from the API access page of the account; mind spaces and line breaks.",
-        )
 
 
 def _account_path(account: str) -> str:

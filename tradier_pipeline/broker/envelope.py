@@ -27,7 +27,7 @@ from tradier_pipeline.broker.errors import (
     UnavailableError,
     excerpt,
 )
-from tradier_pipeline.texts import may_have_long_texts, shortened
+from tradier_pipeline.core.texts import may_have_long_texts, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tradier_pipeline.broker.client import Attempt, Page
+    from tradier_pipeline.broker.pages import Attempt, Page
 
 _EXCERPT_CHARS = 120
 

@@ -16,17 +16,19 @@ from pydantic import AliasChoices, Field, SecretStr
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.client import NETWORK_ERRORS, is_loopback, masked, open_http
+from tradier_pipeline.broker.client import NETWORK_ERRORS
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError, excerpt
+from tradier_pipeline.broker.http import is_loopback, masked, open_http
 from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, Order, OrderLeg, parse, parse_rows
 from tradier_pipeline.broker.receive import receive_body
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from typing import TypeAlias
 
-    from tradier_pipeline.broker.client import BrokerClient, Extract
+    from tradier_pipeline.broker.client import BrokerClient
+    from tradier_pipeline.broker.pages import Extract
 
 _STREAM = "stream"
 _SESSION_LIMIT_BYTES = 64 * 1024

@@ -27,10 +27,7 @@ from pydantic import (
 )
 
 from tradier_pipeline.broker.errors import BodyError, excerpt
-
-INTEGER_DIGITS = 16
-FRACTION_DIGITS = 8
-QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
+from tradier_pipeline.core.decimals import INTEGER_DIGITS, QUANTUM
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")

@@ -7,7 +7,7 @@ import dagster as dg
 from tradier_pipeline.assets.claims import claim_results, claim_specs
 from tradier_pipeline.assets.reconciliation import ledger_outcomes
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.reverify import reverify
+from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 
 

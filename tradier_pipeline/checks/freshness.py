@@ -4,8 +4,8 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY
-from tradier_pipeline.freshness import Freshness, read_freshness
+from tradier_pipeline.assets.results import ASSET_KEY
+from tradier_pipeline.monitoring.freshness import Freshness, read_freshness
 
 NAME = "snapshot_is_fresh"
 

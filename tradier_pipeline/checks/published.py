@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import ASSET_KEY
+from tradier_pipeline.assets.results import ASSET_KEY
+from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.reads import reading, require_current
 

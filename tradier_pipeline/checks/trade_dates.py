@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 
 from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
-from tradier_pipeline.assets.snapshot import check_result, date_check_specs
+from tradier_pipeline.assets.results import check_result, date_check_specs
 from tradier_pipeline.reconcile.daily import DateCheck
 from tradier_pipeline.warehouse.reads import reading, require_current
 

@@ -12,12 +12,12 @@ from itertools import islice, takewhile
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.alerts import send
-from tradier_pipeline.assets.partitions import PARTITION_TAG
-from tradier_pipeline.assets.raw import PROCESS_TAG
+from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.cycles.defaults import SENSORS
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, first_failure
-from tradier_pipeline.settings import load_settings
+from tradier_pipeline.cycles.on_demand import first_failure
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG
+from tradier_pipeline.monitoring.alerts import send
 
 ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was told
 RECOVERED_TAG = "tradier/recovered"  # of the last failed run of a series: when its end was told

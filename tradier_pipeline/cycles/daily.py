@@ -7,12 +7,12 @@ from datetime import timedelta
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import PARTITION_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
-from tradier_pipeline.cycles.accounts import UNFINISHED
+from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.cycles.defaults import SCHEDULES
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import Settings, load_settings
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import UNFINISHED
 
 ACTIVITY_TRIES = 6  # in an hour; what is missed then comes with the next day
 

@@ -6,13 +6,13 @@ import dagster as dg
 from pydantic import AwareDatetime, BaseModel
 
 from tradier_pipeline import clock
-from tradier_pipeline.alerts import AlertError
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.checks.freshness import evaluation
+from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.cycles.alerts import tell
 from tradier_pipeline.cycles.defaults import SENSORS
-from tradier_pipeline.freshness import Freshness, read_freshness
-from tradier_pipeline.settings import load_settings
+from tradier_pipeline.monitoring.alerts import AlertError
+from tradier_pipeline.monitoring.freshness import Freshness, read_freshness
 
 ASLEEP = timedelta(minutes=5)  # without a tick for so long the machine was off: snapshots get their time again
 

@@ -13,7 +13,7 @@ from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.cycles.on_demand import run_snapshots
-from tradier_pipeline.extract import accounts_to_read
+from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.ledger.records import Reason
 
 # the snapshot reports its claims itself, once it is published: a check that is part of the run would be planned when it

@@ -13,22 +13,21 @@ from pathlib import Path
 import dagster as dg
 
 from tradier_pipeline.assets.claims import collecting_outcomes
-from tradier_pipeline.assets.partitions import PARTITION_TAG
-from tradier_pipeline.assets.raw import PROCESS_TAG, TRIGGER_TAG
-from tradier_pipeline.catch_up import CAUGHT_UP
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import accounts_to_read
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.processes import name_of
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
+from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
-from tradier_pipeline.instance.launcher import WORKER_TAG
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.processes import is_gone, name_of
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError, TradierSnapshot
-from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.catch_up import CAUGHT_UP
+from tradier_pipeline.publish.taken import TradierSnapshot
 from tradier_pipeline.warehouse.reads import reading, verdict_of
-from tradier_pipeline.warehouse.rows import read_typed
+from tradier_pipeline.warehouse.typed import read_typed
 
-ACCOUNT_TAG = "tradier/account"  # of every run that takes a snapshot
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -178,11 +177,6 @@ def _caught_up(events: Iterable[dg.DagsterEvent]) -> str | None:
         if event.is_step_materialization and CAUGHT_UP in event.step_materialization_data.materialization.metadata:
             return str(event.step_materialization_data.materialization.metadata[CAUGHT_UP].value)
     return None
-
-
-def abandoned(run: dg.DagsterRun) -> bool:
-    """Whether the run's process on this machine is gone without having ended the run."""
-    return any(is_gone(run.tags.get(tag, "")) for tag in (PROCESS_TAG, WORKER_TAG))
 
 
 def _id_of_now(account_id: str) -> SnapshotId:

@@ -9,20 +9,21 @@ from datetime import datetime
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import PARTITION_TAG
-from tradier_pipeline.assets.raw import TRIGGER_TAG
 from tradier_pipeline.assets.resource import told_in_one_line
-from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
-from tradier_pipeline.cycles.cron import cron_schedules
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
+from tradier_pipeline.cycles.accounts import running_partitions
 from tradier_pipeline.cycles.defaults import SCHEDULES
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
-from tradier_pipeline.cycles.ticks import Cadence, due, widest
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.cycles.on_demand import ONLY_ERRORS
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.cron import cron_schedules
+from tradier_pipeline.domain.ticks import Cadence, due, widest
+from tradier_pipeline.extract.connection import known_accounts
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG
 from tradier_pipeline.instance.switches import stopped_schedules
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.snapshot import MAX_LATENESS, SnapshotId
+from tradier_pipeline.landing.zone import LandingZone
 
 PRIORITY_TAG, CYCLES_FIRST = "dagster/priority", "10"  # of the queue: before backfills and what somebody launched
 SETTING = {"monitor_cycle": "monitor_minutes", "trade_cycle": "trade_minutes", "account_sync": "sync_minutes"}

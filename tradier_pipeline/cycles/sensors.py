@@ -10,25 +10,26 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import PARTITION_TAG
-from tradier_pipeline.assets.raw import TRIGGER_TAG
+from tradier_pipeline.assets.gaps import record_gaps
 from tradier_pipeline.assets.resource import told_in_one_line
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
-from tradier_pipeline.cycles.accounts import known_accounts, running_partitions
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.cycles.accounts import running_partitions
 from tradier_pipeline.cycles.defaults import SENSORS
-from tradier_pipeline.cycles.gaps import record_gaps
-from tradier_pipeline.cycles.on_demand import ACCOUNT_TAG, ONLY_ERRORS
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import Broker, connect
-from tradier_pipeline.landing import LandedSnapshot, LandingError, LandingZone
-from tradier_pipeline.ledger.flat import read_gone
+from tradier_pipeline.cycles.on_demand import ONLY_ERRORS
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.extract.connection import Broker, connect, known_accounts
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.verify.evidence import shown
+from tradier_pipeline.warehouse.holdings import read_gone
 from tradier_pipeline.warehouse.reads import reading
 
 ALWAYS = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import create_private, exclusive, make_directory, writing
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import create_private, exclusive, make_directory, writing
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -24,7 +24,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, serialize_value
 from dagster._serdes.config_class import ConfigurableClassData
 
-from tradier_pipeline.processes import is_gone, is_known, name_of, pid_of
+from tradier_pipeline.core.processes import is_gone, is_known, name_of, pid_of
 
 WORKER_TAG = "tradier/worker"  # of a launched run: host, process id and start
 IMPORTED = ["dagster", "dagster._cli.api", "dagster._core.executor.in_process", "duckdb", "httpx", "pydantic_settings"]

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from tradier_pipeline.assets.partitions import PARTITION_TAG, SNAPSHOTS
-from tradier_pipeline.snapshot import SnapshotId, SnapshotIdError
+from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
+from tradier_pipeline.instance.partitions import PARTITION_TAG, SNAPSHOTS
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # one run a day: a year of them takes less than an hour of cycles, and the UI plots what they report

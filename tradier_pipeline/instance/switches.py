@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

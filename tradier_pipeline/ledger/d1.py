@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from tradier_pipeline.broker.symbols import OptionSymbol, OptionType
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade, TradeStatus, columns_of
 from tradier_pipeline.ledger.store import Ledger, _to_text
 

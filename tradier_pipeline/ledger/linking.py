@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.ledger.records import EngineOrder, columns_of
 from tradier_pipeline.ledger.store import Ledger, _to_text
 from tradier_pipeline.ledger.writeback import as_columns

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tradier_pipeline import clock
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.landing import create_private, exclusive, make_directory, writing
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import create_private, exclusive, make_directory, writing
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.ledger.records import (
     EngineOrder,
     LedgerRow,
@@ -28,7 +29,6 @@ from tradier_pipeline.ledger.records import (
 )
 from tradier_pipeline.ledger.relevant import Relevance, relevant_keys
 from tradier_pipeline.ledger.schema import MIGRATIONS, VERSION
-from tradier_pipeline.snapshot import SnapshotId
 
 BUSY_TIMEOUT_S = 5.0
 _OLDEST_ORDERS = "ORDER BY created_at, client_order_id"

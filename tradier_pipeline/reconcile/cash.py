@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.reconcile.conservation import CENT
 from tradier_pipeline.reconcile.daily import DateCheck
-from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)

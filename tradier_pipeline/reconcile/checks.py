@@ -15,12 +15,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Literal
 
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Outcome, Severity, shown
 from tradier_pipeline.ledger.records import SETTLED, TERMINAL, Leg, TradeStatus
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.trades import UNSENT, TradeRow
-from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Outcome, Severity
 
 Asset = Literal["order_reconciliation", "trade_reconciliation"]
 Rule = Callable[[Reconciliation], Iterable[Difference]]

@@ -11,8 +11,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from tradier_pipeline import clock
-from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity, shown
 
 Row = Mapping[str, Any]
 E = TypeVar("E")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tradier_pipeline.core.outcome import Difference, Finding, Severity
 from tradier_pipeline.reconcile.daily import DateCheck
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)

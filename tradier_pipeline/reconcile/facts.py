@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Literal
 
 from tradier_pipeline.broker.models import Order
-from tradier_pipeline.landing import LookupRecord
-from tradier_pipeline.ledger.flat import Holdings
+from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.reconcile.holdings import Holdings
 
 Severity = Literal["info", "warn", "error"]
 

@@ -18,8 +18,9 @@ from typing import Literal
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade
+from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.facts import Facts, Finding
-from tradier_pipeline.reconcile.orders import OrderRow, believed_of, settled
+from tradier_pipeline.reconcile.orders import OrderRow, believed_of
 
 Role = Literal["ENTRY", "EXIT"]
 ZERO = Decimal(0)

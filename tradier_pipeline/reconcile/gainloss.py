@@ -14,10 +14,9 @@ from datetime import date
 from decimal import Decimal
 from itertools import chain
 
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.reconcile.conservation import CENT
 from tradier_pipeline.reconcile.daily import DateCheck
-from tradier_pipeline.verify.evidence import shown
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 ZERO = Decimal(0)
 FATAL_PER_SPREAD = Decimal(5)  # USD

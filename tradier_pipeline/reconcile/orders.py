@@ -13,32 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.models import ORDER_WORDS, WORKING_WORDS, Order
-from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.broker.models import ORDER_WORDS, Order
+from tradier_pipeline.core.decimals import plain
+from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.changes import Change, change_to
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus
+from tradier_pipeline.ledger.vocabulary import broker_status, settled
 from tradier_pipeline.reconcile.packages import progress
 
 MatchState = Literal["matched", "unmatched_ours", "unmatched_external", "missing_at_broker", "ambiguous"]
 MatchedBy = Literal["broker_id", "tag"]
 
 ALIKE_WITHIN = timedelta(minutes=15)
-
-# Tradier: REST guide, and words of its streams, older pages and clients. What is not here stays UNKNOWN.
-_STATUSES: Mapping[str, OrderStatus] = {
-    **dict.fromkeys(("new", "open", "pending", "held", "working", *WORKING_WORDS), "PLACED"),
-    "partially_filled": "PARTIAL",
-    "partial": "PARTIAL",
-    "filled": "FILLED",
-    "canceled": "CANCELLED",
-    "cancelled": "CANCELLED",
-    "rejected": "REJECTED",
-    "expired": "EXPIRED",
-    "error": "ERROR",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +101,6 @@ def reconcile_orders(
         _missing_row(order, by_id, found.left_broker) for order in found.left_ledger if _should_be_listed(order, as_of)
     ]
     return sorted(rows, key=lambda row: (row.broker_order_id or 0, row.client_order_id or ""))
-
-
-def broker_status(raw: str, filled: Decimal | None = None) -> OrderStatus:
-    """The broker's word in the ledger's vocabulary; a word that is not understood is UNKNOWN, never the nearest.
-
-    Args:
-        filled: by it, what works has been filled in part.
-    """
-    status = _STATUSES.get(raw, "UNKNOWN")
-    return "PARTIAL" if status == "PLACED" and filled else status
-
-
-def settled(order: EngineOrder) -> bool:
-    """Whether nothing can happen to it any more."""
-    return order.status in SETTLED
 
 
 # --- finding what belongs together ------------------------------------------------------------------------------------
@@ -472,15 +446,6 @@ def _price(order: Order) -> Decimal | None:
     if not order.avg_fill_price and order.type != "even":
         return None
     return plain(order.avg_fill_price)
-
-
-@overload
-def plain(value: Decimal) -> Decimal: ...
-@overload
-def plain(value: Decimal | None) -> Decimal | None: ...
-def plain(value: Decimal | None) -> Decimal | None:
-    """A number without the zeros that the broker pads with."""
-    return value if value is None else Decimal(f"{value.normalize():f}")
 
 
 def _text(value: object) -> str:

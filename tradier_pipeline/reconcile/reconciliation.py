@@ -9,15 +9,16 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from tradier_pipeline.core.decimals import plain
 from tradier_pipeline.ledger.changes import Change
-from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts, Finding, LastHeld
-from tradier_pipeline.reconcile.orders import OrderRow, plain, reconcile_orders
+from tradier_pipeline.reconcile.holdings import Holdings
+from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
 
 if TYPE_CHECKING:
-    from tradier_pipeline.warehouse.rows import TypedSnapshot
+    from tradier_pipeline.warehouse.typed import TypedSnapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,19 +29,19 @@ from itertools import chain
 from typing import Any
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.models import INTEGER_DIGITS, Order
+from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import OptionSymbol, classify
+from tradier_pipeline.core.decimals import INTEGER_DIGITS, plain, rounded
 from tradier_pipeline.ledger.changes import Change, change_to
-from tradier_pipeline.ledger.flat import gone
 from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
-from tradier_pipeline.portfolio import rounded
+from tradier_pipeline.ledger.vocabulary import STUCK
 from tradier_pipeline.reconcile.allocation import Allocation, allocate
 from tradier_pipeline.reconcile.facts import Facts, Finding, Severity
 from tradier_pipeline.reconcile.fills import ZERO, Deeds, Side, closes, deeds, filled_legs, ratios
-from tradier_pipeline.reconcile.orders import OrderRow, plain
+from tradier_pipeline.reconcile.holdings import gone
+from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.packages import progress
 
-STUCK: tuple[TradeStatus, ...] = ("EXIT_ERROR", "CLOSE_FAILED", "INVALID_STRUCTURE")
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
 FROM_FILLS = "fills"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from tradier_pipeline.landing import write_whole
+from tradier_pipeline.core.files import write_whole
+from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.report.figures import ReportError, account_figures, account_ids, day_figures
 from tradier_pipeline.report.page import account_page, day_page
-from tradier_pipeline.settings import Settings
 from tradier_pipeline.warehouse.reads import reading
 
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.returns import Figures, Row, figures, standard_periods
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.domain.returns import Figures, Row, figures, standard_periods
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.sql import bind

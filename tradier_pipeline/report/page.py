@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.core.texts import printable
 from tradier_pipeline.report import charts
 from tradier_pipeline.report.figures import AccountFigures, DayFigures
-from tradier_pipeline.texts import printable
 
 UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
 CENT = Decimal("0.01")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import duckdb
 
-from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify import (
     balance_checks,
     conservation_checks,
@@ -20,7 +21,6 @@ from tradier_pipeline.verify import (
 )
 from tradier_pipeline.verify.check import CHECKS
 from tradier_pipeline.verify.evidence import Evidence
-from tradier_pipeline.verify.outcome import Outcome
 
 __all__ = [
     "CHECKS",

@@ -11,10 +11,10 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.activity import LandedActivity, Resource
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
+from tradier_pipeline.landing.activity import LandedActivity, Resource
 from tradier_pipeline.verify.check import differing
 from tradier_pipeline.verify.evidence import Row, storable
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline.warehouse.sql import bind
 
 ACTIVITY_CHECK = "activity_equals_landed"

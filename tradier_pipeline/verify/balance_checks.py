@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, shown, storable
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
 
 SENT_ALWAYS = (
     "total_equity",

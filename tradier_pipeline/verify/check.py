@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from decimal import localcontext
 from typing import Any
 
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.texts import printable
-from tradier_pipeline.verify.evidence import UNROUNDED, Evidence, Row, shown
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity, shown
+from tradier_pipeline.core.texts import printable
+from tradier_pipeline.verify.evidence import UNROUNDED, Evidence, Row
 
 Rule = Callable[[Evidence], Finding]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tradier_pipeline.verify.outcome import Outcome
+from tradier_pipeline.core.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)

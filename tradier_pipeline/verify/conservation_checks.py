@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.reconcile import conservation
-from tradier_pipeline.reconcile.stored import last_good, stored_statement
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded, shown
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded
+from tradier_pipeline.warehouse.account_states import last_good, stored_statement
 
 AMOUNTS = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import REQUIRED_RESOURCES, Day
-from tradier_pipeline.lookups import BUDGET
+from tradier_pipeline.core.outcome import Difference, Finding, Severity
+from tradier_pipeline.extract.lookups import BUDGET
+from tradier_pipeline.landing.day import Day
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 _NAME = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<rest>|\.missed\.json|\.failed-.*)")
 _TOLD_AT = {"missed": "recorded_at", "failed": "failed_at", "refused": "as_of_end"}  # the later one outweighs

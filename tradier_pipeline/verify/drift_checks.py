@@ -23,10 +23,10 @@ from tradier_pipeline.broker.models import (
     Position,
     Quote,
 )
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.verify.check import check
-from tradier_pipeline.verify.evidence import Evidence, Row, shown
+from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import legs
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 MAX_EXAMPLE = 40
 MAX_PATH = 80

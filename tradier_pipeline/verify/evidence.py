@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.texts import long_texts, may_have_long_texts, shortened
+from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shortened
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.sql import bind
 
 Row = dict[str, Any]
@@ -331,18 +331,6 @@ def rounded(value: Decimal) -> Decimal | None:
 def instant(value: Any) -> datetime | None:
     """An ISO 8601 text as an aware datetime; null where the broker sent none."""
     return None if value is None else datetime.fromisoformat(value)
-
-
-def shown(value: Any) -> str:
-    """A value as a person reads it in a difference."""
-    if value is None:
-        return "null"
-    if isinstance(value, Decimal):
-        text = format(value.normalize(), "f")
-        return "0" if text == "-0" else text
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return str(value)
 
 
 def _load(body: bytes) -> Row:

@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.broker.symbols import classify, letters
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that
-from tradier_pipeline.verify.evidence import Evidence, Row, shown
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+from tradier_pipeline.verify.evidence import Evidence, Row
 
 MAX_QUOTE_AGE = timedelta(seconds=120)
 FRIDAY = 4

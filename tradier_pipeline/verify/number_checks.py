@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline.texts import MAX_TEXT_CHARS
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.texts import MAX_TEXT_CHARS
 from tradier_pipeline.verify import balance_checks, order_checks, position_checks
 from tradier_pipeline.verify.check import check
-from tradier_pipeline.verify.evidence import Evidence, number, shown, storable
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+from tradier_pipeline.verify.evidence import Evidence, number, storable
 
 
 @check(None, Severity.WARN)

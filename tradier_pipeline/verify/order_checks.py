@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tradier_pipeline.core.outcome import Finding
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable, whole
-from tradier_pipeline.verify.outcome import Finding
 
 WORDS = {
     "status": {"open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"},

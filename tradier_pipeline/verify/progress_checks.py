@@ -12,10 +12,10 @@ from math import gcd
 from typing import Self
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that
-from tradier_pipeline.verify.evidence import Evidence, Row, shown
+from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import WORDS
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
 
 WORKING = ("open", "partially_filled", "pending", "held")
 FINISHED = ("filled", "expired", "canceled", "rejected", "error")

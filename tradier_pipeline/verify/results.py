@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify.claims import CLAIM_OF
-from tradier_pipeline.verify.outcome import Outcome
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline.warehouse.typed import Row
 
 
 def keep_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import REQUIRED_RESOURCES
+from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.verify.check import check, claim_that, differing
-from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, shown
-from tradier_pipeline.verify.outcome import Difference, Finding, Severity
+from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
 from tradier_pipeline.warehouse import schema
 
 MAX_SKEW = timedelta(seconds=15)

@@ -8,11 +8,11 @@ from decimal import Decimal
 
 from tradier_pipeline.broker.models import Order, parse_rows
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.portfolio import PortfolioPosition
-from tradier_pipeline.spreads import Spread, SpreadLeg, group
+from tradier_pipeline.core.outcome import Difference, Finding
+from tradier_pipeline.domain.positions import PortfolioPosition
+from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
-from tradier_pipeline.verify.outcome import Difference, Finding
 
 OPTIONS = ("option", "adjusted_option")
 SPREAD_COLUMNS = tuple(field.name for field in fields(Spread) if field.name not in ("spread_no", "legs"))

@@ -18,14 +18,14 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.activity import WINDOW, LandedActivity, Resource
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.models import BrokerModel, ClosedPosition, DailyBalance, HistoryEvent, parse
 from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.landing.activity import WINDOW, LandedActivity, Resource
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline.warehouse.typed import Row
 
 SATURDAY = 5
 NEIGHBOURS = 3  # weekdays on either side that must have a value before a value that is not there means something

@@ -23,7 +23,8 @@ owner states what came or left.
 
 from __future__ import annotations
 
-from tradier_pipeline.activity import WINDOW
+from tradier_pipeline.domain.returns import LEFT_AFTER, UNREAD
+from tradier_pipeline.landing.activity import WINDOW
 from tradier_pipeline.warehouse.kinds import (
     ACTIVITY_KINDS,
     BETWEEN_ACCOUNTS,
@@ -48,9 +49,7 @@ from tradier_pipeline.warehouse.schema import (
     View,
 )
 
-LEFT_AFTER = 5  # sessions without equity, while other accounts have some, until an account counts as gone
 REACH = 2  # sessions that a flow may be dated away from the evening that shows it
-UNREAD = "history not read since"
 MAY_FOLLOW = f"read less than {WINDOW.days} days after: late postings may follow"
 
 

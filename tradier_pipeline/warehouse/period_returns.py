@@ -15,16 +15,11 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Final
 
-from tradier_pipeline.warehouse.equity import UNREAD
+from tradier_pipeline.domain.returns import CONSTANT, FEWEST_DAYS, NO_DEVIATION, SESSIONS_OF_A_YEAR, TOO_FEW, UNREAD
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, VARCHAR, Column, View
 from tradier_pipeline.warehouse.sql import literal, where
 from tradier_pipeline.warehouse.statements import Period
 
-SESSIONS_OF_A_YEAR: Final = 252
-FEWEST_DAYS: Final = 20  # that a deviation is estimated from
-TOO_FEW: Final = f"fewer than {FEWEST_DAYS} days with a return of their own"
-NO_DEVIATION: Final = 1e-15
-CONSTANT: Final = "the daily returns do not vary"
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 _OF_ACCOUNT: Final = "FROM equity_curve"

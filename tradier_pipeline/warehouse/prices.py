@@ -17,12 +17,12 @@ import duckdb
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import DailyPrice, parse_rows
-from tradier_pipeline.landing import LandingError
-from tradier_pipeline.prices import LandedPrices
+from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.landing.prices import LandedPrices
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline.warehouse.rows import Row
 from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline.warehouse.typed import Row
 
 _KEY = "environment, symbol, trade_date"
 _RANK = "({side}.previous_close IS NOT NULL, {side}.read_at, {side}.path)"

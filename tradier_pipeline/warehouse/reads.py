@@ -11,12 +11,12 @@ from typing import Any, Final, Literal
 
 import duckdb
 
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import bookkeeping, schema, views
 from tradier_pipeline.warehouse.period_returns import benchmark_query
-from tradier_pipeline.warehouse.publish import WarehouseError, attach
 from tradier_pipeline.warehouse.sql import bind, literal, where
+from tradier_pipeline.warehouse.staging import WarehouseError, attach
 from tradier_pipeline.warehouse.statements import LINES, statement_query
 
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
-from typing import Any
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import (
     Account,
     Balances,
@@ -21,25 +16,18 @@ from tradier_pipeline.broker.models import (
     Greeks,
     Order,
     OrderLeg,
-    Position,
     Quote,
     known_word,
-    parse,
-    parse_rows,
 )
-from tradier_pipeline.gate import DEFAULT_RULES, GateReading, GateRules, judge
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.portfolio import PortfolioPosition, hold, rounded
-from tradier_pipeline.reconcile.conservation import Finding
-from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.reconcile.tables import table_rows as reconciled_rows
-from tradier_pipeline.reconcile.verdict import Verdict
-from tradier_pipeline.spreads import Spread, SpreadLeg, group
+from tradier_pipeline.core.decimals import rounded
+from tradier_pipeline.core.version import CODE_VERSION
+from tradier_pipeline.domain.gate import DEFAULT_RULES, GateReading, GateRules, judge
+from tradier_pipeline.domain.positions import PortfolioPosition
+from tradier_pipeline.domain.spreads import Spread, SpreadLeg
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse import schema
-
-Row = dict[str, Any]
-
-CODE_VERSION = version("tradier-pipeline")
+from tradier_pipeline.warehouse.reconciled_rows import table_rows as reconciled_rows
+from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 
 
 def _shared(table: schema.Table, model: type[BrokerModel]) -> tuple[str, ...]:
@@ -59,78 +47,6 @@ _AMOUNTS_OF_FINDING = ("change", "carried", "explained", "unexplained", "in_flig
 _OF_LEG = _shared(schema.ORDER_LEGS, OrderLeg)
 _OF_QUOTE = _shared(schema.QUOTES, Quote)
 _OF_GREEKS = _shared(schema.QUOTES, Greeks)
-
-
-@dataclass(frozen=True, slots=True)
-class Conserved:
-    """What changed since another snapshot, and why."""
-
-    previous_snapshot_id: str
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True)
-class TypedSnapshot:
-    """Everything one landed snapshot says, validated.
-
-    `conserved` and the verdict need the warehouse, and `reconciled` the ledger as well: see reconcile.stored.
-    """
-
-    landed: LandedSnapshot
-    account: Account
-    balances: Balances
-    positions: tuple[PortfolioPosition, ...]
-    orders: tuple[Order, ...]
-    looked_up: tuple[Order, ...]
-    quotes: tuple[Quote, ...]
-    spreads: tuple[Spread, ...]
-    conserved: Conserved | None = None
-    verdict: Verdict = "good"
-    verdict_evidence: str | None = None
-    reconciled: Reconciliation | None = None
-
-
-def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
-    """Decode and validate the landed bodies.
-
-    Raises:
-        BodyError: a required body or field is missing or malformed; names the snapshot, the resource and the path.
-        LandingError: a landed file is missing or was changed.
-    """
-    try:
-        account = _account(landed)
-        (balances_body,) = landed.bodies("balances")
-        balances = parse(
-            Balances, "balances", "balances", envelope.one("balances", envelope.parse_json(balances_body, "balances"))
-        )
-        held = parse_rows(Position, "positions", "positions.position", _rows_of(landed, "positions"))
-        listed = parse_rows(Order, "orders", "orders.order", _rows_of(landed, "orders"))
-        orders, looked_up = with_legs(listed, tuple(_looked_up(landed)))
-        quotes = _quotes(landed)
-    except BodyError as error:
-        raise _of_snapshot(landed, error) from None
-    positions = tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1))
-    return TypedSnapshot(
-        landed=landed,
-        account=account,
-        balances=balances,
-        positions=positions,
-        orders=orders,
-        looked_up=looked_up,
-        quotes=tuple(quotes.values()),
-        spreads=group(positions, (*orders, *looked_up)),
-    )
-
-
-def with_legs(listed: tuple[Order, ...], by_id: tuple[Order, ...]) -> tuple[tuple[Order, ...], tuple[Order, ...]]:
-    """The listed orders, each as it was read by its id where only that tells its legs, and those that are not listed.
-
-    An order that was listed without its legs and tells none by its id either counts as it was listed.
-    """
-    read = {order.id: order for order in by_id}
-    numbers = {order.id for order in listed}
-    orders = (found if order.lacks_legs and (found := read.get(order.id, order)).leg else order for order in listed)
-    return tuple(orders), tuple(order for order in by_id if order.id not in numbers)
 
 
 def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[str, list[Row]]:
@@ -160,42 +76,6 @@ def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[s
         **reconciled_rows(typed.reconciled),
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
-
-
-def _account(landed: LandedSnapshot) -> Account:
-    accounts = parse_rows(Account, "account", "profile.account", _rows_of(landed, "account"))
-    wanted = landed.snapshot_id.account_id
-    found = next((account for account in accounts if account.account_number == wanted), None)
-    if found is None:
-        raise BodyError("account", f"does not list account {wanted}", path="profile.account")
-    return found
-
-
-def _rows_of(landed: LandedSnapshot, resource: envelope.ListResource) -> list[Row]:
-    return [
-        row for body in landed.bodies(resource) for row in envelope.rows(resource, envelope.parse_json(body, resource))
-    ]
-
-
-def _looked_up(landed: LandedSnapshot) -> Iterator[Order]:
-    for body in landed.bodies("order"):
-        yield parse(Order, "order", "order", envelope.one("order", envelope.parse_json(body, "order")))
-
-
-def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:
-    """The quotes by symbol. A malformed one is left out, since it must not cost the snapshot; a check tells of it."""
-    quotes: dict[str, Quote] = {}
-    for row in _rows_of(landed, "quotes"):
-        with suppress(BodyError):
-            quote = parse(Quote, "quotes", "quotes.quote", row)
-            quotes[quote.symbol] = quote
-    return quotes
-
-
-def _of_snapshot(landed: LandedSnapshot, error: BodyError) -> BodyError:
-    told = BodyError(error.resource, f"{error.what} (snapshot {landed.snapshot_id})")
-    told.path = error.path
-    return told
 
 
 def _lead(typed: TypedSnapshot) -> Row:

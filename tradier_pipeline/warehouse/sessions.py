@@ -7,9 +7,9 @@ from datetime import date, timedelta
 
 import duckdb
 
-from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import insert
+from tradier_pipeline.warehouse.staging import insert
 
 
 def keep_sessions(connection: duckdb.DuckDBPyConnection, calendar: MarketCalendar, since: date, until: date) -> None:

@@ -25,9 +25,9 @@ from tradier_pipeline.broker.errors import (
     RefusedError,
     UnavailableError,
 )
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.broker.scripted_server import (
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.scripted_server import (
     Request,
     ScriptedServer,
     answer,

@@ -20,16 +20,16 @@ from websockets.asyncio.server import ServerConnection, serve
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.events import AccountEvents, EventsPolicy, OrderEvent, OrderWatch, OtherEvent, read_frame
-from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.server import running
-from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.strategy import AccountPlan
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.settings import DEMO_TOKEN
-from tradier_pipeline_tests.broker.scripted_server import Answer, Request, ScriptedServer, answer, computed, document
-from tradier_pipeline_tests.broker.simulator.conftest import NOON
-from tradier_pipeline_tests.broker.simulator.test_http import KO
-from tradier_pipeline_tests.broker.simulator.worlds import ACCOUNT
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_TOKEN
+from tradier_pipeline.simulator.app import create_app
+from tradier_pipeline.simulator.server import running
+from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.strategy import AccountPlan
+from tradier_pipeline_tests.simulator.conftest import NOON
+from tradier_pipeline_tests.simulator.test_http import KO
+from tradier_pipeline_tests.simulator.worlds import ACCOUNT
+from tradier_pipeline_tests.support.scripted_server import Answer, Request, ScriptedServer, answer, computed, document
 
 T = TypeVar("T")
 SESSION, ORDERS = "/v1/accounts/events/session", f"/v1/accounts/{ACCOUNT}/orders"

@@ -25,9 +25,19 @@ from tradier_pipeline.broker.models import (
     parse,
     parse_rows,
 )
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.activities import day_value, event, lot
-from tradier_pipeline_tests.bodies import account, balances, dumps, leg, option_quote, order, position, quote, spread
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.activities import day_value, event, lot
+from tradier_pipeline_tests.support.bodies import (
+    account,
+    balances,
+    dumps,
+    leg,
+    option_quote,
+    order,
+    position,
+    quote,
+    spread,
+)
 
 SPX = "SPXW251219P06000000"
 FRIDAY = date(2026, 11, 20)

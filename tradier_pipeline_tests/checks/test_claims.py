@@ -12,14 +12,14 @@ from dagster._core.test_utils import in_process_test_workspace
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_graphql.test.utils import execute_dagster_graphql
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import run_snapshot
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
-from tradier_pipeline_tests.dagster_runs import check_key, definitions, evaluations, new_key, run_job
+from tradier_pipeline_tests.support.dagster_runs import check_key, definitions, evaluations, new_key, run_job
 
 ALL = {claim.name for claim in CLAIMS}
 SHOWN = """

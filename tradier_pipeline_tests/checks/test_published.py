@@ -8,7 +8,7 @@ import duckdb
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline_tests.conftest import Home, Simulated
-from tradier_pipeline_tests.dagster_runs import definitions, evaluations, failure, new_key, run_job
+from tradier_pipeline_tests.support.dagster_runs import definitions, evaluations, failure, new_key, run_job
 
 VERIFY = dg.define_asset_job("verify_only", selection=dg.AssetSelection.checks(published_equals_landed))
 

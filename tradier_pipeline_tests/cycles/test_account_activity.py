@@ -12,14 +12,14 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.daily import account_activity_schedule
 from tradier_pipeline.cycles.on_demand import QUIET
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import Clock
-from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized
+from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized
 
 CASH_ACCOUNT, PDT_ACCOUNT = "SIM00000002", "SIM00000003"
 TABLES = ("account_activity", "closed_lots", "broker_daily_balances")

@@ -10,12 +10,12 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
-from tradier_pipeline.alerts import AlertError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.monitoring.alerts import AlertError
 from tradier_pipeline_tests.conftest import Simulated
-from tradier_pipeline_tests.dagster_runs import new_key, run_job
-from tradier_pipeline_tests.inboxes import Webhook, webhook
+from tradier_pipeline_tests.support.dagster_runs import new_key, run_job
+from tradier_pipeline_tests.support.inboxes import Webhook, webhook
 
 FAILURE, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
 

@@ -11,15 +11,15 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_schedule
-from tradier_pipeline.landing import MissedRecord
+from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline_tests.bodies import ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+from tradier_pipeline_tests.support.bodies import ACCOUNT
+from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job
 from tradier_pipeline_tests.warehouse.test_summaries import Book, at, ended
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -8,9 +8,9 @@ import re
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.dagster_runs import definitions, materialized
+from tradier_pipeline_tests.support.dagster_runs import definitions, materialized
 
 
 def test_the_job_of_the_summary_writes_both_reports_and_the_asset_shows_and_links_them(

@@ -9,11 +9,11 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.freshness import freshness_sensor
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.dagster_runs import definitions, evaluations
-from tradier_pipeline_tests.inboxes import Webhook, webhook
+from tradier_pipeline_tests.support.dagster_runs import definitions, evaluations
+from tradier_pipeline_tests.support.inboxes import Webhook, webhook
 
 NAME = "snapshot_is_fresh"
 

@@ -9,20 +9,20 @@ from functools import partial
 import dagster as dg
 import pytest
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.extract import extract_snapshot
-from tradier_pipeline.ledger.demo import DemoEngine
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import extract_snapshot
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
-from tradier_pipeline.reconcile.published import relevant_beliefs
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.simulator.engine import DemoEngine
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import Clock
-from tradier_pipeline_tests.dagster_runs import definitions
+from tradier_pipeline_tests.support.dagster_runs import definitions
 
 TUESDAY = date(2026, 11, 17)
 MIDNIGHT = datetime(2026, 11, 18, 4, 59, tzinfo=UTC)  # in New York; the demo trades day and night

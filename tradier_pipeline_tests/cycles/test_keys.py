@@ -8,16 +8,16 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.gaps import record_gaps
 from tradier_pipeline.assets.raw import raw_key
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.accounts import running_partitions
-from tradier_pipeline.cycles.gaps import record_gaps
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.status import read_status
+from tradier_pipeline.monitoring.status import read_status
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock
-from tradier_pipeline_tests.dagster_runs import SNAPSHOT, failure, new_key, run_job
+from tradier_pipeline_tests.support.dagster_runs import SNAPSHOT, failure, new_key, run_job
 
 KEYS = "tradier_snapshots"
 OLD = f"{DEMO_ACCOUNT}@2020-06-01T14:31:00Z"
@@ -60,7 +60,7 @@ def test_a_mistyped_key_is_told_in_one_line_and_leaves_nothing_behind(
 def test_what_needs_a_snapshot_that_is_not_landed_leaves_no_key(
     assets: list[str], home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
-    from tradier_pipeline_tests.dagster_runs import definitions
+    from tradier_pipeline_tests.support.dagster_runs import definitions
 
     take(home, simulated.broker)
     instance.add_dynamic_partitions(KEYS, [OLD])
@@ -157,7 +157,7 @@ def test_the_summary_of_a_day_knows_the_minutes_that_nobody_was_there_for(
 
 
 def run_job_of_day(instance: dg.DagsterInstance, day: str) -> dg.ExecuteInProcessResult:
-    from tradier_pipeline_tests.dagster_runs import definitions
+    from tradier_pipeline_tests.support.dagster_runs import definitions
 
     job = definitions().resolve_job_def("daily_summary")
     return job.execute_in_process(instance=instance, partition_key=day, raise_on_error=False)

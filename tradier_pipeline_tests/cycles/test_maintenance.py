@@ -11,10 +11,10 @@ import duckdb
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.dagster_runs import failure, materialized, new_key, run_job
+from tradier_pipeline_tests.support.dagster_runs import failure, materialized, new_key, run_job
 
 NOW = clock.now
 

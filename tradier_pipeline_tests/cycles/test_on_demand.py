@@ -5,12 +5,12 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
-from tradier_pipeline_tests.dagster_runs import definitions, failure, materialized, run_job
+from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job
 
 
 def test_a_request_runs_the_job_snapshot_on_a_new_partition(home: Home, simulated: Simulated) -> None:

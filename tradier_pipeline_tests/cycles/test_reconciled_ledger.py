@@ -8,13 +8,13 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline.assets import snapshot as assets_snapshot
+from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.ledger.store import Ledger, LedgerError
-from tradier_pipeline.settings import load_settings
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, shows
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
-from tradier_pipeline_tests.dagster_runs import evaluations, failure, new_key, run_job
-from tradier_pipeline_tests.ledger.test_ledger_cli import SPREAD, believes, entry, shows
+from tradier_pipeline_tests.support.dagster_runs import evaluations, failure, new_key, run_job
 
 
 @pytest.fixture

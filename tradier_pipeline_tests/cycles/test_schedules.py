@@ -23,18 +23,18 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.partitions import PARTITION_TAG
+from tradier_pipeline.assets.gaps import record_gaps
 from tradier_pipeline.cli import main
-from tradier_pipeline.cycles.gaps import record_gaps
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline.cycles.schedules import build_schedules
-from tradier_pipeline.cycles.ticks import Cadence, due
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.ticks import Cadence, due
+from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_schedules
-from tradier_pipeline.landing import MissedRecord
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, load_settings
+from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
-from tradier_pipeline_tests.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
+from tradier_pipeline_tests.support.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
 
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"

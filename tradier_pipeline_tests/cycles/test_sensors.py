@@ -17,16 +17,16 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.sensor import execute_sensor_iteration
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles import sensors
 from tradier_pipeline.cycles.sensors import build_sensors
-from tradier_pipeline.extract import Broker
+from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.ledger.records import Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT, Settings, load_settings
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock, unfinished, workspace_of
-from tradier_pipeline_tests.dagster_runs import definitions, materialized, run_job
+from tradier_pipeline_tests.support.dagster_runs import definitions, materialized, run_job
 
 SENSORS = {sensor.name: sensor for sensor in build_sensors(Settings(broker_sensor_seconds=5))}
 OTHER = "SIM00000002"

@@ -9,12 +9,12 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.cycles.gaps import record_gaps
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.assets.gaps import record_gaps
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
-from tradier_pipeline_tests.dagster_runs import CYCLES, evaluate, run_job
+from tradier_pipeline_tests.support.dagster_runs import CYCLES, evaluate, run_job
 
 MINUTE = timedelta(minutes=1)
 

@@ -8,14 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.settings import DEMO_ACCOUNT
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, trade_gates
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
-from tradier_pipeline_tests.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
-from tradier_pipeline_tests.test_readings import holding
+from tradier_pipeline_tests.extract.test_coherent_read import holding
+from tradier_pipeline_tests.support.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
 
 RAW = [dg.AssetKey(["raw", name]) for name in ("account", "balances", "positions", "orders", "quotes")]
 

@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tradier_pipeline.cli import main
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.store import store_activity, store_snapshot
-from tradier_pipeline_tests.activities import body_of, day_value, event, filed, lot
-from tradier_pipeline_tests.bodies import ACCOUNT, answers, balances, land
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.histories import at, time
+from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
+from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land
+from tradier_pipeline_tests.support.histories import at, time
 
 CALENDAR = MarketCalendar("XNYS")
 PUT = "SPY251219P00450000"

@@ -10,13 +10,14 @@ import pytest
 
 from tradier_pipeline import request_snapshot, sync_tradier_snapshot
 from tradier_pipeline.broker.errors import BrokerError
-from tradier_pipeline.errors import PipelineError
-from tradier_pipeline.extract import Broker, ExtractError, extract_snapshot
-from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.core.errors import ExtractError, PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.ledger import store
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.snapshot import SnapshotId
 from tradier_pipeline_tests.conftest import Home, Simulated
 
 OTHER = "SIM00000002"

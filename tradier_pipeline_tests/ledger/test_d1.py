@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.ledger.d1 import Imported, import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home

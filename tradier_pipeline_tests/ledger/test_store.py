@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.ledger import store
 from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.schema import MIGRATIONS, VERSION
 from tradier_pipeline.ledger.store import Ledger, LedgerError
-from tradier_pipeline.snapshot import SnapshotId
 
 ACCOUNT, OTHER = "VA12345678", "VA00000002"
 START = datetime(2026, 11, 20, 14, 31, tzinfo=UTC)

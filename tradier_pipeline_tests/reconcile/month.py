@@ -18,24 +18,24 @@ from itertools import cycle
 from random import Random
 
 from tradier_pipeline import clock
-from tradier_pipeline.broker.simulator.app import create_app
-from tradier_pipeline.broker.simulator.exchange import cancel, place
-from tradier_pipeline.broker.simulator.market import NEW_YORK, closes_at, option_symbol, parse_option
-from tradier_pipeline.broker.simulator.server import running
-from tradier_pipeline.broker.simulator.store import Store
-from tradier_pipeline.broker.simulator.strategy import AccountPlan, create_world
-from tradier_pipeline.broker.simulator.tickets import Ticket
-from tradier_pipeline.broker.simulator.world import Account, Event, Order, World
-from tradier_pipeline.extract import extract_quotes, extract_snapshot
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.reconcile.orders import settled
-from tradier_pipeline.reconcile.published import reconcile_newest, relevant_beliefs
+from tradier_pipeline.publish.ledger_state import reconcile_newest, relevant_beliefs
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
-from tradier_pipeline.settings import load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.simulator.app import create_app
+from tradier_pipeline.simulator.exchange import cancel, place
+from tradier_pipeline.simulator.market import NEW_YORK, closes_at, option_symbol, parse_option
+from tradier_pipeline.simulator.server import running
+from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.strategy import AccountPlan, create_world
+from tradier_pipeline.simulator.tickets import Ticket
+from tradier_pipeline.simulator.world import Account, Event, Order, World
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import Clock

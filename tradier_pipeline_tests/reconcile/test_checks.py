@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from tradier_pipeline.broker.models import Order
-from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
+from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.changes import Change
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.reconcile import checks
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline_tests.reconcile.test_trades import (
     CLOSING,
     HELD,

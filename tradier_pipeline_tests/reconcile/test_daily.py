@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tradier_pipeline.core.outcome import Severity
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, SummaryEvidence
-from tradier_pipeline.verify.outcome import Severity
 
 DAY = date(2025, 12, 8)
 CLOSE = datetime(2025, 12, 8, 21, tzinfo=UTC)

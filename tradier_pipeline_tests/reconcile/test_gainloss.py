@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS, ClosedDay, LedgerTrade, Lot
-from tradier_pipeline.verify.outcome import Outcome, Severity
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.closings import closed_day, covered_accounts
-from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline_tests.bodies import warehouse_in_memory
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline_tests.support.bodies import warehouse_in_memory
 from tradier_pipeline_tests.warehouse.test_summaries import at, filled
 
 DAY = date(2025, 12, 1)

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
-from tradier_pipeline.landing import LookupRecord
+from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder
+from tradier_pipeline.ledger.vocabulary import broker_status
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.findings import _of_order
-from tradier_pipeline.reconcile.orders import OrderRow, broker_status, reconcile_orders
+from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, legs, put
 

@@ -11,21 +11,21 @@ import pytest
 from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
-from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.ledger.store import Ledger, LedgerError
+from tradier_pipeline.publish.ledger_state import read_beliefs, reconcile_typed
+from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.reconcile.published import read_beliefs, reconcile_typed
-from tradier_pipeline.reconcile.tables import table_rows
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.store import rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse, WarehouseError
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline.warehouse.rows import read_typed
-from tradier_pipeline_tests.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
+from tradier_pipeline.warehouse.reconciled_rows import table_rows
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
+from tradier_pipeline.warehouse.typed import read_typed
+from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, ledger, shows  # noqa: F401
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.ledger.test_ledger_cli import SPREAD, believes, entry, ledger, shows  # noqa: F401
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
+from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
 
 MINUTE = timedelta(minutes=1)
 YESTERDAY = AS_OF - timedelta(days=1)

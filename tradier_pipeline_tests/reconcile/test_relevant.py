@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.publish.ledger_state import relevance_of
 from tradier_pipeline.reconcile.facts import Facts
-from tradier_pipeline.reconcile.published import relevance_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline_tests.reconcile.values import (
     ACCOUNT,

@@ -9,20 +9,21 @@ from functools import partial
 
 import pytest
 
-from tradier_pipeline.activity import ActivityRange, extract_activity
-from tradier_pipeline.extract import extract_quotes, extract_snapshot
+from tradier_pipeline.core.outcome import Severity
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.extract.activity import extract_activity
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing.activity import ActivityRange
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.market_calendar import MarketCalendar
+from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.store import store_activity, store_snapshot
+from tradier_pipeline.publish.summaries import make_summaries, summary_evidence
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
-from tradier_pipeline.reconcile.published import relevant_beliefs
-from tradier_pipeline.settings import load_settings
-from tradier_pipeline.snapshot import SnapshotId
-from tradier_pipeline.store import store_activity, store_snapshot
-from tradier_pipeline.verify.outcome import Severity
 from tradier_pipeline.warehouse.closings import cash_days, closed_day
 from tradier_pipeline.warehouse.reads import daily_summaries, reading
-from tradier_pipeline.warehouse.summaries import make_summaries, summary_evidence
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
 from tradier_pipeline_tests.reconcile.month import ACCOUNT, FIRST, PREFIX, Month, month

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.ledger.changes import Change, changed
-from tradier_pipeline.ledger.flat import Holdings
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline.reconcile.trades import TradeRow, expires_at
 from tradier_pipeline_tests.reconcile.values import (

@@ -10,10 +10,10 @@ from xml.etree.ElementTree import Element, TreeBuilder
 
 import pytest
 
-from tradier_pipeline.warehouse.publish import Warehouse
-from tradier_pipeline.warehouse.summaries import make_summaries
+from tradier_pipeline.publish.summaries import make_summaries
+from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.year import fill, sessions
+from tradier_pipeline_tests.support.year import fill, sessions
 
 ACCOUNT = "VA12345678"
 DAYS = sessions(24)

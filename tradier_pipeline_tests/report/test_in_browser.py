@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.report import write_reports
-from tradier_pipeline.settings import Settings
 from tradier_pipeline_tests.report.conftest import HOSTILE, WITH_GAP
 
 if TYPE_CHECKING:

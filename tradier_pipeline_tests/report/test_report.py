@@ -15,16 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
-from tradier_pipeline.landing import MissedRecord
+from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.report import write_reports
 from tradier_pipeline.report.charts import WIDTHS
 from tradier_pipeline.report.figures import ReportError, day_figures
 from tradier_pipeline.report.page import change, contract, plain, price, usd
-from tradier_pipeline.settings import Settings, load_settings
-from tradier_pipeline.store import store_snapshot
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.bodies import ACCOUNT as TRADER
-from tradier_pipeline_tests.bodies import AS_OF, account, answers, balances, land
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import (
     ACCOUNT,
@@ -37,6 +35,8 @@ from tradier_pipeline_tests.report.conftest import (
     eastern,
     text_of,
 )
+from tradier_pipeline_tests.support.bodies import ACCOUNT as TRADER
+from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balances, land
 
 
 @dataclass(frozen=True)

@@ -20,22 +20,24 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from tradier_pipeline import landing
-from tradier_pipeline.alerts import send
-from tradier_pipeline.broker.client import BrokerClient, RetryPolicy, open_http
+from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError
+from tradier_pipeline.broker.http import open_http
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.cli import main
-from tradier_pipeline.compaction import compact
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core import files
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.texts import MAX_TEXT_CHARS, long_texts, may_have_long_texts, printable, shortened
+from tradier_pipeline.landing import day
+from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.ledger.d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT
-from tradier_pipeline.texts import MAX_TEXT_CHARS, long_texts, may_have_long_texts, printable, shortened
+from tradier_pipeline.monitoring.alerts import send
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.broker.scripted_server import ScriptedServer, answer, raw
 from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
 
 ATTACKS = {
     "clears the screen": "\x1b[2J\x1b[H",
@@ -357,11 +359,11 @@ def test_an_archive_that_unpacks_to_more_than_was_ever_landed_is_not_unpacked(ho
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in members.items():
-            bomb = b" " * (landing.MAX_FILE_BYTES + 1) if name.endswith("/positions.json") else None
+            bomb = b" " * (day.MAX_FILE_BYTES + 1) if name.endswith("/positions.json") else None
             archive.writestr(name, bomb or body)
     assert path.stat().st_size < 1_000_000
     (again,) = home.zone.snapshots()
-    with pytest.raises(landing.LandingError, match="more than any file has that was landed"):
+    with pytest.raises(files.LandingError, match="more than any file has that was landed"):
         again.read("positions.json")
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tradier_pipeline.compaction import compact
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 

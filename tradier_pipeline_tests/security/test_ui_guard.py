@@ -23,9 +23,9 @@ from starlette.routing import Route
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tradier_pipeline.broker.simulator.server import running
 from tradier_pipeline.cli import main
 from tradier_pipeline.instance.guard import COOKIE, Guard
+from tradier_pipeline.simulator.server import running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

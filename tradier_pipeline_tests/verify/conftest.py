@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import StagedWarehouse
-from tradier_pipeline_tests.bodies import warehouse_in_memory
+from tradier_pipeline.warehouse.staging import StagedWarehouse
+from tradier_pipeline_tests.support.bodies import warehouse_in_memory
 from tradier_pipeline_tests.verify.incidents import Bench
 
 

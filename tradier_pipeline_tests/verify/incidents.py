@@ -9,11 +9,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.core.outcome import Outcome, Severity
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.verify.outcome import Outcome, Severity
-from tradier_pipeline.warehouse.publish import StagedWarehouse
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.staging import StagedWarehouse
+from tradier_pipeline_tests.support.bodies import (
     AS_OF,
     Answers,
     answers,

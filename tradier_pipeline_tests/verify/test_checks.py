@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.landing import MANIFEST
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
+from tradier_pipeline.landing.zone import MANIFEST
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import MAX_DIFFERENCES, Outcome, Severity
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
     AS_OF,
     Answers,

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.landing import MANIFEST, FailureRecord, LandedSnapshot, LookupRecord, MissedRecord
-from tradier_pipeline.missed import new_missed
-from tradier_pipeline.snapshot import SnapshotId
+from tradier_pipeline.core.outcome import Severity
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.manifest import FailureRecord, LookupRecord, MissedRecord
+from tradier_pipeline.landing.zone import MANIFEST, LandedSnapshot
+from tradier_pipeline.publish.missed import new_missed
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import Severity
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline_tests.bodies import ACCOUNT, AS_OF, order, zone_in
+from tradier_pipeline_tests.support.bodies import ACCOUNT, AS_OF, order, zone_in
 from tradier_pipeline_tests.verify.incidents import EARLIER, YESTERDAY, Bench, sound
 
 MINUTE = timedelta(minutes=1)

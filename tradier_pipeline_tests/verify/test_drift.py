@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tradier_pipeline.core.outcome import Severity
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.outcome import Severity
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.support.bodies import (
     Answers,
     Body,
     account,
@@ -25,7 +26,6 @@ from tradier_pipeline_tests.bodies import (
     rich,
     spread,
 )
-from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.verify.incidents import PUT, Bench
 
 

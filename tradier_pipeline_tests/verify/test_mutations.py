@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.landing import LandedSnapshot
+from tradier_pipeline.core.outcome import Difference
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.verify.outcome import Difference
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import StagedWarehouse
-from tradier_pipeline_tests.bodies import Answers, dumps, land, reland, rich, store, warehouse_in_memory, zone_in
+from tradier_pipeline.warehouse.staging import StagedWarehouse
+from tradier_pipeline_tests.support.bodies import (
+    Answers,
+    dumps,
+    land,
+    reland,
+    rich,
+    store,
+    warehouse_in_memory,
+    zone_in,
+)
 
 # facts of the commit, of the settings and of the calendar, not of what was observed: no landed byte tells them
 FREE = {

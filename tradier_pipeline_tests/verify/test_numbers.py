@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from tradier_pipeline.verify.outcome import Severity
-from tradier_pipeline_tests.bodies import answers, balances, leg, order, position, quote, rich, spread
+from tradier_pipeline.core.outcome import Severity
+from tradier_pipeline_tests.support.bodies import answers, balances, leg, order, position, quote, rich, spread
 from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT, Bench
 
 PRODUCT = Decimal("129.997834844614")  # 0.62421234 shares, times a price

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.landing import LookupRecord
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.core.outcome import Outcome, Severity
+from tradier_pipeline.landing.manifest import LookupRecord
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.verify import CHECKS, verify_snapshot
-from tradier_pipeline.verify.outcome import Outcome, Severity
-from tradier_pipeline.warehouse.publish import Warehouse
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.support.bodies import (
     AS_OF,
     Answers,
     Body,

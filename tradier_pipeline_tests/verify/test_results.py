@@ -8,13 +8,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from tradier_pipeline.compaction import compact
-from tradier_pipeline.store import NotPublishedError, rebuild, store_snapshot
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import reading
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
-from tradier_pipeline_tests.test_damage import cut
-from tradier_pipeline_tests.test_readings import holding
+from tradier_pipeline_tests.end_to_end.test_damage import cut
+from tradier_pipeline_tests.extract.test_coherent_read import holding
 
 
 def results(home: Home) -> list[dict[str, Any]]:

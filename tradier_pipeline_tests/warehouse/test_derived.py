@@ -16,20 +16,20 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.market_calendar import MarketCalendar
-from tradier_pipeline.missed import missed_row
+from tradier_pipeline.publish.missed import missed_row
+from tradier_pipeline.publish.stated_flows import publish_stated, stated_rows
+from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_activity, store_snapshot
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.stated_flows import publish_stated, stated_rows
-from tradier_pipeline.store import NotPublishedError, rebuild, store_activity, store_snapshot
 from tradier_pipeline.warehouse import derived
 from tradier_pipeline.warehouse.closings import derived_rows
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.activities import ACCOUNT, body_of, day_value, event, filed
-from tradier_pipeline_tests.bodies import account, answers, balances, land
 from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.histories import at
+from tradier_pipeline_tests.support.activities import ACCOUNT, body_of, day_value, event, filed
+from tradier_pipeline_tests.support.bodies import account, answers, balances, land
+from tradier_pipeline_tests.support.histories import at
 
 CALENDAR = MarketCalendar("XNYS")
 DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 22, 24)]  # one of them a Saturday

@@ -15,11 +15,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from tradier_pipeline.activity import WINDOW
-from tradier_pipeline.returns import figures
-from tradier_pipeline.warehouse.equity import LEFT_AFTER, MAY_FOLLOW, UNREAD
-from tradier_pipeline_tests.bodies import warehouse_in_memory
-from tradier_pipeline_tests.histories import ONE, Histories, at
+from tradier_pipeline.domain.returns import LEFT_AFTER, UNREAD, figures
+from tradier_pipeline.landing.activity import WINDOW
+from tradier_pipeline.warehouse.equity import MAY_FOLLOW
+from tradier_pipeline_tests.support.bodies import warehouse_in_memory
+from tradier_pipeline_tests.support.histories import ONE, Histories, at
 
 # a week, a weekend, a week with Thanksgiving
 DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 24, 25, 26, 28)]

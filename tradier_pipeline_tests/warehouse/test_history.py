@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from tradier_pipeline import clock
 from tradier_pipeline.warehouse import derived, schema
-from tradier_pipeline.warehouse.publish import insert
 from tradier_pipeline.warehouse.sessions import keep_sessions
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline_tests.support.bodies import (
     answers,
     balances,
     land,
@@ -30,7 +30,7 @@ from tradier_pipeline_tests.bodies import (
     warehouse_in_memory,
     zone_in,
 )
-from tradier_pipeline_tests.year import CALENDAR, EMPTY_SESSION, fill, sessions
+from tradier_pipeline_tests.support.year import CALENDAR, EMPTY_SESSION, fill, sessions
 
 Row = dict[str, Any]
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tradier_pipeline.broker.simulator.server import embedded_simulator
-from tradier_pipeline.landing import LandedSnapshot
-from tradier_pipeline.reverify import reverify
-from tradier_pipeline.settings import Settings
-from tradier_pipeline.warehouse.publish import WarehouseError
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish.reverify import reverify
+from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 CLIENT = """

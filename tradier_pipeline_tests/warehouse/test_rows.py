@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.landing import LandedSnapshot, LandingError
+from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import insert
-from tradier_pipeline.warehouse.rows import read_typed, table_rows
-from tradier_pipeline_tests import bodies
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.rows import table_rows
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline.warehouse.typed import read_typed
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
     AS_OF,
     Answers,

@@ -11,12 +11,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from tradier_pipeline.landing import LandingZone
-from tradier_pipeline.store import store_snapshot
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import derived, macros, schema, views
-from tradier_pipeline.warehouse.publish import StagedWarehouse, Warehouse
 from tradier_pipeline.warehouse.reads import reading
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
+from tradier_pipeline_tests.support.bodies import (
     account,
     answers,
     balances,

@@ -14,17 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline import clock
-from tradier_pipeline.errors import PipelineError
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.domain.daily_summary import content_key
 from tradier_pipeline.ledger.records import Trade
+from tradier_pipeline.publish.store import rebuild, store_snapshot
+from tradier_pipeline.publish.summaries import keep_summaries, make_summaries, summary_evidence
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.facts import Beliefs
-from tradier_pipeline.store import rebuild, store_snapshot
-from tradier_pipeline.summary import content_key
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.publish import Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.reads import daily_summaries, reading
-from tradier_pipeline.warehouse.summaries import keep_summaries, make_summaries, summary_evidence
-from tradier_pipeline_tests.bodies import (
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
+from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
+from tradier_pipeline_tests.support.bodies import (
     account,
     answers,
     balances,
@@ -34,7 +35,6 @@ from tradier_pipeline_tests.bodies import (
     warehouse_in_memory,
     zone_in,
 )
-from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
 
 FRIDAY, MONDAY, TUESDAY = date(2025, 12, 5), date(2025, 12, 8), date(2025, 12, 9)
 NO_ORDERS: Mapping[str, int] = dict.fromkeys(("placed", "filled", "canceled", "rejected", "expired"), 0)

@@ -1,0 +1,225 @@
+"""The ledger of gaps: every due minute is a snapshot, a failed attempt, or a missed one with its cause.
+
+A tick only asks for runs; it writes nothing, so that it may be previewed. What it did not ask for, or asked for in
+vain, is recorded here, a minute and a half after it was due: by a sensor, by every run of a cycle for the minutes
+before its own, and before anything is concluded from a day. `scheduled.json` in the home says until when that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import AwareDatetime, BaseModel, ValidationError
+
+from tradier_pipeline import clock
+from tradier_pipeline.core.files import write_whole
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.domain.ticks import CYCLES, MINUTE, Cadence, due, widest
+from tradier_pipeline.extract.connection import known_accounts
+from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, unfinished_partitions
+from tradier_pipeline.instance.switches import stopped_schedules
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.store import publish_missed
+from tradier_pipeline.warehouse.staging import Warehouse
+
+FILE = "scheduled.json"
+LONGEST_GAP = timedelta(days=7)  # beyond it the gap between two snapshots speaks for itself
+SETTLED = MAX_LATENESS + timedelta(seconds=30)  # by then a due minute is landed, failed, missed or being read
+LONGEST_RUN = timedelta(minutes=10)  # what has not ended by then has no say any more
+NOT_RUNNING = "the scheduler was not running"
+LONGEST_REASON = 300
+
+
+class Scheduled(BaseModel, frozen=True):
+    """Account -> the minute until which every due one is accounted for."""
+
+    until: dict[str, AwareDatetime] = {}
+
+
+def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[SnapshotId]:
+    """Record and publish, for every account, the due minutes of which there is nothing. Returns them.
+
+    It looks on where it last left off, but no more than a week back. An account begins when it is first seen.
+
+    Raises:
+        PipelineError: the accounts of the token are not known, or the home cannot be written.
+    """
+    now = clock.now()
+    path, zone = settings.home / FILE, LandingZone(settings.landing)
+    before, until = _read(path), _minute(now - SETTLED)
+    found: list[SnapshotId] = []
+    reached: dict[str, datetime] = {}
+    for account_id in known_accounts(settings):
+        since = before.until.get(account_id) or _last_tick(instance, now) or _minute(now)
+        missed, reached[account_id] = _recorded(settings, instance, zone, account_id, since, until)
+        found += missed
+    after = Scheduled(until=reached)
+    if after != before:
+        write_whole(path, after.model_dump_json().encode())
+    for newest in {missed.account_id: missed for missed in found}.values():
+        publish_missed(Warehouse(settings.warehouse), zone, newest)
+    return found
+
+
+def record_gaps_before(settings: Settings, instance: dg.DagsterInstance, own: SnapshotId) -> None:
+    """Record the gaps of one account before a snapshot that is about to be published with them."""
+    since = _read(settings.home / FILE).until.get(own.account_id)
+    if since is not None:
+        zone = LandingZone(settings.landing)
+        _recorded(settings, instance, zone, own.account_id, since, own.instant - MAX_LATENESS)
+
+
+def _recorded(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    zone: LandingZone,
+    account_id: str,
+    since: datetime,
+    until: datetime,
+) -> tuple[list[SnapshotId], datetime]:
+    """The minutes after one and up to another that are recorded as missed now, and how far this came."""
+    since = max(since, until - LONGEST_GAP)
+    if since >= until:
+        return [], since
+    calendar, cadence = MarketCalendar.of(settings), Cadence.of(settings)
+    known = zone.attempts(account_id, clock.trade_date(since), clock.now()).keys()
+    alive = unfinished_partitions(instance)
+    causes = Causes(instance, since)
+    found: list[SnapshotId] = []
+    minute = _minute(since)
+    while (minute := minute + MINUTE) <= until:
+        session = calendar.session_of(clock.trade_date(minute))
+        cycles = tuple(cycle for cycle in due(minute, session, cadence) if cycle not in causes.stopped)
+        snapshot_id = SnapshotId(account_id, minute)
+        if not cycles or str(snapshot_id) in known:
+            continue
+        if str(snapshot_id) in alive and minute > clock.now() - LONGEST_RUN:
+            return found, minute - MINUTE
+        zone.record_missed(
+            MissedRecord(
+                snapshot_id=str(snapshot_id),
+                trigger=",".join(cycles),
+                recorded_at=clock.now(),
+                reason=causes.of(snapshot_id, cycles)[:LONGEST_REASON],
+            )
+        )
+        found.append(snapshot_id)
+    return found, until
+
+
+@dataclass
+class Causes:
+    """Why due minutes have no snapshot, as Dagster remembers its ticks and runs."""
+
+    instance: dg.DagsterInstance
+    since: datetime
+    _states: list[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._states = [one for one in self.instance.all_instigator_state() if one.instigator_name in CYCLES]
+
+    @cached_property
+    def stopped(self) -> Collection[str]:
+        """The cycles that somebody switched off in the UI: their minutes are not due."""
+        return stopped_schedules(self.instance)
+
+    @cached_property
+    def _ticks(self) -> Mapping[str, Mapping[datetime, Any]]:
+        """Cycle -> minute -> its tick."""
+        ticks: dict[str, dict[datetime, Any]] = {}
+        for state in self._states:
+            found = self.instance.get_ticks(
+                state.instigator_origin_id, state.selector_id, after=self.since.timestamp() - 1
+            )
+            ticks.setdefault(state.instigator_name, {}).update(
+                (_minute(datetime.fromtimestamp(tick.timestamp, UTC)), tick) for tick in found
+            )
+        return ticks
+
+    def of(self, snapshot_id: SnapshotId, cycles: tuple[str, ...]) -> str:
+        """Why there is nothing of a minute."""
+        ticks = {cycle: self._ticks.get(cycle, {}).get(snapshot_id.instant) for cycle in cycles}
+        asked = {cycle: tick for cycle, tick in ticks.items() if tick is not None}
+        if not asked:
+            return NOT_RUNNING
+        return (
+            self._of_its_run(snapshot_id)
+            or _of_ticks(asked, snapshot_id.account_id)
+            or self._of_another_run(snapshot_id)
+            or f"the tick of {widest(tuple(asked))} asked for no run"
+        )
+
+    def _of_its_run(self, snapshot_id: SnapshotId) -> str | None:
+        runs = self.instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: str(snapshot_id)}), limit=1)
+        for run in runs:
+            ended = run.status.value.lower() if run.is_finished else "killed"
+            return f"its run {run.run_id} ended before anything was landed: {ended}"
+        return None
+
+    def _of_another_run(self, snapshot_id: SnapshotId) -> str | None:
+        """One of the account that was on at the minute."""
+        at = snapshot_id.instant.timestamp()
+        for record in self.instance.get_run_records(
+            dg.RunsFilter(tags={ACCOUNT_TAG: snapshot_id.account_id}), limit=50
+        ):
+            started, ended = record.start_time or record.create_timestamp.timestamp(), record.end_time
+            if started <= at + MAX_LATENESS.total_seconds() and (ended is None or ended >= at):
+                return f"overlap: {record.dagster_run.tags.get(PARTITION_TAG)} was still being taken"
+        return None
+
+
+def _of_ticks(ticks: Mapping[str, Any], account_id: str) -> str | None:
+    """What a tick says itself: its error, or why it skipped the account."""
+    for cycle, tick in ticks.items():
+        if tick.error is not None:
+            return f"the tick of {cycle} failed: {_innermost(tick.error)}"
+    for tick in ticks.values():
+        for part in (tick.skip_reason or "").split("; "):
+            if part.startswith(f"{account_id}: "):
+                return str(part.removeprefix(f"{account_id}: ").removeprefix("missed, "))
+    return None
+
+
+def _innermost(error: Any) -> str:
+    while error.cause is not None:
+        error = error.cause
+    line = next(iter(error.message.strip().splitlines()), "")
+    return str(line.rpartition("Failure: ")[2])
+
+
+def last_ticks(instance: dg.DagsterInstance, before: datetime) -> Iterable[float]:
+    """When the schedules of the cycles ticked last, in seconds since the epoch."""
+    for state in instance.all_instigator_state():
+        if state.instigator_name in CYCLES:
+            found = instance.get_ticks(
+                state.instigator_origin_id, state.selector_id, before=before.timestamp(), limit=1
+            )
+            yield from (tick.timestamp for tick in found)
+
+
+def _last_tick(instance: dg.DagsterInstance, now: datetime) -> datetime | None:
+    """Where a home without the file begins: an earlier version counted by the ticks."""
+    newest = max(last_ticks(instance, now), default=None)
+    return None if newest is None else _minute(datetime.fromtimestamp(newest, UTC))
+
+
+def _minute(instant: datetime) -> datetime:
+    return instant.replace(second=0, microsecond=0)
+
+
+def _read(path: Path) -> Scheduled:
+    """A file that is damaged counts as none: it is written anew."""
+    with suppress(FileNotFoundError, ValidationError):
+        return Scheduled.model_validate_json(path.read_bytes())
+    return Scheduled()

@@ -1,0 +1,3 @@
+from tradier_pipeline.cli import main
+
+main()

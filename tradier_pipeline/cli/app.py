@@ -1,0 +1,73 @@
+"""The command line `tradier-pipeline`: its commands, and how a wrong call ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from tradier_pipeline.cli import ledger, operating, reading, returns, snapshots
+from tradier_pipeline.cli.output import (
+    print_error,
+)
+from tradier_pipeline.core.errors import PipelineError
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+PRIVATE_UMASK = 0o077  # files and directories are their owner's alone
+
+
+class Commands(click.Group):
+    """The commands; a wrong call is told in one line like every other failure."""
+
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
+        arguments = sys.argv[1:] if args is None else list(args)
+        before = os.umask(PRIVATE_UMASK)  # also what Dagster writes, and what the processes of `up` write
+        try:
+            sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
+        except click.UsageError as error:
+            help_command = f"{error.ctx.command_path if error.ctx else 'tradier-pipeline'} --help"
+            message = " ".join(error.format_message().split()).rstrip(".?")
+            print_error(PipelineError(message, f"See `{help_command}`."), as_json="--json" in arguments)
+            sys.exit(USAGE_ERROR)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+        finally:
+            os.umask(before)
+
+
+@click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tradier-pipeline")
+def main() -> None:
+    """A trustworthy history of a Tradier brokerage account, in DuckDB."""
+    # an interrupted connection leaves a coroutine behind, which Python tells at exit: after our own line it is noise
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
+
+
+for command in (
+    snapshots.snapshot,
+    snapshots.request,
+    snapshots.verify,
+    snapshots.rebuild,
+    snapshots.backfill,
+    reading.query,
+    reading.balances,
+    reading.pnl,
+    reading.exposure,
+    reading.export,
+    reading.summary,
+    reading.report,
+    returns.returns,
+    operating.status,
+    operating.gate,
+    operating.findings,
+    operating.simulate,
+    operating.up,
+    operating.listen,
+    ledger.flows,
+    ledger.ledger,
+):
+    main.add_command(command)

@@ -1,0 +1,227 @@
+"""Commands that run the pipeline and say how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tradier_pipeline import clock
+from tradier_pipeline.cli.options import ACCOUNT, JSON, ONLY_ACCOUNT, table
+from tradier_pipeline.cli.output import echo, load_settings, print_json, print_query, print_rows, report_errors, warn
+from tradier_pipeline.cli.snapshots import _identity
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
+
+if TYPE_CHECKING:
+    from tradier_pipeline.broker.events import OrderEvent
+    from tradier_pipeline.monitoring.status import AccountStatus
+
+
+@click.command()
+@ONLY_ACCOUNT
+@table
+@JSON
+@report_errors
+def status(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
+    """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
+    from tradier_pipeline.monitoring.status import read_status
+
+    settings = load_settings()
+    if form == "text" and not output and not as_json:
+        echo(settings.identity)
+    state = read_status(settings, account)
+    if form != "text" or output:
+        counts = {"snapshots": BIGINT, "failures_24h": BIGINT, "missed_24h": BIGINT}
+        columns = {"account_id": VARCHAR, "environment": VARCHAR, "snapshot_id": VARCHAR, "as_of": INSTANT}
+        columns |= {"age_s": DOUBLE, **counts, "not_published": VARCHAR, "last_failure": VARCHAR}
+        rows = [{name: getattr(one, name) for name in columns} for one in state.accounts]
+        print_rows(columns, rows, form, output)
+        return
+    if as_json:
+        print_json(state.as_json() | _identity(settings))
+        return
+    for one in state.accounts:
+        _print_account_status(one)
+    sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
+    echo(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
+    if state.oldest_request_age_s is not None:
+        age = f"{state.oldest_request_age_s:,.0f} s"
+        echo(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.ledger_error:
+        echo(f"ledger cannot be read: {state.ledger_error}")
+    if state.switched_off:
+        echo(f"switched off in the UI: {', '.join(state.switched_off)}; on again under Automation")
+    if state.switches_error:
+        echo(f"switched off: not known: {state.switches_error}")
+    for damage in state.damaged:
+        echo(f"passed over: {damage.reason}")
+
+
+@click.command()
+@ACCOUNT
+@table
+@JSON
+@report_errors
+def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
+    """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
+    from tradier_pipeline.domain.gate import reasons
+    from tradier_pipeline.warehouse.reads import reading, trade_gates
+
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
+    asked = (account,) if account else settings.accounts or tuple(gates)
+    documents: list[dict[str, Any]] = []
+    for account_id in asked:
+        gate = gates.get(account_id)
+        blockers = reasons(gate) if gate else {"no_snapshot": "nothing of this account is published"}
+        ready = gate is not None and gate["ready"] is True
+        documents.append({"account_id": account_id, **(gate or {}), "ready": ready, "blockers": blockers})
+    ready = bool(documents) and all(document["ready"] for document in documents)
+    if form != "text" or output:
+        columns = {"account_id": VARCHAR, "ready": BOOLEAN, "blockers": VARCHAR, "as_of": INSTANT, "age_s": DOUBLE}
+        print_rows(columns, [one | {"blockers": ", ".join(one["blockers"])} for one in documents], form, output)
+    elif as_json:
+        print_json({"ready": ready, "accounts": documents})
+    for document in () if as_json or form != "text" or output else documents:
+        why = "; ".join(f"{name} ({reason})" for name, reason in document["blockers"].items())
+        echo(f"{document['account_id']}: {'ready' if document['ready'] else f'not ready: {why}'}")
+    return 0 if ready else 1
+
+
+@click.command()
+@ONLY_ACCOUNT
+@click.option("--all", "everything", is_flag=True, help="Resolved ones, too.")
+@table
+@JSON
+@report_errors
+def findings(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
+    """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
+    from tradier_pipeline.warehouse.reads import findings as read_findings
+    from tradier_pipeline.warehouse.reads import findings_query, reading, require_account
+
+    settings = load_settings()
+    with reading(settings.warehouse) as connection:
+        require_account(connection, account, settings.accounts or ())
+        if form != "text" or output:
+            print_query(connection, findings_query(account, resolved=everything), form, output)
+            return
+        found = read_findings(connection, account, resolved=everything)
+    if as_json:
+        print_json({"findings": found})
+        return
+    for row in found:
+        _print_finding(row)
+    if not found:
+        echo("no findings" if everything else "no open findings")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8470, show_default=True, help="0: any free port.")
+@click.option(
+    "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Serve the recorded bodies of DIR instead."
+)
+@report_errors
+def simulate(host: str, port: int, replay: Path | None) -> None:
+    """Run the simulated broker as a server, for TRADIER_BASE_URL.
+
+    DIR holds bodies named as in the landing zone: account.json, balances.json, positions.json, orders.json
+    (orders.2.json, ... for more pages), quotes.json.
+    """
+    from tradier_pipeline.simulator.app import create_app
+    from tradier_pipeline.simulator.replay import create_replay_app
+    from tradier_pipeline.simulator.server import serve
+    from tradier_pipeline.simulator.store import Store
+
+    app = create_replay_app(replay) if replay else create_app(Store(load_settings().simulator))
+
+    def ready(url: str) -> None:
+        warn(f"simulated broker at {url} (TRADIER_BASE_URL={url}); stop with Ctrl-C")
+
+    serve(app, host, port, on_ready=ready)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@report_errors
+def up(host: str, port: int) -> None:
+    """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster.
+
+    The UI answers only its own pages and your programs. With another --host than this machine it asks for a token:
+    TRADIER_UI_TOKEN, or one that is made and shown at the start.
+    """
+    from tradier_pipeline.cli.up import ui_address
+    from tradier_pipeline.cli.up import up as run_up
+
+    settings = load_settings()
+    warn(settings.identity)
+    address = ui_address(settings, host, port)
+    if address.notice:
+        warn(f"{address.notice}.")
+    warn(f"UI at {address.url}, home {settings.home}; stop with Ctrl-C")
+    run_up(settings, address)
+
+
+@click.command()
+@report_errors
+def listen() -> None:
+    """Take a snapshot now and within seconds of every change of an order, until interrupted.
+
+    Follows the account stream of the broker, and polls the orders while it is down. Tells each event on stderr.
+    """
+    from tradier_pipeline.cycles.listen import in_one_line
+    from tradier_pipeline.cycles.listen import listen as listen_to_orders
+    from tradier_pipeline.cycles.on_demand import run_snapshots
+    from tradier_pipeline.definitions import defs
+    from tradier_pipeline.instance import open_instance
+    from tradier_pipeline.ledger.store import Ledger
+
+    def tell(text: str) -> None:
+        warn(f"{clock.iso(clock.now())} {text}")
+
+    settings = load_settings()
+    defs()  # now, rather than while the first order waits
+    with open_instance(settings.dagster_home) as instance:
+
+        def take_snapshot(account_id: str, events: Sequence[OrderEvent]) -> None:
+            if events:  # it waits in the inbox, should this process die or its snapshot not begin
+                Ledger(settings.ledger).request(account_id, "order_placed", note=in_one_line(events))
+            (run,) = run_snapshots(instance, [account_id], "order_placed" if events else "listen")
+            run.raise_unless_published()
+            tell(f"{run.snapshot_id} published: {in_one_line(events) or 'listening began'}")
+
+        listen_to_orders(settings, take_snapshot, tell)
+
+
+def _print_finding(row: dict[str, Any]) -> None:
+    about = f" {row['subject']}" if row["subject"] else ""
+    until = f", resolved {clock.iso(row['resolved_at'])}" if row["resolved_at"] else ""
+    evidence = f" ({row['evidence']})" if row["evidence"] else ""
+    echo(f"{row['severity']:<5} {row['code']}{about}: {row['text']}{evidence}")
+    echo(f"      {row['account_id']}, since {clock.iso(row['first_seen'])}, seen {row['times_seen']} times{until}")
+    echo(f"      {row['suggested_action']}")
+
+
+def _print_account_status(account: AccountStatus) -> None:
+    budget = account.request_budget
+    left = f"{budget.available} of {budget.allowed} a minute left" if budget else "not sent by the broker"
+    echo(f"{account.account_id} ({account.environment or 'nothing published yet'})")
+    if account.age_s is not None:
+        echo(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
+    if account.verdict == "doubtful":
+        echo(f"  doubtful        {account.verdict_evidence}")
+    if waiting := account.landed_not_published:
+        told = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
+        echo(f"  landed only     {told}")
+    elif account.not_published:
+        echo(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
+    echo(f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}")
+    echo(f"  missed in 24 h  {account.missed_24h}")
+    for beat in account.heartbeats:
+        told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
+        echo(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
+    echo(f"  request budget  {left}")

@@ -1,0 +1,237 @@
+"""What every command prints: lines, tables, documents. An error is one line on stderr, or the document of --json."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from datetime import date, datetime
+from decimal import Decimal
+from functools import wraps
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tradier_pipeline import clock
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.settings import load_settings as read_settings
+from tradier_pipeline.core.texts import printable
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def echo(*values: object, flush: bool = False) -> None:
+    """One line on stdout. What it quotes may be the broker's text: it stays in the line and does nothing to the
+    terminal."""
+    click.echo(printable(" ".join(map(str, values))))
+    if flush:
+        sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    click.echo(printable(text), err=True)
+
+
+_DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
+
+
+MAX_TEXT_ROWS = 9999  # DuckDB draws no more
+
+
+def load_settings() -> Settings:
+    """The settings; what the user ought to know of where they are from is told on stderr."""
+    settings = read_settings()
+    for notice in settings.notices:
+        warn(f"tradier-pipeline: warning: {notice}.")
+    return settings
+
+
+def report_errors(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn an expected failure into one line (or, with --json, one document) and exit code 1."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        try:
+            code = command(**arguments) or 0
+        except PipelineError as error:
+            print_error(error, as_json=arguments.get("as_json", False))
+            code = 1
+        sys.stdout.flush()
+        sys.exit(code)
+
+    return run
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        if sys.stdout.isatty():
+            for line in text.splitlines():
+                echo(line)
+            return
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def signed(amount: Decimal | None) -> str:
+    return "-" if amount is None else f"{amount:+,.2f}"
+
+
+def print_error(error: PipelineError, *, as_json: bool) -> None:
+    outcomes = getattr(error, "outcomes", ())
+    if as_json:
+        print_json({"error": {"cause": error.cause, "remedy": error.remedy}, "checks": checks_document(outcomes)})
+    else:
+        print_checks([outcome for outcome in outcomes if not outcome.passed])
+    warn(f"tradier-pipeline: error: {error}")
+
+
+def print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *cells in lines:
+        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        echo(f"{indent}{first:<{widths[0]}}{told}")
+
+
+def print_checks(outcomes: Any) -> None:
+    for outcome in outcomes:
+        mark = "ok  " if outcome.passed else "FAIL" if outcome.blocks else "warn"
+        echo(f"  {mark} {outcome.check:<28} broker: {outcome.broker}; stored: {outcome.stored}")
+        for difference in outcome.differences:
+            echo(f"         {difference.where}: broker {difference.broker}, stored {difference.stored}")
+        if outcome.differing > len(outcome.differences):
+            echo(f"         and {outcome.differing - len(outcome.differences)} more")
+
+
+def checks_document(outcomes: Any) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from tradier_pipeline.verify.claims import CLAIM_OF
+
+    return [asdict(outcome) | {"claim_name": CLAIM_OF[outcome.check].name} for outcome in outcomes]
+
+
+def print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, output: Path | None) -> None:
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as directory:
+        result = Path(directory) / "result"
+        try:
+            _confine(connection, directory)
+            query = _only_query(connection, sql)
+            if form == "text":
+                _show(connection.sql(query))
+                return
+            options = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY", "parquet": "FORMAT parquet"}[form]
+            selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
+            connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
+        except duckdb.Error as error:
+            raise PipelineError(str(error).splitlines()[0], "See docs/data.md for the tables and views.") from None
+        if output is None:
+            sys.stdout.flush()
+            if sys.stdout.isatty():
+                for line in result.read_text(encoding="utf-8", errors="replace").splitlines():
+                    echo(line)
+                return
+            sys.stdout.buffer.write(result.read_bytes())
+            return
+        try:
+            shutil.copyfile(result, output)
+        except OSError as error:
+            raise PipelineError(f"cannot write {output}: {error.strerror}", "Choose another --output.") from None
+
+
+def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], form: str, output: Path | None) -> None:
+    """Rows as `print_query` prints those of a query.
+
+    Args:
+        columns: name -> DuckDB type; what else a row has is left out.
+    """
+    import duckdb
+
+    from tradier_pipeline.warehouse.schema import Column, Table, ddl
+    from tradier_pipeline.warehouse.staging import insert
+
+    printed = Table("printed", "", tuple(Column(name, type_, "") for name, type_ in columns.items()))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(ddl(printed))
+        insert(connection, printed, [{name: row.get(name) for name in columns} for row in rows])
+        print_query(connection, "FROM printed", form, output)
+
+
+def _exact_in_json(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query with decimals, also those in lists and structures, as text: readers of JSON make them floats."""
+    columns = []
+    relation = connection.sql(query)
+    for place, (name, type_) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
+        as_text = _DECIMAL.sub("VARCHAR", str(type_))
+        cast = f"::{as_text}" if as_text != str(type_) else ""
+        columns.append(f'#{place}{cast} AS "{name.replace(chr(34), chr(34) * 2)}"')
+    return f"SELECT {', '.join(columns)} FROM (\n{query}\n)"  # noqa: S608
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:
+    """From here on SQL reaches the warehouse and this directory, no other file and no network."""
+    connection.execute(f"SET allowed_directories = ['{directory}']")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The one statement of the text that returns rows; what precedes it (temporary tables) is run."""
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    rows_only = [duckdb.ExpectedResultType.QUERY_RESULT]
+    queries = [statement for statement in statements if statement.expected_result_type == rows_only]
+    if len(queries) != 1 or queries != statements[-1:]:
+        raise PipelineError("the SQL is not one query", "Write one SELECT or FROM.")
+    for statement in statements[:-1]:
+        connection.execute(statement)
+    return queries[0].query.rstrip("; \n")
+
+
+def _show(relation: duckdb.DuckDBPyRelation) -> None:
+    """A terminal gets what fits and is told what does not; a file or another program gets every row and column."""
+    if sys.stdout.isatty():
+        _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
+        return
+    if len(relation) > MAX_TEXT_ROWS:
+        raise PipelineError(f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet.")
+    _print_drawn(relation, max_rows=MAX_TEXT_ROWS, max_width=sys.maxsize, max_col_width=sys.maxsize)
+
+
+def _print_drawn(relation: duckdb.DuckDBPyRelation, **limits: Any) -> None:
+    """What DuckDB draws; of the characters that a terminal obeys it escapes only some."""
+    with redirect_stdout(StringIO()) as drawn:
+        relation.show(**limits)
+    for line in drawn.getvalue().removesuffix("\n").split("\n"):
+        echo(line)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=1, default=_to_json))  # its own escaping leaves nothing but ASCII
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return clock.iso(value)
+    if isinstance(value, Decimal):
+        return shown(value)
+    if isinstance(value, date | Path):
+        return str(value)
+    raise TypeError(type(value).__name__)

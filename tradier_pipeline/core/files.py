@@ -1,0 +1,150 @@
+"""Files that are whole or not there: written aside, fsynced, renamed; private to their owner; guarded by locks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from tradier_pipeline.core.errors import PipelineError
+
+PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
+
+
+class LandingError(PipelineError):
+    """The landing zone cannot be written, or holds something that is not what was landed."""
+
+
+class BusyError(PipelineError):
+    """Another process has held a lock for too long."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into one line with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = (
+            "Free some space; nothing was half-written."
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "Make TRADIER_PIPELINE_HOME a directory you may write to."
+        )
+        raise LandingError(f"cannot write {path}: {error.strerror or error}", remedy) from None
+
+
+@contextmanager
+def exclusive(path: Path, timeout: float, doing: str) -> Iterator[None]:
+    """Hold a lock file, which names its holder. The system lets go of it when the holder dies.
+
+    Args:
+        timeout: seconds to wait for another holder.
+        doing: what the holder does, as the beginning of a sentence: "account 6YA05708 is being read".
+
+    Raises:
+        BusyError: another process holds it for longer; names that process.
+        LandingError: the lock file cannot be written.
+    """
+    lock = FileLock(path, mode=PRIVATE_FILE)
+    with writing(path):
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:  # an OSError, too
+            holder = path.read_text(encoding="utf-8").strip() or "an unknown process"
+            raise BusyError(f"{doing} by {holder}, for more than {timeout:.0f} s", "Wait for it, or end it.") from None
+    try:
+        with writing(path):
+            path.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def file_directory(directory: Path, files: Mapping[str, bytes]) -> None:
+    """File a complete, fsynced directory by one rename. Call it while nobody else files beside it.
+
+    Raises:
+        LandingError: it cannot be written, or is there already; nothing was filed.
+    """
+    with writing(directory):
+        make_directory(directory.parent)
+        for leftover in directory.parent.glob(".*.tmp/"):  # of a process that died; the lock says that none is alive
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+        try:
+            for name, body in files.items():
+                write_synced(partial / name, body)
+            sync(partial)
+            partial.rename(directory)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync(directory.parent)
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a small file that is there whole or not at all, whatever happens meanwhile and whoever else writes it.
+
+    Raises:
+        LandingError: it cannot be written; the file is as it was.
+    """
+    with writing(path):
+        make_directory(path.parent)
+        partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        try:
+            write_synced(partial, body)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+def write_synced(path: Path, body: bytes) -> None:
+    create_private(path)
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents, their owner's alone, so that they outlive a power failure."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
+        sync(path.parent)
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file that is its owner's alone; one that is there stays as it is."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, outlive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory; 0 if there is none."""
+    return sum(_file_size(file) for file in (path, *path.rglob("*")))
+
+
+def _file_size(path: Path) -> int:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # a log that another process has just removed
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

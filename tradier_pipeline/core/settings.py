@@ -1,0 +1,281 @@
+"""Environment (and `.env`) -> typed settings. The only module that reads configuration."""
+
+from __future__ import annotations
+
+import os
+from datetime import time
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tradier_pipeline.core.sources import (
+    HOME_REMEDY,
+    SettingsError,
+    Sources,
+    default_home,
+    find_sources,
+    open_to_others,
+)
+
+Environment = Literal["simulator", "sandbox", "live"]
+Calendar = Literal["XNYS", "24/7"]
+LedgerWrite = Literal["off", "propose", "apply"]
+
+# unlike any real number: demo history can never be taken for that of a real account
+DEMO_ACCOUNT = "SIM00000001"
+DEMO_TOKEN = "simulator"  # noqa: S105 - opens nothing but the simulated broker
+
+WAREHOUSE = "tradier.duckdb"
+
+BASE_URLS: dict[Environment, str] = {
+    "sandbox": "https://sandbox.tradier.com",
+    "live": "https://api.tradier.com",
+}
+
+REMEDIES = {
+    "env": "Set it to simulator, sandbox or live.",
+    "access_token": "Set it to the access token of that environment, in the environment or in .env.",
+    "account_id": "Set it to an account number, several (A,B), or all; in the environment or in .env.",
+    "base_url": "Set it to scheme://host[:port], or leave it unset.",
+    "pipeline_home": HOME_REMEDY,
+    "monitor_minutes": "Set it to whole minutes, up to 390; 0 switches the cycle off.",
+    "trade_minutes": "Set it to a multiple of 5 minutes, up to 390; 0 switches the cycle off.",
+    "sync_minutes": "Set it to a multiple of 5 minutes, up to 780; 0 switches the cycle off.",
+    "calendar": "Set it to XNYS, or to 24/7 to rehearse outside the session.",
+    "close_extension_minutes": "Set it to whole minutes, up to 60: 15 where options trade until 16:15.",
+    "sync_from": "Set it to a New York time on a multiple of 5 minutes, such as 07:00.",
+    "sync_until": "Set it to a New York time on a multiple of 5 minutes, after TRADIER_SYNC_FROM, such as 20:00.",
+    "sync_before_open": "Set it to a New York time on a multiple of 5 minutes, such as 08:00.",
+    "sync_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "broker_sensor_seconds": "Set it to whole seconds from 5 to 3600; 0 switches the sensor off.",
+    "keep_run_days": "Set it to whole days, from 1 to 365.",
+    "compact_after_days": "Set it to whole days, from 1 to 3650.",
+    "summary_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
+    "max_age_seconds": "Set it to whole seconds, from 60 to 3600.",
+    "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
+    "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
+    "ledger_write": "Set it to off, propose or apply.",
+    "ui_token": "Set it to 16 characters or more, or leave it unset.",
+    "benchmark": "Set it to a symbol, such as SPY or BRK/B, or to off.",
+    "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
+}
+
+
+class Settings(BaseSettings):
+    """What the user configured: the variables TRADIER_<field name in capitals>.
+
+    `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
+    The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `benchmark` is the symbol that returns are compared with; empty (`off`): none.
+    `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TRADIER_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    env: Environment = "simulator"
+    access_token: SecretStr | None = None
+    account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}(\s*,\s*[A-Za-z0-9]{1,32})*$")
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^/\s@?#]+/?$")
+    pipeline_home: Path = Field(default_factory=default_home)
+    monitor_minutes: int = Field(default=1, ge=0, le=390)
+    trade_minutes: int = Field(default=15, ge=0, le=390, multiple_of=5)
+    sync_minutes: int = Field(default=30, ge=0, le=780, multiple_of=5)
+    sync_from: time = time(7)
+    sync_until: time = time(20)
+    sync_before_open: time = time(8)
+    sync_after_close_minutes: int = Field(default=15, ge=0, le=240, multiple_of=5)
+    calendar: Calendar = "XNYS"
+    close_extension_minutes: int = Field(default=0, ge=0, le=60)
+    broker_sensor_seconds: int = Field(default=0, ge=0, le=3600)
+    keep_run_days: int = Field(default=7, ge=1, le=365)
+    compact_after_days: int = Field(default=2, ge=1, le=3650)
+    summary_after_close_minutes: int = Field(default=30, ge=0, le=240, multiple_of=5)
+    max_age_seconds: int = Field(default=120, ge=60, le=3600)
+    alert_urls: SecretStr | None = None
+    max_open_positions: int | None = Field(default=None, ge=0)
+    ledger_write: LedgerWrite = "propose"
+    ui_token: SecretStr | None = Field(default=None, min_length=16)
+    order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
+    benchmark: str = Field(default="SPY", pattern=r"^([A-Z0-9]{1,8}([/.][A-Z0-9]{1,4})?)?$")
+
+    @field_validator("benchmark", mode="before")
+    @classmethod
+    def _in_capitals(cls, symbol: object) -> object:
+        told = symbol.strip().upper() if isinstance(symbol, str) else symbol
+        return "" if told == "OFF" else told
+
+    _dotenv: Path | None = PrivateAttr(default=None)
+    _notices: tuple[str, ...] = PrivateAttr(default=())
+
+    @field_validator("pipeline_home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        try:
+            return home.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("no such user") from None
+
+    @field_validator("sync_from", "sync_until", "sync_before_open")
+    @classmethod
+    def _on_the_grid(cls, at: time) -> time:
+        if at.tzinfo or at.minute % 5 or at.second or at.microsecond:
+            raise ValueError("not a time of day on a multiple of 5 minutes")
+        return at
+
+    @field_validator("broker_sensor_seconds")
+    @classmethod
+    def _not_too_often(cls, seconds: int) -> int:
+        if 0 < seconds < 5:  # Dagster's sensors run no oftener
+            raise ValueError("less than 5 seconds")
+        return seconds
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.sync_until <= self.sync_from:
+            raise SettingsError("TRADIER_SYNC_UNTIL is not after TRADIER_SYNC_FROM", REMEDIES["sync_until"])
+        if self.env == "simulator":
+            return self
+        for field in ("access_token", "account_id"):
+            if getattr(self, field) is None:
+                raise SettingsError(
+                    f"{_variable(field)} is not set, and TRADIER_ENV={self.env} needs it", REMEDIES[field]
+                )
+        return self
+
+    @property
+    def dotenv(self) -> Path | None:
+        """The `.env` that was read; None if there is none."""
+        return self._dotenv
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user ought to know of where the settings are from, each in a sentence."""
+        return self._notices
+
+    @property
+    def broker_host(self) -> str:
+        """Whom the pipeline reads, for people."""
+        return urlsplit(self.broker_url).netloc if self.broker_url else "embedded simulated broker"
+
+    @property
+    def identity(self) -> str:
+        """What is read, where it is kept and which file says so, in one line."""
+        kept = f"home {self.home}, .env {self.dotenv or 'none'}"
+        return f"environment {self.environment}, host {self.broker_host}, {kept}"
+
+    @property
+    def environment(self) -> Environment:
+        """simulator, sandbox or live."""
+        return self.env
+
+    @property
+    def home(self) -> Path:
+        """Where everything is kept."""
+        return self.pipeline_home
+
+    @property
+    def token(self) -> SecretStr:
+        """The token to send. The embedded simulated broker never sees the user's."""
+        if self.broker_url is None or self.access_token is None:
+            return SecretStr(DEMO_TOKEN)
+        return self.access_token
+
+    @property
+    def accounts(self) -> tuple[str, ...] | None:
+        """The account numbers to read, each once; in the simulator by default the demo account. None means all."""
+        if self.account_id == "all":
+            return None
+        named = (self.account_id or DEMO_ACCOUNT).split(",")
+        return tuple(dict.fromkeys(name.strip() for name in named))
+
+    @property
+    def broker_url(self) -> str | None:
+        """`scheme://host[:port]` of the broker; None means the embedded simulated broker."""
+        return self.base_url or BASE_URLS.get(self.env)
+
+    @property
+    def simulator(self) -> Path:
+        """Where the world of the embedded simulated broker lives on."""
+        return self.home / "simulator"
+
+    @property
+    def warehouse(self) -> Path:
+        """The published DuckDB file."""
+        return self.home / WAREHOUSE
+
+    @property
+    def ledger(self) -> Path:
+        """What the trading engine believes, and its requests for snapshots (SQLite)."""
+        return self.home / "ledger.sqlite"
+
+    @property
+    def landing(self) -> Path:
+        """The root of the landing zone."""
+        return self.home / "raw"
+
+    @property
+    def reports(self) -> Path:
+        """The reports people open in a browser: `<account>/<trade date>.html` and `<account>/account.html`."""
+        return self.home / "reports"
+
+    @property
+    def calendar_files(self) -> Path:
+        """The sessions of the exchange: those computed once a year, and those the broker names."""
+        return self.home / "calendar"
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME: run history of the UI, the daemon and the command line alike."""
+        return self.home / "dagster"
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env`.
+
+    Raises:
+        SettingsError: a setting is missing or malformed, or a token would go where its owner did not send it; the
+            message names the variable and never its value.
+    """
+    sources = find_sources(os.environ)
+    try:
+        settings = Settings(**sources.values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        field = str(error.errors(include_input=False)[0]["loc"][0])
+        raise SettingsError(f"{_variable(field)} is malformed", REMEDIES[field]) from None
+    _refuse_unnamed_environment(sources)
+    _refuse_mixed_sources(sources)
+    settings._dotenv = sources.dotenv
+    settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, (sources.home, sources.dotenv)))))
+    return settings
+
+
+def _refuse_unnamed_environment(sources: Sources) -> None:
+    """Raise SettingsError if the default, the simulator, would be read by somebody who has named an account."""
+    for field in ("access_token", "account_id"):
+        if (source := sources.of(field)) and not sources.of("env"):
+            raise SettingsError(f"{_variable(field)} is set in {source}, but TRADIER_ENV is not set", REMEDIES["env"])
+
+
+def _refuse_mixed_sources(sources: Sources) -> None:
+    """Raise SettingsError if a file that happens to lie there decides whom a token or an alert is sent to.
+
+    Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts go.
+    """
+    token = sources.of("access_token")
+    if token is None:
+        return
+    for field in ("base_url", "alert_urls"):
+        source = sources.of(field)
+        own = sources.dotenv is not None and sources.dotenv.parent == sources.home
+        if source in (None, token) or (field == "alert_urls" and (own or source == "the environment")):
+            continue
+        raise SettingsError(
+            f"TRADIER_ACCESS_TOKEN is set in {token}, but {_variable(field)} in {source}", "Set both in one place."
+        )
+
+
+def _variable(field: str) -> str:
+    return f"TRADIER_{field.upper()}"

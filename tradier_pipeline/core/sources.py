@@ -1,0 +1,165 @@
+"""Where settings come from: which home, which `.env`, and what each of the environment and the file says."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from shlex import quote
+
+from dotenv.parser import parse_stream
+
+from tradier_pipeline.core.errors import PipelineError
+
+PREFIX = "tradier_"
+HOME = "pipeline_home"
+DOTENV = ".env"
+HOME_REMEDY = "Set it to a directory you may write to."
+
+_HOME_FILES = ("tradier.duckdb", "ledger.sqlite", "dagster/dagster.yaml")  # of which any home that was used has one
+_PROJECT = Path(__file__).absolute().parents[2]
+
+
+class SettingsError(PipelineError):
+    """A setting is missing or malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is configured, and where.
+
+    Attributes:
+        home: absolute.
+        dotenv: the one file that is read; None if there is none.
+        from_environment, from_file: field name (lower case, without TRADIER_) -> text, of what is not empty.
+        notice: what the user ought to know of the home, in a sentence; "" if nothing.
+    """
+
+    home: Path
+    dotenv: Path | None
+    from_environment: Mapping[str, str]
+    from_file: Mapping[str, str]
+    notice: str = ""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Field name -> text; the environment wins."""
+        return {**self.from_file, **self.from_environment, HOME: str(self.home)}
+
+    def of(self, field: str) -> str | None:
+        """The source that decides a field: the environment or the path of the file; None if neither sets it."""
+        if field in self.from_environment:
+            return "the environment"
+        return str(self.dotenv) if field in self.from_file else None
+
+
+def find_sources(environment: Mapping[str, str]) -> Sources:
+    """Find the home and the `.env` beside the environment's variables.
+
+    The home is TRADIER_PIPELINE_HOME (of the environment, else of the nearest `.env`, relative to that file), else the
+    default one. The `.env` is the home's own; else the nearest from the working directory upwards; else the one beside
+    the home, so that it is found wherever cron stands. Files that set nothing of ours are another project's.
+
+    Raises:
+        SettingsError: a file cannot be read, is somebody else's, or has a line of ours that cannot be understood.
+    """
+    told = _ours(environment)
+    nearest = next(_upwards(Path.cwd()), None)
+    notice = ""
+    if HOME in told:
+        home = _absolute(told[HOME], Path.cwd())
+    elif nearest and HOME in nearest[1]:
+        home = _absolute(nearest[1][HOME], nearest[0].parent)
+    else:
+        home, notice = _default_home(Path.cwd())
+    found = _read(home / DOTENV) or nearest or next(_that_set_ours([home.parent]), None)
+    path, values = found or (None, {})
+    return Sources(home, path, told, values, notice)
+
+
+def default_home() -> Path:
+    """The home where none is set, the same wherever the command is started: `data` of a checkout, else the user's."""
+    if (_PROJECT / "pyproject.toml").exists():
+        return _PROJECT / "data"
+    shared = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return _absolute(f"{shared}/tradier-pipeline", Path("/"))
+
+
+def open_to_others(path: Path | None) -> str:
+    """What to tell of a home or a `.env` that every user of the machine can read, with the command that mends it."""
+    if path is None or not path.exists():
+        return ""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & stat.S_IRWXO:
+        return ""
+    recursive = "-R " if path.is_dir() else ""
+    return (
+        f"{path} is open to every user of this machine (mode {mode:04o}): `chmod {recursive}go-rwx {quote(str(path))}`"
+    )
+
+
+def _default_home(working_directory: Path) -> tuple[Path, str]:
+    """The default home, or the one that an earlier version has made in the working directory; and what to say."""
+    default, earlier = default_home(), working_directory / "data"
+    if earlier == default or not any((earlier / name).exists() for name in _HOME_FILES):
+        return default, ""
+    _refuse_strangers(earlier)
+    return earlier, (
+        f"the home is {earlier}, because there is one in the working directory; from elsewhere it would be {default}. "
+        f"Set TRADIER_PIPELINE_HOME={earlier}"
+    )
+
+
+def _upwards(directory: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    return _that_set_ours([directory, *directory.parents])
+
+
+def _that_set_ours(directories: list[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
+    for directory in directories:
+        found = _read(directory / DOTENV)
+        if found and found[1]:
+            yield found
+
+
+def _read(path: Path) -> tuple[Path, dict[str, str]] | None:
+    """The file and what it sets of ours. A value is text: `${NAME}` in it is not replaced by other variables."""
+    try:
+        if not path.is_file():
+            return None
+        bindings = list(parse_stream(StringIO(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{path} cannot be read: {reason}", "Correct it or remove it.") from None
+    for binding in bindings:
+        if binding.key is None and PREFIX in binding.original.string.lower() and binding.error:
+            raise SettingsError(f"line {binding.original.line} of {path} is malformed", "Write NAME=value.")
+        if binding.value is None and binding.key and binding.key.lower().startswith(PREFIX):
+            raise SettingsError(f"line {binding.original.line} of {path} is malformed", "Write NAME=value.")
+    values = _ours({one.key: one.value for one in bindings if one.key and one.value})
+    if values:
+        _refuse_strangers(path)
+    return path, values
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise SettingsError if a file or home that was only found, not named, is another user's."""
+    owner, us = path.stat().st_uid, os.geteuid()
+    if us not in (0, owner) and owner != 0:
+        raise SettingsError(
+            f"{path} belongs to another user", "Remove it, or set TRADIER_PIPELINE_HOME and work there."
+        )
+
+
+def _ours(variables: Mapping[str, str]) -> dict[str, str]:
+    named = {name.lower(): value for name, value in variables.items()}
+    return {name.removeprefix(PREFIX): value for name, value in named.items() if name.startswith(PREFIX) and value}
+
+
+def _absolute(text: str, beside: Path) -> Path:
+    try:
+        return Path(os.path.abspath(beside / Path(text).expanduser()))  # noqa: PTH100 - without following links
+    except RuntimeError:
+        raise SettingsError("TRADIER_PIPELINE_HOME is malformed", HOME_REMEDY) from None

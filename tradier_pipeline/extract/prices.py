@@ -1,0 +1,45 @@
+"""The daily prices of a symbol, such as the benchmark that returns are compared with: read once for a range of dates.
+
+    raw/_prices/<environment>/<symbol>/<since>_<until>/ prices.json manifest.json     filed together
+
+They belong to no account. What is landed is never fetched again; a later extract shows what was corrected, or split.
+"""
+
+from __future__ import annotations
+
+from tradier_pipeline.core.files import exclusive, file_directory, make_directory, writing
+from tradier_pipeline.core.version import CODE_VERSION
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.records import page_records
+from tradier_pipeline.landing.manifest import to_bytes
+from tradier_pipeline.landing.prices import LandedPrices, PriceManifest, PriceRange
+from tradier_pipeline.landing.zone import LOCK_TIMEOUT_S, MANIFEST, PRICES, LandingZone
+
+
+def extract_prices(zone: LandingZone, broker: Broker, wanted: PriceRange) -> LandedPrices:
+    """Land the prices of a range of dates, or find them landed already.
+
+    Raises:
+        BrokerError: they were not read.
+        LandingError: the landing zone cannot be written.
+    """
+    name = wanted.symbol.replace("/", ".")
+    directory = zone.root / PRICES / broker.environment / name / f"{wanted.since}_{wanted.until}"
+    folder = directory.parent
+    with writing(folder):
+        make_directory(folder)
+    with exclusive(folder / ".lock", LOCK_TIMEOUT_S, f"the prices of {wanted.symbol} are being read"):
+        if not directory.is_dir():
+            extract = broker.read(lambda client: client.fetch_prices(wanted.symbol, wanted.since, wanted.until))
+            pages, bodies = page_records("prices", extract)
+            manifest = PriceManifest(
+                environment=broker.environment,
+                symbol=wanted.symbol,
+                since=wanted.since,
+                until=wanted.until,
+                read_at=extract.started_at,
+                code_version=CODE_VERSION,
+                pages=pages,
+            )
+            file_directory(directory, {**bodies, MANIFEST: to_bytes(manifest)})
+    return LandedPrices(directory)

@@ -1,0 +1,185 @@
+"""What is landed and not published is published by the next run, in the order of reading.
+
+A process that died between landing and publishing, a warehouse that was deleted, an older copy that was restored: the
+landing zone has all of it. In the normal minute this costs one look at the newest days of the account.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import duckdb
+
+from tradier_pipeline import clock
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.gate import GateRules
+from tradier_pipeline.landing.activity import landed_activity
+from tradier_pipeline.landing.prices import landed_prices
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
+from tradier_pipeline.publish.derive import keep_findings, with_verdict
+from tradier_pipeline.publish.missed import Row, missed_row
+from tradier_pipeline.publish.store import (
+    OF_ONE_SNAPSHOT,
+    NotPublishedError,
+    is_news,
+    refused_row,
+    store_activities,
+    store_prices_of,
+    store_verified,
+)
+from tradier_pipeline.verify.results import keep_results
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
+from tradier_pipeline.warehouse.typed import read_typed
+from tradier_pipeline.warehouse.unpublished import EVER, newest_published, published_or_refused, unpublished
+
+CAUGHT_UP = "caught_up"  # under this name a run tells what it caught up with
+OTHERS_SETTLED = timedelta(minutes=5)  # another account's own run may still be about to publish what is younger
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What was landed and not published, and is now.
+
+    `refused`: snapshot id or path -> why it still is not. `remaining`: those for which the time was not enough.
+    """
+
+    published: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+    activity: int = 0
+    remaining: int = 0
+    rebuilt: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.published or self.refused or self.activity or self.remaining)
+
+    def __str__(self) -> str:
+        what = "the warehouse was absent and is rebuilt" if self.rebuilt else "caught up"
+        parts = [f"{self.published} landed snapshots published"]
+        if self.activity:
+            parts.append(f"{self.activity} extracts of the activity published")
+        if self.refused:
+            snapshot_id, reason = self.refused[0]
+            parts.append(f"{len(self.refused)} left out, such as {snapshot_id} ({reason})")
+        if self.remaining:
+            parts.append(f"{self.remaining} still to be published")
+        return f"{what} from the landing zone: {', '.join(parts)}"
+
+
+class BehindError(PipelineError):
+    """There was more to catch up with than one run may take; the next one goes on."""
+
+
+def catch_up(
+    warehouse: Warehouse,
+    zone: LandingZone,
+    rules: GateRules,
+    own: SnapshotId | None = None,
+    *,
+    stated: Sequence[Row] = (),
+    seconds: float | None = None,
+) -> CaughtUp:
+    """Publish what is landed and sound and not published, in order, and say what it was. Mostly nothing.
+
+    Args:
+        own: the snapshot that is about to be published by the caller. Without it every account is looked at.
+        stated: the flows that the owner states, for a warehouse that is absent.
+        seconds: stop after so long, and publish what was stored by then; None: never.
+
+    Raises:
+        BusyError, LandingError, WarehouseError: the warehouse cannot be written.
+    """
+    if not _is_behind(warehouse, zone, own):
+        return CaughtUp()
+    rebuilt = not warehouse.path.exists()
+    with warehouse.staged() as staged:
+        pending = sorted(_pending(staged, zone, own), key=_read_at)
+        staged.miss(list(_missed_rows(staged, zone, pending)))
+        published, refused, done = _publish(staged, pending, rules, seconds)
+        remaining = len(pending) - done
+        activity = 0
+        if not remaining:
+            known = set(activity_paths(staged.connection))
+            extracts = [landed for landed in landed_activity(zone) if landed.path not in known]
+            unkept = store_activities(staged, extracts, rules.calendar)
+            priced = set(price_paths(staged.connection))
+            refused |= store_prices_of(staged, [landed for landed in landed_prices(zone) if landed.path not in priced])
+            activity, refused = len(extracts) - len(unkept), refused | unkept
+        if rebuilt:
+            insert(staged.connection, schema.STATED_FLOWS, stated)
+    return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt)
+
+
+def _is_behind(warehouse: Warehouse, zone: LandingZone, own: SnapshotId | None) -> bool:
+    accounts = [own.account_id] if own else zone.accounts()
+    if not warehouse.path.exists():
+        return any(unpublished(None, zone, account, own) for account in zone.accounts()) or bool(landed_activity(zone))
+    # one of an older version may lack a table: the snapshot that completes it goes first, the next run catches up
+    with suppress(duckdb.Error), reading(warehouse.path) as connection:
+        return any(unpublished(connection, zone, account, own) for account in accounts)
+    return False
+
+
+def _pending(staged: StagedWarehouse, zone: LandingZone, own: SnapshotId | None) -> Iterator[LandedSnapshot]:
+    settled = clock.now() - OTHERS_SETTLED
+    for account in zone.accounts():
+        ours = own is None or own.account_id == account
+        for landed in unpublished(staged.connection, zone, account, own if ours else None):
+            if ours or landed.snapshot_id.instant < settled:
+                yield landed
+
+
+def _read_at(landed: LandedSnapshot) -> tuple[datetime, SnapshotId]:
+    try:
+        return landed.manifest.as_of, landed.snapshot_id
+    except LandingError:
+        return landed.snapshot_id.instant, landed.snapshot_id
+
+
+def _missed_rows(staged: StagedWarehouse, zone: LandingZone, pending: Sequence[LandedSnapshot]) -> Iterator[Row]:
+    """The instants that were missed or failed since what is published, before and between what is about to be."""
+    coming = {str(landed.snapshot_id) for landed in pending}
+    for account in zone.accounts():
+        since = EVER.date() if staged.completed else newest_published(staged.connection, account, None)
+        done = published_or_refused(staged.connection, account, since)
+        for snapshot_id, path in zone.attempts(account, since, clock.now()).items():
+            if snapshot_id not in done and snapshot_id not in coming:
+                yield missed_row(zone, path, snapshot_id)
+
+
+def _publish(
+    staged: StagedWarehouse, pending: Sequence[LandedSnapshot], rules: GateRules, seconds: float | None
+) -> tuple[int, dict[str, str], int]:
+    """Store and verify one by one. Returns how many were stored, those that were refused, and how many were tried."""
+    until = None if seconds is None else time.monotonic() + seconds
+    refused: dict[str, str] = {}
+    for place, landed in enumerate(pending):
+        if until is not None and time.monotonic() > until:
+            return place - len(refused), refused, place
+        try:
+            _store(staged, landed, rules)
+        except OF_ONE_SNAPSHOT as error:
+            with suppress(duckdb.Error):
+                staged.connection.execute("ROLLBACK")
+            refused[str(landed.snapshot_id)] = str(error)
+            staged.refuse(refused_row(landed, error))
+            if isinstance(error, NotPublishedError):
+                keep_results(staged.connection, landed, error.outcomes)
+    return len(pending) - len(refused), refused, len(pending)
+
+
+def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) -> None:
+    """As it would have been stored in its minute, but for the ledger: what it said then is not known any more."""
+    typed = read_typed(landed)
+    news = is_news(staged, typed)
+    typed = with_verdict(staged.connection, typed, rules.calendar)
+    store_verified(staged, typed, rules, with_missed=False)
+    if news:
+        keep_findings(staged.connection, typed, ledger_read=False)

@@ -1,0 +1,233 @@
+"""What a snapshot about to be stored says beside what the warehouse has: verdict, conservation, findings over time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import duckdb
+
+from tradier_pipeline import clock
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.reconcile.conservation import Finding
+from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, switched_off, unknown_words
+from tradier_pipeline.reconcile.statement import (
+    ZERO,
+    Statement,
+    Terms,
+    held,
+    legless_of,
+    parts_of,
+)
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.account_states import (
+    OUTSTANDING_DAYS,
+    clock_error,
+    has_terms,
+    last_good,
+    stored_observation,
+    stored_statement,
+)
+from tradier_pipeline.warehouse.rows import conservation_rows
+from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.staging import insert
+from tradier_pipeline.warehouse.typed import Conserved, TypedSnapshot
+
+_DOUBTFUL = """
+    SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
+    WHERE account_id = ? AND as_of < ? AND as_of > ? AND verdict = 'doubtful' ORDER BY as_of DESC LIMIT 60
+"""
+_KEPT_VERDICT = "SELECT verdict, verdict_evidence FROM tradier_snapshots WHERE snapshot_id = ?"
+_MAKE_GOOD = """
+    UPDATE tradier_snapshots SET verdict = 'good', verdict_evidence = concat_ws('; ', verdict_evidence, ?)
+    WHERE snapshot_id = ?
+"""
+
+_SETTLED = """
+    SELECT item FROM conservation WHERE account_id = ? AND trade_date >= ? GROUP BY item
+    HAVING sum(CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried) = 0
+"""
+
+_OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
+    "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
+)
+_UNKNOWN_WORDS = """
+    SELECT word, count(*), sum(amount) FROM cash_flows ANTI JOIN stated_flows USING (account_id, trade_date)
+    WHERE kind = 'unknown' AND amount <> 0 AND account_id = ? GROUP BY word ORDER BY word
+"""
+
+
+def conserve(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar | None = None
+) -> TypedSnapshot:
+    """The snapshot with all that changed since the last good one, explained. None if it is doubtful, or the first.
+
+    Args:
+        calendar: says when options expire; without, at the close of a whole session.
+    """
+    now = _statement(typed, calendar)
+    last = None if typed.verdict == "doubtful" else last_good(connection, typed.landed.manifest.account_id, now)
+    return typed if last is None else replace(typed, conserved=_conserved(last, last.findings(now)))
+
+
+def with_verdict(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar, *, anew: bool = False
+) -> TypedSnapshot:
+    """The snapshot with its verdict, and as `conserve` returns it.
+
+    Earlier doubtful ones that it confirms become good, with what changed at them.
+
+    Args:
+        anew: judge it although it is stored. Else it keeps its verdict: what has confirmed it since is not forgotten.
+    """
+    manifest = typed.landed.manifest
+    kept = connection.execute(bind(_KEPT_VERDICT, manifest.snapshot_id)).fetchone()
+    if kept is not None and not anew:
+        return conserve(connection, replace(typed, verdict=kept[0], verdict_evidence=kept[1]), calendar)
+    now = _observed(typed, calendar)
+    last = last_good(connection, manifest.account_id, now.statement)
+    since = last.observation.statement.as_of if last else datetime.min.replace(tzinfo=UTC)
+    rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
+    judgement = judge(now, last, (stored_observation(connection, *row) for row in rows))
+    typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
+    confirmed = [row for row in reversed(rows) if row[0] in judgement.confirms]
+    for row in confirmed:
+        _confirm(connection, manifest.account_id, row, judgement.confirmation)
+    if confirmed:
+        return conserve(connection, typed, calendar)
+    if last is None or typed.verdict == "doubtful":
+        return typed
+    return replace(typed, conserved=_conserved(last, judgement.findings))
+
+
+def _confirm(
+    connection: duckdb.DuckDBPyConnection, account_id: str, row: tuple[str, datetime, datetime], why: str | None
+) -> None:
+    """Make a stored doubtful snapshot good, and store what changed at it since the good one before."""
+    snapshot_id, as_of, _ = row
+    now = stored_statement(connection, *row)
+    last = last_good(connection, account_id, now)
+    connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
+    if last is None:
+        return
+    lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
+    found = conservation_rows(_conserved(last, last.findings(now)))
+    insert(connection, schema.CONSERVATION, [lead | one for one in found])
+
+
+def _conserved(last: Good, found: tuple[Finding, ...]) -> Conserved:
+    return Conserved(last.observation.snapshot_id, found)
+
+
+def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Statement:
+    manifest = typed.landed.manifest
+    session = calendar.session_of(clock.trade_date(manifest.as_of_end)) if calendar else None
+    quotes = typed.quotes or ()
+    return Statement(
+        manifest.as_of,
+        manifest.as_of_end,
+        parts_of((*typed.orders, *typed.looked_up)),
+        held(typed.positions),
+        typed.balances.total_cash,
+        legless_of((*typed.orders, *typed.looked_up)),
+        session.close if session else None,
+        {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if has_terms(quote.symbol)},
+    )
+
+
+def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
+    manifest, balances = typed.landed.manifest, typed.balances
+    session = calendar.session_of(typed.landed.snapshot_id.trade_date)
+    values = [row.market_value for row in typed.positions]
+    return Observation(
+        manifest.snapshot_id,
+        _statement(typed, calendar),
+        Figures(
+            balances.total_equity,
+            balances.total_cash,
+            balances.buying_power,
+            balances.current_requirement,
+            balances.long_market_value,
+            balances.short_market_value,
+            balances.option_long_value,
+            balances.option_short_value,
+        ),
+        in_session=session is not None and manifest.as_of in session,
+        priced=sum((abs(value) for value in values if value is not None), ZERO),
+        clock_skew=clock_error(manifest.clock_skew_s),
+        worth=None if None in values else sum((value for value in values if value is not None), ZERO),
+    )
+
+
+def keep_findings(
+    connection: duckdb.DuckDBPyConnection,
+    typed: TypedSnapshot,
+    *,
+    ledger_read: bool,
+    stopped: Collection[str] | None = None,
+) -> None:
+    """Bring the findings of an account up to its newest snapshot, in one transaction.
+
+    Args:
+        ledger_read: `typed.reconciled` is what the ledger leads to; without, its findings stay as they are.
+        stopped: the cycles that are switched off; None: not known, and the findings of them stay as they are.
+    """
+    manifest = typed.landed.manifest
+    sight = Sight(
+        snapshot_id=manifest.snapshot_id,
+        account_id=manifest.account_id,
+        as_of=manifest.as_of,
+        doubtful=typed.verdict == "doubtful",
+        conserved=typed.conserved is not None,
+        ledger_read=ledger_read,
+        switches_read=stopped is not None,
+        settled=_settled(connection, manifest.account_id, manifest.as_of),
+    )
+    said = problems(
+        sight,
+        evidence=(typed.verdict_evidence or "").split("; "),
+        changes=typed.conserved.findings if typed.conserved else (),
+        orders=(*typed.orders, *typed.looked_up),
+        reconciled=typed.reconciled,
+    )
+    said += switched_off(stopped or ())
+    if not sight.doubtful:
+        said += unknown_words(_unknown_words(connection, manifest.account_id))
+    tracked = _tracked(connection, manifest.account_id)
+    if not tracked and not said:
+        return
+    connection.execute("BEGIN")
+    connection.execute(bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id))
+    insert(connection, schema.FINDINGS, [asdict(row) for row in fold(tracked, said, sight)])
+    connection.execute("COMMIT")
+
+
+def keep_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:
+    """Add a finding for each unknown word of the history of an account that has none yet, as an extract shows it.
+
+    Within the caller's transaction. The next snapshot carries them on, or resolves them.
+    """
+    sight = Sight(snapshot_id=path, account_id=account_id, as_of=read_at)
+    open_ids = {row.finding_id for row in _tracked(connection, account_id)}
+    said = unknown_words(_unknown_words(connection, account_id))
+    rows = [row for row in fold((), said, sight) if row.finding_id not in open_ids]
+    insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
+
+
+def _settled(connection: duckdb.DuckDBPyConnection, account_id: str, now: datetime) -> frozenset[str]:
+    """The items of which nothing is left open that the last days changed."""
+    query = bind(_SETTLED, account_id, clock.trade_date(now) - OUTSTANDING_DAYS)
+    return frozenset(item for (item,) in connection.execute(query).fetchall())
+
+
+def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[int, Decimal]]:
+    """Those that the owner has not stated a flow of the same date for."""
+    rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
+    return {word: (count, amount) for word, count, amount in rows}
+
+
+def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[Tracked]:
+    return [Tracked(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]

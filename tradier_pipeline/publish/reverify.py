@@ -1,0 +1,61 @@
+"""Proving stored snapshots again, published or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.gate import GateRules
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.store import verify_landed
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, snapshot_ids
+from tradier_pipeline.warehouse.staging import Warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class Reverified:
+    """The outcomes of one snapshot, and whether it is published."""
+
+    snapshot_id: str
+    published: bool
+    outcomes: list[Outcome]
+
+
+def reverify(
+    settings: Settings, wanted: Sequence[str], *, account_id: str | None = None, everything: bool
+) -> Iterator[Reverified]:
+    """Run every check of the wanted snapshots; default the newest published one of each account.
+
+    Raises:
+        SnapshotIdError: a text is not a snapshot id.
+        PipelineError: a snapshot is not landed, or nothing is published.
+    """
+    zone = LandingZone(settings.landing)
+    warehouse, rules = Warehouse(settings.warehouse), GateRules.of(settings)
+    named = [SnapshotId.parse(text) for text in wanted]
+    with reading(settings.warehouse) as connection:
+        require_current(connection)
+        published = snapshot_ids(connection)
+        if not named:
+            chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
+            named = [snapshot_id for snapshot_id in chosen if account_id in (None, snapshot_id.account_id)]
+        for snapshot_id in named:
+            landed = zone.find(snapshot_id)
+            if landed is None and zone.is_out_of_reach(snapshot_id):
+                raise PipelineError(
+                    f"the archive of the day of {snapshot_id} in {settings.landing} is damaged",
+                    "Restore it from a backup.",
+                )
+            if landed is None:
+                raise PipelineError(
+                    f"no snapshot {snapshot_id} is landed in {settings.landing}",
+                    "List the known ones: `tradier-pipeline balances`.",
+                )
+            is_published = str(snapshot_id) in published
+            outcomes = verify_snapshot(landed, connection) if is_published else verify_landed(warehouse, landed, rules)
+            yield Reverified(str(snapshot_id), is_published, outcomes)

@@ -1,0 +1,254 @@
+"""The state of an account as a stored snapshot shows it, and as the last good one before another does."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import duckdb
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
+from tradier_pipeline.reconcile.statement import (
+    Legless,
+    Part,
+    PartKey,
+    Statement,
+    Terms,
+    by_key,
+    held,
+    is_even,
+    part_of,
+)
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.sql import bind
+
+CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
+
+
+_LAST_GOOD = """
+    SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
+    WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
+"""
+
+
+_OBSERVATION = """
+    SELECT coalesce(balances.as_of >= session_open AND balances.as_of < session_close, false),
+           equity, cash, buying_power, margin_requirement, long_market_value, short_market_value, option_long_value,
+           option_short_value,
+           (SELECT coalesce(sum(abs(market_value)), 0) FROM positions
+            WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of),
+           (SELECT CASE WHEN count(*) = count(market_value) THEN coalesce(sum(market_value), 0) END FROM positions
+            WHERE positions.snapshot_id = balances.snapshot_id AND positions.as_of = balances.as_of),
+           (SELECT clock_skew_s FROM tradier_snapshots WHERE snapshot_id = balances.snapshot_id)
+    FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
+    WHERE balances.snapshot_id = ? AND balances.as_of = ?
+"""
+
+
+_EARLIER_CASH = f"""
+    SELECT DISTINCT cash FROM account_balances ANTI JOIN {schema.DOUBTFUL} USING (account_id, as_of)
+    WHERE account_id = ? AND trade_date = ? AND as_of < ?
+    AND cash <> (SELECT max_by(cash, as_of) FROM account_balances WHERE account_id = ? AND as_of = ?)
+"""  # noqa: S608
+
+
+# orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
+_PARTS = """
+    WITH parents AS (SELECT * FROM orders WHERE {which}), legs AS (SELECT * FROM order_legs WHERE {which})
+    SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,
+           avg_fill_price, transaction_date, raw_status, raw_class, create_date, raw_type, avg_fill_price AS net
+    FROM parents ANTI JOIN legs USING (snapshot_id, order_id)
+    UNION ALL
+    SELECT order_id, leg_id, coalesce(nullif(legs.option_symbol, ''), legs.symbol), legs.raw_side, legs.quantity,
+           legs.exec_quantity, legs.avg_fill_price, coalesce(legs.transaction_date, parents.transaction_date),
+           legs.raw_status, NULL, parents.create_date, parents.raw_type, parents.avg_fill_price
+    FROM legs JOIN parents USING (snapshot_id, order_id)
+"""
+
+
+_OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
+
+
+# the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
+_LAST_SHOWN = f"""
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders ANTI JOIN {schema.DOUBTFUL}
+    USING (account_id, as_of)
+    WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
+"""  # noqa: S608
+
+
+_TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
+
+
+_SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
+
+
+_IN_FLIGHT = """
+    SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
+"""
+
+
+# what came and what was due are two things: two changes without a cause on different dates have nothing in common
+_OUTSTANDING = """
+    SELECT item, list(amount ORDER BY as_of) FROM (
+        SELECT item, as_of, CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END AS rest,
+               unnest([rest, -carried]) AS amount, carried
+        FROM conservation WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
+        AND (trade_date = ? OR abs(change) < abs(explained) OR carried <> 0)
+    ) WHERE amount <> 0 AND rest <> carried GROUP BY item
+"""
+
+
+_YET_TO_COME = """
+    SELECT item, explanation FROM conservation
+    WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
+    AND regexp_matches(explanation, ' expired | paid in cash|a merger for shares')
+    ORDER BY item, as_of
+"""
+
+
+OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    symbol: str
+    quantity: Decimal
+    cost_basis: Decimal
+
+
+def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Statement) -> Good | None:
+    """The last good snapshot before a statement, with what was known of the orders that are shown now."""
+    found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
+    if found is None:
+        return None
+    snapshot_id, as_of, _ = found
+    observation = stored_observation(connection, *found)
+    before = statement_before(connection, account_id, observation.statement, now)
+    ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
+    before = replace(before, ended=ended, owed=owed)
+    return Good(
+        replace(observation, statement=before),
+        _in_flight(connection, snapshot_id, as_of),
+        _outstanding(connection, account_id, as_of, now.as_of),
+        _earlier_cash(connection, account_id, now.as_of, as_of),
+    )
+
+
+def has_terms(symbol: str) -> bool:
+    return classify(symbol).option is not None
+
+
+def clock_error(skew_s: Decimal | float | None) -> timedelta | None:
+    """By how much the clock was wrong; None if it was right, or may have been."""
+    return None if skew_s is None or not clock.is_wrong(skew := timedelta(seconds=float(skew_s))) else skew
+
+
+def stored_observation(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
+) -> Observation:
+    found = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
+    ((in_session, *figures, priced, worth, skew),) = found
+    statement = stored_statement(connection, snapshot_id, as_of, as_of_end)
+    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, clock_error(skew), worth)
+
+
+def _outstanding(
+    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
+) -> dict[str, list[Decimal]]:
+    """By item, what stored snapshots left open: a change of today that had no cause, a cause that no change showed."""
+    day = clock.trade_date(now)
+    query = bind(_OUTSTANDING, account_id, until, day - OUTSTANDING_DAYS, day)
+    return dict(connection.execute(query).fetchall())
+
+
+def _yet_to_come(
+    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
+) -> tuple[dict[str, Decimal], frozenset[str]]:
+    """What stored findings of the last days leave to come: see `ended` and `owed` of a statement."""
+    query = bind(_YET_TO_COME, account_id, until, clock.trade_date(now) - OUTSTANDING_DAYS)
+    ended: dict[str, Decimal] = defaultdict(Decimal)
+    owed = set()
+    for item, explanation in connection.execute(query).fetchall():
+        ended[item] += expired_in(explanation.split("; "))
+        owed |= {item} if may_owe_fractions(explanation) else set()
+    return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
+
+
+def _earlier_cash(
+    connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, until: datetime
+) -> set[Decimal]:
+    """The cash that good snapshots of the date showed before an instant, but for what the last one shows."""
+    rows = connection.execute(
+        bind(_EARLIER_CASH, account_id, clock.trade_date(as_of), until, account_id, until)
+    ).fetchall()
+    return {amount for (amount,) in rows}
+
+
+def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime) -> dict[str, Open]:
+    """What a stored snapshot left in flight, by item."""
+    rows = connection.execute(bind(_IN_FLIGHT, snapshot_id, as_of)).fetchall()
+    return {item: Open.of(amount, fees, text.split("; ")) for item, amount, fees, text in rows if amount}
+
+
+def stored_statement(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
+) -> Statement:
+    """What a stored snapshot says."""
+    at = (snapshot_id, as_of)
+    parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
+    positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
+    cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
+    ((amount,),) = connection.execute(cash).fetchall()
+    holdings = held(_Held(*row) for row in connection.execute(positions).fetchall())
+    terms = {
+        symbol: Terms(size, underlying)
+        for symbol, size, underlying in connection.execute(bind(_TERMS, *at)).fetchall()
+        if has_terms(symbol)
+    }
+    close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
+    return Statement(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
+
+
+def statement_before(
+    connection: duckdb.DuckDBPyConnection, account_id: str, before: Statement, now: Statement
+) -> Statement:
+    """A stored statement, with what was last known of the orders that only the later one shows.
+
+    An order that leaves the list, and is not found by its id, has not lost what it had filled. Nor has one that was
+    listed before a minute in which the list was empty.
+    """
+    shown = {order_id for order_id, _ in before.parts} | before.legless.keys()
+    new = [part for (order_id, _), part in now.parts.items() if order_id not in shown and part.filled]
+    since = [part.created_at for part in new if part.created_at and part.created_at < before.as_of]
+    if not since:
+        return before
+    ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
+    query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
+    parts, legless = dict(before.parts), dict(before.legless)
+    for order_id, snapshot_id, as_of in connection.execute(query).fetchall():
+        then, legless_then = _read_parts(
+            connection, bind(f"order_id = {order_id} AND {_OF_SNAPSHOT}", snapshot_id, as_of)
+        )
+        parts |= then
+        legless |= legless_then
+    return replace(before, parts=by_key(parts.values()), legless=legless)
+
+
+def _read_parts(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
+    parts: list[Part] = []
+    legless: dict[int, Legless] = {}
+    for row in connection.execute(_PARTS.replace("{which}", which)).fetchall():
+        *values, class_, created_at, kind, net = row
+        order_id, _, symbol, _, _, filled, _, _, status = values
+        if class_ in OF_SEVERAL:
+            legless[order_id] = Legless(order_id, symbol, filled or Decimal(0), status not in FINISHED)
+        elif part := part_of(*values, created_at=created_at, is_even=is_even(kind, net)):
+            parts.append(part)
+    return by_key(parts), legless

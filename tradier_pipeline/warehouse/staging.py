@@ -1,0 +1,347 @@
+"""Writing the warehouse: copy aside, write, verify there, publish by one rename. Readers never wait and never block."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tradier_pipeline.broker.models import WORKING_WORDS
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
+from tradier_pipeline.warehouse import derived, macros, schema, views
+from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.typed import Row
+
+LOCK_TIMEOUT_S = 30.0
+STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can open
+# Of a new file; one that exists keeps its own. A new column segment takes a block: half the usual size makes each of
+# our 500 columns cheaper to write, and is still enough to compress well.
+BLOCK_SIZE = 131_072
+
+
+class WarehouseError(PipelineError):
+    """The warehouse cannot be opened or written."""
+
+
+class StagedWarehouse:
+    """The copy of the warehouse that one writer changes before it is published.
+
+    `completed`: it is of an older version and has got the tables and views that this one adds, still empty. The next
+    snapshot that is stored fills them and makes it one of this version.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, completed: bool = False) -> None:
+        self.connection = connection
+        self.completed = completed
+
+    def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
+        """Replace all rows of one snapshot, in one transaction. It is missed no more.
+
+        What is stored of its reconciliation with the ledger stays: the ledger says something else by now.
+        """
+        self.connection.execute("BEGIN")
+        if self.has(snapshot_id):
+            self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
+        self._insert(rows)
+        self._forget_missed([snapshot_id])
+        if self.completed:
+            _note_version(self.connection)
+        self.connection.execute("COMMIT")
+
+    def miss(self, missed: Sequence[Row]) -> None:
+        """Add the rows of missed instants, each in the place of an older one, in one transaction."""
+        if missed:
+            self.connection.execute("BEGIN")
+            self._insert_missed(missed)
+            self.connection.execute("COMMIT")
+
+    def add(self, snapshots: Sequence[Mapping[str, Sequence[Row]]]) -> None:
+        """Add the rows of many snapshots that are not stored yet, in one transaction."""
+        self.connection.execute("BEGIN")
+        self._insert({table.name: [row for rows in snapshots for row in rows[table.name]] for table in schema.TABLES})
+        self.connection.execute("COMMIT")
+
+    def set_verdict(self, snapshot_id: str, verdict: str, evidence: str | None) -> None:
+        """Label one stored snapshot."""
+        query = "UPDATE tradier_snapshots SET verdict = ?, verdict_evidence = ? WHERE snapshot_id = ?"
+        self.connection.execute(bind(query, verdict, evidence, snapshot_id))
+        if verdict == "doubtful":
+            query = (
+                "UPDATE trade_gate_readings SET ready = false, blockers = list_append(blockers, 'doubtful') "
+                "WHERE snapshot_id = ? AND NOT list_contains(blockers, 'doubtful')"
+            )
+            self.connection.execute(bind(query, snapshot_id))
+
+    def refuse(self, missed: Row) -> None:
+        """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
+        self.connection.execute("BEGIN")
+        self._delete(missed["snapshot_id"], schema.TABLES)
+        self._insert_missed([missed])
+        self.connection.execute("COMMIT")
+
+    def keep_snapshots(self, path: Path, snapshot_ids: Collection[str]) -> int:
+        """Take over all rows of some snapshots from another file, in one transaction. Returns how many it had."""
+        if not snapshot_ids:
+            return 0
+        ids = ", ".join(map(literal, sorted(snapshot_ids)))
+        only = f"WHERE snapshot_id IN ({ids})"
+        with suppress(duckdb.Error), self._taking_over(path) as older:
+            for table in schema.TABLES:
+                if table not in schema.RECONCILED:  # those are taken over for all
+                    self._copy(table, older, only)
+            self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes told
+            self._copy(schema.CHECK_RESULTS, older, only)
+            self._forget_missed(list(snapshot_ids))
+        found = self.connection.execute(f"SELECT count(*) FROM tradier_snapshots {only}").fetchone()  # noqa: S608
+        return found[0] if found else 0
+
+    def keep_reconciled(self, path: Path) -> bool:
+        """Take over from another file what no landed byte tells: what followed from the ledger, the findings, and the
+        summaries of the days as they were first made.
+
+        In one transaction, the first of the snapshots that are stored here. Returns whether the file could be read.
+        """
+        try:
+            with self._taking_over(path) as older:
+                for table in schema.RECONCILED:
+                    self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
+                for table in (schema.FINDINGS, schema.DAILY_SUMMARIES):
+                    self._copy(table, older)
+        except duckdb.Error:
+            return False
+        return True
+
+    @contextmanager
+    def _taking_over(self, path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
+        """A transaction beside another file, attached as `old`: its columns by table. One of an earlier version lacks
+        some.
+
+        Raises:
+            duckdb.Error: it cannot be read; nothing was taken over.
+        """
+        self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
+        try:
+            self.connection.execute("BEGIN")
+            try:
+                columns = "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE database_name = 'old'"
+                yield dict(self.connection.execute(f"{columns} GROUP BY ALL").fetchall())
+                self.connection.execute("COMMIT")
+            except duckdb.Error:
+                self.connection.execute("ROLLBACK")
+                raise
+        finally:
+            self.connection.execute("DETACH old")
+
+    def _copy(self, table: schema.Table, older: Mapping[str, Sequence[str]], condition: str = "") -> None:
+        if table.name in older:
+            names = ", ".join(f'"{name}"' for name in table.column_names if name in older[table.name])
+            self.connection.execute(
+                f"INSERT INTO {table.name} ({names}) SELECT {names} FROM old.{table.name} {condition}"  # noqa: S608
+            )
+
+    def has(self, snapshot_id: str) -> bool:
+        """Whether a snapshot is stored."""
+        # the header proves the rest: without it there is nothing to delete, and looking for it would read every table
+        found = self.connection.execute(bind("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id))
+        return found.fetchone() is not None
+
+    def _delete(self, snapshot_id: str, tables: Iterable[schema.Table]) -> None:
+        for table in tables:
+            self.connection.execute(bind(f"DELETE FROM {table.name} WHERE snapshot_id = ?", snapshot_id))  # noqa: S608
+
+    def _insert(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        for table in schema.TABLES:
+            insert(self.connection, table, rows[table.name])
+
+    def _insert_missed(self, missed: Sequence[Row]) -> None:
+        self._forget_missed([row["snapshot_id"] for row in missed])
+        insert(self.connection, schema.MISSED_SNAPSHOTS, missed)
+
+    def _forget_missed(self, snapshot_ids: Sequence[str]) -> None:
+        ids = ", ".join(map(literal, snapshot_ids))
+        self.connection.execute(f"DELETE FROM missed_snapshots WHERE snapshot_id IN ({ids})")  # noqa: S608
+
+
+class Warehouse:
+    """The published DuckDB file and the way to change it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def staged(self, *, fresh: bool = False) -> Iterator[StagedWarehouse]:
+        """Work on a copy; publish it when the block ends, discard it when the block raises.
+
+        Args:
+            fresh: start from an empty warehouse instead of a copy (to rebuild it).
+
+        Raises:
+            BusyError: another process has been writing it for half a minute.
+            LandingError: the disk is full, or the directory cannot be written.
+            WarehouseError: the file cannot be opened or written, or is of another schema version.
+        """
+        with writing(self.path.parent):
+            make_directory(self.path.parent)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written"):
+            staged = self.path.with_name(f".{self.path.name}.staged")
+            try:
+                with writing(self.path):
+                    _remove(staged)
+                    if self.path.exists() and not fresh:
+                        create_private(staged)
+                        shutil.copyfile(self.path, staged)
+                blocks = "" if staged.exists() else f", BLOCK_SIZE {BLOCK_SIZE}"
+                connection = duckdb.connect(":memory:")
+                try:
+                    connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
+                    attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'{blocks}")
+                    yield StagedWarehouse(connection, completed=_prepare(connection, self.path))
+                    derived.refresh(connection)
+                    connection.execute("CHECKPOINT tradier")
+                finally:
+                    connection.close()
+                self._publish(staged)
+            except duckdb.Error as error:
+                raise _explained(error, self.path) from None
+            finally:
+                _remove(staged)
+
+    def _publish(self, staged: Path) -> None:
+        with writing(self.path):
+            sync(staged)
+            staged.chmod(0o444)
+            # a write-ahead log beside the published name can only be a stranger's, and would be replayed into ours
+            _remove(self.path.with_name(f"{self.path.name}.wal"))
+            staged.replace(self.path)
+            sync(self.path.parent)
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: schema.Table, rows: Sequence[Row]) -> None:
+    """Insert rows given by column name; missing columns are null. Decimals travel as text, so they stay exact."""
+    if not rows:
+        return
+    structure = json.dumps({column.name: column.type for column in table.columns})
+    names = ", ".join(f'"{name}"' for name in table.column_names)
+    # a line each, which JSON never breaks: of one document DuckDB would make a list of all rows first, and take longer
+    lines = "\n".join([_encode({name: value for name, value in row.items() if value is not None}) for row in rows])
+    connection.execute(
+        bind(
+            f"INSERT INTO {table.name} ({names}) SELECT unnest(from_json(line, ?)) "  # noqa: S608
+            "FROM (SELECT unnest(string_split(?, chr(10))) AS line)",
+            structure,
+            lines,
+        )
+    )
+
+
+def _to_json(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+_encode = json.JSONEncoder(default=_to_json, separators=(",", ":"), check_circular=False).encode
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
+    """Make a warehouse file the connection's default database, under the name that opening it directly gives it."""
+    connection.execute(f"ATTACH {literal(str(path))} AS tradier ({options})")
+    connection.execute("USE tradier")
+    connection.execute("SET TimeZone = 'UTC'")
+
+
+def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make an empty database a warehouse of this version."""
+    _complete(connection)
+    _note_version(connection)
+
+
+def _complete(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables, columns, views and macros that are not there yet."""
+    _rename_versioned(connection)
+    found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
+    older = dict(found)
+    for table in (*schema.ALL_TABLES, *derived.TABLES):
+        for column in table.columns:
+            if column.name not in older.get(table.name, table.column_names):
+                connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.type}')
+        connection.execute(schema.ddl(table))
+    # what was torn to an earlier version is in doubt to this one
+    connection.execute(
+        "UPDATE tradier_snapshots SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "
+        "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
+    )
+    _know_words(connection)
+    for view in views.VIEWS:
+        connection.execute(views.view_ddl(view))
+    for macro in macros.MACROS:
+        connection.execute(macros.macro_ddl(macro))
+
+
+def _know_words(connection: duckdb.DuckDBPyConnection) -> None:
+    """Statuses that an earlier version did not know, and stored as unknown."""
+    for table in (schema.ORDERS, schema.ORDER_LEGS):
+        for word, known in WORKING_WORDS.items():
+            where = f"WHERE status = 'unknown' AND raw_status = {literal(word)}"
+            connection.execute(f"UPDATE {table.name} SET status = {literal(known)} {where}")  # noqa: S608
+
+
+def _rename_versioned(connection: duckdb.DuckDBPyConnection) -> None:
+    """To an earlier version the names of what holds now were those of the tables with all that was ever read."""
+    found = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()")
+    tables = {name for (name,) in found.fetchall()}
+    for view in schema.CURRENT_ACTIVITY:
+        if view.name in tables:
+            connection.execute(f"ALTER TABLE {view.name} RENAME TO {view.name}{schema.VERSIONS}")
+
+
+def _note_version(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Give it what this version has. Returns whether it is one of an older."""
+    tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'tradier'").fetchone()
+    if tables == (0,):
+        create_schema(connection)
+        return False
+    (version,) = connection.execute("SELECT schema_version()").fetchone() or (None,)
+    if version > schema.SCHEMA_VERSION:
+        raise WarehouseError(
+            f"{path} has schema version {version}, and this tradier-pipeline knows {schema.SCHEMA_VERSION}",
+            "Upgrade tradier-pipeline, or set TRADIER_PIPELINE_HOME to another directory.",
+        )
+    if version < schema.ADDS_ONLY_SINCE:
+        raise WarehouseError(
+            f"{path} has the older schema version {version}",
+            "Run `tradier-pipeline rebuild`: the landing zone has all.",
+        )
+    if version < schema.SCHEMA_VERSION:
+        _complete(connection)
+    return bool(version < schema.SCHEMA_VERSION)
+
+
+def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
+    text = str(error).splitlines()[0]
+    if "No space left" in text:
+        return WarehouseError(f"cannot write {path}: no space left", "Free some space; nothing was published.")
+    return WarehouseError(
+        f"cannot write {path}: {text[:300]}",
+        "The published file is untouched. If it repeats, run `tradier-pipeline rebuild`.",
+    )
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)

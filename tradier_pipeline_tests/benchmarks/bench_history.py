@@ -1,0 +1,116 @@
+"""Measure a year of minute history as its users read it: `make bench-history`.
+
+The year is made up (year.py) and published once. Each time of a question is that of opening the file, asking, and
+fetching every row; the file is in the page cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tradier_pipeline.warehouse import exposure
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.benchmarks.bench import Figure
+from tradier_pipeline_tests.support.year import SESSIONS_OF_A_YEAR, fill, sessions
+
+ROUNDS = 9
+DAYS_MS, AT_MS, STATEMENT_MS, SYMBOL_MS = 50, 100, 150, 200
+ACCOUNT = "VA12345678"
+COUNTED = ("tradier_snapshots", "positions", "quotes", "orders")
+RELATIONS = """
+    SELECT view_name FROM duckdb_views() WHERE NOT internal AND database_name = 'tradier'
+    UNION ALL
+    SELECT function_name FROM duckdb_functions()
+    WHERE function_type = 'table_macro' AND NOT internal AND database_name = 'tradier'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a user asks. `budget`: milliseconds; None: none was set."""
+
+    what: str
+    sql: str
+    budget: int | None = None
+
+
+def questions(relation: str, day: str) -> tuple[Question, ...]:
+    """What is asked of a view or macro.
+
+    Args:
+        day: a trade date in the middle of the year.
+    """
+    of_day = f"WHERE account_id = '{ACCOUNT}' AND trade_date = '{day}'"
+    if relation in ("positions_at", "balances_at", "orders_at"):
+        instants = {"first day": "2025-01-02", "middle": day, "newest": "2099-01-01"}
+        return tuple(
+            Question(f"{relation}, {when}", f"FROM {relation}('{date} 20:00:00+00')", AT_MS)
+            for when, date in instants.items()
+        )
+    if relation == "position_history":
+        return tuple(
+            Question(f"{relation}, {what}", f"FROM {relation}('{symbol}')", SYMBOL_MS)
+            for what, symbol in (("held all year", "SPY"), ("252 times for an hour", "F"), ("never", "X"))
+        )
+    if relation in ("daily_balances", "equity_curve", "total_equity_curve", "coverage"):
+        return (Question(f"{relation}, the year", f"FROM {relation} ORDER BY trade_date", DAYS_MS),)
+    if relation in ("balance_history", "order_events", "account_performance", *(view.name for view in exposure.VIEWS)):
+        return (
+            Question(f"{relation}, a day", f"FROM {relation} {of_day} ORDER BY as_of", DAYS_MS),
+            Question(f"{relation}, the newest ten", f"FROM {relation} ORDER BY as_of DESC LIMIT 10"),
+            Question(f"{relation}, the year, counted", f"SELECT count(COLUMNS(*)) FROM {relation}"),
+        )
+    is_statement = relation == "account_statements" or relation.startswith("pnl_by_") or relation.endswith("ly_returns")
+    return (Question(f"{relation}, all", f"FROM {relation}", STATEMENT_MS if is_statement else AT_MS),)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-history-") as scratch:
+        figures = list(measure(Path(scratch)))
+    for figure in figures:
+        mark = "ok  " if figure.met else "OVER"
+        print(f"{mark} {figure.what:<58} {figure.measured:>12,.1f} {figure.unit:<4} (budget {figure.budget})")
+    report = Path(os.environ.get("BENCH_JSON", "bench-history.json"))
+    report.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
+    print(f"written to {report}")
+
+
+def measure(home: Path) -> Iterator[Figure]:
+    warehouse = Warehouse(home / "tradier.duckdb")
+    days = sessions(SESSIONS_OF_A_YEAR)
+    with warehouse.staged() as staged:
+        fill(staged.connection, days, ACCOUNT)
+    yield Figure("the file", warehouse.path.stat().st_size / 1e6, None, "MB", "-", True)
+    with reading(warehouse.path) as connection:
+        for table in COUNTED:
+            ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
+            yield Figure(f"rows of {table}", rows, None, "", "-", True)
+        relations = [relation for (relation,) in connection.execute(RELATIONS).fetchall()]
+    for relation in relations:
+        for question in questions(relation, str(days[len(days) // 2].date)):
+            yield _figure(warehouse.path, question)
+
+
+def _figure(path: Path, question: Question) -> Figure:
+    taken = statistics.median(_asked_ms(path, question.sql) for _ in range(ROUNDS))
+    budget = "-" if question.budget is None else f"<= {question.budget} ms"
+    return Figure(question.what, taken, None, "ms", budget, question.budget is None or taken <= question.budget)
+
+
+def _asked_ms(path: Path, sql: str) -> float:
+    started = time.perf_counter()
+    with reading(path) as connection:
+        connection.execute(sql).fetchall()
+    return (time.perf_counter() - started) * 1000
+
+
+if __name__ == "__main__":
+    main()

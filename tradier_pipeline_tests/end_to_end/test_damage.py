@@ -1,0 +1,359 @@
+"""What lies damaged or foreign in the landing zone never stops what comes: it is passed over, and named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tradier_pipeline import clock
+from tradier_pipeline.cli import main
+from tradier_pipeline.core.errors import ExtractError
+from tradier_pipeline.core.files import LandingError
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.landing.manifest import FailureRecord
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.monitoring.status import read_status
+from tradier_pipeline.publish.store import rebuild
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
+from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
+
+NOW = clock.now
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Simulated]:
+    with embedded_simulator(None, limits=None) as url:
+        yield Simulated(url)
+
+
+def rewrite(landed: LandedSnapshot, resource: str, body: bytes) -> None:
+    """As if the broker had answered so: digest and length are right."""
+    manifest = landed.directory / "manifest.json"
+    record = json.loads(manifest.read_bytes())
+    (page, *_) = record["resources"][resource]
+    page |= {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    (landed.directory / page["file"]).write_bytes(body)
+    manifest.write_text(json.dumps(record))
+
+
+def listed(*orders: dict[str, Any]) -> bytes:
+    return json.dumps({"orders": {"order": list(orders)}}).encode()
+
+
+def cut(path: Path) -> Path:
+    body = path.read_bytes()
+    path.write_bytes(body[: len(body) // 2])
+    return path
+
+
+def replaced(path: Path, body: bytes) -> Path:
+    path.write_bytes(body)
+    return path
+
+
+def directory_instead(path: Path) -> Path:
+    path.unlink()
+    path.mkdir()
+    return path
+
+
+def removed(path: Path) -> Path:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return path
+
+
+def made(path: Path, body: bytes | None = None) -> Path:
+    """A file, or a directory with one in it."""
+    (path.parent if body is not None else path).mkdir(parents=True, exist_ok=True)
+    (path if body is not None else path / "inside.txt").write_bytes(body or b"")
+    return path
+
+
+def copied(path: Path, name: str) -> Path:
+    return Path(shutil.copytree(path, path.with_name(name)))
+
+
+def another_id(landed: LandedSnapshot) -> str:
+    before = landed.snapshot_id.instant - timedelta(milliseconds=1)
+    return SnapshotId(DEMO_ACCOUNT, before.replace(microsecond=before.microsecond // 1000 * 1000)).file_name
+
+
+FILES = ("account.json", "balances.json", "positions.json", "orders.json", "manifest.json", "quotes.manifest.json")
+KINDS: dict[str, Callable[[Path], Path]] = {
+    "cut": cut,
+    "garbage": lambda path: replaced(path, b"\x00\xff garbage"),
+    "another document": lambda path: replaced(path, b"[1, {}]"),
+    "missing": removed,
+    "a directory": directory_instead,
+}
+DAMAGE: dict[str, Callable[[LandedSnapshot], Path]] = {
+    **{
+        f"{file}, {kind}": lambda landed, file=file, damage=damage: damage(landed.directory / file)
+        for file in FILES
+        for kind, damage in KINDS.items()
+        if (file, kind) != ("quotes.manifest.json", "missing")  # the same as not read yet
+    },
+    "a manifest without pages": lambda landed: replaced(
+        landed.directory / "manifest.json",
+        landed.manifest.model_copy(update={"resources": {}}).model_dump_json().encode(),
+    ),
+    "the manifest of another": lambda landed: copied(landed.directory, another_id(landed)),
+    "a copy in the day": lambda landed: copied(landed.directory, f"Copy of {landed.directory.name}"),
+    "a copy with a suffix": lambda landed: copied(landed.directory, f"{landed.directory.name} 2"),
+    "another account in the day": lambda landed: copied(
+        landed.directory, landed.directory.name.replace(DEMO_ACCOUNT, "VA00000009")
+    ),
+    "another day in the day": lambda landed: copied(landed.directory, f"{DEMO_ACCOUNT}@2026-01-05T15-00-00Z"),
+    "an instant that is none": lambda landed: copied(landed.directory, f"{DEMO_ACCOUNT}@2026-13-45T15-00-00Z"),
+    "a file named as a snapshot": lambda landed: made(landed.directory.with_name(another_id(landed)), b"text"),
+    "a file in the day": lambda landed: made(landed.directory.parent / "notes.txt", b"text"),
+    "what a file manager leaves": lambda landed: made(landed.directory.parent / ".DS_Store", b"\x00"),
+    "a failed attempt that is a file": lambda landed: made(
+        landed.directory.with_name(f"{landed.directory.name}.failed-2026-01-05T15-00-00Z"), b""
+    ),
+    "a failed attempt without its record": lambda landed: made(
+        landed.directory.with_name(f"{landed.directory.name}.failed-2026-01-05T15-00-00Z")
+    ),
+    "a missed instant that is garbage": lambda landed: made(
+        landed.directory.with_name(f"{another_id(landed)}.missed.json"), b"[]"
+    ),
+    "a missed instant that is a directory": lambda landed: made(
+        landed.directory.with_name(f"{another_id(landed)}.missed.json")
+    ),
+    "a day that is none": lambda landed: made(landed.directory.parents[1] / "2026-13-45"),
+    "a day that is a file": lambda landed: made(landed.directory.parents[1] / "2026-01-05", b"text"),
+    "a copy of a day": lambda landed: copied(landed.directory.parent, f"Copy of {landed.directory.parent.name}"),
+    "an archive that is none": lambda landed: made(landed.directory.parents[1] / "2026-01-05.zip", b"PK\x03\x04"),
+    "an archive that is a directory": lambda landed: made(landed.directory.parents[1] / "2026-01-05.zip"),
+    "an archive of no day": lambda landed: made(landed.directory.parents[1] / "2026-13-45.zip", b"PK"),
+    "an archive of this day": lambda landed: made(landed.directory.parent.with_suffix(".zip"), b"PK\x03\x04"),
+    "a file beside the days": lambda landed: made(landed.directory.parents[1] / "notes.txt", b"text"),
+    "a file beside the accounts": lambda landed: made(landed.directory.parents[2] / ".DS_Store", b"text"),
+    "a directory beside the accounts": lambda landed: copied(landed.directory.parents[1], f"Copy of {DEMO_ACCOUNT}"),
+}
+
+
+def published(home: Home) -> dict[str, str]:
+    with reading(home.warehouse.path) as connection:
+        return dict(connection.execute("SELECT snapshot_id, verdict FROM tradier_snapshots").fetchall())
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_and_costs_no_other_snapshot(
+    kind: str, home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    older, good = good, take(home, simulated.broker)[0]
+    path = DAMAGE[kind](good)
+    following = [take(home, simulated.broker)[0] for _ in range(2)]
+    kept = {str(landed.snapshot_id) for landed in (older, *following)}
+    assert published(home).keys() == kept | {str(good.snapshot_id)}
+    named = [one.path for one in read_status(load_settings()).damaged]
+    assert [name for name in named if str(path).startswith(name)], named
+    rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
+    assert published(home).keys() >= kept
+    assert [
+        reason
+        for reason in rebuilt.refused.values()
+        if Path(named[0]).name in reason or path.name in reason or str(good.snapshot_id) in reason
+    ]
+    assert str(take(home, simulated.broker)[0].snapshot_id) in published(home)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"id": "228175", "status": "open"},
+        {"id": "../../x", "status": "open"},
+        {"id": None, "status": "open"},
+        {"id": [1], "status": "open"},
+        {"id": 1.5, "status": "open"},
+        {"status": "open"},
+        {"id": 228175},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("place", ["listed", "read by its id"])
+def test_an_order_of_an_odd_form_in_the_newest_snapshot_costs_no_other(
+    order: dict[str, Any], place: str, home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    if place == "listed":
+        rewrite(good, "orders", listed({"id": 5, "status": "open"}, order))
+    else:
+        record = json.loads((good.directory / "manifest.json").read_bytes())
+        (page, *_) = record["resources"]["orders"]
+        record["resources"]["order"] = [page | {"file": "order.json"}]
+        (good.directory / "manifest.json").write_text(json.dumps(record))
+        rewrite(good, "order", json.dumps({"order": order}).encode())
+        rewrite(good, "orders", listed({"id": 5, "status": "open"}))
+    landed, _ = take(home, simulated.broker)
+    asked = {lookup.order_id for lookup in landed.manifest.lookups}
+    assert asked == ({5, 228175} if str(order.get("id")) == "228175" else {5})
+    assert published(home)[str(landed.snapshot_id)] == "good"
+
+
+def test_orders_are_followed_from_the_newest_snapshot_that_can_be_read(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    rewrite(good, "orders", listed({"id": 5, "status": "open"}))
+    second, _ = take(home, simulated.broker)
+    cut(second.directory / "orders.json")
+    third, _ = take(home, simulated.broker)
+    assert [lookup.order_id for lookup in third.manifest.lookups] == [5]
+
+
+@pytest.mark.parametrize("damage", [removed, lambda path: cut(path / "manifest.json")], ids=["removed", "cut"])
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(
+    damage: Callable[[Path], Path], failures: int, home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    failed_id = SnapshotId(DEMO_ACCOUNT, good.snapshot_id.instant - timedelta(seconds=30))
+    paths = []
+    for place in range(failures):
+        at = good.manifest.as_of - timedelta(minutes=5 - place)
+        record = FailureRecord(
+            snapshot_id=str(failed_id),
+            environment="simulator",
+            trigger="test",
+            failed_at=at,
+            errors={"orders": "orders: HTTP 503"},
+            resources={},
+        )
+        paths.append(home.zone.keep_failed(record, {}))
+    take(home, simulated.broker)
+    damage(paths[-1])
+    for _ in range(2):
+        landed, _ = take(home, simulated.broker)
+    assert str(landed.snapshot_id) in published(home)
+
+
+def test_a_damaged_archive_stops_neither_the_others_nor_a_rebuild(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    compact(home.zone, good.snapshot_id.trade_date + timedelta(days=1))
+    archive = cut(good.day.archive_path)
+    landed, _ = take(home, simulated.broker)
+    assert str(archive) in [one.path for one in read_status(load_settings()).damaged]
+    rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
+    assert published(home).keys() == {str(good.snapshot_id), str(landed.snapshot_id)}
+    assert str(archive) in rebuilt.refused
+    assert rebuilt.kept_rows == 1
+    assert rebuild(home.warehouse, home.zone, lambda _: None, forget=True).kept_rows == 0
+    assert published(home).keys() == {str(landed.snapshot_id)}
+
+
+def test_a_rebuild_that_would_lack_a_published_snapshot_leaves_the_old_file(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are whole; it is our code that would store something else by now."""
+    take(home, simulated.broker)
+    before = home.warehouse.path.read_bytes()
+    miscount(monkeypatch)
+    with pytest.raises(LandingError, match="the old warehouse stays, the new one would lack 2 of its snapshots"):
+        rebuild(home.warehouse, home.zone, lambda _: None)
+    assert home.warehouse.path.read_bytes() == before
+    assert rebuild(home.warehouse, home.zone, lambda _: None, forget=True).published == 0
+
+
+def test_damage_is_named_on_the_command_line(home: Home, simulated: Simulated, good: LandedSnapshot) -> None:
+    environment = {"TRADIER_BASE_URL": simulated.url}
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline", env=environment)
+        assert result.exit_code == 0, (result.stdout, result.stderr)
+        return result.stdout
+
+    path = cut(good.directory / "orders.json")
+    copied(good.directory, "Copy of it")
+    run("snapshot")
+    assert "Copy of it" in run("status")
+    found = json.loads(run("status", "--json"))["damaged"]
+    assert [Path(one["path"]).name for one in found] == ["Copy of it", good.directory.name]
+    assert str(path) in found[1]["reason"]
+    assert "orders.json is not what was landed" in run("rebuild")
+
+
+# ---------------------------------------------------------------- the clock
+
+
+def test_the_clock_is_held_against_the_brokers(good: LandedSnapshot) -> None:
+    assert good.manifest.clock_skew_s is not None
+    assert -1 < good.manifest.clock_skew_s < 5
+
+
+def test_a_clock_that_was_ahead_costs_one_doubt_and_no_snapshot(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "now", lambda: NOW() + timedelta(minutes=10))
+        wrong, outcomes = take(home, simulated.broker)
+    assert [one.check for one in outcomes if not one.passed and one.check == "clock_agrees"]
+    assert wrong.manifest.clock_skew_s is not None
+    assert 599 < wrong.manifest.clock_skew_s < 605
+    right, _ = take(home, simulated.broker)
+    assert right.manifest.previous_as_of == good.manifest.as_of
+    expected = {str(good.snapshot_id): "good", str(wrong.snapshot_id): "doubtful", str(right.snapshot_id): "good"}
+    assert published(home) == expected
+    with reading(home.warehouse.path) as connection:
+        shown = connection.execute("SELECT DISTINCT snapshot_id FROM portfolio_positions").fetchall()
+    assert shown == [(str(right.snapshot_id),)]
+    assert rebuild(home.warehouse, home.zone, lambda _: None).refused == {}
+    assert published(home) == expected
+
+
+def test_a_clock_that_is_wrong_now_is_said_to_be(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW() - timedelta(minutes=10))
+    with pytest.raises(ExtractError, match="the clock of this machine is wrong now"):
+        take(home, simulated.broker)
+
+
+def test_a_small_difference_of_the_clocks_is_a_warning(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW() + timedelta(seconds=8))
+    landed, outcomes = take(home, simulated.broker)
+    assert not {one.check: one.passed for one in outcomes}["clock_agrees"]
+    assert published(home)[str(landed.snapshot_id)] == "good"
+
+
+# ---------------------------------------------------------------- refused in the past
+
+
+def test_what_was_refused_for_its_content_is_published_by_a_rebuild(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    """Flat without a cause kept a snapshot out in earlier versions."""
+    second, _ = take(home, simulated.broker)
+    rewrite(second, "positions", b'{"positions":"null"}')
+    with home.warehouse.staged() as staged:
+        row = {
+            "snapshot_id": str(second.snapshot_id),
+            "account_id": DEMO_ACCOUNT,
+            "trade_date": second.snapshot_id.trade_date,
+            "requested_at": second.snapshot_id.instant,
+            "kind": "refused",
+            "trigger": "test",
+            "reason": "the check flat_is_explained failed",
+            "missed_at": second.manifest.as_of_end,
+            "recorded_at": second.manifest.as_of_end,
+            "path": home.zone.relative(second.directory),
+        }
+        staged.refuse(row)
+    assert published(home).keys() == {str(good.snapshot_id)}
+    assert rebuild(home.warehouse, home.zone, lambda _: None).refused == {}
+    assert published(home) == {str(good.snapshot_id): "good", str(second.snapshot_id): "doubtful"}
+    with reading(home.warehouse.path) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {MISSED_SNAPSHOTS.name}").fetchone() == (0,)

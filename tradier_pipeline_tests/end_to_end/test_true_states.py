@@ -1,0 +1,433 @@
+"""Snapshots of real accounts in sequence: all are stored, doubt concludes nothing, and nothing is left over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.client import SnapshotFetchError
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, package, scripted_account
+
+D = Decimal
+KO, F = ("KO", 100, 6500), ("F", 300, 3600)
+SHORT, LONG = ("SPY251219P00600000", -1, -155), ("SPY251219P00595000", 1, 63)
+
+
+def ny(text: str) -> datetime:
+    """The UTC instant of a time in New York, such as `11-20 09:31`."""
+    local = datetime.strptime(f"2025-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=clock.NEW_YORK)
+    return local.astimezone(UTC)
+
+
+@pytest.fixture
+def account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    with scripted_account(home, monkeypatch) as scripted:
+        yield scripted
+
+
+def explanation(account: ScriptedAccount, item: str) -> str:
+    return "\n".join(row[-1] for row in account.changes(item))
+
+
+# --- assignment, exercise, expiry -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fee", [0, 9])
+def test_a_put_assigned_over_night_is_a_fact_by_its_shares_and_its_cash_settles_it_later(
+    account: ScriptedAccount, fee: int
+) -> None:
+    put = ("F251121P00012000", -3, -90)
+    account.shows(ny("11-21 16:20"), put, cash=20000)
+    for at in ("11-24 07:00", "11-24 09:31"):
+        assert account.shows(ny(at), F, cash=20000) == "good"
+    assert [code for code, *_ in account.findings] == ["change_unexplained"]
+    account.shows(ny("11-24 12:00"), F, cash=16400 - fee)
+    account.shows(ny("11-24 12:01"), F, cash=16400 - fee)
+    assert "+3 assigned" in explanation(account, "F251121P00012000")
+    told = account.findings
+    assert "assignment or exercise fee" in str(told) if fee else told == []
+
+
+def test_a_call_that_was_exercised_early_is_its_shares_and_its_cash(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 15:50"), ("KO251219C00060000", 2, 900), cash=20000)
+    assert account.shows(ny("11-21 07:31"), ("KO", 200, 12900), cash=8000) == "good"
+    assert {state for *_, state, _ in account.changes()} == {"explained"}
+    assert "-2 exercised" in explanation(account, "KO251219C00060000")
+
+
+IWM = (
+    ("IWM251121P00220000", -1, -100),
+    ("IWM251121P00215000", 1, 50),
+    ("IWM251121C00240000", -1, -100),
+    ("IWM251121C00245000", 1, 50),
+)
+
+
+@pytest.mark.parametrize("cost", [-24000, -24100])
+def test_the_cost_of_the_shares_tells_which_leg_of_a_condor_was_assigned(account: ScriptedAccount, cost: int) -> None:
+    account.shows(ny("11-21 16:20"), *IWM, cash=20000)
+    account.shows(ny("11-24 09:00"), ("IWM", -100, cost), cash=20000)
+    account.shows(ny("11-24 09:31"), ("IWM", -100, cost), cash=44000)
+    account.shows(ny("11-24 09:32"), ("IWM", -100, cost), cash=44000)
+    assert "-100 at 240: IWM251121C00240000 assigned" in explanation(account, "IWM")
+    assert account.findings == []
+
+
+def test_where_several_legs_may_have_been_delivered_each_is_named_and_none_is_a_fact(account: ScriptedAccount) -> None:
+    account.shows(ny("11-21 16:20"), *IWM, cash=20000)
+    account.shows(ny("11-24 09:00"), ("IWM", -100, -22222), cash=20000)
+    told = explanation(account, "IWM")
+    assert "may be IWM251121C00240000 assigned at 240" in told
+    assert "may be IWM251121P00215000 exercised at 215" in told
+    assert account.changes("IWM")[-1][3] == "in_flight"
+
+
+def test_an_expiry_that_was_concluded_is_taken_back_by_the_shares_of_an_assignment(account: ScriptedAccount) -> None:
+    account.shows(ny("11-21 15:50"), *IWM, cash=20000)
+    account.shows(ny("11-21 17:20"), cash=20000)
+    assert "+1 expired" in explanation(account, "IWM251121C00240000")
+    account.shows(ny("11-24 09:00"), ("IWM", -100, -24000), cash=44000)
+    assert account.changes("IWM251121C00240000")[-1][2] == 0
+    assert "taken back" in explanation(account, "IWM251121C00240000")
+    account.shows(ny("11-24 09:31"), ("IWM", -100, -24000), cash=44000)
+    assert account.findings == []
+
+
+def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: ScriptedAccount) -> None:
+    account.shows(ny("11-21 15:50"), *IWM, cash=50000)
+    account.shows(ny("11-21 17:20"), cash=50000)
+    account.shows(ny("11-24 09:00"), ("IWM", 100, 21750), cash=28250)
+    (change,) = account.changes("IWM")
+    assert change[3] == "in_flight"
+    assert "may be IWM251121P00220000 assigned at 220" in change[4]
+
+
+@pytest.mark.parametrize(
+    ("held", "ended", "paid", "told"),
+    [
+        (
+            (("SPXW251121P06600000", -2, -2000), ("SPXW251121P06590000", 2, 1500)),
+            "11-21 16:20",
+            -1200,
+            "a settlement in cash of SPXW251121P06590000 and SPXW251121P06600000: 6.0000 USD a share",
+        ),
+        (
+            (("SPX251121C06500000", 1, 9000),),
+            "11-21 10:40",
+            12345,
+            "a settlement in cash of SPX251121C06500000: 123.4500 USD a share",
+        ),
+        (
+            (("XSP251121C00600000", 3, 900),),
+            "11-21 16:20",
+            2222,
+            "a settlement in cash of XSP251121C00600000: 7.4067 USD a share",
+        ),
+    ],
+)
+def test_an_index_settles_in_cash_that_may_come_statements_later(
+    account: ScriptedAccount, held: Any, ended: str, paid: int, told: str
+) -> None:
+    account.shows(ny("11-21 09:25"), *held, KO, cash=20000)
+    account.shows(ny(ended), KO, cash=20000)
+    account.shows(ny("11-24 09:31"), KO, cash=20000 + paid)
+    assert account.verdicts == ["good"] * 3
+    assert f"may be {told}" in explanation(account, "cash")
+    assert not any(word in str(account.changes()) for word in ("assigned", "exercised"))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "before", "after"),
+    [
+        ("SPY251128P00600000", "11-28 13:05", "11-28 13:20"),  # a half day; options on it trade on for 15 minutes
+        ("KO251128C00070000", "11-28 12:58", "11-28 13:01"),
+        ("KO251120C00070000", "11-20 15:58", "11-20 16:01"),
+        ("SPXW251120C07000000", "11-20 15:58", "11-20 16:16"),
+    ],
+)
+def test_nothing_expires_before_its_time(account: ScriptedAccount, symbol: str, before: str, after: str) -> None:
+    day = before[:5]
+    account.shows(ny(f"{day} 12:30"), KO, (symbol, -1, -90), cash=20000)
+    assert account.shows(ny(before), KO, cash=20000) == "doubtful"
+    assert symbol in account.mirror
+    assert account.shows(ny(after), KO, cash=20000) == "good"
+    assert f"+1 expired 2025-{day}" in explanation(account, symbol)
+    assert account.findings == []
+
+
+# --- lists that are empty or behind -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("minutes", [(1,), (1, 2, 3), (1, 10, 20, 29, 30)])
+def test_positions_that_are_null_for_a_while_are_never_gone(account: ScriptedAccount, minutes: tuple[int, ...]) -> None:
+    held = (KO, SHORT, LONG)
+    account.shows(ny("11-20 10:00"), *held, cash=20000)
+    for minute in minutes:
+        assert account.shows(ny(f"11-20 10:{minute:02}"), cash=20000, counted=held) == "doubtful"
+        assert len(account.mirror) == 3
+    assert [account.shows(ny(f"11-20 10:{minute}"), *held, cash=20000) for minute in (31, 32)] == ["good"] * 2
+    assert account.findings == []
+
+
+@pytest.mark.parametrize("minutes", [(1,), (1, 12, 25, 30), (1, 30, 59)])
+def test_an_account_of_zeros_is_not_believed_on_the_same_date(
+    account: ScriptedAccount, minutes: tuple[int, ...]
+) -> None:
+    held = (KO, SHORT, LONG)
+    account.shows(ny("11-20 10:00"), *held, cash=20000)
+    for minute in minutes:
+        assert account.shows(ny(f"11-20 10:{minute:02}"), cash=0) == "doubtful"
+    assert [account.shows(ny(f"11-20 11:{minute}"), *held, cash=20000) for minute in (10, 11)] == ["good"] * 2
+    assert len(account.mirror) == 3
+    assert account.findings == []
+    assert account.rows("SELECT min(low) FROM daily_balances") == [(20100,)]
+
+
+def test_an_emptied_account_is_believed_the_next_date(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), KO, cash=1000)
+    assert account.shows(ny("11-20 10:20"), cash=0) == "doubtful"
+    assert account.shows(ny("11-21 09:31"), cash=0) == "good"
+    assert account.mirror == {}
+
+
+def test_worthless_positions_that_only_the_list_shows_are_not_gone_within_half_an_hour(
+    account: ScriptedAccount,
+) -> None:
+    put = ("SPY251120P00400000", 10, 50)
+    account.server.marks[put[0]] = {"last": 0, "bid": 0, "ask": 0}
+    account.shows(ny("11-20 10:00"), put, cash=20000)
+    for minute in (1, 10, 20, 30):
+        assert account.shows(ny(f"11-20 10:{minute:02}"), cash=20000) == "doubtful"
+    assert account.shows(ny("11-20 10:31"), put, cash=20000) == "good"
+    assert account.findings == []
+
+
+def test_balances_of_zero_beside_positions_are_doubtful(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), KO, SHORT, LONG, cash=20000)
+    for minute in (1, 15, 29):
+        assert account.shows(ny(f"11-20 10:{minute:02}"), KO, SHORT, LONG, cash=0, counted=()) == "doubtful"
+    assert account.shows(ny("11-20 10:30"), KO, SHORT, LONG, cash=20000) == "good"
+    assert account.findings == []
+
+
+def test_orders_that_are_null_for_minutes_fill_nothing_again(account: ScriptedAccount) -> None:
+    bought = filled(8, "F", "buy", 300, 12, ny("11-20 09:55"))
+    account.shows(ny("11-20 10:00"), F, cash=20000, orders=[bought])
+    account.shows(ny("11-20 10:01"), F, cash=20000)
+    account.shows(ny("11-20 10:02"), F, cash=20000, orders=[bought])
+    assert account.verdicts == ["good"] * 3
+    assert account.changes("F") == []
+    assert account.findings == []
+
+
+@pytest.mark.parametrize("minutes", [2, 10, 20])
+def test_a_fill_whose_position_follows_is_in_doubt_until_then(account: ScriptedAccount, minutes: int) -> None:
+    put = ("SPY251120P00600000", 2, 310)  # expires that day
+    bought = filled(8, put[0], "buy_to_open", 2, D("1.55"), ny("11-20 10:00") + timedelta(seconds=30))
+    cash = D("19689.30")
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    for minute in range(1, minutes, 4):
+        assert account.shows(ny(f"11-20 10:{minute:02}"), KO, cash=cash, orders=[bought]) == "doubtful"
+    for minute in (minutes, minutes + 1):
+        assert account.shows(ny(f"11-20 10:{minute:02}"), KO, put, cash=cash, orders=[bought]) == "good"
+    assert [row[3] for row in account.changes(put[0])] == ["explained"]
+    assert account.findings == []
+
+
+def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: ScriptedAccount) -> None:
+    sold = filled(8, "F", "sell_short", 100, 12, ny("11-20 10:00") + timedelta(seconds=30))
+    short = ("F", -100, -1200)
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    for minute in (1, 10, 20):
+        at = ny(f"11-20 10:{minute:02}")
+        assert account.shows(at, KO, short, cash=20000, counted=(KO,), orders=[sold]) == "doubtful"
+    assert account.shows(ny("11-20 10:21"), KO, short, cash=21200, orders=[sold]) == "good"
+    assert account.findings == []
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_partial_fill_and_a_cancel_with_more_of_it(account: ScriptedAccount) -> None:
+    working = {"status": "partially_filled", "exec_quantity": 30, "remaining_quantity": 70}
+    bought = filled(20, "KO", "buy", 100, 65, ny("11-20 10:01"), **working)
+    ended = bought | {"status": "canceled", "exec_quantity": 40, "remaining_quantity": 0}
+    account.shows(ny("11-20 10:00"), cash=20000)
+    assert account.shows(ny("11-20 10:05"), ("KO", 30, 1950), cash=18050, orders=[bought]) == "good"
+    assert account.shows(ny("11-20 10:06"), ("KO", 30, 1950), cash=18050, orders=[ended]) == "doubtful"
+    assert account.shows(ny("11-20 10:07"), ("KO", 40, 2600), cash=17400, orders=[ended]) == "good"
+    assert account.findings == []
+
+
+def test_a_busted_trade_is_undone(account: ScriptedAccount) -> None:
+    bought = filled(8, "F", "buy", 100, 12, ny("11-20 10:01"))
+    busted = bought | {"status": "canceled", "exec_quantity": 0, "avg_fill_price": 0}
+    account.shows(ny("11-20 10:00"), cash=2000)
+    account.shows(ny("11-20 10:02"), ("F", 100, 1200), cash=800, orders=[bought])
+    account.shows(ny("11-20 10:30"), cash=2000, orders=[busted])
+    assert account.verdicts == ["good"] * 3
+    assert account.mirror == {}
+    assert account.findings == []
+
+
+def test_more_filled_than_ordered_is_an_error_and_stored(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), cash=2000)
+    over = filled(20, "KO", "buy", 10, 65, ny("11-20 10:01"), exec_quantity=12)
+    assert account.shows(ny("11-20 10:02"), ("KO", 12, 780), cash=1220, orders=[over]) == "good"
+    assert account.findings == [("overfilled", "20", "12 of 10 KO")]
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_an_order_without_its_legs_fills_nothing_of_its_underlying(account: ScriptedAccount, number: int) -> None:
+    legs = [(SHORT[0], "sell_to_open", 1, D("1.55"))] * number
+    order = {name: value for name, value in package(90, "SPY", legs, D(-1), ny("11-20 10:01")).items() if name != "leg"}
+    account.shows(ny("11-20 10:00"), cash=20000)
+    assert account.shows(ny("11-20 10:02"), SHORT, LONG, cash=20092, orders=[order]) == "good"
+    assert account.changes("SPY") == []
+    assert "may be the unknown legs of order 90" in explanation(account, SHORT[0])
+
+
+def test_a_ratio_spread_whose_order_counts_contracts_fills_its_legs(account: ScriptedAccount) -> None:
+    legs = [(SHORT[0], "buy_to_open", 1, D(3)), (LONG[0], "sell_to_open", 2, D(1))]
+    order = package(90, "SPY", legs, D(1), ny("11-20 10:01"), exec_quantity=3)
+    held = ((SHORT[0], 1, 300), (LONG[0], -2, -200))
+    account.shows(ny("11-20 10:00"), cash=20000)
+    assert account.shows(ny("11-20 10:02"), *held, cash=19898, orders=[order]) == "good"
+    assert {state for *_, state, _ in account.changes()} == {"explained", "fees"}
+
+
+def test_numbers_of_many_digits_are_stored_rounded_in_every_list(account: ScriptedAccount) -> None:
+    bought = filled(8, "F", "buy", D("10.12345678901234"), D("12.123456789012345"), ny("11-20 10:01"))
+    legs = [
+        (SHORT[0], "sell_to_open", 1, D("1.55000000000000001")),
+        (LONG[0], "buy_to_open", 1, D("0.633333333333333")),
+    ]
+    spread = package(90, "SPY", legs, D("-0.9166666666666667"), ny("11-20 10:01"))
+    held = (
+        ("F", D("10.12345678901234"), D("122.7299999999999991")),
+        (SHORT[0], -1, D("-155.0000000000001")),
+        (LONG[0], 1, D("63.333333333333333")),
+    )
+    assert account.shows(ny("11-20 10:02"), *held, cash=D("129.997834844614"), orders=[bought, spread]) == "good"
+    assert account.rows("SELECT cash FROM account_balances") == [(D("129.99783484"),)]
+    assert account.mirror["F"] == D("10.12345679")
+    assert account.rows("SELECT avg_fill_price FROM order_legs WHERE leg_id = 92") == [(D("0.63333333"),)]
+
+
+@pytest.mark.parametrize("number", ["../../x", "", None, D("1.5"), "38400001 ", True, 10**30])
+def test_an_order_id_that_is_none_does_not_hurt_the_next_snapshot(account: ScriptedAccount, number: Any) -> None:
+    bad = filled(20, "KO", "buy", 100, 65, ny("11-20 09:59")) | {"id": number}
+    account.shows(ny("11-20 10:00"), KO, cash=2000)
+    with pytest.raises(SnapshotFetchError, match="orders"):
+        account.shows(ny("11-20 10:01"), KO, cash=2000, orders=[bad])
+    assert account.shows(ny("11-20 10:02"), KO, cash=2000) == "good"
+
+
+def test_damaged_and_foreign_files_do_not_hurt_the_next_snapshot(account: ScriptedAccount) -> None:
+    for minute in range(3):
+        account.shows(ny(f"11-20 10:0{minute}"), KO, cash=2000)
+    (day,) = (one for one in (account.home.path / "raw" / "6YA00017").iterdir() if one.is_dir())
+    oldest, _, newest = sorted(one for one in day.iterdir() if one.is_dir())
+    for path, kept in ((newest / "manifest.json", 100), (next(oldest.glob("orders*")), 1)):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:kept])
+    (day / "Thumbs.db").write_bytes(b"x")
+    shutil.copytree(oldest, day / "a copy")
+    (day.parent / "2025-13-45").mkdir()
+    (day.parent / "notes.txt").write_text("x")
+    assert account.shows(ny("11-20 10:03"), KO, cash=2000) == "good"
+    assert account.shows(ny("11-20 10:04"), KO, cash=2000) == "good"
+
+
+# --- companies, transfers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("had", "cost", "has", "left", "ratio"),
+    [
+        (105, 1050, 10, 1000, "1 for 10, with 0.50"),
+        (47, 470, 2, 400, "1 for 20, with 0.35"),
+        (203, 2030, 50, 2000, "1 for 4, with 0.75"),
+        (101, 9000, 151, D("8970.30"), "3 for 2, with 0.50"),
+        (7, 700, 17, D("680.00"), "5 for 2, with 0.50"),
+    ],
+)
+def test_a_split_that_leaves_a_fraction_is_a_candidate_and_so_is_its_cash(
+    account: ScriptedAccount, had: int, cost: Any, has: int, left: Any, ratio: str
+) -> None:
+    account.shows(ny("11-20 15:50"), ("XYZ", had, cost), cash=2000)
+    for at in ("11-21 08:00", "11-21 09:31"):
+        assert account.shows(ny(at), ("XYZ", has, left), cash=2000) == "good"
+    account.shows(ny("11-24 09:31"), ("XYZ", has, left), cash=D("2029.70"))
+    assert f"may be a split, {ratio} of a share paid in cash" in explanation(account, "XYZ")
+    assert "by a split" not in explanation(account, "XYZ")
+    assert "may be cash for fractions of XYZ" in explanation(account, "cash")
+
+
+def test_a_split_of_shares_and_options_at_unchanged_cost_is_a_fact(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 15:50"), ("NVDA", 100, 9000), ("NVDA251219C00100000", -1, -300), cash=2000)
+    account.shows(ny("11-21 08:00"), ("NVDA", 200, 9000), ("NVDA251219C00050000", -2, -300), cash=2000)
+    assert {state for *_, state, _ in account.changes()} == {"explained"}
+
+
+def test_a_merger_for_shares_and_cash_for_its_fraction_are_candidates(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 15:50"), ("OLD", 100, 3000), cash=2000)
+    account.shows(ny("11-21 08:00"), ("NEWC", 47, 3000), cash=2000)
+    account.shows(ny("11-21 09:31"), ("NEWC", 47, 3000), cash=D("2012.33"))
+    assert "may be a merger for shares: 0.4700 NEWC for each OLD" in explanation(account, "OLD")
+    assert "may be cash for fractions of NEWC" in explanation(account, "cash")
+
+
+def test_cash_for_shares_that_went_is_one_candidate_with_them(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 15:50"), ("OLD", 100, 3000), KO, cash=2000)
+    account.shows(ny("11-21 08:00"), KO, cash=2000)
+    assert account.shows(ny("11-21 09:31"), KO, cash=6700) == "good"
+    assert "may be a cash merger or redemption: 47.00 USD a share" in explanation(account, "OLD")
+
+
+def test_shares_of_an_unquoted_symbol_alone_in_an_account_of_zeros_are_good(account: ScriptedAccount) -> None:
+    account.server.marks["92912L107"] = None
+    for at in ("11-20 10:00", "11-20 10:02", "11-21 10:02"):
+        assert account.shows(ny(at), ("92912L107", 400, 800), cash=0) == "good"
+    assert account.findings == []
+
+
+def test_an_account_that_moves_out_in_parts_is_stored_and_believed_the_next_date(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), KO, F, cash=2000)
+    for at, held, cash in (("10:30", (KO,), 2000), ("10:45", (), 2000), ("11:45", (), 0)):
+        assert account.shows(ny(f"11-20 {at}"), *held, cash=cash) == "doubtful"
+    assert account.shows(ny("11-21 09:31"), cash=0) == "good"
+    assert account.mirror == {}
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [(4, "good"), (30, "good"), (61, "doubtful"), (-61, "doubtful"), (600, "doubtful"), (7 * 3600, "doubtful")],
+)
+def test_a_wrong_clock_is_doubtful_and_costs_nothing_after_it(
+    account: ScriptedAccount, seconds: int, verdict: str
+) -> None:
+    skew = timedelta(seconds=seconds)
+    account.shows(ny("11-20 10:00"), KO, cash=2000)
+    assert account.shows(ny("11-20 10:05") + skew, KO, cash=2000, skew=skew) == verdict
+    assert account.shows(ny("11-20 10:06"), KO, cash=2000) == "good"
+    assert account.shows(ny("11-20 10:07"), KO, cash=2000) == "good"
+    assert account.findings == []
+
+
+def test_a_snapshot_under_a_wrong_clock_confirms_nothing_and_is_not_confirmed(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), KO, cash=2000)
+    account.shows(ny("11-20 10:05"), cash=2000, skew=timedelta(seconds=-70))
+    assert [account.shows(ny(f"11-20 10:{minute}"), cash=2000) for minute in (15, 26)] == ["doubtful"] * 2
+    assert account.shows(ny("11-20 10:36"), cash=2000) == "good"
+    assert account.verdicts == ["good", "doubtful", "good", "good", "good"]

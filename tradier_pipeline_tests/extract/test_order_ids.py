@@ -1,0 +1,117 @@
+"""Ids of orders as the broker may send them, through the command line: what can be stored is, and what cannot be costs
+one snapshot and never the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline_tests.cli.test_cli import document, error_line, run
+from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.support.bodies import dumps, leg, order, spread
+from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT
+
+SNAPSHOT = ("snapshot", "--account", DEMO_ACCOUNT, "--json")
+PATH = f"/accounts/{DEMO_ACCOUNT}/orders"
+
+
+def answers(simulated: Simulated, path: str, body: Any) -> None:
+    simulated.fault(path, "body", body=dumps(body), content_type="application/json")
+
+
+def lists(simulated: Simulated, *orders: Any) -> None:
+    simulated.heal()
+    answers(simulated, PATH, {"orders": {"order": list(orders)} if orders else "null"})
+
+
+def stored(home: Home, sql: str) -> Sequence[tuple[Any, ...]]:
+    with reading(home.warehouse.path) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def working(number: Any, **fields: Any) -> dict[str, Any]:
+    return order(number, status="open", duration="gtc", exec_quantity=0, **fields)
+
+
+def test_ids_sent_as_text_are_stored_as_their_numbers_and_proven(home: Home, simulated: Simulated) -> None:
+    legs = [leg("38400003", PUT, "sell_to_open"), leg("38400004", LOWER_PUT, "buy_to_open")]
+    lists(simulated, order("38400001"), spread(id="38400002", leg=legs))
+    taken = run(*SNAPSHOT)
+    assert taken.exit_code == 0, taken.stderr
+    assert stored(home, "SELECT order_id FROM orders ORDER BY ALL") == [(38400001,), (38400002,)]
+    assert stored(home, "SELECT order_id, leg_id FROM order_legs ORDER BY ALL") == [
+        (38400002, 38400003),
+        (38400002, 38400004),
+    ]
+
+
+def test_an_id_is_one_order_however_it_is_written(home: Home, simulated: Simulated) -> None:
+    lists(simulated, working("7"))
+    assert run(*SNAPSHOT).exit_code == 0
+    lists(simulated, working(7))  # and not asked for by its id
+    assert run(*SNAPSHOT).exit_code == 0
+    assert stored(home, "SELECT order_id, listed, count(*) FROM orders GROUP BY ALL") == [(7, True, 2)]
+    lists(simulated, working("7"), working(7))
+    assert "has the id 7 twice" in error_line(run(*SNAPSHOT))
+
+
+def test_an_order_with_a_text_id_that_leaves_the_list_is_followed(home: Home, simulated: Simulated) -> None:
+    lists(simulated, working("7"))
+    assert run(*SNAPSHOT).exit_code == 0
+    simulated.heal()
+    answers(simulated, f"{PATH}/7", {"order": working("7")})
+    for _ in range(2):
+        assert run(*SNAPSHOT).exit_code == 0
+    assert stored(home, "SELECT order_id, listed FROM orders WHERE order_id = 7 ORDER BY as_of") == [
+        (7, True),
+        (7, False),
+        (7, False),
+    ]
+
+
+@pytest.mark.parametrize("spoiled", ["../../x", "", "7.5", 7.5, True, None, 2**63, "9" * 30, [7], {}])
+def test_an_id_that_is_no_number_costs_its_snapshot_and_not_the_next(
+    home: Home, simulated: Simulated, spoiled: Any
+) -> None:
+    lists(simulated, working(7), working(spoiled))
+    refused = run(*SNAPSHOT)
+    assert "orders: orders.order[1].id is" in error_line(refused)
+    assert stored_nothing(home)
+    lists(simulated, working(7))
+    assert document(run(*SNAPSHOT))["snapshot_id"]
+    assert stored(home, "SELECT order_id FROM orders") == [(7,)]
+
+
+def stored_nothing(home: Home) -> bool:
+    return not home.warehouse.path.exists() or stored(home, "SELECT count(*) FROM tradier_snapshots") == [(0,)]
+
+
+def test_a_listed_order_without_status_costs_its_snapshot_and_not_the_next(home: Home, simulated: Simulated) -> None:
+    whole = working(7)
+    lists(simulated, {name: value for name, value in whole.items() if name != "status"})
+    assert "orders.order[0].status is missing" in error_line(run(*SNAPSHOT))
+    lists(simulated, whole)
+    assert run(*SNAPSHOT).exit_code == 0
+    assert stored(home, "SELECT order_id, status FROM orders") == [(7, "open")]
+
+
+@pytest.mark.parametrize("spoiled", [{"status": None}, {"id": 8}, {"id": "../../x"}, {"create_date": "soon"}])
+def test_an_answer_by_id_that_cannot_be_stored_costs_no_snapshot_and_is_asked_for_again(
+    home: Home, simulated: Simulated, spoiled: dict[str, Any]
+) -> None:
+    lists(simulated, working(7))
+    assert run(*SNAPSHOT).exit_code == 0
+    simulated.heal()
+    answers(simulated, f"{PATH}/7", {"order": working(7) | spoiled})
+    assert run(*SNAPSHOT).exit_code == 0
+    newest = max(home.zone.snapshots(), key=lambda landed: landed.manifest.as_of)
+    (lookup,) = newest.manifest.lookups
+    assert (lookup.order_id, lookup.state, lookup.times_not_found) == (7, "failed", 0)
+    simulated.heal()
+    answers(simulated, f"{PATH}/7", {"order": working(7)})
+    assert run(*SNAPSHOT).exit_code == 0
+    assert stored(home, "SELECT listed FROM orders WHERE order_id = 7 ORDER BY as_of") == [(True,), (False,)]

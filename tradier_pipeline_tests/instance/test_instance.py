@@ -1,0 +1,109 @@
+"""The Dagster instance of a home: its settings, its first start, and whose they are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from dagster._core.run_coordinator import QueuedRunCoordinator
+
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.instance import MANAGED, open_instance
+from tradier_pipeline.instance.storage import PooledEventLogStorage, PooledRunStorage
+
+OURS = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
+
+
+def test_the_settings_are_what_dagster_takes_them_for(tmp_path: Path) -> None:
+    with open_instance(tmp_path / "dagster") as instance:
+        assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+        assert instance.run_monitoring_enabled
+        assert not instance.run_retries_enabled
+        assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
+        assert instance.run_coordinator.dequeue_interval_seconds == 1
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4  # type: ignore[union-attr]
+        assert instance.run_monitoring_max_runtime_seconds == 180
+        assert isinstance(instance.run_storage, PooledRunStorage)
+        assert isinstance(instance.event_log_storage, PooledEventLogStorage)
+    assert {path.name for path in tmp_path.iterdir()} == {"dagster"}
+
+
+def test_the_settings_are_kept_current_until_the_user_takes_them_over(tmp_path: Path) -> None:
+    path = tmp_path / "dagster.yaml"
+    open_instance(tmp_path).dispose()
+    assert path.read_text() == OURS
+    path.write_text(f"{MANAGED} once upon a time\ntelemetry: {{enabled: true}}\n")
+    open_instance(tmp_path).dispose()
+    assert path.read_text() == OURS
+    theirs = OURS.split("\n", 1)[1].replace("max_concurrent_runs: 4", "max_concurrent_runs: 9")
+    path.write_text(theirs)
+    with open_instance(tmp_path) as instance:
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 9  # type: ignore[union-attr]
+    assert path.read_text() == theirs
+
+
+def test_settings_dagster_refuses_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: perhaps}\nno_such_key: 1\n")
+    with pytest.raises(PipelineError, match=r"dagster\.yaml") as told:
+        open_instance(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(PipelineError, match="TRADIER_PIPELINE_HOME"):
+        open_instance(tmp_path / "home" / "dagster")
+
+
+@pytest.mark.parametrize("before", [None, "/somebody/elses"])
+def test_the_callers_dagster_home_is_left_alone(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is None:
+        monkeypatch.delenv("DAGSTER_HOME")
+    else:
+        monkeypatch.setenv("DAGSTER_HOME", before)
+    with open_instance(tmp_path) as instance:
+        assert instance.root_directory == str(tmp_path)
+    assert os.environ.get("DAGSTER_HOME") == before
+
+
+def test_processes_that_open_an_empty_home_at_once_all_succeed(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tradier_pipeline.instance import open_instance\n"
+        "import dagster\n"
+        "print(flush=True)\n"
+        "sys.stdin.readline()\n"  # all have imported what they need: now they race
+        "with open_instance(Path('home').absolute()) as instance:\n"
+        "    instance.add_dynamic_partitions('keys', [sys.argv[1]])\n"
+        "    assert instance.get_runs() == []\n"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, name],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abc"
+    ]
+    for racer in racers:
+        assert racer.stdout
+        racer.stdout.readline()
+    for racer in racers:
+        assert racer.stdin
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    told = [racer.communicate(timeout=60)[1] for racer in racers]
+    assert [(racer.returncode, text) for racer, text in zip(racers, told, strict=True)] == [(0, "")] * 3
+    with open_instance(tmp_path / "home") as instance:
+        assert set(instance.get_dynamic_partitions("keys")) == {"a", "b", "c"}

@@ -1,0 +1,112 @@
+"""Dagster's databases are damaged, full or locked: one line, and the snapshot is taken and published all the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tradier_pipeline.cli import main
+from tradier_pipeline.instance import open_instance
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline_tests.conftest import Home
+
+RUNS, EVENTS, SCHEDULES = "history/runs.db", "history/event_log.db", "schedules/schedules.db"
+FULL = "CREATE TRIGGER full BEFORE INSERT ON {} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[None]:
+    with embedded_simulator(None, limits=None) as url:
+        os.environ["TRADIER_BASE_URL"] = url
+        yield
+        del os.environ["TRADIER_BASE_URL"]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("empty") / "dagster"
+    open_instance(path).dispose()
+    return path
+
+
+@pytest.fixture
+def dagster_home(home: Home, empty: Path) -> Path:
+    home.path.mkdir(mode=0o700, exist_ok=True)  # one that others can read would be a warning
+    home.path.chmod(0o700)
+    return Path(shutil.copytree(empty, home.path / "dagster"))
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\x00\xffgarbage" * 2000)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 5000)
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def full_on(table: str) -> Callable[[Path], None]:
+    def fill(path: Path) -> None:
+        with sqlite3.connect(path) as connection:
+            connection.execute(FULL.format(table))
+
+    return fill
+
+
+DAMAGE = {
+    "runs garbage": (RUNS, garbage, "file is not a database. Move that directory aside"),
+    "runs cut": (RUNS, cut, "malformed. Move that directory aside"),
+    "runs a directory": (RUNS, directory, "unable to open database file. Make that directory one you may write to"),
+    "events garbage": (EVENTS, garbage, "file is not a database. Move that directory aside"),
+    "schedules garbage": (SCHEDULES, garbage, "file is not a database. Move that directory aside"),
+    "full before the run": (RUNS, full_on("runs"), "database or disk is full. Free some space"),
+    "full during the run": (EVENTS, full_on("event_logs"), "database or disk is full. Free some space"),
+    "full at the first partition": (EVENTS, full_on("dynamic_partitions"), "disk is full. Free some space"),
+}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_snapshot_is_published_and_the_run_history_is_said_to_lack_it(
+    kind: str, home: Home, broker: None, dagster_home: Path
+) -> None:
+    database, damage, told = DAMAGE[kind]
+    for leftover in ("-wal", "-shm"):
+        (dagster_home / f"{database}{leftover}").unlink(missing_ok=True)
+    damage(dagster_home / database)
+    result = run("snapshot")
+    assert result.exit_code == 0, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    with reading(home.warehouse.path) as connection:
+        (snapshot_id,) = snapshot_ids(connection)
+    assert line.startswith(f"the run history lacks {snapshot_id}: Dagster's storage in {dagster_home} cannot be used")
+    assert told in line
+    assert len(list(home.zone.snapshots())) == 1
+
+
+@pytest.mark.parametrize("database", [RUNS, EVENTS, SCHEDULES])
+def test_up_ends_with_one_line_when_a_database_is_none(database: str, home: Home, dagster_home: Path) -> None:
+    garbage(dagster_home / database)
+    command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", "38947"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    lines = [line for line in ended.stderr.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert "file is not a database. Move that directory aside" in lines[0]
+    assert "Traceback" not in ended.stderr

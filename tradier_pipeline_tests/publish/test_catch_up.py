@@ -1,0 +1,153 @@
+"""What was landed and not published is published by the next snapshot, in order, and said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tradier_pipeline import clock
+from tradier_pipeline.cli import main
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.gate import DEFAULT_RULES
+from tradier_pipeline.extract.snapshot import extract_snapshot
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish.catch_up import catch_up
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.end_to_end.test_crashes import _command_line, prove_published, stored
+from tradier_pipeline_tests.support.crash_child import POINTS
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Simulated]:
+    with embedded_simulator(None, limits=None) as url:
+        os.environ["TRADIER_BASE_URL"] = url
+        yield Simulated(url)
+        del os.environ["TRADIER_BASE_URL"]
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def published(home: Home) -> list[str]:
+    """In the order of reading."""
+    with reading(home.warehouse.path) as connection:
+        found = connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY committed_at, as_of").fetchall()
+    return [snapshot_id for (snapshot_id,) in found]
+
+
+def landed_only(home: Home, simulated: Simulated) -> LandedSnapshot:
+    """As a run leaves it that dies between landing and publishing."""
+    return extract_snapshot(home.zone, simulated.broker, SnapshotId.now(DEMO_ACCOUNT), "test")
+
+
+def ids(home: Home) -> list[str]:
+    return [str(landed.snapshot_id) for landed in home.zone.snapshots()]
+
+
+def test_what_a_killed_command_landed_is_published_by_the_next_one(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    for point, name in (("K4", "after landing"), ("K4", "before BEGIN"), ("K8", "between chmod and rename")):
+        variant = [known.name for known in POINTS[point]].index(name)
+        killed = _command_line(
+            "-m", "tradier_pipeline_tests.support.crash_child", "cli", point, str(variant), "snapshot"
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert published(home) == [str(good.snapshot_id)]
+    (account,) = json.loads(run("status", "--json").stdout)["accounts"]
+    assert account["landed_not_published"] == ids(home)[1:]
+    assert "landed only     3, from" in run("status").stdout
+
+    result = run("snapshot")
+    assert result.stderr.splitlines() == ["caught up from the landing zone: 3 landed snapshots published"]
+    assert published(home) == ids(home)
+    (account,) = json.loads(run("status", "--json").stdout)["accounts"]
+    assert account["landed_not_published"] == []
+    prove_published(home)
+    control = Warehouse(home.path.with_name("control") / "tradier.duckdb")
+    for landed in home.zone.snapshots():
+        store_snapshot(control, landed)
+    expected, ledgers = stored(control.path), {table.name for table in schema.RECONCILED}
+    assert {name: rows for name, rows in stored(home.warehouse.path).items() if name not in ledgers} == {
+        name: rows for name, rows in expected.items() if name not in ledgers
+    }
+    assert run("snapshot").stderr == ""
+
+
+@pytest.mark.parametrize("lost", ["deleted", "an older copy"])
+def test_a_warehouse_that_is_gone_or_older_catches_up_by_itself(
+    lost: str, home: Home, simulated: Simulated, good: LandedSnapshot, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copyfile(home.warehouse.path, tmp_path / "copy.duckdb"))
+    missed_at = replace(good.snapshot_id, instant=good.snapshot_id.instant + timedelta(milliseconds=1))
+    taken = [take(home, simulated.broker)[0] for _ in range(2)]
+    home.zone.record_missed(
+        MissedRecord(snapshot_id=str(missed_at), trigger="test", recorded_at=clock.now(), reason="of the test")
+    )
+    home.warehouse.path.unlink()
+    if lost != "deleted":
+        shutil.copyfile(copy, home.warehouse.path)
+    result = run("snapshot")
+    told = "the warehouse was absent and is rebuilt" if lost == "deleted" else "caught up"
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(told)
+    assert f"{len(taken) + (lost == 'deleted')} landed snapshots published" in line
+    assert published(home) == ids(home)
+    with reading(home.warehouse.path) as connection:
+        missed = connection.execute("SELECT snapshot_id, reason FROM missed_snapshots").fetchall()
+    assert missed == [(str(missed_at), "of the test")]
+    prove_published(home)
+
+
+def test_one_that_cannot_be_published_is_left_out_and_named_once(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    landed_only(home, simulated)
+    damaged = landed_only(home, simulated)
+    landed_only(home, simulated)
+    (damaged.directory / "orders.json").write_bytes(b"{")
+    (line,) = run("snapshot").stderr.splitlines()
+    assert "2 landed snapshots published, 1 left out, such as" in line
+    assert str(damaged.snapshot_id) in line
+    assert published(home) == [one for one in ids(home) if one != str(damaged.snapshot_id)]
+    assert run("snapshot").stderr == ""
+
+
+def test_a_run_that_may_not_take_long_goes_on_where_the_last_one_stopped(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    for _ in range(2):
+        landed_only(home, simulated)
+    home.warehouse.path.unlink()
+    own = landed_only(home, simulated).snapshot_id
+    remaining = []
+    while caught := catch_up(home.warehouse, home.zone, DEFAULT_RULES, own, seconds=0.0 + len(remaining)):
+        remaining.append(caught.remaining)
+        assert len(remaining) < 5
+    assert remaining[-1] == 0
+    assert published(home) == ids(home)[:-1]
+
+
+def test_nothing_is_written_when_nothing_is_behind(home: Home, good: LandedSnapshot) -> None:
+    before = home.warehouse.path.stat()
+    assert not catch_up(home.warehouse, home.zone, DEFAULT_RULES)
+    assert home.warehouse.path.stat().st_ino == before.st_ino

@@ -1,0 +1,371 @@
+"""Processes that die, or stand still, at a named point of a snapshot.
+
+`python -m tradier_pipeline_tests.support.crash_child` is a nursery: it has everything imported, reads one job a line
+from stdin and forks a child for each, so that a kill costs milliseconds. The points are reached by wrapping functions
+of the child; the product has no failpoint. `... crash_child cli POINT ARGUMENTS` runs one real command line instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anyio._backends._asyncio  # noqa: F401 - what the HTTP library would import at its first request
+import duckdb
+import pandas  # noqa: F401 - what DuckDB imports at its first parameter
+from pydantic import SecretStr
+
+from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import DEMO_TOKEN
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract import snapshot
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing import compaction
+from tradier_pipeline.landing import zone as landing
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish import store
+from tradier_pipeline.warehouse import staging
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
+
+Act = Callable[[], None]
+FAILED = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place to die. `landed` and `published`: what must be there afterwards; `races`: killed from outside, while."""
+
+    name: str
+    arm: Callable[[Act], None]
+    landed: bool = True
+    published: bool = False
+    races: bool = False
+
+
+def _before(owner: Any, name: str, nth: int = 1, when: Callable[..., bool] = lambda *_: True) -> Callable[[Act], None]:
+    def arm(act: Act) -> None:
+        original, calls = getattr(owner, name), itertools.count(1)
+
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            if when(*arguments) and next(calls) == nth:
+                act()
+            return original(*arguments, **named)
+
+        setattr(owner, name, wrapped)
+
+    return arm
+
+
+def _after(owner: Any, name: str, nth: int = 1, when: Callable[..., bool] = lambda *_: True) -> Callable[[Act], None]:
+    def arm(act: Act) -> None:
+        original, calls = getattr(owner, name), itertools.count(1)
+
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            result = original(*arguments, **named)
+            if when(*arguments) and next(calls) == nth:
+                act()
+            return result
+
+        setattr(owner, name, wrapped)
+
+    return arm
+
+
+class _Tapped:
+    """A connection that tells when it is about to execute a statement, and stands still once it has."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, statement: str, act: Act, *, waits: bool) -> None:
+        self._connection, self._statement, self._act, self._waits = connection, statement, act, waits
+
+    def execute(self, sql: str, *arguments: Any) -> Any:
+        if sql != self._statement:
+            return self._connection.execute(sql, *arguments)
+        self._act()
+        self._connection.execute(sql)
+        if self._waits:
+            os.write(REPORT, b"acknowledged\n")
+            while True:
+                signal.pause()
+        return self._connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _at_statement(statement: str, *, races: bool = False) -> Callable[[Act], None]:
+    def arm(act: Act) -> None:
+        connect = duckdb.connect
+
+        def tapped(*arguments: Any, **named: Any) -> Any:
+            return _Tapped(connect(*arguments, **named), statement, act, waits=races)
+
+        staging.duckdb.connect = tapped  # type: ignore[assignment]
+
+    return arm
+
+
+def _named(suffix: str) -> Callable[..., bool]:
+    return lambda path, *_: str(path).endswith(suffix)
+
+
+_COPIED = _after(staging.shutil, "copyfile")
+_LANDING = _named(".tmp")
+_STAGED = _named(".staged")
+_QUOTES_MANIFEST = _named(".quotes.manifest.json.tmp")
+
+POINTS: dict[str, tuple[Point, ...]] = {
+    "K1": (Point("before the first request", _before(BrokerClient, "fetch_snapshot"), landed=False),),
+    "K2": tuple(
+        Point(f"after answer {nth} of 4", _after(envelope, "decode_answer", nth), landed=False) for nth in (1, 2, 3)
+    ),
+    "K3": (
+        Point("before landing", _before(LandingZone, "land"), landed=False),
+        Point("between two landed files", _before(landing, "_write_synced", 3), landed=False),
+        Point("before the landing's rename", _before(Path, "rename", when=_LANDING), landed=False),
+    ),
+    "K4": (
+        Point("right after the landing's rename", _after(Path, "rename", when=_LANDING)),
+        Point("after landing", _after(LandingZone, "land")),
+        Point("between quotes and their manifest", _before(Path, "replace", when=_QUOTES_MANIFEST)),
+        Point("before the warehouse is copied", _before(staging.shutil, "copyfile")),
+        Point("before BEGIN", _before(StagedWarehouse, "store")),
+        Point("after the copy", _COPIED),
+    ),
+    "K5": tuple(Point(f"before table {nth} of 8", _before(staging, "insert", nth)) for nth in (5, 2, 8, 3, 4, 6, 7)),
+    "K6": (Point("during COMMIT", _at_statement("COMMIT", races=True), races=True),),
+    "K7": (Point("after COMMIT, before the checks", _before(store, "verify_snapshot")),),
+    "K8": (
+        Point("between chmod and rename", _before(Path, "replace", when=_STAGED)),
+        Point("right after the rename", _after(Path, "replace", when=_STAGED), published=True),
+        Point("before CHECKPOINT", _at_statement("CHECKPOINT tradier")),
+        Point("during CHECKPOINT", _at_statement("CHECKPOINT tradier", races=True), races=True),
+        Point("before chmod", _before(Path, "chmod", when=_STAGED)),
+    ),
+}
+
+_ARCHIVE = _named(".zip.tmp")
+_JSON = _named(".json")
+
+
+def compaction_points(nth: int) -> tuple[Point, ...]:
+    """Where a compaction dies: around the archive's rename, and at the nth of many files, in, out and away."""
+    return (
+        Point("before the archive is written", _before(compaction, "_write_archive")),
+        Point(f"before member {nth} is written", _before(zipfile.ZipFile, "writestr", nth)),
+        Point("before the archive's rename", _before(Path, "replace", when=_ARCHIVE)),
+        Point("right after the archive's rename", _after(Path, "replace", when=_ARCHIVE)),
+        Point("before a file is removed", _before(compaction, "_remove")),
+        Point(f"before file {nth} is removed", _before(Path, "unlink", nth, when=_JSON)),
+        Point("before a directory is removed", _before(Path, "rmdir")),
+        Point("before the day's directory is removed", _before(Path, "rmdir", when=_named("-20"))),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a child does, and where it gets a signal. Without a point it runs to its end."""
+
+    home: str
+    url: str = ""
+    snapshot_id: str = ""
+    work: str = "snapshot"
+    point: str | None = None
+    variant: int = 0
+    signal: int = signal.SIGKILL
+    delay: float = 0.0
+    lock_timeout: float | None = None
+    user: int | None = None
+    file_size: int | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """How a child ended: by a signal, with an exit code, or not at all (stopped)."""
+
+    stopped: bool
+    signal: int | None
+    code: int | None
+    lines: tuple[str, ...]
+
+    @property
+    def acknowledged(self) -> bool:
+        return "acknowledged" in self.lines
+
+    @property
+    def error(self) -> str:
+        """`<type>: <one line>` of an expected failure."""
+        return "\n".join(line for line in self.lines if line != "acknowledged")
+
+
+class Nursery:
+    """The parent's side: starts children and learns how they ended."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self, job: Job) -> int:
+        """Start a child; returns its process id. A racing point is over when this returns."""
+        return int(self._ask({"job": asdict(job)})["pid"])
+
+    def wait(self, pid: int) -> End:
+        """Wait until a child has ended or stands still."""
+        answer = self._ask({"wait": pid})
+        return End(answer["stopped"], answer["signal"], answer["code"], tuple(answer["lines"]))
+
+    def run(self, job: Job) -> End:
+        return self.wait(self.start(job))
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    """A running nursery; its children end with it."""
+    command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child"]
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        yield Nursery(process)
+    finally:
+        process.communicate()
+
+
+# --- the nursery's side ---------------------------------------------------------------------------------------------
+
+REPORT = -1  # where a child writes what its parent should know
+
+
+def _serve() -> None:
+    pipes: dict[int, int] = {}
+    try:
+        for line in sys.stdin:
+            question = json.loads(line)
+            answer = _start(Job(**question["job"]), pipes) if "job" in question else _wait(question["wait"], pipes)
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+    finally:
+        for pid in pipes:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _start(job: Job, pipes: dict[int, int]) -> dict[str, Any]:
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(readable)
+        _child(job, writable)
+    os.close(writable)
+    pipes[pid] = readable
+    if (point := _point(job)) and point.races:
+        os.read(readable, 1)  # it is about to begin; or it is dead
+        until = time.perf_counter() + job.delay
+        while time.perf_counter() < until:
+            pass
+        os.kill(pid, job.signal)
+    return {"pid": pid}
+
+
+def _wait(pid: int, pipes: dict[int, int]) -> dict[str, Any]:
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return {"stopped": True, "signal": None, "code": None, "lines": []}
+    with os.fdopen(pipes.pop(pid)) as report:
+        lines = report.read().split("\n")
+    return {
+        "stopped": False,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+        "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+        "lines": [line for line in lines if line],
+    }
+
+
+def _child(job: Job, report: int) -> NoReturn:
+    global REPORT
+    REPORT = report
+    try:
+        _restrict(job)
+        if point := _point(job):
+            point.arm(lambda: _tell_parent() if point.races else os.kill(os.getpid(), job.signal))
+        _work(job)
+    except PipelineError as error:
+        os.write(report, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(FAILED)
+    except BaseException as error:
+        os.write(report, f"unexpected {type(error).__name__}: {error}\n".encode())
+        os._exit(FAILED + 1)
+    os._exit(0)
+
+
+def _point(job: Job) -> Point | None:
+    """Where the job dies. A compaction's `point` is its nth file."""
+    if job.point is None:
+        return None
+    return (compaction_points(int(job.point)) if job.work == "compact" else POINTS[job.point])[job.variant]
+
+
+def _tell_parent() -> None:
+    os.write(REPORT, b"\n")
+
+
+def _restrict(job: Job) -> None:
+    if job.lock_timeout is not None:
+        landing.LOCK_TIMEOUT_S = staging.LOCK_TIMEOUT_S = job.lock_timeout
+    if job.file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_size, job.file_size))
+    if job.user is not None and os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(job.user)
+        os.setuid(job.user)
+
+
+def _work(job: Job) -> None:
+    snapshot.SETTLE_S = 0.0
+    zone, warehouse = LandingZone(Path(job.home) / "raw"), Warehouse(Path(job.home) / "tradier.duckdb")
+    if job.work == "rebuild":
+        store.rebuild(warehouse, zone, lambda _: None)
+        return
+    if job.work == "compact":
+        compaction.compact(zone, date.max)
+        return
+    broker = Broker(job.url, SecretStr(DEMO_TOKEN), "simulator", RetryPolicy(base_delay=0.0))
+    landed = extract_snapshot(zone, broker, SnapshotId.parse(job.snapshot_id), "test")
+    extract_quotes(zone, broker, landed)
+    if job.work == "snapshot":
+        store.store_snapshot(warehouse, landed)
+
+
+def _command_line(point: str, variant: int, arguments: list[str]) -> None:
+    from tradier_pipeline.cli import main
+
+    POINTS[point][variant].arm(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    main(arguments)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["cli"]:
+        _command_line(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    else:
+        _serve()

@@ -1,0 +1,92 @@
+"""Running the project's jobs in this process on a real instance, and asking it what it recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+
+import dagster as dg
+
+from tradier_pipeline import clock
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.cycles.on_demand import QUIET
+from tradier_pipeline.cycles.schedules import build_schedules
+from tradier_pipeline.definitions import build_definitions
+from tradier_pipeline.verify.claims import CLAIMS
+
+SNAPSHOT = dg.AssetKey("tradier_snapshot")
+CYCLES = {schedule.name: schedule for schedule in build_schedules(Settings())}
+
+
+@cache
+def definitions() -> dg.Definitions:
+    return build_definitions()
+
+
+def new_key() -> str:
+    """The partition key of a snapshot of now."""
+    return str(SnapshotId.now(DEMO_ACCOUNT))
+
+
+def run_job(
+    instance: dg.DagsterInstance,
+    key: str | None = None,
+    *,
+    job: str = "snapshot",
+    within: dg.Definitions | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Run a job to its end; a key becomes a partition first."""
+    if key is not None:
+        instance.add_dynamic_partitions("tradier_snapshots", [key])
+    resolved = (within or definitions()).resolve_job_def(job)
+    return resolved.execute_in_process(
+        instance=instance, partition_key=key, run_config=QUIET, tags=dict(tags or {}), raise_on_error=False
+    )
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step tells the user."""
+    failed = next(event for event in result.all_events if event.is_step_failure)
+    told = failed.step_failure_data.user_failure_data
+    assert told is not None, failed.step_failure_data.error_display_string
+    return str(told.description)
+
+
+def materialized(instance: dg.DagsterInstance, key: dg.AssetKey = SNAPSHOT) -> set[str]:
+    """The partitions of an asset that Dagster counts as materialized."""
+    return set(instance.get_materialized_partitions(key))
+
+
+def check_key(name: str) -> dg.AssetCheckKey:
+    """The key of a claim by its name, or of another check of the snapshot."""
+    asset = next((claim.asset for claim in CLAIMS if claim.name == name), "tradier_snapshot")
+    return dg.AssetCheckKey(dg.AssetKey(asset), name)
+
+
+def evaluations(instance: dg.DagsterInstance, check: str) -> list[tuple[str | None, bool]]:
+    """What the instance recorded of a claim or another check of the snapshot, newest first: partition, passed."""
+    records = instance.event_log_storage.get_asset_check_execution_history(check_key(check), limit=10)
+    return [(record.partition, record.status.value == "SUCCEEDED") for record in records]
+
+
+def _schedule(cycle: str) -> dg.ScheduleDefinition:
+    """As it is after a start of `up`; if the settings are malformed, as it was before they were."""
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return CYCLES[cycle]
+    return next(schedule for schedule in build_schedules(settings) if schedule.name == cycle)
+
+
+def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tuple[list[dg.RunRequest], str | None]:
+    """What the schedule function of a cycle returns for a minute: its requests, and why there are none."""
+    local = instant.astimezone(clock.NEW_YORK)
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=local) as context:
+        context._instance = instance  # it would open the storage anew for every call
+        answer = _schedule(cycle)(context)
+    if isinstance(answer, dg.SkipReason):
+        return [], answer.skip_message
+    return list(answer), None  # type: ignore[call-overload]

@@ -1,0 +1,277 @@
+"""An account at a broker on a socket, whose answers a test tells snapshot by snapshot, and what was made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tradier_pipeline import clock
+from tradier_pipeline.broker.symbols import classify
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.reconcile.statement import multiplier
+from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline_tests.conftest import IMPATIENT, Home
+from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.bodies import Body, dumps, listed
+from tradier_pipeline_tests.support.scripted_server import Answer, Request, ScriptedServer, answer, computed
+
+ACCOUNT, TOKEN = "6YA00017", "token-of-a-test"
+ZERO = Decimal(0)
+
+Held = tuple[str, Any, Any]  # symbol, signed quantity, cost in USD
+
+
+@dataclass
+class Broken:
+    """What some path answers instead: status and body."""
+
+    body: str
+    status: int = 200
+
+
+@dataclass
+class Server:
+    """What the broker shows at the moment."""
+
+    documents: dict[str, Any] = field(default_factory=dict)
+    orders: list[Body] = field(default_factory=list)
+    by_id: dict[str, Any] = field(default_factory=dict)
+    marks: dict[str, Body] = field(default_factory=dict)
+    now: datetime = bodies.AS_OF
+    instead: dict[str, Broken] = field(default_factory=dict)
+
+    def __call__(self, request: Request) -> Answer:
+        kind = request.path.removeprefix(f"/v1/accounts/{ACCOUNT}/")
+        headers = {"Content-Type": "application/json", "Date": format_datetime(self.now, usegmt=True)}
+        if kind in self.instead:
+            return answer(self.instead[kind].body, self.instead[kind].status, headers)
+        if request.path == "/v1/markets/quotes":
+            return answer(dumps(self._quotes(request.values["symbols"].split(","))), 200, headers)
+        if kind.startswith("orders/"):
+            found = self.by_id.get(kind.removeprefix("orders/"))
+            if found is None:
+                return answer(f"Unauthorized Account: {ACCOUNT}", 401, headers)
+            return answer(dumps({"order": found}), 200, headers)
+        if kind == "orders":
+            size, page = int(request.values.get("limit", 25)), int(request.values.get("page", 1))
+            return answer(dumps(listed("orders", "order", self.orders[(page - 1) * size : page * size])), 200, headers)
+        name = "account" if request.path == "/v1/user/profile" else kind
+        if name not in self.documents:
+            return answer("Not Found", 404, headers)
+        return answer(dumps(self.documents[name]), 200, headers)
+
+    def _quotes(self, symbols: Sequence[str]) -> Body:
+        rows, unmatched = [], []
+        for symbol in symbols:
+            mark = self.marks.get(symbol, {})
+            if mark is None:
+                unmatched.append(symbol)
+                continue
+            option = classify(symbol).option is not None
+            make = bodies.option_quote if option else bodies.quote
+            terms = {"underlying": classify(symbol).option.underlying} if option else {}  # type: ignore[union-attr]
+            rows.append(
+                make(symbol, **({"bid": 1, "ask": 1, "last": 1, "trade_date": 0, "bid_date": 0} | terms | mark))
+            )
+        found: Body = {}
+        if rows:
+            found["quote"] = rows[0] if len(rows) == 1 else rows
+        if unmatched:
+            found["unmatched_symbols"] = {"symbol": unmatched if len(unmatched) > 1 else unmatched[0]}
+        return {"quotes": found or "null"}
+
+
+class ScriptedAccount:
+    """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one that is told."""
+
+    def __init__(self, home: Home, server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home, self.server, self.url, self._patch = home, server, url, monkeypatch
+        self.last = ""
+
+    def shows(
+        self,
+        at: datetime,
+        *held: Held,
+        cash: Any = 0,
+        counted: Sequence[Held] | None = None,
+        orders: Sequence[Body] = (),
+        skew: timedelta = timedelta(),
+        **told: Any,
+    ) -> str:
+        """Take a snapshot; returns its verdict.
+
+        Args:
+            counted: the positions that the balances count; those that are listed unless it is given.
+            orders: as they are listed.
+            skew: of our clock against the broker's.
+            told: documents of resources that answer something else.
+        """
+        self.tell(*held, cash=cash, counted=counted, orders=orders, **told)
+        self.server.now = at - skew
+        started = time.monotonic()
+        self._patch.setattr(clock, "now", lambda: at + timedelta(seconds=time.monotonic() - started))
+        broker = Broker(self.url, SecretStr(TOKEN), "live", IMPATIENT)
+        landed = extract_snapshot(self.home.zone, broker, SnapshotId.now(ACCOUNT), "test")
+        extract_quotes(self.home.zone, broker, landed)
+        store_snapshot(self.home.warehouse, landed)
+        self.last = str(landed.snapshot_id)
+        return self.verdict()
+
+    def tell(
+        self,
+        *held: Held,
+        cash: Any = 0,
+        counted: Sequence[Held] | None = None,
+        orders: Sequence[Body] = (),
+        **told: Any,
+    ) -> None:
+        """What the broker answers from now on."""
+        profile = {"profile": {"id": "id-1", "name": "A B", "account": bodies.account(ACCOUNT)}}
+        positions = [bodies.position(symbol, quantity, cost, id=n) for n, (symbol, quantity, cost) in enumerate(held)]
+        self.server.orders = list(orders)
+        self.server.documents = {
+            "account": profile,
+            "positions": listed("positions", "position", positions),
+            "balances": {"balances": self._balances(Decimal(cash), held if counted is None else counted)},
+        } | told
+
+    def verdict(self, snapshot_id: str | None = None) -> str:
+        sql = f"SELECT verdict FROM tradier_snapshots WHERE snapshot_id = '{snapshot_id or self.last}'"
+        return str(self.rows(sql)[0][0])
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [verdict for (verdict,) in self.rows("SELECT verdict FROM tradier_snapshots ORDER BY as_of")]
+
+    @property
+    def evidence(self) -> str:
+        sql = f"SELECT verdict_evidence FROM tradier_snapshots WHERE snapshot_id = '{self.last}'"
+        return self.rows(sql)[0][0] or ""
+
+    @property
+    def mirror(self) -> dict[str, Decimal]:
+        return dict(self.rows("SELECT symbol, quantity FROM portfolio_positions ORDER BY symbol"))
+
+    @property
+    def findings(self) -> list[tuple[Any, ...]]:
+        return self.rows("SELECT code, subject, evidence FROM open_findings ORDER BY code, subject")
+
+    def changes(self, item: str | None = None) -> list[tuple[Any, ...]]:
+        """Item, change, explained, state and explanation, of all or one item, oldest first."""
+        which = f"WHERE item = '{item}'" if item else ""
+        return self.rows(
+            f"SELECT item, change, explained, state, explanation FROM conservation {which} ORDER BY as_of, item"
+        )
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with reading(self.home.warehouse.path) as connection:
+            return connection.execute(sql).fetchall()
+
+    def _balances(self, cash: Decimal, counted: Sequence[Held]) -> Body:
+        worth = [(symbol, self._worth(symbol) * Decimal(quantity)) for symbol, quantity, _ in counted]
+        options = [value for symbol, value in worth if classify(symbol).asset_class != "equity"]
+        long, short = _sides([value for _, value in worth])
+        option_long, option_short = _sides(options)
+        told = bodies.balances(
+            number=ACCOUNT,
+            total_cash=cash,
+            total_equity=cash + long + short,
+            long_market_value=long,
+            short_market_value=short,
+            market_value=long + short,
+            option_long_value=option_long,
+            option_short_value=option_short,
+            stock_long_value=long - option_long,
+            current_requirement=0,
+        )
+        told["margin"] = told["margin"] | {"option_buying_power": max(ZERO, cash)}
+        return told
+
+    def _worth(self, symbol: str) -> Decimal:
+        mark = self.server.marks.get(symbol, {})
+        return ZERO if mark is None else Decimal(mark.get("last", 1)) * (multiplier(symbol) or 100)
+
+
+def _sides(values: Sequence[Decimal]) -> tuple[Decimal, Decimal]:
+    return sum((one for one in values if one > 0), ZERO), sum((one for one in values if one < 0), ZERO)
+
+
+def filled(number: int, symbol: str, side: str, quantity: Any, price: Any, at: datetime, **fields: Any) -> Body:
+    """An order that was filled whole, unless its fields tell otherwise."""
+    option = classify(symbol).option
+    named = {"symbol": option.root, "option_symbol": symbol, "class": "option"} if option else {"symbol": symbol}
+    done = {"status": "filled", "quantity": quantity, "exec_quantity": quantity, "remaining_quantity": 0}
+    told = {"side": side, "avg_fill_price": price, "price": price, "duration": "day", "tag": f"t-{number}"}
+    moment = clock.iso(at)
+    return bodies.order(number, **(named | done | told | {"create_date": moment, "transaction_date": moment} | fields))
+
+
+def package(
+    number: int, root: str, legs: Sequence[tuple[str, str, Any, Any]], net: Any, at: datetime, **fields: Any
+) -> Body:
+    """A multileg order; legs are (symbol, side, quantity, price)."""
+    moment = clock.iso(at)
+    parts = [
+        filled(number + n, symbol, side, quantity, price, at, type="credit")
+        for n, (symbol, side, quantity, price) in enumerate(legs, 1)
+    ]
+    done = {"status": "filled", "quantity": 1, "exec_quantity": 1, "remaining_quantity": 0, "avg_fill_price": net}
+    told = {"class": "multileg", "type": "credit", "side": "buy", "num_legs": len(legs), "strategy": "spread"}
+    times = {"create_date": moment, "transaction_date": moment, "duration": "day", "tag": f"t-{number}"}
+    return bodies.order(number, symbol=root, leg=parts, **(done | told | times | fields))
+
+
+@contextmanager
+def scripted_account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    """An account whose broker listens on a socket in a thread of its own."""
+    server, ready, loop = Server(), threading.Event(), asyncio.new_event_loop()
+    ended, urls = asyncio.Event(), []
+
+    async def serve() -> None:
+        async with ScriptedServer() as scripted:
+            scripted._scripts = _Everywhere(computed(server))  # type: ignore[assignment]
+            urls.append(scripted.url)
+            ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="scripted-account")
+    thread.start()
+    ready.wait()
+    settings: Mapping[str, str] = {
+        "TRADIER_ENV": "live",
+        "TRADIER_BASE_URL": urls[0],
+        "TRADIER_ACCESS_TOKEN": TOKEN,
+        "TRADIER_ACCOUNT_ID": ACCOUNT,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    try:
+        yield ScriptedAccount(home, server, urls[0], monkeypatch)
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
+
+
+class _Everywhere(dict[str, list[Answer]]):
+    """The same script for every path."""
+
+    def __init__(self, script: Answer) -> None:
+        self.script = script
+
+    def __missing__(self, path: str) -> list[Answer]:
+        return [self.script]

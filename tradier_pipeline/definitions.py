@@ -22,7 +22,12 @@ from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.claims import ledger_claims, snapshot_claims
 from tradier_pipeline.checks.freshness import snapshot_is_fresh
 from tradier_pipeline.checks.gainloss import trades_beside_closed_lots
-from tradier_pipeline.checks.history import activity_checks, cash_beside_history, statement_beside_days
+from tradier_pipeline.checks.history import (
+    activity_checks,
+    cash_beside_history,
+    derived_beside_queries,
+    statement_beside_days,
+)
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.checks.trade_dates import summary_checks
 from tradier_pipeline.core.settings import Settings, load_settings
@@ -73,6 +78,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
         asset_checks=[
             *(snapshot_claims, ledger_claims, published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
             *(summary_checks, activity_checks, trades_beside_closed_lots, cash_beside_history, statement_beside_days),
+            derived_beside_queries,
         ],
         jobs=[
             snapshot,

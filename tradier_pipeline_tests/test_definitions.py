@@ -14,6 +14,7 @@ from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
+from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
@@ -174,7 +175,7 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_claim_is_a_partitioned_check_of_its_asset_that_names_its_rules() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    of_dates = (*SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS)
+    of_dates = (*SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS, *DERIVED_CHECKS)
     unblocking = {check.name for check in of_dates}
     others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh", "activity_equals_landed"}
     assert set(found) == {claim.name for claim in (*CLAIMS, *LEDGER_CLAIMS)} | unblocking | others

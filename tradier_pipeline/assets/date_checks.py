@@ -14,9 +14,16 @@ from tradier_pipeline.publish.summaries import summary_evidence
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, SummaryEvidence
+from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS, DerivedRows
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS, ClosedDay
 from tradier_pipeline.warehouse.activity import DESTINATIONS
-from tradier_pipeline.warehouse.closings import cash_days, closed_day, covered_accounts, statement_months
+from tradier_pipeline.warehouse.closings import (
+    cash_days,
+    closed_day,
+    covered_accounts,
+    derived_rows,
+    statement_months,
+)
 from tradier_pipeline.warehouse.reads import daily_summaries
 
 E = TypeVar("E")
@@ -72,6 +79,10 @@ def _statements(connection: duckdb.DuckDBPyConnection, day: date) -> Sequence[St
     return statement_months(connection, day) or f"there is no statement of {day:%Y-%m}: no close of it is known"
 
 
+def _derived(connection: duckdb.DuckDBPyConnection, _: date) -> Sequence[DerivedRows]:
+    return derived_rows(connection)
+
+
 OF_SUMMARY = ChecksOfDate(
     "summary_checks",
     DAILY_SUMMARY,
@@ -100,4 +111,11 @@ OF_STATEMENT = ChecksOfDate(
     _statements,
     "Prove the statement of the month of a trade date by what is known by now.",
 )
-OF_ACTIVITY: tuple[ChecksOfDate[Any], ...] = (OF_CLOSED_LOTS, OF_CASH, OF_STATEMENT)
+OF_DERIVED = ChecksOfDate(
+    "derived_beside_queries",
+    ACCOUNT_ACTIVITY,
+    DERIVED_CHECKS,
+    _derived,
+    "Compute the rows that are kept of all days and equity curves once more, and compare them.",
+)
+OF_ACTIVITY: tuple[ChecksOfDate[Any], ...] = (OF_CLOSED_LOTS, OF_CASH, OF_STATEMENT, OF_DERIVED)

@@ -1,4 +1,6 @@
-"""What the broker reports the morning after: itself proven again, and beside it cash and the statement of the month."""
+"""What the broker reports the morning after: itself proven again, and beside it cash, the month's statement, the
+rows that are kept of days.
+"""
 
 from collections.abc import Iterator
 from datetime import date
@@ -6,7 +8,7 @@ from datetime import date
 import dagster as dg
 
 from tradier_pipeline.assets.activity import proven_activity
-from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_CASH, OF_STATEMENT
+from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_CASH, OF_DERIVED, OF_STATEMENT
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.checks.trade_dates import checks_of_date
 from tradier_pipeline.instance.partitions import TRADE_DATES
@@ -16,6 +18,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 
 cash_beside_history = checks_of_date(OF_CASH)
 statement_beside_days = checks_of_date(OF_STATEMENT)
+derived_beside_queries = checks_of_date(OF_DERIVED)
 
 
 @dg.multi_asset_check(

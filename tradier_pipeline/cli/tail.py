@@ -64,7 +64,7 @@ class Terminal:
 
 
 class Output:
-    """What a process prints. Failures that only it tells of are reported; the rest is kept in case it ends by itself."""
+    """What a process prints. Failures that only it reports are passed on; the rest is kept in case it ends."""
 
     def __init__(self, name: str, failures: Failures | None) -> None:
         self._name = name

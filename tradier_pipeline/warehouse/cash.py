@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tradier_pipeline.warehouse.equity import history_read
 from tradier_pipeline.warehouse.kinds import EXTERNAL, TRADES, kind_of, listed
-from tradier_pipeline.warehouse.schema import DATE, DECIMAL, GOOD, VARCHAR, Column, View
+from tradier_pipeline.warehouse.schema import DATE, DECIMAL, VARCHAR, Column, View
 
 # The parts of what history reports, by what they are a sum of.
 _PARTS = {
@@ -61,10 +61,8 @@ CASH_BY_DAY = View(
     ),
     f"""
     WITH evenings AS (
-        SELECT account_id, trade_date, max(as_of) AS as_of, arg_max(cash, as_of) AS cash
-        FROM account_balances JOIN sessions USING (trade_date)
-        {GOOD}
-        WHERE as_of >= session_close GROUP BY account_id, trade_date
+        SELECT account_id, trade_date, last_as_of AS as_of, last_cash AS cash
+        FROM snapshot_days JOIN sessions USING (trade_date) WHERE last_as_of >= session_close
     ), days AS (
         SELECT account_id, trade_date, as_of, cash,
                lag(trade_date) OVER so_far AS since, lag(cash) OVER so_far AS cash_before

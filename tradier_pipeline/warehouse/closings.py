@@ -13,7 +13,10 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.reconcile.account_statement import StatementMonth
 from tradier_pipeline.reconcile.cash import CashDay
+from tradier_pipeline.reconcile.derived_rows import DerivedRows
 from tradier_pipeline.reconcile.gainloss import ClosedDay, LedgerTrade, Lot
+from tradier_pipeline.warehouse.derived import DERIVED
+from tradier_pipeline.warehouse.schema import Derived
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.statements import LINES
 
@@ -69,6 +72,24 @@ def statement_months(connection: duckdb.DuckDBPyConnection, day: date) -> list[S
 def cash_days(connection: duckdb.DuckDBPyConnection, day: date) -> list[CashDay]:
     """The cash of a date of each account whose history of it has been read since it was over."""
     return [CashDay(*row) for row in connection.execute(bind(_CASH, day)).fetchall()]
+
+
+def derived_rows(connection: duckdb.DuckDBPyConnection) -> list[DerivedRows]:
+    """Each derived table beside its query, which is computed once more: a second or so of a year."""
+    return [_compared(connection, derived) for derived in DERIVED]
+
+
+def _compared(connection: duckdb.DuckDBPyConnection, derived: Derived) -> DerivedRows:
+    table = derived.table
+    place = ", ".join(name for name in ("account_id", "environment", "trade_date") if name in table.column_names)
+    kept, defined = f"FROM {table.name}", f"FROM ({derived.query})"
+    (rows,) = connection.execute(f"SELECT count(*) {kept}").fetchone() or (0,)
+    only = (
+        connection.execute(f"SELECT concat_ws(' ', {place}) FROM ({one} EXCEPT ALL {other}) ORDER BY ALL")  # noqa: S608
+        for one, other in ((kept, defined), (defined, kept))
+    )
+    kept_only, defined_only = (tuple(where for (where,) in found.fetchall()) for found in only)
+    return DerivedRows(table.name, rows, kept_only, defined_only)
 
 
 def covered_accounts(connection: duckdb.DuckDBPyConnection, day: date) -> list[str]:

@@ -20,7 +20,6 @@ from tradier_pipeline.warehouse.schema import (
     BOOLEAN,
     DATE,
     DECIMAL,
-    GOOD,
     INSTANT,
     INTEGER,
     VARCHAR,
@@ -55,8 +54,7 @@ def _is_option(symbol: str) -> str:
 
 _DAYS = f"""
     ends AS MATERIALIZED (
-        SELECT {_KEY}, max(as_of) AS as_of, arg_max(equity, as_of) AS equity, arg_max(cash, as_of) AS cash
-        FROM account_balances {GOOD} GROUP BY {_KEY}
+        SELECT {_KEY}, last_as_of AS as_of, last AS equity, last_cash AS cash FROM snapshot_days WHERE snapshots > 0
     ), days AS MATERIALIZED (
         SELECT *, lag(trade_date) OVER so_far AS since_date, lag(as_of) OVER so_far AS since,
                lag(equity) OVER so_far AS equity_before, lag(cash) OVER so_far AS cash_before

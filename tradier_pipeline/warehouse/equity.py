@@ -39,12 +39,13 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    GOOD,
     INSTANT,
     INTEGER,
     VARCHAR,
     WORDS,
     Column,
+    Derived,
+    Table,
     View,
 )
 
@@ -195,19 +196,15 @@ def _moves(flow: str) -> str:
         WHEN coalesce({later}, false) THEN 1 WHEN coalesce({earlier}, false) THEN -1 ELSE 0 END"""
 
 
-# The evenings of each account, and the flows with the evening that each counts on. The snapshots of a year, a hundred
-# thousand rows, are read once and joined with hardly a row.
+# The evenings of each account, and the flows with the evening that each counts on.
 _EVENINGS = f"""
     numbered AS MATERIALIZED (
         SELECT trade_date, session_close, row_number() OVER by_date AS number,
                coalesce(lag(trade_date) OVER by_date, trade_date - 1) AS after
         FROM sessions WINDOW by_date AS (ORDER BY trade_date)
     ), closes AS ( -- nothing is concluded from a doubtful snapshot
-        SELECT account_id, trade_date, arg_max(equity, as_of) AS read_value, arg_max(cash, as_of) AS read_cash,
-               max(as_of) AS read_at
-        FROM account_balances
-        {GOOD}
-        GROUP BY account_id, trade_date
+        SELECT account_id, trade_date, last AS read_value, last_cash AS read_cash, last_as_of AS read_at
+        FROM snapshot_days WHERE snapshots > 0
     ), reported AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS told_value
         FROM broker_daily_balances WHERE retracted_at IS NULL GROUP BY account_id, trade_date
@@ -401,6 +398,10 @@ EQUITY_CURVE = View(
     "One row per account and session since its first known equity: performance without deposits and withdrawals. In a "
     "gap all figures are null.",
     (Column("account_id", VARCHAR, "Account number"), _DATE, *_FIGURES, _ENVIRONMENT),
+    "FROM equity_curve_rows",
+)
+EQUITY_CURVE_ROWS = Derived(
+    Table("equity_curve_rows", "The rows of equity_curve, kept by every publish.", EQUITY_CURVE.columns),
     f"""
     WITH {_ACCOUNT_DAYS}, days AS (SELECT *, 0 AS joined, 0 AS gone FROM account_days), {_SPANNED}
     SELECT account_id, {_COLUMNS}, environment FROM curve LEFT JOIN account_environments USING (account_id)
@@ -420,6 +421,12 @@ TOTAL_EQUITY_CURVE = View(
         Column("accounts", INTEGER, "Accounts in it"),
         Column("waits_for", WORDS, "The accounts in it without an equity of the day; null: there are none"),
         _ENVIRONMENT,
+    ),
+    "FROM total_equity_curve_rows",
+)
+TOTAL_EQUITY_CURVE_ROWS = Derived(
+    Table(
+        "total_equity_curve_rows", "The rows of total_equity_curve, kept by every publish.", TOTAL_EQUITY_CURVE.columns
     ),
     f"""
     WITH {_ACCOUNT_DAYS}, places AS ( -- null is an environment, too
@@ -478,4 +485,5 @@ TOTAL_EQUITY_CURVE = View(
     """,  # noqa: S608
 )
 
+CURVES = (EQUITY_CURVE_ROWS, TOTAL_EQUITY_CURVE_ROWS)
 VIEWS = (ACTIVITY_KINDS, CASH_FLOWS, EXTERNAL_FLOWS, EQUITY_CURVE, TOTAL_EQUITY_CURVE)

@@ -60,6 +60,7 @@ def _legs(snapshots: str) -> str:
     Args:
         snapshots: the join that leaves the wanted ones.
     """
+    quoted = "" if snapshots == GOOD else snapshots  # what is held is of a good one, and joins the quotes of that
     of_leg = ", ".join(
         f"CASE WHEN is_option THEN quantity::DOUBLE * size * quoted.{name} "
         f"WHEN asset_class = 'equity' THEN {'quantity::DOUBLE' if name == 'delta' else '0'} END AS {name}"
@@ -67,7 +68,7 @@ def _legs(snapshots: str) -> str:
     )
     return f"""
     quoted AS (
-        SELECT {KEYS}, symbol, underlying, contract_size, bid, ask, last, {", ".join(_GREEKS)} FROM quotes {snapshots}
+        SELECT {KEYS}, symbol, underlying, contract_size, bid, ask, last, {", ".join(_GREEKS)} FROM quotes {quoted}
     ), legs AS (
         SELECT held.* EXCLUDE underlying, coalesce(held.underlying, quoted.underlying, root, symbol) AS underlying,
                coalesce(contract_size, multiplier) AS size, asset_class IN ('option', 'adjusted_option') AS is_option,

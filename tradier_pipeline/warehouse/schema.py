@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -46,6 +46,14 @@ class View:
     name: str
     comment: str
     columns: tuple[Column, ...]
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A table whose rows follow from those of other tables: what `query` gives, kept so that no reader computes it."""
+
+    table: Table
     query: str
 
 

@@ -16,7 +16,7 @@ import duckdb
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
-from tradier_pipeline.warehouse import macros, schema, views
+from tradier_pipeline.warehouse import derived, macros, schema, views
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
@@ -197,6 +197,7 @@ class Warehouse:
                     connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
                     attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'{blocks}")
                     yield StagedWarehouse(connection, completed=_prepare(connection, self.path))
+                    derived.refresh(connection)
                     connection.execute("CHECKPOINT tradier")
                 finally:
                     connection.close()
@@ -264,7 +265,7 @@ def _complete(connection: duckdb.DuckDBPyConnection) -> None:
     _rename_versioned(connection)
     found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
     older = dict(found)
-    for table in schema.ALL_TABLES:
+    for table in (*schema.ALL_TABLES, *derived.TABLES):
         for column in table.columns:
             if column.name not in older.get(table.name, table.column_names):
                 connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.type}')

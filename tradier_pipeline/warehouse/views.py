@@ -24,7 +24,6 @@ from tradier_pipeline.warehouse.schema import (
     DECIMAL,
     DOUBLE,
     FINDINGS,
-    GOOD,
     INSTANT,
     INTEGER,
     KEY_COLUMNS,
@@ -112,26 +111,23 @@ DAILY_BALANCES = View(
         Column("last", DECIMAL, "USD; equity of the last snapshot, whenever it was read"),
         Column("source", VARCHAR, "Where close is from: snapshot, or broker; null without a close"),
     ),
-    f"""
-    WITH snapshots AS (
-        SELECT account_id, trade_date, arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low,
-               arg_max(equity, as_of) AS last, arg_max(cash, as_of) AS last_cash, count(*) AS snapshots,
-               min(as_of) AS first_as_of, max(as_of) AS last_as_of
-        FROM account_balances {GOOD} GROUP BY account_id, trade_date
+    """
+    WITH read_days AS (
+        FROM snapshot_days WHERE snapshots > 0
     ), reported AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS value
         FROM broker_daily_balances GROUP BY account_id, trade_date
     ), days AS (
         SELECT *, CASE WHEN last_as_of >= coalesce(session_close, last_as_of) THEN 'snapshot'
                        WHEN value IS NOT NULL THEN 'broker' END AS source
-        FROM snapshots FULL JOIN reported USING (account_id, trade_date) LEFT JOIN sessions USING (trade_date)
+        FROM read_days FULL JOIN reported USING (account_id, trade_date) LEFT JOIN sessions USING (trade_date)
     )
     SELECT account_id, trade_date, open, high, low,
            CASE source WHEN 'snapshot' THEN last WHEN 'broker' THEN value END AS close,
            CASE source WHEN 'snapshot' THEN last_cash END AS cash_close, coalesce(snapshots, 0) AS snapshots,
            first_as_of, last_as_of, last, source
     FROM days
-    """,  # noqa: S608
+    """,
 )
 
 ACCOUNT_ENVIRONMENTS = View(
@@ -141,12 +137,7 @@ ACCOUNT_ENVIRONMENTS = View(
         Column("account_id", VARCHAR, "Account number"),
         Column("environment", VARCHAR, "simulator, sandbox or live"),
     ),
-    """
-    SELECT account_id, arg_max(environment, read_at) AS environment
-    FROM (SELECT account_id, environment, max(as_of) AS read_at FROM tradier_snapshots GROUP BY ALL
-          UNION ALL SELECT account_id, environment, max(read_at) FROM activity_extracts GROUP BY ALL)
-    GROUP BY account_id
-    """,
+    "FROM account_environment_rows",
 )
 
 HEARTBEATS = View(
@@ -387,8 +378,7 @@ ACCOUNT_PERFORMANCE = View(
     ),
     f"""
     WITH days AS (
-        SELECT account_id, trade_date, arg_max(close_pl, as_of) AS realized, max(as_of) AS last_as_of
-        FROM account_balances {GOOD} GROUP BY account_id, trade_date
+        SELECT account_id, trade_date, last_close_pl AS realized, last_as_of FROM snapshot_days WHERE snapshots > 0
     ), weeks AS (
         SELECT account_id, trade_date, session_open IS NOT NULL AS has_session,
                sum(realized) FILTER (last_as_of >= session_close) OVER earlier AS realized_before,

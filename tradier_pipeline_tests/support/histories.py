@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import Row
 
@@ -137,3 +137,4 @@ class Histories:
         for table, rows in self.rows.items():
             insert(connection, table, rows)
         self.rows.clear()
+        derived.refresh(connection)

@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from tradier_pipeline.domain.calendar import MarketCalendar, Session
+from tradier_pipeline.warehouse import derived
 from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.sql import literal
 
@@ -59,3 +60,4 @@ def fill(
     connection.execute(f"CREATE OR REPLACE TEMP TABLE days AS FROM (VALUES {values}) AS _({columns})")
     connection.execute(f"SET VARIABLE account = {literal(account_id)}; SET VARIABLE ledger = {ledger}")
     connection.execute(Path(__file__).with_suffix(".sql").read_text())
+    derived.refresh(connection)

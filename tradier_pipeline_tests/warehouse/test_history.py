@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline import clock
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline_tests.support.bodies import (
@@ -439,6 +439,7 @@ def test_seven_days_are_calendar_dates_and_only_sessions_count(tmp_path: Path) -
             reported = answers(balances={"balances": balances(close_pl=close_pl)})
             store(staged, land(zone_in(tmp_path), reported, datetime.fromisoformat(f"2025-11-{text}Z")))
         upsert_sessions(staged.connection, CALENDAR, date(2025, 11, 13), date(2025, 11, 22))
+        derived.refresh(staged.connection)
         found = ask(staged.connection, "FROM account_performance ORDER BY as_of")
     assert [(row["realized_7d"], row["realized_7d_days"]) for row in found] == [
         (1000, 1),

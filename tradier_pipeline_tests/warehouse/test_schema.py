@@ -13,7 +13,7 @@ import pytest
 
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.warehouse import macros, schema, views
+from tradier_pipeline.warehouse import derived, macros, schema, views
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 from tradier_pipeline_tests.support.bodies import (
@@ -89,7 +89,9 @@ def test_the_names_users_rely_on_are_there(reader: duckdb.DuckDBPyConnection, re
     assert set(DESIGNED[relation].split()) <= columns(reader, relation).keys()
 
 
-@pytest.mark.parametrize("relation", [*schema.TABLES, *views.VIEWS], ids=lambda relation: relation.name)
+@pytest.mark.parametrize(
+    "relation", [*schema.TABLES, *derived.TABLES, *views.VIEWS], ids=lambda relation: relation.name
+)
 def test_every_relation_has_the_declared_columns_and_types(
     reader: duckdb.DuckDBPyConnection, relation: schema.Table | views.View
 ) -> None:
@@ -185,7 +187,7 @@ def test_a_word_that_an_earlier_version_did_not_know_is_known_in_what_it_stored(
 def test_every_amount_names_its_unit() -> None:
     amounts = [
         column
-        for relation in (*schema.TABLES, *views.VIEWS, *macros.MACROS)
+        for relation in (*schema.TABLES, *derived.TABLES, *views.VIEWS, *macros.MACROS)
         for column in relation.columns
         if column.type == schema.DECIMAL
     ]
@@ -228,6 +230,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBP
         put(staged, zone, "VA1", morning, "100")
         put(staged, zone, "VA1", noon, "300")
         put(staged, zone, "VA2", noon, "-5", "F")
+        derived.refresh(staged.connection)
         yield staged.connection
 
 

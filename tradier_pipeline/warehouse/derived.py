@@ -1,0 +1,219 @@
+"""Tables that follow from others, kept by every publish so that no reader computes a year to see a day.
+
+`snapshot_days` says what the snapshots of a date come to; the other tables hold the rows of the views of their names.
+The rows of each are what its query gives, and nothing else: all of them can be made anew from the other tables at any
+time. What is made anew is found by fingerprints of the rows that a query reads, not by who wrote them, so that nothing
+that changes a past session has to be announced here: a late snapshot, a verdict, a posting that the broker adds or
+takes back, a stated flow, a rebuild. A fingerprint has the query in it, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import duckdb
+
+from tradier_pipeline.warehouse.equity import CURVES, VIEWS
+from tradier_pipeline.warehouse.schema import (
+    BIGINT,
+    DATE,
+    DECIMAL,
+    INSTANT,
+    VARCHAR,
+    Column,
+    Derived,
+    Table,
+)
+from tradier_pipeline.warehouse.sql import bind, literal
+
+_ACCOUNT = Column("account_id", VARCHAR, "Account number", required=True)
+
+
+def _version(*queries: str) -> str:
+    return hashlib.sha256("".join(queries).encode()).hexdigest()[:16]
+
+
+_FIGURES: Final = """
+    arg_min(equity, as_of) AS open, max(equity) AS high, min(equity) AS low, arg_max(equity, as_of) AS last,
+    arg_max(cash, as_of) AS last_cash, arg_max(close_pl, as_of) AS last_close_pl, count(*) AS snapshots,
+    min(as_of) AS first_as_of, max(as_of) AS last_as_of
+"""
+# of the headers of a day: a snapshot that is stored again is committed at another instant
+_DAY_FINGERPRINT: Final = f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES))}))"
+
+
+def _days(dates: str = "") -> str:
+    """The query of `snapshot_days`.
+
+    Args:
+        dates: the condition on the dates that are asked for.
+    """
+    return f"""
+    WITH headers AS (
+        SELECT account_id, trade_date, arg_max(environment, as_of) AS environment, max(as_of) AS read_at,
+               {_DAY_FINGERPRINT} AS fingerprint
+        FROM tradier_snapshots {dates} GROUP BY account_id, trade_date
+    ), doubtful AS (
+        SELECT account_id, as_of FROM (FROM tradier_snapshots {dates}) WHERE verdict = 'doubtful'
+    ), good AS (
+        SELECT account_id, trade_date, {_FIGURES}
+        FROM (FROM account_balances {dates}) ANTI JOIN doubtful USING (account_id, as_of)
+        GROUP BY account_id, trade_date
+    )
+    SELECT account_id, trade_date, environment, read_at, open, high, low, last, last_cash, last_close_pl,
+           coalesce(snapshots, 0) AS snapshots, first_as_of, last_as_of, fingerprint
+    FROM headers LEFT JOIN good USING (account_id, trade_date)
+    """  # noqa: S608
+
+
+SNAPSHOT_DAYS = Derived(
+    Table(
+        "snapshot_days",
+        "One row per account and trade date with a snapshot: what its good snapshots come to. Kept by every publish.",
+        (
+            _ACCOUNT,
+            Column("trade_date", DATE, "America/New_York date", required=True),
+            Column("environment", VARCHAR, "simulator, sandbox or live; of the newest snapshot, good or not"),
+            Column("read_at", INSTANT, "As-of of the newest snapshot, good or not (UTC)", required=True),
+            Column("open", DECIMAL, "USD; equity at the first good snapshot; null as all figures: there is none"),
+            Column("high", DECIMAL, "USD; highest equity of the good snapshots"),
+            Column("low", DECIMAL, "USD; lowest equity of the good snapshots"),
+            Column("last", DECIMAL, "USD; equity at the last good snapshot"),
+            Column("last_cash", DECIMAL, "USD; cash at the last good snapshot"),
+            Column("last_close_pl", DECIMAL, "USD; realized profit or loss of the session at the last good snapshot"),
+            Column("snapshots", BIGINT, "Good snapshots", required=True),
+            Column("first_as_of", INSTANT, "As-of of the first good snapshot (UTC)"),
+            Column("last_as_of", INSTANT, "As-of of the last good snapshot (UTC)"),
+            Column("fingerprint", "UBIGINT", "Of the headers that the row was made from", required=True),
+        ),
+    ),
+    _days(),
+)
+
+ENVIRONMENTS = Derived(
+    Table(
+        "account_environment_rows",
+        "The rows of account_environments, kept by every publish.",
+        (_ACCOUNT, Column("environment", VARCHAR, "simulator, sandbox or live; the one that it was read from last")),
+    ),
+    """
+    SELECT account_id, arg_max(environment, read_at) AS environment
+    FROM (SELECT account_id, environment, read_at FROM snapshot_days
+          UNION ALL SELECT account_id, environment, max(read_at) FROM activity_extracts GROUP BY ALL)
+    GROUP BY account_id
+    """,
+)
+
+CURVE_INPUTS: Final = Table(
+    "curve_inputs",
+    "One row: what the rows of the environments and of the equity curves were made from.",
+    (Column("fingerprint", VARCHAR, "Of all rows that they follow from, and of their queries", required=True),),
+)
+
+_MADE_TOGETHER: Final = (ENVIRONMENTS, *CURVES)  # in the order in which they are read
+DERIVED: Final = (SNAPSHOT_DAYS, *_MADE_TOGETHER)
+TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
+
+# The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
+# in it, which the curves only hand on; nor is the equity while all histories begin in the session that is on: see
+# `_hand_on`.
+_CLOSES: Final = """(
+    SELECT account_id, trade_date, is_close, CASE WHEN is_close OR NOT begins THEN last END AS last,
+           CASE WHEN is_close THEN last_cash END AS cash
+    FROM (SELECT account_id, trade_date, last, last_cash, last_as_of >= session_close AS is_close,
+                 min(trade_date) OVER (PARTITION BY account_id) = trade_date AS is_first,
+                 bool_and(coalesce(last > 0, false) AND trade_date = (SELECT max(trade_date) FROM sessions)) OVER ()
+                     AS begins
+          FROM (SELECT account_id, trade_date, last, last_cash, last_as_of FROM snapshot_days WHERE snapshots > 0
+                UNION ALL SELECT account_id, trade_date, NULL, NULL, NULL FROM broker_daily_balances)
+          JOIN sessions USING (trade_date))
+    WHERE last IS NOT NULL AND (is_close OR is_first)
+)"""
+_INPUTS: Final = {
+    "sessions": "trade_date, session_close",
+    _CLOSES: "account_id, trade_date, is_close, last, cash",
+    "broker_daily_balances": "account_id, trade_date, value, last_read_at",
+    "account_activity": "account_id, trade_date, type, amount, description",
+    "stated_flows": "account_id, trade_date, kind, amount, note",
+    "activity_extracts": "account_id, resource, since, until, read_at",
+    f"({ENVIRONMENTS.query})": "account_id, environment",
+}
+_CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
+
+
+_SUMS: Final = " UNION ALL ".join(
+    f"SELECT {number}, sum(hash({columns})) FROM {relation}"  # noqa: S608
+    for number, (relation, columns) in enumerate(_INPUTS.items())
+)
+
+
+def refresh(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make anew the rows whose inputs are not what they were, in one transaction. Doing it again changes nothing."""
+    connection.execute("BEGIN")
+    on_curves = _refresh_days(connection)
+    if not _refresh_curves(connection) and on_curves:
+        _hand_on(connection)
+    connection.execute("COMMIT")
+
+
+def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them."""
+    changed = connection.execute(
+        f"""
+        SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
+        FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
+              FROM tradier_snapshots GROUP BY account_id, trade_date) AS now
+        FULL JOIN snapshot_days USING (account_id, trade_date)
+        LEFT JOIN equity_curve_rows USING (account_id, trade_date)
+        WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
+        """  # noqa: S608
+    ).fetchall()
+    if not changed:
+        return False
+    listed = ", ".join(bind("(?, ?)", account_id, day) for account_id, day, _ in changed)
+    days = [day for _, day, _ in changed]
+    dates = bind("WHERE trade_date BETWEEN ? AND ?", min(days), max(days))  # of the tables with a row a snapshot
+    wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
+    connection.execute(f"DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
+    connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {wanted}")
+    return any(is_on_curve for *_, is_on_curve in changed)
+
+
+def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Make the curves anew, of all accounts, if anything that they follow from has changed. Returns whether it has."""
+    sums = sorted(connection.execute(_SUMS).fetchall())
+    fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
+    if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
+        return False
+    for derived in _MADE_TOGETHER:
+        connection.execute(f"DELETE FROM {derived.table.name}")  # noqa: S608
+        connection.execute(f"INSERT INTO {derived.table.name} {derived.query}")
+    connection.execute("DELETE FROM curve_inputs")
+    connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
+    return True
+
+
+def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring equity and as-of of the last snapshot of a day to the curves.
+
+    Nothing else of them follows from the as-of; nor, while every account is in the first session of its history, from
+    the equity: there is none before it to compare it with.
+    """
+    connection.execute(
+        """
+        UPDATE equity_curve_rows SET equity = last, as_of = last_as_of FROM snapshot_days AS days
+        WHERE equity_curve_rows.account_id = days.account_id AND equity_curve_rows.trade_date = days.trade_date
+        AND source = 'snapshot' AND (equity, as_of) IS DISTINCT FROM (last, last_as_of)
+        """
+    )
+    connection.execute(
+        """
+        UPDATE total_equity_curve_rows SET equity = added.equity, as_of = added.as_of
+        FROM (SELECT environment, trade_date, sum(equity) AS equity, min(as_of) AS as_of
+              FROM equity_curve_rows WHERE equity IS NOT NULL GROUP BY ALL) AS added
+        WHERE total_equity_curve_rows.environment IS NOT DISTINCT FROM added.environment
+        AND total_equity_curve_rows.trade_date = added.trade_date AND source = 'snapshot'
+        AND (total_equity_curve_rows.equity, total_equity_curve_rows.as_of) IS DISTINCT FROM (added.equity, added.as_of)
+        """
+    )

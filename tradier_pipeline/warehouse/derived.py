@@ -25,7 +25,7 @@ from tradier_pipeline.warehouse.schema import (
     Derived,
     Table,
 )
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 _ACCOUNT = Column("account_id", VARCHAR, "Account number", required=True)
 
@@ -150,11 +150,10 @@ _SUMS: Final = " UNION ALL ".join(
 
 def refresh(connection: duckdb.DuckDBPyConnection) -> None:
     """Make anew the rows whose inputs are not what they were, in one transaction. Doing it again changes nothing."""
-    connection.execute("BEGIN")
-    on_curves = _refresh_days(connection)
-    if not _refresh_curves(connection) and on_curves:
-        _hand_on(connection)
-    connection.execute("COMMIT")
+    with transaction(connection):
+        on_curves = _refresh_days(connection)
+        if not _refresh_curves(connection) and on_curves:
+            _hand_on(connection)
 
 
 def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -202,11 +202,11 @@ def book(home: Home) -> Book:
 def test_a_kept_row_that_its_query_does_not_give_is_found(book: Book, change: str) -> None:
     path = book.home.warehouse.path
     with connect_readonly(path) as connection:
-        assert CHECK.run(derived_rows(connection)).passed
+        assert CHECK.run(*derived_rows(connection)).passed
     path.chmod(0o644)
     with duckdb.connect(path) as connection:
         connection.execute(change)
-        outcome = CHECK.run(derived_rows(connection))
+        outcome = CHECK.run(*derived_rows(connection))
     assert not outcome.passed
     assert all("2025-11-18" in difference.where for difference in outcome.differences)
     assert outcome.differences

@@ -189,7 +189,8 @@ def test_snapshot_prints_what_was_taken_and_how_many_rules_hold(home: Home, simu
     assert f"checks     {len(CHECKS)} of {len(CHECKS)} rules hold; -v shows them all\n" in result.stdout
     assert "  ok   " not in result.stdout
     assert len(result.stdout.splitlines()) <= 24  # of a terminal
-    assert [check.name for check in CHECKS if f"  ok   {check.name} " not in run("snapshot", "-v").stdout] == []
+    every = run("snapshot", "-v").stdout
+    assert [check.name for check in CHECKS if f"  ok   {check.name} " not in every] == []
 
 
 def test_a_rule_that_does_not_hold_is_shown_in_full(home: Home, simulated: Simulated) -> None:

@@ -10,15 +10,18 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
+from tradier_pipeline import instance
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
 from tradier_pipeline.core.outcome import Outcome
@@ -28,7 +31,6 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
-from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import Beliefs
@@ -57,11 +59,18 @@ settings.load_profile("sample")
 
 # What is imported and collected stays: a million objects that the garbage collector need not look through again.
 gc.disable()
+COUNT_FROZEN = gc.get_freeze_count
 
 
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+    gc.get_freeze_count = lambda: 1  # counting a million takes as long as a short test, and the product asks
+
+
+# Dagster's ninety revisions, which Alembic would import anew for each of the three databases of each home opened.
+ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
+WRITE_SETTINGS = instance._write_settings
 
 
 def dear_examples(part: int) -> int:
@@ -143,6 +152,28 @@ def _quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator_store, "create_world", WORLDS.create)
 
 
+@pytest.fixture(scope="session")
+def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home in which nothing has happened yet: creating one takes longer than most tests of it."""
+    path = tmp_path_factory.mktemp("empty") / "dagster"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(instance, "_write_settings", WRITE_SETTINGS)
+        instance.open_instance(path).dispose()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _quick_dagster_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new Dagster home is a copy of one that was made once."""
+
+    def copy_home(path: Path) -> None:
+        if not any(found for found in path.parent.iterdir() if found.suffix != ".lock"):
+            shutil.copytree(request.getfixturevalue("empty_dagster_home"), path.parent, dirs_exist_ok=True)
+        WRITE_SETTINGS(path)
+
+    monkeypatch.setattr(instance, "_write_settings", copy_home)
+
+
 @dataclass(frozen=True)
 class Home:
     """An empty home and its parts."""
@@ -169,7 +200,8 @@ class Simulated:
         return Broker(self.url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
 
     def admin(self, method: str, path: str, json: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.url}/_simulator/{path}", json=json, trust_env=False, timeout=60)
+        url = f"{self.url}/_simulator/{path}"  # without the certificates that would be loaded for each
+        answer = httpx.request(method, url, json=json, trust_env=False, verify=False, timeout=60)  # noqa: S501
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -200,14 +232,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     path = tmp_path / "home"
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(path))
     return Home(path)
-
-
-@pytest.fixture(scope="module")
-def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Dagster home in which nothing has happened yet: creating one takes longer than most tests of it."""
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,6 +72,7 @@ def pytest_collection_finish() -> None:
 # Dagster's ninety revisions, which Alembic would import anew for each of the three databases of each home opened.
 ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
 WRITE_SETTINGS = instance._write_settings
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # else looked for at every request, and not found
 
 
 def dear_examples(part: int) -> int:
@@ -91,17 +93,24 @@ def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "SETTLE_S", 0.0)
+@pytest.fixture(scope="session")
+def patched() -> Iterator[pytest.MonkeyPatch]:
+    """What holds for all tests, and for what modules prepare."""
+    with pytest.MonkeyPatch.context() as context:
+        yield context
 
 
-@pytest.fixture(autouse=True)
-def _quick_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(snapshot, "SETTLE_S", 0.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_warehouse(patched: pytest.MonkeyPatch) -> None:
     """A new warehouse is a copy of one that was made once."""
-    monkeypatch.setattr(staging, "attach", attach_copy)
-    monkeypatch.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
-    monkeypatch.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
+    patched.setattr(staging, "attach", attach_copy)
+    patched.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
+    patched.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
 
 
 class Worlds:
@@ -147,23 +156,23 @@ class Worlds:
 WORLDS = Worlds()
 
 
-@pytest.fixture(autouse=True)
-def _quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator_store, "create_world", WORLDS.create)
+@pytest.fixture(scope="session", autouse=True)
+def _quick_demo(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(simulator_store, "create_world", WORLDS.create)
 
 
 @pytest.fixture(scope="session")
 def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Dagster home in which nothing has happened yet: creating one takes longer than most tests of it."""
     path = tmp_path_factory.mktemp("empty") / "dagster"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(instance, "_write_settings", WRITE_SETTINGS)
+    with pytest.MonkeyPatch.context() as unpatched:
+        unpatched.setattr(instance, "_write_settings", WRITE_SETTINGS)
         instance.open_instance(path).dispose()
     return path
 
 
-@pytest.fixture(autouse=True)
-def _quick_dagster_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _quick_dagster_home(request: pytest.FixtureRequest, patched: pytest.MonkeyPatch) -> None:
     """A new Dagster home is a copy of one that was made once."""
 
     def copy_home(path: Path) -> None:
@@ -171,7 +180,7 @@ def _quick_dagster_home(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
             shutil.copytree(request.getfixturevalue("empty_dagster_home"), path.parent, dirs_exist_ok=True)
         WRITE_SETTINGS(path)
 
-    monkeypatch.setattr(instance, "_write_settings", copy_home)
+    patched.setattr(instance, "_write_settings", copy_home)
 
 
 @dataclass(frozen=True)
@@ -201,7 +210,7 @@ class Simulated:
 
     def admin(self, method: str, path: str, json: Any = None) -> Any:
         url = f"{self.url}/_simulator/{path}"  # without the certificates that would be loaded for each
-        answer = httpx.request(method, url, json=json, trust_env=False, verify=False, timeout=60)  # noqa: S501
+        answer = httpx.request(method, url, json=json, trust_env=False, verify=False, timeout=60)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

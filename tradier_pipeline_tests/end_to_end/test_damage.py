@@ -151,7 +151,7 @@ def published(home: Home) -> dict[str, str]:
         return dict(connection.execute("SELECT snapshot_id, verdict FROM tradier_snapshots").fetchall())
 
 
-# Each takes another path: bytes that are not what was landed, a document of another form, none, and what cannot be read.
+# Each takes another path: other bytes than landed, a document of another form, none, what cannot be read.
 SINGLE = (
     *("account.json, cut", "positions.json, missing", "orders.json, a directory"),
     *(f"manifest.json, {kind}" for kind in ("cut", "another document", "missing", "a directory")),

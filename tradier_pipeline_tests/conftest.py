@@ -243,7 +243,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def children() -> Iterator[Nursery]:
     """Processes that die, or stand still, where a test says."""
     with nursery() as running:

@@ -38,6 +38,7 @@ from tradier_pipeline.core import files
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.calendar import session_of
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
@@ -271,6 +272,7 @@ REPORT = -1  # where a child writes what its parent should know
 def _serve() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
+    session_of(clock.trade_date(clock.now()))  # of this year, which a new home would compute
     attach = staging.attach
 
     def attach_quickly(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:

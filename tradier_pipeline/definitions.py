@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -64,17 +65,8 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
         SettingsError: a setting is missing or malformed.
     """
     settings = settings or load_settings()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # links from assets to their code
-        assets = dg.with_source_code_references(
-            [
-                *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
-                *(raw_calendar, daily_summary, *MAINTENANCE),
-                *(raw_activity, stored_activity, daily_prices, daily_report),
-            ]
-        )
     return dg.Definitions(
-        assets=[account, *assets],
+        assets=[account, *_assets()],
         asset_checks=[
             *(snapshot_claims, ledger_claims, published_equals_landed, snapshot_is_fresh, sessions_equal_brokers),
             *(summary_checks, activity_checks, trades_beside_closed_lots, cash_beside_history, statement_beside_days),
@@ -96,6 +88,20 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
         resources={"tradier": TradierResource(), **(resources or {})},
         executor=dg.in_process_executor,
     )
+
+
+@cache
+def _assets() -> Sequence[Any]:
+    """With links to their code, for which Dagster reads every file of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(
+            [
+                *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
+                *(raw_calendar, daily_summary, *MAINTENANCE),
+                *(raw_activity, stored_activity, daily_prices, daily_report),
+            ]
+        )
 
 
 @dg.definitions

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
+from tradier_pipeline import instance
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
 from tradier_pipeline.core.outcome import Outcome
@@ -27,7 +32,6 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
-from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import LedgerState
@@ -54,6 +58,23 @@ settings.register_profile("soak", settings.get_profile("sample"), max_examples=2
 settings.load_profile("sample")
 
 
+# What is imported and collected stays: a million objects that the garbage collector need not look through again.
+gc.disable()
+COUNT_FROZEN = gc.get_freeze_count
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+    gc.get_freeze_count = lambda: 1  # counting a million takes as long as a short test, and the product asks
+
+
+# Dagster's ninety revisions, which Alembic would import anew for each of the three databases of each home opened.
+ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
+WRITE_SETTINGS = instance._write_settings
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # else looked for at every request, and not found
+
+
 def dear_examples(part: int) -> int:
     """How many examples a test takes of which each is dear: one in `part` of what the profile asks for.
 
@@ -72,17 +93,24 @@ def _no_inherited_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "SETTLE_S", 0.0)
+@pytest.fixture(scope="session")
+def patched() -> Iterator[pytest.MonkeyPatch]:
+    """What holds for all tests, and for what modules prepare."""
+    with pytest.MonkeyPatch.context() as context:
+        yield context
 
 
-@pytest.fixture(autouse=True)
-def _quick_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(snapshot, "SETTLE_S", 0.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_warehouse(patched: pytest.MonkeyPatch) -> None:
     """A new warehouse is a copy of one that was made once."""
-    monkeypatch.setattr(staging, "attach", attach_copy)
-    monkeypatch.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
-    monkeypatch.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
+    patched.setattr(staging, "attach", attach_copy)
+    patched.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
+    patched.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
 
 
 class Worlds:
@@ -128,9 +156,31 @@ class Worlds:
 WORLDS = Worlds()
 
 
-@pytest.fixture(autouse=True)
-def _quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator_store, "create_world", WORLDS.create)
+@pytest.fixture(scope="session", autouse=True)
+def _quick_demo(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(simulator_store, "create_world", WORLDS.create)
+
+
+@pytest.fixture(scope="session")
+def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home in which nothing has happened yet: creating one takes longer than most tests of it."""
+    path = tmp_path_factory.mktemp("empty") / "dagster"
+    with pytest.MonkeyPatch.context() as unpatched:
+        unpatched.setattr(instance, "_write_settings", WRITE_SETTINGS)
+        instance.open_instance(path).dispose()
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_dagster_home(request: pytest.FixtureRequest, patched: pytest.MonkeyPatch) -> None:
+    """A new Dagster home is a copy of one that was made once."""
+
+    def copy_home(path: Path) -> None:
+        if not any(found for found in path.parent.iterdir() if found.suffix != ".lock"):
+            shutil.copytree(request.getfixturevalue("empty_dagster_home"), path.parent, dirs_exist_ok=True)
+        WRITE_SETTINGS(path)
+
+    patched.setattr(instance, "_write_settings", copy_home)
 
 
 @dataclass(frozen=True)
@@ -159,7 +209,8 @@ class Simulated:
         return Broker(self.url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
 
     def admin(self, method: str, path: str, json: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.url}/_simulator/{path}", json=json, trust_env=False, timeout=60)
+        url = f"{self.url}/_simulator/{path}"  # without the certificates that would be loaded for each
+        answer = httpx.request(method, url, json=json, trust_env=False, verify=False, timeout=60)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -192,15 +243,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(path)
 
 
-@pytest.fixture(scope="module")
-def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Dagster home in which nothing has happened yet: creating one takes longer than most tests of it."""
-    path = tmp_path_factory.mktemp("empty") / "dagster"
-    open_instance(path).dispose()
-    return path
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def children() -> Iterator[Nursery]:
     """Processes that die, or stand still, where a test says."""
     with nursery() as running:

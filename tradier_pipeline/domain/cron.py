@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 
 from tradier_pipeline.clock import NEW_YORK
 from tradier_pipeline.core.settings import Settings
@@ -20,14 +21,22 @@ MINUTES, HOURS = 60, 24
 
 def cron_schedules(settings: Settings) -> Mapping[str, Sequence[str]]:
     """Cycle -> its cron strings on New York time; none for a cycle that is never due."""
-    cadence, found = Cadence.of(settings), dict.fromkeys(CYCLES, frozenset[time]())
-    midnight = datetime.combine(DAY, time(), NEW_YORK).astimezone(UTC)
-    for session in _sessions(settings):
-        for instant in (midnight + number * MINUTE for number in range(HOURS * MINUTES)):
-            for cycle in due(instant, session, cadence):
-                found[cycle] |= {instant.astimezone(NEW_YORK).time()}
+    found = _due_times(tuple(_sessions(settings)), Cadence.of(settings))
     days = "*" if settings.calendar == "24/7" else "1-5"
     return {cycle: _crons(times, days) for cycle, times in found.items()}
+
+
+@cache
+def _due_times(sessions: Sequence[Session], cadence: Cadence) -> Mapping[str, frozenset[time]]:
+    """Cycle -> the New York times at which it is due on a day of one of the sessions."""
+    found: dict[str, set[time]] = {cycle: set() for cycle in CYCLES}
+    midnight = datetime.combine(DAY, time(), NEW_YORK)
+    for session in sessions:
+        for number in range(HOURS * MINUTES):
+            instant = midnight + number * MINUTE  # the clocks do not change on that day
+            for cycle in due(instant, session, cadence):
+                found[cycle].add(instant.time())
+    return {cycle: frozenset(times) for cycle, times in found.items()}
 
 
 def _sessions(settings: Settings) -> Sequence[Session]:

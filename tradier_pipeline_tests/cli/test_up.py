@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,14 +21,19 @@ import pytest
 from tradier_pipeline.cli import up
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.instance import open_instance
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.instance.test_storage_damage import RUNS, garbage
 from tradier_pipeline_tests.support.dagster_runs import materialized
 
 T = TypeVar("T")
 DEADLINE_S = 90.0  # of one wait; on an idle machine `up` is ready after 6 s
 NO_CYCLES = dict.fromkeys(("TRADIER_MONITOR_MINUTES", "TRADIER_TRADE_MINUTES", "TRADIER_SYNC_MINUTES"), "0")
 USERS_TOKEN = "0123456789abcdefSECRET789012"
+RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "tradier_pipeline") { __typename } }'
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -85,12 +92,17 @@ class Up:
 
 
 @contextmanager
-def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: float = DEADLINE_S) -> Iterator[Up]:
-    """`up` on a free port, started in a folder that is no checkout, until its GraphQL answers."""
+def free_port() -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with (folder / "up.log").open("a") as log:
+    yield port
+
+
+@contextmanager
+def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: float = DEADLINE_S) -> Iterator[Up]:
+    """`up` on a free port, started in a folder that is no checkout, until its GraphQL answers."""
+    with (folder / "up.log").open("a") as log, free_port() as port:
         process = subprocess.Popen(
             [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)],
             cwd=folder,
@@ -124,39 +136,136 @@ def family(home: Home) -> list[str]:
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
-def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing_even_when_it_is_killed(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRADIER_ENV", "simulator")
-    monkeypatch.setenv("TRADIER_ACCESS_TOKEN", USERS_TOKEN)  # of no use to the simulated broker, which must not see it
-    with running(tmp_path) as first:
-        launched = first.ask(LAUNCH, {"params": REQUEST})["launchRun"]
+@dataclass(frozen=True)
+class Lived:
+    """An `up` that several tests go on with, the folder it was started in, and its broker."""
+
+    up: Up
+    home: Home
+    folder: Path
+    simulated: Simulated
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return {**NO_CYCLES, "TRADIER_PIPELINE_HOME": str(self.home.path), "DAGSTER_HOME": ""}
+
+    @property
+    def log(self) -> list[str]:
+        return (self.folder / "up.log").read_text().splitlines()
+
+    def uses(self, token: str) -> None:
+        settings = f"TRADIER_ENV=sandbox\nTRADIER_ACCOUNT_ID={DEMO_ACCOUNT}\nTRADIER_BASE_URL={self.simulated.url}\n"
+        (self.folder / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={token}\n")
+
+    def launch(self) -> tuple[str, str]:
+        """A snapshot on request: the run and how it ended."""
+        until("up", self.up.ready)
+        launched = self.up.ask(LAUNCH, {"params": REQUEST})["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         run_id = launched["run"]["runId"]
-        assert until("the end of the run", lambda: first.finished(run_id)) == "SUCCESS"
-        with connect_readonly(home.warehouse.path) as connection:
-            (snapshot_id,) = snapshot_ids(connection)
-        assert snapshot_id.startswith(f"{DEMO_ACCOUNT}@")
-        with open_instance(home.path / "dagster") as instance:
-            assert materialized(instance) == {snapshot_id}
-        assert len(family(home)) >= 4
-        first.process.kill()
-        first.process.wait()
-        until("the end of all", lambda: True if not family(home) else None)
+        return run_id, until("the end of the run", lambda: self.up.finished(run_id))
 
-    with running(tmp_path) as again:
+    def request(self) -> None:
+        Ledger(self.home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
+
+    def published(self) -> list[str]:
+        if not self.home.warehouse.path.exists():
+            return []
+        with connect_readonly(self.home.warehouse.path) as connection:
+            return snapshot_ids(connection)
+
+    def has_published(self, count: int) -> None:
+        until(f"snapshot {count}", lambda: len(self.published()) >= count or None)
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("finds its processes in /proc")
+    folder = tmp_path_factory.mktemp("up")
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url,
+    ):
+        for name in [name for name in os.environ if name.startswith("TRADIER_")]:
+            patched.delenv(name)
+        prepared = Lived(None, Home(folder / "home"), folder, Simulated(url))  # type: ignore[arg-type]
+        prepared.uses(DEMO_TOKEN)
+        with running(folder, prepared.settings) as started:
+            yield replace(prepared, up=started)
+
+
+def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(lived: Lived) -> None:
+    lived.uses("expired")
+    assert lived.launch()[1] == "FAILURE"
+    lived.uses(DEMO_TOKEN)
+    assert lived.launch()[1] == "SUCCESS"
+
+
+def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:
+    before = len(lived.published())
+    lived.simulated.admin("DELETE", "requests")
+    lived.simulated.fault("/orders", "delay", seconds=3)
+    lived.request()
+    until("the first request", lambda: lived.simulated.requests() or None)
+    lived.up.ask(RELOAD)
+    assert len(lived.published()) == before
+    lived.has_published(before + 1)
+    lived.simulated.heal()
+    lived.request()
+    lived.has_published(before + 2)
+    with connect_readonly(lived.home.warehouse.path) as connection:
+        (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
+    assert version
+
+
+def test_up_sets_a_damaged_database_aside_and_goes_on(lived: Lived) -> None:
+    before, printed = len(lived.published()), len(lived.log)
+    garbage(lived.home.path / "dagster" / RUNS)
+    moved = "It is moved to runs.db.damaged-"
+    line = until("a line that says so", lambda: next((one for one in lived.log[printed:] if moved in one), None))
+    assert re.search("not a database|malformed", line)
+    lived.request()
+    lived.has_published(before + 1)
+    assert lived.up.process.poll() is None
+    assert [line for line in lived.log[printed:] if "race" in line or line.startswith("  File")] == []
+
+
+def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_its_daemon(lived: Lived) -> None:
+    """The last one: it ends the `up` that the others go on with."""
+    run_id, status = lived.launch()
+    assert status == "SUCCESS"
+    newest = max(lived.published())
+    assert newest.startswith(f"{DEMO_ACCOUNT}@")
+    with open_instance(lived.home.path / "dagster") as instance:
+        assert newest in materialized(instance)
+    assert len(family(lived.home)) >= 4
+    printed = len(lived.log)
+    lived.up.process.kill()
+    lived.up.process.wait()
+    until("the end of all", lambda: True if not family(lived.home) else None)
+
+    with running(lived.folder, lived.settings) as again:
         assert again.finished(run_id) == "SUCCESS"
-        assert len(family(home)) >= 4
-        (daemon,) = [line for line in family(home) if "dagster._daemon" in line]
+        assert len(family(lived.home)) >= 4
+        (daemon,) = [line for line in family(lived.home) if "dagster._daemon" in line]
         os.kill(int(daemon.split()[0]), signal.SIGKILL)
         assert again.process.wait(30) == 1
-        assert family(home) == []
+        assert family(lived.home) == []
+    assert "tradier-pipeline: error: the daemon ended with exit code -9. Its last lines above say why." in lived.log
+    assert not any("Traceback" in line for line in lived.log[printed:])
 
-    log = (tmp_path / "up.log").read_text()
-    assert "tradier-pipeline: error: the daemon ended with exit code -9." in log
-    assert "Traceback" not in log
-    assert USERS_TOKEN not in log
+
+def test_sigterm_ends_it_while_it_starts(home: Home, tmp_path: Path) -> None:
+    with (tmp_path / "up.log").open("w") as log, free_port() as port:
+        command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+    until("its first start", lambda: (home.path / "dagster").exists() or None)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    *_, line = (tmp_path / "up.log").read_text().splitlines()
+    assert line == "ended by SIGTERM; all it had started has ended"
+    assert family(home) == []
 
 
 def test_a_taken_port_is_told_in_one_line_and_nothing_is_started(home: Home, tmp_path: Path) -> None:
@@ -220,26 +329,3 @@ def test_an_interrupt_an_orderly_end_and_a_closed_terminal_stop_it(number: signa
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
-def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on_and_sigterm_ends_all(
-    home: Home, tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TRADIER_BASE_URL")
-    settings = f"TRADIER_ENV=sandbox\nTRADIER_ACCOUNT_ID={DEMO_ACCOUNT}\nTRADIER_BASE_URL={simulated.url}\n"
-    (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN=expired\n")
-    with running(tmp_path) as started:
-
-        def launched() -> str:
-            run_id = started.ask(LAUNCH, {"params": REQUEST})["launchRun"]["run"]["runId"]
-            return until("the end of the run", lambda: started.finished(run_id))
-
-        assert launched() == "FAILURE"
-        (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={DEMO_TOKEN}\n")
-        assert launched() == "SUCCESS"
-        started.process.send_signal(signal.SIGTERM)
-        assert started.process.wait(30) == 0
-    assert family(home) == []
-    *_, line = (tmp_path / "up.log").read_text().splitlines()
-    assert line == "ended by SIGTERM; all it had started has ended"

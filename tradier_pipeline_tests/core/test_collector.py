@@ -8,12 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from tradier_pipeline.core import collector
+from tradier_pipeline_tests.conftest import COUNT_FROZEN
 
 
 @pytest.fixture(autouse=True)
-def collector_as_before() -> Iterator[None]:
-    yield
+def collector_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process of its own; the suite has frozen what it collected."""
+    monkeypatch.setattr(gc, "get_freeze_count", COUNT_FROZEN)
     gc.unfreeze()
+    yield
+    gc.freeze()
     gc.enable()
 
 

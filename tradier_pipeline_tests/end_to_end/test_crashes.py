@@ -5,11 +5,8 @@ The points (K1 before the first request ... K8 while publishing) and how they ar
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,18 +185,16 @@ def test_a_rebuild_killed_before_it_publishes_leaves_the_old_warehouse_and_the_n
     assert leftovers(crash.home.path) == []
 
 
-def test_killed_dagster_runs_are_completed_by_running_their_partitions_again(home: Home, simulated: Simulated) -> None:
+def test_killed_dagster_runs_are_completed_by_running_their_partitions_again(
+    home: Home, simulated: Simulated, children: Nursery
+) -> None:
     from tradier_pipeline.instance import open_instance
     from tradier_pipeline_tests.support.dagster_runs import run_job
 
     take(home, simulated.broker)
     before = home.warehouse.path.read_bytes()
     for point, variant in (("K4", "after landing"), ("K8", "between chmod and rename")):
-        number = [known.name for known in POINTS[point]].index(variant)
-        killed = _command_line(
-            "-m", "tradier_pipeline_tests.support.crash_child", "cli", point, str(number), "snapshot"
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        kill_command(home, simulated, children, point, variant)
         assert home.warehouse.path.read_bytes() == before
     first, after_landing, publishing = home.zone.snapshots()
     requested = len(simulated.requests())
@@ -214,6 +209,9 @@ def test_killed_dagster_runs_are_completed_by_running_their_partitions_again(hom
     assert list(home.path.glob(".tradier.duckdb.staged*")) == []
 
 
-def _command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+def kill_command(home: Home, simulated: Simulated, children: Nursery, point: str, variant: str) -> None:
+    """Kill a whole `tradier-pipeline snapshot` at a named point."""
+    number = [known.name for known in POINTS[point]].index(variant)
+    command = Job(home=str(home.path), url=simulated.url, work="command", arguments=("snapshot",))
+    end = children.run(Job(**{**vars(command), "point": point, "variant": number}))
+    assert end.signal == signal.SIGKILL, (end, home.path.with_name("killed.log").read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,8 @@ def copied(path: Path, name: str) -> Path:
     return Path(shutil.copytree(path, path.with_name(name)))
 
 
-def another_id(landed: LandedSnapshot) -> str:
-    before = landed.snapshot_id.instant - timedelta(milliseconds=1)
+def another_id(landed: LandedSnapshot, earlier: int = 1) -> str:
+    before = landed.snapshot_id.instant - timedelta(milliseconds=earlier)
     return SnapshotId(DEMO_ACCOUNT, before.replace(microsecond=before.microsecond // 1000 * 1000)).file_name
 
 
@@ -118,26 +118,26 @@ DAMAGE: dict[str, Callable[[LandedSnapshot], Path]] = {
     ),
     "another day in the day": lambda landed: copied(landed.directory, f"{DEMO_ACCOUNT}@2026-01-05T15-00-00Z"),
     "an instant that is none": lambda landed: copied(landed.directory, f"{DEMO_ACCOUNT}@2026-13-45T15-00-00Z"),
-    "a file named as a snapshot": lambda landed: made(landed.directory.with_name(another_id(landed)), b"text"),
+    "a file named as a snapshot": lambda landed: made(landed.directory.with_name(another_id(landed, 2)), b"text"),
     "a file in the day": lambda landed: made(landed.directory.parent / "notes.txt", b"text"),
     "what a file manager leaves": lambda landed: made(landed.directory.parent / ".DS_Store", b"\x00"),
     "a failed attempt that is a file": lambda landed: made(
         landed.directory.with_name(f"{landed.directory.name}.failed-2026-01-05T15-00-00Z"), b""
     ),
     "a failed attempt without its record": lambda landed: made(
-        landed.directory.with_name(f"{landed.directory.name}.failed-2026-01-05T15-00-00Z")
+        landed.directory.with_name(f"{landed.directory.name}.failed-2026-01-05T15-01-00Z")
     ),
     "a missed instant that is garbage": lambda landed: made(
-        landed.directory.with_name(f"{another_id(landed)}.missed.json"), b"[]"
+        landed.directory.with_name(f"{another_id(landed, 3)}.missed.json"), b"[]"
     ),
     "a missed instant that is a directory": lambda landed: made(
-        landed.directory.with_name(f"{another_id(landed)}.missed.json")
+        landed.directory.with_name(f"{another_id(landed, 4)}.missed.json")
     ),
     "a day that is none": lambda landed: made(landed.directory.parents[1] / "2026-13-45"),
-    "a day that is a file": lambda landed: made(landed.directory.parents[1] / "2026-01-05", b"text"),
+    "a day that is a file": lambda landed: made(landed.directory.parents[1] / "2026-01-07", b"text"),
     "a copy of a day": lambda landed: copied(landed.directory.parent, f"Copy of {landed.directory.parent.name}"),
     "an archive that is none": lambda landed: made(landed.directory.parents[1] / "2026-01-05.zip", b"PK\x03\x04"),
-    "an archive that is a directory": lambda landed: made(landed.directory.parents[1] / "2026-01-05.zip"),
+    "an archive that is a directory": lambda landed: made(landed.directory.parents[1] / "2026-01-06.zip"),
     "an archive of no day": lambda landed: made(landed.directory.parents[1] / "2026-13-45.zip", b"PK"),
     "an archive of this day": lambda landed: made(landed.directory.parent.with_suffix(".zip"), b"PK\x03\x04"),
     "a file beside the days": lambda landed: made(landed.directory.parents[1] / "notes.txt", b"text"),
@@ -151,56 +151,90 @@ def published(home: Home) -> dict[str, str]:
         return dict(connection.execute("SELECT snapshot_id, verdict FROM tradier_snapshots").fetchall())
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_named_and_costs_no_other_snapshot(
-    kind: str, home: Home, simulated: Simulated, good: LandedSnapshot
-) -> None:
-    older, good = good, take(home, simulated.broker)[0]
-    path = DAMAGE[kind](good)
-    following = [take(home, simulated.broker)[0] for _ in range(2)]
-    kept = {str(landed.snapshot_id) for landed in (older, *following)}
+# Each takes another path: other bytes than landed, a document of another form, none, what cannot be read.
+SINGLE = (
+    *("account.json, cut", "positions.json, missing", "orders.json, a directory"),
+    *(f"manifest.json, {kind}" for kind in ("cut", "another document", "missing", "a directory")),
+    *(f"quotes.manifest.json, {kind}" for kind in ("garbage", "another document", "a directory")),
+    *("a manifest without pages", "an archive of this day"),
+)
+OF_A_FILE = tuple(kind for kind in DAMAGE if kind.partition(", ")[0] in FILES)
+STRANGERS = tuple(kind for kind in DAMAGE if kind not in (*OF_A_FILE, *SINGLE))
+
+
+@pytest.fixture(scope="module")
+def two_landed(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("two") / "home")
+    for _ in range(2):
+        take(home, simulated.broker)
+    return home
+
+
+def costs_no_other_snapshot(home: Home, simulated: Simulated, two_landed: Home, kinds: Sequence[str]) -> None:
+    """Damage the newer of two, or lay something beside it, and take another; then from the landed bytes alone."""
+    shutil.copytree(two_landed.path, home.path)
+    older, good = home.zone.snapshots()
+    paths = [DAMAGE[kind](good) for kind in kinds]
+    following, _ = take(home, simulated.broker)
+    kept = {str(landed.snapshot_id) for landed in (older, following)}
     assert published(home).keys() == kept | {str(good.snapshot_id)}
-    named = [one.path for one in read_status(load_settings()).damaged]
-    assert [name for name in named if str(path).startswith(name)], named
+    damaged = [one.path for one in read_status(load_settings()).damaged]
+    named = {path: [name for name in damaged if str(path).startswith(name)] for path in paths}
+    assert [path for path, names in named.items() if not names] == []
     rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
     assert published(home).keys() >= kept
-    assert [
-        reason
-        for reason in rebuilt.refused.values()
-        if Path(named[0]).name in reason or path.name in reason or str(good.snapshot_id) in reason
-    ]
-    assert str(take(home, simulated.broker)[0].snapshot_id) in published(home)
+    for path, names in named.items():
+        known = (Path(names[0]).name, path.name, str(good.snapshot_id))
+        assert [reason for reason in rebuilt.refused.values() if any(name in reason for name in known)], path
 
 
 @pytest.mark.parametrize(
-    "order",
-    [
-        {"id": "228175", "status": "open"},
-        {"id": "../../x", "status": "open"},
-        {"id": None, "status": "open"},
-        {"id": [1], "status": "open"},
-        {"id": 1.5, "status": "open"},
-        {"status": "open"},
-        {"id": 228175},
-    ],
-    ids=str,
+    "kind", [*SINGLE, *(pytest.param(kind, marks=pytest.mark.soak) for kind in DAMAGE if kind not in SINGLE)]
 )
+def test_damage_is_named_and_costs_no_other_snapshot(
+    kind: str, home: Home, simulated: Simulated, two_landed: Home
+) -> None:
+    costs_no_other_snapshot(home, simulated, two_landed, [kind])
+
+
+def test_each_of_many_strangers_is_named_and_they_cost_no_snapshot(
+    home: Home, simulated: Simulated, two_landed: Home
+) -> None:
+    costs_no_other_snapshot(home, simulated, two_landed, STRANGERS)
+
+
+ODD_ORDERS: tuple[dict[str, Any], ...] = (
+    {"id": "228175", "status": "open"},  # a text, but a number
+    {"id": "../../x", "status": "open"},
+    {"id": None, "status": "open"},
+    {"id": [1], "status": "open"},
+    {"id": 1.5, "status": "open"},
+    {"status": "open"},
+    {"id": 228175},
+)
+
+
 @pytest.mark.parametrize("place", ["listed", "read by its id"])
-def test_an_order_of_an_odd_form_in_the_newest_snapshot_costs_no_other(
-    order: dict[str, Any], place: str, home: Home, simulated: Simulated, good: LandedSnapshot
+def test_orders_of_odd_forms_in_the_newest_snapshot_cost_no_other(
+    place: str, home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
     if place == "listed":
-        rewrite(good, "orders", listed({"id": 5, "status": "open"}, order))
+        rewrite(good, "orders", listed({"id": 5, "status": "open"}, *ODD_ORDERS))
     else:
-        record = json.loads((good.directory / "manifest.json").read_bytes())
+        manifest = good.directory / "manifest.json"
+        record = json.loads(manifest.read_bytes())
         (page, *_) = record["resources"]["orders"]
-        record["resources"]["order"] = [page | {"file": "order.json"}]
-        (good.directory / "manifest.json").write_text(json.dumps(record))
-        rewrite(good, "order", json.dumps({"order": order}).encode())
+        bodies = {f"order.{place}.json": json.dumps({"order": one}).encode() for place, one in enumerate(ODD_ORDERS, 1)}
+        for file, body in bodies.items():
+            (good.directory / file).write_bytes(body)
+        record["resources"]["order"] = [
+            page | {"file": file, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+            for file, body in bodies.items()
+        ]
+        manifest.write_text(json.dumps(record))
         rewrite(good, "orders", listed({"id": 5, "status": "open"}))
     landed, _ = take(home, simulated.broker)
-    asked = {lookup.order_id for lookup in landed.manifest.lookups}
-    assert asked == ({5, 228175} if str(order.get("id")) == "228175" else {5})
+    assert {lookup.order_id for lookup in landed.manifest.lookups} == {5, 228175}
     assert published(home)[str(landed.snapshot_id)] == "good"
 
 

@@ -20,11 +20,8 @@ from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
-from tradier_pipeline_tests.cli.test_up import running, until
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import prove_published
 from tradier_pipeline_tests.end_to_end.test_storage_breaks_under_up import small_disk
@@ -38,7 +35,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 ROW = re.compile(r"^\| (?P<id>[A-Z]\d+) \| (?P<fault>.+?) \| (?P<behaviour>.+?) \| (?P<tests>.+?) \|$", re.MULTILINE)
 NAMED = re.compile(r"`(?P<file>[\w/]+\.py)::(?P<test>test_\w+)`")
 ROWS = {"N": 6, "H": 8, "P": 6, "T": 5, "C": 3, "K": 11, "D": 7, "S": 5, "V": 4}
-RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "tradier_pipeline") { __typename } }'
 
 
 def named_tests() -> list[tuple[str, str, str]]:
@@ -234,35 +230,6 @@ def test_a_warehouse_of_a_newer_duckdb_is_left_alone_and_can_be_rebuilt(home: Ho
         assert home.warehouse.path.read_bytes() == content
     assert run("rebuild").exit_code == 0
     assert str(landed.snapshot_id) in published(home)
-
-
-# --- scheduling
-
-
-def test_a_code_location_reloaded_amid_a_run_costs_nothing(
-    home: Home, simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"ENV": "sandbox", "ACCOUNT_ID": DEMO_ACCOUNT}
-    for name, value in settings.items():
-        monkeypatch.setenv(f"TRADIER_{name}", value)
-    monkeypatch.setenv("TRADIER_ACCESS_TOKEN", simulated.broker.token.get_secret_value())
-    with running(tmp_path) as started:
-        simulated.fault("/orders", "delay", seconds=5)
-        Ledger(home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
-        until("the first request", lambda: simulated.requests() or None)
-        started.ask(RELOAD)
-        (landed,) = until("the snapshot", lambda: list(home.zone.snapshots()) or None)
-        until("its publication", lambda: _is_published(home, landed))
-        simulated.heal()
-        Ledger(home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
-        until("the next one", lambda: len(list(home.zone.snapshots())) == 2 or None)
-    with connect_readonly(home.warehouse.path) as connection:
-        (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
-    assert version
-
-
-def _is_published(home: Home, landed: LandedSnapshot) -> bool | None:
-    return True if home.warehouse.path.exists() and str(landed.snapshot_id) in published(home) else None
 
 
 def test_a_closed_port_is_told_and_is_no_state(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,10 @@ import pytest
 
 from tradier_pipeline import clock
 from tradier_pipeline.cli import up
-from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.core.terminal import Condensed
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.databases import broken
-from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_up import running, until
 from tradier_pipeline_tests.conftest import Home, Simulated
@@ -193,17 +191,6 @@ def test_a_traceback_in_the_terminal_is_its_last_line() -> None:
 def minutes_after(home: Home, instant: datetime) -> list[str] | None:
     found = [one for one in published(home) if (at := SnapshotId.parse(one).instant) > instant and at.second == 0]
     return found or None
-
-
-def test_up_sets_a_damaged_database_aside_and_goes_on(home: Home, tmp_path: Path) -> None:
-    with running(tmp_path) as started:
-        garbage(home.path / "dagster" / RUNS)
-        line = until("a line that says so", lambda: reported(tmp_path, "It is moved to runs.db.damaged-"))
-        assert re.search("not a database|malformed", line)
-        Ledger(home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
-        until("a snapshot", lambda: published(home) or None)
-        assert started.process.poll() is None
-    assert [line for line in lines(tmp_path) if "race" in line or line.startswith("  File")] == []
 
 
 @pytest.mark.soak

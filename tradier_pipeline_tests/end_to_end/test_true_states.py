@@ -13,6 +13,7 @@ import pytest
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import SnapshotFetchError
 from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, package, scripted_account
 
 D = Decimal
@@ -70,7 +71,7 @@ IWM = (
 )
 
 
-@pytest.mark.parametrize("cost", [-24000, -24100])
+@sampled("cost", [-24000, -24100], kept=[1])
 def test_the_cost_of_the_shares_tells_which_leg_of_a_condor_was_assigned(account: ScriptedAccount, cost: int) -> None:
     account.shows(ny("11-21 16:20"), *IWM, cash=20000)
     account.shows(ny("11-24 09:00"), ("IWM", -100, cost), cash=20000)
@@ -165,7 +166,7 @@ def test_nothing_expires_before_its_time(account: ScriptedAccount, symbol: str, 
 # --- lists that are empty or behind -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("minutes", [(1,), (1, 2, 3), (1, 10, 20, 29, 30)])
+@sampled("minutes", [(1,), (1, 2, 3), (1, 10, 20, 29, 30)], kept=[1])
 def test_positions_that_are_null_for_a_while_are_never_gone(account: ScriptedAccount, minutes: tuple[int, ...]) -> None:
     held = (KO, SHORT, LONG)
     account.shows(ny("11-20 10:00"), *held, cash=20000)
@@ -176,7 +177,7 @@ def test_positions_that_are_null_for_a_while_are_never_gone(account: ScriptedAcc
     assert account.findings == []
 
 
-@pytest.mark.parametrize("minutes", [(1,), (1, 12, 25, 30), (1, 30, 59)])
+@sampled("minutes", [(1,), (1, 12, 25, 30), (1, 30, 59)], kept=[2])
 def test_an_account_of_zeros_is_not_believed_on_the_same_date(
     account: ScriptedAccount, minutes: tuple[int, ...]
 ) -> None:
@@ -227,7 +228,7 @@ def test_orders_that_are_null_for_minutes_fill_nothing_again(account: ScriptedAc
     assert account.findings == []
 
 
-@pytest.mark.parametrize("minutes", [2, 10, 20])
+@sampled("minutes", [2, 10, 20], kept=[0])
 def test_a_fill_whose_position_follows_is_in_doubt_until_then(account: ScriptedAccount, minutes: int) -> None:
     put = ("SPY251120P00600000", 2, 310)  # expires that day
     bought = filled(8, put[0], "buy_to_open", 2, D("1.55"), ny("11-20 10:00") + timedelta(seconds=30))
@@ -380,7 +381,7 @@ def test_more_filled_than_ordered_is_an_error_and_stored(account: ScriptedAccoun
     assert account.findings == [("overfilled", "20", "12 of 10 KO")]
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@sampled("number", [2, 4])
 def test_an_order_without_its_legs_fills_nothing_of_its_underlying(account: ScriptedAccount, number: int) -> None:
     legs = [(SHORT[0], "sell_to_open", 1, D("1.55"))] * number
     order = {name: value for name, value in package(90, "SPY", legs, D(-1), ny("11-20 10:01")).items() if name != "leg"}
@@ -417,7 +418,7 @@ def test_numbers_of_many_digits_are_stored_rounded_in_every_list(account: Script
     assert account.rows("SELECT avg_fill_price FROM order_legs WHERE leg_id = 92") == [(D("0.63333333"),)]
 
 
-@pytest.mark.parametrize("number", ["../../x", "", None, D("1.5"), "38400001 ", True, 10**30])
+@sampled("number", ["../../x", "", None, D("1.5"), "38400001 ", True, 10**30], kept=(0, 2))
 def test_an_order_id_that_is_none_does_not_hurt_the_next_snapshot(account: ScriptedAccount, number: Any) -> None:
     bad = filled(20, "KO", "buy", 100, 65, ny("11-20 09:59")) | {"id": number}
     account.shows(ny("11-20 10:00"), KO, cash=2000)
@@ -445,8 +446,8 @@ def test_damaged_and_foreign_files_do_not_hurt_the_next_snapshot(account: Script
 # --- companies, transfers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("had", "cost", "has", "left", "ratio"),
+@sampled(
+    "had, cost, has, left, ratio",
     [
         (105, 1050, 10, 1000, "1 for 10, with 0.50"),
         (47, 470, 2, 400, "1 for 20, with 0.35"),
@@ -454,6 +455,7 @@ def test_damaged_and_foreign_files_do_not_hurt_the_next_snapshot(account: Script
         (101, 9000, 151, D("8970.30"), "3 for 2, with 0.50"),
         (7, 700, 17, D("680.00"), "5 for 2, with 0.50"),
     ],
+    kept=(1, 3),
 )
 def test_a_split_that_leaves_a_fraction_is_a_candidate_and_so_is_its_cash(
     account: ScriptedAccount, had: int, cost: Any, has: int, left: Any, ratio: str
@@ -522,9 +524,10 @@ def test_an_account_that_moves_out_in_parts_is_stored_and_believed_the_next_date
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("seconds", "verdict"),
+@sampled(
+    "seconds, verdict",
     [(4, "good"), (30, "good"), (61, "doubtful"), (-61, "doubtful"), (600, "doubtful"), (7 * 3600, "doubtful")],
+    kept=(1, 2, 3),
 )
 def test_a_wrong_clock_is_doubtful_and_costs_nothing_after_it(
     account: ScriptedAccount, seconds: int, verdict: str

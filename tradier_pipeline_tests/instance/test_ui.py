@@ -10,7 +10,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
-from tradier_pipeline_tests.cli.test_up import DEADLINE_S, family, running
+from tradier_pipeline_tests.cli.test_up import DEADLINE_S, USERS_TOKEN, family, running
 from tradier_pipeline_tests.conftest import Home
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="as test_up.py")
 def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks(
-    home: Home, tmp_path: Path, browser: Browser
+    home: Home, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from playwright.sync_api import expect
 
@@ -31,6 +31,8 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
         """The first that a person sees: the UI has copies of its labels only to measure them."""
         return page.get_by_text(text, exact=True).filter(visible=True).first
 
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
+    monkeypatch.setenv("TRADIER_ACCESS_TOKEN", USERS_TOKEN)  # of no use to the simulated broker, which must not see it
     with running(tmp_path) as started:
         page.goto(started.url)
         page.get_by_role("link", name="Lineage").click()
@@ -58,3 +60,4 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
         expect(shown(snapshot_id)).to_be_visible()
     page.close()
     assert (started.process.returncode, family(home)) == (0, [])
+    assert USERS_TOKEN not in (tmp_path / "up.log").read_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -30,8 +29,8 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
-from tradier_pipeline_tests.end_to_end.test_crashes import _command_line, prove_published, stored
-from tradier_pipeline_tests.support.crash_child import POINTS
+from tradier_pipeline_tests.end_to_end.test_crashes import kill_command, prove_published, stored
+from tradier_pipeline_tests.support.crash_child import Nursery
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +64,10 @@ def ids(home: Home) -> list[str]:
 
 
 def test_what_a_killed_command_landed_is_published_by_the_next_one(
-    home: Home, simulated: Simulated, good: LandedSnapshot
+    home: Home, simulated: Simulated, good: LandedSnapshot, children: Nursery
 ) -> None:
-    for point, name in (("K4", "after landing"), ("K4", "before BEGIN"), ("K8", "between chmod and rename")):
-        variant = [known.name for known in POINTS[point]].index(name)
-        killed = _command_line(
-            "-m", "tradier_pipeline_tests.support.crash_child", "cli", point, str(variant), "snapshot"
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for point, variant in (("K4", "after landing"), ("K4", "before BEGIN"), ("K8", "between chmod and rename")):
+        kill_command(home, simulated, children, point, variant)
     assert published(home) == [str(good.snapshot_id)]
     (account,) = json.loads(run("status", "--json").stdout)["accounts"]
     assert account["landed_not_published"] == ids(home)[1:]

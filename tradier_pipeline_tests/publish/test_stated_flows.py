@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -33,9 +34,10 @@ def done(*arguments: str) -> Result:
     return result
 
 
-@pytest.fixture
-def shares_came(home: Home) -> Home:
+@pytest.fixture(scope="module")
+def transferred(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """An account of 10,000 into which shares came by ACAT: equity doubles, and no cash did."""
+    home = Home(tmp_path_factory.mktemp("transferred") / "home")
     evenings = ((FRIDAY, "10000", "10000"), (MONDAY, "10000.01", "10000.01"), (TUESDAY, "20500.01", "10000.01"))
     for day, equity, cash in evenings:
         worth = balances(total_equity=Decimal(equity), total_cash=Decimal(cash))
@@ -43,6 +45,12 @@ def shares_came(home: Home) -> Home:
     history = [body_of("history", [event(TUESDAY, 0, "acat", description="ACAT IN"), event(MONDAY, Decimal("0.01"))])]
     read = filed(home.zone, (date(2025, 10, 1), TUESDAY), at(WEDNESDAY, time(12)), history=history)
     store_activity(home.warehouse, read, CALENDAR)
+    return home
+
+
+@pytest.fixture
+def shares_came(home: Home, transferred: Home) -> Home:
+    shutil.copytree(transferred.path, home.path)
     return home
 
 

@@ -424,6 +424,7 @@ def attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, options: str)
     blocks = f", BLOCK_SIZE {SMALL_BLOCKS}"
     if options.endswith(blocks):
         shutil.copyfile(_empty_warehouse(), path)
+    connection.execute("SET force_compression = 'uncompressed'")  # not to look for the best one for a few rows
     attach(connection, path, options.removesuffix(blocks))
 
 

@@ -3,11 +3,12 @@
 `python -m tradier_pipeline_tests.support.crash_child` is a nursery: it has everything imported, reads one job a line
 from stdin and forks a child for each, so that a kill costs milliseconds. The points are reached by wrapping functions
 of the child; the product has no failpoint. A job may be a whole command line (`command`) or a Dagster job (`job`)
-instead, killed after a delay. `... crash_child cli POINT ARGUMENTS` runs one real command line in its own interpreter.
+instead, killed at a point too, or after a delay.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import json
@@ -37,6 +38,7 @@ from tradier_pipeline.core import files
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.calendar import session_of
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
@@ -49,6 +51,7 @@ from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 
 Act = Callable[[], None]
 FAILED = 3
+IMPORTED = ("tradier_pipeline.cli", "tradier_pipeline.definitions", "tradier_pipeline_tests.support.dagster_runs")
 
 
 @dataclass(frozen=True)
@@ -249,10 +252,11 @@ class Nursery:
 
 
 @contextmanager
-def nursery(*imported: str) -> Iterator[Nursery]:
-    """A running nursery; its children end with it. `imported`: modules that every child finds loaded."""
-    command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child", "serve", *imported]
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+def nursery() -> Iterator[Nursery]:
+    """A running nursery; its children end with it, and find the modules `IMPORTED` loaded."""
+    command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TRADIER_", "DAGSTER_"))}
+    environment = dict(inherited, PYTHONPATH=str(Path(__file__).parents[2]))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield Nursery(process)
@@ -265,9 +269,18 @@ def nursery(*imported: str) -> Iterator[Nursery]:
 REPORT = -1  # where a child writes what its parent should know
 
 
-def _serve(imported: list[str]) -> None:
-    for module in imported:
+def _serve() -> None:
+    for module in IMPORTED:
         importlib.import_module(module)
+    session_of(clock.trade_date(clock.now()))  # of this year, which a new home would compute
+    attach = staging.attach
+
+    def attach_quickly(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
+        connection.execute("SET force_compression = 'uncompressed'")  # as in the tests' own process
+        attach(connection, path, options)
+
+    staging.attach = attach_quickly
+    gc.freeze()  # no child goes through what all of them have
     pipes: dict[int, int] = {}
     try:
         for line in sys.stdin:
@@ -320,12 +333,9 @@ def _child(job: Job, report: int) -> NoReturn:
     REPORT = report
     try:
         _restrict(job)
-        if job.work in WHOLE:
-            WHOLE[job.work](job)
-            os._exit(0)
         if point := _point(job):
             point.arm(lambda: _tell_parent() if point.races else os.kill(os.getpid(), job.signal))
-        _work(job)
+        WHOLE.get(job.work, _work)(job)
     except SystemExit as ended:
         os._exit(int(ended.code or 0))
     except PipelineError as error:
@@ -423,15 +433,5 @@ def _dagster_job(job: Job) -> None:
 WHOLE: dict[str, Callable[[Job], None]] = {"command": _command, "job": _dagster_job}
 
 
-def _command_line(point: str, variant: int, arguments: list[str]) -> None:
-    from tradier_pipeline.cli import main
-
-    POINTS[point][variant].arm(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    main(arguments)
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["cli"]:
-        _command_line(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
-    else:
-        _serve(sys.argv[2:])
+    _serve()

@@ -125,9 +125,9 @@ class ScriptedAccount:
         broker = Broker(self.url, SecretStr(TOKEN), "live", IMPATIENT)
         landed = extract_snapshot(self.home.zone, broker, SnapshotId.now(ACCOUNT), "test")
         extract_quotes(self.home.zone, broker, landed)
-        store_snapshot(self.home.warehouse, landed)
+        typed, _ = store_snapshot(self.home.warehouse, landed)
         self.last = str(landed.snapshot_id)
-        return self.verdict()
+        return typed.verdict
 
     def tell(
         self,

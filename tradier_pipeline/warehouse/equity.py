@@ -336,6 +336,17 @@ _EVENINGS = f"""
         ) AS off ON off.account_id = resettled.account_id
         AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
         WHERE abs(profit_left - net_off) <= abs(net_off) / 10 AND abs(net_off) >= base / 20
+        UNION ALL -- likewise what nobody knows the worth or the meaning of
+        SELECT resettled.account_id, resettled.i, false, false, false, false,
+               'it may show what the broker dates on another day: ' || CASE kind WHEN 'unknown' THEN 'an unknown word'
+                                                                       ELSE 'a transfer of securities' END
+        FROM resettled JOIN (
+            SELECT account_id, i, dated_number, kind, amount FROM tried
+            WHERE kind IN ('unknown', 'securities') AND NOT is_stated
+        ) AS off ON off.account_id = resettled.account_id AND off.i <> resettled.i
+        AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
+        WHERE CASE amount WHEN 0 THEN abs(profit_left) >= resettled.base / 4
+              ELSE abs(profit_left - amount) <= abs(amount) / 10 AND abs(amount) >= resettled.base / 20 END
         UNION ALL -- cash and equity show it alike: no trade, which moves cash alone
         SELECT account_id, i, false, false, false, false,
                unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'

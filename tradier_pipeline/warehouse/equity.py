@@ -50,6 +50,7 @@ from tradier_pipeline.warehouse.schema import (
 )
 
 REACH = 2  # sessions that a flow may be dated away from the evening that shows it
+FAR = 10  # sessions in which an evening may show a flow that its own does not
 MAY_FOLLOW = f"read less than {WINDOW.days} days after: late postings may follow"
 
 
@@ -196,12 +197,19 @@ def _moves(flow: str) -> str:
         WHEN coalesce({later}, false) THEN 1 WHEN coalesce({earlier}, false) THEN -1 ELSE 0 END"""
 
 
+# Of a figure: as much as the flows of a day come to, by half.
+_LIKE_FLOW = "coalesce({} * sign(net) BETWEEN abs(net) / 2 AND abs(net) * 3 / 2, false)"
 # The evenings of each account, and the flows with the evening that each counts on.
 _EVENINGS = f"""
     numbered AS MATERIALIZED (
         SELECT trade_date, session_close, row_number() OVER by_date AS number,
                coalesce(lag(trade_date) OVER by_date, trade_date - 1) AS after
         FROM sessions WINDOW by_date AS (ORDER BY trade_date)
+    ), history AS MATERIALIZED ( -- the sessions that were read when they were over, with the days before
+        SELECT account_id, trade_date, number, true AS was_read,
+               max((read_at AT TIME ZONE 'America/New_York')::DATE) > trade_date + {WINDOW.days} AS is_final
+        FROM numbered JOIN activity_extracts AS told_of
+        ON {history_read("numbered.trade_date", "numbered.after")} GROUP BY account_id, trade_date, number
     ), closes AS ( -- nothing is concluded from a doubtful snapshot
         SELECT account_id, trade_date, last AS read_value, last_cash AS read_cash, last_as_of AS read_at
         FROM snapshot_days WHERE snapshots > 0
@@ -231,18 +239,37 @@ _EVENINGS = f"""
         ASOF JOIN known ON events.account_id = known.account_id AND events.trade_date <= known.trade_date GROUP BY ALL
     ), compared AS (
         SELECT account_id, i, number, greatest(abs(value), abs(lag(value) OVER by_number)) AS base,
+               coalesce(sum_external, 0) AS net, coalesce(any_stated, false) AS any_stated,
                value - lag(value) OVER by_number - coalesce(sum_external, 0) AS profit,
                cash - lag(cash) OVER by_number - coalesce(booked, 0) AS cash_left
         FROM known LEFT JOIN booked USING (account_id, i)
-        LEFT JOIN (SELECT account_id, i, sum(amount) AS sum_external FROM dated WHERE external GROUP BY ALL)
-        USING (account_id, i)
+        LEFT JOIN (SELECT account_id, i, sum(amount) AS sum_external, bool_or(source = 'owner') AS any_stated
+                   FROM dated WHERE external GROUP BY ALL) USING (account_id, i)
         WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
     ), around AS MATERIALIZED (
         SELECT *, lag(number) OVER by_number AS previous_number, lead(number) OVER by_number AS next_number,
                lag(profit) OVER by_number AS previous_profit, lead(profit) OVER by_number AS next_profit,
                lag(cash_left) OVER by_number AS previous_cash, lead(cash_left) OVER by_number AS next_cash,
+               lag(net) OVER by_number AS previous_net, lead(net) OVER by_number AS next_net,
                lead(base) OVER by_number AS next_base
         FROM compared WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
+    ), runs AS ( -- evenings in a row with flows: they may be dated off all together
+        SELECT account_id, min(i) AS first_i, max(i) AS last_i, min(abs(net)) AS least
+        FROM (SELECT *, i - row_number() OVER (PARTITION BY account_id ORDER BY i) AS run FROM around WHERE net <> 0)
+        GROUP BY account_id, run HAVING count(*) > 1 AND NOT bool_or(any_stated)
+    ), off_together AS (
+        SELECT account_id, first_i, last_i,
+               bool_and(abs(left_ - previous_net + net) <= least / fits) FILTER (i >= first_i)
+                   AND bool_or(i > last_i) AND count(left_) FILTER (i >= first_i) > last_i - first_i AS all_later,
+               bool_and(abs(left_ - next_net + net) <= least / fits) FILTER (i <= last_i)
+                   AND bool_or(i < first_i) AND count(left_) FILTER (i <= last_i) > last_i - first_i AS all_earlier,
+               CASE WHEN all_later THEN 1 WHEN all_earlier THEN -1 END AS moves_together
+        FROM (SELECT runs.*, i, number, net, coalesce(previous_net, 0) AS previous_net,
+                     coalesce(next_net, 0) AS next_net, coalesce(cash_left, profit) AS left_,
+                     CASE WHEN cash_left IS NOT NULL OR least >= base / 10 THEN 10 ELSE 100 END AS fits
+              FROM runs JOIN around ON around.account_id = runs.account_id AND i BETWEEN first_i - 1 AND last_i + 1)
+        GROUP BY account_id, first_i, last_i
+        HAVING max(abs(left_)) >= any_value(least) / 2 AND max(number) - min(number) = count(*) - 1
     ), tried AS (
         SELECT flow, account_id, i, dated_number, kind, external, amount, source,
                sum(amount) FILTER (external) OVER of_day AS net,
@@ -266,20 +293,65 @@ _EVENINGS = f"""
                        WHEN abs(missed + amount) = min(abs(missed + amount)) OVER of_day THEN amount END AS flow_off
         FROM tried WHERE external AND amount <> 0 WINDOW of_day AS (PARTITION BY account_id, dated_number)
     ), moved AS (
-        SELECT *, CASE WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves FROM likely
+        SELECT likely.*, moves_together, CASE WHEN moves_together IS NOT NULL THEN moves_together
+                              WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves
+        FROM likely LEFT JOIN off_together ON off_together.account_id = likely.account_id
+        AND i BETWEEN first_i AND last_i AND moves_together IS NOT NULL
     ), placed AS MATERIALIZED ( -- a flow that its evening contradicts, and no neighbour explains, is doubtful
-        SELECT moved.*, i + coalesce(moves, 0) AS counted,
+        SELECT moved.*, i + CASE -- of two that explain each other only the first moves: both count on one evening
+                   WHEN moves = -1 AND moves_together IS NULL AND bool_or(moves = 1) OVER evening_before THEN 0
+                   ELSE coalesce(moves, 0) END AS counted,
                bool_and(moves IS NOT DISTINCT FROM 0) OVER of_day AS all_stay,
                bool_or(moves IS NULL) OVER of_day OR (all_stay AND coalesce(CASE
                    WHEN here IS NULL THEN reaches_next AND next_left * sign(net) >= abs(net) / 2
                                           AND (next_is_cash OR abs(net) >= base / 20)
                    WHEN here_is_cash THEN abs(here + net) <= abs(net) / 2
-                   ELSE here * sign(net) <= -abs(net) / 2 AND abs(net) >= base / 20 END, false)) AS is_doubtful
-        FROM moved WINDOW of_day AS (PARTITION BY account_id, dated_number)
+                   ELSE here * sign(net) <= -abs(net) / 2
+                        AND (abs(net) >= base / 20 OR (abs(net) >= base / 50 AND {_LIKE_FLOW.format("-here")} AND (
+                             (reaches_next AND {_LIKE_FLOW.format("next_left")})
+                             OR (reaches_previous AND {_LIKE_FLOW.format("previous_left")}))))
+                   END, false)) AS is_doubtful
+        FROM moved
+        WINDOW of_day AS (PARTITION BY account_id, dated_number),
+               evening_before AS (PARTITION BY account_id ORDER BY i RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING)
+    ), resettled AS ( -- what each evening is left with, its flows counted where they are
+        SELECT around.*, profit + coalesce(shift, 0) AS profit_left, CASE WHEN NOT any_stated THEN
+               cash_left + coalesce(shift, 0) END AS unexplained
+        FROM around LEFT JOIN (
+            SELECT account_id, evening AS i, sum(amount) AS shift
+            FROM (SELECT account_id, i AS evening, amount FROM placed WHERE counted <> i
+                  UNION ALL SELECT account_id, counted, -amount FROM placed WHERE counted <> i)
+            GROUP BY ALL
+        ) USING (account_id, i)
     ), doubts AS (
         SELECT account_id, i, reaches_previous, reaches_next, true AS before, true AS after,
                net::DECIMAL(24,2)::VARCHAR || ' USD are dated on a day whose equity does not show them' AS reason
         FROM placed WHERE is_doubtful AND net <> 0
+        UNION ALL -- what is in doubt, or taken to be in the first equity, and an evening further off shows
+        SELECT resettled.account_id, resettled.i, false, false, false, false,
+               'it shows ' || net_off::DECIMAL(24,2)::VARCHAR || ' USD that are dated on another day'
+        FROM resettled JOIN (
+            SELECT DISTINCT account_id, dated_number, net AS net_off FROM placed
+            WHERE net <> 0 AND (is_doubtful OR counted = 1)
+        ) AS off ON off.account_id = resettled.account_id
+        AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
+        WHERE abs(profit_left - net_off) <= abs(net_off) / 10 AND abs(net_off) >= base / 20
+        UNION ALL -- likewise what nobody knows the worth or the meaning of
+        SELECT resettled.account_id, resettled.i, false, false, false, false,
+               'it may show what the broker dates on another day: ' || CASE kind WHEN 'unknown' THEN 'an unknown word'
+                                                                       ELSE 'a transfer of securities' END
+        FROM resettled JOIN (
+            SELECT account_id, i, dated_number, kind, amount FROM tried
+            WHERE kind IN ('unknown', 'securities') AND NOT is_stated
+        ) AS off ON off.account_id = resettled.account_id AND off.i <> resettled.i
+        AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
+        WHERE CASE amount WHEN 0 THEN abs(profit_left) >= resettled.base / 4
+              ELSE abs(profit_left - amount) <= abs(amount) / 10 AND abs(amount) >= resettled.base / 20 END
+        UNION ALL -- cash and equity show it alike: no trade, which moves cash alone
+        SELECT account_id, i, false, false, false, false,
+               unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
+        FROM resettled JOIN history USING (account_id, number)
+        WHERE abs(unexplained) >= base / 20 AND abs(profit_left - unexplained) <= abs(unexplained) / 2
         UNION ALL -- beside its own day one that shows it
         SELECT account_id, i, reaches_previous, reaches_next,
                previous_profit * sign(amount) >= shows OR (amount = 0 AND abs(previous_profit) >= shows),
@@ -303,11 +375,6 @@ _ACCOUNT_DAYS = f"""
         SELECT account_id, i, {_of_flows(f"sum({_SIGNED}) FILTER (kind = '{{kind}}') AS {{name}}")},
                sum(amount) FILTER (source = 'owner') AS stated
         FROM counted GROUP BY account_id, i
-    ), history AS ( -- the sessions that were read when they were over, with the days before them that had none
-        SELECT account_id, trade_date, true AS was_read,
-               max((read_at AT TIME ZONE 'America/New_York')::DATE) > trade_date + {WINDOW.days} AS is_final
-        FROM numbered JOIN activity_extracts AS told_of
-        ON {history_read("numbered.trade_date", "numbered.after")} GROUP BY account_id, trade_date
     ), account_days AS ( -- each known day and the gaps after it; what came on the first day is in its equity
         SELECT account_id, numbered.trade_date, numbered.number, numbered.number = known.number AS is_known,
                is_known AND i = 1 AS begins, CASE WHEN is_known THEN value END AS equity,

@@ -514,6 +514,63 @@ def test_a_flow_that_no_evening_shows_makes_its_days_uncertain(write: Write) -> 
     assert rows[4]["growth"] == pytest.approx(10_400 / 10_050)
 
 
+FLAT = (10_000,) * 9
+IN_TURN = (10_000, 10_000, 15_000, 22_000, 22_000, 22_000, 22_000, 22_000, 22_000)
+
+
+@pytest.mark.parametrize("by_cash", [True, False])
+@pytest.mark.parametrize(
+    ("worth", "flows"),
+    [
+        ((*FLAT[:5], *(30_000,) * 4), [(WED, 20_000)]),
+        ((*FLAT[:3], *(30_000,) * 6), [(NEXT_TUE, 20_000)]),
+        ((*FLAT[:7], *(30_000,) * 2), [(TUE, 20_000)]),
+        ((*FLAT[:3], *(30_000,) * 6), [(MON, 20_000)]),
+        (FLAT, [(THU, 20_000), (FRI, -20_000)]),  # it bounced, and no evening shows it
+        (IN_TURN, [(TUE, 5_000), (WED, 7_000)]),
+        (IN_TURN, [(THU, 5_000), (FRI, 7_000)]),
+        ((10_000, 15_000, 20_000, *(25_000,) * 6), [(WED, 5_000), (THU, 5_000), (FRI, 5_000)]),
+        ((10_000, 10_010, 9_990, 10_400, 10_410, *(10_400,) * 4), [(WED, 400)]),
+        ((10_000, 10_010, 10_415, 10_400, 10_410, *(10_400,) * 4), [(THU, 400)]),
+        ((10_000, 10_010, 9_995, 9_700, 9_710, *(9_700,) * 4), [(WED, -300)]),
+    ],
+)
+def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
+    write: Write, worth: tuple[int, ...], flows: list[tuple[date, int]], by_cash: bool
+) -> None:
+    """Sessions off, several in a row, back at once, or little: a day has its own return or is marked."""
+    reported = Histories()
+    for day, equity in zip(DAYS, worth, strict=True):
+        if by_cash:
+            reported.snapshot(day, equity, cash=equity)
+        else:
+            reported.reported(day, equity)
+    for day, amount in flows:
+        reported.flow(day, amount)
+    rows = write(reported)
+    assert all(row["uncertain"] or abs(row["return"]) < 0.005 for row in rows[1:])
+    assert rows[-1]["growth"] == pytest.approx(1, abs=0.005)
+
+
+def test_money_that_the_broker_never_reports_is_no_return(write: Write) -> None:
+    """Cash and equity rise by it, and the history of the day was read: it is no profit of what is held."""
+    reported = Histories()
+    for day, equity in zip(DAYS, (10_000, 10_000, 30_000, 30_300), strict=False):
+        reported.snapshot(day, equity, cash=min(equity, 30_000))
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    rows = write(reported)[:4]
+    assert of(rows[1:], "uncertain", "return") == [(False, 0), (True, None), (False, pytest.approx(0.01))]
+    assert rows[2]["reason"] == "20000.00 USD came or left that the broker does not report"
+
+
+def test_cash_that_a_purchase_takes_is_no_money_that_left(write: Write) -> None:
+    reported = Histories()
+    for day, equity, cash in zip(DAYS, (10_000, 10_000, 10_200), (10_000, 2_000, 2_000), strict=False):
+        reported.snapshot(day, equity, cash=cash)
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    assert of(write(reported)[1:3], "uncertain", "return") == [(False, 0), (False, pytest.approx(0.02))]
+
+
 def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_states_what_came(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:

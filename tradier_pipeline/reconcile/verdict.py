@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import combinations, takewhile
-from typing import Literal
+from typing import Literal, Protocol
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import CASH, CENT, MOST_PER_CONTRACT, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import ZERO, Fill, Statement, fills, may_be_unknown_legs
+from tradier_pipeline.reconcile.statement import EXACT, ZERO, Fill, Statement, fills, may_be_unknown_legs
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
@@ -65,6 +65,7 @@ class Observation:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
         worth: USD that its positions are worth, short ones negative; None if one of them has no quote.
+        spread: USD by which bid, ask or last of their quotes differ from that.
         clock_skew: this machine's clock less the broker's, where it was wrong.
     """
 
@@ -75,6 +76,17 @@ class Observation:
     priced: Decimal = ZERO
     clock_skew: timedelta | None = None
     worth: Decimal | None = None
+    spread: Decimal = ZERO
+
+    @property
+    def gap(self) -> Decimal | None:
+        """USD of positions that the balances count beyond those that are listed; None if a quote is missing."""
+        return None if self.worth is None else self.figures.market_value - self.worth
+
+    @property
+    def noise(self) -> Decimal:
+        """USD that two sources of prices may differ by."""
+        return self.priced * MAX_DRIFT + self.spread + MIN_VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,35 @@ class Judgement:
     confirms: tuple[str, ...] = ()
     confirmation: str | None = None
     findings: tuple[Finding, ...] = ()
+
+
+class Quoted(Protocol):
+    """A position with the prices of its quote, USD per share."""
+
+    @property
+    def quantity(self) -> Decimal: ...
+    @property
+    def multiplier(self) -> int | None: ...
+    @property
+    def bid(self) -> Decimal | None: ...
+    @property
+    def ask(self) -> Decimal | None: ...
+    @property
+    def last(self) -> Decimal | None: ...
+    @property
+    def mark(self) -> Decimal | None: ...
+
+
+def spread(positions: Iterable[Quoted]) -> Decimal:
+    """USD by which bids, asks or last prices of positions differ from their marks: the broker may count with any."""
+    total = ZERO
+    with localcontext(EXACT):
+        for row in positions:
+            prices = [price for price in (row.bid, row.ask, row.last) if price is not None]
+            if row.mark is not None and row.multiplier is not None:
+                each = max((abs(price - row.mark) for price in prices), default=ZERO)
+                total += abs(row.quantity * row.multiplier) * each
+    return total
 
 
 def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] = ()) -> Judgement:
@@ -225,6 +266,17 @@ def _counted_otherwise(
     elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
         counted = f"balances count {shown(uncounted)} USD more of positions than are listed"
         yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {counted}"
+    elif apart := _values_apart(now, good):
+        yield apart
+
+
+def _values_apart(now: Observation, good: Observation) -> str | None:
+    """That the balances count other positions than are listed, if quotes fitted the balances before."""
+    if now.gap is None or good.gap is None or abs(good.gap) > good.noise:
+        return None
+    if min(abs(now.gap), abs(now.gap - good.gap)) <= max(now.noise, good.noise):
+        return None
+    return f"{_POSITIONS_BEHIND}: these count {shown(now.gap)} USD more of positions than are listed"
 
 
 def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from tradier_pipeline.reconcile.statement import (
     is_even,
     part_of,
 )
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sql import bind
 
@@ -47,6 +47,8 @@ _OBSERVATION = """
     FROM account_balances AS balances LEFT JOIN trade_gate_readings USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
+
+_QUOTED = "SELECT quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
 
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances {schema.GOOD}
@@ -109,6 +111,16 @@ class _Held:
     cost_basis: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class _Quoted:
+    quantity: Decimal
+    multiplier: int | None
+    bid: Decimal | None
+    ask: Decimal | None
+    last: Decimal | None
+    mark: Decimal | None
+
+
 def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Statement) -> Good | None:
     """The last good snapshot before a statement, with what was known of the orders that are shown now."""
     found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
@@ -141,8 +153,17 @@ def stored_observation(
 ) -> Observation:
     found = connection.execute(bind(_OBSERVATION, snapshot_id, as_of)).fetchall()
     ((in_session, *figures, priced, worth, skew),) = found
-    statement = stored_statement(connection, snapshot_id, as_of, as_of_end)
-    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, clock_error(skew), worth)
+    quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
+    return Observation(
+        snapshot_id,
+        stored_statement(connection, snapshot_id, as_of, as_of_end),
+        Figures(*figures),
+        in_session,
+        priced,
+        clock_error(skew),
+        worth,
+        spread(quoted),
+    )
 
 
 def _outstanding(

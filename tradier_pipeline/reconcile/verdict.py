@@ -11,7 +11,7 @@ session of a later date, that agree with it and with themselves. Time alone prov
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal, localcontext
 from itertools import combinations, takewhile
@@ -20,7 +20,17 @@ from typing import Literal, Protocol
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import CASH, CENT, MOST_PER_CONTRACT, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import EXACT, ZERO, Fill, Statement, fills, may_be_unknown_legs
+from tradier_pipeline.reconcile.statement import (
+    EXACT,
+    ZERO,
+    Fill,
+    Part,
+    PartKey,
+    Statement,
+    by_key,
+    fills,
+    may_be_unknown_legs,
+)
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
@@ -97,16 +107,22 @@ class Good:
         carried: what it had left in flight, by item.
         outstanding: what all before left open, by item.
         earlier_cash: USD of cash that good ones of the date before it showed.
+        shown_since: parts of the orders that doubtful ones after it showed: what filled has filled, listed or not.
     """
 
     observation: Observation
     carried: Mapping[str, Open] = field(default_factory=dict)
     outstanding: Mapping[str, Sequence[Decimal]] = field(default_factory=dict)
     earlier_cash: Collection[Decimal] = ()
+    shown_since: Mapping[PartKey, Part] = field(default_factory=dict)
 
     def findings(self, now: Statement) -> tuple[Finding, ...]:
         """The verdict on all that changed since."""
-        return settle(changes(self.observation.statement, now), self.carried, self.outstanding)
+        return settle(changes(self.observation.statement, self.completed(now)), self.carried, self.outstanding)
+
+    def completed(self, now: Statement) -> Statement:
+        """A later statement with the orders that left the list since."""
+        return replace(now, parts=by_key({**self.shown_since, **now.parts}.values())) if self.shown_since else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +181,9 @@ def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] =
     inner = tuple(_inner(now))
     empty = ("nothing is listed and all balances are 0, as in an outage",) if last is None and _is_empty(now) else ()
     found = last.findings(now.statement) if last else ()
-    behind = (*_behind(now, last.observation, found), *_went_back(now, last, found)) if last else ()
-    outer = tuple(_unlike_before(now, last.observation, found)) if last else ()
+    whole = replace(now, statement=last.completed(now.statement)) if last else now
+    behind = (*_behind(whole, last.observation, found), *_went_back(now, last, found)) if last else ()
+    outer = tuple(_unlike_before(whole, last.observation, found)) if last else ()
     contradictions = (*inner, *empty, *behind, *outer)
     if now.clock_skew is not None or (inner and last):
         return Judgement("doubtful", contradictions, findings=found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -77,6 +78,12 @@ _LAST_SHOWN = f"""
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
 """  # noqa: S608
 
+_SHOWN_SINCE = """
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders
+    SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE verdict = 'doubtful' AND as_of > ? AND as_of < ?)
+    USING (snapshot_id) WHERE account_id = ? AND as_of > ? AND as_of < ? GROUP BY order_id
+"""
+
 _TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
 _SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
 
@@ -136,6 +143,7 @@ def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: State
         _in_flight(connection, snapshot_id, as_of),
         _outstanding(connection, account_id, as_of, now.as_of),
         _earlier_cash(connection, account_id, now.as_of, as_of),
+        _shown_since(connection, account_id, as_of, now),
     )
 
 
@@ -238,14 +246,36 @@ def statement_before(
         return before
     ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
     query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
-    parts, legless = dict(before.parts), dict(before.legless)
-    for order_id, snapshot_id, as_of in connection.execute(query).fetchall():
+    parts, legless = _orders_of(connection, connection.execute(query).fetchall())
+    return replace(before, parts=by_key({**before.parts, **parts}.values()), legless={**before.legless, **legless})
+
+
+def _shown_since(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: datetime, now: Statement
+) -> dict[PartKey, Part]:
+    """The orders that only doubtful snapshots since the last good one showed, as they did last.
+
+    Over a doubt that outlasts the day, nothing else shows what filled in it.
+    """
+    listed = {order_id for order_id, _ in now.parts}
+    query = bind(_SHOWN_SINCE, since, now.as_of, account_id, since, now.as_of)
+    rows = [row for row in connection.execute(query).fetchall() if row[0] not in listed]
+    return _orders_of(connection, rows)[0]
+
+
+def _orders_of(
+    connection: duckdb.DuckDBPyConnection, rows: Iterable[tuple[int, str, datetime]]
+) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
+    """Orders, each by its id, as one snapshot shows it."""
+    parts: dict[PartKey, Part] = {}
+    legless: dict[int, Legless] = {}
+    for order_id, snapshot_id, as_of in rows:
         then, legless_then = _read_parts(
             connection, bind(f"order_id = {order_id} AND {_OF_SNAPSHOT}", snapshot_id, as_of)
         )
         parts |= then
         legless |= legless_then
-    return replace(before, parts=by_key(parts.values()), legless=legless)
+    return parts, legless
 
 
 def _read_parts(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[dict[PartKey, Part], dict[int, Legless]]:

@@ -27,7 +27,7 @@ from tradier_pipeline.reconcile.statement import (
 )
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, literal
 
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
@@ -78,10 +78,14 @@ _LAST_SHOWN = f"""
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
 """  # noqa: S608
 
+_DOUBTED_SINCE = """
+    SELECT snapshot_id, clock_skew_s FROM tradier_snapshots
+    WHERE account_id = ? AND verdict = 'doubtful' AND as_of > ? AND as_of < ?
+"""
+
 _SHOWN_SINCE = """
     SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders
-    SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE verdict = 'doubtful' AND as_of > ? AND as_of < ?)
-    USING (snapshot_id) WHERE account_id = ? AND as_of > ? AND as_of < ? GROUP BY order_id
+    WHERE account_id = ? AND as_of > ? AND as_of < ? AND snapshot_id IN ({ids}) GROUP BY order_id
 """
 
 _TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
@@ -257,8 +261,13 @@ def _shown_since(
 
     Over a doubt that outlasts the day, nothing else shows what filled in it.
     """
+    span = (account_id, since, now.as_of)
+    doubted = connection.execute(bind(_DOUBTED_SINCE, *span)).fetchall()
+    ids = [literal(snapshot_id) for snapshot_id, skew in doubted if clock_error(skew) is None]  # others: of what time?
+    if not ids:
+        return {}
     listed = {order_id for order_id, _ in now.parts}
-    query = bind(_SHOWN_SINCE, since, now.as_of, account_id, since, now.as_of)
+    query = bind(_SHOWN_SINCE, *span).replace("{ids}", ", ".join(ids))
     rows = [row for row in connection.execute(query).fetchall() if row[0] not in listed]
     return _orders_of(connection, rows)[0]
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import BrokerClient, SnapshotFetchError
@@ -65,7 +65,8 @@ def extract_snapshot(
             return landed
         refuse_other_times(zone, snapshot_id, trigger)
         newest = zone.newest(snapshot_id.account_id)
-        _refuse_clock_running_back(newest)
+        if newest and newest.manifest.clock_skew_s is None:  # a broker that tells no time cannot say which is wrong
+            _refuse_other_order(clock.now(), newest)
         account_id = snapshot_id.account_id
         before = _Before(earlier(zone, account_id), followed(zone, account_id), newest)
         if ledger is not None:
@@ -204,19 +205,17 @@ def refuse_unknown_account(
         raise not_of_token(account_id, listed, "Name one of these; nothing was recorded.")
 
 
-def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:
-    now = clock.now()
-    if newest is None or now > newest.manifest.as_of:
-        return
-    text = f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already"
-    if newest.manifest.clock_skew_s is not None:
+def _refuse_other_order(at: datetime, newest: LandedSnapshot) -> None:
+    """An instant at or before that of a snapshot which is landed, and no word of the broker on which one is wrong.
+
+    Of a clock that the broker's contradicts, the snapshot is landed, and doubtful. Else it would count as older than
+    what was read before it, and history would be reported in another order than it happened.
+    """
+    if at <= newest.manifest.as_of:
         raise ExtractError(
-            f"{text}, and the broker's answers confirmed that time: the clock of this machine is wrong now",
-            "Set the clock of this machine right; the next snapshot is taken then.",
+            f"the clock says {clock.iso(at)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already",
+            "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/.",
         )
-    raise ExtractError(
-        text, "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/."
-    )
 
 
 def _refuse_other_account(extracts: Mapping[str, Extract], account_id: str) -> None:
@@ -245,15 +244,16 @@ def _land(
 ) -> LandedSnapshot:
     extracts = received.extracts
     resources, bodies = _records(received.resources)
+    as_of = min(extract.started_at for extract in extracts.values())
     manifest = Manifest(
         snapshot_id=str(snapshot_id),
         account_id=snapshot_id.account_id,
         environment=broker.environment,
         trigger=trigger,
         requested_at=snapshot_id.instant,
-        previous_as_of=newest.manifest.as_of if newest else None,
+        previous_as_of=newest.manifest.as_of if newest and newest.manifest.as_of < as_of else None,
         code_version=CODE_VERSION,
-        as_of=min(extract.started_at for extract in extracts.values()),
+        as_of=as_of,
         as_of_end=max(extract.ended_at for extract in extracts.values()),
         resources=resources,
         lookups=received.lookups,
@@ -263,6 +263,8 @@ def _land(
     )
     if manifest.clock_was_wrong:
         LOGGER.warning("the clock of this machine is %+.0f s off the broker's: set it right", manifest.clock_skew_s)
+    elif newest:
+        _refuse_other_order(as_of, newest)
     return zone.land(manifest, bodies)
 
 

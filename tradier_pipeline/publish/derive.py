@@ -28,7 +28,7 @@ from tradier_pipeline.reconcile.statement import (
     legless_of,
     parts_of,
 )
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, spread
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
     OUTSTANDING_DAYS,
@@ -166,6 +166,7 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
         priced=sum((abs(value) for value in values if value is not None), ZERO),
         clock_skew=clock_error(manifest.clock_skew_s),
         worth=None if None in values else sum((value for value in values if value is not None), ZERO),
+        spread=spread(typed.positions),
     )
 
 

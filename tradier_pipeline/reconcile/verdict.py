@@ -11,11 +11,11 @@ session of a later date, that agree with it and with themselves. Time alone prov
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import combinations, takewhile
-from typing import Literal
+from typing import Literal, Protocol
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
@@ -29,7 +29,17 @@ from tradier_pipeline.reconcile.conservation import (
     settle,
     signed,
 )
-from tradier_pipeline.reconcile.statement import ZERO, AccountState, Fill, fills, may_be_unknown_legs
+from tradier_pipeline.reconcile.statement import (
+    EXACT,
+    ZERO,
+    AccountState,
+    Fill,
+    OrderPart,
+    PartKey,
+    by_key,
+    fills,
+    may_be_unknown_legs,
+)
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills
@@ -74,6 +84,7 @@ class Observation:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
         worth: USD that its positions are worth, short ones negative; None if one of them has no quote.
+        spread: USD by which bid, ask or last of their quotes differ from that.
         clock_skew: this machine's clock less the broker's, where it was wrong.
     """
 
@@ -84,6 +95,17 @@ class Observation:
     priced: Decimal = ZERO
     clock_skew: timedelta | None = None
     worth: Decimal | None = None
+    spread: Decimal = ZERO
+
+    @property
+    def gap(self) -> Decimal | None:
+        """USD of positions that the balances count beyond those that are listed; None if a quote is missing."""
+        return None if self.worth is None else self.figures.market_value - self.worth
+
+    @property
+    def noise(self) -> Decimal:
+        """USD that two sources of prices may differ by."""
+        return self.priced * MAX_DRIFT + self.spread + MIN_VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +116,22 @@ class Good:
         carried: what it had left in flight, by item.
         outstanding: what all before left open, by item.
         earlier_cash: USD of cash that good ones of the date before it showed.
+        shown_since: parts of the orders that doubtful ones after it showed: what filled has filled, listed or not.
     """
 
     observation: Observation
     carried: Mapping[str, Open] = field(default_factory=dict)
     outstanding: Mapping[str, Sequence[Decimal]] = field(default_factory=dict)
     earlier_cash: Collection[Decimal] = ()
+    shown_since: Mapping[PartKey, OrderPart] = field(default_factory=dict)
 
     def findings(self, now: AccountState) -> tuple[ItemVerdict, ...]:
         """The verdict on all that changed since."""
-        return settle(changes(self.observation.statement, now), self.carried, self.outstanding)
+        return settle(changes(self.observation.statement, self.completed(now)), self.carried, self.outstanding)
+
+    def completed(self, now: AccountState) -> AccountState:
+        """A later statement with the orders that left the list since."""
+        return replace(now, parts=by_key({**self.shown_since, **now.parts}.values())) if self.shown_since else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +150,35 @@ class Judgement:
     findings: tuple[ItemVerdict, ...] = ()
 
 
+class Quoted(Protocol):
+    """A position with the prices of its quote, USD per share."""
+
+    @property
+    def quantity(self) -> Decimal: ...
+    @property
+    def multiplier(self) -> int | None: ...
+    @property
+    def bid(self) -> Decimal | None: ...
+    @property
+    def ask(self) -> Decimal | None: ...
+    @property
+    def last(self) -> Decimal | None: ...
+    @property
+    def mark(self) -> Decimal | None: ...
+
+
+def spread(positions: Iterable[Quoted]) -> Decimal:
+    """USD by which bids, asks or last prices of positions differ from their marks: the broker may count with any."""
+    total = ZERO
+    with localcontext(EXACT):
+        for row in positions:
+            prices = [price for price in (row.bid, row.ask, row.last) if price is not None]
+            if row.mark is not None and row.multiplier is not None:
+                each = max((abs(price - row.mark) for price in prices), default=ZERO)
+                total += abs(row.quantity * row.multiplier) * each
+    return total
+
+
 def judge_snapshot(now: Observation, last: Good | None, doubtful: Iterable[Observation] = ()) -> Judgement:
     """Judge a snapshot.
 
@@ -133,8 +190,9 @@ def judge_snapshot(now: Observation, last: Good | None, doubtful: Iterable[Obser
     inner = tuple(_inner(now))
     empty = ("nothing is listed and all balances are 0, as in an outage",) if last is None and _is_empty(now) else ()
     found = last.findings(now.statement) if last else ()
-    behind = (*_behind(now, last.observation, found), *_went_back(now, last, found)) if last else ()
-    outer = tuple(_unlike_before(now, last.observation, found)) if last else ()
+    whole = replace(now, statement=last.completed(now.statement)) if last else now
+    behind = (*_behind(whole, last.observation, found), *_went_back(now, last, found)) if last else ()
+    outer = tuple(_unlike_before(whole, last.observation, found)) if last else ()
     contradictions = (*inner, *empty, *behind, *outer)
     if now.clock_skew is not None or (inner and last):
         return Judgement("doubtful", contradictions, findings=found)
@@ -234,6 +292,17 @@ def _counted_otherwise(
     elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
         counted = f"balances count {signed(uncounted)} USD more of positions than are listed"
         yield f"positions and balances contradict each other: {signed(lacking)} USD of cash moved, and {counted}"
+    elif apart := _values_apart(now, good):
+        yield apart
+
+
+def _values_apart(now: Observation, good: Observation) -> str | None:
+    """That the balances count other positions than are listed, if quotes fitted the balances before."""
+    if now.gap is None or good.gap is None or abs(good.gap) > good.noise:
+        return None
+    if min(abs(now.gap), abs(now.gap - good.gap)) <= max(now.noise, good.noise):
+        return None
+    return f"{_POSITIONS_BEHIND}: these count {signed(now.gap)} USD more of positions than are listed"
 
 
 def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:

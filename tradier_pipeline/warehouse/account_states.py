@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,9 +25,9 @@ from tradier_pipeline.reconcile.statement import (
     is_even,
     part_of,
 )
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, literal
 
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
@@ -49,6 +50,8 @@ _OBSERVATION = """
     LEFT JOIN trade_gate_readings USING (snapshot_id) LEFT JOIN tradier_snapshots USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
+
+_QUOTED = "SELECT quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
 
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances {schema.GOOD}
@@ -76,6 +79,16 @@ _LAST_SHOWN = f"""
     SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders {schema.GOOD}
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
 """  # noqa: S608
+
+_DOUBTED_SINCE = """
+    SELECT snapshot_id, clock_skew_s FROM tradier_snapshots
+    WHERE account_id = ? AND verdict = 'doubtful' AND as_of > ? AND as_of < ?
+"""
+
+_SHOWN_SINCE = """
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders
+    WHERE account_id = ? AND as_of > ? AND as_of < ? AND snapshot_id IN ({ids}) GROUP BY order_id
+"""
 
 _TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
 _SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
@@ -111,6 +124,16 @@ class _Held:
     cost_basis: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class _Quoted:
+    quantity: Decimal
+    multiplier: int | None
+    bid: Decimal | None
+    ask: Decimal | None
+    last: Decimal | None
+    mark: Decimal | None
+
+
 def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: AccountState) -> Good | None:
     """The last good snapshot before a statement, with what was known of the orders that are shown now."""
     found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
@@ -126,6 +149,7 @@ def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Accou
         _in_flight(connection, snapshot_id, as_of),
         _outstanding(connection, account_id, as_of, now.as_of),
         _earlier_cash(connection, account_id, now.as_of, as_of),
+        _shown_since(connection, account_id, as_of, now),
     )
 
 
@@ -143,8 +167,17 @@ def stored_observation(
 ) -> Observation:
     found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
     ((in_session, *figures, priced, worth, skew),) = found
-    statement = stored_statement(connection, snapshot_id, as_of, as_of_end)
-    return Observation(snapshot_id, statement, Figures(*figures), in_session, priced, clock_error(skew), worth)
+    quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
+    return Observation(
+        snapshot_id,
+        stored_statement(connection, snapshot_id, as_of, as_of_end),
+        Figures(*figures),
+        in_session,
+        priced,
+        clock_error(skew),
+        worth,
+        spread(quoted),
+    )
 
 
 def _outstanding(
@@ -219,14 +252,41 @@ def statement_before(
         return before
     ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
     query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
-    parts, legless = dict(before.parts), dict(before.legless)
-    for order_id, snapshot_id, as_of in connection.execute(query).fetchall():
+    parts, legless = _orders_of(connection, connection.execute(query).fetchall())
+    return replace(before, parts=by_key({**before.parts, **parts}.values()), legless={**before.legless, **legless})
+
+
+def _shown_since(
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: datetime, now: AccountState
+) -> dict[PartKey, OrderPart]:
+    """The orders that only doubtful snapshots since the last good one showed, as they did last.
+
+    Over a doubt that outlasts the day, nothing else shows what filled in it.
+    """
+    span = (account_id, since, now.as_of)
+    doubted = connection.execute(bind(_DOUBTED_SINCE, *span)).fetchall()
+    ids = [literal(snapshot_id) for snapshot_id, skew in doubted if clock_error(skew) is None]  # others: of what time?
+    if not ids:
+        return {}
+    listed = {order_id for order_id, _ in now.parts}
+    query = bind(_SHOWN_SINCE, *span).replace("{ids}", ", ".join(ids))
+    rows = [row for row in connection.execute(query).fetchall() if row[0] not in listed]
+    return _orders_of(connection, rows)[0]
+
+
+def _orders_of(
+    connection: duckdb.DuckDBPyConnection, rows: Iterable[tuple[int, str, datetime]]
+) -> tuple[dict[PartKey, OrderPart], dict[int, Legless]]:
+    """Orders, each by its id, as one snapshot shows it."""
+    parts: dict[PartKey, OrderPart] = {}
+    legless: dict[int, Legless] = {}
+    for order_id, snapshot_id, as_of in rows:
         then, legless_then = _read_parts(
             connection, bind(f"order_id = {order_id} AND {_OF_SNAPSHOT}", snapshot_id, as_of)
         )
         parts |= then
         legless |= legless_then
-    return replace(before, parts=by_key(parts.values()), legless=legless)
+    return parts, legless
 
 
 def _read_parts(

@@ -347,12 +347,31 @@ def test_a_clock_that_was_ahead_costs_one_doubt_and_no_snapshot(
     assert published(home) == expected
 
 
-def test_a_clock_that_is_wrong_now_is_said_to_be(
+@pytest.mark.parametrize("back", [timedelta(minutes=10), timedelta(hours=3)])
+def test_a_clock_that_was_set_back_costs_one_doubt_and_no_snapshot(
+    home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch, back: timedelta
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "now", lambda: NOW() - back)
+        wrong, _ = take(home, simulated.broker)
+    right, _ = take(home, simulated.broker)
+    assert right.manifest.previous_as_of == good.manifest.as_of
+    expected = {str(wrong.snapshot_id): "doubtful", str(good.snapshot_id): "good", str(right.snapshot_id): "good"}
+    assert published(home) == expected
+    with connect_readonly(home.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM findings").fetchone() == (0,)
+    assert rebuild(home.warehouse, home.zone, lambda _: None).refused == {}
+    assert published(home) == expected
+
+
+def test_an_order_of_time_that_the_broker_cannot_settle_is_refused(
     home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "now", lambda: NOW() - timedelta(minutes=10))
-    with pytest.raises(ExtractError, match="the clock of this machine is wrong now"):
+    """Two days: what is so far off is no drift but a time that was set, or an answer of another day."""
+    monkeypatch.setattr(clock, "now", lambda: NOW() - timedelta(days=2, minutes=7))
+    with pytest.raises(ExtractError, match="is landed already"):
         take(home, simulated.broker)
+    assert [landed.snapshot_id for landed in home.zone.snapshots()] == [good.snapshot_id]
 
 
 def test_a_small_difference_of_the_clocks_is_a_warning(

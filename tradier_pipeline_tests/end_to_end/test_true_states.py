@@ -242,6 +242,17 @@ def test_a_fill_whose_position_follows_is_in_doubt_until_then(account: ScriptedA
     assert account.findings == []
 
 
+def test_a_fill_that_only_doubtful_snapshots_showed_explains_the_next_morning(account: ScriptedAccount) -> None:
+    bought = filled(8, "T", "buy", 10, 12, ny("11-20 15:50"))
+    account.shows(ny("11-20 15:48"), F, cash=20000)
+    for at in ("15:51", "15:58", "17:00"):
+        assert account.shows(ny(f"11-20 {at}"), F, cash=19880, orders=[bought]) == "doubtful"
+    account.shows(ny("11-21 09:40"), F, ("T", 10, 120), cash=19880)
+    assert account.verdicts[-1] == "good"
+    assert [row[3] for row in account.changes("T")] == ["explained"]
+    assert account.findings == []
+
+
 def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: ScriptedAccount) -> None:
     sold = filled(8, "F", "sell_short", 100, 12, ny("11-20 10:00") + timedelta(seconds=30))
     short = ("F", -100, -1200)
@@ -283,6 +294,21 @@ def test_an_empty_account_whose_balances_count_something_is_no_empty_one(account
 
 
 # --- positions and balances, each by its value ------------------------------------------------------------------------
+
+
+def test_a_transfer_that_only_the_balances_count_yet_is_in_doubt(account: ScriptedAccount) -> None:
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}
+    came = ("T", 25, 300)
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, counted=(F, came), cash=20000) == "doubtful"
+    assert "these count +300 USD more of positions than are listed" in account.evidence
+    assert account.shows(ny("11-20 10:04"), F, cash=20000) == "good"
+
+
+def test_prices_that_differ_by_no_more_than_bid_and_ask_are_no_contradiction(account: ScriptedAccount) -> None:
+    account.server.marks["F"] = {"bid": 11, "ask": 13, "last": 12}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, counted=(("F", 300, 3890),), cash=20000) == "good"
 
 
 def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(account: ScriptedAccount) -> None:

@@ -297,17 +297,6 @@ def test_an_instant_in_the_future_is_refused(home: Home, scene: Scene) -> None:
     assert scene.simulated.requests() == []
 
 
-def test_a_clock_that_ran_back_is_told_and_nothing_is_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    landed = scene.extract()
-    back = landed.manifest.as_of - timedelta(hours=1)
-    monkeypatch.setattr(clock, "now", lambda: back)
-    scene.simulated.admin("DELETE", "requests")
-    with pytest.raises(ExtractError, match="the clock says"):
-        scene.extract()
-    assert scene.simulated.requests() == []
-    scene.good = landed
-
-
 def test_a_token_without_the_account_is_refused_and_nothing_is_filed_under_its_name(home: Home, scene: Scene) -> None:
     with pytest.raises(SnapshotFetchError, match="does not give access to the account 'VA00000000'"):
         take(home, scene.broker, "VA00000000")

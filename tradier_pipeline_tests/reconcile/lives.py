@@ -13,7 +13,7 @@ from random import Random
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, changes, open_of, settle
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, open_of
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
 from tradier_pipeline.reconcile.statement import AccountState, Holding, OrderPart, PartKey, by_key
 from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot
@@ -197,7 +197,16 @@ class Store:
 
     def _last(self, good: Kept, found: Kept | None, observation: Observation) -> Good:
         earlier_cash = self._earlier_cash(observation, found)
-        return Good(good.observation, self._carried(good), self._outstanding(observation), earlier_cash)
+        since = self._shown_since(observation)
+        return Good(good.observation, self._carried(good), self._outstanding(observation), earlier_cash, since)
+
+    def _shown_since(self, observation: Observation) -> dict[PartKey, OrderPart]:
+        """The orders that doubtful ones showed since the last good one."""
+        before = [one for one in self.kept if one.observation.statement.as_of < observation.statement.as_of]
+        shown: dict[PartKey, OrderPart] = {}
+        for one in reversed(list(takewhile(lambda one: one.verdict == "doubtful", reversed(before)))):
+            shown |= one.observation.statement.parts
+        return shown
 
     def _conclude(self, kept: Kept) -> None:
         observation = kept.observation
@@ -205,8 +214,7 @@ class Store:
         kept.verdict = "good"
         self.cash[clock.trade_date(observation.statement.as_of)].add(observation.statement.cash)
         if good:
-            changed = changes(self._known(good).observation.statement, observation.statement)
-            kept.found = settle(changed, self._carried(good), self._outstanding(observation))
+            kept.found = self._last(self._known(good), good, observation).findings(observation.statement)
         self.parts |= observation.statement.parts
         for row in kept.found:
             is_due = abs(row.change) < abs(row.explained) or bool(row.carried)

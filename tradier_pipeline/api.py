@@ -7,7 +7,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.ledger.records import REASONS, Reason, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger, LedgerError
-from tradier_pipeline.publish.taken import TradierSnapshot
+from tradier_pipeline.publish.published_snapshot import TradierSnapshot
 
 
 def write_requests(

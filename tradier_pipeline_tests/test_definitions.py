@@ -12,10 +12,10 @@ import tradier_pipeline
 from tradier_pipeline.definitions import build_definitions
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
-from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
+from tradier_pipeline.reconcile.ledger_checks import RECONCILIATION_CHECKS
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline_tests.support.dagster_runs import definitions

@@ -13,9 +13,9 @@ from tradier_pipeline.core.check import Check
 from tradier_pipeline.publish.summaries import summary_evidence
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, SummaryEvidence
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS, DerivedRows
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS, ClosedDay
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS, SummaryEvidence
 from tradier_pipeline.warehouse.activity import DESTINATIONS
 from tradier_pipeline.warehouse.closings import (
     cash_days,

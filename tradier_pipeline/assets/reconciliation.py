@@ -18,7 +18,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.publish.ledger_state import reconcile_newest
-from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
+from tradier_pipeline.reconcile.ledger_checks import RECONCILIATION_CHECKS
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, findings, gate_evaluation, reconciliation

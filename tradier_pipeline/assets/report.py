@@ -21,7 +21,7 @@ from tradier_pipeline.instance.partitions import TRADE_DATES
 )
 def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Write them under `<home>/reports/<account>/`."""
-    from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
+    from tradier_pipeline.assets.missed_minutes import record_gaps  # the cycles know the assets
     from tradier_pipeline.report import index_path, write_reports  # Jinja, which no run of a snapshot needs
 
     with as_dagster_failure():

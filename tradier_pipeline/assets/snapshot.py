@@ -137,7 +137,7 @@ def _stopped_schedules(context: dg.AssetExecutionContext) -> tuple[str, ...] | N
 
 def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:
     """What was due before it and has no snapshot is published with it."""
-    from tradier_pipeline.assets.gaps import record_gaps_before  # the cycles know the assets
+    from tradier_pipeline.assets.missed_minutes import record_gaps_before  # the cycles know the assets
 
     try:
         record_gaps_before(settings, context.instance, own)

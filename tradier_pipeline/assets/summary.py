@@ -58,7 +58,7 @@ def daily_summary(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Summarize a trade date for every account, show it, and check what is stored of it."""
-    from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
+    from tradier_pipeline.assets.missed_minutes import record_gaps  # the cycles know the assets
 
     with as_dagster_failure():
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day

@@ -12,7 +12,7 @@ from tradier_pipeline.cli.output import print_checks, styled
 
 if TYPE_CHECKING:
     from tradier_pipeline.core.outcome import Outcome
-    from tradier_pipeline.publish.taken import TradierSnapshot
+    from tradier_pipeline.publish.published_snapshot import TradierSnapshot
     from tradier_pipeline.warehouse.at_a_glance import Glance
 
 MOST_SPREADS, MOST_FILLS = 5, 2  # what fits; the commands `spreads` and `orders` have all

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.reconcile.facts import TradeFinding
-    from tradier_pipeline.reconcile.orders import OrderRow
+    from tradier_pipeline.reconcile.order_matching import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 
@@ -229,7 +229,7 @@ def link(trade_id: str, order_id: int, as_json: bool) -> None:
 
     The next snapshot, or `ledger apply`, then closes the trade with the price of its fill.
     """
-    from tradier_pipeline.ledger.linking import link as write
+    from tradier_pipeline.ledger.link_by_hand import link as write
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.ledger_state import exit_to_link
 
@@ -254,7 +254,7 @@ def import_(file: Path, account: str, as_json: bool) -> int:
 
     Rows that the ledger has stay as they are. Exit code 1 if rows of orders or trades were left out.
     """
-    from tradier_pipeline.ledger.d1 import import_d1
+    from tradier_pipeline.ledger.import_d1 import import_d1
     from tradier_pipeline.ledger.store import Ledger
 
     done = import_d1(Ledger(load_settings().ledger), file, account)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.cycles.on_demand import SnapshotRun
     from tradier_pipeline.extract.connection import Broker
     from tradier_pipeline.publish.backfill import Backfilled
-    from tradier_pipeline.publish.taken import TradierSnapshot
+    from tradier_pipeline.publish.published_snapshot import TradierSnapshot
 
 
 @click.command()

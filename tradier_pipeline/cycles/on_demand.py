@@ -29,7 +29,7 @@ from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.catch_up import CAUGHT_UP
-from tradier_pipeline.publish.taken import TradierSnapshot
+from tradier_pipeline.publish.published_snapshot import TradierSnapshot
 from tradier_pipeline.warehouse.reads import connect_readonly, verdict_of
 from tradier_pipeline.warehouse.typed import read_typed
 

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.gaps import record_gaps
+from tradier_pipeline.assets.missed_minutes import record_gaps
 from tradier_pipeline.assets.resource import as_dagster_failure
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.decode import rows_of
@@ -29,7 +29,7 @@ from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.holdings import read_gone
+from tradier_pipeline.warehouse.missing_legs import read_gone
 from tradier_pipeline.warehouse.reads import connect_readonly
 
 MIN_SENSOR_INTERVAL_S = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that

@@ -15,8 +15,16 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.pages import Extract
 from tradier_pipeline.landing.manifest import FetchRound, UnlistedRecord
 from tradier_pipeline.landing.zone import PASSED_OVER, LandedSnapshot, LandingZone
+from tradier_pipeline.reconcile.account_state import (
+    AccountState,
+    OrderPart,
+    PartKey,
+    by_key,
+    held,
+    legless_of,
+    parts_of,
+)
 from tradier_pipeline.reconcile.coherence import Coherence, judge_coherence
-from tradier_pipeline.reconcile.statement import AccountState, OrderPart, PartKey, by_key, held, legless_of, parts_of
 
 JUDGED = ("balances", "positions", "orders")
 LONGEST = timedelta(days=90)  # that an order which is not shown any more is remembered

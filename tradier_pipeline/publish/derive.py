@@ -11,6 +11,14 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.reconcile.account_state import (
+    ZERO,
+    AccountState,
+    Terms,
+    held,
+    legless_of,
+    parts_of,
+)
 from tradier_pipeline.reconcile.conservation import ItemVerdict
 from tradier_pipeline.reconcile.findings import (
     FindingScope,
@@ -19,14 +27,6 @@ from tradier_pipeline.reconcile.findings import (
     switched_off,
     unknown_words,
     update_findings,
-)
-from tradier_pipeline.reconcile.statement import (
-    ZERO,
-    AccountState,
-    Terms,
-    held,
-    legless_of,
-    parts_of,
 )
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, spread
 from tradier_pipeline.warehouse import schema

@@ -14,14 +14,14 @@ from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
-from tradier_pipeline.ledger.linking import LinkRefusedError
+from tradier_pipeline.ledger.link_by_hand import LinkRefusedError
 from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
-from tradier_pipeline.reconcile.holdings import Holdings
-from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, ledger_order_of
+from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.warehouse import schema

@@ -10,7 +10,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.domain.daily_summary import Day, DayOrder, DayTrade, LedgerDay, Row, summarize
-from tradier_pipeline.reconcile.daily import SummaryEvidence
+from tradier_pipeline.reconcile.summary_checks import SummaryEvidence
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import _rows, connect_readonly, daily_summaries, require_current
 from tradier_pipeline.warehouse.sql import bind, transaction

@@ -23,7 +23,16 @@ from typing import Literal, Self
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import OptionSymbol, classify, letters
-from tradier_pipeline.reconcile.statement import EXACT, NOTHING, ZERO, AccountState, Fill, Holding, fills, multiplier
+from tradier_pipeline.reconcile.account_state import (
+    EXACT,
+    NOTHING,
+    ZERO,
+    AccountState,
+    Fill,
+    Holding,
+    fills,
+    multiplier,
+)
 
 CASH = "cash"  # no ticker: those are written in capitals
 CENT = Decimal("0.01")

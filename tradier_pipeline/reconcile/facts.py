@@ -11,7 +11,7 @@ from typing import Literal
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.records import EngineOrder, Trade
-from tradier_pipeline.reconcile.holdings import Holdings
+from tradier_pipeline.reconcile.missing_legs import Holdings
 
 Severity = Literal["info", "warn", "error"]
 

@@ -20,7 +20,7 @@ from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade
 from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.facts import Facts, TradeFinding
-from tradier_pipeline.reconcile.orders import OrderRow, ledger_order_of
+from tradier_pipeline.reconcile.order_matching import OrderRow, ledger_order_of
 
 Role = Literal["ENTRY", "EXIT"]
 ZERO = Decimal(0)

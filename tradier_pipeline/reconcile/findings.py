@@ -16,7 +16,7 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.records import SETTLED
 from tradier_pipeline.reconcile import conservation
 from tradier_pipeline.reconcile.facts import Severity
-from tradier_pipeline.reconcile.orders import OrderRow
+from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.packages import ZERO, progress
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 

@@ -38,8 +38,8 @@ from tradier_pipeline.ledger.vocabulary import STUCK
 from tradier_pipeline.reconcile.allocation import Allocation, allocate
 from tradier_pipeline.reconcile.facts import Facts, Severity, TradeFinding
 from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes, executions_of, filled_legs, ratios
-from tradier_pipeline.reconcile.holdings import missing_legs
-from tradier_pipeline.reconcile.orders import OrderRow
+from tradier_pipeline.reconcile.missing_legs import missing_legs
+from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.packages import progress
 
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does

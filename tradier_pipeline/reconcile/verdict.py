@@ -19,17 +19,7 @@ from typing import Literal, Protocol
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.conservation import (
-    CASH,
-    CENT,
-    MOST_PER_CONTRACT,
-    ItemVerdict,
-    Open,
-    changes,
-    settle,
-    signed,
-)
-from tradier_pipeline.reconcile.statement import (
+from tradier_pipeline.reconcile.account_state import (
     EXACT,
     ZERO,
     AccountState,
@@ -39,6 +29,16 @@ from tradier_pipeline.reconcile.statement import (
     by_key,
     fills,
     may_be_unknown_legs,
+)
+from tradier_pipeline.reconcile.conservation import (
+    CASH,
+    CENT,
+    MOST_PER_CONTRACT,
+    ItemVerdict,
+    Open,
+    changes,
+    settle,
+    signed,
 )
 
 MIN_READINGS = 3

@@ -11,16 +11,16 @@ from tradier_pipeline.verify import (
     conservation_checks,
     cycle_checks,
     drift_checks,
-    holding_checks,
     number_checks,
     order_checks,
+    plausibility_checks,
     position_checks,
     progress_checks,
     snapshot_checks,
     spread_checks,
 )
-from tradier_pipeline.verify.check import CHECKS
 from tradier_pipeline.verify.evidence import Evidence
+from tradier_pipeline.verify.registry import CHECKS
 
 __all__ = [
     "CHECKS",
@@ -28,9 +28,9 @@ __all__ = [
     "conservation_checks",
     "cycle_checks",
     "drift_checks",
-    "holding_checks",
     "number_checks",
     "order_checks",
+    "plausibility_checks",
     "position_checks",
     "progress_checks",
     "snapshot_checks",

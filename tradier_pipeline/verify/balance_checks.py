@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
+from tradier_pipeline.verify.registry import check
 
 SENT_ALWAYS = (
     "total_equity",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile import conservation
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded
+from tradier_pipeline.verify.registry import check
 from tradier_pipeline.warehouse.account_states import last_good, stored_statement
 
 AMOUNTS = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")

@@ -15,8 +15,8 @@ from tradier_pipeline.core.outcome import Difference, RuleResult, Severity
 from tradier_pipeline.extract.lookups import BUDGET
 from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
+from tradier_pipeline.verify.registry import check
 
 _NAME = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<rest>|\.missed\.json|\.failed-.*)")
 _TOLD_AT = {"missed": "recorded_at", "failed": "failed_at", "refused": "as_of_end"}  # the later one outweighs

@@ -24,9 +24,9 @@ from tradier_pipeline.broker.models import (
     Quote,
 )
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import legs
+from tradier_pipeline.verify.registry import check
 
 MAX_EXAMPLE = 40
 MAX_PATH = 80

@@ -9,8 +9,8 @@ from typing import Any
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.core.texts import MAX_TEXT_CHARS
 from tradier_pipeline.verify import balance_checks, order_checks, position_checks
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, number, storable
+from tradier_pipeline.verify.registry import check
 
 
 @check(None, Severity.WARN)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import RuleResult
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable, whole
+from tradier_pipeline.verify.registry import check
 
 WORDS = {
     "status": {"open", "partially_filled", "filled", "expired", "canceled", "pending", "rejected", "error", "held"},

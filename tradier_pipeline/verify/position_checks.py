@@ -12,9 +12,9 @@ from typing import Any
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, storable, whole
 from tradier_pipeline.verify.order_checks import legs
+from tradier_pipeline.verify.registry import check
 
 LAG = timedelta(minutes=1)  # the broker's clock may be behind ours, and its positions behind its orders
 QUOTE_NUMBERS = ("bid", "ask", "last", "close", "prevclose", "volume", "open_interest")

@@ -14,9 +14,9 @@ from typing import Self
 from tradier_pipeline import clock
 from tradier_pipeline.core.check import claim_that
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import WORDS
+from tradier_pipeline.verify.registry import check
 
 WORKING = ("open", "partially_filled", "pending", "held")
 FINISHED = ("filled", "expired", "canceled", "rejected", "error")

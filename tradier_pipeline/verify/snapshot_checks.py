@@ -10,8 +10,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
+from tradier_pipeline.verify.registry import check
 from tradier_pipeline.warehouse import schema
 
 MAX_SKEW = timedelta(seconds=15)

@@ -12,8 +12,8 @@ from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult
 from tradier_pipeline.domain.positions import PortfolioPosition
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
+from tradier_pipeline.verify.registry import check
 
 OPTIONS = ("option", "adjusted_option")
 SPREAD_COLUMNS = tuple(field.name for field in fields(Spread) if field.name not in ("spread_no", "legs"))

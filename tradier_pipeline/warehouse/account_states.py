@@ -13,8 +13,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
-from tradier_pipeline.reconcile.statement import (
+from tradier_pipeline.reconcile.account_state import (
     AccountState,
     Legless,
     OrderPart,
@@ -25,6 +24,7 @@ from tradier_pipeline.reconcile.statement import (
     is_even,
     part_of,
 )
+from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sql import bind, literal

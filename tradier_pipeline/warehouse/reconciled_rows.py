@@ -10,7 +10,7 @@ from typing import Any
 from tradier_pipeline.core.decimals import INTEGER_DIGITS, rounded
 from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.writeback import as_columns
-from tradier_pipeline.reconcile.orders import OrderRow
+from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.trades import TradeRow
 from tradier_pipeline.warehouse.schema import RECONCILED

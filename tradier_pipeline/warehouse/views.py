@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tradier_pipeline.warehouse import (
-    book,
     cash,
     day_profit,
     equity,
     exposure,
     period_returns,
     realized,
+    spread_book,
     statements,
     trade_results,
 )
@@ -430,7 +430,7 @@ VIEWS = (
     *exposure.VIEWS,
     *period_returns.VIEWS,
     *day_profit.VIEWS,
-    *book.VIEWS,
+    *spread_book.VIEWS,
     *trade_results.VIEWS,
 )
 

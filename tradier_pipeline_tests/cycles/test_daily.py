@@ -15,8 +15,8 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_schedule
 from tradier_pipeline.landing.manifest import MissedRecord
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.facts import LedgerState
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.bodies import ACCOUNT
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job

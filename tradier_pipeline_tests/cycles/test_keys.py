@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.gaps import record_gaps
+from tradier_pipeline.assets.missed_minutes import record_gaps
 from tradier_pipeline.assets.raw import raw_key
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId

@@ -23,7 +23,7 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.gaps import record_gaps
+from tradier_pipeline.assets.missed_minutes import record_gaps
 from tradier_pipeline.assets.raw import trigger_of
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings

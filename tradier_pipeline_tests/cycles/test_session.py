@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.gaps import record_gaps
+from tradier_pipeline.assets.missed_minutes import record_gaps
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated

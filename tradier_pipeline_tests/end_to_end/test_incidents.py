@@ -32,11 +32,11 @@ from tradier_pipeline.publish.ledger_state import reconcile_newest
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
-from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
+from tradier_pipeline.reconcile.ledger_checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline.warehouse import derived

@@ -20,7 +20,7 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.gaps import FILE, Scheduled
+from tradier_pipeline.assets.missed_minutes import FILE, Scheduled
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.instance import open_instance

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.statement import AccountState, Holding, OrderPart, by_key, multiplier, part_of
+from tradier_pipeline.reconcile.account_state import AccountState, Holding, OrderPart, by_key, multiplier, part_of
 
 EXPIRY = date(2026, 11, 20)
 OPEN = datetime(2026, 11, 20, 14, 31, tzinfo=UTC)

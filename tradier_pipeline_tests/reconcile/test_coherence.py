@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tradier_pipeline.reconcile.account_state import AccountState, Holding, by_key
 from tradier_pipeline.reconcile.coherence import LONG_AGO, QUIET, judge_coherence
-from tradier_pipeline.reconcile.statement import AccountState, Holding, by_key
 from tradier_pipeline_tests.reconcile.statements import MINUTE, OPEN, part, statement
 
 LATER = OPEN + MINUTE

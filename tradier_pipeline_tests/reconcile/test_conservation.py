@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
+from tradier_pipeline.reconcile.account_state import AccountState, Terms, legless_of, parts_of
 from tradier_pipeline.reconcile.conservation import CASH, CENT, ItemChange, ItemVerdict, Open, changes, settle, signed
-from tradier_pipeline.reconcile.statement import AccountState, Terms, legless_of, parts_of
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,

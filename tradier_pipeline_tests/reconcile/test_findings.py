@@ -26,7 +26,7 @@ from tradier_pipeline.reconcile.findings import (
     findings_of,
     update_findings,
 )
-from tradier_pipeline.reconcile.orders import OrderRow
+from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline.reconcile.trades import TradeReconciliation
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, put, trade

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
+from tradier_pipeline.reconcile.account_state import AccountState
 from tradier_pipeline.reconcile.conservation import CASH
-from tradier_pipeline.reconcile.statement import AccountState
 from tradier_pipeline_tests.reconcile.lives import MAX_LAG, MINUTE, Kept, Life, Store, instants, live, observe, weather
 
 SAMPLE, MANY, SLICE = 40, 10_000, 500

@@ -20,8 +20,8 @@ from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.publish.summaries import make_summaries, summary_evidence
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS
 from tradier_pipeline.warehouse.closings import cash_days, closed_day
 from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries
 from tradier_pipeline_tests.conftest import Home

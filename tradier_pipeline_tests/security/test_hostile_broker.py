@@ -31,7 +31,7 @@ from tradier_pipeline.core.texts import MAX_TEXT_CHARS, long_texts, may_have_lon
 from tradier_pipeline.landing import day
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.landing.errors import LandingError
-from tradier_pipeline.ledger.d1 import import_d1
+from tradier_pipeline.ledger.import_d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.monitoring.alerts import send
 from tradier_pipeline.warehouse.reads import connect_readonly

@@ -20,7 +20,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.reconcile.statement import multiplier
+from tradier_pipeline.reconcile.account_state import multiplier
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support import bodies

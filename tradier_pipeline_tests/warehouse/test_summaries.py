@@ -19,8 +19,8 @@ from tradier_pipeline.domain.daily_summary import content_key
 from tradier_pipeline.ledger.records import Trade
 from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.publish.summaries import make_summaries, summary_evidence, upsert_summaries
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.facts import LedgerState
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert

@@ -17,7 +17,7 @@ from tradier_pipeline.ledger.records import SETTLED, EngineOrder
 from tradier_pipeline.ledger.vocabulary import broker_status
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.findings import _of_order
-from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
+from tradier_pipeline.reconcile.order_matching import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, legs, put
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.ledger.d1 import Imported, import_d1
+from tradier_pipeline.ledger.import_d1 import Imported, import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.reconcile.values import ACCOUNT

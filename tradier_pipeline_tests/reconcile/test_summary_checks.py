@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tradier_pipeline.core.outcome import Severity
-from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS, SummaryEvidence
+from tradier_pipeline.reconcile.summary_checks import SUMMARY_CHECKS, SummaryEvidence
 
 DAY = date(2025, 12, 8)
 CLOSE = datetime(2025, 12, 8, 21, tzinfo=UTC)

@@ -18,7 +18,7 @@ from typing import Literal
 from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.ledger.records import SETTLED, TERMINAL, Leg, TradeStatus
-from tradier_pipeline.reconcile.orders import OrderRow
+from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.trades import UNSENT, TradeRow
 

@@ -17,8 +17,8 @@ from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.records import EngineOrder, Trade
-from tradier_pipeline.reconcile import checks
-from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
+from tradier_pipeline.reconcile import ledger_checks as checks
+from tradier_pipeline.reconcile.ledger_checks import RECONCILIATION_CHECKS
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline_tests.reconcile.test_trades import (

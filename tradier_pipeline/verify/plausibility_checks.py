@@ -11,8 +11,8 @@ from typing import Any
 from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.core.check import claim_that
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
-from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
+from tradier_pipeline.verify.registry import check
 
 MAX_QUOTE_AGE = timedelta(seconds=120)
 FRIDAY = 4

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.landing.zone import LandedSnapshot
@@ -237,7 +238,7 @@ def test_the_command_lists_open_findings_the_worst_first_and_with_all_the_resolv
     assert "Look at the position at the broker before anything trades this underlying." in reported
     bench.take(*HELD)
     assert "legs_missing" not in run("--account", ACCOUNT)
-    assert f"resolved {(AS_OF + 4 * MINUTE).strftime('%Y-%m-%dT%H:%M')}" in run("--all")
+    assert f"resolved {(AS_OF + 4 * MINUTE).astimezone(clock.NEW_YORK):%Y-%m-%d %H:%M}" in run("--all")
     assert run("--all", "--account", DEMO_ACCOUNT) == "no findings\n"
     assert '"code": "legs_missing"' in run("--all", "--json")
 

@@ -23,7 +23,7 @@ from tradier_pipeline import history
 from tradier_pipeline.clock import NEW_YORK, trade_date
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline.warehouse.reads import By
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
 from tradier_pipeline_tests.conftest import dear_examples
@@ -269,18 +269,14 @@ SNAPSHOTS = st.dictionaries(
 )
 Snapshots = dict[tuple[str, datetime], tuple[Decimal, Decimal]]
 
-FILLERS: dict[str, Any] = {schema.VARCHAR: "x", schema.DECIMAL: 0, schema.INTEGER: 0}
+FILLERS: dict[str, Any] = {schema.VARCHAR: "x", schema.DECIMAL: 0, schema.INTEGER: 0, schema.BIGINT: 0}
 
 
-def stored(account: str, as_of: datetime, equity: Decimal, cash: Decimal) -> dict[str, Any]:
-    filled = {column.name: FILLERS.get(column.type) for column in schema.ACCOUNT_BALANCES.columns if column.required}
-    return filled | {
-        "account_id": account,
-        "as_of": as_of,
-        "trade_date": trade_date(as_of),
-        "equity": equity,
-        "cash": cash,
-    }
+def blank(table: schema.Table, account: str, as_of: datetime) -> dict[str, Any]:
+    """A row of a snapshot, with something in every column that must have something."""
+    filled = {column.name: FILLERS.get(column.type, as_of) for column in table.columns if column.required}
+    lead = {"snapshot_id": f"{account}@{as_of}", "account_id": account, "as_of": as_of, "trade_date": trade_date(as_of)}
+    return filled | lead
 
 
 def began(as_of: datetime, by: By) -> pd.Timestamp:
@@ -316,9 +312,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:
-        connection.execute("DELETE FROM account_balances")
-        rows = [stored(*key, *amounts) for key, amounts in snapshots.items()]
-        insert(connection, schema.ACCOUNT_BALANCES, rows)
+        connection.execute("DELETE FROM account_balances; DELETE FROM tradier_snapshots")
+        rows = {key: blank(schema.ACCOUNT_BALANCES, *key) for key in snapshots}
+        balances = [rows[key] | {"equity": equity, "cash": cash} for key, (equity, cash) in snapshots.items()]
+        insert(connection, schema.ACCOUNT_BALANCES, balances)
+        headers = [blank(schema.TRADIER_SNAPSHOTS, *key) | {"verdict": "good"} for key in snapshots]
+        insert(connection, schema.TRADIER_SNAPSHOTS, headers)
+        derived.refresh(connection)
     figures = ["open", "high", "low", "close", "cash_close", "snapshots"]
     periods: dict[By, str] = {"hour": "hour", "day": "trade_date"}
     for by, column in periods.items():

@@ -251,7 +251,8 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> N
     connection.execute(f"ATTACH {literal(str(path))} AS tradier ({options})")
     connection.execute("USE tradier")
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")  # a busy machine would draw bars into the terminal of `up`
+    with suppress(duckdb.Error):  # a notebook without ipywidgets has none to switch off
+        connection.execute("SET enable_progress_bar = false")  # a busy machine would draw bars into a terminal
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:

@@ -117,7 +117,8 @@ def in_a_terminal(*arguments: str) -> str:
     """What a command writes to a real terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "tradier_pipeline.cli", *arguments])
+        plain = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}  # what is escaped is not ours
+        os.execve(sys.executable, [sys.executable, "-m", "tradier_pipeline.cli", *arguments], plain)
     written = b""
     while True:
         try:

@@ -391,7 +391,7 @@ def test_up_says_that_other_machines_reach_it_and_makes_a_token(monkeypatch: pyt
         chosen = CliRunner().invoke(main, arguments).stderr
         monkeypatch.setenv("TRADIER_UI_TOKEN", "short")
         refused = CliRunner().invoke(main, arguments).stderr
-    assert "environment simulator" in reported[0].splitlines()[0]
+    assert reported[0].splitlines()[0].startswith("SIMULATED account ")
     assert "other machines reach 0.0.0.0" in reported[0]
     made = [text.partition("?token=")[2].partition(",")[0] for text in reported]
     assert min(map(len, made)) >= 32

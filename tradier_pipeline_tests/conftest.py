@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -72,7 +73,8 @@ def pytest_collection_finish() -> None:
 # Dagster's ninety revisions, which Alembic would import anew for each of the three databases of each home opened.
 ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
 WRITE_SETTINGS = instance._write_settings
-sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # else looked for at every request, and not found
+if find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment] # the HTTP library looks for it at every request
 
 
 def dear_examples(part: int) -> int:

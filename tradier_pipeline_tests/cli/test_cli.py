@@ -33,6 +33,7 @@ from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, dumps, land, order
+from tradier_pipeline_tests.support.sampling import sampled
 
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
@@ -534,7 +535,7 @@ def test_balances_by_account_and_date(taken: str, history: Home) -> None:
     assert len(document(run("balances", "--format", "json", *shown))) == 1
 
 
-@pytest.mark.parametrize("by", ["snapshot", "hour", "day", "month", "year"])
+@sampled("by", ["snapshot", "hour", "day", "month", "year"], kept=(0, 3))
 def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history: Home) -> None:
     with connect_readonly(history.warehouse.path) as connection:
         ((day,),) = connection.execute("SELECT trade_date FROM account_balances").fetchall()
@@ -727,7 +728,7 @@ def test_output_that_cannot_be_written_is_told(taken: str, tmp_path: Path) -> No
     assert reported.startswith(f"cannot write {tmp_path / 'no' / 'where'}: No such file or directory. ")
 
 
-@pytest.mark.parametrize("form", ["text", "csv"])
+@sampled("form", ["text", "csv"])
 def test_a_reader_that_leaves_early_is_no_error(
     form: str, taken: str, program: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -809,7 +810,7 @@ def test_a_warehouse_without_a_gate_is_not_ready(home: Home, simulated: Simulate
     assert "cannot read the trade gate" in error_line(run("gate"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@sampled("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line(
     number: signal.Signals, home: Home, monkeypatch: pytest.MonkeyPatch, interruptible: None
 ) -> None:

@@ -18,6 +18,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock
 from tradier_pipeline_tests.support.dagster_runs import SNAPSHOT, failure, new_key, run_job
+from tradier_pipeline_tests.support.sampling import sampled
 
 KEYS = "tradier_snapshots"
 OLD = f"{DEMO_ACCOUNT}@2020-06-01T14:31:00Z"
@@ -27,20 +28,23 @@ def accounts(home: Home) -> list[str]:
     return [account.account_id for account in read_status(load_settings()).accounts]
 
 
-@pytest.mark.parametrize(
-    ("key", "reported"),
-    [
-        (None, "NOPE123 is not among the accounts of this access token"),
-        ("NOPE123@2020-06-01T14:31:00Z", "was missed: nothing was landed within 60 s of the instant"),
-        (OLD, "was missed: nothing was landed within 60 s of the instant"),
-        (f"{DEMO_ACCOUNT}@2099-06-01T14:31:00Z", "lies in the future"),
-        (f"{DEMO_ACCOUNT}@today", "is not a snapshot id"),
-        ("../../x@2026-01-05T14:31:00Z", "is not a snapshot id"),
-    ],
+MISTYPED: list[tuple[str | None, str]] = [
+    (None, "NOPE123 is not among the accounts of this access token"),
+    ("NOPE123@2020-06-01T14:31:00Z", "was missed: nothing was landed within 60 s of the instant"),
+    (OLD, "was missed: nothing was landed within 60 s of the instant"),
+    (f"{DEMO_ACCOUNT}@2099-06-01T14:31:00Z", "lies in the future"),
+    (f"{DEMO_ACCOUNT}@today", "is not a snapshot id"),
+    ("../../x@2026-01-05T14:31:00Z", "is not a snapshot id"),
+]
+
+
+@sampled(
+    "job, key, reported",
+    [(job, key, reported) for job in ("snapshot", "trade_cycle") for key, reported in MISTYPED],
+    kept=(*range(6), 8),
 )
-@pytest.mark.parametrize("job", ["snapshot", "trade_cycle"])
 def test_a_mistyped_key_is_told_in_one_line_and_leaves_nothing_behind(
-    key: str | None, reported: str, job: str, home: Home, simulated: Simulated, instance: dg.DagsterInstance
+    job: str, key: str | None, reported: str, home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
     take(home, simulated.broker)
     key = key or str(SnapshotId.now("NOPE123"))

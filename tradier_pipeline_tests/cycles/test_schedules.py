@@ -36,6 +36,7 @@ from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.support.dagster_runs import CYCLES, definitions, evaluate, failure, materialized, run_job
+from tradier_pipeline_tests.support.sampling import sampled
 
 LOGGER = logging.getLogger(__name__)
 OTHER = "SIM00000002"
@@ -51,7 +52,7 @@ def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
     return sorted(home.zone.missed(account_id), key=lambda record: record.snapshot_id)
 
 
-@pytest.mark.parametrize("first", [330, pytest.param(0, marks=pytest.mark.soak)])
+@sampled("first", [375, 0])
 def test_a_session_up_to_its_close_has_one_request_for_every_due_minute_and_account(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
@@ -282,7 +283,7 @@ def test_all_accounts_are_looked_up_once_an_hour(
 ) -> None:
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
-    for minute in range(61):
+    for minute in (0, 1, 30, 60):
         machine.time = OPEN + minute * MINUTE
         for requests in every_cycle(instance, machine.time).values():
             assert [request.tags[".dagster/tradier_account"] for request in requests] == [

@@ -27,6 +27,7 @@ from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock, unfinished, workspace_of
 from tradier_pipeline_tests.support.dagster_runs import definitions, materialized, run_job
+from tradier_pipeline_tests.support.sampling import sampled
 
 SENSORS = {sensor.name: sensor for sensor in build_sensors(Settings(broker_sensor_seconds=5))}
 OTHER = "SIM00000002"
@@ -245,7 +246,7 @@ def test_an_order_in_the_ledger_becomes_one_run_that_answers_it_once(
     assert len(instance.get_runs()) == 2  # the queued one and the one that did its work
 
 
-@pytest.mark.parametrize("point", ["TICK_CREATED", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"])
+@sampled("point", ["TICK_CREATED", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"], kept=(0, 2))
 def test_a_daemon_that_dies_anywhere_asks_for_the_run_once(
     point: str,
     ledger: Ledger,

@@ -28,6 +28,7 @@ from tradier_pipeline_tests.end_to_end.test_storage_breaks_under_up import small
 from tradier_pipeline_tests.end_to_end.test_true_states import ny
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_account import ACCOUNT, TOKEN, ScriptedAccount, scripted_account
 from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
 
@@ -174,12 +175,13 @@ def lose_power(home: Home, synced: Path) -> None:
             os.truncate(path, 0)
 
 
+@sampled("variants_of_each", [1, 2])
 def test_power_lost_at_any_point_takes_nothing_that_was_published(
-    home: Home, unlimited: Simulated, children: Nursery, tmp_path: Path
+    variants_of_each: int, home: Home, unlimited: Simulated, children: Nursery, tmp_path: Path
 ) -> None:
     synced, good = tmp_path / "synced", []
     for point, variants in {"": (None,), **POINTS}.items():
-        for variant in range(min(len(variants), 2)):
+        for variant in range(min(len(variants), variants_of_each)):
             job = Job(home=str(home.path), url=unlimited.url, synced=str(synced), snapshot_id=new_id())
             children.run(Job(**{**vars(job), "point": point or None, "variant": variant}))
             lose_power(home, synced)

@@ -16,6 +16,7 @@ from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.sampling import sampled
 
 RUNS, EVENTS, SCHEDULES = "history/runs.db", "history/event_log.db", "schedules/schedules.db"
 FULL = "CREATE TRIGGER full BEFORE INSERT ON {} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
@@ -73,7 +74,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@sampled("kind", list(DAMAGE), kept=(0, 2, 6, 7))
 def test_a_snapshot_is_published_and_the_run_history_is_said_to_lack_it(
     kind: str, home: Home, broker: None, dagster_home: Path
 ) -> None:

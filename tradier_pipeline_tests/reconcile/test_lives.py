@@ -12,7 +12,7 @@ from tradier_pipeline.reconcile.account_state import AccountState
 from tradier_pipeline.reconcile.conservation import CASH
 from tradier_pipeline_tests.reconcile.lives import MAX_LAG, MINUTE, Kept, Life, Store, instants, live, observe, weather
 
-SAMPLE, MANY, SLICE = 40, 10_000, 500
+SAMPLE, MANY, SLICE = 20, 10_000, 500
 LONGEST = timedelta(minutes=MAX_LAG + 5)
 
 

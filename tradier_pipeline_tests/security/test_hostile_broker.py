@@ -8,10 +8,12 @@ import json
 import os
 import pty
 import re
+import shutil
 import sys
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.ledger.import_d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.monitoring.alerts import send
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support import bodies
@@ -72,9 +76,9 @@ def test_a_text_stays_in_its_line_and_does_nothing(attack: str) -> None:
     assert str(PipelineError(f"cause {attack}", "remedy")).isprintable()
 
 
-@pytest.fixture
-def hostile(home: Home, simulated: Simulated) -> Home:
-    """A home with a snapshot whose every text of the broker attacks."""
+@pytest.fixture(scope="module")
+def attacking() -> Iterator[Simulated]:
+    """A broker whose every text attacks."""
     position = bodies.position(symbol=f"SPY{ALL}", quantity=1)
     order = bodies.order(symbol=f"AAPL{ALL}", tag=f"t{ALL}", status=f"odd{ALL}", reason_description=f"why{ALL}")
     profile = {"profile": {"id": "x", "account": bodies.account(DEMO_ACCOUNT, classification=f"kind{ALL}")}}
@@ -83,9 +87,25 @@ def hostile(home: Home, simulated: Simulated) -> Home:
         "/orders": bodies.listed("orders", "order", [order]),
         "/profile": profile,
     }
-    for path, body in reported.items():
-        simulated.fault(path, "body", body=bodies.dumps(body))
-    take(home, simulated.broker)
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
+        simulated = Simulated(url)
+        for path, body in reported.items():
+            simulated.fault(path, "body", body=bodies.dumps(body))
+        yield simulated
+
+
+@pytest.fixture(scope="module")
+def attacked(attacking: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("attacked") / "home")
+    take(home, attacking.broker)
+    return home
+
+
+@pytest.fixture
+def hostile(home: Home, attacking: Simulated, attacked: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home with a snapshot whose every text of the broker attacks."""
+    monkeypatch.setenv("TRADIER_BASE_URL", attacking.url)
+    shutil.copytree(attacked.path, home.path)
     return home
 
 

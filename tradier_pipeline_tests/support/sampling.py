@@ -21,3 +21,11 @@ def sampled(names: str, cases: Sequence[Any], kept: Collection[int] = (0,)) -> p
     return pytest.mark.parametrize(
         names, [pytest.param(*value, marks=marked) for value, marked in zip(values, marks, strict=True)]
     )
+
+
+def thinned(cases: Sequence[Any], step: int) -> list[Any]:
+    """Cases for `pytest.mark.parametrize`: every so many, from the first one on; the others are for the soak."""
+    return [
+        case if place % step == 0 else pytest.param(*case.values, id=case.id, marks=pytest.mark.soak)
+        for place, case in enumerate(cases)
+    ]

@@ -26,6 +26,7 @@ from tradier_pipeline_tests.support.bodies import (
     warehouse_in_memory,
     zone_in,
 )
+from tradier_pipeline_tests.support.sampling import thinned
 
 # facts of the commit, of the settings and of the calendar, not of what was observed: no landed byte tells them
 FREE = {
@@ -106,7 +107,7 @@ def names(found: dict[str, tuple[Difference, ...]], *places: object) -> bool:
     return any(str(place) in text for place in places)
 
 
-@pytest.mark.parametrize(("table", "column"), COLUMNS)
+@pytest.mark.parametrize(("table", "column"), thinned(COLUMNS, 3))
 def test_one_changed_value_in_any_column_is_found_and_named(
     proven: Proven, proven_cash: Proven, table: schema.Table, column: schema.Column
 ) -> None:
@@ -125,7 +126,9 @@ def _changed(account: Proven, table: schema.Table, column: schema.Column) -> boo
     return bool(kept)
 
 
-@pytest.mark.parametrize(("table", "column"), [column for column in COLUMNS if not column.values[1].required])
+@pytest.mark.parametrize(
+    ("table", "column"), thinned([column for column in COLUMNS if not column.values[1].required], 3)
+)
 def test_a_value_that_was_lost_or_invented_is_found_and_named(
     proven: Proven, table: schema.Table, column: schema.Column
 ) -> None:
@@ -221,7 +224,7 @@ def _pages(document: Any) -> list[Any]:
     return document if isinstance(document, list) else [document]
 
 
-@pytest.mark.parametrize(("resource", "number", "page", "path"), changed_numbers(rich()))
+@pytest.mark.parametrize(("resource", "number", "page", "path"), thinned(changed_numbers(rich()), 2))
 def test_one_changed_number_in_the_landed_bytes_is_found(
     resource: str, number: int, page: Any, path: tuple[Any, ...], tmp_path: Path, proven: Proven
 ) -> None:

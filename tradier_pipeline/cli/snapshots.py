@@ -50,7 +50,7 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
     """
     with collector.paused():
         from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
-        from tradier_pipeline.definitions import snapshot_job
+        from tradier_pipeline.cycles.snapshot_job import snapshot_job
 
     settings = load_settings()
     if not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -110,6 +111,13 @@ def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: floa
             process.wait(60)
 
 
+def told(folder: Path, text: str) -> str | None:
+    """The one line of `up` that has a text; None if there is none yet."""
+    found = [line for line in (folder / "up.log").read_text().splitlines() if text in line]
+    assert len(found) <= 1, found
+    return found[0] if found else None
+
+
 def family(home: Home) -> list[str]:
     """The processes that work on this home: `up`, UI, daemon, code servers, runs."""
     found: list[str] = []
@@ -140,6 +148,7 @@ def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing
         assert snapshot_id.startswith(f"{DEMO_ACCOUNT}@")
         with open_instance(home.path / "dagster") as instance:
             assert materialized(instance) == {snapshot_id}
+        until("its line", lambda: told(tmp_path, "equity"))
         assert len(family(home)) >= 4
         first.process.kill()
         first.process.wait()
@@ -153,7 +162,13 @@ def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing
         assert again.process.wait(30) == 1
         assert family(home) == []
 
+    taken = re.compile(
+        rf"\d{{4}}-\d\d-\d\d [\d:]{{8}} New York  {DEMO_ACCOUNT}  equity [\d,]+\.\d\d USD  good  next due .+"
+    )
+    assert taken.fullmatch(str(told(tmp_path, "equity")))
     log = (tmp_path / "up.log").read_text()
+    assert log.count(f"UI at {first.url}; stop with Ctrl-C") == 1
+    assert " - dagster" not in log
     assert "tradier-pipeline: error: the daemon ended with exit code -9." in log
     assert "Traceback" not in log
     assert USERS_TOKEN not in log
@@ -236,10 +251,14 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on_and
             return until("the end of the run", lambda: started.finished(run_id))
 
         assert launched() == "FAILURE"
+        line = until("its line", lambda: told(tmp_path, "failed"))
+        assert line.startswith("request_snapshot  failed: ")
+        assert "Check that TRADIER_ACCESS_TOKEN is valid" in line
         (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={DEMO_TOKEN}\n")
         assert launched() == "SUCCESS"
         started.process.send_signal(signal.SIGTERM)
         assert started.process.wait(30) == 0
     assert family(home) == []
     *_, line = (tmp_path / "up.log").read_text().splitlines()
+    assert told(tmp_path, "equity")
     assert line == "ended by SIGTERM; all it had started has ended"

@@ -51,7 +51,7 @@ def sync_tradier_snapshot(account_id: str | None = None, *, trigger: str = "manu
     """
     with collector.paused():
         from tradier_pipeline.cycles.on_demand import take_snapshot  # Dagster takes a second to import
-        from tradier_pipeline.definitions import snapshot_job
+        from tradier_pipeline.cycles.snapshot_job import snapshot_job
 
     return take_snapshot(snapshot_job, account_id, trigger=trigger)
 

@@ -14,11 +14,9 @@ from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_broker
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
 from tradier_pipeline.assets.prices import daily_prices
-from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource
-from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.checks.claims import ledger_claims, snapshot_claims
 from tradier_pipeline.checks.freshness import snapshot_is_fresh
@@ -42,12 +40,12 @@ from tradier_pipeline.cycles.jobs import (
     daily_summary_job,
     exchange_calendar,
     monitor_cycle,
-    snapshot,
     trade_cycle,
 )
 from tradier_pipeline.cycles.maintenance import maintenance, nightly_maintenance
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.sensors import build_sensors
+from tradier_pipeline.cycles.snapshot_job import SNAPSHOT_ASSETS, snapshot, snapshot_job
 from tradier_pipeline.instance import in_temporary_home
 
 
@@ -97,7 +95,7 @@ def _assets() -> Sequence[Any]:
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.with_source_code_references(
             [
-                *(raw_extracts, raw_quotes, tradier_snapshot, trade_gate, reconciled_ledger),
+                *(*SNAPSHOT_ASSETS, trade_gate, reconciled_ledger),
                 *(raw_calendar, daily_summary, *MAINTENANCE),
                 *(raw_activity, stored_activity, daily_prices, daily_report),
             ]
@@ -112,8 +110,3 @@ def defs() -> dg.Definitions:
             f"The home that `tradier-pipeline up` uses: DAGSTER_HOME={load_settings().dagster_home}"
         )
     return build_definitions()
-
-
-def snapshot_job() -> dg.JobDefinition:
-    """The job `snapshot`, resolved against the code location's assets and resources."""
-    return defs().resolve_job_def("snapshot")

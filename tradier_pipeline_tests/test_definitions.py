@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 import tradier_pipeline
+from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.definitions import build_definitions
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
 from tradier_pipeline.reconcile.cash import CASH_CHECKS
@@ -104,6 +105,15 @@ def test_the_assets_are_these_in_these_groups() -> None:
 
 def test_the_jobs_are_these() -> None:
     assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
+
+
+def test_a_process_that_takes_one_snapshot_runs_the_very_job_of_the_location_without_the_rest() -> None:
+    ours = definitions().resolve_job_def("snapshot")
+    assert snapshot_job().get_job_snapshot_id() == ours.get_job_snapshot_id()
+    loads = "import sys, tradier_pipeline.cycles.snapshot_job; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, timeout=60, check=True)
+    rest = ("definitions", "assets.activity", "checks", "report", "cycles.schedules", "cycles.sensors")
+    assert {f"tradier_pipeline.{name}" for name in rest} & set(ended.stdout.split()) == set()
 
 
 def test_every_scheduled_job_has_a_schedule_of_its_name_that_runs_by_default_on_new_york_time() -> None:

@@ -196,7 +196,7 @@ def listen() -> None:
     from tradier_pipeline.cycles.listen import in_one_line
     from tradier_pipeline.cycles.listen import listen as listen_to_orders
     from tradier_pipeline.cycles.on_demand import run_snapshots
-    from tradier_pipeline.definitions import snapshot_job
+    from tradier_pipeline.cycles.snapshot_job import snapshot_job
     from tradier_pipeline.instance import open_instance
     from tradier_pipeline.ledger.store import Ledger
 

@@ -56,7 +56,7 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
         progress.working("starting")
         with collector.paused():
             from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
-            from tradier_pipeline.definitions import snapshot_job
+            from tradier_pipeline.cycles.snapshot_job import snapshot_job
         runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
         if begins:
             _read_demo_past(settings, [run.snapshot_id.account_id for run in runs if run.published])

@@ -16,7 +16,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import SnapshotRun, run_snapshot
-from tradier_pipeline.definitions import snapshot_job
+from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import Cadence, due
 from tradier_pipeline.extract.connection import known_accounts

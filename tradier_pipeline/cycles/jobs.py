@@ -6,34 +6,16 @@ from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.prices import daily_prices
-from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.report import daily_report
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
-from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.cycles.on_demand import SnapshotJob, run_snapshots
+from tradier_pipeline.cycles.snapshot_job import EXECUTOR, SNAPSHOT_ASSETS, unchecked
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.ledger.records import Reason
 
-
-def _unchecked(*assets: dg.AssetsDefinition) -> dg.AssetSelection:
-    """Assets that report their checks themselves once they are materialized.
-
-    A check that is part of a run is planned when the run starts, and counts as failed if the run fails before it.
-    """
-    return dg.AssetSelection.assets(*assets).without_checks()
-
-
-ONE_SNAPSHOT = _unchecked(raw_extracts, raw_quotes, tradier_snapshot)
-EXECUTOR = dg.in_process_executor  # a process per step costs ten times what the snapshot costs
-
-snapshot = dg.define_asset_job(
-    "snapshot",
-    selection=ONE_SNAPSHOT,
-    description="Take the snapshot of one partition: read, land, store, verify, publish.",
-    executor_def=EXECUTOR,
-)
+ONE_SNAPSHOT = unchecked(*SNAPSHOT_ASSETS)
 
 # The same work under the name of each cycle: the run list shows why a run was.
 monitor_cycle = dg.define_asset_job(
@@ -44,7 +26,7 @@ monitor_cycle = dg.define_asset_job(
 )
 trade_cycle = dg.define_asset_job(
     "trade_cycle",
-    selection=ONE_SNAPSHOT | _unchecked(trade_gate, reconciled_ledger),
+    selection=ONE_SNAPSHOT | unchecked(trade_gate, reconciled_ledger),
     description="The snapshot a trading decision is made on, with the trade gate and the ledger beside it, "
     "every TRADIER_TRADE_MINUTES of the session.",
     executor_def=EXECUTOR,
@@ -59,14 +41,14 @@ account_sync = dg.define_asset_job(
 
 exchange_calendar = dg.define_asset_job(
     "exchange_calendar",
-    selection=_unchecked(raw_calendar),
+    selection=unchecked(raw_calendar),
     description="The broker's calendar, once a day before the first cycle, compared with the one in use.",
     executor_def=EXECUTOR,
 )
 
 daily_summary_job = dg.define_asset_job(
     "daily_summary",
-    selection=_unchecked(daily_summary, daily_report),
+    selection=unchecked(daily_summary, daily_report),
     description="The summary and the report of a session day, TRADIER_SUMMARY_AFTER_CLOSE_MINUTES after its close.",
     executor_def=EXECUTOR,
 )
@@ -74,7 +56,7 @@ daily_summary_job = dg.define_asset_job(
 
 account_activity_job = dg.define_asset_job(
     "account_activity",
-    selection=_unchecked(raw_activity, stored_activity, daily_prices),
+    selection=unchecked(raw_activity, stored_activity, daily_prices),
     description="What the broker reports over night, the morning after a session day: history, gain and loss, values; "
     "and the prices of the benchmark.",
     executor_def=EXECUTOR,

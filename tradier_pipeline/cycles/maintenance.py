@@ -5,7 +5,7 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.maintenance import MAINTENANCE
 from tradier_pipeline.cycles.defaults import SCHEDULES
-from tradier_pipeline.cycles.jobs import EXECUTOR
+from tradier_pipeline.cycles.snapshot_job import EXECUTOR
 
 maintenance = dg.define_asset_job(
     "maintenance",

@@ -12,7 +12,7 @@ import pytest
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import run_snapshot
-from tradier_pipeline.definitions import snapshot_job
+from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS

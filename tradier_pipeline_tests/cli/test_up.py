@@ -122,6 +122,13 @@ def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: floa
             process.wait(60)
 
 
+def reported(folder: Path, text: str) -> str | None:
+    """The one line of `up` that has a text; None if there is none yet."""
+    found = [line for line in (folder / "up.log").read_text().splitlines() if text in line]
+    assert len(found) <= 1, found
+    return found[0] if found else None
+
+
 def family(home: Home) -> list[str]:
     """The processes that work on this home: `up`, UI, daemon, code servers, runs."""
     found: list[str] = []
@@ -198,8 +205,14 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
 def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(lived: Lived) -> None:
     lived.uses("expired")
     assert lived.launch()[1] == "FAILURE"
+    line = until("its line", lambda: reported(lived.folder, "request_snapshot  failed: "))
+    assert "Check that TRADIER_ACCESS_TOKEN is valid" in line
     lived.uses(DEMO_TOKEN)
     assert lived.launch()[1] == "SUCCESS"
+    taken = rf"\d{{4}}-\d\d-\d\d [\d:]{{8}} New York  {DEMO_ACCOUNT}  equity [\d,]+\.\d\d USD  good  next due .+"
+    until("the line of the snapshot", lambda: next((one for one in lived.log if re.fullmatch(taken, one)), None))
+    assert sum("; stop with Ctrl-C" in one for one in lived.log) == 1
+    assert not any(" - dagster" in one for one in lived.log)
 
 
 def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:

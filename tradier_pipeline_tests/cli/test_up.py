@@ -32,7 +32,6 @@ from tradier_pipeline_tests.support.dagster_runs import materialized
 T = TypeVar("T")
 DEADLINE_S = 90.0  # of one wait; on an idle machine `up` is ready after 6 s
 NO_CYCLES = dict.fromkeys(("TRADIER_MONITOR_MINUTES", "TRADIER_TRADE_MINUTES", "TRADIER_SYNC_MINUTES"), "0")
-USERS_TOKEN = "0123456789abcdefSECRET789012"
 RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "tradier_pipeline") { __typename } }'
 
 LAUNCH = """

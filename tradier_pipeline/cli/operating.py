@@ -139,13 +139,15 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
       accounts/ID/balances positions orders gainloss history historical-balances
       accounts/ID/orders      POST places or previews, PUT changes, DELETE cancels
       accounts/events         WebSocket, by a session of accounts/events/session
-      markets/quotes history timesales search lookup etb clock calendar events/session
+      markets/quotes history timesales search lookup etb clock calendar
       markets/options/expirations strikes chains lookup
+      markets/events          HTTP or WebSocket, by a session of its own
       watchlists              GET, POST, PUT, DELETE, and their symbols
 
+    Under /beta: markets/fundamentals/company calendars dividends, which know a name and no more.
+
     Orders trade while the exchange is open; with TRADIER_CALENDAR=24/7 round the clock. Faults, the clock and whole
-    worlds are set under /_simulator. Not simulated: the stream of market data, fundamentals, the paths under user/
-    other than profile.
+    worlds are set under /_simulator. Not simulated: other fundamentals, the paths under user/ other than profile.
 
     DIR holds bodies named as in the landing zone: account.json, balances.json, positions.json, orders.json
     (orders.2.json, ... for more pages), quotes.json.

@@ -20,10 +20,12 @@ from tradier_pipeline.core.settings import DEMO_TOKEN
 from tradier_pipeline.simulator import bodies
 from tradier_pipeline.simulator.admin import Controls, admin_routes
 from tradier_pipeline.simulator.exchange import FinalizedOrderError, cancel, change, draft, place
-from tradier_pipeline.simulator.faults import LAG, FaultGate
+from tradier_pipeline.simulator.faults import ENDLESS, LAG, FaultGate
+from tradier_pipeline.simulator.fundamentals import fundamentals_routes
 from tradier_pipeline.simulator.limits import Limits, Meter
 from tradier_pipeline.simulator.margin import estimate
 from tradier_pipeline.simulator.market_data import MarketData
+from tradier_pipeline.simulator.market_streams import MarketStreams
 from tradier_pipeline.simulator.params import day, flag, number, parameters, respond
 from tradier_pipeline.simulator.store import Store
 from tradier_pipeline.simulator.tickets import InvalidParameterError, read_change, read_ticket
@@ -111,14 +113,14 @@ class Guard:
         self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # Tradier: the session id in the first message opens it
+        if scope["type"] == "websocket" or scope["path"] == ENDLESS:  # Tradier: a session id opens it, not the token
             await self._app(scope, receive, send)
             return
         request = Request(scope)
         response: Response | None = None
         headers: dict[str, str] = {}
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-        if request.method == "HEAD" or not request.url.path.startswith("/v1/"):
+        if request.method == "HEAD" or not request.url.path.startswith(("/v1/", "/beta/")):
             response = PlainTextResponse("Not Found", 404)
         elif scheme != "Bearer" or not self._accepts(presented):
             response = Response(dumps(_FAULT_BODY), 401, media_type="application/json")
@@ -164,6 +166,8 @@ class Broker:
             Route("/v1/accounts/events/session", self.session, methods=["POST"]),
             WebSocketRoute("/v1/accounts/events", self.controls.streams.serve),
             *MarketData(self.controls).routes(),
+            *MarketStreams(self.controls).routes(),
+            *fundamentals_routes(),
             *Watchlists(self.controls).routes(),
         ]
 
@@ -252,7 +256,7 @@ class Broker:
                 _account(world, request),
                 page=number(params, "page", 1),
                 limit=number(params, "limit", 25),
-                kind=params.get("type", ""),
+                kinds=[word for word in params.get("type", "").lower().split(",") if word],
                 start=day(params, "start"),
                 end=day(params, "end"),
                 symbol=params.get("symbol", "").upper(),

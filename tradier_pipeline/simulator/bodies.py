@@ -277,20 +277,20 @@ def history(
     *,
     page: int,
     limit: int,
-    kind: str,
+    kinds: Sequence[str],
     start: date | None,
     end: date | None,
     symbol: str = "",
     exactly: bool = False,
 ) -> Json:
-    """Events until yesterday, newest first (Tradier: nightly, no time of day, no order numbers).
+    """Events until yesterday, newest first (Tradier: nightly, no time of day, no order numbers), of all or some kinds.
 
     `symbol` matches as a substring as in gainloss, or `exactly`; it leaves out what is about no symbol.
     """
     rows = [
         _event_row(event)
         for event in reversed(_before_today(world, account.history))
-        if kind in {"", event.kind}
+        if (not kinds or event.kind in kinds)
         and _within(new_york_date(event.at), start, end)
         and (symbol == event.symbol if exactly and symbol else symbol in (event.symbol or ""))
     ]

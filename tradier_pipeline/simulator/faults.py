@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 TRANSPORT = "tradier_pipeline.transport"  # ASGI extension under which the server passes the connection
 LAG = "tradier_pipeline.lag"  # scope key: seconds by which the answer is to lag behind
 SILENT = "tradier_pipeline.silent"  # scope key: the stream is to say nothing
+ENDLESS = "/v1/markets/events"  # the path whose answer has no end
 _REMEMBERED = 512
 _HTML = "<html><head><title>Scheduled maintenance</title></head><body><h1>We'll be back soon.</h1></body></html>"
 
@@ -110,6 +111,9 @@ class FaultGate:
             elif fault.kind in {"status", "html", "body"}:
                 await _send(send, *_made_up(fault))
                 return
+        if scope["path"] == ENDLESS:
+            await self._app(scope, receive, send)
+            return
         start, body = await _answer(self._app, scope, receive)
         if any(fault.kind == "truncate" for fault in faults):
             # The announced length stays; the server closes the connection when it misses the rest.
@@ -137,7 +141,7 @@ class FaultGate:
 
 
 async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
-    """The app's whole answer; every body here is small."""
+    """The app's whole answer; every body that has an end is small."""
     start: Message = {}
     chunks: list[bytes] = []
 

@@ -18,7 +18,7 @@ class Limits:
 
     def of(self, method: str, path: str) -> tuple[str, int]:
         """(bucket, allowed requests a minute) of a request."""
-        if path.startswith("/v1/markets"):
+        if path.startswith(("/v1/markets", "/beta/markets")):
             return "market", self.market
         trades = method != "GET" and "/orders" in path
         return ("trading", self.trading) if trades else ("standard", self.standard)

@@ -41,6 +41,8 @@ _LISTED: Mapping[str, tuple[str, float, float]] = {
     "XLF": ("Financial Select Sector SPDR", 52.6, 0.17),
 }
 INDEXES = frozenset({"SPX"})
+ETFS = frozenset({"IWM", "QQQ", "SPY", "XLF"})
+_EXCHANGE_OF = {"BRK/B": "N", "F": "N", "GE": "N", "IWM": "P", "KO": "N", "SPY": "P", "XLF": "P"}  # others: Nasdaq
 _UNDERLYING_OF_ROOT = {"SPXW": "SPX", "BRKB": "BRK/B"}
 _ROOT_OF_UNDERLYING = {underlying: root for root, underlying in _UNDERLYING_OF_ROOT.items()}
 _PATH_OF = {"SPX": "SPY"}  # an index and the fund that holds it move together
@@ -92,6 +94,7 @@ class Greeks:
     volatility: Decimal
 
 
+@lru_cache(maxsize=4096)
 def closes_at(day: date) -> datetime:
     """The instant at which options of that expiration expire: 16:00 in New York, as UTC."""
     return datetime.combine(day, time(16), NEW_YORK).astimezone(UTC)
@@ -129,6 +132,11 @@ def describe(symbol: str) -> str:
     if option is None:
         return _LISTED[symbol][0] if symbol in _LISTED else symbol
     return f"{option.root} {option.expiration:%b %d %Y} ${option.strike:.2f} {option.right.capitalize()}"
+
+
+def exchange_of(symbol: str) -> str:
+    """The broker's letter for the exchange of a symbol (Tradier: Q is Nasdaq, N the NYSE, P Arca)."""
+    return "Z" if parse_option(symbol) else _EXCHANGE_OF.get(symbol, "Q")
 
 
 def root_of(underlying: str) -> str:
@@ -207,6 +215,7 @@ class Market:
         return Greeks(*(Decimal(f"{greek:.8f}") for greek in greeks))
 
 
+@lru_cache(maxsize=4096)  # every contract of a chain asks for the same ones
 def _spot(seed: int, ticker: str, at: datetime) -> float:
     level, _, turns = _character(seed, ticker)
     seconds, drift = at.timestamp(), 0.0

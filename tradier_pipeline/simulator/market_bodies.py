@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import groupby
 
 from tradier_pipeline.domain.calendar import MarketCalendar, Session
 from tradier_pipeline.simulator import listings
 from tradier_pipeline.simulator.market import (
     CONTRACT_SIZE,
+    ETFS,
     INDEXES,
     NEW_YORK,
     ZERO,
@@ -23,6 +25,7 @@ from tradier_pipeline.simulator.market import (
     Option,
     closes_at,
     describe,
+    exchange_of,
     parse_option,
     root_of,
 )
@@ -68,6 +71,13 @@ def quotes(market: Market, symbols: Sequence[str], at: datetime, *, greeks: bool
     return {"quotes": body}
 
 
+def quote_rows(market: Market, symbols: Sequence[str], at: datetime) -> list[dict[str, Json]]:
+    """The quotes of those symbols that have one."""
+    grid = _Grid.around(at)
+    rows = (_quote_row(market, symbol, at, grid, greeks=False) for symbol in symbols)
+    return [row for row in rows if row is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Grid:
     """Instants whose prices make up a day's and a year's range. A fixed grid: its prices are remembered."""
@@ -86,27 +96,52 @@ class _Grid:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What a quote says of earlier prices, USD per share; None and empty where nobody quoted the symbol."""
+
+    before: Decimal | None
+    opening: Decimal | None
+    day_range: tuple[Decimal, ...]  # lowest and highest
+    season_range: tuple[Decimal, ...]
+
+    @staticmethod
+    @lru_cache(maxsize=16384)  # every contract of some underlyings: whoever reads all chains does so again
+    def of(market: Market, symbol: str, grid: _Grid) -> _Past:
+        day, season = (
+            [quote.last if (quote := market.quote(symbol, instant)) else None for instant in instants]
+            for instants in (grid.day, grid.season)
+        )
+        return _Past(day[0], day[1], _range(day[1:]), _range(season))
+
+
+def _range(prices: Sequence[Decimal | None]) -> tuple[Decimal, ...]:
+    known = [price for price in prices if price is not None]
+    return (min(known), max(known)) if known else ()
+
+
 def _quote_row(market: Market, symbol: str, at: datetime, grid: _Grid, *, greeks: bool) -> dict[str, Json] | None:
     quote = market.quote(symbol, at)
     if quote is None:
         return None
     option = parse_option(symbol)
-    before, opening, *day = (_last(market, symbol, instant, quote.last) for instant in grid.day)
-    seen = [quote.last, opening, *day]
-    season = [*seen, *(_last(market, symbol, instant, quote.last) for instant in grid.season)]
+    past = _Past.of(market, symbol, grid)
+    before, opening = (quote.last if price is None else price for price in (past.before, past.opening))
+    day = [quote.last, opening, *past.day_range]
+    season = [*day, *past.season_range]
     stamp = int(at.timestamp()) * 1000
     volume = int(at.timestamp()) % 86400 * (len(symbol) + 3)
     row: dict[str, Json] = {
         "symbol": symbol,
         "description": describe(symbol),
-        "exch": "Z" if option else "Q",
-        "type": "option" if option else "index" if symbol in INDEXES else "stock",
+        "exch": exchange_of(symbol),
+        "type": security_type(symbol),
         "last": quote.last,
         "change": quote.last - before,
         "volume": volume,
         "open": opening,
-        "high": max(seen),
-        "low": min(seen),
+        "high": max(day),
+        "low": min(day),
         "close": None,
         "bid": quote.bid,
         "ask": quote.ask,
@@ -156,11 +191,6 @@ def _option_fields(market: Market, option: Option, at: datetime, *, greeks: bool
             "updated_at": at.strftime("%Y-%m-%d %H:00:00"),
         }
     return row
-
-
-def _last(market: Market, symbol: str, at: datetime, default: Decimal) -> Decimal:
-    quote = market.quote(symbol, at)
-    return quote.last if quote is not None else default
 
 
 def _expiration_type(expiration: date) -> str:
@@ -319,7 +349,12 @@ def option_symbols(
 def securities(tickers: Sequence[str]) -> Json:
     """What the tickers are."""
     rows: list[Json] = [
-        {"symbol": ticker, "exchange": "Q", "type": security_type(ticker), "description": describe(ticker)}
+        {
+            "symbol": ticker,
+            "exchange": exchange_of(ticker),
+            "type": security_type(ticker),
+            "description": describe(ticker),
+        }
         for ticker in tickers
     ]
     return _market_listing("securities", "security", rows)
@@ -327,7 +362,9 @@ def securities(tickers: Sequence[str]) -> Json:
 
 def security_type(ticker: str) -> str:
     """The broker's word for what a ticker is."""
-    return "option" if parse_option(ticker) else "index" if ticker in INDEXES else "stock"
+    if parse_option(ticker):
+        return "option"
+    return "index" if ticker in INDEXES else "etf" if ticker in ETFS else "stock"
 
 
 def _market_listing(outer: str, inner: str, rows: Sequence[Json]) -> Json:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator import listings, market_bodies
 from tradier_pipeline.simulator.admin import Controls
 from tradier_pipeline.simulator.faults import LAG
-from tradier_pipeline.simulator.market import INDEXES, Market, Option
+from tradier_pipeline.simulator.market import INDEXES, Market, Option, exchange_of
 from tradier_pipeline.simulator.params import day, flag, minute, number, parameters, required, respond, symbols
 from tradier_pipeline.simulator.tickets import InvalidParameterError, choice, read_price
 
@@ -43,7 +42,6 @@ class MarketData:
             Route("/v1/markets/etb", self.easy_to_borrow),
             Route("/v1/markets/clock", self.clock),
             Route("/v1/markets/calendar", self.calendar),
-            Route("/v1/markets/events/session", self.session, methods=["POST"]),
         ]
 
     def _market(self, request: Request) -> tuple[Market, MarketCalendar, datetime]:
@@ -141,9 +139,13 @@ class MarketData:
         return respond(request, market_bodies.securities(found))
 
     async def lookup(self, request: Request) -> Response:
-        types = symbols(request.query_params, "types")
-        found = listings.lookup(required(request.query_params, "q"))
-        kept = [ticker for ticker in found if not types or market_bodies.security_type(ticker).upper() in types]
+        types, exchanges = symbols(request.query_params, "types"), symbols(request.query_params, "exchanges")
+        kept = [
+            ticker
+            for ticker in listings.lookup(required(request.query_params, "q"))
+            if (not types or market_bodies.security_type(ticker).upper() in types)
+            and (not exchanges or exchange_of(ticker) in exchanges)
+        ]
         return respond(request, market_bodies.securities(kept))
 
     async def easy_to_borrow(self, request: Request) -> Response:
@@ -162,11 +164,6 @@ class MarketData:
             raise InvalidParameterError(name, f"{wrong} is not valid")
         calendar = self.controls.store.calendar.of_exchange()
         return respond(request, await asyncio.to_thread(market_bodies.month, calendar, year, month))
-
-    async def session(self, request: Request) -> Response:
-        """A session of the market stream, which is not simulated: nobody answers at its address."""
-        stream = {"url": f"http://{request.url.netloc}/v1/markets/events", "sessionid": str(uuid4())}
-        return respond(request, {"stream": stream})
 
 
 def _expiration(params: Mapping[str, str]) -> date:

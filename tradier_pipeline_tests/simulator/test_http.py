@@ -239,7 +239,7 @@ def test_quotes_name_what_they_do_not_know(broker):
     ]
     assert many["unmatched_symbols"]["symbol"] == ["ZZX", "ZZY"]
     stock, contract = many["quote"]
-    assert (stock["type"], contract["type"]) == ("stock", "option")
+    assert (stock["type"], contract["type"]) == ("etf", "option")
     assert (contract["contract_size"], contract["strike"], contract["underlying"]) == (100, 270, "AAPL")
     assert contract["expiration_date"] == "2026-12-18"
     assert 0 < contract["greeks"]["delta"] < 1

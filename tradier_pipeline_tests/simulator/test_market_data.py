@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -187,6 +186,25 @@ def test_securities_are_found_by_name_and_by_symbol(broker):
 
 
 @pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"types": "etf"}, ["SPY"]),
+        ({"types": "stock,index"}, ["SPX"]),
+        ({"exchanges": "P"}, ["SPY"]),
+        ({"exchanges": "N,P", "types": "index"}, []),
+    ],
+)
+def test_a_lookup_narrows_to_types_and_exchanges(broker, params, found):
+    securities = read(broker, f"{MARKETS}/lookup", q="SP", **params)["securities"]
+    assert [row["symbol"] for row in many(securities["security"] if securities else [])] == found
+
+
+def test_a_quote_says_that_a_fund_is_an_etf(broker):
+    rows = read(broker, f"{MARKETS}/quotes", symbols="SPY,KO,SPX")["quotes"]["quote"]
+    assert [(row["type"], row["exch"]) for row in rows] == [("etf", "P"), ("stock", "N"), ("index", "Q")]
+
+
+@pytest.mark.parametrize(
     ("instant", "state", "change", "following"),
     [
         ("2026-11-16T11:00:00Z", "closed", "07:00", "premarket"),
@@ -226,12 +244,6 @@ def test_a_calendar_that_has_to_be_loaded_keeps_nobody_else_waiting(broker, monk
     assert answer.status_code == 200
 
 
-def test_a_session_of_market_events_is_created(broker):
-    stream = broker.post(f"{MARKETS}/events/session").json()["stream"]
-    assert stream["url"].endswith("/v1/markets/events")
-    assert re.fullmatch(r"[0-9a-f-]{36}", stream["sessionid"])
-
-
 @pytest.mark.parametrize("where", ["params", "data"])
 def test_parameters_of_an_order_and_of_its_change_may_stand_in_the_query(broker, where):
     form = {"class": "equity", "symbol": "KO", "side": "buy", "quantity": "3", "duration": "gtc"}
@@ -248,7 +260,7 @@ def test_what_the_form_says_wins_over_the_query(broker):
     assert read(broker, f"{BASE}/orders/{answer.json()['order']['id']}")["order"]["symbol"] == "KO"
 
 
-def test_history_is_filtered_by_symbol(broker):
+def test_history_is_filtered_by_symbol_and_by_types(broker):
     for symbol in ("KO", "SPY"):
         place(broker, symbol=symbol, quantity="1")
     option = "SPY261218C00650000"
@@ -263,6 +275,8 @@ def test_history_is_filtered_by_symbol(broker):
     assert found(symbol="spy") == {"SPY", option}
     assert found(symbol="SPY", exactMatch="true") == {"SPY"}
     assert read(broker, f"{BASE}/history", symbol="ZZX") == {"history": "null"}
+    assert found(type="dividend,Trade") == {"KO", "SPY", option}
+    assert read(broker, f"{BASE}/history", type="dividend") == {"history": "null"}
 
 
 def test_a_watchlist_is_made_changed_and_removed_and_lives_on(tmp_path):

@@ -134,12 +134,11 @@ def _expire(random: Random, book: Book, life: Life, at: datetime) -> None:
     """Every contract of the date ends: worthless, or all of it against shares."""
     for symbol in EXPIRING:
         contracts = int(book.holdings.get(symbol, Holding(ZERO, ZERO)).quantity)
+        if not contracts:
+            continue
         delivered = contracts if random.random() < 0.5 else 0
         book.end(symbol, contracts, delivered)
         life.happened.add((symbol, ("assigned" if contracts < 0 else "exercised") if delivered else "expired"))
-        underlying = classify(symbol).option
-        assert underlying is not None
-        life.uncaused |= {symbol, underlying.underlying, CASH} if delivered else set()
     life.states.append(Books(at, book.statement(at)))
 
 

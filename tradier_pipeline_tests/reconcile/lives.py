@@ -39,10 +39,16 @@ class Books:
 
 @dataclass
 class Life:
-    """The true states of an account over time, oldest first, and what came without a cause that any list shows."""
+    """The true states of an account over time, oldest first.
+
+    Attributes:
+        uncaused: items that changed without a cause that any list shows.
+        happened: what else became of symbols, in a word.
+    """
 
     states: list[Books] = field(default_factory=list)
     uncaused: set[str] = field(default_factory=set)
+    happened: set[tuple[str, str]] = field(default_factory=set)
 
     def at(self, moment: datetime) -> AccountState:
         """The last true state of then."""
@@ -90,6 +96,81 @@ def _quantity(random: Random, symbol: str) -> int:
 def _price(random: Random, symbol: str) -> Decimal:
     """What a position is counted with, 7 USD a share or contract, and for shares a little more or less."""
     return Decimal("0.07") if symbol in OPTIONS else Decimal(random.choice((695, 700, 705))).scaleb(-2)
+
+
+EXPIRING = ("KO261119C00007000", "F261119P00007000")  # on the first date; strikes at what a share is counted with
+SPUN_OFF = "KNF"
+
+
+def live_through_events(random: Random) -> Life:
+    """Two sessions with what no order shows: ends of options, what companies do over night; and busted trades."""
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000))), Life()
+    for symbol in EXPIRING:
+        if count := random.randint(-2, 2):
+            book.fill(symbol, count, _price(random, symbol), OPENS[0] - timedelta(days=2))
+    for stock in random.sample(STOCKS, random.randint(0, 2)):
+        book.fill(stock, random.choice((30, 100, 110)), _price(random, stock), OPENS[0] - timedelta(days=2))
+    book.parts.clear()
+    life.states.append(Books(OPENS[0] - timedelta(hours=1), book.statement(OPENS[0])))
+    _trade(random, book, life, OPENS[0])
+    _expire(random, book, life, OPENS[0] + SESSION + timedelta(minutes=random.randint(20, 80)))
+    book.parts.clear()
+    _company_acts(random, book, life, OPENS[1] - timedelta(minutes=random.randint(40, 85)))
+    _trade(random, book, life, OPENS[1])
+    return life
+
+
+def _trade(random: Random, book: Book, life: Life, opened: datetime) -> None:
+    for minute in sorted(random.sample(range(1, 300), random.randint(0, 3))):
+        at = opened + minute * MINUTE
+        busted = book.parts and random.random() < 0.3 and book.bust(len(book.parts) - 1, at)
+        if not busted:
+            symbol = random.choice((*STOCKS, *OPTIONS))
+            book.fill(symbol, _quantity(random, symbol), _price(random, symbol), at)
+        life.states.append(Books(at, book.statement(at)))
+
+
+def _expire(random: Random, book: Book, life: Life, at: datetime) -> None:
+    """Every contract of the date ends: worthless, or all of it against shares."""
+    for symbol in EXPIRING:
+        contracts = int(book.holdings.get(symbol, Holding(ZERO, ZERO)).quantity)
+        if not contracts:
+            continue
+        delivered = contracts if random.random() < 0.5 else 0
+        book.end(symbol, contracts, delivered)
+        life.happened.add((symbol, ("assigned" if contracts < 0 else "exercised") if delivered else "expired"))
+    life.states.append(Books(at, book.statement(at)))
+
+
+def _company_acts(random: Random, book: Book, life: Life, at: datetime) -> None:
+    held = [stock for stock in STOCKS if book.holdings.get(stock, Holding(ZERO, ZERO)).quantity > 0]
+    kind = random.choice(("nothing", "split", "fractions", "spin-off", "merger"))
+    if held and kind != "nothing":
+        stock = random.choice(held)
+        had = book.holdings[stock]
+        later = ZERO
+        if kind == "split":
+            book.holdings[stock] = replace(had, quantity=had.quantity * 2)
+            life.happened.add((stock, "split"))
+        elif kind == "fractions":
+            due = had.quantity / 20
+            whole = Decimal(int(due))
+            book.holdings[stock] = Holding(whole, (had.cost_basis * whole / due).quantize(Decimal("0.01")))
+            later = ((due - whole) * 140).quantize(Decimal("0.01"))
+            life.uncaused |= {stock, CASH}
+        elif kind == "spin-off":
+            given = Decimal(50)
+            book.holdings[stock] = replace(had, cost_basis=had.cost_basis - given)
+            book.holdings[SPUN_OFF] = Holding(Decimal(int(had.quantity) // 4), given)
+            life.happened.add((SPUN_OFF, "spin-off"))
+        else:
+            book.holdings[stock] = Holding(ZERO, ZERO)
+            book.cash += had.quantity * 7
+            life.uncaused |= {stock, CASH}
+        life.states.append(Books(at, book.statement(at)))
+        if later:
+            book.cash += later
+            life.states.append(Books(at + 20 * MINUTE, book.statement(at + 20 * MINUTE)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -83,6 +83,17 @@ class Book:
         self.cash -= gross
         self.contracts += abs(quantity) if classify(symbol).option else 0
         self.move(symbol, Decimal(quantity), gross)
+
+    def bust(self, number: int, as_of: datetime) -> bool:
+        """A trade is taken back, its order is cancelled with nothing filled; false if it was before."""
+        one = self.parts[number]
+        if not one.filled:
+            return False
+        self.parts[number] = replace(one, filled=Decimal(0), cash=Decimal(0), changed_at=as_of)
+        gross = -(one.cash or Decimal(0))
+        self.cash += gross
+        self.move(one.symbol, -one.filled, -gross)
+        return True
 
     def end(self, symbol: str, contracts: int, delivered: int) -> None:
         """So many contracts as held go, so many of them against shares."""

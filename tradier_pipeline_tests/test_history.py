@@ -23,7 +23,7 @@ from tradier_pipeline import history
 from tradier_pipeline.clock import NEW_YORK, trade_date
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline.warehouse.reads import By
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
 from tradier_pipeline_tests.conftest import dear_examples
@@ -270,15 +270,10 @@ Snapshots = dict[tuple[str, datetime], tuple[Decimal, Decimal]]
 FILLERS: dict[str, Any] = {schema.VARCHAR: "x", schema.DECIMAL: 0, schema.INTEGER: 0}
 
 
-def stored(account: str, as_of: datetime, equity: Decimal, cash: Decimal) -> dict[str, Any]:
-    filled = {column.name: FILLERS.get(column.type) for column in schema.ACCOUNT_BALANCES.columns if column.required}
-    return filled | {
-        "account_id": account,
-        "as_of": as_of,
-        "trade_date": trade_date(as_of),
-        "equity": equity,
-        "cash": cash,
-    }
+def stored(table: schema.Table, account: str, as_of: datetime, **values: Any) -> dict[str, Any]:
+    fillers = FILLERS | {schema.INSTANT: as_of}
+    filled = {column.name: fillers.get(column.type) for column in table.columns if column.required}
+    return filled | {"account_id": account, "as_of": as_of, "trade_date": trade_date(as_of)} | values
 
 
 def began(as_of: datetime, by: By) -> pd.Timestamp:
@@ -314,9 +309,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:
-        connection.execute("DELETE FROM account_balances")
-        rows = [stored(*key, *amounts) for key, amounts in snapshots.items()]
+        connection.execute("DELETE FROM account_balances; DELETE FROM tradier_snapshots; DELETE FROM snapshot_days")
+        headers = [stored(schema.TRADIER_SNAPSHOTS, *key, verdict="good") for key in snapshots]
+        rows = [
+            stored(schema.ACCOUNT_BALANCES, *key, equity=equity, cash=cash) for key, (equity, cash) in snapshots.items()
+        ]
+        insert(connection, schema.TRADIER_SNAPSHOTS, headers)
         insert(connection, schema.ACCOUNT_BALANCES, rows)
+        derived.refresh(connection)
     figures = ["open", "high", "low", "close", "cash_close", "snapshots"]
     periods: dict[By, str] = {"hour": "hour", "day": "trade_date"}
     for by, column in periods.items():

@@ -334,7 +334,7 @@ _EVENINGS = f"""
                'it shows ' || net_off::DECIMAL(24,2)::VARCHAR || ' USD that are dated on another day'
         FROM resettled JOIN (
             SELECT DISTINCT account_id, dated_number, net AS net_off FROM placed
-            WHERE net <> 0 AND (is_doubtful OR counted = 1)
+            WHERE net <> 0 AND NOT is_stated AND (is_doubtful OR counted = 1)
         ) AS off ON off.account_id = resettled.account_id
         AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
         WHERE abs(profit_left - net_off) <= abs(net_off) / 10 AND abs(net_off) >= base / 20

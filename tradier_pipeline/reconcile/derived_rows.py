@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity
 from tradier_pipeline.reconcile.daily import DateCheck
 
 
@@ -22,11 +22,11 @@ class DerivedRows:
     defined_only: tuple[str, ...]
 
 
-def _follow(derived: DerivedRows) -> Finding:
+def _follow(derived: DerivedRows) -> RuleResult:
     kept = [Difference(f"{derived.table} {place}", "no such row", "a row") for place in derived.kept_only]
     made = [Difference(f"{derived.table} {place}", "a row", "no such row") for place in derived.defined_only]
     defined = derived.rows - len(kept) + len(made)
-    return Finding(f"{defined} rows of {derived.table}", f"{derived.rows} rows", (*made, *kept))
+    return RuleResult(f"{defined} rows of {derived.table}", f"{derived.rows} rows", (*made, *kept))
 
 
 DERIVED_CHECKS: tuple[DateCheck[DerivedRows], ...] = (

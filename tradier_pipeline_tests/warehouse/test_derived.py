@@ -25,7 +25,7 @@ from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_act
 from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline.warehouse.closings import derived_rows
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import ACCOUNT, body_of, day_value, event, filed
 from tradier_pipeline_tests.support.bodies import account, answers, balances, land
@@ -48,12 +48,12 @@ class Book:
 
     def snapshot(self, day: date, clock_time: time, equity: int, account_id: str, torn: bool) -> None:
         self.number += 1  # no two of an instant
-        told = answers(
+        reported = answers(
             account={"profile": {"account": account(account_id)}},
             balances={"balances": balances(number=account_id, total_equity=Decimal(equity), total_cash=equity)},
         )
         read_at = at(day, clock_time) + timedelta(seconds=self.number)
-        landed = land(self.home.zone, told, read_at, account_id=account_id, verdict="torn" if torn else "coherent")
+        landed = land(self.home.zone, reported, read_at, account_id=account_id, verdict="torn" if torn else "coherent")
         with suppress(NotPublishedError):  # it is missed then, which changes the rows, too
             store_snapshot(self.home.warehouse, landed)
 
@@ -103,7 +103,7 @@ class Book:
 
 
 def differing(path: Path) -> list[Any]:
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         return [
             (rows.table, rows.kept_only, rows.defined_only)
             for rows in derived_rows(connection)
@@ -185,10 +185,10 @@ def test_whatever_happens_in_thousands_of_ways_the_kept_rows_follow(happenings: 
 
 @pytest.fixture
 def book(home: Home) -> Book:
-    told = Book(home.path)
+    reported = Book(home.path)
     for place, day in enumerate(DAYS[:4]):
-        told.snapshot(day, AFTER, 10_000 + place, ACCOUNT, torn=False)
-    return told
+        reported.snapshot(day, AFTER, 10_000 + place, ACCOUNT, torn=False)
+    return reported
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def book(home: Home) -> Book:
 )
 def test_a_kept_row_that_its_query_does_not_give_is_found(book: Book, change: str) -> None:
     path = book.home.warehouse.path
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         assert CHECK.run(derived_rows(connection)).passed
     path.chmod(0o644)
     with duckdb.connect(path) as connection:
@@ -221,13 +221,13 @@ def test_only_the_days_that_changed_are_made_anew_and_the_curves_only_when_they_
     with book.home.warehouse.staged() as staged:
         staged.connection.execute("UPDATE equity_curve_rows SET reason = 'mark'")
     book.snapshot(DAYS[4], BEFORE, 10_200, ACCOUNT, torn=False)
-    with reading(book.home.warehouse.path) as connection:
+    with connect_readonly(book.home.warehouse.path) as connection:
         lows = connection.execute("SELECT low FROM snapshot_days ORDER BY trade_date").fetchall()
         marks = connection.execute("SELECT DISTINCT reason FROM equity_curve_rows").fetchall()
     assert lows == [(-1,)] * 4 + [(10_100,)]
     assert marks == [("mark",)]
     book.snapshot(DAYS[4], AFTER, 10_300, ACCOUNT, torn=False)
-    with reading(book.home.warehouse.path) as connection:
+    with connect_readonly(book.home.warehouse.path) as connection:
         query = f"SELECT equity, reason = 'mark' FROM equity_curve WHERE trade_date = '{DAYS[4]}'"
         assert connection.execute(query).fetchall() == [(10_300, False)]
 
@@ -236,7 +236,7 @@ def test_only_the_days_that_changed_are_made_anew_and_the_curves_only_when_they_
 @pytest.mark.parametrize("bring_over", ["snapshot", "rebuild"])
 def test_a_warehouse_of_a_version_without_the_rows_gets_them(book: Book, bring_over: str, version: int) -> None:
     path, but_as_of = book.home.warehouse.path, "SELECT * EXCLUDE as_of FROM equity_curve ORDER BY trade_date"
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         curve = connection.execute(but_as_of).fetchall()
     path.chmod(0o644)
     with duckdb.connect(path) as connection:
@@ -247,7 +247,7 @@ def test_a_warehouse_of_a_version_without_the_rows_gets_them(book: Book, bring_o
         book.snapshot(DAYS[3], AFTER, 10_003, ACCOUNT, torn=False)
     else:
         book.rebuild(DAYS[0])
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         assert connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
         found = connection.execute(but_as_of).fetchall()
     assert found == curve
@@ -258,7 +258,7 @@ def test_the_first_session_of_a_history_is_followed_from_snapshot_to_snapshot(ho
     book = Book(home.path)
     for equity in (10_000, 10_500, 9_000):
         book.snapshot(DAYS[0], BEFORE, equity, ACCOUNT, torn=False)
-        with reading(home.warehouse.path) as connection:
+        with connect_readonly(home.warehouse.path) as connection:
             found = connection.execute(
                 "SELECT equity FROM equity_curve UNION ALL SELECT equity FROM total_equity_curve"
             )

@@ -272,11 +272,10 @@ Snapshots = dict[tuple[str, datetime], tuple[Decimal, Decimal]]
 FILLERS: dict[str, Any] = {schema.VARCHAR: "x", schema.DECIMAL: 0, schema.INTEGER: 0, schema.BIGINT: 0}
 
 
-def blank(table: schema.Table, account: str, as_of: datetime) -> dict[str, Any]:
-    """A row of a snapshot, with something in every column that must have something."""
-    filled = {column.name: FILLERS.get(column.type, as_of) for column in table.columns if column.required}
-    lead = {"snapshot_id": f"{account}@{as_of}", "account_id": account, "as_of": as_of, "trade_date": trade_date(as_of)}
-    return filled | lead
+def stored(table: schema.Table, account: str, as_of: datetime, **values: Any) -> dict[str, Any]:
+    fillers = FILLERS | {schema.INSTANT: as_of}
+    filled = {column.name: fillers.get(column.type) for column in table.columns if column.required}
+    return filled | {"account_id": account, "as_of": as_of, "trade_date": trade_date(as_of)} | values
 
 
 def began(as_of: datetime, by: By) -> pd.Timestamp:
@@ -312,12 +311,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:
-        connection.execute("DELETE FROM account_balances; DELETE FROM tradier_snapshots")
-        rows = {key: blank(schema.ACCOUNT_BALANCES, *key) for key in snapshots}
-        balances = [rows[key] | {"equity": equity, "cash": cash} for key, (equity, cash) in snapshots.items()]
-        insert(connection, schema.ACCOUNT_BALANCES, balances)
-        headers = [blank(schema.TRADIER_SNAPSHOTS, *key) | {"verdict": "good"} for key in snapshots]
+        connection.execute("DELETE FROM account_balances; DELETE FROM tradier_snapshots; DELETE FROM snapshot_days")
+        headers = [stored(schema.TRADIER_SNAPSHOTS, *key, verdict="good") for key in snapshots]
+        rows = [
+            stored(schema.ACCOUNT_BALANCES, *key, equity=equity, cash=cash) for key, (equity, cash) in snapshots.items()
+        ]
         insert(connection, schema.TRADIER_SNAPSHOTS, headers)
+        insert(connection, schema.ACCOUNT_BALANCES, rows)
         derived.refresh(connection)
     figures = ["open", "high", "low", "close", "cash_close", "snapshots"]
     periods: dict[By, str] = {"hour": "hour", "day": "trade_date"}

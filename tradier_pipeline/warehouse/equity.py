@@ -15,10 +15,12 @@ debt) counts as -100 % in growth, which stays zero from then on.
 The broker dates a flow without a time, and not always on the evening whose balance shows it first. A flow counts on the
 evening that it explains. The proof is in what its own evening and the next one are left with as it is dated: less by
 the flow here, more by it there. Cash that history does not explain proves it to a tenth of the flow; where only equity
-is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Where an evening
-contradicts the date of a flow and no neighbour explains it, the days are uncertain: marked with the reason, without a
-return, left out of growth. So are the days of securities that came or left, and of words that nobody knows; until the
-owner states what came or left.
+is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of evenings in
+a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains it, the days
+are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
+shows as much, and one on which cash and equity alike show what the broker does not report. So are the days of
+securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner states what
+came or left.
 """
 
 from __future__ import annotations
@@ -332,7 +334,7 @@ _EVENINGS = f"""
                'it shows ' || net_off::DECIMAL(24,2)::VARCHAR || ' USD that are dated on another day'
         FROM resettled JOIN (
             SELECT DISTINCT account_id, dated_number, net AS net_off FROM placed
-            WHERE net <> 0 AND (is_doubtful OR counted = 1)
+            WHERE net <> 0 AND NOT is_stated AND (is_doubtful OR counted = 1)
         ) AS off ON off.account_id = resettled.account_id
         AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
         WHERE abs(profit_left - net_off) <= abs(net_off) / 10 AND abs(net_off) >= base / 20

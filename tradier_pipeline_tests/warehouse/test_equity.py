@@ -552,6 +552,19 @@ def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
     assert rows[-1]["growth"] == pytest.approx(1, abs=0.005)
 
 
+@pytest.mark.parametrize(("word", "amount", "worth"), [("novel", 20_000, 30_000), ("transfer", 0, 60_000)])
+@pytest.mark.parametrize("dated", [date(2025, 11, 14), MON, WED, NEXT_TUE])
+def test_what_nobody_knows_is_no_return_of_a_day_sessions_off(
+    write: Write, dated: date, word: str, amount: int, worth: int
+) -> None:
+    reported = Histories()
+    for place, day in enumerate(DAYS):
+        reported.reported(day, 10_000 if place < 4 else worth)
+    reported.flow(dated, amount, word)
+    rows = write(reported)
+    assert (rows[4]["uncertain"], rows[4]["return"], rows[-1]["growth"]) == (True, None, 1)
+
+
 def test_money_that_the_broker_never_reports_is_no_return(write: Write) -> None:
     """Cash and equity rise by it, and the history of the day was read: it is no profit of what is held."""
     reported = Histories()

@@ -45,9 +45,7 @@ def test_a_home_whose_broker_somebody_names_reads_its_past_when_asked(home: Home
     assert rows_of("query", "FROM activity_extracts") == []
 
 
-def test_a_snapshot_fits_24_lines_and_speaks_before_it_has_loaded(
-    home: Home, simulated: object
-) -> None:
+def test_a_snapshot_fits_24_lines_and_speaks_before_it_has_loaded(home: Home, simulated: object) -> None:
     run("snapshot")
     code, told = on_terminal("snapshot")
     assert code == 0, told

@@ -36,6 +36,8 @@ _IDS = frozenset(
         *("content_key", "ordinal", "finding_id", "first_snapshot_id", "last_snapshot_id", "path", "sha256"),
     }
 )
+# of a statement: what is mostly nothing
+_DETAILS = frozenset({"dividends", "interest", "fees", "tax", "adjustments", "cash_close"})
 _LEAD = frozenset({"as_of", "trade_date"})  # the same in every row of one snapshot
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?( ?[%*])*|-|")
 
@@ -209,15 +211,22 @@ def _column(name: str, type_: str, values: Sequence[Any], is_money: bool) -> Col
     money = is_money and type_.startswith("DECIMAL")
     profit = money and (name.endswith("_pl") or name in ("pnl", "gain_loss", "profit", "realized_pnl"))
     texts = tuple(screen.money(value) if money else cell(value) for value in values)
-    same = len(values) > 1 and len(set(map(str, values))) == 1
     return Column(
         name,
         texts,
         right=bool(re.match(r"DECIMAL|DOUBLE|FLOAT|U?(BIG|HUGE|SMALL|TINY)?INT", type_)) or _looks_numeric(texts),
-        last=(name in _IDS and (same or name != "account_id" or len(values) < 2)) or (name in _LEAD and same),
+        last=1 if name in _DETAILS else 2 * _gives_way(name, values),
         values=tuple(values),
         profit=profit,
     )
+
+
+def _gives_way(name: str, values: Sequence[Any]) -> bool:
+    """Ids, but for the account where there are several; and what is the same of all rows of a snapshot."""
+    several = len(set(map(str, values))) > 1
+    if name == "account_id":
+        return not several
+    return name in _IDS or (name in _LEAD and len(values) > 1 and not several)
 
 
 def _looks_numeric(texts: Sequence[str]) -> bool:

@@ -77,7 +77,7 @@ class FetchRound(Record):
 class UnlistedRecord(Record):
     """An order, or a leg, that had filled by an earlier snapshot and that this one does not show any more.
 
-    Signed quantities and USD as in `reconcile.account_state.OrderPart`. What it had filled stays known should it come back.
+    Signed quantities and USD as in `OrderPart`. What it had filled stays known should it come back.
     """
 
     order_id: int

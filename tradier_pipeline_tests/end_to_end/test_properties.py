@@ -68,7 +68,7 @@ def _rows(document: bodies.Body, outer: str, inner: str) -> int:
 
 
 @QUICK
-@given(reported=states())
+@given(answers=states())
 def test_any_state_of_an_account_is_stored_whole_and_passes_every_blocking_check(
     staged: StagedWarehouse, answers: Answers
 ) -> None:
@@ -77,7 +77,7 @@ def test_any_state_of_an_account_is_stored_whole_and_passes_every_blocking_check
 
 @pytest.mark.soak
 @LONG
-@given(reported=states())
+@given(answers=states())
 def test_thousands_of_states_are_stored_whole_and_pass_every_blocking_check(
     staged: StagedWarehouse, answers: Answers
 ) -> None:

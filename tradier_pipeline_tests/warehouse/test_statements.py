@@ -210,7 +210,7 @@ def test_a_statement_in_text_has_its_lines_and_its_note(home: Home) -> None:
     show(home, date(2025, 11, 25), "1250.5")
     for by, period in (("month", "2025-11-01"), ("quarter", "2025-10-01"), ("year", "2025-01-01")):
         reported = run("balances", "--by", by).stdout
-        assert [text for text in (period, "1250.50", "trading", "adjustments", "note") if text not in reported] == []
+        assert [text for text in (period, "1,250.50", "trading", "adjustments", "note") if text not in reported] == []
 
 
 def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:

@@ -24,7 +24,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.instance.test_storage_damage import RUNS, garbage
 from tradier_pipeline_tests.support.dagster_runs import materialized
@@ -171,7 +171,7 @@ class Lived:
     def published(self) -> list[str]:
         if not self.home.warehouse.path.exists():
             return []
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             return snapshot_ids(connection)
 
     def has_published(self, count: int) -> None:
@@ -214,7 +214,7 @@ def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None
     lived.simulated.heal()
     lived.request()
     lived.has_published(before + 2)
-    with reading(lived.home.warehouse.path) as connection:
+    with connect_readonly(lived.home.warehouse.path) as connection:
         (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
     assert version
 

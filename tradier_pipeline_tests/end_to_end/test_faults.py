@@ -21,7 +21,7 @@ from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import prove_published
 from tradier_pipeline_tests.end_to_end.test_storage_breaks_under_up import small_disk
@@ -69,7 +69,7 @@ def run(*arguments: str) -> Result:
 
 
 def published(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
@@ -96,7 +96,7 @@ def test_a_name_that_is_not_resolved_costs_the_minute_and_nothing_else(
     monkeypatch.setenv("NO_PROXY", "*")
     line = error_line(run("snapshot"))
     assert "ConnectError" in line
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert len(snapshot_ids(connection)) == 1
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (1,)
     assert home.warehouse.path.read_bytes() != before  # the failure is a row

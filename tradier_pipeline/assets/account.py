@@ -10,7 +10,7 @@ from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.warehouse.reads import accounts_now, reading
+from tradier_pipeline.warehouse.reads import accounts_now, connect_readonly
 
 ACCOUNT = dg.AssetKey("account")
 COLUMNS = ("account_id", "read", "equity", "cash", "buying_power", "verdict", "ready", "blockers")
@@ -42,7 +42,7 @@ account = dg.AssetSpec(
 
 def account_materialization(settings: Settings, own: SnapshotId) -> dg.AssetMaterialization | None:
     """How the accounts stand now, if a published snapshot is the newest one of its account; of an older one nothing."""
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         rows = accounts_now(connection)
     if str(own) not in {row["snapshot_id"] for row in rows}:
         return None
@@ -66,5 +66,5 @@ def account_materialization(settings: Settings, own: SnapshotId) -> dg.AssetMate
 
 def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
     read = f"{row['as_of'].astimezone(clock.NEW_YORK):%Y-%m-%d %H:%M:%S} New York"
-    told = {**row, "read": read, "blockers": ", ".join(row["blockers"] or ()) or "-"}
-    return {name: shown(told[name]) for name in COLUMNS}
+    reported = {**row, "read": read, "blockers": ", ".join(row["blockers"] or ()) or "-"}
+    return {name: shown(reported[name]) for name in COLUMNS}

@@ -26,7 +26,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.runs import PROCESS_TAG, failed_runs
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
-from tradier_pipeline.warehouse.reads import missed_since, published_since, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, missed_since, published_since
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -44,7 +44,7 @@ _DAGSTER_LINE = re.compile(
 _TICK = re.compile(r"for (?P<tick>(?:schedule|sensor) \w+)")
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*): (?P<text>.+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Dagster's log has colours wherever it goes
-RUN_LOGGER = "dagster"  # of what a run prints: its failure is told from the run history
+RUN_LOGGER = "dagster"  # of what a run prints: its failure is reported from the run history
 
 
 class Terminal:
@@ -64,7 +64,7 @@ class Terminal:
 
 
 class Output:
-    """What a process prints. Failures that only it tells of are told; the rest is kept in case it ends by itself."""
+    """What a process prints. Failures that only it tells of are reported; the rest is kept in case it ends by itself."""
 
     def __init__(self, name: str, failures: Failures | None) -> None:
         self._name = name
@@ -106,7 +106,7 @@ class Output:
                 self._failures.tell(what, found["text"] if found["name"] in ("Failure", *_own_errors()) else line)
 
     def _subject(self) -> str | None:
-        """What failed, by the line of Dagster before an exception; None if it is told otherwise."""
+        """What failed, by the line of Dagster before an exception; None if it is reported otherwise."""
         header = self._header
         if header is None:
             return self._name
@@ -134,7 +134,7 @@ class Failures:
         self._told: dict[str, datetime] = {}
 
     def tell(self, what: str, cause: str) -> None:
-        """Say that something failed unless the same cause was told within the hour."""
+        """Say that something failed unless the same cause was reported within the hour."""
         now = clock.now()
         self._told = {text: at for text, at in self._told.items() if now - at < REPEAT}
         if cause not in self._told:
@@ -152,7 +152,7 @@ class News:
         self._told: set[str] = set()
 
     def tell_until(self, ended: threading.Event) -> None:
-        """Look every second. What cannot be read now is told with a later look."""
+        """Look every second. What cannot be read now is reported with a later look."""
         with ExitStack() as stack:
             instance: dg.DagsterInstance | None = None
             while not ended.wait(LOOK_EVERY_S):
@@ -167,7 +167,7 @@ class News:
         runs = failed_runs(instance, self._failed_since)
         self._failed_since = now - LATE
         for run in runs:
-            if run.run_id not in self._told and PROCESS_TAG not in run.tags:  # that one's caller is told
+            if run.run_id not in self._told and PROCESS_TAG not in run.tags:  # that one's caller is reported
                 self._told |= {run.run_id, run.tags.get(PARTITION_TAG, "")}
                 self._terminal.fail(_subject(run), _cause(instance, run))
 
@@ -176,7 +176,7 @@ class News:
         changed = path.stat().st_mtime_ns if path.exists() else None
         if changed == self._warehouse:
             return
-        with reading(path) as connection:
+        with connect_readonly(path) as connection:
             published = published_since(connection, self._published_since)
             missed = missed_since(connection, self._missed_since)
         self._warehouse = changed

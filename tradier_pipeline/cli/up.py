@@ -155,7 +155,7 @@ def _serve(
         "the daemon": ["dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"],
     }
     watch, failures = _StorageWatch(settings.dagster_home), Failures(terminal)
-    with _told(News(settings, terminal)), _running(server, environment, watch.read, failures) as serving:
+    with _reported(News(settings, terminal)), _running(server, environment, watch.read, failures) as serving:
         while not (socket_path.exists() or stopping.wait(0.1)):
             _refuse_ended(serving)
         with _running(clients, environment, watch.read, failures) as processes:
@@ -168,7 +168,7 @@ def _serve(
 
 
 @contextmanager
-def _told(news: News) -> Iterator[None]:
+def _reported(news: News) -> Iterator[None]:
     """Tell the news meanwhile, in a thread: whatever is slow to read holds nobody up."""
     ended = threading.Event()
     thread = threading.Thread(target=news.tell_until, args=(ended,), name="news", daemon=True)
@@ -219,18 +219,18 @@ class _StorageWatch:
 
 def _make_usable(dagster_home: Path, environment: Mapping[str, str], stopping: _Stopping) -> None:
     """Set damaged databases aside; while one is full or locked, take the snapshots of the cycles without Dagster."""
-    told, taken = "", None
+    reported, taken = "", None
     while not stopping.is_set():
         found = broken(dagster_home, in_use=False)
         if found is None:
-            if told:
+            if reported:
                 click.echo("Dagster's storage can be used again", err=True)
             return _open(dagster_home)
         if found.damaged:
             _set_aside(found)
             continue
-        if found.reason != told:
-            told = found.reason
+        if found.reason != reported:
+            reported = found.reason
             click.echo(f"{found.error(dagster_home)} Until then the cycles take their snapshots without it.", err=True)
         minute = clock.now().replace(second=0, microsecond=0)
         if minute != taken:

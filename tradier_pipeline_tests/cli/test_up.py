@@ -20,7 +20,7 @@ import pytest
 from tradier_pipeline.cli import up
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.dagster_runs import materialized
 
@@ -111,7 +111,7 @@ def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: floa
             process.wait(60)
 
 
-def told(folder: Path, text: str) -> str | None:
+def reported(folder: Path, text: str) -> str | None:
     """The one line of `up` that has a text; None if there is none yet."""
     found = [line for line in (folder / "up.log").read_text().splitlines() if text in line]
     assert len(found) <= 1, found
@@ -143,12 +143,12 @@ def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing
         assert launched["__typename"] == "LaunchRunSuccess", launched
         run_id = launched["run"]["runId"]
         assert until("the end of the run", lambda: first.finished(run_id)) == "SUCCESS"
-        with reading(home.warehouse.path) as connection:
+        with connect_readonly(home.warehouse.path) as connection:
             (snapshot_id,) = snapshot_ids(connection)
         assert snapshot_id.startswith(f"{DEMO_ACCOUNT}@")
         with open_instance(home.path / "dagster") as instance:
             assert materialized(instance) == {snapshot_id}
-        until("its line", lambda: told(tmp_path, "equity"))
+        until("its line", lambda: reported(tmp_path, "equity"))
         assert len(family(home)) >= 4
         first.process.kill()
         first.process.wait()
@@ -165,7 +165,7 @@ def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing
     taken = re.compile(
         rf"\d{{4}}-\d\d-\d\d [\d:]{{8}} New York  {DEMO_ACCOUNT}  equity [\d,]+\.\d\d USD  good  next due .+"
     )
-    assert taken.fullmatch(str(told(tmp_path, "equity")))
+    assert taken.fullmatch(str(reported(tmp_path, "equity")))
     log = (tmp_path / "up.log").read_text()
     assert log.count(f"UI at {first.url}; stop with Ctrl-C") == 1
     assert " - dagster" not in log
@@ -251,7 +251,7 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on_and
             return until("the end of the run", lambda: started.finished(run_id))
 
         assert launched() == "FAILURE"
-        line = until("its line", lambda: told(tmp_path, "failed"))
+        line = until("its line", lambda: reported(tmp_path, "failed"))
         assert line.startswith("request_snapshot  failed: ")
         assert "Check that TRADIER_ACCESS_TOKEN is valid" in line
         (tmp_path / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={DEMO_TOKEN}\n")
@@ -260,5 +260,5 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on_and
         assert started.process.wait(30) == 0
     assert family(home) == []
     *_, line = (tmp_path / "up.log").read_text().splitlines()
-    assert told(tmp_path, "equity")
+    assert reported(tmp_path, "equity")
     assert line == "ended by SIGTERM; all it had started has ended"

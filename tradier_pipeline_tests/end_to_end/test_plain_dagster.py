@@ -18,7 +18,7 @@ import tradier_pipeline
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_up import LAUNCH, NO_CYCLES, Up, until
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.dagster_runs import materialized
@@ -93,12 +93,12 @@ def served(environment: dict[str, str], folder: Path, *command: str) -> Iterator
 
 
 def published(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
 def rows(home: Home) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute("SELECT * EXCLUDE committed_at FROM tradier_snapshots ORDER BY ALL").fetchall()
 
 
@@ -129,8 +129,8 @@ def test_dagster_dev_takes_backfills_and_repeats_what_is_asked_of_it(
         until("a third snapshot", lambda: True if len(published(home)) == 3 else None, SLOW_S)
 
         assets = [{"path": [name]} for name in FOUR.split(",")]
-        told = dev.ask(BACKFILL, {"params": {"assetSelection": assets, "partitionNames": keys}})
-        backfill = told["launchPartitionBackfill"]
+        reported = dev.ask(BACKFILL, {"params": {"assetSelection": assets, "partitionNames": keys}})
+        backfill = reported["launchPartitionBackfill"]
         assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
 
         def status() -> str | None:

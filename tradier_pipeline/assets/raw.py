@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.broker.models import (
     Account,
     Balances,
@@ -99,7 +99,7 @@ def definition_metadata(resource: str) -> dict[str, Any]:
 def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
     """Read account, balances, positions and orders in parallel and land them by one rename."""
     zone = tradier.landing_zone
-    with told_in_one_line(), only_if_landed(context, zone):
+    with as_dagster_failure(), only_if_landed(context, zone):
         snapshot_id = partition_of(context)
         trigger = context.run.tags.get(TRIGGER_TAG, UNASKED)
         landed = zone.find(snapshot_id)
@@ -107,7 +107,7 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         started = time.monotonic()
         progress.working(f"reading {snapshot_id.account_id}")
         landed = landed or _extract(context, tradier, snapshot_id, trigger)
-        progress.step("read", _told(landed), started)
+        progress.step("read", _reported(landed), started)
         remember_partition(context.instance, snapshot_id)
         for resource in REQUIRED_RESOURCES:
             yield dg.MaterializeResult(
@@ -117,7 +117,7 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
             )
 
 
-def _told(landed: LandedSnapshot) -> str:
+def _reported(landed: LandedSnapshot) -> str:
     """What was read, in words: how many answers, and how many of them were asked for again."""
     pages = [page for resource in REQUIRED_RESOURCES for page in landed.pages(resource)]
     again = sum(len(page.attempts) - 1 for page in pages)
@@ -156,7 +156,7 @@ def _extract(
 def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Quotes of all held symbols, one request right after the positions."""
     zone = tradier.landing_zone
-    with told_in_one_line(), only_if_landed(context, zone):
+    with as_dagster_failure(), only_if_landed(context, zone):
         landed = zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize raw/positions first.")

@@ -89,13 +89,13 @@ def spread_name(row: dict[str, Any]) -> str:
 def _filled(glance: Glance, now: datetime) -> Iterator[str]:
     if glance.since is None:
         return
-    told = screen.since(glance.since, now)
+    reported = screen.since(glance.since, now)
     if not glance.fills:
-        yield f"filled since {told}: nothing"
+        yield f"filled since {reported}: nothing"
     for row in glance.fills[:MOST_FILLS]:
         side = str(row["what"]).replace("_", " ")
         price = f" at {screen.money(row['price'])}" if row["price"] is not None else ""
         filled = f"{side} {screen.quantity(row['quantity'])} {row['symbol'] or ''}{price}"
-        yield f"filled since {told}: {printable(filled)}"
+        yield f"filled since {reported}: {printable(filled)}"
     if len(glance.fills) > MOST_FILLS:
         yield f"  and {len(glance.fills) - MOST_FILLS} more"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-STEM_WORDS = 2  # that several texts must begin with to be told as one
+STEM_WORDS = 2  # that several texts must begin with to be reported as one
 
 
 def grouped(rows: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:

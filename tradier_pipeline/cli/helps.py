@@ -94,8 +94,8 @@ Shell completion, in ~/.bashrc, ~/.zshrc or ~/.config/fish/completions:
 def add_examples(command: click.Command, path: str = "") -> None:
     """Let the help of a command, and of each below it, end with its examples."""
     if examples := EXAMPLES.get(path):
-        told = "\n".join(f"  tradier-pipeline {example}" for example in examples)
-        command.epilog = f"\b\nExample{'s' if len(examples) > 1 else ''}:\n{told}"
+        text = "\n".join(f"  tradier-pipeline {example}" for example in examples)
+        command.epilog = f"\b\nExample{'s' if len(examples) > 1 else ''}:\n{text}"
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             add_examples(below, f"{path} {name}".strip())

@@ -21,10 +21,10 @@ from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, VA
 
 if TYPE_CHECKING:
     from tradier_pipeline.core.settings import Settings
-    from tradier_pipeline.ledger.changes import Change
+    from tradier_pipeline.ledger.changes import LedgerChange
     from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.ledger.store import Ledger
-    from tradier_pipeline.reconcile.facts import Finding
+    from tradier_pipeline.reconcile.facts import TradeFinding
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
@@ -112,12 +112,12 @@ def list_flows(account: str | None, everything: bool, form: str, output: Path | 
 
 def _require_account(settings: Settings, store: Ledger, account: str | None) -> None:
     """An account must be configured, or known to the ledger or the warehouse."""
-    from tradier_pipeline.warehouse.reads import reading, require_account
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
     stated = [flow.account_id for flow in store.stated_flows()] if store.exists else []
     configured = (*(settings.accounts or ()), *stated)
     if account is not None and account not in configured:
-        with reading(settings.warehouse) as connection:
+        with connect_readonly(settings.warehouse) as connection:
             require_account(connection, account, configured)
 
 
@@ -315,7 +315,7 @@ def _unmatched_document(row: OrderRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in (*names, "suggested", "differences")}
 
 
-def _change_document(change: Change) -> dict[str, Any]:
+def _change_document(change: LedgerChange) -> dict[str, Any]:
     from tradier_pipeline.ledger.writeback import as_columns
 
     values = {"before": as_columns(change.before), "after": as_columns(change.after)}
@@ -332,13 +332,15 @@ def _print_reconciliation(found: Reconciliation) -> None:
         _print_change(change)
     for row in found.unmatched:
         ids = ", ".join(str(one) for one in (row.client_order_id, row.broker_order_id) if one is not None)
-        told = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
-        echo(f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {told}' if told else ''}")
+        text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        echo(
+            f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {text}' if reported else ''}"
+        )
     for group in grouped(found.findings, lambda one: (one[1].severity, one[1].code)):
         _print_findings(group)
 
 
-def _print_findings(group: Sequence[tuple[str | None, Finding]]) -> None:
+def _print_findings(group: Sequence[tuple[str | None, TradeFinding]]) -> None:
     """Findings of one kind; of those that are about no trade the texts as one."""
     first = group[0][1]
     head = f"  {first.severity:<5} {first.code:<26} "
@@ -348,11 +350,11 @@ def _print_findings(group: Sequence[tuple[str | None, Finding]]) -> None:
     for trade_id, finding in group:
         if finding not in of_none:
             about = f"{trade_id}: " if trade_id else ""
-            told = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
-            echo(f"{head}{about}{finding.text}{told}")
+            text = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
+            echo(f"{head}{about}{finding.text}{text}")
 
 
-def _print_change(change: Change) -> None:
+def _print_change(change: LedgerChange) -> None:
     document = _change_document(change)
     echo(f"  {change.table} {change.key}: {change.why}")
     for column, value in document["after"].items():

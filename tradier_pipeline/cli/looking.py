@@ -65,10 +65,10 @@ def trades(account: str | None, everything: bool, form: str, output: Path | None
     """The trades of the ledger, each with its unrealized profit in USD."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.trades import trades_now
-    from tradier_pipeline.warehouse.reads import reading, require_account
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         rows = trades_now(Ledger(settings.ledger), connection, account, everything=everything)
     if form != "text" or output:
@@ -90,9 +90,9 @@ def trades(account: str | None, everything: bool, form: str, output: Path | None
 def tables(form: str, output: Path | None) -> None:
     """The tables and views of the history, and what a row of each is."""
     from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
-    from tradier_pipeline.warehouse.reads import reading
+    from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with reading(load_settings().warehouse) as connection:
+    with connect_readonly(load_settings().warehouse) as connection:
         print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
 
 
@@ -103,9 +103,9 @@ def tables(form: str, output: Path | None) -> None:
 def describe(name: str, form: str, output: Path | None) -> None:
     """The columns of a table or view: their types, units and meaning."""
     from tradier_pipeline.warehouse.listing import columns_query, comment_of
-    from tradier_pipeline.warehouse.reads import reading
+    from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with reading(load_settings().warehouse) as connection:
+    with connect_readonly(load_settings().warehouse) as connection:
         comment = comment_of(connection, name)
         if form == "text":
             styled(screen.bold(name))
@@ -115,10 +115,10 @@ def describe(name: str, form: str, output: Path | None) -> None:
 
 def _show(account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
-    from tradier_pipeline.warehouse.reads import reading, require_account, rows_of
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, rows_of
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
             print_query(connection, query, form, output)

@@ -69,11 +69,11 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
 def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
     """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
     from tradier_pipeline.domain.gate import reasons
-    from tradier_pipeline.warehouse.reads import reading, require_account, trade_gates
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, trade_gates
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
-        if form == "text" and not as_json:  # a program is told that it is not ready, and why
+    with connect_readonly(settings.warehouse) as connection:
+        if form == "text" and not as_json:  # a program is reported that it is not ready, and why
             require_account(connection, account, settings.accounts or ())
         gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
     asked = (account,) if account else settings.accounts or tuple(gates)
@@ -103,11 +103,11 @@ def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> 
 @report_errors
 def findings(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
+    from tradier_pipeline.warehouse.reads import connect_readonly, findings_query, require_account
     from tradier_pipeline.warehouse.reads import findings as read_findings
-    from tradier_pipeline.warehouse.reads import findings_query, reading, require_account
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
             print_query(connection, findings_query(account, resolved=everything), form, output)
@@ -219,7 +219,7 @@ def listen() -> None:
 
 
 def _kind(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What findings have in common that are told as one."""
+    """What findings have in common that are reported as one."""
     names = ("account_id", "severity", "code", "suggested_action", "resolved_at")
     return tuple(row[name] for name in names)
 
@@ -231,9 +231,9 @@ def _print_findings(rows: list[dict[str, Any]]) -> None:
     evidence = "; ".join(dict.fromkeys(row["evidence"] for row in rows if row["evidence"]))
     until = f", resolved {screen.when(first['resolved_at'], seconds=False)}" if first["resolved_at"] else ""
     seen = screen.plural(max(row["times_seen"] for row in rows), "time")
-    told = joined([row["text"] for row in rows])
+    reported = joined([row["text"] for row in rows])
     head = f"{first['severity']:<5} {first['code']}{f' {about}' if about else ''}"
-    echo(f"{head}: {told}{f' ({evidence})' if evidence else ''}")
+    echo(f"{head}: {reported}{f' ({evidence})' if evidence else ''}")
     since = screen.when(min(row["first_seen"] for row in rows), seconds=False)
     echo(f"      {first['account_id']}, since {since} New York, seen {seen}{until}")
     echo(f"      {first['suggested_action']}")
@@ -248,8 +248,8 @@ def _print_account_status(account: AccountStatus) -> None:
     if account.verdict == "doubtful":
         echo(f"  doubtful        {account.verdict_evidence}")
     if waiting := account.landed_not_published:
-        told = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
-        echo(f"  landed only     {told}")
+        text = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
+        echo(f"  landed only     {text}")
     elif account.not_published:
         echo(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
     echo(f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}")

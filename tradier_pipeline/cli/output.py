@@ -49,7 +49,7 @@ _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 
 
 def load_settings() -> Settings:
-    """The settings; what the user ought to know of where they are from is told on stderr."""
+    """The settings; what the user ought to know of where they are from is reported on stderr."""
     settings = read_settings()
     for notice in settings.notices:
         warn(f"tradier-pipeline: warning: {notice}.")

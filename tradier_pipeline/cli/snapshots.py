@@ -369,9 +369,9 @@ def _four_balances(taken: TradierSnapshot) -> dict[str, Decimal]:
 def _print_snapshot(settings: Settings, taken: TradierSnapshot, *, verbose: bool) -> None:
     from tradier_pipeline.cli.glance import print_glance
     from tradier_pipeline.warehouse.at_a_glance import at_a_glance
-    from tradier_pipeline.warehouse.reads import reading
+    from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         glance = at_a_glance(connection, taken.snapshot_id)
     print_glance(taken, glance, verbose=verbose)
 

@@ -72,7 +72,7 @@ def print_relation(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckD
     """Print the rows of a relation of DuckDB.
 
     Raises:
-        PipelineError: they are more than a file or another program is told as text.
+        PipelineError: they are more than a file or another program is reported as text.
     """
     on_screen = screen.is_terminal()
     most = MAX_SCREEN_ROWS if on_screen else MAX_PIPED_ROWS
@@ -177,8 +177,8 @@ def print_columns(
     notes = [screen.plural(count, "row")] if count is not None and count != 1 else []
     if left_out:
         named, more = left_out[:MOST_NAMED], len(left_out) - MOST_NAMED
-        told = f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}"
-        notes.append(f"not shown here: {told}; {see} has all")
+        text = f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}"
+        notes.append(f"not shown here: {text}; {see} has all")
     if notes:
         print_note("; ".join(notes), colours=colours)
 

@@ -28,7 +28,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleResult:
     """What one rule found. `broker` and `stored` are the two figures compared, as a person reads them.
 
     `judged`: there was something for it to judge. A rule about fills has nothing to say where nothing was filled.
@@ -44,9 +44,9 @@ class Finding:
         return not self.differences
 
 
-def not_judged(why: str) -> Finding:
+def not_judged(why: str) -> RuleResult:
     """What a rule finds that has nothing to judge, and why."""
-    return Finding(f"not judged: {why}", "-", judged=False)
+    return RuleResult(f"not judged: {why}", "-", judged=False)
 
 
 @dataclass(frozen=True, slots=True)

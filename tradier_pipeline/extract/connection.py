@@ -104,7 +104,7 @@ def explained_refusal(broker: Broker, account_id: str, failures: Iterable[Broker
     try:
         listed = accounts_of_token(broker)
     except PipelineError:
-        return None  # the refusal itself is told
+        return None  # the refusal itself is reported
     return None if account_id in listed else not_of_token(account_id, listed, CHECK_SETTINGS)
 
 

@@ -23,12 +23,12 @@ from tradier_pipeline.extract.lookups import NOTHING_ASKED, Asked, followed, leg
 from tradier_pipeline.extract.records import attempt_records, page_records
 from tradier_pipeline.landing.manifest import (
     FailureRecord,
+    FetchRound,
     LookupRecord,
     Manifest,
     MissedRecord,
     PageRecord,
     QuotesManifest,
-    ReadingRecord,
     clock_skew_s,
 )
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot, LandingZone
@@ -60,7 +60,7 @@ def extract_snapshot(
         BrokerError: a required resource was not read; what did arrive is kept for diagnosis.
         LandingError: the landing zone cannot be written.
     """
-    with zone.reading(snapshot_id.account_id):
+    with zone.locked(snapshot_id.account_id):
         if landed := zone.find(snapshot_id):
             return landed
         refuse_other_times(zone, snapshot_id, trigger)
@@ -75,8 +75,8 @@ def extract_snapshot(
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             failures = error.failures.values() if isinstance(error, SnapshotFetchError) else (error,)
-            if told := explained_refusal(broker, account_id, failures):
-                raise told from error
+            if reported := explained_refusal(broker, account_id, failures):
+                raise reported from error
             raise
         return _land(zone, broker, snapshot_id, trigger, received, newest)
 
@@ -86,7 +86,7 @@ def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) ->
 
     Never fails because of the broker.
     """
-    with zone.reading(landed.snapshot_id.account_id):
+    with zone.locked(landed.snapshot_id.account_id):
         if landed.quotes is not None:
             return landed.quotes
         manifest, bodies = _read_quotes(broker, landed)
@@ -101,7 +101,7 @@ class Received:
     extracts: Mapping[str, Extract]
     lookups: tuple[LookupRecord, ...]
     looked_up: tuple[Page, ...]
-    readings: tuple[ReadingRecord, ...] = ()
+    readings: tuple[FetchRound, ...] = ()
 
     @property
     def resources(self) -> dict[str, Extract]:
@@ -132,8 +132,8 @@ async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _
         try:
             received = await _receive(client, snapshot_id.account_id, before, (received.lookups, received.looked_up))
         except BrokerError as error:
-            told = (*reading.evidence, f"not read again: {error.what}")
-            readings[-1] = reading.model_copy(update={"evidence": told})
+            reported = (*reading.evidence, f"not read again: {error.what}")
+            readings[-1] = reading.model_copy(update={"evidence": reported})
             break
         reading, is_settling = judged(received.resources, before.statements)
         readings.append(reading)
@@ -208,14 +208,14 @@ def _refuse_clock_running_back(newest: LandedSnapshot | None) -> None:
     now = clock.now()
     if newest is None or now > newest.manifest.as_of:
         return
-    told = f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already"
+    text = f"the clock says {clock.iso(now)}, but a snapshot of {clock.iso(newest.manifest.as_of)} is landed already"
     if newest.manifest.clock_skew_s is not None:
         raise ExtractError(
-            f"{told}, and the broker's answers confirmed that time: the clock of this machine is wrong now",
+            f"{text}, and the broker's answers confirmed that time: the clock of this machine is wrong now",
             "Set the clock of this machine right; the next snapshot is taken then.",
         )
     raise ExtractError(
-        told, "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/."
+        text, "Set the clock of this machine right; if that snapshot is the wrong one, move its directory out of raw/."
     )
 
 
@@ -286,7 +286,7 @@ def _keep(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: s
         received, failures = dict(error.extracts), error.failures
     received |= {name: Extract(name, failure.pages) for name, failure in failures.items() if failure.pages}
     resources, bodies = _records(received)
-    zone.keep_failed(
+    zone.land_failed(
         FailureRecord(
             snapshot_id=str(snapshot_id),
             environment=broker.environment,

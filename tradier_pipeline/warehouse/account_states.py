@@ -14,10 +14,10 @@ from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
 from tradier_pipeline.reconcile.statement import (
+    AccountState,
     Legless,
-    Part,
+    OrderPart,
     PartKey,
-    Statement,
     Terms,
     by_key,
     held,
@@ -109,7 +109,7 @@ class _Held:
     cost_basis: Decimal
 
 
-def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Statement) -> Good | None:
+def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: AccountState) -> Good | None:
     """The last good snapshot before a statement, with what was known of the orders that are shown now."""
     found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
     if found is None:
@@ -185,7 +185,7 @@ def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: d
 
 def stored_statement(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
-) -> Statement:
+) -> AccountState:
     """What a stored snapshot says."""
     at = (snapshot_id, as_of)
     parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
@@ -199,12 +199,12 @@ def stored_statement(
         if has_terms(symbol)
     }
     close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
-    return Statement(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
+    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
 
 
 def statement_before(
-    connection: duckdb.DuckDBPyConnection, account_id: str, before: Statement, now: Statement
-) -> Statement:
+    connection: duckdb.DuckDBPyConnection, account_id: str, before: AccountState, now: AccountState
+) -> AccountState:
     """A stored statement, with what was last known of the orders that only the later one shows.
 
     An order that leaves the list, and is not found by its id, has not lost what it had filled. Nor has one that was
@@ -227,8 +227,10 @@ def statement_before(
     return replace(before, parts=by_key(parts.values()), legless=legless)
 
 
-def _read_parts(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
-    parts: list[Part] = []
+def _read_parts(
+    connection: duckdb.DuckDBPyConnection, which: str
+) -> tuple[dict[PartKey, OrderPart], dict[int, Legless]]:
+    parts: list[OrderPart] = []
     legless: dict[int, Legless] = {}
     for row in connection.execute(_PARTS.replace("{which}", which)).fetchall():
         *values, class_, created_at, kind, net = row

@@ -47,9 +47,9 @@ def test_a_home_whose_broker_somebody_names_reads_its_past_when_asked(home: Home
 
 def test_a_snapshot_fits_24_lines_and_speaks_before_it_has_loaded(home: Home, simulated: object) -> None:
     run("snapshot")
-    code, told = on_terminal("snapshot")
-    assert code == 0, told
-    lines = plain(told).split("\r")[-1].splitlines()
+    code, reported = on_terminal("snapshot")
+    assert code == 0, reported
+    lines = plain(reported).split("\r")[-1].splitlines()
     assert len(lines) <= 23
     with subprocess.Popen(
         [sys.executable, "-m", "tradier_pipeline.cli", "snapshot"],
@@ -68,7 +68,7 @@ def test_a_snapshot_fits_24_lines_and_speaks_before_it_has_loaded(home: Home, si
 
 
 def test_make_up_hands_the_port_on() -> None:
-    told = subprocess.run(
+    reported = subprocess.run(
         ["make", "--dry-run", "--assume-old=install", "up", "PORT=3017"], cwd=PROJECT, capture_output=True, text=True
     )
-    assert "tradier-pipeline up --port 3017" in told.stdout
+    assert "tradier-pipeline up --port 3017" in reported.stdout

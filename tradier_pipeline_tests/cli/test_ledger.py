@@ -45,9 +45,9 @@ def test_findings_of_one_kind_are_one_line_with_all_names(home: Home, simulated:
     simulated.admin("POST", "world", {"account": DEMO_ACCOUNT, "positions": held})
     ledger.record_trade(Trade(trade_id="t", **TERMS, status="CANCELLED", quantity=Decimal(1)))
     take(home, simulated.broker)
-    told = [line for line in run("diff").stdout.splitlines() if "position_without_trade" in line]
-    assert len(told) == 1
-    assert told[0].endswith("no trade accounts for 1 AAPL, 2 F, 3 KO, 4 MSFT, 5 T")
+    reported = [line for line in run("diff").stdout.splitlines() if "position_without_trade" in line]
+    assert len(reported) == 1
+    assert reported[0].endswith("no trade accounts for 1 AAPL, 2 F, 3 KO, 4 MSFT, 5 T")
 
 
 @pytest.fixture
@@ -189,9 +189,9 @@ def by_hand(number: int = 22224000, filled_at: datetime | None = None, **fields:
         )
         for place, (side, symbol) in enumerate(sides.items(), 1)
     ]
-    told = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
+    reported = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
     done = {"status": "filled", "quantity": 1, "exec_quantity": 1, "remaining_quantity": 0, "num_legs": 2}
-    given = told | done | {"avg_fill_price": Decimal("0.55")} | at
+    given = reported | done | {"avg_fill_price": Decimal("0.55")} | at
     return bodies.order(number, **given | {"leg": parts} | fields)
 
 
@@ -319,8 +319,10 @@ def test_orders_of_others_are_listed_and_never_touched(
     (document,) = json.loads(run("diff", "--json").stdout)["snapshots"]
     assert (document["orders"], document["changes"]) == ({"unmatched_external": 1, "unmatched_ours": 1}, [])
     assert [order["broker_order_id"] for order in document["unmatched"]] == [22223806, 22223900]
-    told = run("diff").stdout
-    assert "unmatched_ours                   order 22223806 filled: our tag, and the ledger does not have it" in told
+    reported = run("diff").stdout
+    assert (
+        "unmatched_ours                   order 22223806 filled: our tag, and the ledger does not have it" in reported
+    )
     run("apply")
     assert simulated.requests() == []  # the broker is not even asked
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.warehouse.reads import reading, rows_of
+from tradier_pipeline.warehouse.reads import connect_readonly, rows_of
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import rows_of as exported
 from tradier_pipeline_tests.support.command_line import run
@@ -36,10 +36,10 @@ def _its_home(demo: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", [*HELD, "balances", "tables"])
 def test_in_80_columns_no_line_is_longer_and_no_value_is_cut(command: str) -> None:
-    code, told = on_terminal(command)
-    assert code == 0, told
-    assert max(map(len, plain(told).splitlines())) <= 80
-    assert "…" not in told
+    code, reported = on_terminal(command)
+    assert code == 0, reported
+    assert max(map(len, plain(reported).splitlines())) <= 80
+    assert "…" not in reported
 
 
 @pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -50,21 +50,21 @@ def test_without_colours_a_terminal_gets_plain_text(setting: dict[str, str]) -> 
 
 
 def test_the_portfolio_shows_each_position_as_a_trader_calls_it_and_their_sum(demo: Home) -> None:
-    with reading(demo.warehouse.path) as connection:
+    with connect_readonly(demo.warehouse.path) as connection:
         rows = rows_of(connection, "FROM portfolio_positions")
-    told = run("portfolio").stdout
-    total = next(line for line in told.splitlines() if line.startswith("total"))
+    reported = run("portfolio").stdout
+    total = next(line for line in reported.splitlines() if line.startswith("total"))
     assert f"{sum(row['market_value'] for row in rows):,.2f}" in total
     assert f"{sum(row['unrealized_pl'] for row in rows):+,.2f}" in total
     assert len(exported("portfolio")) == len(rows)
     for row in rows:
         named = f"{row['underlying']} " if row["strike"] else row["symbol"]
-        line = next(line for line in told.splitlines() if f"{row['market_value']:,.2f}" in line)
+        line = next(line for line in reported.splitlines() if f"{row['market_value']:,.2f}" in line)
         assert line.startswith(named)
 
 
 def test_trades_show_what_each_would_make_if_it_were_closed_at_the_marks(demo: Home) -> None:
-    with reading(demo.warehouse.path) as connection:
+    with connect_readonly(demo.warehouse.path) as connection:
         of_spreads = {
             (row["underlying"], row["strategy"], row["expiration"]): row["unrealized_pl"]
             for row in rows_of(connection, "FROM spread_book")
@@ -81,8 +81,8 @@ def test_trades_show_what_each_would_make_if_it_were_closed_at_the_marks(demo: H
 
 
 def test_what_has_no_room_is_named_and_ids_give_way_first() -> None:
-    told = plain(on_terminal("query", "SELECT * EXCLUDE (account_type) FROM account_balances")[1])
-    header, _, *notes = told.splitlines()
+    reported = plain(on_terminal("query", "SELECT * EXCLUDE (account_type) FROM account_balances")[1])
+    header, _, *notes = reported.splitlines()
     assert header.split()[0] == "as_of"
     assert "snapshot_id" not in header
     assert "not shown here: snapshot_id" in " ".join(notes)
@@ -93,15 +93,15 @@ def test_what_has_no_room_is_named_and_ids_give_way_first() -> None:
 def test_money_has_thousands_and_cents_and_the_exports_are_exact() -> None:
     (row,) = exported("query", "SELECT equity FROM account_balances")
     assert f"{Decimal(row['equity']):,.2f}" in run("query", "SELECT equity FROM account_balances").stdout
-    told = run("query", "SELECT equity FROM account_balances", "--format", "csv").stdout
-    assert next(csv.DictReader(io.StringIO(told)))["equity"] == row["equity"]
+    reported = run("query", "SELECT equity FROM account_balances", "--format", "csv").stdout
+    assert next(csv.DictReader(io.StringIO(reported)))["equity"] == row["equity"]
     (line,) = run("query", "SELECT -1234567.125::DECIMAL(24,8) AS x").stdout.splitlines()[1:]
     assert line.strip() == "-1,234,567.125"  # what the schema does not call money is shown as it is
 
 
 def test_times_are_new_yorks() -> None:
-    told = run("query", "SELECT TIMESTAMPTZ '2026-07-01 14:31:00+00' AS t").stdout
-    assert "2026-07-01 10:31:00" in told
+    reported = run("query", "SELECT TIMESTAMPTZ '2026-07-01 14:31:00+00' AS t").stdout
+    assert "2026-07-01 10:31:00" in reported
 
 
 @pytest.mark.parametrize("command", HELD)
@@ -114,16 +114,16 @@ def test_an_account_that_there_is_not_is_an_error_that_names_those_there_are(com
 
 
 def test_tables_and_describe_tell_what_the_schema_says() -> None:
-    told = run("tables").stdout
-    assert {"portfolio_positions", "equity_curve", "orders"} <= {line.split()[0] for line in told.splitlines()}
-    told = run("describe", "positions").stdout
-    assert "USD per share: middle of bid and ask" in told
-    assert "DECIMAL(24,8)" in told
+    reported = run("tables").stdout
+    assert {"portfolio_positions", "equity_curve", "orders"} <= {line.split()[0] for line in reported.splitlines()}
+    reported = run("describe", "positions").stdout
+    assert "USD per share: middle of bid and ask" in reported
+    assert "DECIMAL(24,8)" in reported
     assert "Did you mean positions?" in run("describe", "position").stderr
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "reported"),
     [
         ("FROM ordrs", 'Did you mean "orders"?'),
         ("SELECT equit FROM account_balances", '"equity"'),
@@ -132,11 +132,11 @@ def test_tables_and_describe_tell_what_the_schema_says() -> None:
         ("COPY orders TO 'x.csv'", "read-only"),
     ],
 )
-def test_a_query_that_fails_says_what_was_meant_or_that_it_only_reads(sql: str, told: str) -> None:
+def test_a_query_that_fails_says_what_was_meant_or_that_it_only_reads(sql: str, reported: str) -> None:
     result = run("query", sql)
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
-    assert told in line
+    assert reported in line
 
 
 def test_nothing_to_show_is_said_and_is_no_table() -> None:

@@ -13,23 +13,23 @@ from tradier_pipeline_tests.support.terminal import on_terminal, plain
 
 def test_a_request_that_is_sent_again_is_told_with_its_host(home: Home, simulated: Simulated) -> None:
     simulated.fault("/balances", "status", status=503, times=1)
-    code, told = on_terminal("snapshot")
-    assert code == 0, told
+    code, reported = on_terminal("snapshot")
+    assert code == 0, reported
     host = simulated.url.removeprefix("http://")
-    assert f"balances: attempt 2 of 4, {host}" in " ".join(plain(told).split())
-    assert "1 asked for again" in told
+    assert f"balances: attempt 2 of 4, {host}" in " ".join(plain(reported).split())
+    assert "1 asked for again" in reported
 
 
 def test_a_terminal_that_moves_nothing_is_told_in_lines(home: Home, simulated: Simulated) -> None:
     simulated.fault("/balances", "status", status=503, times=1)
-    code, told = on_terminal("snapshot", TERM="dumb")
-    assert code == 0, told
-    assert "\x1b" not in told
-    assert "\nbalances: attempt 2 of 4, " in told
+    code, reported = on_terminal("snapshot", TERM="dumb")
+    assert code == 0, reported
+    assert "\x1b" not in reported
+    assert "\nbalances: attempt 2 of 4, " in reported
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "reported"),
     [
         ("rebuild", "proving what is stored"),
         ("verify --all", "proving "),
@@ -38,12 +38,12 @@ def test_a_terminal_that_moves_nothing_is_told_in_lines(home: Home, simulated: S
     ],
 )
 def test_work_over_many_things_says_how_far_it_is_on_a_terminal_only(
-    command: str, told: str, home: Home, simulated: Simulated
+    command: str, reported: str, home: Home, simulated: Simulated
 ) -> None:
     take(home, simulated.broker)
     code, shown = on_terminal(*command.split())
     assert code == 0, shown
-    assert told in plain(shown)
+    assert reported in plain(shown)
     assert "\x1b[2K" in shown  # and takes it away
     piped = subprocess.run([sys.executable, "-m", "tradier_pipeline.cli", *command.split()], capture_output=True)
     assert (piped.returncode, piped.stderr) == (0, b"")

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from tradier_pipeline.reconcile.conservation import CASH
-from tradier_pipeline.reconcile.statement import Statement
+from tradier_pipeline.reconcile.statement import AccountState
 from tradier_pipeline_tests.reconcile.lives import MAX_LAG, MINUTE, Kept, Life, Store, instants, live, observe, weather
 
 SAMPLE, MANY, SLICE = 40, 10_000, 500
@@ -38,7 +38,7 @@ def is_true(life: Life, kept: Kept) -> bool:
     return any(state.cash == seen.cash and quantities(state) == quantities(seen) for state in states)
 
 
-def quantities(statement: Statement) -> dict[str, Decimal]:
+def quantities(statement: AccountState) -> dict[str, Decimal]:
     return {symbol: holding.quantity for symbol, holding in statement.holdings.items()}
 
 

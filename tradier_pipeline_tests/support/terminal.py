@@ -29,14 +29,14 @@ def on_terminal(*arguments: str, columns: int = 80, lines: int = 24, **environme
         | environment,
     )
     os.close(theirs)
-    told = b""
+    reported = b""
     with contextlib.suppress(OSError):  # how Linux says that the other end is closed
         while part := os.read(ours, 65536):
-            told += part
+            reported += part
     os.close(ours)
-    return process.wait(timeout=60), told.decode().replace("\r\n", "\n")
+    return process.wait(timeout=60), reported.decode().replace("\r\n", "\n")
 
 
-def plain(told: str) -> str:
+def plain(reported: str) -> str:
     """The text without its colours."""
-    return ESCAPES.sub("", told)
+    return ESCAPES.sub("", reported)

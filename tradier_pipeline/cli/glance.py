@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.output import print_checks, styled
+from tradier_pipeline.core.texts import printable
 
 if TYPE_CHECKING:
     from tradier_pipeline.core.outcome import Outcome
@@ -22,7 +23,7 @@ def print_glance(taken: TradierSnapshot, glance: Glance, *, verbose: bool) -> No
     """Show a published snapshot in less than a screen; with `verbose` every rule after it."""
     styled(screen.dim(f"as of {screen.when(taken.as_of)} New York, USD"))
     if taken.verdict == "doubtful":
-        styled(f"DOUBTFUL   {taken.verdict_evidence}")
+        styled(f"DOUBTFUL   {printable(taken.verdict_evidence or '')}")
         styled("           it is in the history, marked; nothing is concluded from it until later ones confirm it")
     # of a doubtful one it is not known what was filled before it
     filled = () if taken.verdict == "doubtful" else _filled(glance, taken.as_of)
@@ -82,7 +83,7 @@ def spread_name(row: dict[str, Any]) -> str:
     strike = screen.quantity(row["short_strike"]) if row["short_strike"] is not None else ""
     expiration = screen.day(row["expiration"]) if row["expiration"] else ""
     words = (row["underlying"], str(row["strategy"]).replace("_", " "), strike, expiration)
-    return " ".join(filter(None, words))
+    return printable(" ".join(filter(None, words)))
 
 
 def _filled(glance: Glance, now: datetime) -> Iterator[str]:
@@ -94,6 +95,7 @@ def _filled(glance: Glance, now: datetime) -> Iterator[str]:
     for row in glance.fills[:MOST_FILLS]:
         side = str(row["what"]).replace("_", " ")
         price = f" at {screen.money(row['price'])}" if row["price"] is not None else ""
-        yield f"filled since {reported}: {side} {screen.quantity(row['quantity'])} {row['symbol'] or ''}{price}"
+        filled = f"{side} {screen.quantity(row['quantity'])} {row['symbol'] or ''}{price}"
+        yield f"filled since {reported}: {printable(filled)}"
     if len(glance.fills) > MOST_FILLS:
         yield f"  and {len(glance.fills) - MOST_FILLS} more"

@@ -89,9 +89,10 @@ def print_relation(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckD
         _column(name, type_, [row[place] for row in rows], name in money)
         for place, (name, type_) in enumerate(zip(names, types, strict=True))
     ]
-    print_columns(columns, count=len(rows))
+    # a query may show whatever the broker wrote: no colours, which nobody could tell from its own
+    print_columns(columns, count=len(rows), colours=False)
     if len(rows) == most and on_screen:
-        print_note(f"the first {most:,} rows; --format csv has all")
+        print_note(f"the first {most:,} rows; --format csv has all", colours=False)
 
 
 def print_rows_of(
@@ -137,7 +138,9 @@ def _rank(name: str, last: Sequence[str]) -> int:
     return last.index(name) + 1 if name in last else 0
 
 
-def print_columns(columns: Sequence[Column], *, count: int | None = None, see: str = "--format csv") -> None:
+def print_columns(
+    columns: Sequence[Column], *, count: int | None = None, see: str = "--format csv", colours: bool = True
+) -> None:
     """Print columns beside each other, as many as there is room for, and name the others; then the count of rows."""
     from rich.console import Console
     from rich.table import Table
@@ -145,7 +148,7 @@ def print_columns(columns: Sequence[Column], *, count: int | None = None, see: s
 
     width = screen.width() if screen.is_terminal() else sys.maxsize
     fitting = _fitting(columns, width)
-    colours = screen.has_colours()
+    colours = colours and screen.has_colours()
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold" if colours else "")
     for column in fitting:
         table.add_column(
@@ -177,13 +180,13 @@ def print_columns(columns: Sequence[Column], *, count: int | None = None, see: s
         text = f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}"
         notes.append(f"not shown here: {text}; {see} has all")
     if notes:
-        print_note("; ".join(notes))
+        print_note("; ".join(notes), colours=colours)
 
 
-def print_note(text: str) -> None:
+def print_note(text: str, *, colours: bool = True) -> None:
     """A line below a table that is no row of it, in whole words."""
     for line in screen.wrapped(text):
-        sys.stdout.write(f"{screen.dim(line)}\n")
+        sys.stdout.write(f"{screen.dim(line) if colours else line}\n")
 
 
 def _text(column: Column, number: int) -> Any:

@@ -42,6 +42,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
+from tradier_pipeline_tests.support.terminal import on_terminal
 
 ATTACKS = {
     "clears the screen": "\x1b[2J\x1b[H",
@@ -112,6 +113,14 @@ def hostile(home: Home, attacking: Simulated, attacked: Home, monkeypatch: pytes
 COMMANDS = [
     *(["status"], ["verify"], ["findings", "--all"], ["gate"], ["pnl"], ["balances"], ["summary"], ["snapshot"]),
     *(["query", "FROM portfolio_positions"], ["query", "FROM orders"]),
+    *(
+        ["portfolio"],
+        ["spreads"],
+        ["orders"],
+        ["trades"],
+        ["describe", "\x1b[2J"],
+        ["portfolio", "--account", "\x1b[2J"],
+    ),
     ["query", 'SELECT tag AS "\x1b[31m" FROM orders'],
     *(["query", 'FROM "no\x1b]0;owned\x07table"'], ["status", "--account", "\x1b[2J"], ["verify", "\x1b[2J"]),
     *(["verify", "--json"], ["status", "--json"], ["snapshot", "--json"]),
@@ -131,6 +140,13 @@ def test_a_terminal_gets_escaped_tables_in_every_format(hostile: Home, form: str
     shown = in_a_terminal("query", "SELECT symbol, tag FROM orders", "--format", form)
     assert "AAPL" in shown
     assert unescaped(shown.replace("\r\n", "\n")) == []
+
+
+@pytest.mark.parametrize("command", ["snapshot", "portfolio", "orders"])
+def test_a_terminal_is_told_to_colour_and_nothing_else(command: str, hostile: Home) -> None:
+    _, reported = on_terminal(command)
+    colours_and_the_moving_line = r"\x1b\[(\d+(;\d+)*m|\?25[lh]|2K|1A)|\r"
+    assert unescaped(re.sub(colours_and_the_moving_line, "", reported)) == []
 
 
 def in_a_terminal(*arguments: str) -> str:

@@ -44,7 +44,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import WAREHOUSE, load_settings
 from tradier_pipeline.warehouse.exposure import Each, ExposureBy, exposure_query
 from tradier_pipeline.warehouse.period_returns import returns_query
-from tradier_pipeline.warehouse.reads import By, balances_query, findings_query, reading, require_current
+from tradier_pipeline.warehouse.reads import By, balances_query, connect_readonly, findings_query, require_current
 from tradier_pipeline.warehouse.realized import PnlBy, pnl_query
 from tradier_pipeline.warehouse.sql import bind, where
 from tradier_pipeline.warehouse.statements import Period, statement_query, total_statement_query
@@ -218,7 +218,7 @@ def equity_curve(
     (instant) of that snapshot. Since the previous known equity, in USD: `deposits`, `withdrawals` (both positive),
     `dividends`, `interest`, `fees` (signed), `pnl`. As ratios, 0.01 being 1 %: `return`, `growth` (product of
     1 + `return` since the first day), its `peak` so far, `drawdown` from that (0 or less). `gap`; `days_spanned`
-    (sessions since the previous known equity); `provisional`: the broker has not told the flows of the date
+    (sessions since the previous known equity); `provisional`: the broker has not reported the flows of the date
     for good yet; `uncertain`: what came or left, or when, is not known, so there is no return; the `reason` of either;
     `stated` (USD): the part of deposits less withdrawals that the owner states; `environment`: simulator, sandbox or
     live.
@@ -448,7 +448,7 @@ def _frame(
 ) -> pd.DataFrame:
     """What a query returns, each column of the pandas type that its DuckDB type asks for."""
     warehouse = load_settings().warehouse if home is None else Path(home).expanduser() / WAREHOUSE
-    with reading(warehouse) as connection:
+    with connect_readonly(warehouse) as connection:
         if not any_version:
             require_current(connection)
         connection.execute("SET python_enable_replacements = false")  # an unknown table is no variable of this module

@@ -30,7 +30,7 @@ from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.simulator import store as simulator_store
 from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.server import embedded_simulator
@@ -241,12 +241,12 @@ def miscount(monkeypatch: pytest.MonkeyPatch, only: Callable[[Balances], bool] =
 
 
 def take(
-    home: Home, broker: Broker, account_id: str = DEMO_ACCOUNT, beliefs: Beliefs | None = None
+    home: Home, broker: Broker, account_id: str = DEMO_ACCOUNT, ledger_state: LedgerState | None = None
 ) -> tuple[LandedSnapshot, list[Outcome]]:
     """One whole snapshot without Dagster: read, land, store, verify, publish."""
     landed = extract_snapshot(home.zone, broker, SnapshotId.now(account_id), "test")
     extract_quotes(home.zone, broker, landed)
-    _, outcomes = store_snapshot(home.warehouse, landed, believe=lambda *_: beliefs)
+    _, outcomes = store_snapshot(home.warehouse, landed, read_ledger=lambda *_: ledger_state)
     return landed, outcomes
 
 

@@ -18,7 +18,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.on_demand import SnapshotFailedError
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 
 
@@ -38,7 +38,7 @@ def test_the_value_is_what_was_published_and_the_run_is_in_the_history(
     taken = sync_tradier_snapshot(trigger="notebook")
     assert os.environ["DAGSTER_HOME"] == "/somebody/elses"
 
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         stored = connection.execute("SELECT snapshot_id, as_of, equity, cash, trigger FROM balance_history").fetchall()
         positions = connection.execute("SELECT symbol, quantity FROM positions ORDER BY row_no").fetchall()
         orders = connection.execute("SELECT order_id FROM orders ORDER BY order_id").fetchall()
@@ -84,7 +84,7 @@ def test_a_failure_is_told_with_cause_and_remedy_and_leaves_the_last_one_current
     with pytest.raises(PipelineError, match="balances: HTTP 400") as unread:
         sync_tradier_snapshot()
     assert unread.value.remedy
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT snapshot_id FROM newest_snapshots").fetchall() == [(good.snapshot_id,)]
 
 

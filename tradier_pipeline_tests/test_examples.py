@@ -30,8 +30,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("example")
     warehouse = Warehouse(home / "tradier.duckdb")
     for number, equity in enumerate(("100000", "101500.25", "100900")):
-        told = replace(rich(), balances={"balances": balances(total_equity=Decimal(equity))})
-        store_snapshot(warehouse, land(zone_in(home), told, FIRST + number * timedelta(days=1)))
+        reported = replace(rich(), balances={"balances": balances(total_equity=Decimal(equity))})
+        store_snapshot(warehouse, land(zone_in(home), reported, FIRST + number * timedelta(days=1)))
     deposit = {"account_id": ACCOUNT, "trade_date": date(2025, 11, 20), "type": "ach", "amount": Decimal(1000)}
     read = {"content_key": "k", "ordinal": 1, "first_read_at": FIRST, "last_read_at": FIRST}
     with warehouse.staged() as staged:

@@ -44,12 +44,14 @@ MONDAY = datetime(2025, 11, 24, 21, 1, tzinfo=UTC)
 BIG = 2**62 + 1  # no float holds it
 
 
-def worth(equity: str, told: Answers) -> Answers:
-    return replace(told, balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity) - 1)})
+def worth(equity: str, answers: Answers) -> Answers:
+    return replace(
+        answers, balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity) - 1)}
+    )
 
 
-def publish(home: Path, as_of: datetime, told: Answers) -> None:
-    store_snapshot(Warehouse(home / "tradier.duckdb"), land(zone_in(home), told, as_of))
+def publish(home: Path, as_of: datetime, answers: Answers) -> None:
+    store_snapshot(Warehouse(home / "tradier.duckdb"), land(zone_in(home), answers, as_of))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ def test_columns_may_be_named_alike_or_oddly(home: Path) -> None:
 
 
 def test_lists_and_maps_stay_python_values_beside_a_missing_one(home: Path) -> None:
-    frame = history.query("FROM (VALUES (['a', 'b'], MAP {'x': 1}), (NULL, NULL)) AS told(list, map)")
+    frame = history.query("FROM (VALUES (['a', 'b'], MAP {'x': 1}), (NULL, NULL)) AS reported(list, map)")
     assert frame["list"].tolist()[0].tolist() == ["a", "b"]
     assert frame["map"].tolist()[0] == {"x": 1}
     assert frame.isna().to_numpy().tolist() == [[False, False], [True, True]]
@@ -170,8 +172,8 @@ EVERY: dict[str, Callable[..., pd.DataFrame]] = {
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_column_is_told_in_the_words_of_its_function(home: Path, name: str) -> None:
-    told = getdoc(getattr(history, name.split()[0])) or ""
-    assert [column for column in EVERY[name]().columns if f"`{column}`" not in told] == []
+    reported = getdoc(getattr(history, name.split()[0])) or ""
+    assert [column for column in EVERY[name]().columns if f"`{column}`" not in reported] == []
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -294,9 +296,9 @@ def aggregated(snapshots: Snapshots, by: By) -> list[tuple[Any, ...]]:
     for account, as_of in sorted(snapshots, key=lambda key: key[1]):
         periods.setdefault((began(as_of, by), account), []).append(snapshots[account, as_of])
     rows = []
-    for (start, account), told in sorted(periods.items()):
-        equity = [one for one, _ in told]
-        rows.append((account, start, equity[0], max(equity), min(equity), equity[-1], told[-1][1], len(told)))
+    for (start, account), reported in sorted(periods.items()):
+        equity = [one for one, _ in reported]
+        rows.append((account, start, equity[0], max(equity), min(equity), equity[-1], reported[-1][1], len(reported)))
     return rows
 
 
@@ -371,7 +373,7 @@ def test_a_home_is_where_it_is_said_to_be(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "reported"),
     [
         (lambda: history.balances(by="daily"), "by is one of snapshot, hour, day, month, quarter, year, not 'daily'"),  # type: ignore[arg-type]
         (lambda: history.balances(since="yesterday"), "yesterday"),
@@ -379,8 +381,8 @@ def test_a_home_is_where_it_is_said_to_be(home: Path, tmp_path: Path) -> None:
         (lambda: history.positions_at("2025-11-20 15:00"), "2025-11-20 15:00 has no zone"),
     ],
 )
-def test_a_wrong_argument_is_told(home: Path, call: Callable[[], pd.DataFrame], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_wrong_argument_is_told(home: Path, call: Callable[[], pd.DataFrame], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         call()
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.year import fill, sessions
 
@@ -76,7 +76,7 @@ def test_the_readme_has_examples_of_every_kind() -> None:
 
 @pytest.mark.parametrize("sql", SQL)
 def test_every_query_runs(sql: str, filled: Home) -> None:
-    with reading(filled.warehouse.path) as connection:
+    with connect_readonly(filled.warehouse.path) as connection:
         connection.execute(sql).fetchall()
 
 
@@ -111,7 +111,7 @@ def test_every_command_has_the_options_it_is_shown_with(arguments: list[str]) ->
 
 
 def test_every_view_and_macro_is_listed_and_has_an_example(filled: Home) -> None:
-    with reading(filled.warehouse.path) as connection:
+    with connect_readonly(filled.warehouse.path) as connection:
         relations = [name for (name,) in connection.execute(RELATIONS).fetchall()]
     assert len(relations) > 10
     asked = "\n".join((*SQL, *QUERIES, *blocks("python")))

@@ -10,7 +10,7 @@ import dagster as dg
 from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_ACTIVITY
 from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import OWNERS, definition_metadata, raw_key
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import check_result, records_table, table_metadata
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome
@@ -30,7 +30,7 @@ from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import ActivityRefusedError, StoredActivity, store_activity
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.activity import DESTINATIONS
-from tradier_pipeline.warehouse.reads import activity_totals, reading
+from tradier_pipeline.warehouse.reads import activity_totals, connect_readonly
 
 EVERY_NIGHT = " Read the morning after, with the two weeks before: what is posted late or corrected comes with it."
 RAW: Mapping[Resource, str] = {
@@ -62,10 +62,10 @@ TABLES: Mapping[Resource, str] = {
     partitions_def=TRADE_DATES,
 )
 def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
-    """Land what the broker tells of every account. One that fails does not touch the others; it is told when they
+    """Land what the broker tells of every account. One that fails does not touch the others; it is reported when they
     are stored.
     """
-    with told_in_one_line():
+    with as_dagster_failure():
         extracts: list[LandedActivity] = []
         failures: list[PipelineError] = []
         for wanted in _wanted(context, tradier):
@@ -102,7 +102,7 @@ def stored_activity(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
     """Store, verify and publish what is landed, account by account; then say what is known of the date by now."""
-    with told_in_one_line():
+    with as_dagster_failure():
         calendar = MarketCalendar.of(tradier.settings)
         wanted = _wanted(context, tradier)
         stored: dict[str, StoredActivity] = {}
@@ -119,7 +119,7 @@ def stored_activity(
         yield from evaluations(context, refusal, blocking={ACTIVITY_CHECK}, published=False)
         if failures:
             raise failures[0]
-        with reading(tradier.settings.warehouse) as connection:
+        with connect_readonly(tradier.settings.warehouse) as connection:
             for resource in RESOURCES:
                 totals = activity_totals(connection, resource, wanted[0].since, wanted[0].until)
                 yield dg.MaterializeResult(

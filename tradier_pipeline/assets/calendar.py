@@ -7,7 +7,7 @@ import dagster as dg
 from tradier_pipeline import clock
 from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version, raw_key
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.calendar import differing_days, read_calendar
 
@@ -36,7 +36,7 @@ def raw_calendar(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Read the broker's calendar of this month and the next, and set it beside the one in use."""
-    with told_in_one_line():
+    with as_dagster_failure():
         calendar = MarketCalendar.of(tradier.settings)
         pages = read_calendar(tradier.broker, calendar, clock.trade_date(clock.now()))
         yield dg.MaterializeResult(

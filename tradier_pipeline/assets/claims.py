@@ -18,7 +18,7 @@ from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import Claim, outcomes_of
 
-SHOWN_DIFFERENCES = 10  # of a claim, stored with every run; all of them are in check_results and told by `verify`
+SHOWN_DIFFERENCES = 10  # of a claim, stored with every run; all of them are in check_results and reported by `verify`
 
 
 _collected: ContextVar[list[Outcome] | None] = ContextVar("outcomes", default=None)

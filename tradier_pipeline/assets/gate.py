@@ -5,11 +5,11 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import gate_reading, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, gate_evaluation
 
 
 @dg.asset(
@@ -24,10 +24,10 @@ from tradier_pipeline.warehouse.reads import gate_reading, reading
 )
 def trade_gate(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """What the gate said of a published snapshot when it was read."""
-    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+    with as_dagster_failure(), only_if_landed(context, tradier.landing_zone):
         partition_of(context)
-        with reading(tradier.settings.warehouse) as connection:
-            gate = gate_reading(connection, context.partition_key)
+        with connect_readonly(tradier.settings.warehouse) as connection:
+            gate = gate_evaluation(connection, context.partition_key)
         if gate is None:
             raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
         context.log.info("ready" if gate["ready"] else f"not ready: {', '.join(gate['blockers'])}")

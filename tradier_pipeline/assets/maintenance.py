@@ -9,13 +9,13 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.core.files import size_of
 from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.instance.prune import prune
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.publish.reverify import Reverified, reverify
-from tradier_pipeline.warehouse.reads import reading, snapshots_read_after
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshots_read_after
 
 GROUP = "reporting"
 REVERIFIED = dg.AssetKey("reverified_snapshots")
@@ -30,7 +30,7 @@ def pruned_runs(context: dg.AssetExecutionContext, tradier: TradierResource) -> 
 
     What has not ended stays. The snapshots themselves are in DuckDB and in the landing zone.
     """
-    with told_in_one_line():
+    with as_dagster_failure():
         before = clock.now() - timedelta(days=tradier.settings.keep_run_days)
         pruned = prune(context.instance, before)
         return dg.MaterializeResult(
@@ -45,7 +45,7 @@ def pruned_runs(context: dg.AssetExecutionContext, tradier: TradierResource) -> 
 @dg.asset(group_name=GROUP, kinds={"zip"}, owners=OWNERS)
 def compacted_days(tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Days of the landing zone older than TRADIER_COMPACT_AFTER_DAYS become one archive each, read as before."""
-    with told_in_one_line():
+    with as_dagster_failure():
         before = clock.trade_date(clock.now()) - timedelta(days=tradier.settings.compact_after_days)
         compaction = compact(tradier.landing_zone, before)
         if compaction.refused:
@@ -74,12 +74,12 @@ def reverified_snapshots(context: dg.AssetExecutionContext, tradier: TradierReso
 
     A blocking check that fails now fails the run; the same snapshots are proven again the next time.
     """
-    with told_in_one_line():
+    with as_dagster_failure():
         settings = tradier.settings
         since = max(_proven_until(context.instance), clock.now() - PROVEN_BACK)
         snapshots: dict[str, datetime] = {}
         if settings.warehouse.exists():
-            with reading(settings.warehouse) as connection:
+            with connect_readonly(settings.warehouse) as connection:
                 snapshots = snapshots_read_after(connection, since)
         results = list(reverify(settings, list(snapshots), everything=False)) if snapshots else []
         failed = [result for result in results if any(outcome.blocks for outcome in result.outcomes)]
@@ -106,7 +106,7 @@ def reverified_snapshots(context: dg.AssetExecutionContext, tradier: TradierReso
 @dg.asset(group_name=GROUP, deps=[pruned_runs, compacted_days], kinds={"report"}, owners=OWNERS)
 def storage_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """What the home takes on disk after maintenance, in MB, and what Dagster still remembers."""
-    with told_in_one_line():
+    with as_dagster_failure():
         settings = tradier.settings
         return dg.MaterializeResult(
             metadata={

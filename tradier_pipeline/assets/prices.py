@@ -5,7 +5,7 @@ from datetime import date
 import dagster as dg
 
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import table_metadata
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.extract.prices import extract_prices
@@ -31,7 +31,7 @@ def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     symbol, day = tradier.settings.benchmark, date.fromisoformat(context.partition_key)
     if not symbol:
         return dg.MaterializeResult(metadata={"state": "not read: TRADIER_BENCHMARK is off"})
-    with told_in_one_line():
+    with as_dagster_failure():
         try:
             wanted = PriceRange(symbol, day - WINDOW, day)
             landed = extract_prices(tradier.landing_zone, tradier.broker, wanted)

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.broker.models import (
     Account,
     Balances,
@@ -97,7 +97,7 @@ def definition_metadata(resource: str) -> dict[str, Any]:
 def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
     """Read account, balances, positions and orders in parallel and land them by one rename."""
     zone = tradier.landing_zone
-    with told_in_one_line(), only_if_landed(context, zone):
+    with as_dagster_failure(), only_if_landed(context, zone):
         snapshot_id = partition_of(context)
         trigger = context.run.tags.get(TRIGGER_TAG, UNASKED)
         landed = zone.find(snapshot_id)
@@ -139,7 +139,7 @@ def _extract(
 def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Quotes of all held symbols, one request right after the positions."""
     zone = tradier.landing_zone
-    with told_in_one_line(), only_if_landed(context, zone):
+    with as_dagster_failure(), only_if_landed(context, zone):
         landed = zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize raw/positions first.")

@@ -9,7 +9,7 @@ import dagster as dg
 
 from tradier_pipeline.assets.claims import claim_evaluations
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import Settings
@@ -20,7 +20,7 @@ from tradier_pipeline.publish.ledger_state import reconcile_newest
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import findings, gate_reading, reading, reconciliation
+from tradier_pipeline.warehouse.reads import connect_readonly, findings, gate_evaluation, reconciliation
 
 Row = dict[str, Any]
 
@@ -66,10 +66,10 @@ def reconciled_ledger(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """What was published with a snapshot, the findings that are open now, and the checks of the ledger as it is now."""
-    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+    with as_dagster_failure(), only_if_landed(context, tradier.landing_zone):
         account_id = partition_of(context).account_id
-        with reading(tradier.settings.warehouse) as connection:
-            if gate_reading(connection, context.partition_key) is None:
+        with connect_readonly(tradier.settings.warehouse) as connection:
+            if gate_evaluation(connection, context.partition_key) is None:
                 raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
             stored = reconciliation(connection, context.partition_key)
             open_findings = findings(connection, account_id, resolved=False)

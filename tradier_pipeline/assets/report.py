@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.instance.partitions import TRADE_DATES
 
 
@@ -24,7 +24,7 @@ def daily_report(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
     from tradier_pipeline.report import index_path, write_reports  # Jinja, which no run of a snapshot needs
 
-    with told_in_one_line():
+    with as_dagster_failure():
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day
         of_day = write_reports(tradier.settings, day=date.fromisoformat(context.partition_key))
         of_accounts = [report for one in of_day for report in write_reports(tradier.settings, one.account_id)]

@@ -48,7 +48,7 @@ class TradierResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def as_dagster_failure() -> Iterator[None]:
     """Show an expected failure as its one line in the UI, and do not retry it."""
     try:
         yield

@@ -10,7 +10,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.assets.claims import claim_evaluations, collect
 from tradier_pipeline.assets.raw import OWNERS, raw_key
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, rows_table, table_metadata
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
@@ -23,10 +23,10 @@ from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.catch_up import CAUGHT_UP, BehindError, catch_up
-from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.stated_flows import stated_rows
-from tradier_pipeline.publish.store import Believe, NotPublishedError, store_snapshot
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.publish.store import NotPublishedError, ReadLedger, store_snapshot
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
@@ -93,17 +93,17 @@ def tradier_snapshot(
     context: dg.AssetExecutionContext, tradier: TradierResource
 ) -> Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]:
     """Store, verify and publish one landed snapshot, with what is derived from it, in one transaction."""
-    with told_in_one_line(), only_if_landed(context, tradier.landing_zone):
+    with as_dagster_failure(), only_if_landed(context, tradier.landing_zone):
         landed = tradier.landing_zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
-        rules, believe = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
+        rules, read_ledger = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
         if PROCESS_TAG not in context.run.tags:  # of the scheduler's
             _record_gaps(context, tradier.settings, landed.snapshot_id)
         started = clock.now()
         behind = _catch_up(context, tradier, landed.snapshot_id, rules)
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, believe, _stopped_schedules(context))
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, read_ledger, _stopped_schedules(context))
         except NotPublishedError as error:
             collect(error.outcomes)
             yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
@@ -165,17 +165,17 @@ def _stated(context: dg.AssetExecutionContext, ledger: Ledger) -> list[dict[str,
         return []
 
 
-def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> Believe:
+def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> ReadLedger:
     """Reads what the ledger says when it is asked; None if it cannot be read, which costs no snapshot."""
 
-    def believe(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Beliefs | None:
+    def read_ledger(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> LedgerState | None:
         try:
-            return relevant_beliefs(settings, connection, typed)
+            return read_relevant_ledger(settings, connection, typed)
         except PipelineError as error:
             context.log.warning(f"The snapshot is not set beside the ledger: {error}")
             return None
 
-    return believe
+    return read_ledger
 
 
 def _write_back(context: dg.AssetExecutionContext, ledger: Ledger, reconciled: Reconciliation) -> None:

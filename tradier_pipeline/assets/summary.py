@@ -11,13 +11,13 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.date_checks import DAILY_SUMMARY, OF_SUMMARY
 from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.instance.partitions import TRADE_DATES
 from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 
 Row = dict[str, Any]
 
@@ -59,12 +59,12 @@ def daily_summary(
     """Summarize a trade date for every account, show it, and check what is stored of it."""
     from tradier_pipeline.assets.gaps import record_gaps  # the cycles know the assets
 
-    with told_in_one_line():
+    with as_dagster_failure():
         record_gaps(tradier.settings, context.instance)  # before anything is concluded from the day
         day = date.fromisoformat(context.partition_key)
         rows = make_summaries(tradier.warehouse, day)
         yield dg.MaterializeResult(asset_key=DAILY_SUMMARY, metadata=_metadata(rows, tradier))
-        with reading(tradier.settings.warehouse) as connection:
+        with connect_readonly(tradier.settings.warehouse) as connection:
             yield from evaluations(context, OF_SUMMARY.results(context, connection))
 
 
@@ -96,10 +96,10 @@ def _counts(rows: Sequence[Row], column: str) -> dg.MarkdownMetadataValue:
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> dg.TableMetadataValue:
     """All rows: the trades of a day are few."""
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: _told(row[name]) for name in columns}) for row in rows],
+        records=[dg.TableRecord({name: _cell_text(row[name]) for name in columns}) for row in rows],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )
 
 
-def _told(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     return f"{value.astimezone(clock.NEW_YORK):%m-%d %H:%M:%S}" if isinstance(value, datetime) else shown(value)

@@ -101,7 +101,7 @@ def _telling(error: BrokerError) -> int:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Fetch:
     """The record of one resource while it is read, kept when the read fails."""
 
     resource: str
@@ -228,12 +228,12 @@ class BrokerClient:
         """
         request = _Request(1, f"{_account_path(account)}/orders/{order_id:d}", {"includeTags": "true"})
 
-        async def read(reading: _Reading) -> None:
-            page, document = await self._page(request, reading)
-            reading.refused = page
+        async def read(fetch: _Fetch) -> None:
+            page, document = await self._page(request, fetch)
+            fetch.refused = page
             _refuse_other_order(document, order_id)
-            reading.refused = None
-            reading.pages.append(page)
+            fetch.refused = None
+            fetch.pages.append(page)
 
         return await self._within(self._deadline(), "order", read)
 
@@ -252,7 +252,7 @@ class BrokerClient:
         return await self._single("quotes", request, self._deadline())
 
     async def fetch_history(self, account: str, since: date, until: date) -> Extract:
-        """The events of an account from one date to another, all pages. Tradier: live accounts only, told over night.
+        """The events of an account from one date to another, all pages. Tradier: live accounts only, posted the next morning.
 
         Rows outside the dates may come, too: only older documents name the filter.
         """
@@ -284,47 +284,47 @@ class BrokerClient:
 
     async def _orders(self, account_path: str, deadline: float) -> Extract:
         path = f"{account_path}/orders"
-        return await self._within(deadline, "orders", lambda reading: self._all_orders(path, reading))
+        return await self._within(deadline, "orders", lambda fetch: self._all_orders(path, fetch))
 
     async def _single(self, resource: str, request: _Request, deadline: float) -> Extract:
-        async def read(reading: _Reading) -> None:
-            page, _ = await self._page(request, reading)
-            reading.pages.append(page)
+        async def read(fetch: _Fetch) -> None:
+            page, _ = await self._page(request, fetch)
+            fetch.pages.append(page)
 
         return await self._within(deadline, resource, read)
 
-    async def _within(self, deadline: float, resource: str, read: Callable[[_Reading], Awaitable[None]]) -> Extract:
-        reading = _Reading(resource, deadline)
+    async def _within(self, deadline: float, resource: str, read: Callable[[_Fetch], Awaitable[None]]) -> Extract:
+        fetch = _Fetch(resource, deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                await read(reading)
+                await read(fetch)
         except TimeoutError:
-            last = reading.attempts[-1].outcome if reading.attempts else "nothing sent"
-            raise reading.evidence_on(self._out_of_time(reading, last)) from None
+            last = fetch.attempts[-1].outcome if fetch.attempts else "nothing sent"
+            raise fetch.evidence_on(self._out_of_time(fetch, last)) from None
         except BrokerError as error:
-            reading.evidence_on(error)
+            fetch.evidence_on(error)
             raise
-        return Extract(resource, tuple(reading.pages))
+        return Extract(resource, tuple(fetch.pages))
 
-    async def _all_orders(self, path: str, reading: _Reading) -> None:
+    async def _all_orders(self, path: str, fetch: _Fetch) -> None:
         """Read pages until one is certainly the last; start again if the list moved between two of them."""
         for _ in range(self._policy.attempts):
-            reading.pages.clear()
-            if await self._orders_unmoved(path, reading):
+            fetch.pages.clear()
+            if await self._orders_unmoved(path, fetch):
                 return
-        raise BodyError(reading.resource, f"the list changed between its pages {self._policy.attempts} times")
+        raise BodyError(fetch.resource, f"the list changed between its pages {self._policy.attempts} times")
 
-    async def _orders_unmoved(self, path: str, reading: _Reading) -> bool:
+    async def _orders_unmoved(self, path: str, fetch: _Fetch) -> bool:
         """Read every page. False if a page repeats part of an earlier one: an order was added meanwhile."""
         seen: set[int] = set()
         previous: set[int] = set()
         for number in range(1, _PAGE_LIMIT + 1):
             query = {"includeTags": "true", "limit": str(_ORDERS_PER_PAGE), "page": str(number)}
-            page, document = await self._page(_Request(number, path, query), reading)
-            reading.pages.append(page)
+            page, document = await self._page(_Request(number, path, query), fetch)
+            fetch.pages.append(page)
             ids = _order_ids(document)
             if ids and ids == previous:
-                reading.pages.pop()  # the broker ignores `page`, or repeats its last one
+                fetch.pages.pop()  # the broker ignores `page`, or repeats its last one
                 return True
             if ids & seen:
                 return False
@@ -334,15 +334,15 @@ class BrokerClient:
                 return True
             seen |= ids
             previous = ids
-        raise BodyError(reading.resource, f"the list has more than {_PAGE_LIMIT} pages")
+        raise BodyError(fetch.resource, f"the list has more than {_PAGE_LIMIT} pages")
 
     async def _listed(self, resource: envelope.ListResource, path: str, query: Mapping[str, str]) -> Extract:
         return await self._within(
-            self._deadline(), resource, lambda reading: self._all_pages(resource, path, query, reading)
+            self._deadline(), resource, lambda fetch: self._all_pages(resource, path, query, fetch)
         )
 
     async def _all_pages(
-        self, resource: envelope.ListResource, path: str, query: Mapping[str, str], reading: _Reading
+        self, resource: envelope.ListResource, path: str, query: Mapping[str, str], fetch: _Fetch
     ) -> None:
         """Read the pages of a list whose rows have no ids and may be equal, until one is certainly the last.
 
@@ -351,7 +351,7 @@ class BrokerClient:
 
         async def ask(number: int) -> tuple[Page, list[Any]]:
             asked = {**query, "limit": str(_ROWS_PER_PAGE), "page": str(number)}
-            page, document = await self._page(_Request(number, path, asked), reading)
+            page, document = await self._page(_Request(number, path, asked), fetch)
             return page, envelope.rows(resource, document)
 
         previous: list[Any] | None = None
@@ -363,11 +363,11 @@ class BrokerClient:
                     _refuse_uncountable(resource, rows)
                     return
                 counts_pages = True
-            reading.pages.append(page)
+            fetch.pages.append(page)
             if not rows or len(rows) % _ROUND != 0:  # as with orders
                 return
             previous = rows
-        raise BodyError(reading.resource, f"the list has more than {_MOST_PAGES} pages")
+        raise BodyError(fetch.resource, f"the list has more than {_MOST_PAGES} pages")
 
     async def _repeats(self, ask: Callable[[int], Awaitable[tuple[Page, list[Any]]]], rows: list[Any]) -> bool:
         """Whether a page far beyond any list has the same rows: the broker ignores `page`, or repeats its last one."""
@@ -377,40 +377,40 @@ class BrokerClient:
             return False  # it looks at the number
         return beyond == rows
 
-    async def _page(self, request: _Request, reading: _Reading) -> tuple[Page, dict[str, Any]]:
+    async def _page(self, request: _Request, fetch: _Fetch) -> tuple[Page, dict[str, Any]]:
         """One page: requested until there is a usable answer, a final refusal, or no attempt or time is left."""
-        first = len(reading.attempts)
+        first = len(fetch.attempts)
         number = 0
         while True:
             number += 1
             try:
-                return await self._attempt(request, reading, first)
+                return await self._attempt(request, fetch, first)
             except BrokerError as error:
                 if not error.transient:
                     raise
-                await self._pause(number, error, reading)
+                await self._pause(number, error, fetch)
 
-    async def _attempt(self, request: _Request, reading: _Reading, first: int) -> tuple[Page, dict[str, Any]]:
+    async def _attempt(self, request: _Request, fetch: _Fetch, first: int) -> tuple[Page, dict[str, Any]]:
         started_at = clock.now()
         outcome = "unfinished"
         page: Page | None = None
-        reading.refused = None
+        fetch.refused = None
         try:
-            status, headers, body = await self._exchange(request, reading.resource)
+            status, headers, body = await self._exchange(request, fetch.resource)
             ended_at = clock.now()
             kept = {name: value for name, value in headers.items() if _KEPT_HEADERS.fullmatch(name)}
             page = Page(request.number, request.path, request.query, status, kept, body, started_at, ended_at, ())
             document = envelope.decode_answer(
-                reading.resource, status, headers, body, now=ended_at, limit=self._body_limit
+                fetch.resource, status, headers, body, now=ended_at, limit=self._body_limit
             )
             outcome = str(status)
         except BrokerError as error:
             outcome = error.what
             raise
         finally:
-            reading.attempts.append(Attempt(started_at, clock.now(), outcome))
-            reading.refused = page and replace(page, attempts=tuple(reading.attempts[first:]))
-        page, reading.refused = reading.refused, None
+            fetch.attempts.append(Attempt(started_at, clock.now(), outcome))
+            fetch.refused = page and replace(page, attempts=tuple(fetch.attempts[first:]))
+        page, fetch.refused = fetch.refused, None
         assert page is not None
         return page, document
 
@@ -424,39 +424,39 @@ class BrokerClient:
             async with contextlib.aclosing(await self._http.send(sent, stream=True)) as response:
                 body = await receive_body(response, resource, self._body_limit)
         except NETWORK_ERRORS as error:
-            told = f": {excerpt(self._masked(str(error)))}" if str(error) else ""
+            text = f": {excerpt(self._masked(str(error)))}" if str(error) else ""
             # Without the cause: its text may quote the answer unmasked, and its request holds the token.
             raise UnavailableError(
-                resource, f"{type(error).__name__}{told}", "Check the network and TRADIER_BASE_URL.", transient=True
+                resource, f"{type(error).__name__}{text}", "Check the network and TRADIER_BASE_URL.", transient=True
             ) from None
         headers = {name.lower(): self._masked(value) for name, value in response.headers.items()}
         return response.status_code, headers, self._masked(body)
 
-    async def _pause(self, number: int, error: BrokerError, reading: _Reading) -> None:
+    async def _pause(self, number: int, error: BrokerError, fetch: _Fetch) -> None:
         """Wait before the next attempt; raise if there is none, or if it would come after the deadline."""
         policy = self._policy
         if number >= policy.attempts:
             if isinstance(error, RateLimitError):
                 raise error
             raise UnavailableError(
-                reading.resource, f"no usable answer in {number} attempts, the last: {error.what}", error.remedy
+                fetch.resource, f"no usable answer in {number} attempts, the last: {error.what}", error.remedy
             ) from error
         delay = policy.jitter() * min(policy.max_delay, policy.base_delay * 2 ** min(number - 1, 60))
         if error.wait is not None:
             delay += error.wait
-        if delay >= reading.deadline - asyncio.get_running_loop().time():
+        if delay >= fetch.deadline - asyncio.get_running_loop().time():
             if isinstance(error, RateLimitError):
                 raise error
             if error.wait:
                 what = f"{error.what}; asked to wait {error.wait:,.0f} s, longer than a read may take"
-                raise UnavailableError(reading.resource, what, error.remedy) from error
-            raise self._out_of_time(reading, error.what) from error
+                raise UnavailableError(fetch.resource, what, error.remedy) from error
+            raise self._out_of_time(fetch, error.what) from error
         await policy.sleep(delay)
 
-    def _out_of_time(self, reading: _Reading, last: str) -> UnavailableError:
-        seconds, requests = self._policy.deadline, len(reading.attempts)
+    def _out_of_time(self, fetch: _Fetch, last: str) -> UnavailableError:
+        seconds, requests = self._policy.deadline, len(fetch.attempts)
         return UnavailableError(
-            reading.resource,
+            fetch.resource,
             f"no complete answer within {seconds:g} s; requests: {requests}, the last: {last}",
             "The next snapshot tries again; if it repeats, the broker or the network is too slow.",
         )

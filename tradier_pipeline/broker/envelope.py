@@ -364,7 +364,7 @@ def _http_error(resource: str, status: int, headers: Mapping[str, str], text: st
         return _auth_error(resource, status, text)
     if fault is not None:
         return fault
-    what = _told(status, text)
+    what = _response_text(status, text)
     if 300 <= status < 400:
         host = re.sub(r"^(\w+:)?//|[/?#].*$", "", headers.get("location", "")).rpartition("@")[2]
         return RefusedError(
@@ -393,7 +393,9 @@ def _fault_of(resource: str, body: bytes) -> BrokerError | None:
 def _auth_error(resource: str, status: int, text: str) -> AuthError:
     account = _UNAUTHORIZED_ACCOUNT.match(text)
     if account is None:
-        return AuthError(resource, _told(status, text), _INACTIVE if _NOT_APPROVED.search(text) else _CREDENTIAL)
+        return AuthError(
+            resource, _response_text(status, text), _INACTIVE if _NOT_APPROVED.search(text) else _CREDENTIAL
+        )
     return AccountRefusedError(
         resource,
         f"HTTP {_status(status)}: the access token does not give access to the account {excerpt(account[1])}"
@@ -438,7 +440,7 @@ def _http_date(text: str) -> datetime | None:
     return date.astimezone(UTC) if date.tzinfo else None
 
 
-def _told(status: int, text: str) -> str:
+def _response_text(status: int, text: str) -> str:
     quoted = "" if not text else " with an HTML page" if text.startswith("<") else f": {excerpt(text)}"
     return f"HTTP {_status(status)}{quoted}"
 

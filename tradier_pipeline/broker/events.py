@@ -107,7 +107,7 @@ class AccountEvents:
 
     def __init__(self, base_url: str, token: SecretStr, policy: EventsPolicy | None = None) -> None:
         try:
-            import websockets  # noqa: F401 - an optional extra, told at once rather than by the first connection
+            import websockets  # noqa: F401 - an optional extra, reported at once rather than by the first connection
         except ImportError:
             raise PipelineError(
                 "the account stream needs the package websockets", "Run: pip install 'tradier-pipeline[streaming]'."
@@ -180,14 +180,14 @@ def read_frame(data: str | bytes) -> Frame:
 
 
 def read_orders(account: str, extract: Extract) -> dict[int, OrderEvent]:
-    """The orders and legs of a list as if each had just been told, by id. Raises BodyError."""
-    told: dict[int, OrderEvent] = {}
+    """The orders and legs of a list as if each had just been reported, by id. Raises BodyError."""
+    reported: dict[int, OrderEvent] = {}
     for page in extract.pages:
         rows = envelope.rows("orders", envelope.parse_json(page.body, "orders"))
         for order in parse_rows(Order, "orders", "orders.order", rows):
-            told[order.id] = _as_event(account, order, order.tag)
-            told |= {leg.id: _as_event(account, leg, None) for leg in order.leg}
-    return told
+            reported[order.id] = _as_event(account, order, order.tag)
+            reported |= {leg.id: _as_event(account, leg, None) for leg in order.leg}
+    return reported
 
 
 def _as_event(account: str, order: OrderLeg, tag: str | None) -> OrderEvent:
@@ -214,7 +214,7 @@ class OrderWatch:
     heard, and one more read of the orders then closes the gap.
 
     Args:
-        accounts: the account numbers whose orders are told.
+        accounts: the account numbers whose orders are reported.
         changed: called with every change.
         tell: called with one line for each change of state: connected, lost and why, not polled and why.
     """

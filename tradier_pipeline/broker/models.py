@@ -448,8 +448,8 @@ def identifier(resource: str, path: str, value: Any) -> int:
     try:
         return IDENTIFIER.validate_python(value)
     except ValidationError:
-        told = "is missing" if value is None else f"is not a whole number of 64 bits: {excerpt(str(value))}"
-        raise BodyError(resource, told, path=path) from None
+        text = "is missing" if value is None else f"is not a whole number of 64 bits: {excerpt(str(value))}"
+        raise BodyError(resource, text, path=path) from None
 
 
 def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from tradier_pipeline.assets.claims import claim_results, claim_specs
 from tradier_pipeline.assets.reconciliation import ledger_outcomes
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 
@@ -14,7 +14,7 @@ from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 @dg.multi_asset_check(name="snapshot_claims", specs=claim_specs(CLAIMS), can_subset=True)
 def snapshot_claims(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> Iterator[dg.AssetCheckResult]:
     """Run the rules of the selected claims against the landed bytes; of a refused snapshot, on a trial copy."""
-    with told_in_one_line():
+    with as_dagster_failure():
         (proven,) = reverify(tradier.settings, [context.partition_key], everything=False)
     yield from claim_results(context, CLAIMS, proven.outcomes)
 
@@ -26,7 +26,7 @@ def snapshot_claims(context: dg.AssetCheckExecutionContext, tradier: TradierReso
 )
 def ledger_claims(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> Iterator[dg.AssetCheckResult]:
     """Set the ledger as it is now beside the newest snapshot; nothing for an older one, or without a ledger."""
-    with told_in_one_line():
+    with as_dagster_failure():
         outcomes = ledger_outcomes(context, tradier.settings)
     if outcomes:
         yield from claim_results(context, LEDGER_CLAIMS, outcomes)

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY
 from tradier_pipeline.monitoring.freshness import Freshness, read_freshness
 
@@ -18,7 +18,7 @@ NAME = "snapshot_is_fresh"
 )
 def snapshot_is_fresh(tradier: TradierResource) -> dg.AssetCheckResult:
     """Judge the published warehouse now."""
-    with told_in_one_line():
+    with as_dagster_failure():
         found = read_freshness(tradier.settings, clock.now())
     return dg.AssetCheckResult(
         passed=not found.stale, severity=dg.AssetCheckSeverity.ERROR, description=str(found), metadata=_metadata(found)
@@ -40,5 +40,5 @@ def evaluation(found: Freshness) -> dg.AssetCheckEvaluation:
 def _metadata(found: Freshness) -> dict[str, dg.MetadataValue]:
     return {
         "limit_s": dg.MetadataValue.int(int(found.limit.total_seconds())),
-        "accounts": dg.MetadataValue.text("; ".join(map(found.told, found.newest)) or "-"),
+        "accounts": dg.MetadataValue.text("; ".join(map(found.described, found.newest)) or "-"),
     }

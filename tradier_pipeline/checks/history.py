@@ -7,12 +7,12 @@ import dagster as dg
 
 from tradier_pipeline.assets.activity import proven_activity
 from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_CASH, OF_STATEMENT
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.checks.trade_dates import checks_of_date
 from tradier_pipeline.instance.partitions import TRADE_DATES
 from tradier_pipeline.landing.activity import ActivityRange, landed_activity
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK, ACTIVITY_CLAIM, verify_activity
-from tradier_pipeline.warehouse.reads import reading, require_current
+from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 
 cash_beside_history = checks_of_date(OF_CASH)
 statement_beside_days = checks_of_date(OF_STATEMENT)
@@ -34,7 +34,7 @@ statement_beside_days = checks_of_date(OF_STATEMENT)
 )
 def activity_checks(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> Iterator[dg.AssetCheckResult]:
     day = date.fromisoformat(context.partition_key)
-    with told_in_one_line(), reading(tradier.settings.warehouse) as connection:
+    with as_dagster_failure(), connect_readonly(tradier.settings.warehouse) as connection:
         require_current(connection)
         outcomes = {
             landed.manifest.account_id: verify_activity(landed, connection)

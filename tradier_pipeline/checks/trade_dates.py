@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 
 from tradier_pipeline.assets.date_checks import OF_SUMMARY, ChecksOfDate
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import date_check_specs
-from tradier_pipeline.warehouse.reads import reading, require_current
+from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 
 
 def checks_of_date(group: ChecksOfDate[Any]) -> dg.AssetChecksDefinition:
@@ -17,7 +17,7 @@ def checks_of_date(group: ChecksOfDate[Any]) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=group.name, specs=specs, can_subset=True, description=group.description)
     def of_date(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> Iterator[dg.AssetCheckResult]:
-        with told_in_one_line(), reading(tradier.settings.warehouse) as connection:
+        with as_dagster_failure(), connect_readonly(tradier.settings.warehouse) as connection:
             require_current(connection)
             results = group.results(context, connection)
         for result in results:

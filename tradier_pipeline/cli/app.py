@@ -22,7 +22,7 @@ PRIVATE_UMASK = 0o077  # files and directories are their owner's alone
 
 
 class Commands(click.Group):
-    """The commands; a wrong call is told in one line like every other failure."""
+    """The commands; a wrong call is reported in one line like every other failure."""
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
         arguments = sys.argv[1:] if args is None else list(args)

@@ -18,7 +18,7 @@ from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
-    from tradier_pipeline.ledger.changes import Change
+    from tradier_pipeline.ledger.changes import LedgerChange
     from tradier_pipeline.ledger.records import StatedFlow
     from tradier_pipeline.reconcile.orders import OrderRow
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
@@ -297,7 +297,7 @@ def _unmatched_document(row: OrderRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in (*names, "suggested", "differences")}
 
 
-def _change_document(change: Change) -> dict[str, Any]:
+def _change_document(change: LedgerChange) -> dict[str, Any]:
     from tradier_pipeline.ledger.writeback import as_columns
 
     values = {"before": as_columns(change.before), "after": as_columns(change.after)}
@@ -313,15 +313,17 @@ def _print_reconciliation(found: Reconciliation) -> None:
         _print_change(change)
     for row in found.unmatched:
         ids = ", ".join(str(one) for one in (row.client_order_id, row.broker_order_id) if one is not None)
-        told = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
-        echo(f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {told}' if told else ''}")
+        text = "; ".join((*row.differences, *(f"looks like {one}" for one in row.suggested)))
+        echo(
+            f"  {row.match_state:<32} order {ids} {row.raw_status or row.ledger_status}{f': {text}' if reported else ''}"
+        )
     for trade_id, finding in found.findings:
         about = f"{trade_id}: " if trade_id else ""
-        told = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
-        echo(f"  {finding.severity:<5} {finding.code:<26} {about}{finding.text}{told}")
+        text = f" ({'; '.join(finding.evidence)})" if any(finding.evidence) else ""
+        echo(f"  {finding.severity:<5} {finding.code:<26} {about}{finding.text}{text}")
 
 
-def _print_change(change: Change) -> None:
+def _print_change(change: LedgerChange) -> None:
     document = _change_document(change)
     echo(f"  {change.table} {change.key}: {change.why}")
     for column, value in document["after"].items():

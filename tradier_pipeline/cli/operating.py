@@ -67,10 +67,10 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
 def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
     """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
     from tradier_pipeline.domain.gate import reasons
-    from tradier_pipeline.warehouse.reads import reading, trade_gates
+    from tradier_pipeline.warehouse.reads import connect_readonly, trade_gates
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
     asked = (account,) if account else settings.accounts or tuple(gates)
     documents: list[dict[str, Any]] = []
@@ -99,11 +99,11 @@ def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> 
 @report_errors
 def findings(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
     """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
+    from tradier_pipeline.warehouse.reads import connect_readonly, findings_query, require_account
     from tradier_pipeline.warehouse.reads import findings as read_findings
-    from tradier_pipeline.warehouse.reads import findings_query, reading, require_account
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
             print_query(connection, findings_query(account, resolved=everything), form, output)
@@ -232,8 +232,8 @@ def _print_account_status(account: AccountStatus) -> None:
     if account.verdict == "doubtful":
         echo(f"  doubtful        {account.verdict_evidence}")
     if waiting := account.landed_not_published:
-        told = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
-        echo(f"  landed only     {told}")
+        text = f"{len(waiting):,}, from {waiting[0]} on; the next snapshot publishes them"
+        echo(f"  landed only     {text}")
     elif account.not_published:
         echo(f"  not published   {account.not_published}, see `tradier-pipeline verify {account.not_published}`")
     echo(f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}")

@@ -47,7 +47,7 @@ MAX_TEXT_ROWS = 9999  # DuckDB draws no more
 
 
 def load_settings() -> Settings:
-    """The settings; what the user ought to know of where they are from is told on stderr."""
+    """The settings; what the user ought to know of where they are from is reported on stderr."""
     settings = read_settings()
     for notice in settings.notices:
         warn(f"tradier-pipeline: warning: {notice}.")
@@ -100,8 +100,8 @@ def print_error(error: PipelineError, *, as_json: bool) -> None:
 def print_aligned(lines: Sequence[tuple[str, ...]], indent: str) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *cells in lines:
-        told = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        echo(f"{indent}{first:<{widths[0]}}{told}")
+        text = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        echo(f"{indent}{first:<{widths[0]}}{text}")
 
 
 def print_checks(outcomes: Any) -> None:
@@ -204,7 +204,7 @@ def _only_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 def _show(relation: duckdb.DuckDBPyRelation) -> None:
-    """A terminal gets what fits and is told what does not; a file or another program gets every row and column."""
+    """A terminal gets what fits and is reported what does not; a file or another program gets every row and column."""
     if sys.stdout.isatty():
         _print_drawn(relation, max_rows=1000, max_width=shutil.get_terminal_size().columns)
         return

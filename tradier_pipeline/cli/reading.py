@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 @report_errors
 def query(sql: str, form: str, output: Path | None) -> None:
     """Run one SQL query, read-only, such as "FROM daily_balances"."""
-    from tradier_pipeline.warehouse.reads import reading
+    from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with reading(load_settings().warehouse) as connection:
+    with connect_readonly(load_settings().warehouse) as connection:
         print_query(connection, sql, form, output)
 
 
@@ -73,13 +73,13 @@ def balances(
     without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.warehouse.reads import balances_query, equity_lines, reading, statement_in_text
+    from tradier_pipeline.warehouse.reads import balances_query, connect_readonly, equity_lines, statement_in_text
     from tradier_pipeline.warehouse.statements import total_statement_query
 
     if total and (account or by not in ("month", "quarter", "year")):
         raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
-    with reading(load_settings().warehouse) as connection:
+    with connect_readonly(load_settings().warehouse) as connection:
         lines = equity_lines(connection, *asked, by)
         if not lines:
             _tell_what_balances_there_are(connection, *asked)
@@ -115,11 +115,11 @@ def pnl(
 
     From the broker's closed lots, which it reports over night; one close may be several lots.
     """
-    from tradier_pipeline.warehouse.reads import reading, require_account
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
     from tradier_pipeline.warehouse.realized import in_text, pnl_query
 
     settings = load_settings()
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
         if form == "text" and connection.sql(sql).fetchone() is None:
@@ -160,11 +160,11 @@ def exposure(
     coverage is the share of option positions that the broker gave greeks of.
     """
     from tradier_pipeline.warehouse.exposure import exposure_query, in_text
-    from tradier_pipeline.warehouse.reads import reading, require_account
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
     settings = load_settings()
     first, last = (moment.date() if moment else None for moment in (since, until))
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
         if form == "text" and connection.sql(sql).fetchone() is None:
@@ -189,13 +189,13 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
     from tradier_pipeline.export.form8949 import form8949, wanted
     from tradier_pipeline.export.journal import journal
     from tradier_pipeline.export.plaintext import beancount, hledger
-    from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, reading, require_account
+    from tradier_pipeline.warehouse.reads import closed_lots, connect_readonly, known_closes, movements, require_account
 
     if since and until and since > until:
         raise click.UsageError("--since is after --until")
     settings = load_settings()
     first, last = (moment.date() if moment else None for moment in (since, until))
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         lots = closed_lots(connection, account)
         if form == "form8949":
@@ -227,16 +227,16 @@ def summary(
 ) -> None:
     """What a trade date came to: the stored summary. Default: the newest; with --list every date."""
     from tradier_pipeline.publish.summaries import make_summaries
-    from tradier_pipeline.warehouse.reads import daily_summaries, newest_trade_date, reading, summaries_query
+    from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, newest_trade_date, summaries_query
     from tradier_pipeline.warehouse.staging import Warehouse
 
     settings = load_settings()
     asked = day.date() if day else None
     if generate:
-        with reading(settings.warehouse) as connection:
+        with connect_readonly(settings.warehouse) as connection:
             asked = asked or newest_trade_date(connection, account)
         make_summaries(Warehouse(settings.warehouse), asked, account)
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         rows = daily_summaries(connection, asked, account)
     if not rows:
         what = " ".join(filter(None, (f"of {asked}" if asked else "", f"of account {account}" if account else "")))
@@ -249,7 +249,7 @@ def summary(
         asked = rows[-1]["trade_date"]
         rows = [row for row in rows if row["trade_date"] == asked]
     if form != "text" or output:
-        with reading(settings.warehouse) as connection:
+        with connect_readonly(settings.warehouse) as connection:
             print_query(connection, summaries_query(asked, account), form, output)
         return
     if as_json:
@@ -393,5 +393,5 @@ def _print_equity_lines(lines: list[dict[str, Any]]) -> None:
     middle = max(map(len, drawn))
     rows = [(title, "", figures), *zip([line["account_id"] for line in lines], drawn, cells, strict=True)]
     for name, blocks, texts in rows:
-        told = "".join(f"  {text:>{width}}" for text, width in zip(texts, widths, strict=True))
-        echo(f"{name:<{first}}  {blocks:<{middle}}{told}")
+        said = "".join(f"  {text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        echo(f"{name:<{first}}  {blocks:<{middle}}{said}")

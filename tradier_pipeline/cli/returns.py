@@ -57,7 +57,7 @@ def returns(
     month, quarter or year. Volatility and Sharpe ratio are those of the daily returns, by 252 sessions a year, with a
     risk-free rate of 0. The benchmark is measured by its prices over the same days.
     """
-    from tradier_pipeline.warehouse.reads import reading, require_prices
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_prices
 
     settings = load_settings()
     symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
@@ -66,7 +66,7 @@ def returns(
         raise click.UsageError("--total is of all accounts, with --by or --table")
     if (form != "text" or output) and not (by or as_table):
         raise click.UsageError("--format and --output are those of --by and --table; see --json")
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         if benchmark and symbol:
             require_prices(connection, symbol)
         if by or as_table:

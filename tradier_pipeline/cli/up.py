@@ -183,18 +183,18 @@ class _StorageWatch:
 
 def _make_usable(dagster_home: Path, environment: Mapping[str, str], stopping: _Stopping) -> None:
     """Set damaged databases aside; while one is full or locked, take the snapshots of the cycles without Dagster."""
-    told, taken = "", None
+    reported, taken = "", None
     while not stopping.is_set():
         found = broken(dagster_home, in_use=False)
         if found is None:
-            if told:
+            if reported:
                 click.echo("Dagster's storage can be used again", err=True)
             return _open(dagster_home)
         if found.damaged:
             _set_aside(found)
             continue
-        if found.reason != told:
-            told = found.reason
+        if found.reason != reported:
+            reported = found.reason
             click.echo(f"{found.error(dagster_home)} Until then the cycles take their snapshots without it.", err=True)
         minute = clock.now().replace(second=0, microsecond=0)
         if minute != taken:

@@ -6,7 +6,7 @@ from tradier_pipeline.core.texts import printable
 
 
 class PipelineError(Exception):
-    """An expected failure told in one line: what went wrong, where, and what to do about it.
+    """An expected failure reported in one line: what went wrong, where, and what to do about it.
 
     Args:
         cause: what happened and where, as a sentence without a trailing period.

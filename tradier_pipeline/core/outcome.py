@@ -28,7 +28,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleResult:
     """What one rule found. `broker` and `stored` are the two figures compared, as a person reads them."""
 
     broker: str

@@ -63,7 +63,7 @@ def _parts(name: str) -> tuple[str, str, str | None]:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, told apart from every other time; None if there is no such process."""
+    """When a process started, distinguished from every other time; None if there is no such process."""
     status = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -71,8 +71,8 @@ def _started(pid: int) -> str | None:
             return f"{ticks}@{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
         except OSError:
             return None
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
-    return told.stdout.strip().replace(" ", "_") or None
+    reported = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    return reported.stdout.strip().replace(" ", "_") or None
 
 
 def end_with_parent() -> None:

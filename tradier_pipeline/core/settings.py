@@ -104,8 +104,8 @@ class Settings(BaseSettings):
     @field_validator("benchmark", mode="before")
     @classmethod
     def _in_capitals(cls, symbol: object) -> object:
-        told = symbol.strip().upper() if isinstance(symbol, str) else symbol
-        return "" if told == "OFF" else told
+        reported = symbol.strip().upper() if isinstance(symbol, str) else symbol
+        return "" if reported == "OFF" else reported
 
     _dotenv: Path | None = PrivateAttr(default=None)
     _notices: tuple[str, ...] = PrivateAttr(default=())

@@ -66,18 +66,18 @@ def find_sources(environment: Mapping[str, str]) -> Sources:
     Raises:
         SettingsError: a file cannot be read, is somebody else's, or has a line of ours that cannot be understood.
     """
-    told = _ours(environment)
+    given = _ours(environment)
     nearest = next(_upwards(Path.cwd()), None)
     notice = ""
-    if HOME in told:
-        home = _absolute(told[HOME], Path.cwd())
+    if HOME in given:
+        home = _absolute(given[HOME], Path.cwd())
     elif nearest and HOME in nearest[1]:
         home = _absolute(nearest[1][HOME], nearest[0].parent)
     else:
         home, notice = _default_home(Path.cwd())
     found = _read(home / DOTENV) or nearest or next(_that_set_ours([home.parent]), None)
     path, values = found or (None, {})
-    return Sources(home, path, told, values, notice)
+    return Sources(home, path, given, values, notice)
 
 
 def default_home() -> Path:

@@ -1,6 +1,6 @@
 """Alerts about runs: the first failure of an account at once, then hourly while it lasts, and the end of it.
 
-What has been told is a tag of the failed run it was told about, so an alert that reached nobody is told with the
+What has been reported is a tag of the failed run it was reported, so an alert that reached nobody is reported with the
 next run.
 """
 
@@ -19,8 +19,8 @@ from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG
 from tradier_pipeline.monitoring.alerts import send
 
-ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was told
-RECOVERED_TAG = "tradier/recovered"  # of the last failed run of a series: when its end was told
+ALERTED_TAG = "tradier/alerted"  # of a failed run: when it was reported
+RECOVERED_TAG = "tradier/recovered"  # of the last failed run of a series: when its end was reported
 REPEAT = timedelta(hours=1)
 PAGE = 25  # runs; so many successes after a failure try to tell its end
 LONGEST = 500  # characters of a cause
@@ -44,14 +44,14 @@ def tell(log: logging.Logger, title: str, text: str) -> None:
     "(TRADIER_ALERT_URLS).",
 )
 def run_failure_alert(context: dg.RunFailureSensorContext) -> None:
-    """Tell of a failed run unless its series was told within the hour."""
+    """Tell of a failed run unless its series was reported within the hour."""
     run = context.dagster_run
-    if PROCESS_TAG in run.tags:  # its caller is told: the command line, or the run that asked for it
+    if PROCESS_TAG in run.tags:  # its caller knows: the command line, or the run that asked for it
         return
     failed = list(takewhile(_failed, _earlier_runs(context.instance, run)))
-    told = [datetime.fromisoformat(earlier.tags[ALERTED_TAG]) for earlier in failed if ALERTED_TAG in earlier.tags]
-    if told and clock.now() - max(told) < REPEAT:
-        context.log.info("told %s already", clock.iso(max(told)))
+    reported = [datetime.fromisoformat(earlier.tags[ALERTED_TAG]) for earlier in failed if ALERTED_TAG in earlier.tags]
+    if reported and clock.now() - max(reported) < REPEAT:
+        context.log.info("reported %s already", clock.iso(max(reported)))
         return
     again = f" It is failed run {len(failed) + 1} in a row." if failed else ""
     tell(context.log, f"{_subject(run)} failed", f"{_cause(context)[:LONGEST]}{again} Run {run.run_id}.")
@@ -65,7 +65,7 @@ def run_failure_alert(context: dg.RunFailureSensorContext) -> None:
     description="Tells once that an account, or a job without one, has recovered from failed runs.",
 )
 def run_recovery_alert(context: dg.RunStatusSensorContext) -> None:
-    """Tell of a successful run if runs before it failed and nobody has been told that this is over."""
+    """Tell of a successful run if runs before it failed and nobody has been alerted that this is over."""
     run = context.dagster_run
     if PROCESS_TAG in run.tags:
         return

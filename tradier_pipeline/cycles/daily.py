@@ -1,5 +1,5 @@
 """What is done once a day: the broker's calendar before the first cycle, the summary after the close, and in the
-morning what the broker told over night.
+morning what the broker posted the next morning.
 """
 
 from datetime import timedelta
@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.assets.resource import as_dagster_failure
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.cycles.defaults import SCHEDULES
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -28,7 +28,7 @@ ACTIVITY_TRIES = 6  # in an hour; what is missed then comes with the next day
 )
 def daily_summary_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """A run for the day's partition when the session has been over for long enough and none has been asked for."""
-    with told_in_one_line():
+    with as_dagster_failure():
         settings = load_settings()
         instant = context.scheduled_execution_time
         day = clock.trade_date(instant)
@@ -55,7 +55,7 @@ def daily_summary_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
 )
 def account_activity_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """A run for the last session day that is over, unless one is on, has succeeded, or too many have failed."""
-    with told_in_one_line():
+    with as_dagster_failure():
         calendar = MarketCalendar.of(load_settings())
         day = clock.trade_date(context.scheduled_execution_time) - timedelta(days=1)
         while calendar.session_of(day) is None:
@@ -72,7 +72,7 @@ def account_activity_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRe
 
 
 def build_daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """For the calendar 24/7 what the broker told over night only: it has no sessions to compare, and no close."""
+    """For the calendar 24/7 what the broker posted the next morning only: it has no sessions to compare, and no close."""
     if settings.calendar == "24/7":
         return [account_activity_schedule]
     exchange_calendar = dg.ScheduleDefinition(

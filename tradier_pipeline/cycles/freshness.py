@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import AwareDatetime, BaseModel
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.assets.resource import as_dagster_failure
 from tradier_pipeline.checks.freshness import evaluation
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.cycles.alerts import tell
@@ -14,16 +14,16 @@ from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.monitoring.alerts import AlertError
 from tradier_pipeline.monitoring.freshness import Freshness, read_freshness
 
-ASLEEP = timedelta(minutes=5)  # without a tick for so long the machine was off: snapshots get their time again
+MAX_TICK_GAP = timedelta(minutes=5)  # without a tick for so long the machine was off: snapshots get their time again
 
 
 class Watch(BaseModel, frozen=True):
-    """The cursor: since and until when somebody watched, the stale accounts as reported, and as told in an alert."""
+    """The cursor: since and until when somebody watched, the stale accounts as reported, and as reported in an alert."""
 
     since: AwareDatetime
     until: AwareDatetime
     reported: tuple[str, ...] | None = None
-    told: tuple[str, ...] = ()
+    alerted: tuple[str, ...] = ()
 
 
 @dg.sensor(
@@ -33,25 +33,25 @@ class Watch(BaseModel, frozen=True):
 )
 def freshness_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Judge the newest snapshots; report and tell what has changed since the last tick."""
-    with told_in_one_line():
+    with as_dagster_failure():
         now = clock.now()
         watch = Watch.model_validate_json(context.cursor) if context.cursor else Watch(since=now, until=now)
-        since = watch.since if now - watch.until < ASLEEP else now
+        since = watch.since if now - watch.until < MAX_TICK_GAP else now
         found = read_freshness(load_settings(), now, since)
         changed = found.stale != watch.reported
-        told = watch.told if found.stale == watch.told else _tell(context, found, watch.told)
-    cursor = Watch(since=since, until=now, reported=found.stale, told=told).model_dump_json()
+        alerted = watch.alerted if found.stale == watch.alerted else _tell(context, found, watch.alerted)
+    cursor = Watch(since=since, until=now, reported=found.stale, alerted=alerted).model_dump_json()
     if not changed:
         return dg.SensorResult(skip_reason=str(found), cursor=cursor)
     return dg.SensorResult(asset_events=[evaluation(found)], cursor=cursor)
 
 
-def _tell(context: dg.SensorEvaluationContext, found: Freshness, told: tuple[str, ...]) -> tuple[str, ...]:
-    """What has been told now. What reached nobody is told again at the next tick; it does not hold up the report."""
-    title = f"stale: {', '.join(found.stale)}" if found.stale else f"up to date again: {', '.join(told)}"
+def _tell(context: dg.SensorEvaluationContext, found: Freshness, alerted: tuple[str, ...]) -> tuple[str, ...]:
+    """What has been reported now. What reached nobody is reported again at the next tick; it does not hold up the report."""
+    title = f"stale: {', '.join(found.stale)}" if found.stale else f"up to date again: {', '.join(alerted)}"
     try:
         tell(context.log, title, str(found))
     except AlertError as error:
         context.log.error(str(error))
-        return told
+        return alerted
     return found.stale

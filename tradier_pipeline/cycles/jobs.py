@@ -9,7 +9,7 @@ from tradier_pipeline.assets.prices import daily_prices
 from tradier_pipeline.assets.raw import raw_extracts, raw_quotes
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
 from tradier_pipeline.assets.report import daily_report
-from tradier_pipeline.assets.resource import TradierResource, told_in_one_line
+from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.snapshot import tradier_snapshot
 from tradier_pipeline.assets.summary import daily_summary
 from tradier_pipeline.cycles.on_demand import SnapshotJob, run_snapshots
@@ -97,7 +97,7 @@ def build_request_snapshot(snapshot_job: SnapshotJob) -> dg.JobDefinition:
         context: dg.OpExecutionContext, config: SnapshotRequest, tradier: TradierResource
     ) -> None:
         """Run the job `snapshot` on a new partition of now for every configured account, and wait for it."""
-        with told_in_one_line():
+        with as_dagster_failure():
             named = config.account_id
             accounts = (named,) if named else accounts_to_read(tradier.settings)
             runs = run_snapshots(context.instance, snapshot_job, accounts, config.reason)

@@ -91,7 +91,7 @@ class Changes:
         self._any.set()
 
     async def run(self) -> None:
-        """Act until cancelled. A failure is told and ends nothing: the account's next event or cycle tries again."""
+        """Act until cancelled. A failure is reported and ends nothing: the account's next event or cycle tries again."""
         while True:
             await self._any.wait()
             await asyncio.sleep(self._burst)

@@ -30,7 +30,7 @@ from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.catch_up import CAUGHT_UP
 from tradier_pipeline.publish.taken import TradierSnapshot
-from tradier_pipeline.warehouse.reads import reading, verdict_of
+from tradier_pipeline.warehouse.reads import connect_readonly, verdict_of
 from tradier_pipeline.warehouse.typed import read_typed
 
 SnapshotJob = Callable[[], dg.JobDefinition]
@@ -133,13 +133,13 @@ def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: Sn
     try:
         return _run_snapshot(instance, job, snapshot_id, trigger)
     except Exception as error:
-        told = None if instance.is_ephemeral else storage_error(error, Path(instance.root_directory))
-        if told is None:
+        reported = None if instance.is_ephemeral else storage_error(error, Path(instance.root_directory))
+        if reported is None:
             raise
     with dg.DagsterInstance.ephemeral() as other:
         landed = LandingZone(load_settings().landing).find(snapshot_id)
         again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
-        return replace(_run_snapshot(other, job, again, trigger), history_error=told)
+        return replace(_run_snapshot(other, job, again, trigger), history_error=reported)
 
 
 def _run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
@@ -199,7 +199,7 @@ def read_published(settings: Settings, run: SnapshotRun) -> TradierSnapshot:
     landed = LandingZone(settings.landing).find(run.snapshot_id)
     assert landed is not None
     typed = read_typed(landed)
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         verdict, evidence = verdict_of(connection, str(run.snapshot_id))
     return TradierSnapshot(
         snapshot_id=str(run.snapshot_id),

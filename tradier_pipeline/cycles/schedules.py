@@ -9,7 +9,7 @@ from datetime import datetime
 import dagster as dg
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.assets.resource import as_dagster_failure
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
@@ -40,7 +40,7 @@ def _schedule(cycle: str, settings: Settings, cron: Sequence[str]) -> dg.Schedul
         description=_description(cycle, settings, switched_on=bool(cron)),
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        with told_in_one_line():
+        with as_dagster_failure():
             return requested(cycle, settings, context)
 
     return evaluate

@@ -11,7 +11,7 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.gaps import record_gaps
-from tradier_pipeline.assets.resource import told_in_one_line
+from tradier_pipeline.assets.resource import as_dagster_failure
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.core.errors import PipelineError
@@ -30,9 +30,9 @@ from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.holdings import read_gone
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 
-ALWAYS = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
+MIN_SENSOR_INTERVAL_S = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
 GAPS_EVERY = 30  # seconds
 ASKED_AGAIN = timedelta(minutes=1)
 ONE_LOOK = RetryPolicy(attempts=1, deadline=10.0)  # the next look comes soon
@@ -50,7 +50,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     description="Records every due minute of which there is no snapshot, with its cause. It launches no run.",
 )
 def gap_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    with told_in_one_line():
+    with as_dagster_failure():
         found = record_gaps(load_settings(), context.instance)
         if not found:
             return dg.SkipReason("every due minute is accounted for")
@@ -59,12 +59,12 @@ def gap_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 @dg.sensor(
     job_name="snapshot",
-    minimum_interval_seconds=ALWAYS,
+    minimum_interval_seconds=MIN_SENSOR_INTERVAL_S,
     default_status=SENSORS,
     description="Takes a snapshot of every account for which a request waits in the ledger.",
 )
 def request_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    with told_in_one_line():
+    with as_dagster_failure():
         settings = load_settings()
         waiting = _by_account(Ledger(settings.ledger).waiting())
         if not waiting:
@@ -124,12 +124,12 @@ def _by_account(requests: Sequence[SnapshotRequest]) -> dict[str, list[SnapshotR
 
 
 @dg.sensor(
-    minimum_interval_seconds=ALWAYS,
+    minimum_interval_seconds=MIN_SENSOR_INTERVAL_S,
     default_status=SENSORS,
     description="Requests a second snapshot when one shows a position gone that the ledger holds open.",
 )
 def flat_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    with told_in_one_line():
+    with as_dagster_failure():
         settings = load_settings()
         ledger = Ledger(settings.ledger)
         published = _published(settings)
@@ -138,7 +138,7 @@ def flat_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         trades = ledger.trades(HOLDING)
         suspected: list[str] = []
         if trades:
-            with reading(settings.warehouse) as connection:
+            with connect_readonly(settings.warehouse) as connection:
                 found = read_gone(connection, trades)
             for missing in found:
                 note = f"{', '.join(missing.symbols)} gone in {missing.snapshot_id}"
@@ -167,7 +167,7 @@ def _broker_sensor(seconds: int) -> dg.SensorDefinition:
         "requests a snapshot when one was filled, or placed by hand.",
     )
     def broker_sensor() -> dg.SkipReason:
-        with told_in_one_line():
+        with as_dagster_failure():
             settings = load_settings()
             now = clock.now()
             session = MarketCalendar.of(settings).session_of(clock.trade_date(now))
@@ -199,11 +199,11 @@ def _look(settings: Settings, ledger: Ledger, broker: Broker, account_id: str) -
             for order_id, state in _states([page.body for page in listed.pages]).items()
             if before.get(order_id) != state
         }
-        told = ", ".join(
+        text = ", ".join(
             f"{order_id} {status} {shown(done)}" for order_id, (status, done) in sorted(changed.items(), key=str)
         )
-        if changed and ledger.request_once(account_id, "order_placed", order_id=None, note=f"at the broker: {told}"):
-            return f"{account_id}: {told}"
+        if changed and ledger.request_once(account_id, "order_placed", order_id=None, note=f"at the broker: {text}"):
+            return f"{account_id}: {text}"
     except PipelineError as error:  # of one account; the others go on
         return f"{account_id}: {error}"
     return None

@@ -71,8 +71,8 @@ class MarketCalendar:
                 datetime.combine(on, time(), NEW_YORK).astimezone(UTC) for on in (day, day + timedelta(days=1))
             )
             return Session(day, midnight, next_midnight)
-        told = self.told_by_broker(day)
-        session = told[day] if day in told else self.known_session(day)
+        reported = self.reported_by_broker(day)
+        session = reported[day] if day in reported else self.known_session(day)
         return session and Session(day, session.open, session.close + self.close_extension)
 
     def last_session(self, instant: datetime) -> Session:
@@ -94,16 +94,16 @@ class MarketCalendar:
             return None
         return self.directory / self.environment / f"{day:%Y-%m}.json"
 
-    def told_by_broker(self, day: date) -> Mapping[date, Session | None]:
+    def reported_by_broker(self, day: date) -> Mapping[date, Session | None]:
         """The days of the month that the broker's calendar tells; none if it has not been read, or is damaged."""
         path = self.broker_file(day)
         with suppress(OSError, BodyError):
-            return _told(path, day.replace(day=1), path.stat().st_mtime_ns) if path else {}
+            return _reported_sessions(path, day.replace(day=1), path.stat().st_mtime_ns) if path else {}
         return {}
 
 
 @lru_cache(maxsize=16)
-def _told(path: Path, month: date, changed: int) -> Mapping[date, Session | None]:
+def _reported_sessions(path: Path, month: date, changed: int) -> Mapping[date, Session | None]:
     """The days of a file, parsed again when it has changed."""
     hours = exchange_hours(path.read_bytes(), month)
     return {day: times and Session(day, *times) for day, times in hours.items()}

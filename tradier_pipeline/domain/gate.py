@@ -42,7 +42,7 @@ class GateReading:
     session_close: datetime | None
 
 
-def judge(
+def evaluate_gate(
     as_of: datetime, trade_date: date, open_positions: int, rules: GateRules, *, doubtful: bool = False
 ) -> GateReading:
     """Read the gate at the as-of of a snapshot. What comes to pass later - age, missed instants - its view adds."""

@@ -44,7 +44,7 @@ class PortfolioPosition:
     unrealized_pl: Decimal | None
 
 
-def hold(row_no: int, position: Position, quote: Quote | None) -> PortfolioPosition:
+def value_position(row_no: int, position: Position, quote: Quote | None) -> PortfolioPosition:
     """Classify and value one position row of the broker."""
     classified = classify(position.symbol)
     option = classified.option

@@ -22,7 +22,7 @@ Terms = Sequence[tuple[float, float]]
 YEAR = 365  # days, as spreadsheets have it in XIRR
 WEEK = timedelta(days=7)
 TO_DATE = ("MTD", "YTD")
-_CLOSEST = 1e-9  # zeros closer together than this are not told apart
+_CLOSEST = 1e-9  # zeros closer together than this are not distinguished
 _MOST_LOOKS = 20_000
 
 
@@ -252,13 +252,13 @@ def internal_rate(flows: Iterable[tuple[date, Decimal]]) -> Rate:
     except (_UndecidedError, OverflowError):
         return Rate(reason="the flows do not tell one rate")
     if len(rates) != 1:
-        told = " and ".join(f"{rate:.2%}" for rate in rates)
-        return Rate(reason=f"more than one rate fits: {told}" if rates else "no rate fits")
+        text = " and ".join(f"{rate:.2%}" for rate in rates)
+        return Rate(reason=f"more than one rate fits: {text}" if rates else "no rate fits")
     return Rate(period=rates[0], annual=math.expm1(logarithms[0] * YEAR / days) if days >= YEAR else None)
 
 
 class _UndecidedError(Exception):
-    """How many zeros there are cannot be told with floating point numbers."""
+    """How many zeros there are cannot be reported with floating point numbers."""
 
 
 def _zeros(terms: Terms, at_zero: float) -> list[float]:
@@ -360,7 +360,7 @@ def _dated_flows(rows: Sequence[Row], days: Sequence[Row]) -> dict[date, list[tu
 
 
 def _drawn(rows: Sequence[Row], days: Sequence[Row]) -> set[date]:
-    """The days that extremes are drawn from: those with a return, whose flows the broker has told if it tells any."""
+    """The days that extremes are drawn from: those with a return, whose flows the broker has reported if it tells any."""
     is_read = any(row["equity"] and not row["uncertain"] and row["reason"] != UNREAD for row in rows)
     return {
         row["trade_date"] for row in days if row["return"] is not None and not (is_read and row["reason"] == UNREAD)

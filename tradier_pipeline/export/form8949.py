@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, Final
 
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.export.journal import money, plain
+from tradier_pipeline.export.journal import money, plain_amount
 
 Row = Mapping[str, Any]
 
@@ -51,13 +51,13 @@ def form8949(lots: Iterable[Row]) -> tuple[str, tuple[str, ...]]:
         The text, and what to know about it.
     """
     rows = sorted((_line(lot) for lot in lots), key=lambda row: row["term"] != "short")
-    told = tuple(_notes(rows))
+    notes = tuple(_notes(rows))
     text = io.StringIO()
-    text.writelines(f"# {note}\n" for note in told)
+    text.writelines(f"# {note}\n" for note in notes)
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue(), told
+    return text.getvalue(), notes
 
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _line(lot: Row) -> dict[str, Any]:
     return {
         "account": lot["account_id"],
         "term": "long" if not was_short and _is_long(opened, closed) else "short",
-        "description": f"{plain(abs(quantity))} {lot['symbol']}{opened_on}",
+        "description": f"{plain_amount(abs(quantity))} {lot['symbol']}{opened_on}",
         "date_acquired": closed if was_short else opened,
         "date_sold": closed,
         "proceeds": money(lot["proceeds"]),

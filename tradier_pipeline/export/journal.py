@@ -224,7 +224,7 @@ class _Books:
 
     def _move(self, day: date, row: Row) -> None:
         asset = self.chart.cost if self._is_of_securities(row) else self.chart.cash
-        details = {name: plain(row[name]) for name in ("symbol", "quantity") if row[name] is not None}
+        details = {name: plain_amount(row[name]) for name in ("symbol", "quantity") if row[name] is not None}
         details |= {name: money(row[name]) for name in ("price", "commission") if row[name] is not None}
         if row["word"]:
             details["kind"] = row["word"]
@@ -234,13 +234,13 @@ class _Books:
             details["dated"] = str(row["trade_date"])
         counterpart = self.chart.counterpart(row)
         doubtful = counterpart == self.chart.unexplained
-        text = _told(row["description"]) or (row["word"] or row["kind"]).capitalize()
+        text = _narration(row["description"]) or (row["word"] or row["kind"]).capitalize()
         self._post(day, text, asset, counterpart, row["amount"], details, doubtful=doubtful)
 
     def _realize(self, lot: Row) -> None:
-        details = {"symbol": lot["symbol"], "quantity": plain(lot["quantity"]), "opened": str(lot["open_date"])}
+        details = {"symbol": lot["symbol"], "quantity": plain_amount(lot["quantity"]), "opened": str(lot["open_date"])}
         details |= {name: money(lot[name]) for name in ("proceeds", "cost")}
-        text = f"Closed {plain(lot['quantity'])} {lot['symbol']}"
+        text = f"Closed {plain_amount(lot['quantity'])} {lot['symbol']}"
         self._post(lot["close_date"], text, self.chart.cost, self.chart.realized, lot["gain_loss"], details)
 
     def _close(self, row: Row, doubt: str | None, *, begins: bool) -> None:
@@ -348,7 +348,7 @@ def _is_in(day: date, since: date | None, until: date | None) -> bool:
     return (since is None or since <= day) and (until is None or day <= until)
 
 
-def plain(value: Any) -> str:
+def plain_amount(value: Any) -> str:
     """A decimal with the places that it needs; any other value as text."""
     text = f"{value:f}" if isinstance(value, Decimal) else str(value)
     return text.rstrip("0").rstrip(".") if isinstance(value, Decimal) and "." in text else text
@@ -360,7 +360,7 @@ def money(amount: Decimal) -> str:
     return f"{whole}.{places.rstrip('0'):0<2}"
 
 
-def _told(text: str | None) -> str:
+def _narration(text: str | None) -> str:
     return " ".join((text or "").split())
 
 

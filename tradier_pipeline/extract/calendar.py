@@ -58,16 +58,19 @@ def read_calendar(broker: Broker, calendar: MarketCalendar, today: date) -> tupl
 def differing_days(calendar: MarketCalendar, today: date) -> Iterator[DifferentDay]:
     """The days of this month and the next for which the broker tells other hours than the library knows."""
     for month in this_month_and_the_next(today):
-        told = calendar.told_by_broker(month)
+        reported = calendar.reported_by_broker(month)
         for day in (month + timedelta(days=days) for days in range(31)):
             if day.month != month.month:
                 break
-            known, by_broker = shown(calendar.known_session(day)), shown(told[day]) if day in told else "not told"
+            known, by_broker = (
+                session_text(calendar.known_session(day)),
+                session_text(reported[day]) if day in reported else "not reported",
+            )
             if known != by_broker:
                 yield DifferentDay(day, known, by_broker)
 
 
-def shown(session: Session | None) -> str:
+def session_text(session: Session | None) -> str:
     """The hours of a session in New York time."""
     if session is None:
         return "closed"

@@ -3,7 +3,7 @@
 Tradier lists the orders of the current New York day. Whether every resting good-till-cancelled order of an earlier day
 stays listed is not documented, so an order that was working in the last snapshot is followed until it has an end, never
 assumed cancelled. The sandbox may list an order of several legs without them: whether it tells more by the id is asked
-once, and asked again only if it told legs and the order has changed since.
+once, and asked again only if it reported legs and the order has changed since.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Asked = tuple[tuple[LookupRecord, ...], tuple[Page, ...]]
 NOTHING_ASKED: Asked = ((), ())
 
 BUDGET = 20  # requests of one snapshot
-ENOUGH_MISSES = 2
+MAX_LOOKUP_MISSES = 2
 TIMEOUT_S = 10.0
 
 
@@ -196,7 +196,7 @@ def _followed(landed: LandedSnapshot) -> Followed:
     unresolved = {
         order_id: lookup.times_not_found
         for order_id, lookup in asked.items()
-        if lookup.state != "found" and lookup.times_not_found < ENOUGH_MISSES
+        if lookup.state != "found" and lookup.times_not_found < MAX_LOOKUP_MISSES
     }
     return Followed(frozenset(asked) | {order_id for order_id, _ in shown}, working | unresolved)
 

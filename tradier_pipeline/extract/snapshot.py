@@ -23,12 +23,12 @@ from tradier_pipeline.extract.lookups import NOTHING_ASKED, Asked, followed, leg
 from tradier_pipeline.extract.records import attempt_records, page_records
 from tradier_pipeline.landing.manifest import (
     FailureRecord,
+    FetchRound,
     LookupRecord,
     Manifest,
     MissedRecord,
     PageRecord,
     QuotesManifest,
-    ReadingRecord,
     clock_skew_s,
 )
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot, LandingZone
@@ -60,7 +60,7 @@ def extract_snapshot(
         BrokerError: a required resource was not read; what did arrive is kept for diagnosis.
         LandingError: the landing zone cannot be written.
     """
-    with zone.reading(snapshot_id.account_id):
+    with zone.locked(snapshot_id.account_id):
         if landed := zone.find(snapshot_id):
             return landed
         refuse_other_times(zone, snapshot_id, trigger)
@@ -84,7 +84,7 @@ def extract_quotes(zone: LandingZone, broker: Broker, landed: LandedSnapshot) ->
 
     Never fails because of the broker.
     """
-    with zone.reading(landed.snapshot_id.account_id):
+    with zone.locked(landed.snapshot_id.account_id):
         if landed.quotes is not None:
             return landed.quotes
         manifest, bodies = _read_quotes(broker, landed)
@@ -99,7 +99,7 @@ class Received:
     extracts: Mapping[str, Extract]
     lookups: tuple[LookupRecord, ...]
     looked_up: tuple[Page, ...]
-    readings: tuple[ReadingRecord, ...] = ()
+    readings: tuple[FetchRound, ...] = ()
 
     @property
     def resources(self) -> dict[str, Extract]:
@@ -130,8 +130,8 @@ async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _
         try:
             received = await _receive(client, snapshot_id.account_id, before, (received.lookups, received.looked_up))
         except BrokerError as error:
-            told = (*reading.evidence, f"not read again: {error.what}")
-            readings[-1] = reading.model_copy(update={"evidence": told})
+            reported = (*reading.evidence, f"not read again: {error.what}")
+            readings[-1] = reading.model_copy(update={"evidence": reported})
             break
         reading, is_settling = judged(received.resources, before.statements)
         readings.append(reading)
@@ -209,7 +209,7 @@ def _refuse_other_order(at: datetime, newest: LandedSnapshot) -> None:
     """An instant at or before that of a snapshot which is landed, and no word of the broker on which one is wrong.
 
     Of a clock that the broker's contradicts, the snapshot is landed, and doubtful. Else it would count as older than
-    what was read before it, and history would be told in another order than it happened.
+    what was read before it, and history would be reported in another order than it happened.
     """
     if at <= newest.manifest.as_of:
         raise ExtractError(
@@ -288,7 +288,7 @@ def _keep(zone: LandingZone, broker: Broker, snapshot_id: SnapshotId, trigger: s
         received, failures = dict(error.extracts), error.failures
     received |= {name: Extract(name, failure.pages) for name, failure in failures.items() if failure.pages}
     resources, bodies = _records(received)
-    zone.keep_failed(
+    zone.land_failed(
         FailureRecord(
             snapshot_id=str(snapshot_id),
             environment=broker.environment,

@@ -64,9 +64,9 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
                 reason = error.errors[0].message[:200]
                 raise InstanceError(f"{path}: {reason}", "Correct it, or delete it: it is written anew.") from None
             except Exception as error:
-                if (told := storage_error(error, dagster_home)) is None:
+                if (reported := storage_error(error, dagster_home)) is None:
                     raise
-                raise told from None
+                raise reported from None
 
 
 def check_storage(dagster_home: Path) -> None:
@@ -81,9 +81,9 @@ def check_storage(dagster_home: Path) -> None:
             instance.all_instigator_state()
             instance.has_dynamic_partition("tradier_snapshots", "")
         except Exception as error:
-            if (told := storage_error(error, dagster_home)) is None:
+            if (reported := storage_error(error, dagster_home)) is None:
                 raise
-            raise told from None
+            raise reported from None
 
 
 def storage_error(error: BaseException, dagster_home: Path) -> StorageError | None:

@@ -56,7 +56,7 @@ class Guard:
     """Lets through to `app` what the user's own browser page or program asks.
 
     Attributes:
-        host: what the server was told to listen on; a Host header may name it, or this machine.
+        host: what the server was reported to listen on; a Host header may name it, or this machine.
         token: what proves who asks, as password, bearer or `?token=`; None: everybody on this machine may.
     """
 

@@ -51,7 +51,7 @@ def compact(zone: LandingZone, before: date) -> Compaction:
             continue
         account_id = day.directory.parent.name
         try:
-            with zone.reading(account_id), writing(day.archive_path):
+            with zone.locked(account_id), writing(day.archive_path):
                 files, size = _compact_day(day)
         except (PipelineError, ValueError, OSError) as error:  # a name that no archive can hold, too
             refused[f"{account_id}/{day.trade_date}"] = str(error)

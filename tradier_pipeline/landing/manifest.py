@@ -65,7 +65,7 @@ class LookupRecord(Record):
     about: Literal["vanished", "legs"] = "vanished"
 
 
-class ReadingRecord(Record):
+class FetchRound(Record):
     """One reading of the required resources, and whether they show one state of the account."""
 
     as_of: AwareDatetime
@@ -111,7 +111,7 @@ class Manifest(Record):
     as_of_end: AwareDatetime
     resources: dict[str, tuple[PageRecord, ...]]
     lookups: tuple[LookupRecord, ...] = ()
-    readings: tuple[ReadingRecord, ...] = ()
+    readings: tuple[FetchRound, ...] = ()
     clock_skew_s: float | None = None
     unlisted: tuple[UnlistedRecord, ...] = ()
 

@@ -7,7 +7,7 @@
     raw/<account>/<trade date>/<snapshot id, file-safe>.failed-<instant>/       kept for diagnosis
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
-    raw/<account>/activity/                                                     what is told over night (`activity`)
+    raw/<account>/activity/                                                     what is posted the next morning (`activity`)
     raw/_prices/                                                                daily prices of symbols (`prices`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged
@@ -195,7 +195,7 @@ class LandingZone:
         self.root = root
 
     @contextmanager
-    def reading(self, account_id: str) -> Iterator[None]:
+    def locked(self, account_id: str) -> Iterator[None]:
         """Hold the account: at most one process reads one account at a time.
 
         Raises:
@@ -323,7 +323,7 @@ class LandingZone:
             sync(landed.directory)
         landed.__dict__.pop("quotes", None)
 
-    def keep_failed(self, failure: FailureRecord, bodies: Mapping[str, bytes]) -> Path:
+    def land_failed(self, failure: FailureRecord, bodies: Mapping[str, bytes]) -> Path:
         """Keep what a failed attempt did receive. It never counts as landed."""
         base = self._directory(SnapshotId.parse(failure.snapshot_id))
         stamp = clock.iso(failure.failed_at).replace(":", "-")
@@ -389,12 +389,12 @@ class LandingZone:
         Returns:
             Snapshot id -> what was landed; else its newest failed attempt; else the record that it was missed.
         """
-        told: dict[str, list[Path]] = {}
+        reported: dict[str, list[Path]] = {}
         for day in self.days(account_id):
             if day.trade_date >= since or day.changed_at >= changed_since:
                 for name in day.entries():
-                    told.setdefault(str(id_of(name)), []).append(day.directory / name)
-        return {snapshot_id: max(paths, key=_weight) for snapshot_id, paths in told.items()}
+                    reported.setdefault(str(id_of(name)), []).append(day.directory / name)
+        return {snapshot_id: max(paths, key=_weight) for snapshot_id, paths in reported.items()}
 
     def read_attempt(self, path: Path) -> Manifest | FailureRecord | MissedRecord:
         """The record of an attempt.

@@ -12,7 +12,7 @@ RowT = TypeVar("RowT", bound=LedgerRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LedgerChange:
     """New values for columns of one row, and the row that they were concluded from.
 
     Attributes:
@@ -41,13 +41,13 @@ class Change:
         return {name: getattr(self.row, name) for name in self.after}
 
 
-def change_to(row: EngineOrder | Trade, wanted: Mapping[str, Any], why: str) -> Change | None:
+def change_to(row: EngineOrder | Trade, wanted: Mapping[str, Any], why: str) -> LedgerChange | None:
     """The change that gives a row the wanted values; None if it has them."""
     after = {name: value for name, value in wanted.items() if getattr(row, name) != value}
-    return Change(row, after, why) if after else None
+    return LedgerChange(row, after, why) if after else None
 
 
-def changed(row: RowT, change: Change | None) -> RowT:
+def changed(row: RowT, change: LedgerChange | None) -> RowT:
     """The row as it will be."""
     return row if change is None else row.model_copy(update=dict(change.after))
 

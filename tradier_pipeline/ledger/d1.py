@@ -1,7 +1,7 @@
 """The old system's D1 database -> the ledger, once.
 
 The file is a stranger's: a dump runs in a scratch database in memory that can do nothing but take rows, and only values
-that were read from there and understood are written to the ledger. What is not understood is told, row by row.
+that were read from there and understood are written to the ledger. What is not understood is reported, row by row.
 """
 
 from __future__ import annotations
@@ -449,5 +449,5 @@ class _Cells:
         return None
 
     def _tell(self, name: str, why: str) -> None:
-        told = repr(self.row.get(name))[:80]
-        self.notes.append(Note(self.table, self.key, f"{name} {told} {why}; left out"))
+        text = repr(self.row.get(name))[:80]
+        self.notes.append(Note(self.table, self.key, f"{name} {text} {why}; left out"))

@@ -30,7 +30,7 @@ class Relevance:
         order_ids: what the broker shows, and what it showed then.
         tags: of the orders that the broker shows.
         held: contracts and equities with a position.
-        trades: of which something was told then.
+        trades: of which something was reported then.
     """
 
     account_id: str

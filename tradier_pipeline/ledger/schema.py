@@ -161,7 +161,7 @@ CREATE INDEX orders_of_trades ON orders (trade_id);
 CREATE TRIGGER orders_inserted AFTER INSERT ON orders WHEN new.snapshot_id IS NULL -- not what is imported
 BEGIN {_ASK} END;
 CREATE TRIGGER orders_updated AFTER UPDATE ON orders
-WHEN (new.snapshot_id IS NULL OR new.snapshot_id IS old.snapshot_id) -- not what a snapshot has just told us
+WHEN (new.snapshot_id IS NULL OR new.snapshot_id IS old.snapshot_id) -- not what a snapshot has just reported us
  AND ({", ".join(f"new.{column}" for column in ENGINE_COLUMNS)})
      IS NOT ({", ".join(f"old.{column}" for column in ENGINE_COLUMNS)})
 BEGIN {_ASK} END;

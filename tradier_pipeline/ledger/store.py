@@ -213,7 +213,7 @@ class Ledger:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with _told(self.path), closing(self._connect()) as connection:
+        with _ledger_errors(self.path), closing(self._connect()) as connection:
             yield connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -271,7 +271,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _ledger_errors(path: Path) -> Iterator[None]:
     """SQLite's refusals as one line with a remedy."""
     try:
         yield

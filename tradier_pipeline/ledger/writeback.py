@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tradier_pipeline.ledger.changes import Change, changed, same_facts
+from tradier_pipeline.ledger.changes import LedgerChange, changed, same_facts
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger, _read, _to_text
 
@@ -19,12 +19,12 @@ _KEYS = {"orders": "client_order_id", "trades": "trade_id"}
 class Written:
     """What became of proposed changes. `skipped` are with the reason; they are proposed again if still due."""
 
-    applied: list[Change] = field(default_factory=list)
-    already: list[Change] = field(default_factory=list)
-    skipped: list[tuple[Change, str]] = field(default_factory=list)
+    applied: list[LedgerChange] = field(default_factory=list)
+    already: list[LedgerChange] = field(default_factory=list)
+    skipped: list[tuple[LedgerChange, str]] = field(default_factory=list)
 
 
-def apply(ledger: Ledger, snapshot_id: str, changes: Iterable[Change]) -> Written:
+def apply(ledger: Ledger, snapshot_id: str, changes: Iterable[LedgerChange]) -> Written:
     """Write changes that follow from a published snapshot, each with a row of the audit, in one transaction.
 
     A row that says something else than when the change was concluded is left alone, and so is one that the ledger's
@@ -48,7 +48,7 @@ def as_columns(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _apply_one(connection: sqlite3.Connection, snapshot_id: str, change: Change, written: Written) -> None:
+def _apply_one(connection: sqlite3.Connection, snapshot_id: str, change: LedgerChange, written: Written) -> None:
     stored = _stored(connection, change)
     if stored is None:
         written.skipped.append((change, "the row is not there any more"))
@@ -68,13 +68,13 @@ def _apply_one(connection: sqlite3.Connection, snapshot_id: str, change: Change,
         connection.execute("RELEASE change")
 
 
-def _stored(connection: sqlite3.Connection, change: Change) -> EngineOrder | Trade | None:
+def _stored(connection: sqlite3.Connection, change: LedgerChange) -> EngineOrder | Trade | None:
     sql = f"SELECT * FROM {change.table} WHERE {_KEYS[change.table]} = ?"  # noqa: S608
     rows: list[Any] = _read(type(change.row), connection.execute(sql, (change.key,)))
     return rows[0] if rows else None
 
 
-def _write(connection: sqlite3.Connection, snapshot_id: str, change: Change) -> None:
+def _write(connection: sqlite3.Connection, snapshot_id: str, change: LedgerChange) -> None:
     after = as_columns(change.after)
     columns = {name: json.dumps(value) if isinstance(value, list) else value for name, value in after.items()}
     columns["snapshot_id"] = snapshot_id  # it answers what a change of the engine would have asked for

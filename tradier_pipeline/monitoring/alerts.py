@@ -30,7 +30,7 @@ def send(urls: SecretStr | None, title: str, text: str) -> list[str]:
         return []
     title, text = printable(title), "\n".join(map(printable, text.splitlines()))
     try:
-        from apprise import Apprise  # only who is to be told something needs it
+        from apprise import Apprise  # only who is to be alerted something needs it
     except ImportError:
         raise AlertError(
             "TRADIER_ALERT_URLS is set, and the library that sends alerts is not installed",

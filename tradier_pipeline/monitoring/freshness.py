@@ -11,7 +11,7 @@ from pathlib import Path
 from tradier_pipeline.clock import iso
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar, Session
-from tradier_pipeline.warehouse.reads import newest_as_of, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_as_of
 
 FORGOTTEN = timedelta(days=4)  # with TRADIER_ACCOUNT_ID=all: an account without a snapshot for so long was closed
 
@@ -29,9 +29,9 @@ class Freshness:
     stale: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "; ".join(self.told(account_id) for account_id in self.stale or self.newest) or "no account"
+        return "; ".join(self.described(account_id) for account_id in self.stale or self.newest) or "no account"
 
-    def told(self, account_id: str) -> str:
+    def described(self, account_id: str) -> str:
         """The newest snapshot of an account, in a line."""
         as_of = self.newest[account_id]
         if as_of is None:
@@ -53,7 +53,7 @@ def read_freshness(settings: Settings, now: datetime, watched_since: datetime | 
     if settings.warehouse.exists():
         published = _published(settings.warehouse, settings.warehouse.stat().st_mtime_ns)
     accounts = settings.accounts or [name for name, as_of in published.items() if now - as_of < FORGOTTEN]
-    return judge(
+    return judge_freshness(
         now,
         MarketCalendar.of(settings).last_session(now),
         {account_id: published.get(account_id) for account_id in accounts},
@@ -65,11 +65,11 @@ def read_freshness(settings: Settings, now: datetime, watched_since: datetime | 
 @lru_cache(maxsize=1)
 def _published(path: Path, changed: int) -> Mapping[str, datetime]:
     """Read again when another file has been published: opening it takes longer than all the rest."""
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         return newest_as_of(connection)
 
 
-def judge(
+def judge_freshness(
     now: datetime,
     session: Session,
     newest: Mapping[str, datetime | None],

@@ -23,10 +23,10 @@ from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.reads import (
     check_account,
+    connect_readonly,
     heartbeats,
     known_accounts,
     newest_headers,
-    reading,
     snapshot_ids,
 )
 from tradier_pipeline.warehouse.unpublished import unpublished
@@ -116,7 +116,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     known: list[str] = []
     waiting_to_publish: dict[str, tuple[str, ...]] = {}
     if settings.warehouse.exists() or not tried:
-        with reading(settings.warehouse) as connection:
+        with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             known = known_accounts(connection) if account_id else []
             published = set(snapshot_ids(connection))
@@ -171,7 +171,7 @@ def _account_status(
         snapshots=header.get("snapshots", 0),
         not_published=str(newest.snapshot_id) if newest and str(newest.snapshot_id) not in published else None,
         failures_24h=len(failures),
-        last_failure=_told(failures[-1]) if failures else None,
+        last_failure=_failure_line(failures[-1]) if failures else None,
         missed_24h=len(missed),
         request_budget=_request_budget(newest),
         heartbeats=(),
@@ -219,7 +219,7 @@ def _age_s(instant: datetime) -> float:
     return round((clock.now() - instant).total_seconds(), 1)
 
 
-def _told(failure: FailureRecord) -> str:
+def _failure_line(failure: FailureRecord) -> str:
     return f"{failure.snapshot_id}: {next(iter(failure.errors.values()))}"
 
 

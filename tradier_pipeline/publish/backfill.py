@@ -21,8 +21,8 @@ from tradier_pipeline.landing.activity import ActivityRange, Resource
 from tradier_pipeline.landing.prices import PriceRange
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import store_activity, store_prices
-from tradier_pipeline.warehouse.activity import Kept
-from tradier_pipeline.warehouse.reads import external_flows, reading, unknown_words
+from tradier_pipeline.warehouse.activity import Upserted
+from tradier_pipeline.warehouse.reads import connect_readonly, external_flows, unknown_words
 from tradier_pipeline.warehouse.staging import Warehouse
 
 PATIENT = RetryPolicy(deadline=900.0)  # years of pages, and nobody's minute waits for them
@@ -44,7 +44,7 @@ class Backfilled:
     since: date
     until: date
     path: str
-    kept: Mapping[Resource, Kept]
+    kept: Mapping[Resource, Upserted]
     deposits: Decimal
     withdrawals: Decimal
     unknown: Mapping[str, tuple[int, Decimal]]
@@ -73,7 +73,7 @@ def backfill(settings: Settings, broker: Broker, account_id: str, since: date | 
     patient = replace(broker, policy=broker.policy or PATIENT)
     landed = extract_activity(LandingZone(settings.landing), patient, wanted)
     stored = store_activity(Warehouse(settings.warehouse), landed, MarketCalendar.of(settings))
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         deposits, withdrawals = external_flows(connection, account_id, wanted.since, until)
         unknown = unknown_words(connection, account_id, wanted.since, until)
     return Backfilled(account_id, wanted.since, until, landed.path, stored.kept, deposits, withdrawals, unknown)

@@ -22,7 +22,7 @@ from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.activity import landed_activity
 from tradier_pipeline.landing.prices import landed_prices
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import keep_findings, with_verdict
+from tradier_pipeline.publish.derive import upsert_findings, with_verdict
 from tradier_pipeline.publish.missed import Row, missed_row
 from tradier_pipeline.publish.store import (
     OF_ONE_SNAPSHOT,
@@ -33,12 +33,12 @@ from tradier_pipeline.publish.store import (
     store_prices_of,
     store_verified,
 )
-from tradier_pipeline.verify.results import keep_results
+from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
 from tradier_pipeline.warehouse.typed import read_typed
-from tradier_pipeline.warehouse.unpublished import EVER, newest_published, published_or_refused, unpublished
+from tradier_pipeline.warehouse.unpublished import EPOCH, newest_published, published_or_refused, unpublished
 
 CAUGHT_UP = "caught_up"  # under this name a run tells what it caught up with
 OTHERS_SETTLED = timedelta(minutes=5)  # another account's own run may still be about to publish what is younger
@@ -122,7 +122,7 @@ def _is_behind(warehouse: Warehouse, zone: LandingZone, own: SnapshotId | None) 
     if not warehouse.path.exists():
         return any(unpublished(None, zone, account, own) for account in zone.accounts()) or bool(landed_activity(zone))
     # one of an older version may lack a table: the snapshot that completes it goes first, the next run catches up
-    with suppress(duckdb.Error), reading(warehouse.path) as connection:
+    with suppress(duckdb.Error), connect_readonly(warehouse.path) as connection:
         return any(unpublished(connection, zone, account, own) for account in accounts)
     return False
 
@@ -147,7 +147,7 @@ def _missed_rows(staged: StagedWarehouse, zone: LandingZone, pending: Sequence[L
     """The instants that were missed or failed since what is published, before and between what is about to be."""
     coming = {str(landed.snapshot_id) for landed in pending}
     for account in zone.accounts():
-        since = EVER.date() if staged.completed else newest_published(staged.connection, account, None)
+        since = EPOCH.date() if staged.completed else newest_published(staged.connection, account, None)
         done = published_or_refused(staged.connection, account, since)
         for snapshot_id, path in zone.attempts(account, since, clock.now()).items():
             if snapshot_id not in done and snapshot_id not in coming:
@@ -171,7 +171,7 @@ def _publish(
             refused[str(landed.snapshot_id)] = str(error)
             staged.refuse(refused_row(landed, error))
             if isinstance(error, NotPublishedError):
-                keep_results(staged.connection, landed, error.outcomes)
+                store_results(staged.connection, landed, error.outcomes)
     return len(pending) - len(refused), refused, len(pending)
 
 
@@ -182,4 +182,4 @@ def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) ->
     typed = with_verdict(staged.connection, typed, rules.calendar)
     store_verified(staged, typed, rules, with_missed=False)
     if news:
-        keep_findings(staged.connection, typed, ledger_read=False)
+        upsert_findings(staged.connection, typed, ledger_read=False)

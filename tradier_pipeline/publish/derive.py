@@ -11,17 +11,24 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.reconcile.conservation import Finding
-from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems, switched_off, unknown_words
+from tradier_pipeline.reconcile.conservation import ItemVerdict
+from tradier_pipeline.reconcile.findings import (
+    FindingScope,
+    FindingState,
+    findings_of,
+    switched_off,
+    unknown_words,
+    update_findings,
+)
 from tradier_pipeline.reconcile.statement import (
     ZERO,
-    Statement,
+    AccountState,
     Terms,
     held,
     legless_of,
     parts_of,
 )
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge, spread
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, spread
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
     OUTSTANDING_DAYS,
@@ -91,7 +98,7 @@ def with_verdict(
     last = last_good(connection, manifest.account_id, now.statement)
     since = last.observation.statement.as_of if last else datetime.min.replace(tzinfo=UTC)
     rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
-    judgement = judge(now, last, (stored_observation(connection, *row) for row in rows))
+    judgement = judge_snapshot(now, last, (stored_observation(connection, *row) for row in rows))
     typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
     confirmed = [row for row in reversed(rows) if row[0] in judgement.confirms]
     for row in confirmed:
@@ -118,15 +125,15 @@ def _confirm(
     insert(connection, schema.CONSERVATION, [lead | one for one in found])
 
 
-def _conserved(last: Good, found: tuple[Finding, ...]) -> Conserved:
+def _conserved(last: Good, found: tuple[ItemVerdict, ...]) -> Conserved:
     return Conserved(last.observation.snapshot_id, found)
 
 
-def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Statement:
+def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> AccountState:
     manifest = typed.landed.manifest
     session = calendar.session_of(clock.trade_date(manifest.as_of_end)) if calendar else None
     quotes = typed.quotes or ()
-    return Statement(
+    return AccountState(
         manifest.as_of,
         manifest.as_of_end,
         parts_of((*typed.orders, *typed.looked_up)),
@@ -163,7 +170,7 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     )
 
 
-def keep_findings(
+def upsert_findings(
     connection: duckdb.DuckDBPyConnection,
     typed: TypedSnapshot,
     *,
@@ -177,7 +184,7 @@ def keep_findings(
         stopped: the cycles that are switched off; None: not known, and the findings of them stay as they are.
     """
     manifest = typed.landed.manifest
-    sight = Sight(
+    scope = FindingScope(
         snapshot_id=manifest.snapshot_id,
         account_id=manifest.account_id,
         as_of=manifest.as_of,
@@ -187,34 +194,34 @@ def keep_findings(
         switches_read=stopped is not None,
         settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
-    said = problems(
-        sight,
+    said = findings_of(
+        scope,
         evidence=(typed.verdict_evidence or "").split("; "),
         changes=typed.conserved.findings if typed.conserved else (),
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
     said += switched_off(stopped or ())
-    if not sight.doubtful:
+    if not scope.doubtful:
         said += unknown_words(_unknown_words(connection, manifest.account_id))
     tracked = _tracked(connection, manifest.account_id)
     if not tracked and not said:
         return
     connection.execute("BEGIN")
     connection.execute(bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id))
-    insert(connection, schema.FINDINGS, [asdict(row) for row in fold(tracked, said, sight)])
+    insert(connection, schema.FINDINGS, [asdict(row) for row in update_findings(tracked, said, scope)])
     connection.execute("COMMIT")
 
 
-def keep_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:
+def upsert_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:
     """Add a finding for each unknown word of the history of an account that has none yet, as an extract shows it.
 
     Within the caller's transaction. The next snapshot carries them on, or resolves them.
     """
-    sight = Sight(snapshot_id=path, account_id=account_id, as_of=read_at)
+    scope = FindingScope(snapshot_id=path, account_id=account_id, as_of=read_at)
     open_ids = {row.finding_id for row in _tracked(connection, account_id)}
     said = unknown_words(_unknown_words(connection, account_id))
-    rows = [row for row in fold((), said, sight) if row.finding_id not in open_ids]
+    rows = [row for row in update_findings((), said, scope) if row.finding_id not in open_ids]
     insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
 
 
@@ -230,5 +237,5 @@ def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> di
     return {word: (count, amount) for word, count, amount in rows}
 
 
-def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[Tracked]:
-    return [Tracked(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]
+def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[FindingState]:
+    return [FindingState(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]

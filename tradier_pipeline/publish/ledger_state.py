@@ -19,13 +19,13 @@ from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.vocabulary import settled
-from tradier_pipeline.reconcile.facts import Beliefs, Facts, LastHeld
+from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
 from tradier_pipeline.reconcile.holdings import Holdings
-from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, believed_of
+from tradier_pipeline.reconcile.orders import ALIKE_WITHIN, ledger_order_of
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, verdict_of
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_current, verdict_of
 from tradier_pipeline.warehouse.sql import bind, literal
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LATE = timedelta(days=1)  # a transaction shows its rows when it ends, and they say when they were written
 
-# when the ledger was set beside a snapshot for the last time on a trade date, and what was told then
+# when the ledger was set beside a snapshot for the last time on a trade date, and what was reported then
 _LAST_BESIDE = """
     SELECT max(as_of) FROM (
         SELECT as_of FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of < ?
@@ -69,18 +69,18 @@ def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole
         LandingError: a published snapshot is not landed any more, or was changed.
         LedgerError: the ledger cannot be read.
     """
-    beliefs, zone = read_beliefs(settings) if whole else None, LandingZone(settings.landing)
-    with reading(settings.warehouse) as connection:
+    ledger_state, zone = read_ledger(settings) if whole else None, LandingZone(settings.landing)
+    with connect_readonly(settings.warehouse) as connection:
         require_current(connection)
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
         of_account = (_typed(connection, zone, found) for found in newest if account_id in (None, found.account_id))
         return [
-            reconcile_typed(connection, typed, beliefs or relevant_beliefs(settings, connection, typed))
+            reconcile_typed(connection, typed, ledger_state or read_relevant_ledger(settings, connection, typed))
             for typed in of_account
         ]
 
 
-def read_beliefs(settings: Settings) -> Beliefs:
+def read_ledger(settings: Settings) -> LedgerState:
     """The ledger as it is now; nothing if there is none.
 
     Raises:
@@ -88,11 +88,13 @@ def read_beliefs(settings: Settings) -> Beliefs:
     """
     ledger = Ledger(settings.ledger)
     if not ledger.exists:  # to look is not to create: a home without an engine has no ledger
-        return Beliefs(tag_prefix=settings.order_tag_prefix)
-    return Beliefs(tuple(ledger.orders()), tuple(ledger.trades()), settings.order_tag_prefix)
+        return LedgerState(tag_prefix=settings.order_tag_prefix)
+    return LedgerState(tuple(ledger.orders()), tuple(ledger.trades()), settings.order_tag_prefix)
 
 
-def relevant_beliefs(settings: Settings, connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Beliefs:
+def read_relevant_ledger(
+    settings: Settings, connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot
+) -> LedgerState:
     """What a snapshot needs of the ledger as it is now: `reconcile_typed` concludes the same from it as from all.
 
     The first snapshot of a trade date is set beside the whole ledger, and so is one that finds nothing that matters.
@@ -104,8 +106,8 @@ def relevant_beliefs(settings: Settings, connection: duckdb.DuckDBPyConnection, 
     relevance = _relevance(connection, typed) if ledger.exists else None
     orders, trades = ledger.relevant(relevance) if relevance else ((), ())
     if not orders and not trades:
-        return read_beliefs(settings)
-    return Beliefs(tuple(orders), tuple(trades), settings.order_tag_prefix)
+        return read_ledger(settings)
+    return LedgerState(tuple(orders), tuple(trades), settings.order_tag_prefix)
 
 
 def _relevance(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Relevance | None:
@@ -116,16 +118,16 @@ def _relevance(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> R
     (last,) = connection.execute(bind(_LAST_BESIDE, *before, *before)).fetchone() or (None,)
     if last is None:
         return None
-    told = connection.execute(bind(_TOLD_THEN, *on_date, last, *on_date, last)).fetchall()
-    return relevance_of(facts_of(typed, before=None), last, told)
+    reported = connection.execute(bind(_TOLD_THEN, *on_date, last, *on_date, last)).fetchall()
+    return relevance_of(facts_of(typed, before=None), last, reported)
 
 
-def relevance_of(facts: Facts, last: datetime, told: Sequence[tuple[str | None, int | None]]) -> Relevance:
+def relevance_of(facts: Facts, last: datetime, reported: Sequence[tuple[str | None, int | None]]) -> Relevance:
     """What of the ledger matters to a snapshot, after another one of its trade date.
 
     Args:
         last: when that one was read.
-        told: trade id and the broker's order id of each row of what was reconciled then.
+        reported: trade id and the broker's order id of each row of what was reconciled then.
     """
     today = datetime.combine(clock.trade_date(facts.as_of), time(), clock.NEW_YORK)
     older = {order.create_date for order in facts.orders if order.create_date < today}
@@ -133,23 +135,25 @@ def relevance_of(facts: Facts, last: datetime, told: Sequence[tuple[str | None, 
         account_id=facts.account_id,
         written_since=last - LATE,
         created=[(at - ALIKE_WITHIN, at + ALIKE_WITHIN) for at in older] + [(today - ALIKE_WITHIN, facts.as_of)],
-        order_ids={order.id for order in facts.orders} | {number for _, number in told if number is not None},
+        order_ids={order.id for order in facts.orders} | {number for _, number in reported if number is not None},
         tags={order.tag for order in facts.orders if order.tag},
         held=facts.positions.keys(),
-        trades={trade_id for trade_id, _ in told if trade_id is not None},
+        trades={trade_id for trade_id, _ in reported if trade_id is not None},
     )
 
 
-def reconcile_typed(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, beliefs: Beliefs) -> Reconciliation:
+def reconcile_typed(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, ledger_state: LedgerState
+) -> Reconciliation:
     """What a snapshot says about the ledger. The warehouse behind the connection says what was seen before it."""
     manifest = typed.landed.manifest
     facts = facts_of(
-        replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, beliefs.orders))),
+        replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, ledger_state.orders))),
         before=holdings_before(connection, manifest.account_id, manifest.as_of),
-        last_held=_last_held(connection, typed, beliefs.trades),
-        closes=_closes(connection, beliefs.trades),
+        last_held=_last_held(connection, typed, ledger_state.trades),
+        closes=_closes(connection, ledger_state.trades),
     )
-    return reconcile(beliefs.orders, beliefs.trades, facts, tag_prefix=beliefs.tag_prefix)
+    return reconcile(ledger_state.orders, ledger_state.trades, facts, tag_prefix=ledger_state.tag_prefix)
 
 
 def _ended_before(
@@ -199,11 +203,11 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
         LandingError: the snapshot is not landed any more.
         LedgerError: the ledger cannot be read.
     """
-    beliefs = read_beliefs(settings)
-    trade = next((trade for trade in beliefs.trades if trade.trade_id == trade_id), None)
+    ledger_state = read_ledger(settings)
+    trade = next((trade for trade in ledger_state.trades if trade.trade_id == trade_id), None)
     if trade is None:
         raise LinkRefusedError(f"the ledger has no trade {trade_id}", "See `tradier-pipeline ledger diff`.")
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_current(connection)
         row = connection.execute(bind(_LAST_OF_ORDER, trade.account_id, order_id)).fetchone()
         if row is None:
@@ -212,16 +216,16 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
                 "Take a snapshot; if `tradier-pipeline status` calls the newest one doubtful, wait for the next.",
             )
         typed = _typed(connection, LandingZone(settings.landing), SnapshotId.parse(row[0]))
-        found = reconcile_typed(connection, typed, beliefs)
+        found = reconcile_typed(connection, typed, ledger_state)
     order = next(order for order in found.facts.orders if order.id == order_id)
-    why = unlinkable(trade, order, beliefs.orders, found.orders, found.facts)
-    if order.tag in {ours.client_order_id for ours in beliefs.orders}:
+    why = unlinkable(trade, order, ledger_state.orders, found.orders, found.facts)
+    if order.tag in {ours.client_order_id for ours in ledger_state.orders}:
         why = f"its tag is that of the ledger's order {order.tag}"
     if why is not None:
         raise LinkRefusedError(
             f"order {order_id} is not linked to {trade_id}: {why}", "See `tradier-pipeline findings`."
         )
-    said = believed_of(order, trade.account_id, "EXIT")
+    said = ledger_order_of(order, trade.account_id, "EXIT")
     return said.model_copy(update={"trade_id": trade_id, "class_": order.class_, "symbol": order.symbol}), row[0]
 
 

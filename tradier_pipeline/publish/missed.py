@@ -13,7 +13,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.manifest import FailureRecord, Manifest
 from tradier_pipeline.landing.zone import FAILED, MISSED, LandingZone
 from tradier_pipeline.warehouse.sql import bind
-from tradier_pipeline.warehouse.unpublished import EVER, NOT_TRIED
+from tradier_pipeline.warehouse.unpublished import EPOCH, NOT_TRIED
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def new_missed(
         ever: look at every day.
     """
     account_id = snapshot_id.account_id
-    trade_date, committed_at = (EVER.date(), EVER) if ever else _newest_other(connection, snapshot_id)
+    trade_date, committed_at = (EPOCH.date(), EPOCH) if ever else _newest_other(connection, snapshot_id)
     attempts = zone.attempts(account_id, min(trade_date, snapshot_id.trade_date), committed_at - SETTLING)
     earliest = min((path.parent.name for path in attempts.values()), default=str(trade_date))
     published = _published(connection, account_id, date.fromisoformat(earliest))
@@ -92,7 +92,7 @@ def missed_row(zone: LandingZone, path: Path, snapshot_id: str, reason: str | No
 def _newest_other(connection: duckdb.DuckDBPyConnection, snapshot_id: SnapshotId) -> tuple[date, datetime]:
     sql = "SELECT max(trade_date), max(committed_at) FROM tradier_snapshots WHERE account_id = ? AND snapshot_id <> ?"
     found = connection.execute(bind(sql, snapshot_id.account_id, str(snapshot_id))).fetchone()
-    return (found[0], found[1]) if found and found[0] else (EVER.date(), EVER)
+    return (found[0], found[1]) if found and found[0] else (EPOCH.date(), EPOCH)
 
 
 def _published(connection: duckdb.DuckDBPyConnection, account_id: str, since: date) -> set[str]:

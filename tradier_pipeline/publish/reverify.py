@@ -13,7 +13,7 @@ from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import verify_landed
 from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, require_current, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_current, snapshot_ids
 from tradier_pipeline.warehouse.staging import Warehouse
 
 
@@ -38,7 +38,7 @@ def reverify(
     zone = LandingZone(settings.landing)
     warehouse, rules = Warehouse(settings.warehouse), GateRules.of(settings)
     named = [SnapshotId.parse(text) for text in wanted]
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_current(connection)
         published = snapshot_ids(connection)
         if not named:

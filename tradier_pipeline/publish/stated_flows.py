@@ -21,7 +21,7 @@ from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.ledger.records import StatedFlow
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading, require_account
+from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
@@ -115,7 +115,7 @@ def remove_flow(settings: Settings, flow_id: int) -> StatedFlow:
 
 
 def _refuse_what_was_stated(ledger: Ledger, stated: tuple[Any, ...]) -> None:
-    """The same twice is most likely a command run twice; two alike are told apart by their notes."""
+    """The same twice is most likely a command run twice; two alike are distinguished by their notes."""
     for flow in ledger.stated_flows() if ledger.exists else []:
         same = (flow.account_id, flow.trade_date, flow.amount, flow.symbol, flow.quantity, flow.note)
         if same == stated and not flow.removed_at:
@@ -134,7 +134,7 @@ def _refuse_what_the_broker_has(settings: Settings, account_id: str, day: date, 
         day + NEAR,
     )
     found: Sequence[tuple[date, str]] = []
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account_id)
         with suppress(duckdb.Error):  # of an older version: it has no such view yet
             found = connection.execute(query).fetchall()

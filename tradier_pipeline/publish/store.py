@@ -15,27 +15,27 @@ from tradier_pipeline.core.files import LandingError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.domain.gate import DEFAULT_RULES, GateRules, judge
+from tradier_pipeline.domain.gate import DEFAULT_RULES, GateRules, evaluate_gate
 from tradier_pipeline.landing.activity import LandedActivity, Resource, landed_activity
 from tradier_pipeline.landing.prices import LandedPrices, landed_prices
 from tradier_pipeline.landing.zone import PRICES, LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import keep_findings, keep_word_findings, with_verdict
+from tradier_pipeline.publish.derive import upsert_findings, upsert_word_findings, with_verdict
 from tradier_pipeline.publish.ledger_state import reconcile_typed
 from tradier_pipeline.publish.missed import Row, missed_row, new_missed
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
-from tradier_pipeline.verify.results import add_results, keep_results
+from tradier_pipeline.verify.results import add_results, store_results
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.activity import Kept, keep_activity
-from tradier_pipeline.warehouse.prices import keep_prices
-from tradier_pipeline.warehouse.reads import activity_paths, price_paths, reading, snapshot_ids
+from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
+from tradier_pipeline.warehouse.prices import upsert_prices
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths, snapshot_ids
 from tradier_pipeline.warehouse.rows import table_rows
-from tradier_pipeline.warehouse.sessions import keep_sessions
+from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
-from tradier_pipeline.warehouse.unpublished import EVER
+from tradier_pipeline.warehouse.unpublished import EPOCH
 
 REBUILD_BATCH = 200
 
@@ -46,7 +46,7 @@ OF_ONE_SNAPSHOT = (
 )
 
 # what the ledger says now that matters to a snapshot, beside the warehouse; None if it cannot be read
-Believe = Callable[[duckdb.DuckDBPyConnection, TypedSnapshot], Beliefs | None]
+ReadLedger = Callable[[duckdb.DuckDBPyConnection, TypedSnapshot], LedgerState | None]
 
 
 class NotPublishedError(PipelineError):
@@ -82,7 +82,7 @@ class ActivityRefusedError(PipelineError):
 class StoredActivity:
     """What one extract of the activity brought, by resource, and the check that let it be published."""
 
-    kept: dict[Resource, Kept]
+    kept: dict[Resource, Upserted]
     outcome: Outcome
 
 
@@ -105,7 +105,7 @@ def store_snapshot(
     warehouse: Warehouse,
     landed: LandedSnapshot,
     rules: GateRules = DEFAULT_RULES,
-    believe: Believe | None = None,
+    read_ledger: ReadLedger | None = None,
     stopped: Collection[str] | None = None,
 ) -> tuple[TypedSnapshot, list[Outcome]]:
     """Publish one landed snapshot. Doing it again yields identical rows.
@@ -127,12 +127,12 @@ def store_snapshot(
         with warehouse.staged() as staged:
             news = is_news(staged, typed)
             typed = with_verdict(staged.connection, typed, rules.calendar)
-            beliefs = believe(staged.connection, typed) if news and believe else None
-            if beliefs is not None and not beliefs.empty:
-                typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, beliefs))
+            ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
+            if ledger_state is not None and not ledger_state.empty:
+                typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, ledger_state))
             outcomes = store_verified(staged, typed, rules)
             if news:
-                keep_findings(staged.connection, typed, ledger_read=beliefs is not None, stopped=stopped)
+                upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause, outcomes=outcomes)
@@ -152,7 +152,7 @@ def is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
 
 
 def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
-    """Publish what the broker told over night of some dates, with their sessions. Doing it again changes nothing.
+    """Publish what the broker posted the next morning of some dates, with their sessions. Doing it again changes nothing.
 
     Raises:
         ActivityRefusedError: what would be stored is not what was landed.
@@ -174,15 +174,15 @@ def _stored_activity(
     connection = staged.connection
     connection.execute("BEGIN")
     try:
-        kept = keep_activity(connection, landed)
+        kept = upsert_activity(connection, landed)
         outcome = verify_activity(landed, connection)
         if outcome.blocks:
             raise ActivityRefusedError(landed.path, outcome)
         since = min(one.covered_since for one in kept.values())
-        keep_sessions(connection, calendar, since, landed.manifest.until)
+        upsert_sessions(connection, calendar, since, landed.manifest.until)
         if find_words:
             manifest = landed.manifest
-            keep_word_findings(connection, manifest.account_id, landed.path, manifest.read_at)
+            upsert_word_findings(connection, manifest.account_id, landed.path, manifest.read_at)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -205,7 +205,7 @@ def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
 def _stored_prices(staged: StagedWarehouse, landed: LandedPrices) -> int:
     staged.connection.execute("BEGIN")
     try:
-        days = keep_prices(staged.connection, landed)
+        days = upsert_prices(staged.connection, landed)
     except BaseException:
         staged.connection.execute("ROLLBACK")
         raise
@@ -229,13 +229,13 @@ def publish_missed(
     comes with the next snapshot.
     """
     with suppress(Exception):
-        with reading(warehouse.path) as connection:
+        with connect_readonly(warehouse.path) as connection:
             missed = new_missed(connection, zone, snapshot_id, refused_because=refused_because)
         if missed:
             with warehouse.staged() as staged:
                 staged.miss(new_missed(staged.connection, zone, snapshot_id, refused_because=refused_because))
                 if outcomes and (landed := zone.find(snapshot_id)):
-                    keep_results(staged.connection, landed, outcomes)
+                    store_results(staged.connection, landed, outcomes)
 
 
 def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES) -> list[Outcome]:
@@ -282,15 +282,15 @@ def rebuild(
     # in a damaged archive, or of a damaged manifest; what is not landed at all is lost only with `forget`
     unreadable = set(published_before) - {str(found.snapshot_id) for found in landed}
     damaged = {one.path: one.reason for one in zone.damaged()}
-    named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is told by their ids
+    named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is reported by their ids
     with warehouse.staged(fresh=True) as staged:
         staged.miss(list(_never_landed(zone, refused)))
-        kept_rows = staged.keep_snapshots(warehouse.path, () if forget else unreadable)
+        kept_rows = staged.merge_snapshots(warehouse.path, () if forget else unreadable)
         published = 0
         for start in range(0, len(landed), REBUILD_BATCH):
             batch = landed[start : start + REBUILD_BATCH]
             left_out = _rebuild_batch(staged, batch, rules)
-            kept_rows += staged.keep_snapshots(
+            kept_rows += staged.merge_snapshots(
                 warehouse.path, () if forget else _damaged_since(batch, left_out, published_before)
             )
             refused |= left_out
@@ -299,7 +299,7 @@ def rebuild(
         extracts = landed_activity(zone)
         unkept = store_activities(staged, extracts, rules.calendar) | store_prices_of(staged, landed_prices(zone))
         insert(staged.connection, schema.STATED_FLOWS, stated)
-        kept = not warehouse.path.exists() or staged.keep_reconciled(warehouse.path)
+        kept = not warehouse.path.exists() or staged.merge_reconciled(warehouse.path)
         if not forget:
             _refuse_to_leave_out(staged, published_before, refused)
     refused |= unkept | {path: reason for path, reason in damaged.items() if path not in named}
@@ -309,7 +309,7 @@ def rebuild(
 
 def _published(warehouse: Warehouse) -> list[str]:
     """The published snapshots; none of a warehouse that cannot be read, which is what rebuild is for."""
-    with suppress(WarehouseError, duckdb.Error), reading(warehouse.path) as connection:
+    with suppress(WarehouseError, duckdb.Error), connect_readonly(warehouse.path) as connection:
         return snapshot_ids(connection)
     return []
 
@@ -361,7 +361,7 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone, published: Sequence[st
     """An unmounted or half-restored landing zone must not cost a warehouse that is whole."""
     extracts: list[str] = []
     # an unreadable warehouse is what rebuild is for; one of an older version has no extracts of the activity
-    with suppress(WarehouseError, duckdb.Error), reading(warehouse.path) as connection:
+    with suppress(WarehouseError, duckdb.Error), connect_readonly(warehouse.path) as connection:
         extracts = activity_paths(connection)
         extracts += price_paths(connection)
     landed = {str(found.snapshot_id) for found in zone.snapshots()}
@@ -391,7 +391,7 @@ def _kind(path: str) -> str:
 def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
     """The missed instants of which nothing was landed, or nothing that can be read."""
     for account in zone.accounts():
-        for snapshot_id, path in zone.attempts(account, EVER.date(), EVER).items():
+        for snapshot_id, path in zone.attempts(account, EPOCH.date(), EPOCH).items():
             if snapshot_id in unreadable or not zone.find(SnapshotId.parse(snapshot_id)):
                 yield missed_row(zone, path, snapshot_id)
 
@@ -408,7 +408,7 @@ def store_verified(
         NotPublishedError: a blocking check failed.
     """
     outcomes = _stored(staged, typed, rules, with_missed=with_missed)
-    keep_results(staged.connection, typed.landed, outcomes)
+    store_results(staged.connection, typed.landed, outcomes)
     if any(outcome.blocks for outcome in outcomes):
         raise NotPublishedError(typed.landed.manifest.snapshot_id, outcomes)
     return outcomes
@@ -432,7 +432,7 @@ def _keep_sessions(staged: StagedWarehouse, day: date, rules: GateRules) -> None
     """The sessions from the first snapshot on; of an older version's warehouse, too."""
     query = "SELECT min(trade_date) FROM tradier_snapshots"
     (first,) = (staged.connection.execute(query).fetchone() if staged.completed else None) or (None,)
-    keep_sessions(staged.connection, rules.calendar, min(day, first or day), day)
+    upsert_sessions(staged.connection, rules.calendar, min(day, first or day), day)
 
 
 def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
@@ -444,8 +444,8 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     )
     rows: list[Row] = []
     for *values, open_positions in cursor.fetchall():
-        known = dict(zip(schema.LEAD_NAMES, values, strict=True))
-        rows.append(known | asdict(judge(known["as_of"], known["trade_date"], open_positions, rules)))
+        known = dict(zip(schema.KEY_NAMES, values, strict=True))
+        rows.append(known | asdict(evaluate_gate(known["as_of"], known["trade_date"], open_positions, rules)))
     insert(staged.connection, schema.TRADE_GATE_READINGS, rows)
 
 

@@ -12,7 +12,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.domain.daily_summary import Day, DayOrder, DayTrade, LedgerDay, Row, summarize
 from tradier_pipeline.reconcile.daily import SummaryEvidence
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import _rows, daily_summaries, reading, require_current
+from tradier_pipeline.warehouse.reads import _rows, connect_readonly, daily_summaries, require_current
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
@@ -94,7 +94,7 @@ def make_summaries(warehouse: Warehouse, day: date, account_id: str | None = Non
         WarehouseError: nothing has been published yet, or the file is of another version.
         PipelineError: no snapshot of the date is published.
     """
-    with reading(warehouse.path) as connection:
+    with connect_readonly(warehouse.path) as connection:
         require_current(connection)
         query = bind("SELECT DISTINCT account_id FROM tradier_snapshots WHERE trade_date = ? ORDER BY account_id", day)
         accounts = [found for (found,) in connection.execute(query).fetchall() if account_id in (None, found)]
@@ -105,12 +105,12 @@ def make_summaries(warehouse: Warehouse, day: date, account_id: str | None = Non
     with warehouse.staged() as staged:
         staged.connection.execute("BEGIN")
         for account in accounts:
-            keep_summaries(staged.connection, account, day)
+            upsert_summaries(staged.connection, account, day)
         staged.connection.execute("COMMIT")
         return [row for row in daily_summaries(staged.connection, day) if row["account_id"] in accounts]
 
 
-def keep_summaries(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> None:
+def upsert_summaries(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> None:
     """Store what is new of a trade date of an account, and of the dates since the newest summary before it."""
     for (found,) in connection.execute(bind(_DAYS, account_id, account_id, day, day, day)).fetchall():
         row = summarize(read_day(connection, account_id, found))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile.daily import DateCheck
 
 
@@ -32,7 +32,7 @@ class StatementMonth:
 _SUBTRACTED = ("withdrawals", "fees", "tax")
 
 
-def _adds_up(month: StatementMonth) -> Finding:
+def _adds_up(month: StatementMonth) -> RuleResult:
     total = month.opening + sum(-value if name in _SUBTRACTED else value for name, value in month.lines.items())
     claims = {
         "opening and lines": (total, month.closing),
@@ -44,7 +44,7 @@ def _adds_up(month: StatementMonth) -> Finding:
         for what, (ought, found) in claims.items()
         if ought is not None and ought != found
     )
-    return Finding(f"{shown(total)} USD", f"{shown(month.closing)} USD", differences)
+    return RuleResult(f"{shown(total)} USD", f"{shown(month.closing)} USD", differences)
 
 
 STATEMENT_CHECKS: tuple[DateCheck[StatementMonth], ...] = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile.conservation import CENT
 from tradier_pipeline.reconcile.daily import DateCheck
 
@@ -29,14 +29,14 @@ class CashDay:
     open_before: Decimal | None
 
 
-def _told(day: CashDay) -> Finding:
-    told, differences = day.trades + day.flows, list[Difference]()
+def _cash_result(day: CashDay) -> RuleResult:
+    reported, differences = day.trades + day.flows, list[Difference]()
     was_in_flight = day.open_before is not None and abs(day.unexplained + day.open_before) < CENT
     if abs(day.unexplained) >= CENT and not was_in_flight:
         where = f"{day.account_id} cash since {day.since}"
-        differences.append(Difference(where, f"{shown(told)} USD told", f"{shown(day.change)} USD changed"))
+        differences.append(Difference(where, f"{shown(reported)} USD reported", f"{shown(day.change)} USD changed"))
     parts = f"{shown(day.trades)} by trades, {shown(day.flows)} otherwise"
-    return Finding(f"{shown(told)} USD: {parts}", f"{shown(day.change)} USD", tuple(differences))
+    return RuleResult(f"{shown(reported)} USD: {parts}", f"{shown(day.change)} USD", tuple(differences))
 
 
 CASH_CHECKS: tuple[DateCheck[CashDay], ...] = (
@@ -46,6 +46,6 @@ CASH_CHECKS: tuple[DateCheck[CashDay], ...] = (
         Severity.WARN,
         "From evening to evening cash changed by what the account's history tells of trades, fees, deposits, dividends "
         "and interest, to the cent; or by that and what the evening before had not shown yet.",
-        _told,
+        _cash_result,
     ),
 )

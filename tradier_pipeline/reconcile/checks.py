@@ -24,7 +24,7 @@ from tradier_pipeline.reconcile.trades import UNSENT, TradeRow
 Asset = Literal["order_reconciliation", "trade_reconciliation"]
 Rule = Callable[[Reconciliation], Iterable[Difference]]
 
-HASTY = timedelta(minutes=15)  # legs may take as long to show after a fill
+MAX_LEG_LAG = timedelta(minutes=15)  # legs may take as long to show after a fill
 
 # what follows from facts; the engine may also give up, but only the end of a trade ends that
 MOVES: Mapping[TradeStatus, tuple[TradeStatus, ...]] = {
@@ -70,7 +70,7 @@ class ReconciliationCheck:
 
     def run(self, found: Reconciliation) -> Outcome:
         """Apply the claim to what a reconciliation found."""
-        differences = (*_told(found, self.codes), *self.rule(found))
+        differences = (*_differences_of(found, self.codes), *self.rule(found))
         broker, stored = _figures(found, self.asset)
         return Outcome(
             check=self.name,
@@ -85,7 +85,7 @@ class ReconciliationCheck:
         )
 
 
-def _told(found: Reconciliation, codes: tuple[str, ...]) -> Iterator[Difference]:
+def _differences_of(found: Reconciliation, codes: tuple[str, ...]) -> Iterator[Difference]:
     for trade_id, finding in found.findings:
         if finding.code in codes and finding.severity != "info":
             where = "account" if trade_id is None else f"trade {trade_id}"
@@ -161,8 +161,8 @@ def _each(wrong: Callable[[TradeRow], tuple[object, object] | None]) -> Rule:
 
     def each(found: Reconciliation) -> Iterator[Difference]:
         for row in found.trades.rows:
-            if (told := wrong(row)) is not None:
-                yield Difference(f"trade {row.trade_id}", shown(told[0]), shown(told[1]))
+            if (reported := wrong(row)) is not None:
+                yield Difference(f"trade {row.trade_id}", shown(reported[0]), shown(reported[1]))
 
     return each
 
@@ -218,7 +218,7 @@ def _hasty(row: TradeRow) -> tuple[object, object] | None:
     if not (row.exit_reason or "").startswith("EMERGENCY") or row.opened_at is None or row.closed_at is None:
         return None
     after = row.closed_at - row.opened_at
-    return (f"{after.total_seconds() / 60:.0f} min after the fill", row.exit_reason) if after < HASTY else None
+    return (f"{after.total_seconds() / 60:.0f} min after the fill", row.exit_reason) if after < MAX_LEG_LAG else None
 
 
 def _rewritten(found: Reconciliation) -> Iterator[Difference]:
@@ -230,7 +230,7 @@ def _rewritten(found: Reconciliation) -> Iterator[Difference]:
 
 
 def _term(value: object) -> object:
-    """Of legs only what they are: how much of them was filled is told by the fills."""
+    """Of legs only what they are: how much of them was filled is reported by the fills."""
     if isinstance(value, tuple):
         return {(leg.option_symbol, leg.side) for leg in value if isinstance(leg, Leg)}
     return value

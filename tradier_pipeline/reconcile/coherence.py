@@ -19,8 +19,8 @@ from decimal import Decimal
 from typing import Literal
 
 from tradier_pipeline import clock
-from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, changes, shown
-from tradier_pipeline.reconcile.statement import ZERO, Part, Statement, fills, may_be_unknown_legs
+from tradier_pipeline.reconcile.conservation import CASH, CENT, ItemChange, changes, signed
+from tradier_pipeline.reconcile.statement import ZERO, AccountState, OrderPart, fills, may_be_unknown_legs
 
 # NautilusTrader acts on nothing that moved less than 5 s ago; Tradier's own lag is not documented
 QUIET = timedelta(seconds=5)
@@ -44,7 +44,7 @@ class Coherence:
     is_settling: bool = False
 
 
-def judge(now: Statement, before: Statement | None, torn: Statement | None = None) -> Coherence:
+def judge_coherence(now: AccountState, before: AccountState | None, torn: AccountState | None = None) -> Coherence:
     """Judge one reading.
 
     Args:
@@ -53,7 +53,7 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
         torn: the first reading since then that was, if any; what is the same long after it is not torn any more.
     """
     filled, changed = _recent(now, before)
-    recent = tuple(_told(part, now) for part in (*filled, *changed))
+    recent = tuple(_part_text(part, now) for part in (*filled, *changed))
     if before is None:
         return _coherence("unknown", ("no reading before to compare with", *recent))
     moved = changes(before, now)
@@ -75,7 +75,7 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
             fill.cash is not None
             for fill in fills(before, now)  # else it is not known what cash should show
         )
-        line = f"cash: {shown(cash.unexplained)} USD do not follow from the fills"
+        line = f"cash: {signed(cash.unexplained)} USD do not follow from the fills"
         return _coherence("torn" if lately else "unknown", (line, *recent), is_settling=True)
     if filled:
         return _coherence("coherent", (*recent, "positions and cash show it"))
@@ -85,15 +85,15 @@ def judge(now: Statement, before: Statement | None, torn: Statement | None = Non
     return _coherence("coherent", (f"no order changed within {QUIET.seconds} s of the end", _counted(explained)))
 
 
-def _is_shown(cash: Change) -> bool:
-    """Whether cash shows what filled, as far as fees let it: these are told over night only."""
+def _is_shown(cash: ItemChange) -> bool:
+    """Whether cash shows what filled, as far as fees let it: these are posted the next morning only."""
     left = cash.unexplained
     if cash.explained and not cash.amount:
         return False
     return abs(left) < CENT or -cash.fees_at_most <= left < 0
 
 
-def _recent(now: Statement, before: Statement | None) -> tuple[list[Part], list[Part]]:
+def _recent(now: AccountState, before: AccountState | None) -> tuple[list[OrderPart], list[OrderPart]]:
     """What changed from shortly before the end of the reading on: with new fills, and without."""
     since, until = min(now.as_of, now.as_of_end - QUIET), now.as_of_end + QUIET
     recent = [part for part in _changed_since(now, since) if part.changed_at and part.changed_at <= until]
@@ -101,40 +101,40 @@ def _recent(now: Statement, before: Statement | None) -> tuple[list[Part], list[
     return filled, [part for part in recent if part not in filled]
 
 
-def _changed_since(now: Statement, since: datetime) -> list[Part]:
+def _changed_since(now: AccountState, since: datetime) -> list[OrderPart]:
     return [part for _, part in sorted(now.parts.items(), key=_id) if part.changed_at and part.changed_at >= since]
 
 
-def _filled_since(now: Statement, before: Statement, since: datetime) -> bool:
+def _filled_since(now: AccountState, before: AccountState, since: datetime) -> bool:
     return any(part.filled != _filled_before(part, before) for part in _changed_since(now, since))
 
 
-def _id(item: tuple[tuple[int, int | None], Part]) -> tuple[int, int]:
+def _id(item: tuple[tuple[int, int | None], OrderPart]) -> tuple[int, int]:
     (order_id, leg_id), _ = item
     return order_id, leg_id or 0
 
 
-def _filled_before(part: Part, before: Statement | None) -> Decimal:
+def _filled_before(part: OrderPart, before: AccountState | None) -> Decimal:
     had = before.parts.get((part.order_id, part.leg_id)) if before else None
     return had.filled if had else ZERO
 
 
-def _is_same(torn: Statement, now: Statement) -> bool:
+def _is_same(torn: AccountState, now: AccountState) -> bool:
     """Whether nothing but fills changed the positions since."""
     return not any(change.unexplained for change in changes(torn, now) if change.item != CASH)
 
 
-def _told(part: Part, now: Statement) -> str:
+def _part_text(part: OrderPart, now: AccountState) -> str:
     assert part.changed_at is not None
     seconds = (now.as_of_end - part.changed_at).total_seconds()
     when = f"{seconds:.1f} s before the end" if seconds >= 0 else f"{-seconds:.1f} s after the end"
-    what = f"{shown(part.filled)} {part.symbol} filled" if part.filled else part.symbol
+    what = f"{signed(part.filled)} {part.symbol} filled" if part.filled else part.symbol
     return f"order {part.order_id} ({what}) changed {when} of the reading"
 
 
-def _odd(change: Change) -> str:
+def _odd(change: ItemChange) -> str:
     filled = sum((cause.amount for cause in change.causes if cause.kind == "fill"), ZERO)
-    return f"{change.item} changed by {shown(change.amount)}, and {shown(filled)} filled"
+    return f"{change.item} changed by {signed(change.amount)}, and {signed(filled)} filled"
 
 
 def _counted(explained: int) -> str:

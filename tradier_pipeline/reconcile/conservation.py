@@ -1,7 +1,7 @@
 """Whether one statement of an account follows from the one before: every position and cash change has its cause. Pure.
 
 A position changes by what filled, by expiry, by an assignment or exercise, or by a corporate action. Cash changes by
-what filled and by what was delivered at a strike; deposits, dividends, interest and the exact fees are told over night
+what filled and by what was delivered at a strike; deposits, dividends, interest and the exact fees are posted the next morning
 only, by the account history. What nothing explains is a finding: its exact amount, and what may be behind it.
 
 A finding is in flight when it is new, since the broker's lists may run behind each other, and unexplained when it is
@@ -23,7 +23,7 @@ from typing import Literal, Self
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import OptionSymbol, classify, letters
-from tradier_pipeline.reconcile.statement import EXACT, NOTHING, ZERO, Fill, Holding, Statement, fills, multiplier
+from tradier_pipeline.reconcile.statement import EXACT, NOTHING, ZERO, AccountState, Fill, Holding, fills, multiplier
 
 CASH = "cash"  # no ticker: those are written in capitals
 CENT = Decimal("0.01")
@@ -66,7 +66,7 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ItemChange:
     """How one item changed from one statement to the next: a symbol's quantity, or `cash` in USD.
 
     Attributes:
@@ -106,12 +106,12 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ItemVerdict:
     """The verdict on one item. `change` + `carried` = `explained` + `unexplained`.
 
     Attributes:
         carried: what the statement before had left in flight.
-        state: explained; fees: all that is left may be fees, which are told over night; in_flight: left open for the
+        state: explained; fees: all that is left may be fees, which are posted the next morning; in_flight: left open for the
             first time; unexplained: still open after the next statement.
         in_flight: the part of `unexplained` that is open for the first time.
         explanation: lines for a person.
@@ -128,15 +128,17 @@ class Finding:
     explanation: tuple[str, ...]
 
 
-def changes(before: Statement, now: Statement) -> tuple[Change, ...]:
+def changes(before: AccountState, now: AccountState) -> tuple[ItemChange, ...]:
     """Every item that changed or filled, by symbol, then cash, which is always there."""
     with localcontext(EXACT):
         return _Comparison(before, now).changes()
 
 
 def settle(
-    changed: Iterable[Change], carried: Mapping[str, Open], outstanding: Mapping[str, Sequence[Decimal]] | None = None
-) -> tuple[Finding, ...]:
+    changed: Iterable[ItemChange],
+    carried: Mapping[str, Open],
+    outstanding: Mapping[str, Sequence[Decimal]] | None = None,
+) -> tuple[ItemVerdict, ...]:
     """The verdict on every item that changed or was left in flight.
 
     Args:
@@ -159,24 +161,24 @@ def settle(
     carried = {**carried, **late}
     with localcontext(EXACT):
         return tuple(
-            _finding(by_item.get(item, Change(item, ZERO, ())), carried.get(item, Open(ZERO)))
+            _finding(by_item.get(item, ItemChange(item, ZERO, ())), carried.get(item, Open(ZERO)))
             for item in sorted(by_item.keys() | carried.keys(), key=lambda item: (item == CASH, item))
         )
 
 
-def shown(amount: Decimal) -> str:
+def signed(amount: Decimal) -> str:
     """An amount as a person reads it, with its sign: +5, -1.40."""
-    return ("-" if amount < 0 else "+") + plain(amount)
+    return ("-" if amount < 0 else "+") + unsigned(amount)
 
 
-def plain(amount: Decimal) -> str:
+def unsigned(amount: Decimal) -> str:
     """An amount as a person reads it, without its sign."""
     text = f"{abs(amount).normalize():f}"
     _, _, fraction = text.partition(".")
     return f"{text}0" if len(fraction) == 1 else text
 
 
-def open_of(finding: Finding) -> tuple[Decimal, ...]:
+def open_of(finding: ItemVerdict) -> tuple[Decimal, ...]:
     """What one verdict adds to what is outstanding of its item: what it leaves open, less what it was handed."""
     left = finding.unexplained if finding.state in ("in_flight", "unexplained") else ZERO
     return tuple(amount for amount in (left, -finding.carried) if amount and left != finding.carried)
@@ -193,7 +195,7 @@ def may_owe_fractions(explanation: str) -> bool:
     return _FOR_FRACTIONS in explanation or _MERGER in explanation
 
 
-def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
+def _settled(change: ItemChange, amounts: Sequence[Decimal]) -> Decimal:
     """The outstanding amount that a change settles, to the cent or but for its fees; 0 if there is none."""
     left = list(amounts)
     for amount in amounts:
@@ -213,7 +215,7 @@ def _settled(change: Change, amounts: Sequence[Decimal]) -> Decimal:
     return ZERO
 
 
-def _with_cash_for_fractions(cash: Change, carried: Mapping[str, Open]) -> Change:
+def _with_cash_for_fractions(cash: ItemChange, carried: Mapping[str, Open]) -> ItemChange:
     """Cash that came, with the splits and mergers in flight that may have left fractions among its candidates."""
     split = sorted(
         item
@@ -225,7 +227,7 @@ def _with_cash_for_fractions(cash: Change, carried: Mapping[str, Open]) -> Chang
     return replace(cash, candidates=(*(f"cash for fractions of {item}" for item in split), *cash.candidates))
 
 
-def _finding(change: Change, carried: Open) -> Finding:
+def _finding(change: ItemChange, carried: Open) -> ItemVerdict:
     left = change.unexplained + carried.amount
     fees = change.fees_at_most + carried.fees_at_most
     if change.item == CASH and abs(left) < CENT:
@@ -236,16 +238,19 @@ def _finding(change: Change, carried: Open) -> Finding:
     new = left - old.copy_sign(left)
     state: State
     if not left:
-        told = ["what was in flight is explained now"] if carried.amount else []
-        state, text = "explained", told if told or change.causes else ["no change"]
+        reported = ["what was in flight is explained now"] if carried.amount else []
+        state, text = "explained", reported if reported or change.causes else ["no change"]
     elif -fees <= left < 0:
-        state, text = "fees", [f"{shown(left)} left: fees, up to {plain(fees)} USD, which are told over night"]
+        state, text = (
+            "fees",
+            [f"{signed(left)} left: fees, up to {unsigned(fees)} USD, which are posted the next morning"],
+        )
     else:
         state = "unexplained" if old else "in_flight"
         since = "since two statements" if old else "new"
         behind = (*(f"{_MAY_BE}{line}" for line in change.candidates), *carried.behind)
-        text = [f"{shown(left)} unexplained, {since}", *dict.fromkeys(behind)]
-    return Finding(
+        text = [f"{signed(left)} unexplained, {since}", *dict.fromkeys(behind)]
+    return ItemVerdict(
         item=change.item,
         change=change.amount,
         carried=carried.amount,
@@ -316,7 +321,7 @@ class _Delivery:
 
 
 class _Comparison:
-    def __init__(self, before: Statement, now: Statement) -> None:
+    def __init__(self, before: AccountState, now: AccountState) -> None:
         self.before, self.now = before, now
         self.fills = fills(before, now)
         self.causes: dict[str, list[Cause]] = defaultdict(list)
@@ -329,14 +334,14 @@ class _Comparison:
         self.deliveries: dict[str, list[str]] = {}  # by shares, what else may have been delivered, the likeliest first
         self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
 
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[ItemChange, ...]:
         for fill in self.fills:
             self._book_fill(fill)
         self._book_corporate_actions()
         self._book_ended_options()
         self.left = {symbol: self._left(symbol) for symbol in self.moved}
         positions = [
-            Change(
+            ItemChange(
                 symbol,
                 self.moved.get(symbol, ZERO),
                 tuple(self.causes[symbol]),
@@ -346,21 +351,21 @@ class _Comparison:
             if self.moved.get(symbol) or self.causes[symbol]
         ]
         cash = self.now.cash - self.before.cash
-        return *positions, Change(CASH, cash, tuple(self.causes[CASH]), self._fees(), tuple(self._behind_cash()))
+        return *positions, ItemChange(CASH, cash, tuple(self.causes[CASH]), self._fees(), tuple(self._behind_cash()))
 
     def _left(self, item: str) -> Decimal:
         moved = self.now.cash - self.before.cash if item == CASH else self.moved.get(item, ZERO)
         return moved - sum((cause.amount for cause in self.causes[item]), ZERO)
 
     def _book(self, kind: Kind, item: str, amount: Decimal, text: str) -> None:
-        self.causes[item].append(Cause(kind, amount, f"{shown(amount)} {text}"))
+        self.causes[item].append(Cause(kind, amount, f"{signed(amount)} {text}"))
 
     def _book_fill(self, fill: Fill) -> None:
         if fill.quantity:
-            up_to = f", of up to {shown(fill.part.filled)} that may have filled before" if fill.at_most else ""
+            up_to = f", of up to {signed(fill.part.filled)} that may have filled before" if fill.at_most else ""
             self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}{up_to}")
         if fill.cash:
-            self._book("fill", CASH, fill.cash, f"for {shown(fill.quantity)} {fill.symbol}, {fill.order}")
+            self._book("fill", CASH, fill.cash, f"for {signed(fill.quantity)} {fill.symbol}, {fill.order}")
 
     def _book_corporate_actions(self) -> None:
         """Splits, and symbols that became others: the quantity or the name changed, and the cost to the cent not."""
@@ -414,7 +419,7 @@ class _Comparison:
             if sum(parent == other or bool({*some} & {*others}) for other, others in pairs) > 1:
                 continue
             for symbol in some:
-                cost = plain(self.now.held(symbol).cost_basis)
+                cost = unsigned(self.now.held(symbol).cost_basis)
                 text = f"by a spin-off of {parent}, which gave up {cost} USD of its cost"
                 self._book("corporate_action", symbol, self.moved[symbol], text)
 
@@ -538,7 +543,7 @@ class _Comparison:
         """Keep, for the shares, what may have been delivered where that is not certain."""
         self.deliveries[underlying] = [
             " and ".join(
-                f"{gone.symbol} {gone.fate} at {plain(gone.option.strike)}"
+                f"{gone.symbol} {gone.fate} at {unsigned(gone.option.strike)}"
                 for gone, done in zip(options, way.delivered, strict=True)
                 if done
             )
@@ -554,9 +559,9 @@ class _Comparison:
             if delivered:
                 shares = delivered * gone.delivered_per_contract
                 self._book("delivery", gone.symbol, -delivered, what)
-                self._book("delivery", underlying, shares, f"at {plain(gone.option.strike)}: {gone.symbol} {what}")
+                self._book("delivery", underlying, shares, f"at {unsigned(gone.option.strike)}: {gone.symbol} {what}")
                 paid = -shares * gone.option.strike
-                self._book("delivery", CASH, paid, f"for {shown(shares)} {underlying}, {gone.symbol} {what}")
+                self._book("delivery", CASH, paid, f"for {signed(shares)} {underlying}, {gone.symbol} {what}")
             if gone.expired and gone.contracts != delivered and not gone.late:
                 self._book("expiry", gone.symbol, delivered - gone.contracts, f"expired {gone.option.expiration}")
 
@@ -574,17 +579,17 @@ class _Comparison:
         found = [
             *self._legless(symbol),
             *(
-                f"{fill.order}: its fill of {shown(fill.quantity)} may not show in the positions yet"
+                f"{fill.order}: its fill of {signed(fill.quantity)} may not show in the positions yet"
                 for fill in self.fills
                 if fill.symbol == symbol and fill.quantity == -left
             ),
             *(
-                f"order {part.order_id}: {shown(part.rest)} still to fill, and the fill may not be listed yet"
+                f"order {part.order_id}: {signed(part.rest)} still to fill, and the fill may not be listed yet"
                 for part in self.now.parts.values()
                 if part.symbol == symbol and part.rest and abs(left) <= abs(part.rest) and left * part.rest > 0
             ),
             *(
-                f"a transfer or a change of symbol: {other} changed by {shown(rest)}"
+                f"a transfer or a change of symbol: {other} changed by {signed(rest)}"
                 for other, rest in self.left.items()
                 if rest == -left
             ),
@@ -667,11 +672,15 @@ class _Comparison:
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
         found = [
             *self._legless(),
-            *([f"{plain(contracts)} contracts x {_each(left, contracts)} of fees"] if left < 0 and contracts else []),
             *(
-                f"{fill.order}: {shown(fill.quantity)} {fill.symbol}, its multiplier is not known"
+                [f"{unsigned(contracts)} contracts x {_each(left, contracts)} of fees"]
+                if left < 0 and contracts
+                else []
+            ),
+            *(
+                f"{fill.order}: {signed(fill.quantity)} {fill.symbol}, its multiplier is not known"
                 if fill.lacks_multiplier
-                else f"{fill.order}: the price of {shown(fill.quantity)} {fill.symbol} is not told yet"
+                else f"{fill.order}: the price of {signed(fill.quantity)} {fill.symbol} is not reported yet"
                 for fill in self.fills
                 if fill.cash is None
             ),
@@ -697,7 +706,7 @@ class _Comparison:
                 if rest % 1 and rest > 0 and multiplier(symbol) == 1
             ),
             *(
-                f"a dividend of {symbol}: {plain(left / held.quantity)} USD a share"
+                f"a dividend of {symbol}: {unsigned(left / held.quantity)} USD a share"
                 for symbol, held in self.before.holdings.items()
                 if multiplier(symbol) == 1 and _is_dividend(left, held.quantity)
             ),
@@ -724,7 +733,7 @@ class _Comparison:
             )
             alike = self._underlying(one.symbol, one.option) == self._underlying(other.symbol, other.option)
             if alike and not net and paid and abs(left - paid) * 10 <= abs(paid):
-                yield f"{one.symbol} {one.fate} and {other.symbol} {other.fate}: {shown(paid)} USD"
+                yield f"{one.symbol} {one.fate} and {other.symbol} {other.fate}: {signed(paid)} USD"
 
     def _legless(self, symbol: str | None = None) -> Iterator[str]:
         """The orders without legs that may stand behind a change of a symbol, or of cash."""
@@ -745,7 +754,7 @@ class _Comparison:
             for some in combinations(priced, size):
                 if abs(sum((fill.cash or ZERO for fill in some), ZERO) - amount) < CENT:
                     orders = ", ".join(dict.fromkeys(fill.order for fill in some))
-                    yield f"{orders}: {shown(amount)} USD that cash may not show yet"
+                    yield f"{orders}: {signed(amount)} USD that cash may not show yet"
 
     def _other_day(self) -> list[str]:
         since = self.before.as_of_end.astimezone(clock.NEW_YORK)
@@ -775,7 +784,7 @@ def _with_fractions(old: Holding, new: Holding) -> Iterator[str]:
         kept = Fraction(abs(old.cost_basis)) * has / due
         if due // 1 == has < due and Fraction(abs(new.cost_basis)) >= kept - Fraction(CENT):
             share = Decimal((due - has).numerator) / (due - has).denominator
-            yield f"a split, {ratio.numerator} for {ratio.denominator}, with {plain(round(share, 4))} {_FOR_FRACTIONS}"
+            yield f"a split, {ratio.numerator} for {ratio.denominator}, with {unsigned(round(share, 4))} {_FOR_FRACTIONS}"
 
 
 def _parts(gone: _Gone) -> list[Decimal]:

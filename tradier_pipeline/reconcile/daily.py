@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity, shown
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Outcome, RuleResult, Severity, shown
 
 Row = Mapping[str, Any]
 E = TypeVar("E")
@@ -36,7 +36,7 @@ class DateCheck(Generic[E]):
     name: str
     severity: Severity
     claim: str
-    rule: Callable[[E], Finding]
+    rule: Callable[[E], RuleResult]
     is_fatal: Callable[[E], bool] = _never
 
     def run(self, accounts: Sequence[E]) -> Outcome:
@@ -75,11 +75,11 @@ class SummaryEvidence:
             yield Difference(f"{self.summary['account_id']} {what}", shown(expected), shown(stored))
 
 
-def _after_close(evidence: SummaryEvidence) -> Finding:
+def _after_close(evidence: SummaryEvidence) -> RuleResult:
     summary = evidence.summary
     close = summary["session_close"]
     early = [] if close is None else [name for name in ("generated_at", "as_of") if summary[name] < close]
-    return Finding(
+    return RuleResult(
         "no session" if close is None else f"close {shown(close)}",
         f"made {shown(summary['generated_at'])} of {shown(summary['as_of'])}",
         tuple(
@@ -89,18 +89,18 @@ def _after_close(evidence: SummaryEvidence) -> Finding:
     )
 
 
-def _reconciles(evidence: SummaryEvidence) -> Finding:
+def _reconciles(evidence: SummaryEvidence) -> RuleResult:
     summary, before = evidence.summary, evidence.before
     if summary["trades_open"] is None:
-        return Finding("no ledger", "no trades")
+        return RuleResult("no ledger", "no trades")
     opened, closed, is_open = (summary[f"trades_{name}"] for name in ("opened", "closed", "open"))
     counted = f"{opened} opened, {closed} closed, {is_open} open, {summary['realized_unknown']} of unknown profit"
     differences = [*_sums(evidence)]
     if before is None:
-        return Finding("the first summary", counted, tuple(differences))
+        return RuleResult("the first summary", counted, tuple(differences))
     differences += evidence.differ("trades since", before["trades_as_of"], summary["trades_since"])
     differences += evidence.differ("trades open", before["trades_open"] + opened - closed, is_open)
-    return Finding(f"{before['trades_open']} open on {before['trade_date']}", counted, tuple(differences))
+    return RuleResult(f"{before['trades_open']} open on {before['trade_date']}", counted, tuple(differences))
 
 
 def _sums(evidence: SummaryEvidence) -> Iterator[Difference]:
@@ -115,18 +115,18 @@ def _sums(evidence: SummaryEvidence) -> Iterator[Difference]:
     yield from evidence.differ("unknown profits", len(profits) - len(known), summary["realized_unknown"])
 
 
-def _of_its_date(evidence: SummaryEvidence) -> Finding:
+def _of_its_date(evidence: SummaryEvidence) -> RuleResult:
     summary, snapshot = evidence.summary, evidence.snapshot
     if snapshot is None:
         missing = Difference(f"{summary['account_id']} snapshot", "not stored", summary["snapshot_id"])
-        return Finding("no snapshot", summary["snapshot_id"], (missing,))
+        return RuleResult("no snapshot", summary["snapshot_id"], (missing,))
     day = summary["trade_date"]
     differences = [*evidence.differ("trade date", snapshot["trade_date"], day)]
     for name in _ONE_SNAPSHOT:
         differences += evidence.differ(name, snapshot[name], summary[name])
     if summary["trades_as_of"] is not None:
         differences += evidence.differ("trades as of", clock.trade_date(summary["trades_as_of"]), day)
-    return Finding(f"snapshot of {snapshot['trade_date']}", f"summary of {day}", tuple(differences))
+    return RuleResult(f"snapshot of {snapshot['trade_date']}", f"summary of {day}", tuple(differences))
 
 
 SUMMARY_CHECKS: tuple[DateCheck[SummaryEvidence], ...] = (

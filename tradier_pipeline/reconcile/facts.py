@@ -65,7 +65,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Beliefs:
+class LedgerState:
     """The ledger as it was read: orders and trades of every account, and the tags that mark an order as ours."""
 
     orders: tuple[EngineOrder, ...] = ()
@@ -79,7 +79,7 @@ class Beliefs:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TradeFinding:
     """Something that people ought to know. `evidence` names orders, contracts and figures; `subject` a contract.
 
     Attributes:

@@ -19,8 +19,8 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.changes import changed
 from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade
 from tradier_pipeline.ledger.vocabulary import settled
-from tradier_pipeline.reconcile.facts import Facts, Finding
-from tradier_pipeline.reconcile.orders import OrderRow, believed_of
+from tradier_pipeline.reconcile.facts import Facts, TradeFinding
+from tradier_pipeline.reconcile.orders import OrderRow, ledger_order_of
 
 Role = Literal["ENTRY", "EXIT"]
 ZERO = Decimal(0)
@@ -105,7 +105,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Deeds:
+class TradeExecutions:
     """What the orders did to a trade, and which of them do not count, and why.
 
     Attributes:
@@ -114,13 +114,13 @@ class Deeds:
 
     entry: Side
     exit: Side
-    findings: tuple[Finding, ...]
+    findings: tuple[TradeFinding, ...]
     unclaimed: tuple[Order, ...] = ()
 
 
-def deeds(
+def executions_of(
     trades: Sequence[Trade], orders: Sequence[EngineOrder], rows: Sequence[OrderRow], facts: Facts
-) -> dict[str, Deeds]:
+) -> dict[str, TradeExecutions]:
     """Trade id -> what its orders did.
 
     An order counts for one trade in one role, and only if its legs open or close that trade's.
@@ -136,7 +136,7 @@ def deeds(
         for order, role in of_trade:
             claimed[order.client_order_id].add((order.trade_id or trade_id, order.role))
             claimed[order.client_order_id].add((trade_id, role))
-    return {trade.trade_id: _deeds_of(trade, claims[trade.trade_id], claimed, book) for trade in trades}
+    return {trade.trade_id: _executions_of(trade, claims[trade.trade_id], claimed, book) for trade in trades}
 
 
 def ratios(trade: Trade) -> dict[str, Decimal]:
@@ -202,7 +202,7 @@ class _Book:
             return None
         if number in self.by_id:
             return self._will_be(self.by_id[number])
-        return believed_of(self.theirs[number], self.account_id, role) if number in self.theirs else None
+        return ledger_order_of(self.theirs[number], self.account_id, role) if number in self.theirs else None
 
     def unclaimed(self, trade: Trade, claimed: Mapping[str, set[tuple[str, Role]]]) -> tuple[Order, ...]:
         """The broker's orders that filled, that neither ledger nor trade has, and that would close legs of a trade."""
@@ -218,37 +218,41 @@ class _Book:
         return self.theirs.get(order.broker_order_id or 0) if of_broker else None
 
 
-def _deeds_of(
+def _executions_of(
     trade: Trade,
     claims: Iterable[tuple[EngineOrder, Role]],
     claimed: Mapping[str, set[tuple[str, Role]]],
     book: _Book,
-) -> Deeds:
+) -> TradeExecutions:
     counted: dict[Role, list[Execution]] = {"ENTRY": [], "EXIT": []}
     doubtful: set[Role] = set()
-    findings: list[Finding] = []
+    findings: list[TradeFinding] = []
     for order, role in claims:
         name = f"order {order.broker_order_id or order.client_order_id}"
         if order.client_order_id in book.ambiguous:
             doubtful.add(role)
-            findings.append(Finding("order_ambiguous", "warn", f"{name} is ambiguous and does not count", (name,)))
+            findings.append(TradeFinding("order_ambiguous", "warn", f"{name} is ambiguous and does not count", (name,)))
         elif order.client_order_id in book.overfilled:
             doubtful.add(role)
             text = f"{name} was filled beyond its quantity and does not count"
-            findings.append(Finding("overfilled", "error", text, (name,)))
+            findings.append(TradeFinding("overfilled", "error", text, (name,)))
         elif len(claimed[order.client_order_id]) > 1:
             doubtful.add(role)
-            told = tuple(f"{role.lower()} of {trade_id}" for trade_id, role in sorted(claimed[order.client_order_id]))
+            reported = tuple(
+                f"{role.lower()} of {trade_id}" for trade_id, role in sorted(claimed[order.client_order_id])
+            )
             findings.append(
-                Finding("order_claimed_twice", "error", f"{name} is said to be of several trades or roles", told)
+                TradeFinding(
+                    "order_claimed_twice", "error", f"{name} is said to be of several trades or roles", reported
+                )
             )
         elif (legs := _legs(order, trade, role)) is None:
             wrong = tuple(f"{leg.side} {leg.option_symbol}" for leg in order.legs)
             text = f"{name} does not {'open' if role == 'ENTRY' else 'close'} this trade's legs"
-            findings.append(Finding("wrong_effect", "error", text, wrong))
+            findings.append(TradeFinding("wrong_effect", "error", text, wrong))
         else:
             counted[role].append(_execution(name, order, trade, legs, book))
-    return Deeds(
+    return TradeExecutions(
         entry=Side(tuple(counted["ENTRY"]), _unknown(trade.broker_order_id_open, claims), "ENTRY" in doubtful),
         exit=Side(tuple(counted["EXIT"]), _unknown(trade.broker_order_id_close, claims), "EXIT" in doubtful),
         findings=tuple(findings),
@@ -333,7 +337,7 @@ def _filled(order: EngineOrder, trade: Trade) -> Decimal:
 def _paid(order: EngineOrder, legs: Sequence[Leg], units: Decimal) -> Decimal | None:
     price = order.avg_fill_price
     if not units or price is None or (not price and order.order_type != "even"):
-        return None if units else ZERO  # a fill at 0 is a price that the broker has not told yet
+        return None if units else ZERO  # a fill at 0 is a price that the broker has not reported yet
     if order.order_type in ("credit", "debit"):
         return abs(price) * units * (1 if order.order_type == "debit" else -1)
     if len(legs) == 1:

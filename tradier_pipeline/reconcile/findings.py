@@ -68,7 +68,7 @@ ACTIONS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Finding:
     """Something wrong that a snapshot shows. `subject`: the trade, order or symbol; None: the account."""
 
     code: str
@@ -80,7 +80,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class FindingState:
     """A problem over time. The fields are the columns of `findings`."""
 
     finding_id: str
@@ -100,7 +100,7 @@ class Tracked:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class FindingScope:
     """One look at an account: the snapshot, and what could be judged with it.
 
     Attributes:
@@ -121,14 +121,14 @@ class Sight:
     settled: frozenset[str] = frozenset()
 
 
-def problems(
-    sight: Sight,
+def findings_of(
+    scope: FindingScope,
     *,
     evidence: Sequence[str] = (),
-    changes: Iterable[conservation.Finding] = (),
+    changes: Iterable[conservation.ItemVerdict] = (),
     orders: Iterable[Order] = (),
     reconciled: Reconciliation | None = None,
-) -> list[Problem]:
+) -> list[Finding]:
     """What a snapshot shows to be wrong.
 
     Args:
@@ -137,25 +137,25 @@ def problems(
         orders: of the broker.
         reconciled: with the ledger; None if it was not.
     """
-    if sight.doubtful:
-        return [Problem(DOUBTFUL, None, "warn", "the newest snapshot is doubtful", tuple(evidence))]
+    if scope.doubtful:
+        return [Finding(DOUBTFUL, None, "warn", "the newest snapshot is doubtful", tuple(evidence))]
     unexplained = [_unexplained(change) for change in changes if change.state == "unexplained"]
     overfilled = [_overfilled(order) for order in orders if progress(order).is_beyond]
     if reconciled is None:
         return [*unexplained, *overfilled]
-    of_orders = [problem for row in reconciled.orders if (problem := _of_order(row))]
+    of_orders = [finding for row in reconciled.orders if (finding := _of_order(row))]
     of_trades = [
-        Problem(found.code, trade_id or found.subject, found.severity, found.text, found.evidence, found.action)
+        Finding(found.code, trade_id or found.subject, found.severity, found.text, found.evidence, found.action)
         for trade_id, found in reconciled.findings
         if trade_id or found.severity != "info"  # shares held by hand are no problem: reconciliation_findings has them
     ]
     return [*unexplained, *overfilled, *of_orders, *of_trades]
 
 
-def unknown_words(words: Mapping[str, tuple[int, Decimal]]) -> list[Problem]:
+def unknown_words(words: Mapping[str, tuple[int, Decimal]]) -> list[Finding]:
     """One for each word of the broker's history that is not known, by what its rows come to: how many, USD."""
     return [
-        Problem(
+        Finding(
             UNKNOWN_WORD,
             word,
             "warn",
@@ -166,29 +166,31 @@ def unknown_words(words: Mapping[str, tuple[int, Decimal]]) -> list[Problem]:
     ]
 
 
-def switched_off(cycles: Iterable[str]) -> list[Problem]:
+def switched_off(cycles: Iterable[str]) -> list[Finding]:
     """One for each cycle that was switched off in the UI, so that nothing stops without a word."""
     text, action = "is switched off in the UI: what it is there for is not done", "Switch it on again under Automation."
-    return [Problem(CYCLE_OFF, cycle, "warn", f"{cycle} {text}", action=action) for cycle in sorted(cycles)]
+    return [Finding(CYCLE_OFF, cycle, "warn", f"{cycle} {text}", action=action) for cycle in sorted(cycles)]
 
 
-def fold(tracked: Iterable[Tracked], said: Iterable[Problem], sight: Sight) -> list[Tracked]:
+def update_findings(
+    tracked: Iterable[FindingState], said: Iterable[Finding], scope: FindingScope
+) -> list[FindingState]:
     """The open findings of an account after a newer snapshot of it: still open or resolved, and new ones."""
-    now = {_finding_id(sight, problem): problem for problem in _merged(said)}
+    now = {_finding_id(scope, finding): finding for finding in _merged(said)}
     rows = []
     for row in tracked:
-        if problem := now.pop(row.finding_id, None):
-            rows.append(_seen_again(row, problem, sight))
+        if finding := now.pop(row.finding_id, None):
+            rows.append(_seen_again(row, finding, scope))
         else:
-            rows.append(replace(row, resolved_at=sight.as_of) if _is_over(row, sight) else row)
-    return [*rows, *(_first_seen(finding_id, problem, sight) for finding_id, problem in now.items())]
+            rows.append(replace(row, resolved_at=scope.as_of) if _is_over(row, scope) else row)
+    return [*rows, *(_first_seen(finding_id, finding, scope) for finding_id, finding in now.items())]
 
 
-def _is_over(row: Tracked, sight: Sight) -> bool:
+def _is_over(row: FindingState, scope: FindingScope) -> bool:
     """Whether a snapshot that does not show it proves that it is gone."""
     if row.code == CYCLE_OFF:  # the broker has no part in it
-        return sight.switches_read
-    if sight.doubtful:
+        return scope.switches_read
+    if scope.doubtful:
         return False
     if row.code in (DOUBTFUL, TORN):
         return True
@@ -196,83 +198,83 @@ def _is_over(row: Tracked, sight: Sight) -> bool:
         return True
     if row.code == UNEXPLAINED:
         # it is reported once; what is behind it is known over night, unless something settles it before
-        next_date = clock.trade_date(row.last_seen) < clock.trade_date(sight.as_of)
-        return sight.conserved and (next_date or row.subject in sight.settled)
-    return sight.ledger_read or row.code == OVERFILLED
+        next_date = clock.trade_date(row.last_seen) < clock.trade_date(scope.as_of)
+        return scope.conserved and (next_date or row.subject in scope.settled)
+    return scope.ledger_read or row.code == OVERFILLED
 
 
-def _first_seen(finding_id: str, problem: Problem, sight: Sight) -> Tracked:
-    return Tracked(
+def _first_seen(finding_id: str, finding: Finding, scope: FindingScope) -> FindingState:
+    return FindingState(
         finding_id=finding_id,
-        account_id=sight.account_id,
-        code=problem.code,
-        subject=problem.subject,
-        severity=problem.severity,
-        text=problem.text,
-        evidence=_told(problem),
-        suggested_action=problem.action or ACTIONS[problem.code],
-        first_seen=sight.as_of,
-        first_snapshot_id=sight.snapshot_id,
-        last_seen=sight.as_of,
-        last_snapshot_id=sight.snapshot_id,
+        account_id=scope.account_id,
+        code=finding.code,
+        subject=finding.subject,
+        severity=finding.severity,
+        text=finding.text,
+        evidence=_evidence_text(finding),
+        suggested_action=finding.action or ACTIONS[finding.code],
+        first_seen=scope.as_of,
+        first_snapshot_id=scope.snapshot_id,
+        last_seen=scope.as_of,
+        last_snapshot_id=scope.snapshot_id,
         times_seen=1,
     )
 
 
-def _seen_again(row: Tracked, problem: Problem, sight: Sight) -> Tracked:
+def _seen_again(row: FindingState, finding: Finding, scope: FindingScope) -> FindingState:
     return replace(
         row,
-        severity=problem.severity,
-        text=problem.text,
-        evidence=_told(problem),
-        suggested_action=problem.action or ACTIONS[problem.code],
-        last_seen=sight.as_of,
-        last_snapshot_id=sight.snapshot_id,
+        severity=finding.severity,
+        text=finding.text,
+        evidence=_evidence_text(finding),
+        suggested_action=finding.action or ACTIONS[finding.code],
+        last_seen=scope.as_of,
+        last_snapshot_id=scope.snapshot_id,
         times_seen=row.times_seen + 1,
     )
 
 
-def _finding_id(sight: Sight, problem: Problem) -> str:
-    return ":".join((sight.account_id, problem.code, *((problem.subject,) if problem.subject else ())))
+def _finding_id(scope: FindingScope, finding: Finding) -> str:
+    return ":".join((scope.account_id, finding.code, *((finding.subject,) if finding.subject else ())))
 
 
-def _merged(said: Iterable[Problem]) -> Iterator[Problem]:
+def _merged(said: Iterable[Finding]) -> Iterator[Finding]:
     """One for each code and subject, with the evidence of all: two orders of a trade may be wrong in one way."""
-    by_key: dict[tuple[str, str | None], Problem] = {}
-    for problem in said:
-        key = (problem.code, problem.subject)
+    by_key: dict[tuple[str, str | None], Finding] = {}
+    for finding in said:
+        key = (finding.code, finding.subject)
         known = by_key.get(key)
-        by_key[key] = replace(known, evidence=(*known.evidence, *problem.evidence)) if known else problem
+        by_key[key] = replace(known, evidence=(*known.evidence, *finding.evidence)) if known else finding
     return iter(by_key.values())
 
 
-def _told(problem: Problem) -> str | None:
-    return "; ".join(dict.fromkeys(text for text in problem.evidence if text)) or None
+def _evidence_text(finding: Finding) -> str | None:
+    return "; ".join(dict.fromkeys(text for text in finding.evidence if text)) or None
 
 
-def _unexplained(change: conservation.Finding) -> Problem:
-    text = f"nothing explains {conservation.shown(change.unexplained)} of {change.item}"
-    return Problem(UNEXPLAINED, change.item, "warn", text, change.explanation)
+def _unexplained(change: conservation.ItemVerdict) -> Finding:
+    text = f"nothing explains {conservation.signed(change.unexplained)} of {change.item}"
+    return Finding(UNEXPLAINED, change.item, "warn", text, change.explanation)
 
 
-def _overfilled(order: Order) -> Problem:
+def _overfilled(order: Order) -> Finding:
     parts = [part for part in (order.leg or (order,)) if part.quantity is not None]
-    told = tuple(
-        f"{conservation.plain(part.exec_quantity or ZERO)} of {conservation.plain(part.quantity or ZERO)} "
+    reported = tuple(
+        f"{conservation.unsigned(part.exec_quantity or ZERO)} of {conservation.unsigned(part.quantity or ZERO)} "
         f"{part.option_symbol or part.symbol or ''}".strip()
         for part in parts
     )
-    return Problem(OVERFILLED, str(order.id), "error", f"order {order.id}: more was filled than ordered", told)
+    return Finding(OVERFILLED, str(order.id), "error", f"order {order.id}: more was filled than ordered", reported)
 
 
-def _of_order(row: OrderRow) -> Problem | None:
+def _of_order(row: OrderRow) -> Finding | None:
     """What is wrong with an order, if the ledger cannot just take over what the broker says."""
     code, severity = _verdict(row)
     if code is None:
         return None
     subject = str(row.client_order_id if row.broker_order_id is None else row.broker_order_id)
     text = f"order {subject}: {row.match_state}, {row.raw_status or row.ledger_status}"
-    return Problem(code, subject, severity, text, (*row.differences, *(f"looks like {one}" for one in row.suggested)))
+    return Finding(code, subject, severity, text, (*row.differences, *(f"looks like {one}" for one in row.suggested)))
 
 
 def _verdict(row: OrderRow) -> tuple[str | None, Severity]:

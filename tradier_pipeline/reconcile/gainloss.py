@@ -14,7 +14,7 @@ from datetime import date
 from decimal import Decimal
 from itertools import chain
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile.conservation import CENT
 from tradier_pipeline.reconcile.daily import DateCheck
 
@@ -107,36 +107,36 @@ def _profits(day: ClosedDay) -> Iterator[tuple[_Group, Decimal | None]]:
     for group in _groups([trade for trade in trades if trade.closed]):
         if any(trade.delivered for trade in group.trades):
             continue
-        told = [lot.gain_loss for lot in day.lots if lot.symbol in group.symbols]
-        yield group, sum(told, ZERO) if told else None
+        reported = [lot.gain_loss for lot in day.lots if lot.symbol in group.symbols]
+        yield group, sum(reported, ZERO) if reported else None
 
 
-def _pnl_equal(day: ClosedDay) -> Finding:
+def _pnl_equal(day: ClosedDay) -> RuleResult:
     found = list(_profits(day))
     ours = sum((group.profit or ZERO for group, _ in found), ZERO)
-    theirs = sum((told or ZERO for _, told in found), ZERO)
+    theirs = sum((reported or ZERO for _, reported in found), ZERO)
     differences = [
         Difference(
             f"{day.account_id} {group.name}",
-            "no lot" if told is None else f"{shown(told)} USD",
+            "no lot" if reported is None else f"{shown(reported)} USD",
             "not known" if group.profit is None else f"{shown(group.profit)} USD",
         )
-        for group, told in found
-        if told is None or group.profit is None or abs(told - group.profit) > CENT
+        for group, reported in found
+        if reported is None or group.profit is None or abs(reported - group.profit) > CENT
     ]
-    return Finding(f"{shown(theirs)} USD", f"{shown(ours)} USD of {_counted(day)}", tuple(differences))
+    return RuleResult(f"{shown(theirs)} USD", f"{shown(ours)} USD of {_counted(day)}", tuple(differences))
 
 
 def _far_off(day: ClosedDay) -> bool:
     return any(
-        told is not None
+        reported is not None
         and group.profit is not None
-        and abs(told - group.profit) > FATAL_PER_SPREAD * max(group.units, Decimal(1))
-        for group, told in _profits(day)
+        and abs(reported - group.profit) > FATAL_PER_SPREAD * max(group.units, Decimal(1))
+        for group, reported in _profits(day)
     )
 
 
-def _contracts_equal(day: ClosedDay) -> Finding:
+def _contracts_equal(day: ClosedDay) -> RuleResult:
     trades, mixed = _compared(day)
     ours: dict[str, Decimal] = defaultdict(Decimal)
     for trade in trades:
@@ -153,7 +153,7 @@ def _contracts_equal(day: ClosedDay) -> Finding:
     ]
     left_out = f", {len(mixed)} left out: closed in parts" if mixed else ""
     closed = sum(map(abs, theirs.values()), ZERO)
-    return Finding(f"{shown(closed)} contracts closed", f"{_counted(day)}{left_out}", tuple(differences))
+    return RuleResult(f"{shown(closed)} contracts closed", f"{_counted(day)}{left_out}", tuple(differences))
 
 
 def _counted(day: ClosedDay) -> str:

@@ -20,7 +20,7 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class MissingLegs:
     """Legs of an open trade that the newest snapshot does not show; confirmed if the one before did not either."""
 
     trade_id: str
@@ -30,7 +30,7 @@ class Gone:
     state: Literal["suspected", "confirmed"]
 
 
-def gone(trades: Sequence[Trade], newest: Holdings, before: Holdings | None) -> list[Gone]:
+def missing_legs(trades: Sequence[Trade], newest: Holdings, before: Holdings | None) -> list[MissingLegs]:
     """The trades of one account that have a leg less at the broker than in the ledger.
 
     A leg counts as held while the snapshot shows any position in its contract on its side. A snapshot says nothing
@@ -41,13 +41,13 @@ def gone(trades: Sequence[Trade], newest: Holdings, before: Holdings | None) -> 
         newest: the newest published snapshot of the account.
         before: the published snapshot before it; None if it is the first one.
     """
-    found: list[Gone] = []
+    found: list[MissingLegs] = []
     for trade in trades:
         missing = _missing(trade, newest)
         if missing:
             confirmed = before is not None and set(missing) <= set(_missing(trade, before))
             state: Literal["suspected", "confirmed"] = "confirmed" if confirmed else "suspected"
-            found.append(Gone(trade.trade_id, trade.account_id, missing, newest.snapshot_id, state))
+            found.append(MissingLegs(trade.trade_id, trade.account_id, missing, newest.snapshot_id, state))
     return found
 
 

@@ -1,7 +1,7 @@
 """Every order of the ledger beside the broker's, every order of the broker beside the ledger's. Pure.
 
 An order of ours is found by the broker's id, else by its tag, which is the client order id. Orders that merely look
-alike are told as a suggestion and never written. One broker order belongs to one order of the ledger at most; whatever
+alike are reported as a suggestion and never written. One broker order belongs to one order of the ledger at most; whatever
 contradicts that is ambiguous, and nothing is concluded from it. An order that the broker does not show is missing,
 which is never a cancellation.
 """
@@ -19,7 +19,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import ORDER_WORDS, Order
 from tradier_pipeline.core.decimals import plain
 from tradier_pipeline.landing.manifest import LookupRecord
-from tradier_pipeline.ledger.changes import Change, change_to
+from tradier_pipeline.ledger.changes import LedgerChange, change_to
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus
 from tradier_pipeline.ledger.vocabulary import broker_status, settled
 from tradier_pipeline.reconcile.packages import progress
@@ -62,7 +62,7 @@ class OrderRow:
     broker_price: Decimal | None = None
     sent_at: datetime | None = None
     differences: tuple[str, ...] = ()
-    change: Change | None = None
+    change: LedgerChange | None = None
     overfilled: bool = False
     theirs: Order | None = None
 
@@ -234,10 +234,10 @@ def _contradiction(ours: EngineOrder, theirs: Order) -> str | None:
     ours_legs = {(leg.option_symbol, leg.side) for leg in ours.legs}
     theirs_legs = {(symbol, side) for symbol, side, _ in broker_legs(theirs)}
     if ours_legs and theirs_legs and ours_legs != theirs_legs:
-        return f"order {theirs.id} has other legs: {_told(theirs_legs)} instead of {_told(ours_legs)}"
+        return f"order {theirs.id} has other legs: {_legs_text(theirs_legs)} instead of {_legs_text(ours_legs)}"
     wrong = "_to_close" if ours.role == "ENTRY" else "_to_open"
     if any(side.endswith(wrong) for _, side in theirs_legs):
-        return f"order {theirs.id} is no {ours.role.lower()}: {_told(theirs_legs)}"
+        return f"order {theirs.id} is no {ours.role.lower()}: {_legs_text(theirs_legs)}"
     return None
 
 
@@ -253,7 +253,7 @@ def broker_legs(order: Order) -> tuple[tuple[str, str, Decimal], ...]:
     )
 
 
-def _told(legs: Iterable[tuple[str, str]]) -> str:
+def _legs_text(legs: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{side} {symbol}" for symbol, side in sorted(legs))
 
 
@@ -264,19 +264,19 @@ def _pair_row(pair: _Pair) -> OrderRow:
     ours, theirs = pair.ours, pair.theirs
     row = _sides("matched", ours, theirs)
     differences = [
-        f"{what}: ledger {_text(ledger)}, broker {_text(told)}"
-        for what, ledger, told in (
+        f"{what}: ledger {_text(ledger)}, broker {_text(reported)}"
+        for what, ledger, reported in (
             ("status", row.ledger_status, row.broker_status),
             ("filled", row.ledger_filled or Decimal(0), _filled(row)),
             ("price", row.ledger_price, row.broker_price),
             ("ordered", ours.quantity, plain(progress(theirs).ordered) if ours.quantity is not None else None),
             ("broker id", ours.broker_order_id, theirs.id),
         )
-        if ledger != told
+        if ledger != reported
     ]
     differences += [
-        f"{name.replace('_', ' ')}: ledger {_text(had)}, broker {_text(told)}"
-        for name, told in _modified(ours, theirs).items()
+        f"{name.replace('_', ' ')}: ledger {_text(had)}, broker {_text(reported)}"
+        for name, reported in _modified(ours, theirs).items()
         if (had := getattr(ours, name)) is not None
     ]
     if theirs.lacks_legs and theirs.exec_quantity:
@@ -320,14 +320,14 @@ def _modified(ours: EngineOrder, theirs: Order) -> dict[str, Any]:
 
     The ledger's limit has no sign, whether money is paid or received.
     """
-    told = {
+    reported = {
         "order_type": theirs.type if theirs.type in ORDER_WORDS["type"] else None,
         "limit_price": plain(abs(theirs.price)) if theirs.price else None,
         "duration": theirs.duration if theirs.duration in ORDER_WORDS["duration"] else None,
     }
-    if ours.limit_price is not None and told["limit_price"] == abs(ours.limit_price):
-        del told["limit_price"]
-    return {name: value for name, value in told.items() if value is not None and value != getattr(ours, name)}
+    if ours.limit_price is not None and reported["limit_price"] == abs(ours.limit_price):
+        del reported["limit_price"]
+    return {name: value for name, value in reported.items() if value is not None and value != getattr(ours, name)}
 
 
 def _wanted(ours: EngineOrder, theirs: Order, row: OrderRow) -> dict[str, Any]:
@@ -389,13 +389,13 @@ def _absence(order: EngineOrder, lookups: Mapping[int, LookupRecord]) -> str:
     lookup = lookups.get(order.broker_order_id)
     if lookup is None:
         return "the broker does not list it"
-    told = {
-        "found": "the broker does not list it and told about it in a body that is not stored",
+    reported = {
+        "found": "the broker does not list it and reported it in a body that is not stored",
         "not_found": f"the broker does not list it and did not know its id {lookup.times_not_found} times",
         "failed": "the broker does not list it; asking for it by its id failed",
         "deferred": "the broker does not list it; it is asked for by its id with a later snapshot",
     }[lookup.state]
-    return f"{told} ({lookup.reason})" if lookup.reason else told
+    return f"{reported} ({lookup.reason})" if lookup.reason else reported
 
 
 def _should_be_listed(order: EngineOrder, as_of: datetime) -> bool:
@@ -452,7 +452,7 @@ def _text(value: object) -> str:
     return "-" if value is None else f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
-def believed_of(order: Order, account_id: str, role: Literal["ENTRY", "EXIT"]) -> EngineOrder:
+def ledger_order_of(order: Order, account_id: str, role: Literal["ENTRY", "EXIT"]) -> EngineOrder:
     """A broker order that the ledger does not have, in the ledger's words; its client order id is the broker's id."""
     ours = EngineOrder(client_order_id=str(order.id), account_id=account_id, role=role, created_at=order.create_date)
     return ours.model_copy(update=_wanted(ours, order, _sides("matched", ours, order)))

@@ -63,8 +63,8 @@ def _of_legs(order: Order) -> Progress:
 
 def _in_either_unit(order: Order, ordered: Decimal | None) -> Progress:
     """Nothing and all are the same in packages and in contracts; what lies between is not."""
-    told = order.exec_quantity
-    filled = ordered if told and order.status == "filled" else told if not told else None
+    reported = order.exec_quantity
+    filled = ordered if reported and order.status == "filled" else reported if not reported else None
     return Progress(ordered, filled, None if filled is None else _remaining(order, ordered, filled))
 
 

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.core.decimals import plain
-from tradier_pipeline.ledger.changes import Change
+from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
-from tradier_pipeline.reconcile.facts import Facts, Finding, LastHeld
+from tradier_pipeline.reconcile.facts import Facts, LastHeld, TradeFinding
 from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.orders import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
@@ -30,13 +30,13 @@ class Reconciliation:
     trades: TradeReconciliation
 
     @property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[LedgerChange, ...]:
         """What the ledger should change, orders first; each row once."""
         of_orders = [row.change for row in self.orders if row.change]
         return (*of_orders, *(row.change for row in self.trades.rows if row.change))
 
     @property
-    def findings(self) -> tuple[tuple[str | None, Finding], ...]:
+    def findings(self) -> tuple[tuple[str | None, TradeFinding], ...]:
         """What people ought to know, with the trade that it is about, if it is about one."""
         of_trades = [(row.trade_id, finding) for row in self.trades.rows for finding in row.findings]
         return (*of_trades, *((None, finding) for finding in self.trades.findings))

@@ -21,7 +21,7 @@ PartKey = tuple[int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OrderPart:
     """An order without legs, or one leg of an order: the smallest thing that fills.
 
     Attributes:
@@ -87,20 +87,20 @@ NOTHING = Holding(ZERO, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class AccountState:
     """Orders, positions and cash of one reading, which lasted from `as_of` to `as_of_end`.
 
     Attributes:
         legless: by id, the orders whose legs are not known; none of `parts` is theirs.
         session_close: when the exchange closes on the New York date of `as_of_end`; None if that is not known.
-        terms: by option symbol, what quotes told.
+        terms: by option symbol, what quotes reported.
         ended: contracts of the options that expired lately, as they were held: their shares or cash may be yet to come.
         owed: the shares of which fractions may be yet to be paid.
     """
 
     as_of: datetime
     as_of_end: datetime
-    parts: Mapping[PartKey, Part]
+    parts: Mapping[PartKey, OrderPart]
     holdings: Mapping[str, Holding]
     cash: Decimal
     legless: Mapping[int, Legless] = field(default_factory=dict)
@@ -116,14 +116,14 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What one part filled between two statements; `cash` as in `Part`.
+    """What one part filled between two statements; `cash` as in `OrderPart`.
 
     Attributes:
         at_most: the part filled before either statement, too, nobody knows how much: `quantity` is as much of it as
             the position changed by.
     """
 
-    part: Part
+    part: OrderPart
     quantity: Decimal
     cash: Decimal | None
     at_most: bool = False
@@ -154,7 +154,7 @@ class Held(Protocol):
     def cost_basis(self) -> Decimal: ...
 
 
-def parts_of(orders: Iterable[Order]) -> dict[PartKey, Part]:
+def parts_of(orders: Iterable[Order]) -> dict[PartKey, OrderPart]:
     """What fills of parsed orders. An order with legs names its underlying, so its legs count instead.
 
     An order of several without its legs fills nothing that anybody knows: see `legless_of`.
@@ -190,12 +190,12 @@ def legless_of(orders: Iterable[Order]) -> dict[int, Legless]:
 
 
 def is_even(kind: str | None, price: Decimal | None) -> bool:
-    """Whether a package traded for nothing: only of an even one is 0 a price, of others it is not told yet."""
+    """Whether a package traded for nothing: only of an even one is 0 a price, of others it is not reported yet."""
     return kind == "even" and price == 0
 
 
-def by_key(parts: Iterable[Part]) -> dict[PartKey, Part]:
-    """Parts by order and leg, in that order: what is told must not depend on how a list was sorted."""
+def by_key(parts: Iterable[OrderPart]) -> dict[PartKey, OrderPart]:
+    """Parts by order and leg, in that order: what is reported must not depend on how a list was sorted."""
     found = {(part.order_id, part.leg_id): part for part in parts}
     return dict(sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or 0)))
 
@@ -223,7 +223,7 @@ def part_of(
     *,
     created_at: datetime | None = None,
     is_even: bool = False,
-) -> Part | None:
+) -> OrderPart | None:
     """One part; None if the broker does not say what it trades or which way, as on the parent of a bracket.
 
     Args:
@@ -237,7 +237,7 @@ def part_of(
     with localcontext(EXACT):
         cash = ZERO if not done or (is_even and price == 0) else _cash(way * done, price, symbol)
         rest = ZERO if status in FINISHED or quantity is None else way * (quantity - done)
-    return Part(order_id, leg_id, symbol, way * done, cash, changed_at, rest, created_at, price or None)
+    return OrderPart(order_id, leg_id, symbol, way * done, cash, changed_at, rest, created_at, price or None)
 
 
 def _cash(quantity: Decimal, price: Decimal | None, symbol: str) -> Decimal | None:
@@ -246,8 +246,8 @@ def _cash(quantity: Decimal, price: Decimal | None, symbol: str) -> Decimal | No
     return -quantity * price * size if price and size else None
 
 
-def _brought(part: Part, before: Statement, now: Statement) -> Decimal | None:
-    """USD that a part brought so far, with the multiplier that a quote told where the symbol does not."""
+def _brought(part: OrderPart, before: AccountState, now: AccountState) -> Decimal | None:
+    """USD that a part brought so far, with the multiplier that a quote reported where the symbol does not."""
     if part.cash is not None or not part.price or not part.filled:
         return part.cash
     sizes = (terms[part.symbol].multiplier for terms in (now.terms, before.terms) if part.symbol in terms)
@@ -264,7 +264,7 @@ def multiplier(symbol: str) -> int | None:
     return 1 if classified.asset_class == "equity" else None
 
 
-def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
+def fills(before: AccountState, now: AccountState) -> tuple[Fill, ...]:
     """What filled between two statements, in the order of the orders; a corrected price is a fill of nothing.
 
     An order that `before` does not know counts whole, unless it last changed before the day of `before`. One that is of
@@ -278,7 +278,7 @@ def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
             continue
         with localcontext(EXACT):
             quantity = part.filled - (had.filled if had else ZERO)
-            # a price that was not told before was not counted before
+            # a price that was not reported before was not counted before
             brought = _brought(part, before, now)
             cash = None if brought is None else brought - ((_brought(had, before, now) if had else None) or ZERO)
         if quantity or cash:
@@ -286,15 +286,15 @@ def fills(before: Statement, now: Statement) -> tuple[Fill, ...]:
     return tuple(_as_moved(found, before, now))
 
 
-def _is_old(instant: datetime | None, before: Statement) -> bool:
+def _is_old(instant: datetime | None, before: AccountState) -> bool:
     return instant is not None and clock.trade_date(instant) < clock.trade_date(before.as_of)
 
 
-def _had_filled_unseen(part: Part, before: Statement) -> bool:
+def _had_filled_unseen(part: OrderPart, before: AccountState) -> bool:
     return part.order_id in before.legless and bool(before.legless[part.order_id].filled)
 
 
-def _as_moved(found: Sequence[Fill], before: Statement, now: Statement) -> Iterator[Fill]:
+def _as_moved(found: Sequence[Fill], before: AccountState, now: AccountState) -> Iterator[Fill]:
     """The fills; of those that may have been before only as much as their positions changed by, others aside."""
     moved: dict[str, Decimal] = {}
     for fill in found:
@@ -313,7 +313,7 @@ def _as_moved(found: Sequence[Fill], before: Statement, now: Statement) -> Itera
             yield replace(fill, quantity=quantity, cash=cash)
 
 
-def may_be_unknown_legs(symbol: str, before: Statement, now: Statement) -> bool:
+def may_be_unknown_legs(symbol: str, before: AccountState, now: AccountState) -> bool:
     """Whether an order on the underlying of an option filled between two statements, and its legs are not shown."""
     option = classify(symbol).option
     return option is not None and any(

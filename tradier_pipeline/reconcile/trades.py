@@ -32,13 +32,13 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import OptionSymbol, classify
 from tradier_pipeline.core.decimals import INTEGER_DIGITS, plain, rounded
-from tradier_pipeline.ledger.changes import Change, change_to
+from tradier_pipeline.ledger.changes import LedgerChange, change_to
 from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
 from tradier_pipeline.ledger.vocabulary import STUCK
 from tradier_pipeline.reconcile.allocation import Allocation, allocate
-from tradier_pipeline.reconcile.facts import Facts, Finding, Severity
-from tradier_pipeline.reconcile.fills import ZERO, Deeds, Side, closes, deeds, filled_legs, ratios
-from tradier_pipeline.reconcile.holdings import gone
+from tradier_pipeline.reconcile.facts import Facts, Severity, TradeFinding
+from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes, executions_of, filled_legs, ratios
+from tradier_pipeline.reconcile.holdings import missing_legs
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.packages import progress
 
@@ -92,8 +92,8 @@ class TradeRow:
     realized_pnl: Decimal | None
     opened_at: datetime | None
     closed_at: datetime | None
-    findings: tuple[Finding, ...]
-    change: Change | None
+    findings: tuple[TradeFinding, ...]
+    change: LedgerChange | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +107,14 @@ class TradeReconciliation:
 
     rows: tuple[TradeRow, ...]
     left: Mapping[str, Decimal]
-    findings: tuple[Finding, ...]
+    findings: tuple[TradeFinding, ...]
 
 
 def unlinkable(
     trade: Trade, order: Order, orders: Sequence[EngineOrder], order_rows: Sequence[OrderRow], facts: Facts
 ) -> str | None:
     """Why an order of the broker's cannot be recorded as the exit of a trade; None if it can."""
-    view = _View(trade, deeds([trade], orders, order_rows, facts)[trade.trade_id])
+    view = _View(trade, executions_of([trade], orders, order_rows, facts)[trade.trade_id])
     if trade.status == "CANCELLED" or (trade.status == "CLOSED" and trade.exit_price is not None):
         return f"the trade is {trade.status} already"
     if order.lacks_legs:
@@ -124,8 +124,8 @@ def unlinkable(
     if progress(order).is_beyond:
         return "more of the order was filled than ordered"
     if not closes(order, trade):
-        told = ", ".join(f"{amount.normalize():+f} {symbol}" for symbol, amount, _ in filled_legs(order))
-        return f"what the order filled does not close the legs of the trade: {told}"
+        text = ", ".join(f"{amount.normalize():+f} {symbol}" for symbol, amount, _ in filled_legs(order))
+        return f"what the order filled does not close the legs of the trade: {text}"
     if not view.fits(order):
         return "the order closed more than the trade has left, or before it was opened"
     return None
@@ -146,10 +146,10 @@ def reconcile_trades(
         for trade in trades
         if trade.account_id == facts.account_id and (trade.created_at or _BEGINNING) <= facts.as_of
     ]
-    done = deeds(known, orders, order_rows, facts)
+    done = executions_of(known, orders, order_rows, facts)
     views = sorted((_View(trade, done[trade.trade_id]) for trade in known), key=_View.age)
     allocation = allocate([(view.trade.trade_id, view.claims) for view in views if view.claims], facts.positions)
-    absent = gone([view.as_open() for view in views if not view.terminal], facts.holdings, facts.before)
+    absent = missing_legs([view.as_open() for view in views if not view.terminal], facts.holdings, facts.before)
     shown = _Shown(
         facts, allocation, {one.trade_id: frozenset(one.symbols) for one in absent if one.state == "confirmed"}
     )
@@ -168,7 +168,7 @@ def reconcile_trades(
 class _View:
     """A trade and what its orders did to it."""
 
-    def __init__(self, trade: Trade, done: Deeds) -> None:
+    def __init__(self, trade: Trade, done: TradeExecutions) -> None:
         self.trade = trade
         self.entry: Side = done.entry
         self.exit: Side = done.exit
@@ -217,7 +217,7 @@ class _View:
         return (self.opened or self.trade.created_at or _BEGINNING, self.trade.trade_id)
 
     def as_open(self) -> Trade:
-        """The trade as `gone` looks at it, whatever the ledger says about its state."""
+        """The trade as `missing_legs` looks at it, whatever the ledger says about its state."""
         return self.trade.model_copy(update={"status": "OPEN", "opened_at": self.opened})
 
     @property
@@ -309,7 +309,7 @@ class _Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stand:
+class _NextState:
     """Where a trade stands and why; `closed_at` and `reason` if it ends."""
 
     status: TradeStatus
@@ -318,52 +318,54 @@ class _Stand:
     closed_at: datetime | None = None
 
 
-def _stand(view: _View, shown: _Shown) -> _Stand:
+def _next_state(view: _View, shown: _Shown) -> _NextState:
     trade = view.trade
     if view.terminal:
-        return _Stand(trade.status, f"{trade.status} stays", closed_at=view.exit.at if view.over else None)
+        return _NextState(trade.status, f"{trade.status} stays", closed_at=view.exit.at if view.over else None)
     if not view.entered:
         return _not_entered(view, shown)
     if view.over and not view.entry_works and not shown.unclaimed(view, view.entered):
-        return _Stand("CLOSED", f"closed by {_names(view.exit)}", "NORMAL_EXIT", view.exit.at or shown.facts.as_of)
+        return _NextState("CLOSED", f"closed by {_names(view.exit)}", "NORMAL_EXIT", view.exit.at or shown.facts.as_of)
     if shown.flat(view) and not view.entry_works:
         if view.offered:
             status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
-            return _Stand(status, f"nothing of it is held, and {_offered(view)} may have closed it")
+            return _NextState(status, f"nothing of it is held, and {_offered(view)} may have closed it")
         reason, closed_at = _ended(view, shown.facts)
         if reason is not None:
-            return _Stand("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
+            return _NextState("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
         status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
-        return _Stand(status, "nothing of it is held since today, and no order, expiry or delivery tells why")
+        return _NextState(status, "nothing of it is held since today, and no order, expiry or delivery tells why")
     return _holding(view, shown)
 
 
-def _not_entered(view: _View, shown: _Shown) -> _Stand:
+def _not_entered(view: _View, shown: _Shown) -> _NextState:
     trade = view.trade
     if view.entry.filled:
-        return _Stand(trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN", "some of its legs were filled")
+        return _NextState(
+            trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN", "some of its legs were filled"
+        )
     if not view.entry.orders or view.entry_works or view.entry.uncertain:
-        return _Stand(trade.status, "its entry may still be filled")
+        return _NextState(trade.status, "its entry may still be filled")
     if shown.unclaimed(view, trade.quantity) or (
         trade.status != "ENTRY_PENDING" and not shown.lacks(view, view.ratios)
     ):
-        return _Stand(trade.status, "its entry was not filled, but its legs may be held")
+        return _NextState(trade.status, "its entry was not filled, but its legs may be held")
     last = view.entry.orders[-1].status
-    return _Stand("CANCELLED", f"never filled: {_names(view.entry)}", f"ENTRY_{last}")
+    return _NextState("CANCELLED", f"never filled: {_names(view.entry)}", f"ENTRY_{last}")
 
 
-def _holding(view: _View, shown: _Shown) -> _Stand:
+def _holding(view: _View, shown: _Shown) -> _NextState:
     trade = view.trade
     if trade.status in STUCK:
-        return _Stand(trade.status, "the engine has given up, and it is not over")
+        return _NextState(trade.status, "the engine has given up, and it is not over")
     if any(not order.finished and not order.waiting for order in view.exit.orders):
-        return _Stand("CLOSING_PENDING", f"{_names(view.exit)} is working")
+        return _NextState("CLOSING_PENDING", f"{_names(view.exit)} is working")
     on_its_way, _ = view.waiting_exits(shown.facts.as_of)
     if on_its_way or view.exit.uncertain or (view.over and not view.entry_works):
-        return _Stand(trade.status if trade.status in HOLDING else "OPEN", "its exit is not known to have ended")
+        return _NextState(trade.status if trade.status in HOLDING else "OPEN", "its exit is not known to have ended")
     if view.entry.filled:
-        return _Stand("OPEN", f"opened by {_names(view.entry)}")
-    return _Stand("OPEN", "the ledger has it open, and nothing closes it")
+        return _NextState("OPEN", f"opened by {_names(view.entry)}")
+    return _NextState("OPEN", "the ledger has it open, and nothing closes it")
 
 
 def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
@@ -487,7 +489,7 @@ def _each(amount: Decimal) -> Decimal | None:
 
 
 def _row(view: _View, shown: _Shown, twins: Mapping[str, int]) -> TradeRow:
-    trade, stand = view.trade, _stand(view, shown)
+    trade, stand = view.trade, _next_state(view, shown)
     prices = _prices(view, stand.status == "CLOSED")
     wanted = _wanted(view, shown, stand, prices)
     will_be = trade.model_copy(update=wanted)
@@ -516,7 +518,7 @@ def _row(view: _View, shown: _Shown, twins: Mapping[str, int]) -> TradeRow:
     )
 
 
-def _wanted(view: _View, shown: _Shown, stand: _Stand, prices: _Prices) -> dict[str, Any]:
+def _wanted(view: _View, shown: _Shown, stand: _NextState, prices: _Prices) -> dict[str, Any]:
     trade = view.trade
     if trade.status == "CANCELLED":
         return {}
@@ -554,7 +556,7 @@ def _scaled(view: _View) -> tuple[Any, ...]:
     )
 
 
-def _order_ids(view: _View, stand: _Stand) -> dict[str, int | None]:
+def _order_ids(view: _View, stand: _NextState) -> dict[str, int | None]:
     """The ids that the trade lacks; the id of a closing order that ended without a fill is cleared."""
     trade = view.trade
     ids: dict[str, int | None] = {}
@@ -595,7 +597,7 @@ def _matters(view: _View, row: TradeRow, facts: Facts) -> bool:
 # --- findings ---------------------------------------------------------------------------------------------------------
 
 
-def _findings(view: _View, shown: _Shown, will_be: Trade, twins: int) -> Iterator[Finding]:
+def _findings(view: _View, shown: _Shown, will_be: Trade, twins: int) -> Iterator[TradeFinding]:
     """What is wrong with a trade as it will be."""
     return chain(
         _of_orders(view, shown),
@@ -606,112 +608,118 @@ def _findings(view: _View, shown: _Shown, will_be: Trade, twins: int) -> Iterato
     )
 
 
-def _of_orders(view: _View, shown: _Shown) -> Iterator[Finding]:
+def _of_orders(view: _View, shown: _Shown) -> Iterator[TradeFinding]:
     trade = view.trade
     if view.uneven:
-        yield Finding("legs_uneven", "error", "its legs were filled in different quantities", _quantities(view))
+        yield TradeFinding("legs_uneven", "error", "its legs were filled in different quantities", _quantities(view))
     opened = view.entry.legs if view.entry.filled else {s: abs(r) * view.entered for s, r in view.ratios.items()}
     if view.entered and any(amount > opened.get(symbol, ZERO) for symbol, amount in view.exit.legs.items()):
-        yield Finding("closed_more_than_held", "error", "its exits closed more than was opened", view.exit.names)
+        yield TradeFinding("closed_more_than_held", "error", "its exits closed more than was opened", view.exit.names)
     if view.terminal:
         return
     _, late = view.waiting_exits(shown.facts.as_of)
     if late:
-        yield Finding("sent_without_id", "warn", "an exit is not known at the broker and is too old to be sent", late)
+        yield TradeFinding(
+            "sent_without_id", "warn", "an exit is not known at the broker and is too old to be sent", late
+        )
     for number, status, what in (
         (view.entry.unknown, "ENTRY_PENDING", "opening"),
         (view.exit.unknown, "CLOSING_PENDING", "closing"),
     ):
         if number is not None and trade.status == status:
-            yield Finding(
+            yield TradeFinding(
                 "order_unknown", "warn", f"its {what} order is in neither ledger nor snapshot", (str(number),)
             )
     if _filled_in_part(view) and shown.unclaimed(view, trade.quantity - view.entered):
-        yield Finding("more_held_than_filled", "error", "more is held than its orders opened", view.entry.names)
+        yield TradeFinding("more_held_than_filled", "error", "more is held than its orders opened", view.entry.names)
 
 
-def _of_closed(view: _View, will_be: Trade) -> Iterator[Finding]:
+def _of_closed(view: _View, will_be: Trade) -> Iterator[TradeFinding]:
     proven = view.over and bool(view.exit.filled)
     if not proven and will_be.exit_reason not in CLOSED_WITHOUT_ORDER:
         if view.exit.orders:
-            yield Finding("closed_without_fill", "error", "closed, and its exits were not filled", view.exit.names)
+            yield TradeFinding("closed_without_fill", "error", "closed, and its exits were not filled", view.exit.names)
         else:
-            yield Finding("closed_without_proof", "warn", "closed, and no filled exit is known")
+            yield TradeFinding("closed_without_proof", "warn", "closed, and no filled exit is known")
     if will_be.exit_price is None:
-        yield Finding(
+        yield TradeFinding(
             "exit_price_unknown", "warn", "the price it was closed at is not known", (will_be.exit_reason or "",)
         )
     elif will_be.exit_price_source is None:
-        told = (f"{will_be.exit_price:f}",)
-        yield Finding("exit_price_unproven", "warn", "nobody knows where its exit price comes from", told)
+        reported = (f"{will_be.exit_price:f}",)
+        yield TradeFinding("exit_price_unproven", "warn", "nobody knows where its exit price comes from", reported)
     if will_be.exit_price is not None and will_be.width and not -TICKS <= will_be.exit_price <= will_be.width + TICKS:
         beyond = (f"{will_be.exit_price:f}", f"width {will_be.width:f}")
-        yield Finding("exit_price_out_of_range", "warn", "its exit price is beyond its width", beyond)
+        yield TradeFinding("exit_price_out_of_range", "warn", "its exit price is beyond its width", beyond)
 
 
-def _of_cancelled(view: _View, shown: _Shown) -> Iterator[Finding]:
+def _of_cancelled(view: _View, shown: _Shown) -> Iterator[TradeFinding]:
     if view.entry.filled:
-        yield Finding("cancelled_but_filled", "error", "cancelled, and its entry was filled", view.entry.names)
+        yield TradeFinding("cancelled_but_filled", "error", "cancelled, and its entry was filled", view.entry.names)
     elif shown.unclaimed(view, view.trade.quantity):
-        yield Finding("cancelled_but_held", "error", "cancelled, and its legs are held", tuple(view.ratios))
+        yield TradeFinding("cancelled_but_held", "error", "cancelled, and its legs are held", tuple(view.ratios))
 
 
-def _of_living(view: _View, shown: _Shown, will_be: Trade) -> Iterator[Finding]:
+def _of_living(view: _View, shown: _Shown, will_be: Trade) -> Iterator[TradeFinding]:
     trade, facts = view.trade, shown.facts
     if view.offered:
         yield _offer(view)
     if trade.status in STUCK:
-        yield Finding("needs_attention", "error", f"{trade.status}: nothing manages it", view.exit.names)
+        yield TradeFinding("needs_attention", "error", f"{trade.status}: nothing manages it", view.exit.names)
     if trade.status in HOLDING and view.entry.orders and not view.entry.filled:
-        yield Finding("open_without_fill", "error", "open, and its entry is not known to be filled", view.entry.names)
+        yield TradeFinding(
+            "open_without_fill", "error", "open, and its entry is not known to be filled", view.entry.names
+        )
     if view.entered and not view.ratios:
-        yield Finding("legs_unknown", "warn", "the ledger has no legs of it, so no position can be set beside it")
+        yield TradeFinding("legs_unknown", "warn", "the ledger has no legs of it, so no position can be set beside it")
     if view.over and not view.entry_works:
-        yield Finding("closed_but_held", "error", "its exits were filled, and its legs are still held", view.exit.names)
+        yield TradeFinding(
+            "closed_but_held", "error", "its exits were filled, and its legs are still held", view.exit.names
+        )
     if view.claims and view.exit.filled and will_be.status != "CLOSING_PENDING":
-        yield Finding(
+        yield TradeFinding(
             "partly_closed", "warn", "a part of it was closed, and nothing closes the rest", _quantities(view)
         )
     if view.entered and will_be.entry_price is None:
-        yield Finding("entry_price_unknown", "warn", "the price it was opened at is not known", view.entry.names)
+        yield TradeFinding("entry_price_unknown", "warn", "the price it was opened at is not known", view.entry.names)
     if missing := shown.short_of(view):
         yield from _of_missing_legs(view, shown, missing)
     elif view.claims and trade.expiration is not None and clock.trade_date(facts.as_of) > trade.expiration:
-        yield Finding("expired_still_held", "warn", f"expired on {trade.expiration}, and its legs are held")
+        yield TradeFinding("expired_still_held", "warn", f"expired on {trade.expiration}, and its legs are held")
 
 
-def _offer(view: _View) -> Finding:
+def _offer(view: _View) -> TradeFinding:
     """The orders of nobody's that may have closed it, and how they are made its own."""
-    told = tuple(
+    reported = tuple(
         f"order {order.id}: {amount.normalize():+f} {symbol} at {order.avg_fill_price or ZERO:f}"
         for order in view.offered
         for symbol, amount, _ in filled_legs(order)
     )
     commands = "; ".join(f"`tradier-pipeline ledger link {view.trade.trade_id} {order.id}`" for order in view.offered)
     text = f"{_offered(view)} at the broker may be its exit, and the ledger does not have it"
-    return Finding("exit_offered", "warn", text, told, action=f"If it closed the trade: {commands}.")
+    return TradeFinding("exit_offered", "warn", text, reported, action=f"If it closed the trade: {commands}.")
 
 
-def _of_missing_legs(view: _View, shown: _Shown, missing: Sequence[str]) -> Iterator[Finding]:
+def _of_missing_legs(view: _View, shown: _Shown, missing: Sequence[str]) -> Iterator[TradeFinding]:
     held = shown.held(view)
-    told = tuple(f"{symbol}: {held[symbol]:f} of {view.claims[symbol]:f}" for symbol in missing)
+    reported = tuple(f"{symbol}: {held[symbol]:f} of {view.claims[symbol]:f}" for symbol in missing)
     if shown.settling(view):
-        yield Finding("settling", "info", "filled a moment ago, and its legs do not show yet", told)
+        yield TradeFinding("settling", "info", "filled a moment ago, and its legs do not show yet", reported)
         return
     if delivery := _delivery(view, shown.facts):
         what = f"a leg is gone and its shares came or went: {delivery.lower()}"
-        yield Finding("leg_delivered", "error", what, told)
-    yield Finding("legs_missing", "error", "less is held than it ought to hold", told)
+        yield TradeFinding("leg_delivered", "error", what, reported)
+    yield TradeFinding("legs_missing", "error", "less is held than it ought to hold", reported)
 
 
-def _of_terms(trade: Trade, twins: int) -> Iterator[Finding]:
+def _of_terms(trade: Trade, twins: int) -> Iterator[TradeFinding]:
     if twins > 1:
-        yield Finding("duplicate_entry", "error", f"one of {twins} trades with the same legs in the same minute")
+        yield TradeFinding("duplicate_entry", "error", f"one of {twins} trades with the same legs in the same minute")
     if trade.strategy not in _VERTICALS or len(trade.legs) != 2:
         return
     contracts = {leg.side: classify(leg.option_symbol).option for leg in trade.legs}
     short, long_ = contracts.get("short"), contracts.get("long")
-    told = tuple(f"{leg.side} {leg.option_symbol}" for leg in trade.legs)
+    reported = tuple(f"{leg.side} {leg.option_symbol}" for leg in trade.legs)
     kind, short_is_higher = _VERTICALS[trade.strategy]
     if (
         short is None
@@ -719,9 +727,9 @@ def _of_terms(trade: Trade, twins: int) -> Iterator[Finding]:
         or {short.option_type, long_.option_type} != {kind}
         or ((short.strike > long_.strike) != short_is_higher)
     ):
-        yield Finding("strategy_contradicts_legs", "error", f"its legs are no {trade.strategy}", told)
+        yield TradeFinding("strategy_contradicts_legs", "error", f"its legs are no {trade.strategy}", reported)
     elif trade.width is not None and trade.width != abs(short.strike - long_.strike):
-        yield Finding("width_contradicts_legs", "error", f"its strikes are not {trade.width:f} apart", told)
+        yield TradeFinding("width_contradicts_legs", "error", f"its strikes are not {trade.width:f} apart", reported)
 
 
 def _quantities(view: _View) -> tuple[str, ...]:
@@ -745,11 +753,11 @@ def _twins(views: Sequence[_View]) -> dict[str, int]:
     return {trade_id: sizes[key] for trade_id, key in keys.items()}
 
 
-def _leftovers(allocation: Allocation, views: Sequence[_View]) -> Iterator[Finding]:
+def _leftovers(allocation: Allocation, views: Sequence[_View]) -> Iterator[TradeFinding]:
     for symbol, amount in allocation.left.items():
         claimants = tuple(view.trade.trade_id for view in views if symbol in view.claims)
         kind = classify(symbol).asset_class
         severity: Severity = "info" if kind == "equity" else "warn"
-        yield Finding(
+        yield TradeFinding(
             "position_without_trade", severity, f"no trade accounts for {amount:f} {symbol}", claimants, symbol
         )

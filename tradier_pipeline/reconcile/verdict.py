@@ -19,14 +19,23 @@ from typing import Literal, Protocol
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.conservation import CASH, CENT, MOST_PER_CONTRACT, Finding, Open, changes, settle, shown
+from tradier_pipeline.reconcile.conservation import (
+    CASH,
+    CENT,
+    MOST_PER_CONTRACT,
+    ItemVerdict,
+    Open,
+    changes,
+    settle,
+    signed,
+)
 from tradier_pipeline.reconcile.statement import (
     EXACT,
     ZERO,
+    AccountState,
     Fill,
-    Part,
+    OrderPart,
     PartKey,
-    Statement,
     by_key,
     fills,
     may_be_unknown_legs,
@@ -80,7 +89,7 @@ class Observation:
     """
 
     snapshot_id: str
-    statement: Statement
+    statement: AccountState
     figures: Figures
     in_session: bool
     priced: Decimal = ZERO
@@ -114,13 +123,13 @@ class Good:
     carried: Mapping[str, Open] = field(default_factory=dict)
     outstanding: Mapping[str, Sequence[Decimal]] = field(default_factory=dict)
     earlier_cash: Collection[Decimal] = ()
-    shown_since: Mapping[PartKey, Part] = field(default_factory=dict)
+    shown_since: Mapping[PartKey, OrderPart] = field(default_factory=dict)
 
-    def findings(self, now: Statement) -> tuple[Finding, ...]:
+    def findings(self, now: AccountState) -> tuple[ItemVerdict, ...]:
         """The verdict on all that changed since."""
         return settle(changes(self.observation.statement, self.completed(now)), self.carried, self.outstanding)
 
-    def completed(self, now: Statement) -> Statement:
+    def completed(self, now: AccountState) -> AccountState:
         """A later statement with the orders that left the list since."""
         return replace(now, parts=by_key({**self.shown_since, **now.parts}.values())) if self.shown_since else now
 
@@ -138,7 +147,7 @@ class Judgement:
     evidence: tuple[str, ...] = ()
     confirms: tuple[str, ...] = ()
     confirmation: str | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ItemVerdict, ...] = ()
 
 
 class Quoted(Protocol):
@@ -170,7 +179,7 @@ def spread(positions: Iterable[Quoted]) -> Decimal:
     return total
 
 
-def judge(now: Observation, last: Good | None, doubtful: Iterable[Observation] = ()) -> Judgement:
+def judge_snapshot(now: Observation, last: Good | None, doubtful: Iterable[Observation] = ()) -> Judgement:
     """Judge a snapshot.
 
     Args:
@@ -214,7 +223,7 @@ def _inner(now: Observation) -> Iterator[str]:
     )
     for what, value, sign, options_only in values:
         if abs(value) >= MIN_VALUE and not _holds(now.statement, sign, options_only=options_only):
-            yield f"positions and balances contradict each other: no {what} is listed, {shown(value)} USD in balances"
+            yield f"positions and balances contradict each other: no {what} is listed, {signed(value)} USD in balances"
     if figures.all_zero and now.priced >= MIN_VALUE:
         yield f"all balances are 0, and positions are worth {now.priced:.2f} USD"
     if now.clock_skew is not None:
@@ -228,22 +237,22 @@ def _is_empty(now: Observation) -> bool:
     return figures.all_zero and not any(values) and not now.statement.holdings
 
 
-def _holds(statement: Statement, sign: int, *, options_only: bool) -> bool:
+def _holds(statement: AccountState, sign: int, *, options_only: bool) -> bool:
     return any(
         holding.quantity * sign > 0 and not (options_only and classify(symbol).asset_class == "equity")
         for symbol, holding in statement.holdings.items()
     )
 
 
-def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
+def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:
     """What one list shows of an event and another one does not yet."""
     filled = fills(good.statement, now.statement)
     traded = {fill.symbol: sum((one.quantity for one in filled if one.symbol == fill.symbol), ZERO) for fill in filled}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     for finding in odd:
         if traded.get(finding.item):
-            moved = shown(finding.change)
-            yield f"positions behind fills: {finding.item} {shown(traded[finding.item])} filled, {moved} shown"
+            moved = signed(finding.change)
+            yield f"positions behind fills: {finding.item} {signed(traded[finding.item])} filled, {moved} shown"
     if cash := next((finding for finding in found if finding.item == CASH), None):
         late = _late_in_cash(now, good, filled, cash)
         if late:
@@ -255,7 +264,7 @@ def _behind(now: Observation, good: Observation, found: Sequence[Finding]) -> It
             yield from _settled_by_one_list(now, good, found)
 
 
-def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: Finding) -> tuple[str, ...]:
+def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:
     """The orders that cash does not show yet, or not any more."""
     if cash.in_flight:
         some = _not_in_cash(filled, cash.in_flight, cash.fees_at_most)
@@ -267,7 +276,7 @@ def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], c
 def _counted_otherwise(
     now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, is_open: bool
 ) -> Iterator[str]:
-    """Whether the balances count other positions than are listed, told by the values of both.
+    """Whether the balances count other positions than are listed, reported by the values of both.
 
     Args:
         lacking: USD of cash that changed without a cause.
@@ -277,12 +286,12 @@ def _counted_otherwise(
     uncounted = _uncounted(now, good)
     if _moved_into_positions(now, good, lacking, moved=moved):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
-        yield f"{behind}: {shown(lacking)} USD of cash moved, and positions changed value by as much"
+        yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
     elif not _moved_by_fills(now, good, filled) and (some := _not_in_positions(uncounted, filled)):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
     elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
-        counted = f"balances count {shown(uncounted)} USD more of positions than are listed"
-        yield f"positions and balances contradict each other: {shown(lacking)} USD of cash moved, and {counted}"
+        counted = f"balances count {signed(uncounted)} USD more of positions than are listed"
+        yield f"positions and balances contradict each other: {signed(lacking)} USD of cash moved, and {counted}"
     elif apart := _values_apart(now, good):
         yield apart
 
@@ -293,20 +302,20 @@ def _values_apart(now: Observation, good: Observation) -> str | None:
         return None
     if min(abs(now.gap), abs(now.gap - good.gap)) <= max(now.noise, good.noise):
         return None
-    return f"{_POSITIONS_BEHIND}: these count {shown(now.gap)} USD more of positions than are listed"
+    return f"{_POSITIONS_BEHIND}: these count {signed(now.gap)} USD more of positions than are listed"
 
 
-def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
+def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:
     """Positions that went back by themselves, so that nothing seems open, while the balances count them as before."""
     uncounted, moved = _uncounted(now, good), now.figures.market_value - good.figures.market_value
     if uncounted is None or not _is_beyond_noise(uncounted, now, good) or _is_beyond_noise(moved, now, good):
         return
     for finding in found:
         if finding.item != CASH and finding.change != finding.explained and not finding.in_flight:
-            yield f"balances behind positions: {finding.item} changed by {shown(finding.change)}, and not their values"
+            yield f"balances behind positions: {finding.item} changed by {signed(finding.change)}, and not their values"
 
 
-def _went_back(now: Observation, last: Good, found: Sequence[Finding]) -> list[str]:
+def _went_back(now: Observation, last: Good, found: Sequence[ItemVerdict]) -> list[str]:
     """Balances that are again exactly what they were before, while what has changed them since is still known."""
     cash = next((finding for finding in found if finding.item == CASH), None)
     if cash is None or cash.change == cash.explained or now.statement.cash not in last.earlier_cash:
@@ -399,7 +408,7 @@ def _is_worth(amount: Decimal, value: Decimal) -> bool:
     return abs(amount) >= MIN_VALUE and abs(value - amount) <= abs(amount) * MAX_DRIFT
 
 
-def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]) -> Iterator[str]:
+def _unlike_before(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:
     """What changed since the last good snapshot without a cause."""
     if now.figures.all_zero and good.figures.equity:
         yield f"all balances are 0, and equity was {good.figures.equity:.2f} USD"
@@ -409,21 +418,21 @@ def _unlike_before(now: Observation, good: Observation, found: Sequence[Finding]
         for finding in odd:
             if finding.item in traded or may_be_unknown_legs(finding.item, good.statement, now.statement):
                 continue
-            yield f"{finding.item} changed by {shown(finding.change)} without a fill or another cause"
+            yield f"{finding.item} changed by {signed(finding.change)} without a fill or another cause"
         return
     lost = [finding for finding in odd if _is_lost(finding, now, good)]
     if lost and not (len(lost) < len(odd) or _came_for(lost, now.statement.cash - good.statement.cash)):
         for finding in lost:
-            yield f"{finding.item} changed by {shown(finding.change)} since another date, and nothing came for it"
+            yield f"{finding.item} changed by {signed(finding.change)} since another date, and nothing came for it"
 
 
-def _is_lost(finding: Finding, now: Observation, good: Observation) -> bool:
+def _is_lost(finding: ItemVerdict, now: Observation, good: Observation) -> bool:
     """Whether a position is gone, as an outage shows it. One that is smaller was changed by somebody or something."""
     before, after = good.statement.held(finding.item), now.statement.held(finding.item)
     return finding.in_flight * before.quantity < 0 and not after.quantity
 
 
-def _came_for(lost: Sequence[Finding], cash: Decimal) -> bool:
+def _came_for(lost: Sequence[ItemVerdict], cash: Decimal) -> bool:
     """Whether cash moved as it does when positions are closed: up for long ones, down for short ones."""
     signs = {finding.in_flight < 0 for finding in lost}
     return bool(cash) and (len(signs) == 2 or (cash > 0) in signs)

@@ -23,7 +23,7 @@ from tradier_pipeline.report.figures import (
     report_days,
 )
 from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def write_reports(
         LandingError: a file cannot be written.
     """
     written: list[Report] = []
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         accounts = [account_id] if account_id else account_ids(connection, day)
         if output and len(accounts) > 1:
             raise ReportError(f"{output} cannot hold the reports of {len(accounts)} accounts", "Choose one: --account.")
@@ -94,7 +94,7 @@ def write_every_report(settings: Settings, account_id: str | None = None) -> lis
     Raises:
         ReportError, WarehouseError, LandingError: as of `write_reports`.
     """
-    with reading(settings.warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         written = [
             _write_report(settings, day_figures(connection, one, day))
             for one in ([account_id] if account_id else account_ids(connection))

@@ -64,9 +64,9 @@ _MORE_DIGITS = re.compile(r"(\d\.\d\d)\d+")  # than a hundredth of a pixel: they
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart to be shown: one specification for every width, and what is told where the pointer is.
+    """A chart to be shown: one specification for every width, and what is reported where the pointer is.
 
-    `points` are (place between the left and the right edge, from 0 to 1; what is told, line by line). The other charts
+    `points` are (place between the left and the right edge, from 0 to 1; what is reported, line by line). The other charts
     by day have those of equity.
     """
 
@@ -141,7 +141,7 @@ def equity_chart(days: Sequence[EquityDay]) -> Chart | None:
             },
         ),
     ]
-    points = tuple((_place(place, *_sessions(days)), _told(day)) for place, day in enumerate(days))
+    points = tuple((_place(place, *_sessions(days)), _tooltip(day)) for place, day in enumerate(days))
     return Chart(_by_day(days, 180, marks, (low, high), _dollars(high - low)), points)
 
 
@@ -349,7 +349,7 @@ def _month_name(day: date) -> str:
     return f"{day.year}" if day.month == 1 else f"{day:%b}"
 
 
-def _told(day: EquityDay) -> tuple[str, ...]:
+def _tooltip(day: EquityDay) -> tuple[str, ...]:
     lines = [f"{day.trade_date:%a} {day.trade_date.day} {day.trade_date:%b %Y}"]
     if day.equity is None:
         return (*lines, "equity not known")
@@ -412,22 +412,24 @@ def _chart(
 
 def _layer(values: list[Spec], mark: Spec, **encoding: Any) -> Spec:
     """Marks of their own data; a channel is an encoding, or the name of a field."""
-    channels = {name: {"field": told} if isinstance(told, str) else told for name, told in encoding.items()}
+    channels = {
+        name: {"field": reported} if isinstance(reported, str) else reported for name, reported in encoding.items()
+    }
     return {"data": {"values": values}, "mark": mark, "encoding": channels}
 
 
 def _line(values: Sequence[tuple[float, float | None]], low: float, *, dots: bool = False) -> Iterator[Spec]:
     """A line that ends where a value is missing, on a faint area; a value that has no neighbour is a dot."""
-    told: list[Spec] = [{"x": x, "y": value} for x, value in values]
-    yield _layer(told, {"type": "area", "color": SERIES, "fillOpacity": 0.1}, y2={"datum": low})
-    yield _layer(told, {"type": "line", "color": SERIES, "strokeWidth": 1.8, "strokeJoin": "round"})
+    reported: list[Spec] = [{"x": x, "y": value} for x, value in values]
+    yield _layer(reported, {"type": "area", "color": SERIES, "fillOpacity": 0.1}, y2={"datum": low})
+    yield _layer(reported, {"type": "line", "color": SERIES, "strokeWidth": 1.8, "strokeJoin": "round"})
     known = [value is not None for _, value in values]
     alone = [
         one
-        for number, one in enumerate(told)
+        for number, one in enumerate(reported)
         if known[number] and (dots or not any((*known[max(0, number - 1) : number], *known[number + 1 : number + 2])))
     ]
-    newest = [one for one in told if one["y"] is not None][-1:]
+    newest = [one for one in reported if one["y"] is not None][-1:]
     yield _layer(alone, {"type": "point", "color": SERIES, "filled": True, "opacity": 1, "size": 14})
     yield _layer(newest, {"type": "point", "color": SERIES, "filled": True, "opacity": 1, "size": 44})
 

@@ -321,7 +321,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FindingRow:
     """A row of `findings`."""
 
     code: str
@@ -436,7 +436,7 @@ class AccountFigures:
     returns: dict[str, Figures]
     years: tuple[Year, ...]
     held: Held
-    findings: tuple[Finding, ...]
+    findings: tuple[FindingRow, ...]
     coverage: tuple[Coverage, ...]
 
     @property
@@ -464,7 +464,7 @@ class DayFigures:
     missed_instants: tuple[datetime, ...]
     summary: Summary | None
     held: Held
-    findings: tuple[Finding, ...]
+    findings: tuple[FindingRow, ...]
     coverage: Coverage | None
 
     @property
@@ -780,9 +780,9 @@ def _proof(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, of_snapsho
     return Proof(rules, tuple(rule for (rule,) in rows))
 
 
-def _findings(connection: duckdb.DuckDBPyConnection, condition: str) -> tuple[Finding, ...]:
+def _findings(connection: duckdb.DuckDBPyConnection, condition: str) -> tuple[FindingRow, ...]:
     worst_first = "list_position(['error', 'warn', 'info'], severity), first_seen, finding_id"
-    return _read(connection, Finding, f"FROM findings WHERE {condition} ORDER BY {worst_first}")
+    return _read(connection, FindingRow, f"FROM findings WHERE {condition} ORDER BY {worst_first}")
 
 
 def _grouped(rows: Sequence[tuple[datetime, str, str]]) -> tuple[Missed, ...]:

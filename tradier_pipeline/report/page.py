@@ -244,8 +244,8 @@ def time_of_day(value: datetime | None) -> str:
 
 
 def _time(value: datetime, form: str) -> Markup:
-    told = f"{value.astimezone(clock.NEW_YORK):{form}}"
-    return Markup('<time datetime="{}">{}</time>').format(clock.iso(value), told)
+    text = f"{value.astimezone(clock.NEW_YORK):{form}}"
+    return Markup('<time datetime="{}">{}</time>').format(clock.iso(value), text)
 
 
 def day(value: date | None) -> str:

@@ -166,8 +166,8 @@ class _Book:
     def _knows(self, order: Order) -> bool:
         """Whether the engine has learnt how an order ended."""
         old = self.old_orders.get(order.tag or "")
-        told = old is not None and settled(old)  # by a snapshot
-        return not order.is_live and (told or _is_old(order, self.world))
+        known = old is not None and settled(old)  # by a snapshot
+        return not order.is_live and (known or _is_old(order, self.world))
 
     def trades(self) -> Iterator[Trade]:
         """The rows that are new or have come further."""
@@ -227,7 +227,7 @@ def _contracts(legs: Iterable[Leg]) -> frozenset[str]:
 
 
 def _further(old: Trade, new: Trade) -> bool:
-    """Whether the engine knows more than the ledger, which a snapshot may have told in the meantime."""
+    """Whether the engine knows more than the ledger, which a snapshot may have reported in the meantime."""
     return new.status != "ENTRY_PENDING" and (new.status, new.broker_order_id_close) != (
         old.status,
         old.broker_order_id_close,

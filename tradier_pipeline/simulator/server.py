@@ -131,7 +131,7 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     async def main_loop(self) -> None:
-        """uvicorn's own, which goes on for up to a tenth of a second after it was told to end."""
+        """uvicorn's own, which goes on for up to a tenth of a second after it was asked to end."""
         loop = asyncio.get_running_loop()
         self._wake = lambda: loop.call_soon_threadsafe(self._stopped.set)
         ticks = 0

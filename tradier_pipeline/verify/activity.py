@@ -51,22 +51,22 @@ def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnectio
     Raises:
         LandingError: a landed file is missing or was changed.
     """
-    told: dict[tuple[Any, ...], Row] = {}
+    reported: dict[tuple[Any, ...], Row] = {}
     stored: dict[tuple[Any, ...], Row] = {}
     for resource in landed.manifest.resources:
         days = _newest_read_here(landed, resource, connection)
-        told |= {(resource, day): row for day, row in _told(landed, resource).items() if day in days}
+        reported |= {(resource, day): row for day, row in _reported_rows(landed, resource).items() if day in days}
         stored |= {(resource, day): row for day, row in _stored(landed, resource, connection).items() if day in days}
-        told[resource, "extracts"] = {"reads": 1}
+        reported[resource, "extracts"] = {"reads": 1}
         stored[resource, "extracts"] = {"reads": _reads(landed, resource, connection)}
-    differences = differing("", told, stored)
+    differences = differing("", reported, stored)
     return Outcome(
         check=ACTIVITY_CHECK,
         number=None,
         severity=Severity.FATAL,
         claim=ACTIVITY_CLAIM,
         passed=not differences,
-        broker=_in_words(told),
+        broker=_in_words(reported),
         stored=_in_words(stored),
         differing=len(differences),
         differences=differences[:MAX_DIFFERENCES],
@@ -74,7 +74,7 @@ def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnectio
 
 
 def _reads(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> int:
-    """How often the extract is told to have been read: once."""
+    """How often the extract is reported to have been read: once."""
     query = "SELECT count(*) FROM activity_extracts WHERE path = ? AND resource = ?"
     found = connection.execute(bind(query, landed.path, resource)).fetchone()
     return int(found[0]) if found else 0
@@ -93,7 +93,7 @@ def _newest_read_here(landed: LandedActivity, resource: Resource, connection: du
     return {day for (day,) in found.fetchall()}
 
 
-def _told(landed: LandedActivity, resource: Resource) -> dict[date, Row]:
+def _reported_rows(landed: LandedActivity, resource: Resource) -> dict[date, Row]:
     place = _PLACES[resource]
     days: dict[date, Row] = {}
     for body in landed.bodies(resource):

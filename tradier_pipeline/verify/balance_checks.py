@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
 
@@ -40,13 +40,13 @@ FOUR_NAMES = ("cash", "buying_power", "equity", "margin_requirement")
 
 
 @check(16)
-def balances_present(evidence: Evidence) -> Finding:
+def balances_present(evidence: Evidence) -> RuleResult:
     """Every field the account's type requires was sent and is stored."""
     (stored,) = evidence.stored("account_balances")
     buying_power = "cash_available" if _block_name(evidence) == "cash" else "option_buying_power"
     required = (*FOUR_NAMES, *SENT_ALWAYS, buying_power)
     missing = [name for name in required if stored[name] is None]
-    return Finding(
+    return RuleResult(
         f"{len(required)} required",
         f"{len(required) - len(missing)} stored",
         tuple(Difference(name, "required", "null") for name in missing),
@@ -54,12 +54,12 @@ def balances_present(evidence: Evidence) -> Finding:
 
 
 @check(17)
-def balances_finite(evidence: Evidence) -> Finding:
+def balances_finite(evidence: Evidence) -> RuleResult:
     """Every stored balance is a finite number."""
     (stored,) = evidence.stored("account_balances")
     values = {name: value for name, value in stored.items() if isinstance(value, Decimal | float)}
     wrong = {name: value for name, value in values.items() if not Decimal(value).is_finite()}
-    return Finding(
+    return RuleResult(
         "finite",
         f"{len(values)} numbers",
         tuple(Difference(name, "finite", str(value)) for name, value in wrong.items()),
@@ -67,7 +67,7 @@ def balances_finite(evidence: Evidence) -> Finding:
 
 
 @check(18)
-def balances_equal(evidence: Evidence) -> Finding:
+def balances_equal(evidence: Evidence) -> RuleResult:
     """Every stored balance equals the field of the broker it is mapped from, rounded to 8 fraction digits."""
     raw, block = evidence.balances, evidence.balances[_block_name(evidence)]
     expected: Row = {"account_type": raw["account_type"]}
@@ -84,16 +84,16 @@ def balances_equal(evidence: Evidence) -> Finding:
     stored = by_key(evidence.stored("account_balances"), "account_id")
     differences = differing("balances", {(evidence.account_id,): expected}, stored)
     equity = ", ".join(shown(row["equity"]) for row in stored.values())
-    return Finding(f"equity {shown(expected['equity'])}", f"equity {equity}", differences)
+    return RuleResult(f"equity {shown(expected['equity'])}", f"equity {equity}", differences)
 
 
 @check(19, Severity.WARN)
-def balances_not_all_zero(evidence: Evidence) -> Finding:
+def balances_not_all_zero(evidence: Evidence) -> RuleResult:
     """The four balances are not all zero while positions are held, or right after they were not zero the same day."""
     (stored,) = evidence.stored("account_balances")
     all_zero = all(stored[name] == 0 for name in FOUR_NAMES)
     contradicted = bool(evidence.listed("positions")) or _had_money_today(evidence)
-    return Finding(
+    return RuleResult(
         f"{len(evidence.listed('positions'))} positions",
         "all zero" if all_zero else "not all zero",
         claim_that(not (all_zero and contradicted), "balances", "money or positions", "all zero"),
@@ -101,36 +101,36 @@ def balances_not_all_zero(evidence: Evidence) -> Finding:
 
 
 @check(20, Severity.WARN)
-def equity_identity_holds(evidence: Evidence) -> Finding:
+def equity_identity_holds(evidence: Evidence) -> RuleResult:
     """total_equity is total_cash plus long and short market values, within 1 USD or 0.1 %."""
     (stored,) = evidence.stored("account_balances")
     parts = stored["total_cash"] + stored["long_market_value"] + stored["short_market_value"]
     tolerance = max(Decimal(1), abs(stored["total_equity"]) / 1000)
     holds = abs(stored["total_equity"] - parts) <= tolerance
     equity, total = f"equity {shown(stored['total_equity'])}", f"cash + long + short {shown(parts)}"
-    return Finding(equity, total, claim_that(holds, "identity", equity, total))
+    return RuleResult(equity, total, claim_that(holds, "identity", equity, total))
 
 
 @check(21, Severity.WARN)
-def equity_covers_requirement(evidence: Evidence) -> Finding:
+def equity_covers_requirement(evidence: Evidence) -> RuleResult:
     """The broker's current requirement is no more than the equity."""
     (stored,) = evidence.stored("account_balances")
     equity, required = f"equity {shown(stored['equity'])}", f"{shown(stored['margin_requirement'])} required"
     holds = stored["margin_requirement"] <= stored["equity"]
-    return Finding(equity, required, claim_that(holds, "requirement", equity, required))
+    return RuleResult(equity, required, claim_that(holds, "requirement", equity, required))
 
 
 @check(22, Severity.WARN)
-def equity_does_not_jump(evidence: Evidence) -> Finding:
+def equity_does_not_jump(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot, equity did not change by more than a fifth."""
     (stored,), previous = evidence.stored("account_balances"), evidence.previous
     if previous is None:
-        return Finding("not judged: the first snapshot", "-")
+        return RuleResult("not judged: the first snapshot", "-")
     rows = evidence.query("SELECT equity FROM account_balances WHERE snapshot_id = ?", previous["snapshot_id"])
     before, now = rows[0]["equity"], stored["equity"]
     holds = abs(now - before) * 5 <= abs(before)
-    told, had = f"equity {shown(now)}", f"{shown(before)} before"
-    return Finding(told, had, claim_that(holds, "equity", told, had))
+    reported, had = f"equity {shown(now)}", f"{shown(before)} before"
+    return RuleResult(reported, had, claim_that(holds, "equity", reported, had))
 
 
 def _block_name(evidence: Evidence) -> str:

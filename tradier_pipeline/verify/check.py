@@ -13,11 +13,11 @@ from decimal import localcontext
 from typing import Any
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Finding, Outcome, Severity, shown
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Difference, Outcome, RuleResult, Severity, shown
 from tradier_pipeline.core.texts import printable
 from tradier_pipeline.verify.evidence import UNROUNDED, Evidence, Row
 
-Rule = Callable[[Evidence], Finding]
+Rule = Callable[[Evidence], RuleResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Check:
             with localcontext(UNROUNDED):
                 finding = self.rule(evidence)
         except PipelineError as error:
-            finding = Finding("unreadable", "-", (Difference("landed bytes", str(error), "-"),))
+            finding = RuleResult("unreadable", "-", (Difference("landed bytes", str(error), "-"),))
         except _UNREADABLE as error:
-            finding = Finding("unreadable", "-", (Difference("evidence", f"{type(error).__name__}: {error}", "-"),))
+            finding = RuleResult("unreadable", "-", (Difference("evidence", f"{type(error).__name__}: {error}", "-"),))
         return Outcome(
             check=self.name,
             number=self.number,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.reconcile import conservation
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded
@@ -12,7 +12,7 @@ AMOUNTS = ("change", "carried", "explained", "unexplained", "in_flight", "fees_a
 
 
 @check(None, Severity.WARN)  # a row of the snapshot before that was changed must not keep this one out
-def conservation_follows_snapshots(evidence: Evidence) -> Finding:
+def conservation_follows_snapshots(evidence: Evidence) -> RuleResult:
     """Every stored verdict on a change is what this snapshot and the last good one lead to."""
     rows = evidence.stored("conservation")
     expected = {(found.item,): _row(found) for found in _expected(evidence)}
@@ -27,22 +27,22 @@ def conservation_follows_snapshots(evidence: Evidence) -> Finding:
             if row["previous_snapshot_id"] != previous
         ),
     ]
-    return Finding(f"{len(expected)} items", f"{len(rows)} stored", tuple(differences))
+    return RuleResult(f"{len(expected)} items", f"{len(rows)} stored", tuple(differences))
 
 
 @check(None, Severity.WARN)
-def changes_explained(evidence: Evidence) -> Finding:
+def changes_explained(evidence: Evidence) -> RuleResult:
     """No change of a position or of cash is still unexplained two good snapshots after it showed."""
     rows = evidence.stored("conservation")
     open_rows = [row for row in rows if row["state"] == "unexplained"]
-    return Finding(
+    return RuleResult(
         f"{len(rows)} items changed" if rows else "not judged: doubtful, or the first",
         f"{len(open_rows)} unexplained",
         tuple(Difference(row["item"], shown(row["unexplained"]), row["explanation"]) for row in open_rows),
     )
 
 
-def _expected(evidence: Evidence) -> tuple[conservation.Finding, ...]:
+def _expected(evidence: Evidence) -> tuple[conservation.ItemVerdict, ...]:
     (header,), previous = evidence.stored("tradier_snapshots"), _last_good(evidence)
     if previous is None or header["verdict"] == "doubtful":
         return ()
@@ -56,7 +56,7 @@ def _last_good(evidence: Evidence) -> Row | None:
     return None if previous is None or previous["verdict"] == "doubtful" else previous
 
 
-def _row(found: conservation.Finding) -> Row:
+def _row(found: conservation.ItemVerdict) -> Row:
     return {
         **{name: rounded(getattr(found, name)) for name in AMOUNTS},
         "state": found.state,

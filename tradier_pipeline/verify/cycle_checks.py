@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.outcome import Difference, Finding, Severity
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity
 from tradier_pipeline.extract.lookups import BUDGET
 from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
@@ -21,11 +21,11 @@ _NAME = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<rest>|\.misse
 _TOLD_AT = {"missed": "recorded_at", "failed": "failed_at", "refused": "as_of_end"}  # the later one outweighs
 RECORDING = timedelta(minutes=1)  # what is recorded while a snapshot is stored may come with the next one
 MIN_HEADROOM = 20  # percent
-EVER = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @check(None)
-def missed_equal(evidence: Evidence) -> Finding:
+def missed_equal(evidence: Evidence) -> RuleResult:
     """Since the day of the previous snapshot, missed_snapshots is what the landing zone tells of the unpublished.
 
     Nothing is said of a row whose file has been removed or damaged since: it was true when it was stored.
@@ -35,9 +35,9 @@ def missed_equal(evidence: Evidence) -> Finding:
     zone = evidence.landed.zone
     missed = [row for row in evidence.missed_between(*days) if zone.can_be_read(row["path"])]
     stored = dict(by_key(missed, "snapshot_id"))
-    told = _told(evidence, header, {snapshot_id for (snapshot_id,) in stored}, *days)
+    recorded = _recorded(evidence, header, {snapshot_id for (snapshot_id,) in stored}, *days)
     expected: dict[tuple[str], Row] = {}
-    for snapshot_id, records in told.items():
+    for snapshot_id, records in recorded.items():
         if not all(record.readable for record in records):
             stored.pop((snapshot_id,), None)
             continue
@@ -47,11 +47,11 @@ def missed_equal(evidence: Evidence) -> Finding:
             newest = [record.row for record in records[max(settled, default=0) :]]
             expected[(snapshot_id,)] = next((row for row in newest if row.items() <= ours.items()), newest[0])
     differences = differing("missed_snapshots", expected, stored)
-    return Finding(f"{len(told)} told of", f"{len(stored)} stored", differences)
+    return RuleResult(f"{len(recorded)} reported of", f"{len(stored)} stored", differences)
 
 
 @check(None)
-def gate_follows_snapshot(evidence: Evidence) -> Finding:
+def gate_follows_snapshot(evidence: Evidence) -> RuleResult:
     """The one reading of the gate counts the stored spreads, and is ready unless it names what speaks against it."""
     readings = evidence.stored("trade_gate_readings")
     differences = list(claim_that(len(readings) == 1, "trade_gate_readings", 1, len(readings)))
@@ -70,14 +70,16 @@ def gate_follows_snapshot(evidence: Evidence) -> Finding:
         differences += claim_that(
             opens is None or clock.trade_date(opens) == header["trade_date"], "session", header["trade_date"], opens
         )
-    return Finding(f"{len(evidence.stored('option_spreads'))} spreads", f"{len(readings)} reading", tuple(differences))
+    return RuleResult(
+        f"{len(evidence.stored('option_spreads'))} spreads", f"{len(readings)} reading", tuple(differences)
+    )
 
 
 @check(12, Severity.WARN)
-def minute_coverage(evidence: Evidence) -> Finding:
+def minute_coverage(evidence: Evidence) -> RuleResult:
     """No instant was missed, or found to have been missed, since the previous snapshot."""
     (header,) = evidence.stored("tradier_snapshots")
-    since = evidence.previous["as_of"] if evidence.previous else EVER
+    since = evidence.previous["as_of"] if evidence.previous else EPOCH
     missed = evidence.query(
         "SELECT * FROM missed_snapshots WHERE account_id = ? "
         "AND (missed_at BETWEEN ? AND ? OR recorded_at BETWEEN ? AND ?) ORDER BY requested_at",
@@ -86,11 +88,11 @@ def minute_coverage(evidence: Evidence) -> Finding:
     differences = tuple(
         Difference(f"{row['snapshot_id']} ({row['trigger']})", row["reason"], row["kind"]) for row in missed
     )
-    return Finding(f"since {clock.iso(since)}", f"{len(missed)} missed", differences)
+    return RuleResult(f"since {clock.iso(since)}", f"{len(missed)} missed", differences)
 
 
 @check(13)
-def no_overlap(evidence: Evidence) -> Finding:
+def no_overlap(evidence: Evidence) -> RuleResult:
     """No other snapshot of the account was being read while this one was, as far as the clock was right."""
     manifest, zone = evidence.landed.manifest, evidence.landed.zone
     others = (
@@ -109,11 +111,11 @@ def no_overlap(evidence: Evidence) -> Finding:
         for row in others
         if not zone.clock_was_wrong(row["snapshot_id"])
     )
-    return Finding(interval, f"{len(differences)} at the same time", differences)
+    return RuleResult(interval, f"{len(differences)} at the same time", differences)
 
 
 @check(14, Severity.WARN)
-def request_budget(evidence: Evidence) -> Finding:
+def request_budget(evidence: Evidence) -> RuleResult:
     """It took 4 requests, one for quotes, one for each further page of orders and each order asked for by its id; and
     a fifth of the broker's limit is left."""
     landed, lookups = evidence.landed, evidence.manifest["lookups"]
@@ -127,14 +129,14 @@ def request_budget(evidence: Evidence) -> Finding:
     ]
     differences += claim_that(asked <= BUDGET, "orders by id", asked, BUDGET)
     sent = [page for resource in (*landed.manifest.resources, "quotes") for page in landed.pages(resource)]
-    limit, left = min(_headroom(page.headers for page in sent), key=lambda told: told[1], default=("-", 100))
+    limit, left = min(_headroom(page.headers for page in sent), key=lambda recorded: recorded[1], default=("-", 100))
     differences += claim_that(left >= MIN_HEADROOM, limit, f"{left} % left", f"{MIN_HEADROOM} %")
     retries = sum(len(page.attempts) - 1 for page in sent)
-    return Finding(f"{sum(pages.values()) + asked} requests", f"{retries} retries", tuple(differences))
+    return RuleResult(f"{sum(pages.values()) + asked} requests", f"{retries} retries", tuple(differences))
 
 
 @check(74, Severity.WARN)
-def session_open_for_trading(evidence: Evidence) -> Finding:
+def session_open_for_trading(evidence: Evidence) -> RuleResult:
     """A snapshot of the trade cycle was taken for an instant of the session."""
     (header,) = evidence.stored("tradier_snapshots")
     (row,) = evidence.stored("trade_gate_readings")
@@ -142,7 +144,7 @@ def session_open_for_trading(evidence: Evidence) -> Finding:
     within = opens is not None and opens <= header["requested_at"] < closes
     session = _span(opens, closes) if opens else "no session"
     trades = "trade_cycle" in header["trigger"].split(",")
-    return Finding(
+    return RuleResult(
         session, header["trigger"][:50], claim_that(within or not trades, "instant", session, header["requested_at"])
     )
 
@@ -161,14 +163,14 @@ class _Record:
     readable: bool = True
 
 
-def _told(
+def _recorded(
     evidence: Evidence, header: Row, stored: Collection[str], first_day: date, last_day: date
 ) -> Mapping[str, list[_Record]]:
-    """What is told of each instant that is not published, the weightiest last."""
+    """What is reported of each instant that is not published, the weightiest last."""
     sql = "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date BETWEEN ? AND ?"
     near = (first_day - NEARBY, last_day + NEARBY)
     published = {row["snapshot_id"] for row in evidence.query(sql, evidence.account_id, *near)}
-    told: dict[str, list[_Record]] = defaultdict(list)
+    recorded: dict[str, list[_Record]] = defaultdict(list)
     days = evidence.landed.zone.days(evidence.account_id)  # a year has 98 000 entries: only those of these days
     for day in (day for day in days if first_day <= day.trade_date <= last_day):
         for entry in day.entries():
@@ -178,8 +180,8 @@ def _told(
             if (
                 name and snapshot_id not in published and (snapshot_id in stored or not later)
             ):  # a rebuild reads it later
-                told[snapshot_id].append(_record(day, entry, header, snapshot_id, name["rest"]))
-    return {snapshot_id: sorted(records, key=lambda record: record.weight) for snapshot_id, records in told.items()}
+                recorded[snapshot_id].append(_record(day, entry, header, snapshot_id, name["rest"]))
+    return {snapshot_id: sorted(records, key=lambda record: record.weight) for snapshot_id, records in recorded.items()}
 
 
 def _record(day: Day, entry: str, header: Row, snapshot_id: str, rest: str) -> _Record:

@@ -23,14 +23,14 @@ from tradier_pipeline.broker.models import (
     Position,
     Quote,
 )
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.verify.check import check
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import legs
 
 MAX_EXAMPLE = 40
 MAX_PATH = 80
-_PERSONAL = "profile"  # who the customer is; only the kinds of its unknown values are told
+_PERSONAL = "profile"  # who the customer is; only the kinds of its unknown values are reported
 _TELLING = re.compile(r"token|secret|passw|key|session|auth|credential|ssn|tax", re.IGNORECASE)
 
 
@@ -95,13 +95,13 @@ _ALWAYS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
 
 
 @check(None, Severity.WARN)
-def fields_known(evidence: Evidence) -> Finding:
+def fields_known(evidence: Evidence) -> RuleResult:
     """Every field of the broker's bodies is one this version knows."""
     found: dict[str, str] = {}
     for resource, documents in evidence.documents.items():
         for path, value in _unknown("", documents, SHAPES[resource]):
             found.setdefault(path[:MAX_PATH], _example(path, value))
-    return Finding(
+    return RuleResult(
         f"{len(found)} unknown fields",
         "kept in the landed bodies only",
         tuple(Difference(path, example, "not stored") for path, example in sorted(found.items())),
@@ -109,7 +109,7 @@ def fields_known(evidence: Evidence) -> Finding:
 
 
 @check(None, Severity.WARN)
-def fields_complete(evidence: Evidence) -> Finding:
+def fields_complete(evidence: Evidence) -> RuleResult:
     """Every field that the broker is documented to send always was sent."""
     rows: Counter[tuple[str, tuple[str, ...]]] = Counter()
     missing: Counter[str] = Counter()
@@ -121,7 +121,7 @@ def fields_complete(evidence: Evidence) -> Finding:
     sent: Counter[str] = Counter()
     for (path, names), count in rows.items():
         sent.update({f"{path}.{name}": count for name in names})
-    return Finding(
+    return RuleResult(
         f"{len(missing)} fields missing",
         f"{len(sent)} documented",
         tuple(

@@ -113,12 +113,12 @@ class Evidence:
     @cached_property
     def orders(self) -> list[Row]:
         """The listed orders, then those read by their ids. One that was listed without its legs and read with them
-        counts as it was read; one that told no more counts as it was listed."""
+        counts as it was read; one that reported no more counts as it was listed."""
         by_id = {document["order"]["id"]: document["order"] for document in self.documents["order"]}
         listed = self.listed("orders")
         numbers = {order["id"] for order in listed}
-        told = [by_id[order["id"]] if _tells_legs(order, by_id.get(order["id"])) else order for order in listed]
-        return [*told, *(order for number, order in by_id.items() if number not in numbers)]
+        reported = [by_id[order["id"]] if _tells_legs(order, by_id.get(order["id"])) else order for order in listed]
+        return [*reported, *(order for number, order in by_id.items() if number not in numbers)]
 
     @cached_property
     def account(self) -> Row:
@@ -223,12 +223,12 @@ class Evidence:
     def _progress(self, snapshot_id: str, as_of: datetime, order_id: int | None = None) -> dict[Any, Row]:
         """Of all orders of a snapshot, or of one of them."""
         assert self.previous is not None
-        told = "status, exec_quantity, transaction_date >= ? AS is_late FROM"
+        text = "status, exec_quantity, transaction_date >= ? AS is_late FROM"
         which = "snapshot_id = ? AND as_of = ?" + (f" AND order_id = {order_id}" if order_id is not None else "")
         snapshot = (self.previous["as_of"] - SETTLING, snapshot_id, as_of)
         rows = self.query(
-            f"SELECT order_id, NULL AS leg_id, {told} orders WHERE {which} UNION ALL "
-            f"SELECT order_id, leg_id, {told} order_legs WHERE {which}",
+            f"SELECT order_id, NULL AS leg_id, {text} orders WHERE {which} UNION ALL "
+            f"SELECT order_id, leg_id, {text} order_legs WHERE {which}",
             *snapshot,
             *snapshot,
         )

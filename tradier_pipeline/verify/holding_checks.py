@@ -9,29 +9,29 @@ from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.broker.symbols import classify, letters
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that
 from tradier_pipeline.verify.evidence import Evidence, Row
 
 MAX_QUOTE_AGE = timedelta(seconds=120)
 FRIDAY = 4
 SHARES = 100  # of a standard contract
-FEW = 2
+FEW_POSITIONS = 2
 OPTIONS = ("option", "adjusted_option")
 
 
 @check(8, Severity.WARN)
-def holdings_do_not_drop(evidence: Evidence) -> Finding:
+def holdings_do_not_drop(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot of the day, at most two positions, or a quarter, went without a cause."""
     (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
     if previous is None or previous["trade_date"] != header["trade_date"] or header["verdict"] == "doubtful":
-        return Finding("not judged: doubtful, or the first snapshot of the day", "-")
+        return RuleResult("not judged: doubtful, or the first snapshot of the day", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     settled = {row["symbol"] for row in evidence.held_before if _expired(row, evidence)}
     delivered = {gone for _, _, gone in _deliveries(evidence)}
     gone = sorted((before.keys() & _unexplained(evidence).keys()) - now.keys() - settled - delivered)
-    most = max(FEW, len(before) // 4)
-    return Finding(
+    most = max(FEW_POSITIONS, len(before) // 4)
+    return RuleResult(
         f"{len(gone)} of {len(before)} gone",
         f"at most {most}",
         tuple(Difference(symbol, "gone", f"{shown(before[symbol])} held") for symbol in gone if len(gone) > most),
@@ -39,28 +39,28 @@ def holdings_do_not_drop(evidence: Evidence) -> Finding:
 
 
 @check(31, Severity.WARN)
-def contract_metadata_agrees(evidence: Evidence) -> Finding:
+def contract_metadata_agrees(evidence: Evidence) -> RuleResult:
     """The quote of every held option tells the contract that its symbol names, and how many shares it stands for."""
     quotes = {row.get("symbol"): row for row in evidence.listed("quotes")}
     options = [row for row in evidence.stored("positions") if row["asset_class"] in OPTIONS]
     quoted = [(row, quotes[row["symbol"]]) for row in options if row["symbol"] in quotes]
     differences = [
-        Difference(f"{row['symbol']} {what}", shown(told), shown(named))
+        Difference(f"{row['symbol']} {what}", shown(reported), shown(named))
         for row, quote in quoted
-        for what, told, named in _contract_terms(row, quote)
-        if told != named
+        for what, reported, named in _contract_terms(row, quote)
+        if reported != named
     ]
-    return Finding(f"{len(quoted)} quotes of options", f"{len(options)} options held", tuple(differences))
+    return RuleResult(f"{len(quoted)} quotes of options", f"{len(options)} options held", tuple(differences))
 
 
 @check(32, Severity.WARN)
-def no_expired_position_held(evidence: Evidence) -> Finding:
+def no_expired_position_held(evidence: Evidence) -> RuleResult:
     """No option is held on a business day after its expiration."""
     (header,) = evidence.stored("tradier_snapshots")
     today = _business_day(header["trade_date"])
     options = [row for row in evidence.stored("positions") if row["expiration"] is not None and row["quantity"]]
     expired = [row for row in options if row["expiration"] < today]
-    return Finding(
+    return RuleResult(
         f"{len(options)} options held",
         f"{len(expired)} expired before {today}",
         tuple(
@@ -71,7 +71,7 @@ def no_expired_position_held(evidence: Evidence) -> Finding:
 
 
 @check(33, Severity.WARN)
-def quotes_sane(evidence: Evidence) -> Finding:
+def quotes_sane(evidence: Evidence) -> RuleResult:
     """No bid is above its ask, none is negative, and live quotes of the session are at most 120 seconds old.
 
     An index is not judged: nobody bids for it.
@@ -91,19 +91,19 @@ def quotes_sane(evidence: Evidence) -> Finding:
             age = read_at - max(dates)
             seconds = f"{age.total_seconds():.0f} s old"
             differences += claim_that(age <= MAX_QUOTE_AGE, symbol, seconds, f"at most {MAX_QUOTE_AGE.seconds} s")
-    return Finding(f"{len(quotes)} quotes", "ages judged" if read_at else "ages not judged", tuple(differences))
+    return RuleResult(f"{len(quotes)} quotes", "ages judged" if read_at else "ages not judged", tuple(differences))
 
 
 @check(35, Severity.WARN)
-def positions_follow_fills(evidence: Evidence) -> Finding:
+def positions_follow_fills(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot of the day, every position changed by what filled, by expiry or by an assignment."""
     (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
     if previous is None:
-        return Finding("not judged: the first snapshot", "-")
+        return RuleResult("not judged: the first snapshot", "-")
     if previous["trade_date"] != header["trade_date"]:
-        return Finding("not judged: the list covers one day", "-")
+        return RuleResult("not judged: the list covers one day", "-")
     if header["verdict"] == "doubtful":
-        return Finding("not judged: doubtful", "-")
+        return RuleResult("not judged: doubtful", "-")
     now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
@@ -119,11 +119,11 @@ def positions_follow_fills(evidence: Evidence) -> Finding:
         for symbol in sorted(_unexplained(evidence).keys() - settled - delivered)
     )
     changed = sum(now.get(symbol) != before.get(symbol) for symbol in now.keys() | before.keys())
-    return Finding(f"{changed} positions changed", f"{len(filled)} symbols filled", differences)
+    return RuleResult(f"{changed} positions changed", f"{len(filled)} symbols filled", differences)
 
 
 @check(36, Severity.WARN)
-def short_options_covered(evidence: Evidence) -> Finding:
+def short_options_covered(evidence: Evidence) -> RuleResult:
     """Every short option is covered by a long one of its root and type that lives as long, or by stock."""
     positions = [row for row in evidence.stored("positions") if row["quantity"]]
     stock: dict[str, Decimal] = defaultdict(Decimal)
@@ -141,17 +141,17 @@ def short_options_covered(evidence: Evidence) -> Finding:
             by_stock = min(naked, max(Decimal(0), way * stock[underlying] // size))
             stock[underlying] -= way * by_stock * size
             if naked > by_stock:
-                told = f"{shown(naked - by_stock)} uncovered"
-                differences.append(Difference(row["symbol"], f"{shown(row['quantity'])} held", told))
+                text = f"{shown(naked - by_stock)} uncovered"
+                differences.append(Difference(row["symbol"], f"{shown(row['quantity'])} held", text))
     shorts = sum(row["quantity"] < 0 for rows in options.values() for row in rows)
-    return Finding(f"{shorts} short options", f"{len(differences)} uncovered", tuple(differences))
+    return RuleResult(f"{shorts} short options", f"{len(differences)} uncovered", tuple(differences))
 
 
 @check(37, Severity.WARN)
-def stock_not_from_assignment(evidence: Evidence) -> Finding:
+def stock_not_from_assignment(evidence: Evidence) -> RuleResult:
     """No stock came or went by the hundred, without a fill, while an option on it went: no assignment or exercise."""
     deliveries = _deliveries(evidence)
-    return Finding(
+    return RuleResult(
         f"{len(deliveries)} deliveries of stock",
         "-",
         tuple(
@@ -167,7 +167,7 @@ def _contract_terms(row: Row, quote: Row) -> Iterator[tuple[str, Any, Any]]:
         return
     size = quote.get("contract_size")
     if option.multiplier is None:  # an adjusted contract: only the quote can tell
-        yield "contract size", "told" if size else "not told", "told"
+        yield "contract size", "reported" if size else "not reported", "reported"
     named: dict[str, tuple[str, Any]] = {
         "contract_size": ("contract size", option.multiplier or size),
         "expiration_date": ("expiration", option.expiration.isoformat()),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.core.texts import MAX_TEXT_CHARS
 from tradier_pipeline.verify import balance_checks, order_checks, position_checks
 from tradier_pipeline.verify.check import check
@@ -14,7 +14,7 @@ from tradier_pipeline.verify.evidence import Evidence, number, storable
 
 
 @check(None, Severity.WARN)
-def numbers_stored_exactly(evidence: Evidence) -> Finding:
+def numbers_stored_exactly(evidence: Evidence) -> RuleResult:
     """No number of the broker has more than the 8 fraction digits that are stored; others are rounded half to even."""
     seen = 0
     rounded: dict[str, list[tuple[Decimal, Decimal]]] = {}
@@ -27,7 +27,7 @@ def numbers_stored_exactly(evidence: Evidence) -> Finding:
         if exact is not None and stored is not None and exact != stored:
             rounded.setdefault(path, []).append((exact, stored))
     count = sum(map(len, rounded.values()))
-    return Finding(
+    return RuleResult(
         f"{count} of {seen} numbers with more than 8 fraction digits",
         "rounded to 8" if rounded else "exact",
         tuple(Difference(path, shown(exact), shown(stored)) for path, [(exact, stored), *_] in sorted(rounded.items())),
@@ -35,11 +35,11 @@ def numbers_stored_exactly(evidence: Evidence) -> Finding:
 
 
 @check(None, Severity.WARN)
-def texts_stored_whole(evidence: Evidence) -> Finding:
+def texts_stored_whole(evidence: Evidence) -> RuleResult:
     """No text of the broker has more than the 1,000 characters that are stored; of others the beginning is."""
     found = evidence.long_texts
     count = sum(map(len, found.values()))
-    return Finding(
+    return RuleResult(
         f"{count} texts with more than {MAX_TEXT_CHARS} characters",
         "shortened" if found else "whole",
         tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.core.outcome import Finding
+from tradier_pipeline.core.outcome import RuleResult
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, storable, whole
 
@@ -36,8 +36,8 @@ INSTANTS = ("create_date", "transaction_date")
 
 
 @check(6)
-def order_counts_equal(evidence: Evidence) -> Finding:
-    """As many orders and legs are stored as the broker listed on all pages and told by id."""
+def order_counts_equal(evidence: Evidence) -> RuleResult:
+    """As many orders and legs are stored as the broker listed on all pages and reported by id."""
     listed, stored = evidence.orders, evidence.stored("orders")
     listed_legs = sum(len(legs(order)) for order in listed)
     stored_legs = evidence.stored("order_legs")
@@ -45,7 +45,7 @@ def order_counts_equal(evidence: Evidence) -> Finding:
         *claim_that(len(listed) == len(stored), "orders", len(listed), len(stored)),
         *claim_that(listed_legs == len(stored_legs), "order_legs", listed_legs, len(stored_legs)),
     ]
-    return Finding(
+    return RuleResult(
         f"{len(listed)} orders, {listed_legs} legs",
         f"{len(stored)} orders, {len(stored_legs)} legs",
         tuple(differences),
@@ -53,15 +53,15 @@ def order_counts_equal(evidence: Evidence) -> Finding:
 
 
 @check(38)
-def order_statuses_equal(evidence: Evidence) -> Finding:
+def order_statuses_equal(evidence: Evidence) -> RuleResult:
     """Every stored status is the broker's word, or unknown beside that word."""
     expected = {(whole(order["id"]),): _word("status", order) for order in evidence.orders}
     stored = by_key(evidence.stored("orders"), "order_id")
-    return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
+    return RuleResult(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
 
 
 @check(None)
-def order_values_equal(evidence: Evidence) -> Finding:
+def order_values_equal(evidence: Evidence) -> RuleResult:
     """Every stored order field equals the broker's."""
     listed = {whole(order["id"]) for order in evidence.listed("orders")}
     expected = {
@@ -73,11 +73,11 @@ def order_values_equal(evidence: Evidence) -> Finding:
         for order in evidence.orders
     }
     stored = by_key(evidence.stored("orders"), "order_id")
-    return Finding(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
+    return RuleResult(f"{len(expected)} orders", f"{len(stored)} stored", differing("order", expected, stored))
 
 
 @check(None)
-def order_legs_equal(evidence: Evidence) -> Finding:
+def order_legs_equal(evidence: Evidence) -> RuleResult:
     """Every stored leg equals the broker's, in its place under its order."""
     expected = {
         (whole(order["id"]), leg_no): {"leg_id": whole(leg["id"]), **_values(leg)}
@@ -85,7 +85,7 @@ def order_legs_equal(evidence: Evidence) -> Finding:
         for leg_no, leg in enumerate(legs(order), 1)
     }
     stored = by_key(evidence.stored("order_legs"), "order_id", "leg_no")
-    return Finding(f"{len(expected)} legs", f"{len(stored)} stored", differing("leg", expected, stored))
+    return RuleResult(f"{len(expected)} legs", f"{len(stored)} stored", differing("leg", expected, stored))
 
 
 def legs(order: Row) -> list[Row]:

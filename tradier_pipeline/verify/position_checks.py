@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant, number, rounded, storable, whole
 from tradier_pipeline.verify.order_checks import legs
@@ -23,28 +23,28 @@ QUOTE_GREEKS = ("delta", "gamma", "theta", "vega", "rho", "mid_iv")
 
 
 @check(5)
-def position_counts_equal(evidence: Evidence) -> Finding:
+def position_counts_equal(evidence: Evidence) -> RuleResult:
     """As many rows are stored as the broker listed, and their classes add up to it."""
     listed, stored = evidence.listed("positions"), evidence.stored("positions")
     classes = Counter(row["asset_class"] for row in stored)
     known = sum(classes[name] for name in ("equity", "option", "adjusted_option", "unparsed"))
-    told = ", ".join(f"{count} {name}" for name, count in sorted(classes.items()))
-    return Finding(
+    text = ", ".join(f"{count} {name}" for name, count in sorted(classes.items()))
+    return RuleResult(
         f"{len(listed)} listed",
-        f"{len(stored)} stored ({told})",
-        claim_that(len(listed) == len(stored) == known, "positions", len(listed), f"{len(stored)} ({told})"),
+        f"{len(stored)} stored ({text})",
+        claim_that(len(listed) == len(stored) == known, "positions", len(listed), f"{len(stored)} ({text})"),
     )
 
 
 @check(7, Severity.WARN)
-def flat_is_explained(evidence: Evidence) -> Finding:
+def flat_is_explained(evidence: Evidence) -> RuleResult:
     """An account that held positions and now holds none was closed by fills or expiry; on a later day, its balances
     must show no market value either."""
     previous = evidence.previous
     held = evidence.held_before
     now_held = len(evidence.listed("positions"))
     if previous is None or not held or now_held:
-        return Finding(f"{now_held} positions", f"{len(held)} before")
+        return RuleResult(f"{now_held} positions", f"{len(held)} before")
     (header,) = evidence.stored("tradier_snapshots")
     if header["trade_date"] != previous["trade_date"]:  # the broker's list of orders covers the current day only
         value = number(evidence.balances["market_value"])
@@ -58,11 +58,11 @@ def flat_is_explained(evidence: Evidence) -> Finding:
             if row["symbol"] not in closed and row["underlying"] not in unknown
             if not _expired(row, header["trade_date"])
         )
-    return Finding("0 positions", f"{len(held)} before", unexplained)
+    return RuleResult("0 positions", f"{len(held)} before", unexplained)
 
 
 @check(24)
-def position_keys_equal(evidence: Evidence) -> Finding:
+def position_keys_equal(evidence: Evidence) -> RuleResult:
     """The stored symbols are the listed symbols: none missing, none extra."""
     listed = Counter(row["symbol"] for row in evidence.listed("positions"))
     stored = Counter(row["symbol"] for row in evidence.stored("positions"))
@@ -71,63 +71,63 @@ def position_keys_equal(evidence: Evidence) -> Finding:
         for symbol in sorted(listed.keys() | stored.keys())
         if listed[symbol] != stored[symbol]
     )
-    return Finding(f"{len(listed)} symbols", f"{len(stored)} symbols", differences)
+    return RuleResult(f"{len(listed)} symbols", f"{len(stored)} symbols", differences)
 
 
 @check(25)
-def position_quantities_equal(evidence: Evidence) -> Finding:
+def position_quantities_equal(evidence: Evidence) -> RuleResult:
     """Every signed quantity equals the listed one."""
     expected = {key: {"quantity": storable(row["quantity"])} for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
     total = sum((row["quantity"] or Decimal(0) for row in expected.values()), Decimal(0))
     ours = sum((row["quantity"] for row in stored.values()), Decimal(0))
-    return Finding(f"sum {shown(total)}", f"sum {shown(ours)}", differing("position", expected, stored))
+    return RuleResult(f"sum {shown(total)}", f"sum {shown(ours)}", differing("position", expected, stored))
 
 
 @check(26)
-def cost_basis_equal(evidence: Evidence) -> Finding:
+def cost_basis_equal(evidence: Evidence) -> RuleResult:
     """Every total cost equals the listed one, and the cost per contract is that total divided by the quantity."""
     expected = {key: _costs(row) for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
     total = sum((row["cost_basis"] for row in expected.values()), Decimal(0))
     ours = sum((row["cost_basis"] for row in stored.values()), Decimal(0))
-    return Finding(f"sum {shown(total)} USD", f"sum {shown(ours)} USD", differing("position", expected, stored))
+    return RuleResult(f"sum {shown(total)} USD", f"sum {shown(ours)} USD", differing("position", expected, stored))
 
 
 @check(27)
-def side_matches_sign(evidence: Evidence) -> Finding:
+def side_matches_sign(evidence: Evidence) -> RuleResult:
     """Long is a positive quantity, short a negative one, and a quantity of zero has no side."""
     differences: list[Difference] = []
     for row in evidence.stored("positions"):
         side = "long" if row["quantity"] > 0 else "short" if row["quantity"] < 0 else None
         differences += claim_that(row["side"] == side, f"{row['symbol']} side", side, row["side"])
-    return Finding("signs", f"{len(evidence.stored('positions'))} sides", tuple(differences))
+    return RuleResult("signs", f"{len(evidence.stored('positions'))} sides", tuple(differences))
 
 
 @check(28, Severity.WARN)
-def one_row_per_symbol(evidence: Evidence) -> Finding:
+def one_row_per_symbol(evidence: Evidence) -> RuleResult:
     """The broker lists every symbol once."""
     counts = Counter(row["symbol"] for row in evidence.listed("positions"))
     repeated = tuple(Difference(symbol, f"{count} rows", "1") for symbol, count in counts.items() if count > 1)
-    return Finding(f"{sum(counts.values())} rows", f"{len(counts)} symbols", repeated)
+    return RuleResult(f"{sum(counts.values())} rows", f"{len(counts)} symbols", repeated)
 
 
 @check(29)
-def symbols_round_trip(evidence: Evidence) -> Finding:
+def symbols_round_trip(evidence: Evidence) -> RuleResult:
     """Root, expiration, type and strike of every stored option rebuild its symbol."""
     options = [row for row in evidence.stored("positions") if row["asset_class"] in ("option", "adjusted_option")]
     differences: list[Difference] = []
     for row in options:
         compact = "".join(row["symbol"].split())
         differences += claim_that(_rebuilt(row) == compact, f"position {row['row_no']}", compact, _rebuilt(row))
-    return Finding(f"{len(options)} options", "rebuilt", tuple(differences))
+    return RuleResult(f"{len(options)} options", "rebuilt", tuple(differences))
 
 
 @check(30, Severity.WARN)
-def positions_all_parsed(evidence: Evidence) -> Finding:
+def positions_all_parsed(evidence: Evidence) -> RuleResult:
     """No position with a quantity has a symbol that could not be understood."""
     unparsed = [row for row in evidence.stored("positions") if row["asset_class"] == "unparsed" and row["quantity"]]
-    return Finding(
+    return RuleResult(
         f"{len(evidence.stored('positions'))} positions",
         f"{len(unparsed)} unparsed",
         tuple(Difference(row["symbol"], f"quantity {shown(row['quantity'])}", "unparsed") for row in unparsed),
@@ -135,32 +135,32 @@ def positions_all_parsed(evidence: Evidence) -> Finding:
 
 
 @check(None)
-def position_values_equal(evidence: Evidence) -> Finding:
+def position_values_equal(evidence: Evidence) -> RuleResult:
     """Ids, dates, classes and prices of every position follow from the broker's row, its symbol and its quote."""
     quotes = _quotes(evidence)
     expected = {key: _expected_position(row, quotes.get(row["symbol"], {})) for key, row in _listed(evidence).items()}
     stored = _stored(evidence)
-    return Finding(f"{len(expected)} positions", f"{len(stored)} stored", differing("position", expected, stored))
+    return RuleResult(f"{len(expected)} positions", f"{len(stored)} stored", differing("position", expected, stored))
 
 
 @check(None)
-def quotes_equal(evidence: Evidence) -> Finding:
+def quotes_equal(evidence: Evidence) -> RuleResult:
     """Every stored quote equals the broker's, and none is missing but malformed ones."""
     expected = {(symbol,): row for symbol, row in _quotes(evidence).items()}
     rows = evidence.stored("quotes")
     differences = differing("quote", expected, by_key(rows, "symbol"))
     differences += claim_that(len(rows) == len(expected), "quotes", len(expected), len(rows))
-    return Finding(f"{len(expected)} quotes", f"{len(rows)} stored", differences)
+    return RuleResult(f"{len(expected)} quotes", f"{len(rows)} stored", differences)
 
 
 @check(34, Severity.WARN)
-def quotes_cover_positions(evidence: Evidence) -> Finding:
+def quotes_cover_positions(evidence: Evidence) -> RuleResult:
     """Every held symbol has a quote."""
     held = {row["symbol"] for row in evidence.listed("positions")}
     missing = sorted(held - {row["symbol"] for row in evidence.stored("quotes")})
     malformed = {row.get("symbol") for row in evidence.listed("quotes")}
     reason = evidence.landed.quotes.reason if evidence.landed.quotes else "the quotes were not read"
-    return Finding(
+    return RuleResult(
         f"{len(held)} symbols",
         f"{len(held) - len(missing)} quoted",
         tuple(

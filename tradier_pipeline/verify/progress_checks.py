@@ -12,7 +12,7 @@ from math import gcd
 from typing import Self
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.verify.check import check, claim_that
 from tradier_pipeline.verify.evidence import Evidence, Row
 from tradier_pipeline.verify.order_checks import WORDS
@@ -26,7 +26,7 @@ ENDING = timedelta(minutes=15)  # until the broker has expired the day orders
 
 
 @check(39, Severity.WARN)
-def order_words_known(evidence: Evidence) -> Finding:
+def order_words_known(evidence: Evidence) -> RuleResult:
     """Status, class, type, side and duration of every order and leg are words of the closed sets."""
     unknown = tuple(
         Difference(f"{_called(part)} {name}", shown(part[f"raw_{name}"]), "unknown")
@@ -35,11 +35,11 @@ def order_words_known(evidence: Evidence) -> Finding:
         if part[name] == "unknown"
     )
     words = sorted({difference.broker for difference in unknown})
-    return Finding(", ".join(words)[:50] or "known words", f"{len(unknown)} unknown", unknown)
+    return RuleResult(", ".join(words)[:50] or "known words", f"{len(unknown)} unknown", unknown)
 
 
 @check(40, Severity.WARN)
-def order_progress_monotonic(evidence: Evidence) -> Finding:
+def order_progress_monotonic(evidence: Evidence) -> RuleResult:
     """Since the previous snapshot, nothing finished works again, and nothing that was filled was taken back."""
     differences: list[Difference] = []
     compared = 0
@@ -53,21 +53,21 @@ def order_progress_monotonic(evidence: Evidence) -> Finding:
         filled, had = part["exec_quantity"] or 0, before["exec_quantity"] or 0
         if filled < had:
             differences.append(Difference(f"{_called(part)} exec_quantity", shown(filled), f"{shown(had)} before"))
-    return Finding(f"{compared} seen before", f"{len(differences)} went back", tuple(differences))
+    return RuleResult(f"{compared} seen before", f"{len(differences)} went back", tuple(differences))
 
 
 @check(41, Severity.WARN)
-def fill_arithmetic_holds(evidence: Evidence) -> Finding:
+def fill_arithmetic_holds(evidence: Evidence) -> RuleResult:
     """Nothing fills beyond its quantity, what is filled is filled whole, and what works still has the rest to do.
 
     A package may be counted in packages, as the documents say, or in its legs' contracts, as live answers do.
     """
     differences = [difference for part in _parts(evidence) for difference in _wrong_arithmetic(evidence, part)]
-    return Finding(_counted(evidence), f"{len(differences)} do not add up", tuple(differences))
+    return RuleResult(_counted(evidence), f"{len(differences)} do not add up", tuple(differences))
 
 
 @check(42, Severity.WARN)
-def fill_prices_present(evidence: Evidence) -> Finding:
+def fill_prices_present(evidence: Evidence) -> RuleResult:
     """Whatever was filled has an average price, and only a package of legs can net to zero."""
     filled = [part for part in _parts(evidence) if part["exec_quantity"]]
     even = {
@@ -81,7 +81,7 @@ def fill_prices_present(evidence: Evidence) -> Finding:
         if part["avg_fill_price"] is None
         or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES and part["order_id"] not in even)
     ]
-    return Finding(
+    return RuleResult(
         f"{len(filled)} with fills",
         f"{len(wrong)} without a price",
         tuple(
@@ -96,7 +96,7 @@ def fill_prices_present(evidence: Evidence) -> Finding:
 
 
 @check(43, Severity.WARN)
-def leg_fills_agree(evidence: Evidence) -> Finding:
+def leg_fills_agree(evidence: Evidence) -> RuleResult:
     """The legs of a package fill in their ratio, and their prices net to the package's within a cent."""
     packages = [
         (order, legs)
@@ -104,15 +104,15 @@ def leg_fills_agree(evidence: Evidence) -> Finding:
         if order["class"] in PACKAGES and (legs := evidence.legs.get(order["order_id"])) and order["quantity"]
     ]
     differences = [difference for order, legs in packages for difference in _leg_differences(order, legs)]
-    return Finding(f"{len(packages)} packages", f"{len(differences)} disagree", tuple(differences))
+    return RuleResult(f"{len(packages)} packages", f"{len(differences)} disagree", tuple(differences))
 
 
 @check(44, Severity.WARN)
-def working_orders_found(evidence: Evidence) -> Finding:
+def working_orders_found(evidence: Evidence) -> RuleResult:
     """Every order that had been working and left the list was found by its id."""
     lookups = [lookup for lookup in evidence.landed.manifest.lookups if lookup.about == "vanished"]
     lost = [lookup for lookup in lookups if lookup.state != "found"]
-    return Finding(
+    return RuleResult(
         f"{len(lookups)} orders left the list",
         f"{len(lookups) - len(lost)} found by id",
         tuple(
@@ -125,11 +125,11 @@ def working_orders_found(evidence: Evidence) -> Finding:
 
 
 @check(46, Severity.WARN)
-def orders_tagged(evidence: Evidence) -> Finding:
+def orders_tagged(evidence: Evidence) -> RuleResult:
     """Every order carries a tag: none was placed by hand or by another program."""
     orders = evidence.stored("orders")
     untagged = [order for order in orders if not order["tag"]]
-    return Finding(
+    return RuleResult(
         f"{len(orders)} orders",
         f"{len(untagged)} without a tag",
         tuple(
@@ -142,11 +142,11 @@ def orders_tagged(evidence: Evidence) -> Finding:
 
 
 @check(51, Severity.WARN)
-def rejections_explained(evidence: Evidence) -> Finding:
+def rejections_explained(evidence: Evidence) -> RuleResult:
     """Every order that was rejected or ended in an error says why."""
     refused = [order for order in evidence.stored("orders") if order["status"] in ("rejected", "error")]
     silent = [order for order in refused if not (order["reason"] or "").strip()]
-    return Finding(
+    return RuleResult(
         f"{len(refused)} refused",
         f"{len(silent)} without a reason",
         tuple(Difference(_called(order), order["status"], "no reason") for order in silent),
@@ -154,16 +154,16 @@ def rejections_explained(evidence: Evidence) -> Finding:
 
 
 @check(52, Severity.WARN)
-def day_orders_end_with_session(evidence: Evidence) -> Finding:
+def day_orders_end_with_session(evidence: Evidence) -> RuleResult:
     """A quarter of an hour after the close, no day order works any more that was there before it."""
     (header,), (gate,) = evidence.stored("tradier_snapshots"), evidence.stored("trade_gate_readings")
     close = gate["session_close"]
     if close is None or header["as_of"] <= close + ENDING:
-        return Finding("not judged: the session is not over", "-")
+        return RuleResult("not judged: the session is not over", "-")
     orders = [order for order in evidence.stored("orders") if order["duration"] == "day"]
     # one that was created after the close waits for the next session
     late = [order for order in orders if order["status"] in WORKING and order["create_date"] < close]
-    return Finding(
+    return RuleResult(
         f"{len(orders)} day orders",
         f"{len(late)} still work",
         tuple(Difference(_called(order), order["raw_status"], f"closed at {clock.iso(close)}") for order in late),
@@ -171,10 +171,10 @@ def day_orders_end_with_session(evidence: Evidence) -> Finding:
 
 
 @check(53, Severity.WARN)
-def leg_effects_fit(evidence: Evidence) -> Finding:
+def leg_effects_fit(evidence: Evidence) -> RuleResult:
     """Option orders open or close, nothing closes more than was held, and a credit is received, a debit paid."""
     differences = [*_plain_sides(evidence), *_closed_beyond_held(evidence), *_wrong_way_money(evidence)]
-    return Finding(_counted(evidence), f"{len(differences)} do not fit", tuple(differences))
+    return RuleResult(_counted(evidence), f"{len(differences)} do not fit", tuple(differences))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +236,8 @@ def _wrong_arithmetic(evidence: Evidence, part: Row) -> Iterator[Difference]:
         or (works and rest not in [whole - done for whole, done in counts])
     )
     if wrong:
-        told = f"{shown(filled)} filled, {shown(rest)} remaining"
-        yield Difference(f"{_called(part)} {part['status']}", told, f"quantity {shown(quantity)}")
+        text = f"{shown(filled)} filled, {shown(rest)} remaining"
+        yield Difference(f"{_called(part)} {part['status']}", text, f"quantity {shown(quantity)}")
 
 
 def _parts(evidence: Evidence) -> Iterator[Row]:
@@ -269,9 +269,9 @@ def _leg_differences(order: Row, legs: list[Row]) -> Iterator[Difference]:
     filled = package.filled if in_contracts else order["exec_quantity"]
     for leg in legs:
         in_ratio = leg["exec_quantity"] * package.quantity == filled * leg["quantity"]
-        told = f"{shown(leg['exec_quantity'])} of {shown(leg['quantity'])}"
+        text = f"{shown(leg['exec_quantity'])} of {shown(leg['quantity'])}"
         whole = f"package {shown(filled)} of {shown(package.quantity)}"
-        yield from claim_that(in_ratio, f"{_called(leg)} exec_quantity", told, whole)
+        yield from claim_that(in_ratio, f"{_called(leg)} exec_quantity", text, whole)
     prices = [leg["avg_fill_price"] for leg in legs]
     if not order["exec_quantity"] or order["avg_fill_price"] is None or None in prices:
         return

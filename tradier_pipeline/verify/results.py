@@ -16,7 +16,7 @@ from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import Row
 
 
-def keep_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:
+def store_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:
     """Store what is not met, in the place of what an earlier run stored of the snapshot."""
     connection.execute(bind("DELETE FROM check_results WHERE snapshot_id = ?", landed.manifest.snapshot_id))
     add_results(connection, landed, outcomes)

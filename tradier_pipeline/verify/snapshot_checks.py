@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.outcome import Difference, Finding, Severity, shown
+from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.verify.check import check, claim_that, differing
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, instant
@@ -21,7 +21,7 @@ DOCUMENT_KEYS = {"account": "profile", "balances": "balances", "positions": "pos
 
 
 @check(1)
-def fetch_states_ok(evidence: Evidence) -> Finding:
+def fetch_states_ok(evidence: Evidence) -> RuleResult:
     """Every required resource was answered with status 200, and its landed bytes are those that were received."""
     differences: list[Difference] = []
     for resource in REQUIRED_RESOURCES:
@@ -30,22 +30,22 @@ def fetch_states_ok(evidence: Evidence) -> Finding:
         for page in pages:
             differences += claim_that(page["status"] == 200, f"{resource} page {page['number']}", page["status"], 200)
     differences += claim_that(len(evidence.documents) > 0, "bytes", "unreadable", "expected")
-    return Finding(f"{len(REQUIRED_RESOURCES)} resources", "all required", tuple(differences))
+    return RuleResult(f"{len(REQUIRED_RESOURCES)} resources", "all required", tuple(differences))
 
 
 @check(2)
-def payload_shapes_ok(evidence: Evidence) -> Finding:
+def payload_shapes_ok(evidence: Evidence) -> RuleResult:
     """Every landed body is a JSON object with its documented top key, and is no error body."""
     differences: list[Difference] = []
     for resource, key in DOCUMENT_KEYS.items():
         for document in evidence.documents[resource]:
             differences += claim_that(key in document, resource, ", ".join(document), key)
             differences += claim_that(not {"errors", "fault"} & document.keys(), resource, "an error body", key)
-    return Finding("bodies", "documented keys", tuple(differences))
+    return RuleResult("bodies", "documented keys", tuple(differences))
 
 
 @check(3)
-def account_identity_ok(evidence: Evidence) -> Finding:
+def account_identity_ok(evidence: Evidence) -> RuleResult:
     """Profile, balances and snapshot id name one account, and every row carries it."""
     wanted = evidence.account_id
     differences = [
@@ -58,22 +58,24 @@ def account_identity_ok(evidence: Evidence) -> Finding:
         ),
         *claim_that(evidence.manifest["account_id"] == wanted, "manifest", evidence.manifest["account_id"], wanted),
     ]
-    return Finding(str(evidence.balances.get("account_number")), wanted, tuple(differences))
+    return RuleResult(str(evidence.balances.get("account_number")), wanted, tuple(differences))
 
 
 @check(None, Severity.WARN)
-def account_is_active(evidence: Evidence) -> Finding:
+def account_is_active(evidence: Evidence) -> RuleResult:
     """The profile says that the account is active; what a closed one answers is its true last state."""
     status = evidence.account.get("status")
-    return Finding(shown(status), "active", claim_that(status == "active", "profile.account.status", status, "active"))
+    return RuleResult(
+        shown(status), "active", claim_that(status == "active", "profile.account.status", status, "active")
+    )
 
 
 @check(4)
-def snapshot_atomic(evidence: Evidence) -> Finding:
+def snapshot_atomic(evidence: Evidence) -> RuleResult:
     """There is one header, and every row of every table carries its id, account, as-of and trade date."""
     headers = evidence.stored("tradier_snapshots")
     if len(headers) != 1:
-        return Finding(
+        return RuleResult(
             "1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),)
         )
     found = evidence.counted(DATA_TABLES, _SHARED)
@@ -88,11 +90,11 @@ def snapshot_atomic(evidence: Evidence) -> Finding:
         counts[row["name"]] += row["count"]
     for table in ("accounts", "account_balances"):
         differences += claim_that(counts[table] == 1, table, 1, counts[table])
-    return Finding("1 header", f"1 header, {counts.total()} rows", tuple(differences))
+    return RuleResult("1 header", f"1 header, {counts.total()} rows", tuple(differences))
 
 
 @check(None)
-def header_equals_manifest(evidence: Evidence) -> Finding:
+def header_equals_manifest(evidence: Evidence) -> RuleResult:
     """The header repeats what the manifest recorded, counts what the broker listed, and was committed afterwards."""
     manifest = evidence.manifest
     as_of = datetime.fromisoformat(manifest["as_of"])
@@ -120,11 +122,11 @@ def header_equals_manifest(evidence: Evidence) -> Finding:
             after, "committed_at", f"after {expected['as_of_end']}, not later", row["committed_at"]
         )
         differences += claim_that(bool(row["code_version"]), "code_version", "a version", row["code_version"])
-    return Finding(manifest["snapshot_id"], f"{len(stored)} header", tuple(differences))
+    return RuleResult(manifest["snapshot_id"], f"{len(stored)} header", tuple(differences))
 
 
 @check(None)
-def account_equal(evidence: Evidence) -> Finding:
+def account_equal(evidence: Evidence) -> RuleResult:
     """The stored account equals the account's row of the profile."""
     raw = evidence.account
     expected: Row = {
@@ -137,11 +139,13 @@ def account_equal(evidence: Evidence) -> Finding:
         "last_update_date": instant(raw.get("last_update_date")),
     }
     stored = by_key(evidence.stored("accounts"), "account_id")
-    return Finding("1 account", f"{len(stored)} rows", differing("account", {(evidence.account_id,): expected}, stored))
+    return RuleResult(
+        "1 account", f"{len(stored)} rows", differing("account", {(evidence.account_id,): expected}, stored)
+    )
 
 
 @check(None)
-def provenance_equals_manifest(evidence: Evidence) -> Finding:
+def provenance_equals_manifest(evidence: Evidence) -> RuleResult:
     """raw_payloads lists exactly the landed bodies, with their status, times, lengths and digests."""
     landed = evidence.landed
     expected: dict[tuple[str, int], Row] = {}
@@ -159,11 +163,11 @@ def provenance_equals_manifest(evidence: Evidence) -> Finding:
     rows = evidence.stored("raw_payloads")
     differences = differing("payload", expected, by_key(rows, "resource", "page"))
     differences += claim_that(len(rows) == len(expected), "raw_payloads", len(expected), len(rows))
-    return Finding(f"{len(expected)} bodies", f"{len(rows)} rows", differences)
+    return RuleResult(f"{len(expected)} bodies", f"{len(rows)} rows", differences)
 
 
 @check(9)
-def as_of_increases(evidence: Evidence) -> Finding:
+def as_of_increases(evidence: Evidence) -> RuleResult:
     """The snapshot was read after everything of this account that had been landed before, and not in the future.
 
     A wrong clock, which makes a snapshot doubtful, may have said that it was.
@@ -177,16 +181,16 @@ def as_of_increases(evidence: Evidence) -> Finding:
     ]
     if manifest.clock_was_wrong:
         differences = []
-    return Finding(f"read at {clock.iso(manifest.as_of)}", f"after {_iso(previous)}", tuple(differences))
+    return RuleResult(f"read at {clock.iso(manifest.as_of)}", f"after {_iso(previous)}", tuple(differences))
 
 
 @check(10, Severity.WARN)
-def resource_skew_small(evidence: Evidence) -> Finding:
+def resource_skew_small(evidence: Evidence) -> RuleResult:
     """The resources were read within 15 seconds of each other."""
     manifest = evidence.landed.manifest
     skew = manifest.as_of_end - manifest.as_of
     seconds = f"{skew.total_seconds():.3f} s"
-    return Finding(
+    return RuleResult(
         seconds,
         f"at most {MAX_SKEW.seconds} s",
         claim_that(skew <= MAX_SKEW, "skew", seconds, f"at most {MAX_SKEW.seconds} s"),
@@ -194,28 +198,30 @@ def resource_skew_small(evidence: Evidence) -> Finding:
 
 
 @check(None, Severity.WARN)
-def clock_agrees(evidence: Evidence) -> Finding:
+def clock_agrees(evidence: Evidence) -> RuleResult:
     """The clock of this machine and the broker's differed by less than 5 seconds, if the broker said what time it was.
 
     From 60 seconds on the snapshot is doubtful.
     """
     skew = evidence.manifest.get("clock_skew_s")
-    told = "no time sent" if skew is None else f"{skew:+.1f} s"
+    text = "no time sent" if skew is None else f"{skew:+.1f} s"
     most = f"less than {MAX_CLOCK_SKEW_S} s"
     agree = skew is None or abs(skew) < MAX_CLOCK_SKEW_S
-    return Finding(most, told, claim_that(agree, "this machine's clock less the broker's", most, told))
+    return RuleResult(most, text, claim_that(agree, "this machine's clock less the broker's", most, text))
 
 
 @check(None, Severity.WARN)
-def snapshot_is_good(evidence: Evidence) -> Finding:
+def snapshot_is_good(evidence: Evidence) -> RuleResult:
     """Nothing speaks against the snapshot, or later readings have confirmed it: anything may be concluded from it."""
     (header,) = evidence.stored("tradier_snapshots")
     why = header["verdict_evidence"] or "nothing"
-    return Finding(why, header["verdict"], claim_that(header["verdict"] == "good", "verdict", why, header["verdict"]))
+    return RuleResult(
+        why, header["verdict"], claim_that(header["verdict"] == "good", "verdict", why, header["verdict"])
+    )
 
 
 @check(80)
-def mirror_equals_newest(evidence: Evidence) -> Finding:
+def mirror_equals_newest(evidence: Evidence) -> RuleResult:
     """portfolio_positions shows exactly the positions of the account's newest good snapshot."""
     newest = evidence.query(
         "SELECT snapshot_id, as_of FROM tradier_snapshots WHERE account_id = ? AND verdict = 'good' "
@@ -230,7 +236,7 @@ def mirror_equals_newest(evidence: Evidence) -> Finding:
         "position", by_key(expected, "snapshot_id", "row_no"), by_key(shown_rows, "snapshot_id", "row_no")
     )
     differences += claim_that(len(expected) == len(shown_rows), "portfolio_positions", len(expected), len(shown_rows))
-    return Finding(f"{len(expected)} positions", f"{len(shown_rows)} shown", differences)
+    return RuleResult(f"{len(expected)} positions", f"{len(shown_rows)} shown", differences)
 
 
 def _iso(moment: datetime | None) -> str:

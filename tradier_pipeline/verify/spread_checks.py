@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from tradier_pipeline.broker.models import Order, parse_rows
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.core.outcome import Difference, Finding
+from tradier_pipeline.core.outcome import Difference, RuleResult
 from tradier_pipeline.domain.positions import PortfolioPosition
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.verify.check import check, claim_that, differing
@@ -20,7 +20,7 @@ LEG_COLUMNS = tuple(field.name for field in fields(SpreadLeg))
 
 
 @check(None)
-def spreads_use_contracts_once(evidence: Evidence) -> Finding:
+def spreads_use_contracts_once(evidence: Evidence) -> RuleResult:
     """The legs of all spreads add up to exactly the listed quantity of every option symbol."""
     listed: dict[str, Decimal] = defaultdict(Decimal)
     for row in evidence.listed("positions"):
@@ -35,11 +35,11 @@ def spreads_use_contracts_once(evidence: Evidence) -> Finding:
         for symbol in sorted(listed.keys() | used.keys())
         for difference in claim_that(listed[symbol] == used[symbol], f"{symbol} quantity", listed[symbol], used[symbol])
     ]
-    return Finding(f"{len(listed)} option symbols", f"{len(used)} used", tuple(differences))
+    return RuleResult(f"{len(listed)} option symbols", f"{len(used)} used", tuple(differences))
 
 
 @check(None)
-def spreads_follow_positions(evidence: Evidence) -> Finding:
+def spreads_follow_positions(evidence: Evidence) -> RuleResult:
     """Every stored spread is what the stored positions and the broker's orders group to."""
     names = [field.name for field in fields(PortfolioPosition)]
     positions = [PortfolioPosition(**{name: row[name] for name in names}) for row in evidence.stored("positions")]
@@ -57,7 +57,7 @@ def spreads_follow_positions(evidence: Evidence) -> Finding:
         *claim_that(len(rows) == len(expected), "option_spreads", len(expected), len(rows)),
         *claim_that(len(leg_rows) == len(legs), "option_spread_legs", len(legs), len(leg_rows)),
     ]
-    return Finding(f"{len(expected)} spreads", f"{len(rows)} stored", tuple(differences))
+    return RuleResult(f"{len(expected)} spreads", f"{len(rows)} stored", tuple(differences))
 
 
 def _fields(value: object, names: tuple[str, ...]) -> Row:

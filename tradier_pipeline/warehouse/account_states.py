@@ -15,10 +15,10 @@ from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
 from tradier_pipeline.reconcile.statement import (
+    AccountState,
     Legless,
-    Part,
+    OrderPart,
     PartKey,
-    Statement,
     Terms,
     by_key,
     held,
@@ -132,7 +132,7 @@ class _Quoted:
     mark: Decimal | None
 
 
-def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Statement) -> Good | None:
+def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: AccountState) -> Good | None:
     """The last good snapshot before a statement, with what was known of the orders that are shown now."""
     found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
     if found is None:
@@ -218,7 +218,7 @@ def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: d
 
 def stored_statement(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
-) -> Statement:
+) -> AccountState:
     """What a stored snapshot says."""
     at = (snapshot_id, as_of)
     parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
@@ -232,12 +232,12 @@ def stored_statement(
         if has_terms(symbol)
     }
     close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
-    return Statement(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
+    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
 
 
 def statement_before(
-    connection: duckdb.DuckDBPyConnection, account_id: str, before: Statement, now: Statement
-) -> Statement:
+    connection: duckdb.DuckDBPyConnection, account_id: str, before: AccountState, now: AccountState
+) -> AccountState:
     """A stored statement, with what was last known of the orders that only the later one shows.
 
     An order that leaves the list, and is not found by its id, has not lost what it had filled. Nor has one that was
@@ -255,8 +255,8 @@ def statement_before(
 
 
 def _shown_since(
-    connection: duckdb.DuckDBPyConnection, account_id: str, since: datetime, now: Statement
-) -> dict[PartKey, Part]:
+    connection: duckdb.DuckDBPyConnection, account_id: str, since: datetime, now: AccountState
+) -> dict[PartKey, OrderPart]:
     """The orders that only doubtful snapshots since the last good one showed, as they did last.
 
     Over a doubt that outlasts the day, nothing else shows what filled in it.
@@ -274,9 +274,9 @@ def _shown_since(
 
 def _orders_of(
     connection: duckdb.DuckDBPyConnection, rows: Iterable[tuple[int, str, datetime]]
-) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
+) -> tuple[dict[PartKey, OrderPart], dict[int, Legless]]:
     """Orders, each by its id, as one snapshot shows it."""
-    parts: dict[PartKey, Part] = {}
+    parts: dict[PartKey, OrderPart] = {}
     legless: dict[int, Legless] = {}
     for order_id, snapshot_id, as_of in rows:
         then, legless_then = _read_parts(
@@ -287,8 +287,10 @@ def _orders_of(
     return parts, legless
 
 
-def _read_parts(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[dict[PartKey, Part], dict[int, Legless]]:
-    parts: list[Part] = []
+def _read_parts(
+    connection: duckdb.DuckDBPyConnection, which: str
+) -> tuple[dict[PartKey, OrderPart], dict[int, Legless]]:
+    parts: list[OrderPart] = []
     legless: dict[int, Legless] = {}
     for row in connection.execute(_PARTS.replace("{which}", which)).fetchall():
         *values, class_, created_at, kind, net = row

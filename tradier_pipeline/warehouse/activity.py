@@ -32,7 +32,7 @@ NEIGHBOURS = 3  # weekdays on either side that must have a value before a value 
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Upserted:
     """What an extract brought of one resource, in rows of its table.
 
     Attributes:
@@ -104,7 +104,7 @@ DESTINATIONS: Mapping[Resource, Destination] = {
 }
 
 
-def keep_activity(connection: duckdb.DuckDBPyConnection, landed: LandedActivity) -> dict[Resource, Kept]:
+def upsert_activity(connection: duckdb.DuckDBPyConnection, landed: LandedActivity) -> dict[Resource, Upserted]:
     """Add what one extract tells to what is stored; within the caller's transaction. Doing it again changes nothing.
 
     Raises:
@@ -118,7 +118,7 @@ def typed_rows(landed: LandedActivity, resource: Resource) -> list[Row]:
     """The rows of one resource as its table has them, those outside the dates of the extract left out.
 
     Raises:
-        BodyError, LandingError: see `keep_activity`.
+        BodyError, LandingError: see `upsert_activity`.
     """
     manifest, destination = landed.manifest, DESTINATIONS[resource]
     bodies = [envelope.parse_json(body, resource) for body in landed.bodies(resource)]
@@ -174,7 +174,7 @@ def _canonical(value: Any) -> str:
             return "[" + ",".join(map(_canonical, value)) + "]"
 
 
-def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resource: Resource) -> Kept:
+def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resource: Resource) -> Upserted:
     manifest, destination = landed.manifest, DESTINATIONS[resource]
     pages = manifest.resources[resource]
     read_at = min(page.started_at for page in pages)
@@ -200,7 +200,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, landed: LandedActivity, resourc
     new = _merge(connection, destination, rows)
     retracted = _retract(connection, destination, resource, extract)
     first, last = (days[0], days[-1]) if days else (None, None)
-    return Kept(len(rows), new, retracted, covered_since, first, last)
+    return Upserted(len(rows), new, retracted, covered_since, first, last)
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, destination: Destination, rows: Sequence[Row]) -> int:

@@ -13,8 +13,8 @@ from tradier_pipeline.warehouse.schema import (
     DOUBLE,
     GOOD,
     INTEGER,
+    KEY_COLUMNS,
     KEYS,
-    LEAD,
     VARCHAR,
     Column,
     View,
@@ -60,7 +60,7 @@ SPREAD_BOOK = View(
     "One row per good snapshot and option spread: what was received or paid, how far it has come, and how far the "
     "underlying is from the strikes.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         Column("environment", VARCHAR, "simulator, sandbox or live"),
         Column("spread_no", INTEGER, "As in option_spreads"),
         Column("underlying", VARCHAR, "As in option_spreads"),
@@ -139,7 +139,7 @@ ASSIGNMENT_RISK = View(
     "One row per good snapshot and short option: whether it is in the money, and what its assignment would take. When "
     "the underlying goes ex-dividend the broker does not report.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         Column("environment", VARCHAR, "simulator, sandbox or live"),
         Column("symbol", VARCHAR, "As in positions"),
         Column("underlying", VARCHAR, "What it is written on"),
@@ -197,7 +197,7 @@ _OF_BOOK: Final = (
 BOOK_BY_UNDERLYING = View(
     "book_by_underlying",
     "One row per good snapshot and underlying that is held, in shares or options: what it is worth and has made.",
-    (*LEAD, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
+    (*KEY_COLUMNS, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
     f"""
     SELECT {KEYS}, coalesce(underlying, root, symbol) AS underlying, count(*) AS positions, {_KNOWN_SUMS}
     FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}, coalesce(underlying, root, symbol)
@@ -207,7 +207,7 @@ BOOK_BY_UNDERLYING = View(
 BOOK_TOTAL = View(
     "book_total",
     "One row per good snapshot with a position: what all of it is worth and has made, by the marks of the quotes.",
-    (*LEAD, *_OF_BOOK),
+    (*KEY_COLUMNS, *_OF_BOOK),
     f"SELECT {KEYS}, count(*) AS positions, {_KNOWN_SUMS} FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}",  # noqa: S608
 )
 
@@ -215,7 +215,7 @@ STOCK_BOOK = View(
     "stock_book",
     "One row per good snapshot and equity of which shares are in no option spread: these shares.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         Column("symbol", VARCHAR, "As in positions"),
         Column("quantity", DECIMAL, "Shares in no spread; negative when short"),
         Column("mark", DECIMAL, "USD per share; null without a quote"),

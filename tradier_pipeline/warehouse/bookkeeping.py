@@ -20,7 +20,7 @@ def movements_query(account_id: str | None) -> str:
     """
     kind = kind_of("type")
     return f"""
-    WITH told AS (
+    WITH reported AS (
         SELECT account_id, trade_date, kind, amount, description, source, word, between_accounts,
                NULL AS symbol, NULL AS quantity
         FROM cash_flows WHERE source = 'broker' AND amount <> 0
@@ -28,7 +28,7 @@ def movements_query(account_id: str | None) -> str:
         SELECT account_id, trade_date, kind, amount, note, 'owner', NULL, false, symbol, quantity
         FROM stated_flows WHERE amount <> 0
     ), flows AS (
-        SELECT *, row_number() OVER (PARTITION BY {_ALIKE}) AS nth FROM told
+        SELECT *, row_number() OVER (PARTITION BY {_ALIKE}) AS nth FROM reported
     ), counted AS (
         SELECT {_ALIKE}, counted_on, row_number() OVER (PARTITION BY {_ALIKE}) AS nth FROM external_flows
     ), moved AS (

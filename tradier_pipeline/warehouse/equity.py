@@ -208,13 +208,13 @@ _EVENINGS = f"""
         FROM account_balances
         {GOOD}
         GROUP BY account_id, trade_date
-    ), told AS (
+    ), reported AS (
         SELECT account_id, trade_date, arg_max(value, last_read_at) AS told_value
         FROM broker_daily_balances WHERE retracted_at IS NULL GROUP BY account_id, trade_date
     ), valued AS ( -- a close is a reading after it or the broker's own value; what begins a history is no close
         SELECT account_id, trade_date, number, coalesce(read_at >= session_close, false) AS is_close,
                is_close OR told_value IS NULL AS is_read, read_value, read_cash, read_at, told_value
-        FROM closes FULL JOIN told USING (account_id, trade_date) JOIN numbered USING (trade_date)
+        FROM closes FULL JOIN reported USING (account_id, trade_date) JOIN numbered USING (trade_date)
         QUALIFY is_close OR told_value IS NOT NULL OR number = min(number) OVER (PARTITION BY account_id)
     ), known AS MATERIALIZED (
         SELECT account_id, trade_date, number, row_number() OVER by_number AS i,
@@ -378,7 +378,7 @@ _SPANNED = f"""
         SELECT *, CASE WHEN equity IS NOT NULL THEN
                    max(growth) OVER (PARTITION BY account_id ORDER BY trade_date ROWS UNBOUNDED PRECEDING)
                END AS peak,
-               -- an account that was empty and still is has had no flow to be told of
+               -- an account that was empty and still is has had no flow to be reported of
                equity IS NOT NULL AND coalesce(before, 0) = 0 AND equity = 0 AS is_empty,
                CASE WHEN equity IS NOT NULL THEN doubt END AS why,
                CASE WHEN is_empty THEN NULL

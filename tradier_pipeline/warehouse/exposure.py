@@ -14,8 +14,8 @@ from tradier_pipeline.warehouse.schema import (
     DOUBLE,
     GOOD,
     INTEGER,
+    KEY_COLUMNS,
     KEYS,
-    LEAD,
     VARCHAR,
     Column,
     View,
@@ -195,7 +195,7 @@ EXPOSURE = View(
     "One row per good snapshot and underlying that is held, in shares or options: the greeks of the book. Each is null "
     "where it is missing of any position: coverage tells of how many it is there.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _ENVIRONMENT,
         Column("underlying", VARCHAR, "What the options are written on, or the equity"),
         UNDERLYING_PRICE,
@@ -213,7 +213,7 @@ ACCOUNT_EXPOSURE = View(
     "One row per good snapshot: how much of the buying power is used, and what the book comes to over all underlyings. "
     "A sum is null where a part of it is.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _ENVIRONMENT,
         Column("equity", DECIMAL, "USD"),
         Column("buying_power", DECIMAL, "USD; as in account_balances"),
@@ -233,7 +233,7 @@ EXPIRING_OPTIONS = View(
     f"One row per good snapshot and option position that expires within {LATER_DAYS} days, with its distance to the "
     "strike.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _ENVIRONMENT,
         Column("symbol", VARCHAR, "As in positions"),
         Column("underlying", VARCHAR, "What it is written on"),

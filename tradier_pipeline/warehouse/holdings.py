@@ -11,20 +11,20 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.ledger.records import Trade
-from tradier_pipeline.reconcile.holdings import Gone, Holdings, gone
+from tradier_pipeline.reconcile.holdings import Holdings, MissingLegs, missing_legs
 from tradier_pipeline.warehouse.sql import literal
 
 if TYPE_CHECKING:
     import duckdb
 
 
-def read_gone(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> list[Gone]:
+def read_gone(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> list[MissingLegs]:
     """The trades whose legs are gone, by the two newest good snapshots of each account."""
     recent = _newest_holdings(connection, {trade.account_id for trade in trades})
     return [
         missing
         for account_id, (newest, before) in recent.items()
-        for missing in gone([trade for trade in trades if trade.account_id == account_id], newest, before)
+        for missing in missing_legs([trade for trade in trades if trade.account_id == account_id], newest, before)
     ]
 
 

@@ -28,7 +28,7 @@ _KEY = "environment, symbol, trade_date"
 _RANK = "({side}.previous_close IS NOT NULL, {side}.read_at, {side}.path)"
 
 
-def keep_prices(connection: duckdb.DuckDBPyConnection, landed: LandedPrices) -> int:
+def upsert_prices(connection: duckdb.DuckDBPyConnection, landed: LandedPrices) -> int:
     """Add one extract to what is stored; within the caller's transaction. Returns how many days have a price.
 
     Raises:
@@ -78,14 +78,14 @@ def price_rows(landed: LandedPrices) -> list[Row]:
 
 def _verify(connection: duckdb.DuckDBPyConnection, landed: LandedPrices) -> None:
     """The closes that count of an extract are those of its bodies, decoded anew without the model."""
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
     for body in landed.bodies():
         days: Any = (json.loads(body, parse_float=Decimal).get("history") or {}) if body.strip() else {}
         days = days.get("day") if isinstance(days, dict) else None
-        told |= {row["date"][:10]: row.get("close") for row in _list(days)}
+        reported |= {row["date"][:10]: row.get("close") for row in _list(days)}
     stored = connection.execute(bind("SELECT trade_date::VARCHAR, close FROM daily_prices WHERE path = ?", landed.path))
     for day, close in stored.fetchall():
-        sent = told.get(day)
+        sent = reported.get(day)
         if close is not None and (sent is None or abs(Decimal(sent) - close) > Decimal("1e-8")):
             raise LandingError(
                 f"{landed.path} was not published: on {day} the broker has {sent}, and {close} would be stored",

@@ -25,7 +25,7 @@ class UnknownAccountError(PipelineError):
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the newest published file, in UTC.
 
     Raises:
@@ -113,11 +113,11 @@ def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         require_current(connection)
         return _rows(connection, "FROM trade_gate ORDER BY account_id")
     except duckdb.Error as error:
-        told = str(error).splitlines()[0][:300]
-        raise WarehouseError(f"cannot read the trade gate: {told}", "Run `tradier-pipeline rebuild`.") from None
+        reported = str(error).splitlines()[0][:300]
+        raise WarehouseError(f"cannot read the trade gate: {reported}", "Run `tradier-pipeline rebuild`.") from None
 
 
-def gate_reading(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, Any] | None:
+def gate_evaluation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, Any] | None:
     """What the gate said of a snapshot when it was read; None if it is not published."""
     rows = _rows(connection, bind("FROM trade_gate_readings WHERE snapshot_id = ?", snapshot_id))
     return rows[0] if rows else None

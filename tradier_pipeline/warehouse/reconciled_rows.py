@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from tradier_pipeline.core.decimals import INTEGER_DIGITS, rounded
-from tradier_pipeline.ledger.changes import Change
+from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.writeback import as_columns
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
@@ -79,7 +79,7 @@ def _quantities(amounts: Mapping[str, Decimal]) -> str:
     return json.dumps({symbol: f"{amount:f}" for symbol, amount in amounts.items()})
 
 
-def _proposed(change: Change | None) -> str | None:
+def _proposed(change: LedgerChange | None) -> str | None:
     return None if change is None else json.dumps(as_columns(change.after))
 
 

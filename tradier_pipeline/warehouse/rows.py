@@ -21,7 +21,7 @@ from tradier_pipeline.broker.models import (
 )
 from tradier_pipeline.core.decimals import rounded
 from tradier_pipeline.core.version import CODE_VERSION
-from tradier_pipeline.domain.gate import DEFAULT_RULES, GateReading, GateRules, judge
+from tradier_pipeline.domain.gate import DEFAULT_RULES, GateReading, GateRules, evaluate_gate
 from tradier_pipeline.domain.positions import PortfolioPosition
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg
 from tradier_pipeline.landing.zone import LandedSnapshot
@@ -32,7 +32,7 @@ from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 
 def _shared(table: schema.Table, model: type[BrokerModel]) -> tuple[str, ...]:
     """The columns that the broker's field of the same name fills."""
-    return tuple(sorted(set(table.column_names) & set(model.model_fields) - set(schema.LEAD_NAMES)))
+    return tuple(sorted(set(table.column_names) & set(model.model_fields) - set(schema.KEY_NAMES)))
 
 
 _OF_ACCOUNT = _shared(schema.ACCOUNTS, Account)
@@ -52,7 +52,9 @@ _OF_GREEKS = _shared(schema.QUOTES, Greeks)
 def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[str, list[Row]]:
     """The rows of every table by table name, ready to insert."""
     lead = _lead(typed)
-    reading = judge(lead["as_of"], lead["trade_date"], len(typed.spreads), rules, doubtful=typed.verdict == "doubtful")
+    reading = evaluate_gate(
+        lead["as_of"], lead["trade_date"], len(typed.spreads), rules, doubtful=typed.verdict == "doubtful"
+    )
     rows: dict[str, list[Row]] = {
         "tradier_snapshots": [_header_row(typed)],
         "accounts": [_account_row(typed.account)],

@@ -53,21 +53,21 @@ def _required(name: str, type_: str, comment: str) -> Column:
     return Column(name, type_, comment, required=True)
 
 
-LEAD = (
+KEY_COLUMNS = (
     _required("snapshot_id", VARCHAR, "The snapshot this row belongs to: account number, @, instant"),
     _required("account_id", VARCHAR, "Account number"),
     _required("as_of", INSTANT, "When the first resource of the snapshot was read (UTC)"),
     _required("trade_date", DATE, "America/New_York date of as_of"),
 )
 
-LEAD_NAMES = tuple(column.name for column in LEAD)
-KEYS = ", ".join(LEAD_NAMES)
+KEY_NAMES = tuple(column.name for column in KEY_COLUMNS)
+KEYS = ", ".join(KEY_NAMES)
 
 TRADIER_SNAPSHOTS = Table(
     "tradier_snapshots",
     "One row per snapshot. A row here proves that every table holds the whole snapshot.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("as_of_end", INSTANT, "When the last resource had arrived (UTC)"),
         _required("requested_at", INSTANT, "The instant in the snapshot id: scheduled or requested (UTC)"),
         _required("environment", VARCHAR, "simulator, sandbox or live"),
@@ -85,7 +85,9 @@ TRADIER_SNAPSHOTS = Table(
             "left out of the mirror, as-of reads, day figures, curves, summaries and ledger until evidence confirms it",
         ),
         Column("verdict_evidence", VARCHAR, "What contradicts it, and what has confirmed it since; null: nothing"),
-        Column("clock_skew_s", DECIMAL, "This machine's clock less the broker's, in seconds; null: it told no time"),
+        Column(
+            "clock_skew_s", DECIMAL, "This machine's clock less the broker's, in seconds; null: it reported no time"
+        ),
     ),
 )
 
@@ -97,7 +99,7 @@ ACCOUNTS = Table(
     "accounts",
     "One row per snapshot: the account as the user profile lists it.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("status", VARCHAR, "active or closed"),
         _required("type", VARCHAR, "cash or margin; pattern day trader shows in account_balances.account_type"),
         Column("classification", VARCHAR, "Such as individual, traditional_ira; free text of the broker"),
@@ -112,7 +114,7 @@ ACCOUNT_BALANCES = Table(
     "account_balances",
     "One row per snapshot: the balances as the broker sent them, and the four mapped names.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("account_type", VARCHAR, "margin, cash or pdt, as sent"),
         _required("cash", DECIMAL, "USD; = total_cash"),
         _required("buying_power", DECIMAL, "USD; = option_buying_power (margin, pdt) or cash_available (cash)"),
@@ -149,7 +151,7 @@ POSITIONS = Table(
     "positions",
     "One row per position row of the broker, in its order, none left out.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("row_no", INTEGER, "1-based place in the broker's list"),
         _required("position_id", BIGINT, "The broker's id of the position"),
         _required("symbol", VARCHAR, "Equity ticker or compact OCC option symbol"),
@@ -204,7 +206,7 @@ ORDERS = Table(
     "orders",
     "One row per order: the broker's list of the current trading day, and working orders that left the list.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("order_id", BIGINT, "The broker's order id"),
         _required("listed", BOOLEAN, "False: not in the list any more, read by its id because it had been working"),
         *_ORDER_SHARED,
@@ -218,7 +220,7 @@ ORDER_LEGS = Table(
     "order_legs",
     "One row per leg of an order with legs.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("order_id", BIGINT, "The broker's id of the parent order"),
         _required("leg_no", INTEGER, "1-based place among the legs"),
         _required("leg_id", BIGINT, "The broker's id of the leg"),
@@ -231,7 +233,7 @@ QUOTES = Table(
     "One row per symbol that is held, or that a held option is written on, as the broker quoted it right after the "
     "snapshot; none when the quotes could not be read.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("symbol", VARCHAR, "As in positions, or what an option is written on"),
         Column("type", VARCHAR, "stock, option, etf, index, ..."),
         Column("bid", DECIMAL, "USD per share"),
@@ -261,7 +263,7 @@ OPTION_SPREADS = Table(
     "option_spreads",
     "One row per option spread: derived from positions and orders, every contract in exactly one of them.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("spread_no", INTEGER, "1-based, by underlying, expiration and legs"),
         _required("underlying", VARCHAR, "What the options are written on; a root that is not known stands for itself"),
         _required(
@@ -286,7 +288,7 @@ OPTION_SPREAD_LEGS = Table(
     "option_spread_legs",
     "One row per leg of an option spread: the part of a position that belongs to it.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("spread_no", INTEGER, "The spread"),
         _required("leg_no", INTEGER, "1-based place among its legs"),
         _required("symbol", VARCHAR, "As in positions"),
@@ -308,7 +310,7 @@ CONSERVATION = Table(
     "One row per item that changed since the last good snapshot - a symbol, or cash, which is always there - and why. "
     "change + carried = explained + unexplained. None for a doubtful snapshot, and for the first.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("previous_snapshot_id", VARCHAR, "The last good snapshot, with which this one is compared"),
         _required("item", VARCHAR, "A symbol as in positions, or cash"),
         Column("change", DECIMAL, "Shares, contracts or USD: since that snapshot"),
@@ -322,7 +324,11 @@ CONSERVATION = Table(
         Column(
             "in_flight", DECIMAL, "Shares, contracts or USD: the part of unexplained that is open for the first time"
         ),
-        Column("fees_at_most", DECIMAL, "USD of cash that the fees of the fills may come to; they are told over night"),
+        Column(
+            "fees_at_most",
+            DECIMAL,
+            "USD of cash that the fees of the fills may come to; they are posted the next morning",
+        ),
         _required("state", VARCHAR, "explained, fees (all that is left may be), in_flight or unexplained"),
         _required("explanation", VARCHAR, "What explains it, and what may be behind the rest"),
     ),
@@ -332,7 +338,7 @@ RAW_PAYLOADS = Table(
     "raw_payloads",
     "One row per landed body: where every stored value came from.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("resource", VARCHAR, "account, balances, positions, orders, order or quotes"),
         _required("page", INTEGER, "1-based page; of orders read by their ids, 1-based place"),
         _required("status", INTEGER, "HTTP status"),
@@ -355,7 +361,7 @@ TRADE_GATE_READINGS = Table(
     "One row per snapshot: what the trade gate said of it when it was read. Derived, also from the settings and the "
     "calendar: a rebuild with others gives others. Whether to trade now says the view trade_gate.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("ready", BOOLEAN, "Whether there was no blocker"),
         _required("blockers", WORDS, "Of session_closed, max_open_positions; empty when ready"),
         _required("open_positions", INTEGER, "Option spreads of the snapshot"),
@@ -370,7 +376,7 @@ ORDER_RECONCILIATION = Table(
     "order_reconciliation",
     "One row per order of the ledger or of the broker: how the two compare. Derived from the ledger, too.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("match_state", VARCHAR, "matched, unmatched_ours, unmatched_external, missing_at_broker, ambiguous"),
         Column("matched_by", VARCHAR, "broker_id or tag; null unless matched"),
         Column("client_order_id", VARCHAR, "The engine's own id; null if the ledger does not have it"),
@@ -386,7 +392,7 @@ ORDER_RECONCILIATION = Table(
         Column("ledger_filled", DECIMAL, "Shares, contracts or spreads"),
         Column("broker_filled", DECIMAL, "Shares, contracts or spreads"),
         Column("ledger_price", DECIMAL, "USD per share, average fill; a credit is negative"),
-        Column("broker_price", DECIMAL, "USD per share, average fill; a credit is negative; null until told"),
+        Column("broker_price", DECIMAL, "USD per share, average fill; a credit is negative; null until reported"),
         Column("differences", VARCHAR, "What the sides disagree on, or what is wrong; null if nothing"),
         Column("proposed", VARCHAR, "JSON, column -> new value for the ledger; null if nothing"),
     ),
@@ -397,7 +403,7 @@ TRADE_RECONCILIATION = Table(
     "One row per trade of the ledger that lives, ended today or since the last snapshot, or has something wrong: where "
     "it should stand. Derived from the ledger, too.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("trade_id", VARCHAR, "The engine's own id"),
         _required("symbol", VARCHAR, "The underlying, or the equity"),
         _required("ledger_status", VARCHAR, "Where the ledger has it"),
@@ -425,7 +431,7 @@ RECONCILIATION_FINDINGS = Table(
     "reconciliation_findings",
     "One row per thing about the ledger that people ought to know. Derived from the ledger, too.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         Column("trade_id", VARCHAR, "The trade it is about; null: the account"),
         _required("code", VARCHAR, "Such as legs_missing, exit_price_unknown, position_without_trade"),
         _required("severity", VARCHAR, "info, warn or error"),
@@ -466,7 +472,7 @@ CHECK_RESULTS = Table(
     "One row per snapshot and rule that it did not meet when it was last stored, published or refused. No row: the "
     "rule was met. Of snapshots stored before there was this table, a rebuild tells.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         _required("rule", VARCHAR, "The rule, as `tradier-pipeline verify` names it"),
         Column("number", INTEGER, "Its number among the 80 checks; null: it has none"),
         _required("claim", VARCHAR, "The claim that it belongs to: the asset check in the UI"),
@@ -744,8 +750,8 @@ def ddl(table: Table) -> str:
     columns = ", ".join(
         f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
     )
-    told = comments("TABLE", table.name, table.comment, table.columns)
-    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {told}"
+    comment_sql = comments("TABLE", table.name, table.comment, table.columns)
+    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {comment_sql}"
 
 
 def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> str:

@@ -12,7 +12,7 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.staging import insert
 
 
-def keep_sessions(connection: duckdb.DuckDBPyConnection, calendar: MarketCalendar, since: date, until: date) -> None:
+def upsert_sessions(connection: duckdb.DuckDBPyConnection, calendar: MarketCalendar, since: date, until: date) -> None:
     """Add the sessions of the exchange from one New York date to another, and all between these and the known ones.
 
     They are the exchange's whatever the cycles tick by: a rehearsal round the clock makes no session. What is known

@@ -87,7 +87,7 @@ class StagedWarehouse:
         self._insert_missed([missed])
         self.connection.execute("COMMIT")
 
-    def keep_snapshots(self, path: Path, snapshot_ids: Collection[str]) -> int:
+    def merge_snapshots(self, path: Path, snapshot_ids: Collection[str]) -> int:
         """Take over all rows of some snapshots from another file, in one transaction. Returns how many it had."""
         if not snapshot_ids:
             return 0
@@ -97,13 +97,13 @@ class StagedWarehouse:
             for table in schema.TABLES:
                 if table not in schema.RECONCILED:  # those are taken over for all
                     self._copy(table, older, only)
-            self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes told
+            self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes reported
             self._copy(schema.CHECK_RESULTS, older, only)
             self._forget_missed(list(snapshot_ids))
         found = self.connection.execute(f"SELECT count(*) FROM tradier_snapshots {only}").fetchone()  # noqa: S608
         return found[0] if found else 0
 
-    def keep_reconciled(self, path: Path) -> bool:
+    def merge_reconciled(self, path: Path) -> bool:
         """Take over from another file what no landed byte tells: what followed from the ledger, the findings, and the
         summaries of the days as they were first made.
 

@@ -10,10 +10,10 @@ from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.decode import parse_orders
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Account, Balances, Order, Position, Quote, parse, parse_rows
-from tradier_pipeline.domain.positions import PortfolioPosition, hold
+from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.domain.spreads import Spread, group
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.reconcile.conservation import Finding
+from tradier_pipeline.reconcile.conservation import ItemVerdict
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.reconcile.verdict import Verdict
 
@@ -25,7 +25,7 @@ class Conserved:
     """What changed since another snapshot, and why."""
 
     previous_snapshot_id: str
-    findings: tuple[Finding, ...]
+    findings: tuple[ItemVerdict, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         quotes = _quotes(landed)
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
-    positions = tuple(hold(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1))
+    positions = tuple(
+        value_position(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1)
+    )
     return TypedSnapshot(
         landed=landed,
         account=account,
@@ -106,6 +108,6 @@ def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:
 
 
 def _of_snapshot(landed: LandedSnapshot, error: BodyError) -> BodyError:
-    told = BodyError(error.resource, f"{error.what} (snapshot {landed.snapshot_id})")
-    told.path = error.path
-    return told
+    reported = BodyError(error.resource, f"{error.what} (snapshot {landed.snapshot_id})")
+    reported.path = error.path
+    return reported

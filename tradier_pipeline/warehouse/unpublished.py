@@ -10,7 +10,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.warehouse.sql import bind
 
-EVER = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOT_TRIED = "landed and not published"  # how the reason of what the next run is about to publish begins
 
 
@@ -25,7 +25,7 @@ def unpublished(
         connection: the warehouse; None if there is none.
         own: the snapshot that is about to be published. Itself and what is newer are left out.
     """
-    since = newest_published(connection, account_id, own) if connection else EVER.date()
+    since = newest_published(connection, account_id, own) if connection else EPOCH.date()
     done = published_or_refused(connection, account_id, since) if connection else set()
     waiting = _never_tried(connection, account_id) if connection else ()
     found = {str(landed.snapshot_id): landed for landed in zone.landed_since(account_id, since)}
@@ -45,7 +45,7 @@ def unpublished(
 def newest_published(connection: duckdb.DuckDBPyConnection, account_id: str, own: SnapshotId | None) -> date:
     query = "SELECT max(trade_date) FROM tradier_snapshots WHERE account_id = ? AND snapshot_id <> ?"
     (newest,) = connection.execute(bind(query, account_id, str(own))).fetchone() or (None,)
-    return newest or EVER.date()
+    return newest or EPOCH.date()
 
 
 def published_or_refused(connection: duckdb.DuckDBPyConnection, account_id: str, since: date) -> set[str]:

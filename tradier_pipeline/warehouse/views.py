@@ -27,8 +27,8 @@ from tradier_pipeline.warehouse.schema import (
     GOOD,
     INSTANT,
     INTEGER,
+    KEY_COLUMNS,
     KEYS,
-    LEAD,
     LIMIT,
     MAX_AGE,
     OPENS,
@@ -183,7 +183,7 @@ TRADE_GATE = View(
     "trade_gate",
     "One row per account: whether to trade on its newest snapshot now. No row, or null, means not ready.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         Column("ready", BOOLEAN, "Whether there is no blocker now"),
         Column("blockers", WORDS, f"Of {', '.join(_CONDITIONS)}; empty when ready"),
         Column("age_s", DOUBLE, "Seconds since as_of"),
@@ -257,7 +257,7 @@ ORDER_EVENTS = View(
     "One row per change of an order between two snapshots of its account in a row; doubtful ones do not count. "
     "What the broker does not show any more may still be working.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         Column("order_id", BIGINT, "The broker's order id"),
         Column(
             "event",
@@ -362,7 +362,7 @@ ACCOUNT_PERFORMANCE = View(
     "account_performance",
     "One row per snapshot: what was open, and what had been won or lost.",
     (
-        *LEAD,
+        *KEY_COLUMNS,
         *_borrowed(ACCOUNT_BALANCES, "cash", "buying_power", "equity"),
         Column("open_spreads", INTEGER, "Option spreads; a single leg is one"),
         Column("open_positions", BIGINT, "Option spreads, and holdings of shares that are not all in one"),

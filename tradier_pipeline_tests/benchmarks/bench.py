@@ -39,12 +39,12 @@ from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 from tradier_pipeline.warehouse.typed import read_typed
@@ -140,7 +140,7 @@ def _added_by_ledger(settings: Settings, broker: Broker) -> float:
     gc.freeze()  # as every launched run does
     snapshots = iter([_landed(zone, broker) for _ in range(2 * ROUNDS + 2)])
     pairs = _pairs(
-        lambda: store_snapshot(warehouse, next(snapshots), believe=partial(relevant_beliefs, settings)),
+        lambda: store_snapshot(warehouse, next(snapshots), read_ledger=partial(read_relevant_ledger, settings)),
         lambda: store_snapshot(warehouse, next(snapshots)),
     )
     return _ms([beside - alone for beside, alone in pairs])
@@ -297,8 +297,8 @@ def _large_ledger(ledger: Ledger) -> None:
 def _bring_up_to_date(home: Path, broker: Broker) -> None:
     """What the snapshots have shown is written to the ledger, and most of it was a month ago."""
     ledger = Ledger(home / "ledger.sqlite")
-    believe = partial(relevant_beliefs, Settings(pipeline_home=home))
-    typed, _ = store_snapshot(_warehouse(home), _landed(_zone(home), broker), believe=believe)
+    read_ledger = partial(read_relevant_ledger, Settings(pipeline_home=home))
+    typed, _ = store_snapshot(_warehouse(home), _landed(_zone(home), broker), read_ledger=read_ledger)
     assert typed.reconciled
     apply(ledger, typed.landed.manifest.snapshot_id, typed.reconciled.changes)
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as connection:
@@ -346,7 +346,7 @@ def _copied(column: schema.Column, moving: set[str]) -> str:
 
 
 def _balances_by_day(path: Path) -> None:
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         connection.execute("SELECT * FROM daily_balances ORDER BY account_id, trade_date").fetchall()
 
 

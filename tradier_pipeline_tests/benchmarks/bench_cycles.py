@@ -28,7 +28,7 @@ import httpx
 from tradier_pipeline.api import sync_tradier_snapshot
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.benchmarks.bench import Figure
 
 TICKS = int(os.environ.get("BENCH_TICKS", "30"))
@@ -124,7 +124,7 @@ class Observer:
             if published == (status.st_ino, status.st_mtime_ns):
                 continue
             published, now = (status.st_ino, status.st_mtime_ns), time.time()
-            with reading(self._warehouse) as connection:
+            with connect_readonly(self._warehouse) as connection:
                 for key in connection.execute("SELECT snapshot_id, trigger FROM tradier_snapshots").fetchall():
                     self.seen.setdefault(key, now)
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tradier_pipeline.warehouse import exposure
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.benchmarks.bench import Figure
 from tradier_pipeline_tests.support.year import SESSIONS_OF_A_YEAR, fill, sessions
@@ -89,7 +89,7 @@ def measure(home: Path) -> Iterator[Figure]:
     with warehouse.staged() as staged:
         fill(staged.connection, days, ACCOUNT)
     yield Figure("the file", warehouse.path.stat().st_size / 1e6, None, "MB", "-", True)
-    with reading(warehouse.path) as connection:
+    with connect_readonly(warehouse.path) as connection:
         for table in COUNTED:
             ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
             yield Figure(f"rows of {table}", rows, None, "", "-", True)
@@ -107,7 +107,7 @@ def _figure(path: Path, question: Question) -> Figure:
 
 def _asked_ms(path: Path, sql: str) -> float:
     started = time.perf_counter()
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         connection.execute(sql).fetchall()
     return (time.perf_counter() - started) * 1000
 

@@ -21,7 +21,7 @@ import duckdb
 import httpx
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 
 ORDERS = 25
 PACE_S = 10.0  # Tradier: 120 requests a minute; an order makes three snapshots of five
@@ -55,7 +55,7 @@ def _one_order(broker: httpx.Client, warehouse: Path) -> float:
 
 
 def _shows(warehouse: Path, condition: str) -> bool:
-    with reading(warehouse) as connection:
+    with connect_readonly(warehouse) as connection:
         try:
             return bool(connection.sql(f"SELECT 1 FROM orders WHERE {condition} LIMIT 1").fetchall())
         except duckdb.CatalogException:

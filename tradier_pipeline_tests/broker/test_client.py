@@ -317,7 +317,7 @@ async def test_an_endless_list_is_refused(server):
 
 
 @pytest.mark.parametrize(
-    ("orders", "told"),
+    ("orders", "reported"),
     [
         ([{"id": 1}, {"id": 9}, {"id": 9}], "has the id 9 twice on one page"),
         ([{"id": 1}, {}], r"orders\.order\[1\]\.id is missing"),
@@ -327,10 +327,10 @@ async def test_an_endless_list_is_refused(server):
         ([{"id": True}], r"orders\.order\[0\]\.id"),
     ],
 )
-async def test_orders_that_cannot_be_told_apart_are_refused(server, orders, told):
+async def test_orders_that_cannot_be_told_apart_are_refused(server, orders, reported):
     server.on(ORDERS_PATH, document({"orders": {"order": orders}}))
     async with connect(server) as client:
-        with pytest.raises(BodyError, match=told) as caught:
+        with pytest.raises(BodyError, match=reported) as caught:
             await client.fetch_orders(ACCOUNT)
     assert len(server.requests) == 1
     assert len(caught.value.pages) == 1

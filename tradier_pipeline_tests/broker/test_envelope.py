@@ -244,7 +244,7 @@ def test_an_errors_or_fault_key_beside_data_still_is_a_refusal(key, kind, orders
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "transient", "told"),
+    ("status", "body", "kind", "transient", "reported"),
     [
         (200, b'{"errors":{"error":["Refused.","InitialMargin"]}}', RefusedError, False, "Refused.; InitialMargin"),
         (200, b'{"errors":{"error":"Sell order"}}', RefusedError, False, "Sell order"),
@@ -298,11 +298,11 @@ def test_an_errors_or_fault_key_beside_data_still_is_a_refusal(key, kind, orders
         (200, b'{"error": {"code": 429, "message": "Rate limit exceeded"}}', BodyError, False, "only 'error'"),
     ],
 )
-def test_each_refusal_is_told_and_repeated_only_if_that_can_help(status, body, kind, transient, told):
+def test_each_refusal_is_told_and_repeated_only_if_that_can_help(status, body, kind, transient, reported):
     error = refusal("orders", status, body)
     assert type(error) is kind
     assert error.transient is transient
-    assert told in str(error)
+    assert reported in str(error)
     assert str(error).startswith("orders: ")
     assert "\n" not in str(error)
 

@@ -69,10 +69,10 @@ class Watching:
 
     changes: asyncio.Queue[OrderEvent] = field(default_factory=asyncio.Queue)
     lines: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
     def tell(self, line: str) -> None:
-        self.told.append(line)
+        self.reported.append(line)
         self.lines.put_nowait(line)
 
     async def change(self) -> tuple[int, str]:
@@ -122,7 +122,7 @@ def test_other_kinds_are_no_order_events():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("hello", "stream: the body is not JSON"),
         ("[]", "stream"),
@@ -132,8 +132,8 @@ def test_other_kinds_are_no_order_events():
         (order_frame(exec_quantity="2"), r"stream: order\.exec_quantity.* is not a number"),
     ],
 )
-def test_a_malformed_frame_is_told(text, told):
-    with pytest.raises(BodyError, match=told):
+def test_a_malformed_frame_is_told(text, reported):
+    with pytest.raises(BodyError, match=reported):
         read_frame(text)
 
 
@@ -227,7 +227,7 @@ def test_while_no_session_is_to_be_had_the_orders_are_polled(url):
             await control(url, "POST", "clock", {"now": "2026-11-16T17:00:01Z"})
             assert {await seen.change(), await seen.change()} == {(order - 1, "open"), (order, "open")}
             await polled(url, await polls(url) + 3)
-            assert seen.changes.empty()  # a state is told once
+            assert seen.changes.empty()  # a state is reported once
 
     asyncio.run(main())
 
@@ -304,7 +304,7 @@ def test_the_session_is_asked_for_and_used_as_documented():
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "reported"),
     [
         (frames(HEARTBEAT, "{"), "the body is not JSON"),
         (frames(HEARTBEAT, order_frame(account=None)), "order.account"),
@@ -313,13 +313,13 @@ def test_the_session_is_asked_for_and_used_as_documented():
     ],
     ids=["not JSON", "not an order", "closed", "cut"],
 )
-def test_a_connection_that_ends_badly_is_told_and_followed_by_another(script, told):
+def test_a_connection_that_ends_badly_is_told_and_followed_by_another(script, reported):
     attempts = Attempts()
 
     async def main() -> None:
         async with scripted(script, frames(order_frame())) as server, watching(server.url, attempts.policy()) as seen:
             await seen.line("connected")
-            assert told in await seen.line("polling the orders every")
+            assert reported in await seen.line("polling the orders every")
             attempts.allowed.release()
             await seen.line("connected")
             assert await seen.change() == (7, "open")
@@ -345,7 +345,7 @@ def test_silence_ends_a_connection():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         (answer("", 503), "HTTP 503"),
         (answer("<html>", 200), "the body is"),
@@ -357,14 +357,14 @@ def test_silence_ends_a_connection():
         (answer("", 302, {"location": "https://tradier.example/"}), "redirects are not followed"),
     ],
 )
-def test_a_session_that_is_not_to_be_had_or_used_is_told_and_asked_for_again(given, told):
+def test_a_session_that_is_not_to_be_had_or_used_is_told_and_asked_for_again(given, reported):
     attempts = Attempts()
 
     async def main() -> None:
         async with scripted(frames(HEARTBEAT)) as server:
             server.sessions(given, server.good)
             async with watching(server.url, attempts.policy()) as seen:
-                assert told in await seen.line("polling the orders every")
+                assert reported in await seen.line("polling the orders every")
                 attempts.allowed.release()
                 await seen.line("connected")
 
@@ -383,7 +383,7 @@ def test_waits_grow_to_a_limit_and_start_again_once_the_stream_was_heard():
                 await seen.line("connected")
                 await seen.line("sorry")
         assert attempts.delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 0.5]
-        assert len([line for line in seen.told if "503" in line]) == 1  # one reason, one line
+        assert len([line for line in seen.reported if "503" in line]) == 1  # one reason, one line
 
     asyncio.run(main())
 
@@ -412,7 +412,7 @@ def test_a_failed_read_after_a_connection_is_repeated():
         ):
 
             def orders(_: Request) -> Answer:
-                if not seen.told:  # not connected yet
+                if not seen.reported:  # not connected yet
                     return document({"orders": "null"})
                 return gap.pop(0) if len(gap) > 1 else gap[0]
 
@@ -429,7 +429,7 @@ def test_unknown_kinds_are_told_once_and_other_accounts_are_not_ours():
         script = frames(trade, trade, order_frame(account="VA99999999"), order_frame(id=8))
         async with scripted(script) as server, watching(server.url, Attempts().policy()) as seen:
             assert await seen.change() == (8, "open")
-            assert len([line for line in seen.told if "unknown kind 'trade'" in line]) == 1
+            assert len([line for line in seen.reported if "unknown kind 'trade'" in line]) == 1
 
     asyncio.run(main())
 
@@ -445,15 +445,15 @@ def test_neither_the_token_nor_the_session_id_is_ever_said(caplog):
                 assert "[access token]" in await seen.line("HTTP 400")
                 attempts.allowed.release()
                 assert "[access token] [access token]" in await seen.line("1008")
-            return seen.told
+            return seen.reported
 
     with caplog.at_level(logging.DEBUG):
-        told = "\n".join(asyncio.run(main()))
+        text = "\n".join(asyncio.run(main()))
     # `websockets.server` is the test's own end
     logged = "\n".join(record.getMessage() for record in caplog.records if record.name != "websockets.server")
     assert "events/session" in logged
     for secret in secrets:
-        assert secret[:8] not in told + logged  # the library shortens what it logs
+        assert secret[:8] not in text + logged  # the library shortens what it logs
 
 
 def test_without_the_package_the_remedy_is_told(monkeypatch):

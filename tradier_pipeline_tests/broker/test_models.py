@@ -1,4 +1,4 @@
-"""Bodies into types: what is required, what a number is, what an instant is, and how a refusal is told."""
+"""Bodies into types: what is required, what a number is, what an instant is, and how a refusal is reported."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ FRIDAY = date(2026, 11, 20)
 
 
 def refused(model: type[BrokerModel], body: Any) -> BodyError:
-    with pytest.raises(BodyError) as told:
+    with pytest.raises(BodyError) as reported:
         parse(model, "resource", "path", body)
-    return told.value
+    return reported.value
 
 
 def without(body: bodies.Body, *path: str) -> bodies.Body:
@@ -119,8 +119,8 @@ def test_a_refusal_does_not_quote_the_value() -> None:
 
 @pytest.mark.parametrize("block", ["margin", "pdt", "cash"])
 def test_the_block_that_is_sent_decides_not_the_account_type(block: str) -> None:
-    told = parse(Balances, "balances", "balances", balances(block) | {"account_type": "margin"})
-    assert told.buying_power == (Decimal("4343.38") if block == "cash" else Decimal("6363.86"))
+    reported = parse(Balances, "balances", "balances", balances(block) | {"account_type": "margin"})
+    assert reported.buying_power == (Decimal("4343.38") if block == "cash" else Decimal("6363.86"))
 
 
 @pytest.mark.parametrize("blocks", [(), ("margin", "pdt"), ("margin", "cash"), ("margin", "pdt", "cash")])
@@ -254,7 +254,7 @@ def test_instants_are_utc_to_the_microsecond(text: str, instant: datetime) -> No
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reported"),
     [
         ("2018-08-08T14:41:11.405", "has no time zone"),
         ("2018-08-08", "is not an ISO 8601 instant"),
@@ -268,10 +268,10 @@ def test_instants_are_utc_to_the_microsecond(text: str, instant: datetime) -> No
         ("0001-01-01T00:00:00+14:00", "is out of range"),
     ],
 )
-def test_what_is_not_an_instant_with_a_zone_is_refused(value: Any, told: str) -> None:
+def test_what_is_not_an_instant_with_a_zone_is_refused(value: Any, reported: str) -> None:
     error = refused(Position, position(date_acquired=value))
     assert error.path == "path.date_acquired"
-    assert told in str(error)
+    assert reported in str(error)
 
 
 # --- orders and legs --------------------------------------------------------------------------------------------------
@@ -323,9 +323,9 @@ def test_a_flat_event_and_an_unknown_type_are_read_as_they_are() -> None:
     assert (found.date, found.type, found.symbol, found.price) == (date(2015, 4, 1), "new word", "AAPL", 124)
 
 
-@pytest.mark.parametrize("told", ["2026-11-31", "20.11.2026", "2026-11-20 00:00", "", 20261120, None])
-def test_what_is_no_date_is_refused(told: Any) -> None:
-    assert refused(DailyBalance, {"date": told, "value": 1}).path == "path.date"
+@pytest.mark.parametrize("reported", ["2026-11-31", "20.11.2026", "2026-11-20 00:00", "", 20261120, None])
+def test_what_is_no_date_is_refused(reported: Any) -> None:
+    assert refused(DailyBalance, {"date": reported, "value": 1}).path == "path.date"
 
 
 @pytest.mark.parametrize("text", ["2026-11-20", "2026-11-20T00:00:00Z", "2026-11-20T00:00:00.000Z"])

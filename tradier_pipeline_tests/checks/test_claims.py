@@ -37,7 +37,7 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 
 def shown(instance: dg.DagsterInstance) -> dict[str, dict[str, Any]]:
-    """What the UI is told of the checks of the assets of a snapshot, by their names."""
+    """What the UI is reported of the checks of the assets of a snapshot, by their names."""
     return shown_checks(instance, {claim.asset for claim in (*CLAIMS, *LEDGER_CLAIMS)})
 
 

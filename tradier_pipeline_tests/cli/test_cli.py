@@ -27,7 +27,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, dumps, land, order
 
@@ -85,9 +85,9 @@ TABLES = (
 
 @pytest.mark.parametrize("command", TABLES)
 def test_every_command_that_prints_a_table_has_the_same_format_option(command: str) -> None:
-    told = " ".join(run(*command.split(), "--help").stdout.split())
-    assert "--format [text|csv|json|parquet]" in told
-    assert "-o, --output PATH" in told
+    text = " ".join(run(*command.split(), "--help").stdout.split())
+    assert "--format [text|csv|json|parquet]" in text
+    assert "-o, --output PATH" in text
 
 
 def test_what_verify_proves_is_a_table_with_a_row_for_each_check(home: Home, simulated: Simulated) -> None:
@@ -111,7 +111,7 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         ([], "Missing command. See `tradier-pipeline --help`."),
         (["nope"], "No such command 'nope'. See `tradier-pipeline --help`."),
@@ -126,9 +126,9 @@ def test_every_command_explains_itself(command: str) -> None:
         (["simulate", "--port", "70000"], "Invalid value for '--port': 70000 is not in the range 0<=x<=65535"),
     ],
 )
-def test_a_wrong_call_is_told_in_one_line(arguments: list[str], told: str) -> None:
+def test_a_wrong_call_is_told_in_one_line(arguments: list[str], reported: str) -> None:
     result = run(*arguments)
-    assert error_line(result, 2).startswith(told)
+    assert error_line(result, 2).startswith(reported)
     assert result.stdout == ""
 
 
@@ -142,8 +142,8 @@ def test_a_wrong_call_with_json_is_one_document_too() -> None:
     "arguments", [["verify"], ["balances"], ["query", "SELECT 1"], ["status"], ["verify", "--all"]], ids=" ".join
 )
 def test_before_the_first_snapshot_there_is_a_line_that_says_what_to_do(arguments: list[str], home: Home) -> None:
-    told = error_line(run(*arguments))
-    assert told == (
+    reported = error_line(run(*arguments))
+    assert reported == (
         f"there is no warehouse at {home.warehouse.path} yet. Take a snapshot: `tradier-pipeline snapshot`."
     )
 
@@ -165,8 +165,8 @@ def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, hom
     host = simulated.url.removeprefix("http://")
     expected = f"environment simulator, host {host}, home {home.path}, .env {home.path}/.env"
     assert run(command).stdout.splitlines()[0] == expected
-    told = document(run(command, "--json"))
-    assert (told["host"], told["home"], told["dotenv"]) == (host, str(home.path), str(home.path / ".env"))
+    reported = document(run(command, "--json"))
+    assert (reported["host"], reported["home"], reported["dotenv"]) == (host, str(home.path), str(home.path / ".env"))
 
 
 # ---------------------------------------------------------------- snapshot
@@ -175,7 +175,7 @@ def test_the_first_line_says_what_is_read_and_where_it_is_kept(command: str, hom
 def test_snapshot_prints_what_was_taken_and_how_many_rules_hold(home: Home, simulated: Simulated) -> None:
     result = run("snapshot")
     assert (result.exit_code, result.stderr) == (0, "")
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         found = connection.execute(
             "SELECT snapshot_id, equity, cash, buying_power, margin_requirement, positions_count, orders_count "
             "FROM account_balances JOIN tradier_snapshots USING (snapshot_id)"
@@ -195,11 +195,11 @@ def test_snapshot_prints_what_was_taken_and_how_many_rules_hold(home: Home, simu
 def test_a_rule_that_does_not_hold_is_shown_in_full(home: Home, simulated: Simulated) -> None:
     world = {"account": DEMO_ACCOUNT, "cash": 1000, "positions": [], "orders": [order(1, tag=None)]}
     simulated.admin("POST", "world", json.loads(dumps(world)))
-    told = run("snapshot").stdout
-    warned = told.count("\n  warn ")
-    assert f"checks     {len(CHECKS) - warned} of {len(CHECKS)} rules hold; -v shows them all\n" in told
-    assert "  warn orders_tagged " in told
-    assert "  ok   " not in told
+    reported = run("snapshot").stdout
+    warned = reported.count("\n  warn ")
+    assert f"checks     {len(CHECKS) - warned} of {len(CHECKS)} rules hold; -v shows them all\n" in reported
+    assert "  warn orders_tagged " in reported
+    assert "  ok   " not in reported
 
 
 def test_snapshot_as_json_is_one_document_with_exact_amounts(
@@ -209,7 +209,7 @@ def test_snapshot_as_json_is_one_document_with_exact_amounts(
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
     taken = json.loads(stdout)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         (stored,) = connection.execute("SELECT equity, cash FROM account_balances").fetchall()
     assert [Decimal(taken["balances"][name]) for name in ("equity", "cash")] == list(stored)
     assert isinstance(taken["balances"]["equity"], str)
@@ -294,23 +294,23 @@ def test_verify_proves_the_newest_again_and_finds_a_changed_value(home: Home, si
     assert (proof["snapshot_id"], proof["published"], proof["passed"]) == (str(old.snapshot_id), True, False)
 
     assert run("rebuild").stdout == f"{home.warehouse.path}: 2 snapshots\n"
-    told = document(run("rebuild", "--json"))
-    assert told == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0, "kept_rows": 0}
+    reported = document(run("rebuild", "--json"))
+    assert reported == {"published": 2, "refused": {}, "kept_findings": True, "activity": 0, "kept_rows": 0}
     assert run("verify", "--all").exit_code == 0
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "told"),
+    ("snapshot", "reported"),
     [
         ("yesterday", "'yesterday' is not a snapshot id. Write <account number>@<UTC instant>"),
         (UNKNOWN, f"no snapshot {UNKNOWN} is landed in "),
     ],
 )
-def test_verify_of_what_is_no_snapshot_is_told(snapshot: str, told: str, home: Home, simulated: Simulated) -> None:
+def test_verify_of_what_is_no_snapshot_is_told(snapshot: str, reported: str, home: Home, simulated: Simulated) -> None:
     take(home, simulated.broker)
-    assert error_line(run("verify", snapshot)).startswith(told)
+    assert error_line(run("verify", snapshot)).startswith(reported)
     result = run("verify", snapshot, "--json")
-    assert document(result)["error"]["cause"].startswith(told.split(". ")[0])
+    assert document(result)["error"]["cause"].startswith(reported.split(". ")[0])
     assert error_line(result)
 
 
@@ -349,8 +349,8 @@ def test_a_request_is_written_and_counted_until_a_snapshot_answers_it(home: Home
         "order_id": "o-1",
         "note": "by hand",
     }
-    told = error_line(run("request", "--reason", "manual", "--account", "VA1"))
-    assert told == f"VA1 is not an account of this home ({DEMO_ACCOUNT}). Add it to TRADIER_ACCOUNT_ID."
+    reported = error_line(run("request", "--reason", "manual", "--account", "VA1"))
+    assert reported == f"VA1 is not an account of this home ({DEMO_ACCOUNT}). Add it to TRADIER_ACCOUNT_ID."
     state = document(run("status", "--json"))
     assert state["waiting_requests"] == 2
     assert state["oldest_request_age_s"] >= 0
@@ -381,13 +381,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def taken(history: Home, monkeypatch: pytest.MonkeyPatch) -> str:
     """The id of the one snapshot."""
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(history.path))
-    with reading(history.warehouse.path) as connection:
+    with connect_readonly(history.warehouse.path) as connection:
         (snapshot_id,) = newest_snapshot_ids(connection)
     return snapshot_id
 
 
 def test_balances_are_the_same_in_every_format(taken: str, history: Home, tmp_path: Path) -> None:
-    with reading(history.warehouse.path) as connection:
+    with connect_readonly(history.warehouse.path) as connection:
         stored = connection.execute(
             "SELECT account_id, equity, cash, buying_power, margin_requirement, snapshot_id FROM account_balances"
         ).fetchall()
@@ -414,7 +414,7 @@ def _exact(text: str) -> str | Decimal:
 
 
 def test_balances_by_account_and_date(taken: str, history: Home) -> None:
-    with reading(history.warehouse.path) as connection:
+    with connect_readonly(history.warehouse.path) as connection:
         ((day, equity),) = connection.execute("SELECT trade_date, equity FROM account_balances").fetchall()
     (row,) = document(run("balances", "--by", "day", "--format", "json"))
     assert (row["trade_date"], row["open"], row["last"], row["snapshots"]) == (str(day), str(equity), str(equity), 1)
@@ -424,16 +424,16 @@ def test_balances_by_account_and_date(taken: str, history: Home) -> None:
 
 @pytest.mark.parametrize("by", ["snapshot", "hour", "day", "month", "year"])
 def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history: Home) -> None:
-    with reading(history.warehouse.path) as connection:
+    with connect_readonly(history.warehouse.path) as connection:
         ((day,),) = connection.execute("SELECT trade_date FROM account_balances").fetchall()
     there = f"there are those of {DEMO_ACCOUNT} from {day} to {day}"
-    for asked, told in (
+    for asked, reported in (
         (["--since", "2999-01-01"], "no balances since 2999-01-01; "),
         (["--until", "2020-01-01"], "no balances until 2020-01-01; "),
         (["--account", "o'hara", "--since", "2020-01-01"], "no balances of o'hara since 2020-01-01; "),
     ):
         empty = run("balances", "--by", by, *asked)
-        assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", f"{told}{there}\n")
+        assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", f"{reported}{there}\n")
         as_json = run("balances", "--by", by, "--format", "json", *asked)
         assert (as_json.exit_code, document(as_json), as_json.stderr) == (0, [], empty.stderr)
         (header,) = run("balances", "--by", by, "--format", "csv", *asked).stdout.splitlines()
@@ -479,8 +479,10 @@ WEEK = (  # Wednesday; Thanksgiving, on which nothing was due; nothing of the Fr
 def week(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("week"))
     for as_of, equity in WEEK:
-        told = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity) - 1)})
-        store_snapshot(home.warehouse, land(home.zone, told, datetime.fromisoformat(as_of).replace(tzinfo=UTC)))
+        reported = answers(
+            balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity) - 1)}
+        )
+        store_snapshot(home.warehouse, land(home.zone, reported, datetime.fromisoformat(as_of).replace(tzinfo=UTC)))
     return home
 
 
@@ -547,8 +549,8 @@ def test_a_query_that_is_not_printed_to_a_terminal_loses_no_row_and_no_column(ta
     assert "x" * 500 in shown
     assert taken in shown
     assert run("query", "FROM range(9999)").stdout.count("\n") > 9999
-    told = error_line(run("query", "FROM range(10000)"))
-    assert told == "10,000 rows are too many for text. Choose --format csv, json or parquet."
+    reported = error_line(run("query", "FROM range(10000)"))
+    assert reported == "10,000 rows are too many for text. Choose --format csv, json or parquet."
     assert run("query", "FROM range(10000)", "--format", "csv").stdout.count("\n") == 10001
 
 
@@ -607,8 +609,8 @@ def test_a_query_writes_nothing_reads_no_other_file_and_fails_in_one_line(
 
 
 def test_output_that_cannot_be_written_is_told(taken: str, tmp_path: Path) -> None:
-    told = error_line(run("query", "SELECT 1", "--format", "csv", "--output", str(tmp_path / "no" / "where")))
-    assert told.startswith(f"cannot write {tmp_path / 'no' / 'where'}: No such file or directory. ")
+    reported = error_line(run("query", "SELECT 1", "--format", "csv", "--output", str(tmp_path / "no" / "where")))
+    assert reported.startswith(f"cannot write {tmp_path / 'no' / 'where'}: No such file or directory. ")
 
 
 @pytest.mark.parametrize("form", ["text", "csv"])
@@ -641,8 +643,8 @@ def test_simulate_serves_until_interrupted(home: Home, program: Callable[..., su
 
 def test_simulate_on_a_taken_port_is_told(home: Home) -> None:
     with embedded_simulator(None, token=DEMO_TOKEN) as url:
-        told = error_line(run("simulate", "--port", url.rpartition(":")[2]))
-    assert "Address already in use" in told
+        reported = error_line(run("simulate", "--port", url.rpartition(":")[2]))
+    assert "Address already in use" in reported
 
 
 def test_the_gate_exits_0_only_if_every_account_asked_for_is_ready(
@@ -703,10 +705,10 @@ def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line(
             silent.settimeout(60)
             connection, _ = silent.accept()  # it reads
             process.send_signal(number)
-            _, told = process.communicate(timeout=60)
+            _, reported = process.communicate(timeout=60)
             connection.close()
     assert process.returncode == 1
-    assert told == (
+    assert reported == (
         "tradier-pipeline: error: the run was interrupted. "
         "What it had landed is published by the next snapshot; take it again.\n"
     )

@@ -178,9 +178,9 @@ def by_hand(number: int = 22224000, filled_at: datetime | None = None, **fields:
         )
         for place, (side, symbol) in enumerate(sides.items(), 1)
     ]
-    told = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
+    reported = {"class": "multileg", "type": "debit", "duration": "day", "price": Decimal("0.60"), "tag": None}
     done = {"status": "filled", "quantity": 1, "exec_quantity": 1, "remaining_quantity": 0, "num_legs": 2}
-    given = told | done | {"avg_fill_price": Decimal("0.55")} | at
+    given = reported | done | {"avg_fill_price": Decimal("0.55")} | at
     return bodies.order(number, **given | {"leg": parts} | fields)
 
 
@@ -308,8 +308,10 @@ def test_orders_of_others_are_listed_and_never_touched(
     (document,) = json.loads(run("diff", "--json").stdout)["snapshots"]
     assert (document["orders"], document["changes"]) == ({"unmatched_external": 1, "unmatched_ours": 1}, [])
     assert [order["broker_order_id"] for order in document["unmatched"]] == [22223806, 22223900]
-    told = run("diff").stdout
-    assert "unmatched_ours                   order 22223806 filled: our tag, and the ledger does not have it" in told
+    reported = run("diff").stdout
+    assert (
+        "unmatched_ours                   order 22223806 filled: our tag, and the ledger does not have it" in reported
+    )
     run("apply")
     assert simulated.requests() == []  # the broker is not even asked
 

@@ -16,7 +16,7 @@ def values(*numbers: str | int | None) -> list[Decimal | None]:
 
 
 @pytest.mark.parametrize(
-    ("told", "width", "drawn"),
+    ("reported", "width", "drawn"),
     [
         (range(1, 9), 8, "▁▂▃▄▅▆▇█"),
         (range(1, 9), 80, "▁▂▃▄▅▆▇█"),  # no wider than there are values
@@ -31,21 +31,21 @@ def values(*numbers: str | int | None) -> list[Decimal | None]:
         ((), 5, ""),
     ],
 )
-def test_what_is_drawn(told: range | tuple[str | int | None, ...], width: int, drawn: str) -> None:
-    assert sparkline(values(*told), width) == drawn
+def test_what_is_drawn(reported: range | tuple[str | int | None, ...], width: int, drawn: str) -> None:
+    assert sparkline(values(*reported), width) == drawn
 
 
 @given(
-    told=st.lists(st.none() | st.decimals(-(10**9), 10**9, places=2), max_size=200),
+    reported=st.lists(st.none() | st.decimals(-(10**9), 10**9, places=2), max_size=200),
     width=st.integers(1, 60),
 )
 def test_it_fits_shows_its_extremes_and_has_a_space_only_where_nothing_is_known(
-    told: list[Decimal | None], width: int
+    reported: list[Decimal | None], width: int
 ) -> None:
-    drawn = sparkline(told, width)
-    assert len(drawn) == min(len(told), width)
+    drawn = sparkline(reported, width)
+    assert len(drawn) == min(len(reported), width)
     assert set(drawn) <= {" ", *BLOCKS}
-    if len(told) <= width:
-        assert [block == " " for block in drawn] == [value is None for value in told]
+    if len(reported) <= width:
+        assert [block == " " for block in drawn] == [value is None for value in reported]
     if len(set(drawn) - {" "}) > 1:
         assert {"▁", "█"} <= set(drawn)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline_tests.cli.test_cli import error_line, run
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.reconcile.values import ACCOUNT
@@ -19,22 +19,22 @@ from tradier_pipeline_tests.warehouse.test_summaries import FRIDAY, MONDAY, Book
 def book(home: Home) -> Book:
     """Two days, of which nobody has made a summary yet."""
     book = Book(home.path)
-    book.take(at(FRIDAY, "16:15"), 1000, Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")),)))
+    book.take(at(FRIDAY, "16:15"), 1000, LedgerState(trades=(opened("t-1", at(FRIDAY, "10:00")),)))
     won = ended("t-1", at(MONDAY, "15:00"), "105", opened_at=at(FRIDAY, "10:00"))
     unknown = ended("t-2", at(MONDAY, "15:00"), None)
-    book.take(at(MONDAY, "16:15"), 1100, Beliefs(trades=(won, unknown, opened("t-3"))))
+    book.take(at(MONDAY, "16:15"), 1100, LedgerState(trades=(won, unknown, opened("t-3"))))
     book.take(at(MONDAY, "16:15"), 2000, number="VA2")
     return book
 
 
-def told(*arguments: str) -> str:
+def reported(*arguments: str) -> str:
     result = run("summary", *arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
 
 def document(*arguments: str) -> list[dict[str, Any]]:
-    return list(json.loads(told(*arguments, "--json"))["summaries"])
+    return list(json.loads(reported(*arguments, "--json"))["summaries"])
 
 
 def test_what_is_not_stored_is_told_with_the_command_that_makes_it(book: Book) -> None:
@@ -50,7 +50,7 @@ def test_what_is_not_stored_is_told_with_the_command_that_makes_it(book: Book) -
 
 
 def test_it_is_made_on_demand_and_read_in_a_terminal(book: Book) -> None:
-    shown = told("--generate", "--account", ACCOUNT)
+    shown = reported("--generate", "--account", ACCOUNT)
     assert shown.startswith(f"2025-12-08  {ACCOUNT}, revision 1, as of 16:15:00\n")
     for line in (
         "  equity                  1,100.00 USD\n",
@@ -65,14 +65,14 @@ def test_it_is_made_on_demand_and_read_in_a_terminal(book: Book) -> None:
         "  open    t-3 1 AAPL bull_put_credit 2.05 OPEN\n",
     ):
         assert line in shown
-    assert told("--account", ACCOUNT) == shown
-    assert told("--generate", "--account", ACCOUNT) == shown
+    assert reported("--account", ACCOUNT) == shown
+    assert reported("--generate", "--account", ACCOUNT) == shown
 
 
 def test_the_default_is_the_newest_date_of_every_account(book: Book) -> None:
-    told("2025-12-05", "--generate")
+    reported("2025-12-05", "--generate")
     assert [row["trade_date"] for row in document()] == ["2025-12-05"]
-    told("--generate")
+    reported("--generate")
     assert [(row["trade_date"], row["account_id"]) for row in document()] == [
         ("2025-12-08", ACCOUNT),
         ("2025-12-08", "VA2"),
@@ -81,7 +81,7 @@ def test_the_default_is_the_newest_date_of_every_account(book: Book) -> None:
 
 
 def test_json_has_every_figure_with_exact_amounts_and_null_where_nobody_knows(book: Book) -> None:
-    told("--generate")
+    reported("--generate")
     ours, other = document()
     assert (ours["equity"], ours["realized_pnl"], ours["realized_unknown"]) == ("1100", "105", 1)
     assert ours["exit_reasons"] == {"EXPIRED": 2}
@@ -93,11 +93,11 @@ def test_json_has_every_figure_with_exact_amounts_and_null_where_nobody_knows(bo
 def test_the_list_has_a_line_for_each_date_and_says_what_was_read_before_the_close(book: Book) -> None:
     book.take(at(FRIDAY, "15:00"), 900, number="VA2")
     for day in ("2025-12-05", "2025-12-08"):
-        told(day, "--generate")
-    first, early, last, other = told("--list").splitlines()
+        reported(day, "--generate")
+    first, early, last, other = reported("--list").splitlines()
     assert first.startswith(f"2025-12-05  {ACCOUNT}")
     assert early.endswith("no ledger; revision 1, before the close")
     assert "realized +105.00 USD, 1 unknown; 2 closed, 1 open; revision 1" in last
     assert "before the close" not in first + last + other
-    assert len(told("--list", "--account", ACCOUNT).splitlines()) == 2
-    assert "BEFORE THE CLOSE" in told("2025-12-05", "--account", "VA2")
+    assert len(reported("--list", "--account", ACCOUNT).splitlines()) == 2
+    assert "BEFORE THE CLOSE" in reported("2025-12-05", "--account", "VA2")

@@ -19,7 +19,7 @@ import pytest
 from tradier_pipeline.cli import up
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.dagster_runs import materialized
 
@@ -135,7 +135,7 @@ def test_up_takes_a_snapshot_on_request_and_keeps_its_history_and_leaves_nothing
         assert launched["__typename"] == "LaunchRunSuccess", launched
         run_id = launched["run"]["runId"]
         assert until("the end of the run", lambda: first.finished(run_id)) == "SUCCESS"
-        with reading(home.warehouse.path) as connection:
+        with connect_readonly(home.warehouse.path) as connection:
             (snapshot_id,) = snapshot_ids(connection)
         assert snapshot_id.startswith(f"{DEMO_ACCOUNT}@")
         with open_instance(home.path / "dagster") as instance:

@@ -195,9 +195,9 @@ def test_an_environment_has_its_url_and_needs_token_and_account(
     with pytest.raises(SettingsError, match=f"TRADIER_ACCESS_TOKEN is not set, and TRADIER_ENV={environment} needs it"):
         load_settings()
     monkeypatch.setenv("TRADIER_ACCESS_TOKEN", SECRET)
-    with pytest.raises(SettingsError, match="TRADIER_ACCOUNT_ID is not set") as told:
+    with pytest.raises(SettingsError, match="TRADIER_ACCOUNT_ID is not set") as reported:
         load_settings()
-    assert SECRET not in f"{told.value}{told.value.__cause__}{told.value.__context__}"
+    assert SECRET not in f"{reported.value}{reported.value.__cause__}{reported.value.__context__}"
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "VA12345678")
     settings = load_settings()
     assert (settings.broker_url, settings.accounts) == (url, ("VA12345678",))
@@ -237,12 +237,12 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as reported:
         load_settings()
-    assert told.value.cause == f"{variable} is malformed"
-    assert told.value.remedy.startswith("Set it to ")
-    assert "secret" not in str(told.value)
-    assert told.value.__suppress_context__
+    assert reported.value.cause == f"{variable} is malformed"
+    assert reported.value.remedy.startswith("Set it to ")
+    assert "secret" not in str(reported.value)
+    assert reported.value.__suppress_context__
 
 
 def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tradier_pipeline.cycles.on_demand import QUIET
 from tradier_pipeline.simulator import store as simulator_store
 from tradier_pipeline.simulator import strategy
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.cycles.conftest import Clock
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized
@@ -33,7 +33,7 @@ TUESDAY = "2026-11-17"
 
 @pytest.fixture(autouse=True)
 def _young_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that the broker tells of them is told in one morning."""
+    """All that the broker tells of them is reported in one morning."""
     monkeypatch.setattr(strategy, "_PAST", timedelta(days=6))
     monkeypatch.setattr(simulator_store, "create_world", strategy.create_world)
 
@@ -118,7 +118,7 @@ def run_activity(instance: dg.DagsterInstance, day: str = TUESDAY) -> dg.Execute
 
 
 def query(home: Home, sql: str) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -134,14 +134,14 @@ def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning
     next_morning(simulated, tuesday)
     result = run_activity(instance)
     assert result.success
-    told = query(home, "SELECT sum(amount), count(*) FROM account_activity WHERE retracted_at IS NULL")[0]
+    reported = query(home, "SELECT sum(amount), count(*) FROM account_activity WHERE retracted_at IS NULL")[0]
     cash = query(home, "SELECT cash FROM account_balances")[0][0]
-    assert told[0] == cash
+    assert reported[0] == cash
     assert {key for name in (*RAW, *TABLES) for key in materialized(instance, dg.AssetKey(name.split("/")))} == {
         TUESDAY
     }
     facts = metadata(result, "store_activity", "account_activity")
-    assert (facts["rows"], facts["new"], facts["known"], facts["retracted"]) == (told[1], told[1], 0, 0)
+    assert (facts["rows"], facts["new"], facts["known"], facts["retracted"]) == (reported[1], reported[1], 0, 0)
     totals = {row.data["type"]: Decimal(str(row.data["amount"])) for row in facts["totals"].records}
     assert sum(totals.values()) == cash
     assert totals["ach"] > 0

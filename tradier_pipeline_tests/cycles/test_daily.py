@@ -16,7 +16,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.daily import build_daily_schedules, daily_summary_schedule
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.bodies import ACCOUNT
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job
@@ -112,40 +112,40 @@ def test_the_summary_counts_what_was_read_of_its_day_and_shows_its_figures(
     assert not run_job(instance, str(SnapshotId.now(DEMO_ACCOUNT))).success
     assert run_day(instance, day).success
     assert materialized(instance, SUMMARY) == {str(day)}
-    told = shown(instance)
-    assert {name: told[name].value for name in ("snapshots", "missed", "failed", "refused")} == {
+    text = shown(instance)
+    assert {name: text[name].value for name in ("snapshots", "missed", "failed", "refused")} == {
         "snapshots": 2,
         "missed": 1,
         "failed": 1,
         "refused": 0,
     }
-    (row,) = told["accounts"].records
+    (row,) = text["accounts"].records
     assert (row.data["account_id"], row.data["revision"]) == (DEMO_ACCOUNT, "1")
     assert row.data["as_of"] == f"{second.manifest.as_of.astimezone(NEW_YORK):%m-%d %H:%M:%S}"
     low, equity, high = (float(str(row.data[name])) for name in ("equity_low", "equity", "equity_high"))
     assert 0 < low <= equity <= high
-    assert told["equity"].value == equity
+    assert text["equity"].value == equity
 
 
 def test_a_past_day_can_be_materialized_and_a_summary_is_stored_once(home: Home, instance: dg.DagsterInstance) -> None:
     book = Book(home.path)
     friday, monday = date(2025, 12, 5), date(2025, 12, 8)
     won = ended("t-1", at(friday, "15:00"), "105", opened_at=at(friday, "10:00"), created_at=at(friday, "10:00"))
-    book.take(at(friday, "15:15"), 1000, Beliefs(trades=(won,)))
+    book.take(at(friday, "15:15"), 1000, LedgerState(trades=(won,)))
     assert run_day(instance, friday).success
     assert verdicts(instance, "summary_after_close") == [(str(friday), "FAILED")]
-    book.take(at(friday, "16:15"), 1000, Beliefs(trades=(won,)))
-    book.take(at(monday, "16:15"), 7000, Beliefs())
+    book.take(at(friday, "16:15"), 1000, LedgerState(trades=(won,)))
+    book.take(at(monday, "16:15"), 7000, LedgerState())
     for _ in range(2):
         assert run_day(instance, friday).success
     assert book.revisions() == [(friday, 1), (friday, 2)]
-    told = shown(instance)
-    assert (told["trades_closed"].value, told["realized_pnl"].value, told["realized_unknown"].value) == (1, 105.0, 0)
-    (trade,) = told["closed_trades"].records
+    text = shown(instance)
+    assert (text["trades_closed"].value, text["realized_pnl"].value, text["realized_unknown"].value) == (1, 105.0, 0)
+    (trade,) = text["closed_trades"].records
     assert (trade.data["id"], trade.data["closed_at"]) == ("t-1", "12-05 15:00:00")
-    assert told["exit_reasons"].value == f"- {ACCOUNT} EXPIRED: 1"
-    assert told["shown_by"].value == "tradier-pipeline summary 2025-12-05"
-    assert told["without_snapshot"].value == DEMO_ACCOUNT
+    assert text["exit_reasons"].value == f"- {ACCOUNT} EXPIRED: 1"
+    assert text["shown_by"].value == "tradier-pipeline summary 2025-12-05"
+    assert text["without_snapshot"].value == DEMO_ACCOUNT
     for check in SUMMARY_CHECKS:
         assert verdicts(instance, check.name)[0] == (str(friday), "SUCCEEDED")
 

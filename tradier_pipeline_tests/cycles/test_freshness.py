@@ -1,4 +1,4 @@
-"""The freshness sensor: red without any run, once, told once, green again."""
+"""The freshness sensor: red without any run, once, reported once, green again."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.snapshot import extract_snapshot
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.simulator.engine import DemoEngine
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import Clock
 from tradier_pipeline_tests.support.dagster_runs import definitions
@@ -43,8 +43,8 @@ def broker(home: Home, machine: Clock, monkeypatch: pytest.MonkeyPatch) -> Itera
 def read_over_the_day(home: Home, broker: Simulated, machine: Clock, *, ledger: bool = True) -> None:
     for machine.time in TIMES:
         landed = extract_snapshot(home.zone, broker.broker, SnapshotId.now(DEMO_ACCOUNT), "test")
-        believe = partial(relevant_beliefs, load_settings()) if ledger else lambda *_: Beliefs()
-        store_snapshot(home.warehouse, landed, believe=believe)
+        read_ledger = partial(read_relevant_ledger, load_settings()) if ledger else lambda *_: LedgerState()
+        store_snapshot(home.warehouse, landed, read_ledger=read_ledger)
     machine.time = MORNING
 
 
@@ -70,7 +70,7 @@ def test_the_trades_of_the_demo_are_what_its_broker_closed(
     home: Home, instance: dg.DagsterInstance, broker: Simulated, machine: Clock
 ) -> None:
     read_over_the_day(home, broker, machine)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         closed = connection.execute(
             "SELECT count(DISTINCT trade_id) FROM trade_reconciliation "
             f"WHERE status = 'CLOSED' AND closed_at::DATE = '{TUESDAY}'"
@@ -88,5 +88,5 @@ def test_without_a_ledger_there_is_nothing_to_compare_and_that_is_no_success(
     result = run_activity(instance)
     assert result.success
     assert verdicts(instance) == {check.name: [] for check in GAINLOSS_CHECKS}
-    told = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    assert f"{TUESDAY} is not judged: no trade of the ledger is known of it" in told
+    reported = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert f"{TUESDAY} is not judged: no trade of the ledger is known of it" in reported

@@ -14,7 +14,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.accounts import running_partitions
 from tradier_pipeline.monitoring.status import read_status
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.cycles.conftest import CLOSE, MINUTE, OPEN, Clock
 from tradier_pipeline_tests.support.dagster_runs import SNAPSHOT, failure, new_key, run_job
@@ -28,7 +28,7 @@ def accounts(home: Home) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "reported"),
     [
         (None, "NOPE123 is not among the accounts of this access token"),
         ("NOPE123@2020-06-01T14:31:00Z", "was missed: nothing was landed within 60 s of the instant"),
@@ -40,19 +40,19 @@ def accounts(home: Home) -> list[str]:
 )
 @pytest.mark.parametrize("job", ["snapshot", "trade_cycle"])
 def test_a_mistyped_key_is_told_in_one_line_and_leaves_nothing_behind(
-    key: str | None, told: str, job: str, home: Home, simulated: Simulated, instance: dg.DagsterInstance
+    key: str | None, reported: str, job: str, home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
     take(home, simulated.broker)
     key = key or str(SnapshotId.now("NOPE123"))
     result = run_job(instance, key, job=job)
     assert not result.success
-    assert told in failure(result)
+    assert reported in failure(result)
     assert "\n" not in failure(result)
     assert instance.get_dynamic_partitions(KEYS) == []
     assert accounts(home) == [DEMO_ACCOUNT]
     assert list(home.zone.missed(DEMO_ACCOUNT)) == []
     assert list(home.zone.failures(DEMO_ACCOUNT)) == []
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (0,)
 
 
@@ -148,7 +148,7 @@ def test_the_summary_of_a_day_knows_the_minutes_that_nobody_was_there_for(
     machine.time = CLOSE + timedelta(hours=1, minutes=10)
     result = run_job_of_day(instance, str(OPEN.date()))
     assert result.success
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         found = connection.execute("SELECT trade_date, missed FROM daily_summaries").fetchall()
         causes = connection.execute("SELECT DISTINCT reason FROM missed_snapshots").fetchall()
     # every minute from 15:10 to 15:59, the syncs at the close, a quarter of an hour after it, 16:30 and 17:00
@@ -181,6 +181,6 @@ def test_a_missed_instant_of_the_future_closes_no_gate(home: Home, simulated: Si
     }
     with home.warehouse.staged() as staged:
         staged.miss([row])
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         (missed,) = connection.execute("SELECT missed FROM trade_gate").fetchone() or (None,)
     assert missed == 0

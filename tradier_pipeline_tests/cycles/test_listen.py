@@ -19,7 +19,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.cycles.listen import Changes, in_one_line, listen_until
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.simulator.test_http import KO
 
@@ -87,10 +87,10 @@ def test_a_failure_is_one_line_and_the_next_change_is_acted_upon(failure):
         assert acting.calls == [(A, [1]), (A, [2])]
 
     asyncio.run(main())
-    told = [line for line in lines if "error: " in line]
-    assert told[0].startswith(f"{A} error: ")
-    assert str(failure) in told[0]
-    assert "\n" not in told[0]
+    reported = [line for line in lines if "error: " in line]
+    assert reported[0].startswith(f"{A} error: ")
+    assert str(failure) in reported[0]
+    assert "\n" not in reported[0]
 
 
 def test_many_events_fit_one_line():
@@ -154,7 +154,7 @@ def test_an_order_becomes_a_snapshot_and_a_signal_ends_it(home: Home, simulated:
     listening.process.send_signal(signal.SIGTERM)
     out, _ = listening.process.communicate()
     assert (listening.process.returncode, out) == (0, "")
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         rows = connection.sql(
             "SELECT trigger FROM orders JOIN tradier_snapshots USING (snapshot_id) "
             f"WHERE order_id = {order} AND snapshot_id = '{snapshot}'"

@@ -8,7 +8,7 @@ import pytest
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job
 
@@ -22,7 +22,7 @@ def test_a_request_runs_the_job_snapshot_on_a_new_partition(home: Home, simulate
         key = inner.tags["dagster/partition"]
         assert inner.tags["tradier/trigger"] == "manual"
         assert materialized(instance) == {key}
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert snapshot_ids(connection) == [key]
 
 
@@ -68,6 +68,6 @@ def test_two_requests_are_two_snapshots(home: Home, simulated: Simulated) -> Non
         assert run_job(instance, job="request_snapshot").success
         assert run_job(instance, job="request_snapshot").success
         assert len(materialized(instance)) == 2
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert len(snapshot_ids(connection)) == 2
         assert {key.partition("@")[0] for key in snapshot_ids(connection)} == {DEMO_ACCOUNT}

@@ -11,7 +11,7 @@ from tradier_pipeline.assets import snapshot as assets_snapshot
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, shows
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 from tradier_pipeline_tests.support.dagster_runs import evaluations, failure, new_key, run_job
@@ -39,7 +39,7 @@ def metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
 
 def proposed(home: Home) -> list[tuple[Any, ...]]:
     """Of each snapshot: what the ledger should say."""
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(
             "SELECT orders.proposed IS NOT NULL, trades.proposed IS NOT NULL FROM order_reconciliation AS orders "
             "JOIN trade_reconciliation AS trades USING (snapshot_id) ORDER BY orders.as_of"
@@ -119,16 +119,16 @@ def test_a_ledger_that_cannot_be_written_is_told_as_a_warning(
 def test_a_row_that_the_engine_changed_meanwhile_is_left_alone_and_told(
     home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = assets_snapshot.relevant_beliefs
+    read = assets_snapshot.read_relevant_ledger
 
     def read_and_change(*of_what: Any) -> Any:
-        beliefs = read(*of_what)
+        ledger_state = read(*of_what)
         (order,) = ledger.orders()
         ledger.record_order(order.model_copy(update={"status": "PLACED"}))
-        return beliefs
+        return ledger_state
 
     monkeypatch.setenv("TRADIER_LEDGER_WRITE", "apply")
-    monkeypatch.setattr(assets_snapshot, "relevant_beliefs", read_and_change)
+    monkeypatch.setattr(assets_snapshot, "read_relevant_ledger", read_and_change)
     result = run_job(instance, new_key())
     assert result.success
     assert statuses(ledger) == ["PLACED", "OPEN"]
@@ -169,8 +169,8 @@ def verdicts(instance: dg.DagsterInstance, asset: str, check: str) -> list[tuple
     """What the instance recorded of a check of the ledger, newest first: partition, passed. Not what was left out."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), check)
     records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
-    told = {"SUCCEEDED": True, "FAILED": False}
-    return [(record.partition, told[record.status.value]) for record in records if record.status.value in told]
+    reported = {"SUCCEEDED": True, "FAILED": False}
+    return [(record.partition, reported[record.status.value]) for record in records if record.status.value in reported]
 
 
 def test_the_trade_cycle_checks_the_ledger_beside_the_newest_snapshot_and_beside_no_older_one(

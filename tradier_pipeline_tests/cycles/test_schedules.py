@@ -269,9 +269,9 @@ def test_a_malformed_setting_fails_the_tick_in_one_line(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRADIER_TRADE_MINUTES", "7")
-    with pytest.raises(dg.Failure) as told:
+    with pytest.raises(dg.Failure) as reported:
         evaluate(instance, "trade_cycle", OPEN)
-    assert told.value.description == (
+    assert reported.value.description == (
         "TRADIER_TRADE_MINUTES is malformed. Set it to a multiple of 5 minutes, up to 390; 0 switches the cycle off."
     )
 

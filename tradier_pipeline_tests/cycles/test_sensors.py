@@ -354,9 +354,9 @@ def test_an_order_placed_by_hand_asks_for_one_snapshot(
     assert looker.look() == quiet
     assert ledger.requests() == []
     order_id = place_by_hand(simulated)
-    _, told = looker.look()
-    assert told is not None
-    assert str(order_id) in told
+    _, reported = looker.look()
+    assert reported is not None
+    assert str(order_id) in reported
     (request,) = ledger.waiting()
     assert (request.account_id, request.reason, request.order_id) == (DEMO_ACCOUNT, "order_placed", None)
     assert request.note is not None
@@ -417,10 +417,10 @@ def test_a_broker_that_cannot_be_read_is_told_and_stops_no_other_account(
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"VA99999999,{DEMO_ACCOUNT}")
     simulated.fault(f"{DEMO_ACCOUNT}/orders", "status", status=503)
-    _, told = looker.look()
-    assert told is not None
-    assert "VA99999999: orders: " in told
-    assert f"{DEMO_ACCOUNT}: orders: no usable answer in 1 attempts, the last: HTTP 503" in told
+    _, reported = looker.look()
+    assert reported is not None
+    assert "VA99999999: orders: " in reported
+    assert f"{DEMO_ACCOUNT}: orders: no usable answer in 1 attempts, the last: HTTP 503" in reported
     assert len(simulated.requests()) == 2  # one look, not four attempts
 
 

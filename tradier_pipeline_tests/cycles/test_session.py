@@ -11,7 +11,7 @@ import pytest
 from tradier_pipeline import clock
 from tradier_pipeline.assets.gaps import record_gaps
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
 from tradier_pipeline_tests.support.dagster_runs import CYCLES, evaluate, run_job
@@ -46,12 +46,12 @@ class Session:
 
     def published(self) -> dict[str, str]:
         """Snapshot id -> trigger, in the warehouse."""
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             return dict(connection.execute("SELECT snapshot_id, trigger FROM tradier_snapshots").fetchall())
 
     def rows_of(self, snapshot_ids: set[str]) -> int:
         """Rows in any table, of snapshots that must have none."""
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             query = "SELECT table_name FROM duckdb_columns() WHERE NOT internal AND column_name = 'snapshot_id'"
             tables = [name for (name,) in connection.execute(query).fetchall()]
             found = 0
@@ -101,12 +101,12 @@ def test_ten_minutes_without_the_daemon_are_ten_missed_minutes_and_nothing_is_da
     record_gaps(load_settings(), session.instance)
     session.tick(0)
     session.tick(11)  # its run publishes them with its snapshot
-    with reading(session.home.warehouse.path) as connection:
+    with connect_readonly(session.home.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (10,)
     session.tick(12)
     assert set(session.published()) == session.keys(range(1)) | session.keys(range(11, 13))
     missed = {record.snapshot_id: record.reason for record in session.home.zone.missed(DEMO_ACCOUNT)}
     assert missed == dict.fromkeys(session.keys(range(1, 11)), "the scheduler was not running")
-    with reading(session.home.warehouse.path) as connection:
+    with connect_readonly(session.home.warehouse.path) as connection:
         late = connection.execute("SELECT max(as_of - requested_at) FROM tradier_snapshots").fetchone()
     assert late == (timedelta(seconds=1),)

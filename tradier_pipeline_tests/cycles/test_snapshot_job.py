@@ -12,7 +12,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import newest_snapshot_ids, reading, trade_gates
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, trade_gates
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 from tradier_pipeline_tests.extract.test_coherent_read import holding
 from tradier_pipeline_tests.support.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
@@ -28,7 +28,7 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 def rows(home: Home) -> dict[str, list[tuple[Any, ...]]]:
     """Everything stored, but when it was last written."""
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return {
             table.name: connection.execute(
                 f"SELECT COLUMNS(lambda c: c <> 'committed_at') FROM {table.name} ORDER BY ALL"
@@ -38,7 +38,7 @@ def rows(home: Home) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def current(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return newest_snapshot_ids(connection)
 
 
@@ -59,7 +59,7 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
         assert isinstance(value, dg.FloatMetadataValue), name
         assert value.value is not None, name
         assert value.value > 0, name
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         stored = connection.execute(
             "SELECT equity::DOUBLE, positions_count, orders_count "
             "FROM account_balances JOIN tradier_snapshots USING (snapshot_id)"
@@ -79,8 +79,8 @@ def test_what_nothing_explains_is_shown_with_what_may_be_behind_it(
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
-    told = {name: metadata[name].value for name in ("compared_with", "in_flight", "unexplained", "explanations")}
-    assert told == {
+    reported = {name: metadata[name].value for name in ("compared_with", "in_flight", "unexplained", "explanations")}
+    assert reported == {
         "compared_with": keys[0],
         "in_flight": 1,
         "unexplained": 0,
@@ -164,16 +164,16 @@ def test_a_snapshot_that_fails_a_blocking_check_is_recorded_and_never_visible(
         miscount(mistake)
         result = run_job(instance, bad)
     assert not result.success
-    told = failure(result)
-    assert told.startswith(f"{bad} was not published: the check balances_equal")
-    assert "\n" not in told
+    reported = failure(result)
+    assert reported.startswith(f"{bad} was not published: the check balances_equal")
+    assert "\n" not in reported
     assert evaluations(instance, "account_equals_broker") == [(bad, False), (good, True)]
     assert evaluations(instance, "orders_equal_broker") == [(bad, True), (good, True)]
     assert materialized(instance) == {good}
     assert materialized(instance, RAW[0]) == {good, bad}
     assert rows(home) == published
     assert current(home) == [good]
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT snapshot_id, kind FROM missed_snapshots").fetchall() == [(bad, "refused")]
         (gate,) = trade_gates(connection)
     assert "check_failed" in gate["blockers"]
@@ -192,7 +192,7 @@ def test_a_failed_run_is_seen_at_once_by_who_reads_the_gate_in_duckdb(
     simulated.fault("/balances", "status", status=400, body="no", times=1)
     key = new_key()
     assert failure(run_job(instance, key)).startswith("balances: HTTP 400")
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         missed = connection.execute("SELECT snapshot_id, kind, reason FROM missed_snapshots").fetchall()
         (gate,) = trade_gates(connection)
     assert [(found, kind) for found, kind, _ in missed] == [(key, "failed")]
@@ -207,7 +207,7 @@ def test_an_instant_of_an_earlier_day_that_was_never_read_is_seen_as_missed(
     assert run_job(instance, new_key()).success
     key = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
     assert not run_job(instance, key, tags={"tradier/trigger": "monitor_cycle"}).success
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT snapshot_id, kind FROM missed_snapshots").fetchall() == [(key, "missed")]
     published = home.warehouse.path.stat().st_ino
     assert not run_job(
@@ -228,5 +228,5 @@ def test_the_trade_cycle_materializes_the_gate_by_the_settings_of_the_run(
     assert event.asset_materialization is not None
     metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
     assert (metadata["ready"], metadata["blockers"], metadata["max_open_positions"]) == (False, "max_open_positions", 1)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert [gate["blockers"] for gate in trade_gates(connection)] == [["max_open_positions"]]

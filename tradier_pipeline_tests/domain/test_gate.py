@@ -12,11 +12,11 @@ import pytest
 from tradier_pipeline import clock
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.domain.gate import REASONS, GateRules, judge, reasons
+from tradier_pipeline.domain.gate import REASONS, GateRules, evaluate_gate, reasons
 from tradier_pipeline.landing.manifest import FailureRecord, MissedRecord
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import views
-from tradier_pipeline.warehouse.reads import reading, trade_gates
+from tradier_pipeline.warehouse.reads import connect_readonly, trade_gates
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import ACCOUNT, land, rich, zone_in
 
@@ -42,8 +42,8 @@ ALL_DAY = MarketCalendar("24/7")
 def test_a_snapshot_is_judged_by_its_session_and_its_open_positions(
     as_of: datetime, day: date, open_positions: int, limit: int | None, blockers: tuple[str, ...]
 ) -> None:
-    reading = judge(as_of, day, open_positions, GateRules(max_open_positions=limit))
-    assert (reading.blockers, reading.ready) == (blockers, not blockers)
+    connect_readonly = evaluate_gate(as_of, day, open_positions, GateRules(max_open_positions=limit))
+    assert (connect_readonly.blockers, connect_readonly.ready) == (blockers, not blockers)
 
 
 # --- the view, by the clock -------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ class Published:
     def gate(self, sql: str = "") -> dict[str, Any]:
         with self.warehouse.staged() as staged:
             staged.connection.execute(sql)
-        with reading(self.warehouse.path) as connection:
+        with connect_readonly(self.warehouse.path) as connection:
             (gate,) = trade_gates(connection)
         return gate
 
@@ -160,7 +160,7 @@ def test_every_blocker_of_the_view_has_a_reason() -> None:
 def test_an_engine_that_asks_for_an_account_without_a_row_is_told_not_ready(published: Published) -> None:
     published.take()
     ready = "SELECT coalesce(bool_and(ready), false) FROM trade_gate WHERE account_id = '{}'"
-    with reading(published.warehouse.path) as connection:
+    with connect_readonly(published.warehouse.path) as connection:
         answers = [connection.execute(ready.format(account)).fetchone() for account in (ACCOUNT, "NOBODY")]
     assert answers == [(True,), (False,)]
 
@@ -169,7 +169,7 @@ def test_an_engine_that_asks_for_an_account_without_a_row_is_told_not_ready(publ
 
 
 def instants(warehouse: Warehouse) -> list[tuple[Any, ...]]:
-    with reading(warehouse.path) as connection:
+    with connect_readonly(warehouse.path) as connection:
         return connection.execute(
             "SELECT snapshot_id, kind, trigger, reason, missed_at FROM missed_snapshots ORDER BY ALL"
         ).fetchall()
@@ -185,7 +185,7 @@ def miss(published: Published, at: datetime, reason: str = "late") -> str:
 
 def fail(published: Published, at: datetime, failed_at: datetime, words: str) -> str:
     snapshot_id = str(SnapshotId(ACCOUNT, at))
-    published.zone.keep_failed(
+    published.zone.land_failed(
         FailureRecord(
             snapshot_id=snapshot_id,
             environment="sandbox",

@@ -13,28 +13,37 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Position, Quote, parse
 from tradier_pipeline.core.decimals import rounded
-from tradier_pipeline.domain.positions import PortfolioPosition, hold
+from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline_tests.support.bodies import option_quote, position
 
 PUT = "SPY251219P00602500"
 
 
-def held(symbol: str = "AAPL", quantity: Any = 1, cost: Any = Decimal("207.01"), told: Any = None) -> PortfolioPosition:
+def held(
+    symbol: str = "AAPL", quantity: Any = 1, cost: Any = Decimal("207.01"), reported: Any = None
+) -> PortfolioPosition:
     row = parse(Position, "positions", "path", position(symbol, quantity, cost))
-    return hold(1, row, parse(Quote, "quotes", "path", told) if told else None)
+    return value_position(1, row, parse(Quote, "quotes", "path", reported) if reported else None)
 
 
 def test_its_fields_are_columns_of_the_positions_table() -> None:
     names = [field.name for field in fields(PortfolioPosition)]
-    assert [*schema.LEAD_NAMES, *names] == list(schema.POSITIONS.column_names)
+    assert [*schema.KEY_NAMES, *names] == list(schema.POSITIONS.column_names)
 
 
 def test_an_option_carries_the_terms_of_its_symbol() -> None:
-    told = held(PUT, -3, Decimal("-147.0"))
-    terms = (told.asset_class, told.root, told.underlying, told.expiration, told.option_type, told.strike)
+    reported = held(PUT, -3, Decimal("-147.0"))
+    terms = (
+        reported.asset_class,
+        reported.root,
+        reported.underlying,
+        reported.expiration,
+        reported.option_type,
+        reported.strike,
+    )
     assert terms == ("option", "SPY", "SPY", date(2025, 12, 19), "put", Decimal("602.5"))
-    assert (told.multiplier, told.side, told.cost_basis_per_contract) == (100, "short", 49)
+    assert (reported.multiplier, reported.side, reported.cost_basis_per_contract) == (100, "short", 49)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +61,13 @@ def test_an_option_carries_the_terms_of_its_symbol() -> None:
 def test_the_multiplier_without_a_quote_is_what_the_symbol_says(
     symbol: str, asset_class: str, multiplier: int | None
 ) -> None:
-    told = held(symbol)
-    assert (told.asset_class, told.multiplier) == (asset_class, multiplier)
+    reported = held(symbol)
+    assert (reported.asset_class, reported.multiplier) == (asset_class, multiplier)
 
 
 @pytest.mark.parametrize("symbol", [PUT, "AAPL1251219C00150000", "odd one"])
 def test_the_quotes_contract_size_decides_the_multiplier(symbol: str) -> None:
-    assert held(symbol, told=option_quote(symbol, contract_size=150)).multiplier == 150
+    assert held(symbol, reported=option_quote(symbol, contract_size=150)).multiplier == 150
 
 
 @pytest.mark.parametrize(
@@ -74,9 +83,9 @@ def test_the_quotes_contract_size_decides_the_multiplier(symbol: str) -> None:
     ],
 )
 def test_the_mark_is_the_middle_of_bid_and_ask_or_the_last_price(bid: Any, ask: Any, last: Any, mark: Any) -> None:
-    told = held(PUT, told=option_quote(PUT, bid=bid, ask=ask, last=last))
-    assert told.mark == mark
-    assert (told.market_value is None) == (mark is None)
+    reported = held(PUT, reported=option_quote(PUT, bid=bid, ask=ask, last=last))
+    assert reported.mark == mark
+    assert (reported.market_value is None) == (mark is None)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +99,8 @@ def test_the_mark_is_the_middle_of_bid_and_ask_or_the_last_price(bid: Any, ask: 
     ],
 )
 def test_market_value_and_gain_are_signed_for_the_holder(quantity: Any, cost: Any, value: Any, gain: Any) -> None:
-    told = held(PUT, quantity, cost, option_quote(PUT, bid=Decimal("1.00"), ask=Decimal("1.20")))
-    assert (told.market_value, told.unrealized_pl) == (value, gain)
+    reported = held(PUT, quantity, cost, option_quote(PUT, bid=Decimal("1.00"), ask=Decimal("1.20")))
+    assert (reported.market_value, reported.unrealized_pl) == (value, gain)
 
 
 @pytest.mark.parametrize(("quantity", "side"), [(1, "long"), (-1, "short"), (0, None), (Decimal("-0.0"), None)])
@@ -104,14 +113,21 @@ def test_a_zero_quantity_has_no_cost_per_contract() -> None:
 
 
 def test_without_a_quote_nothing_is_valued() -> None:
-    told = held(PUT)
-    assert (told.bid, told.ask, told.last, told.mark, told.market_value, told.unrealized_pl) == (None,) * 6
+    reported = held(PUT)
+    assert (
+        reported.bid,
+        reported.ask,
+        reported.last,
+        reported.mark,
+        reported.market_value,
+        reported.unrealized_pl,
+    ) == (None,) * 6
 
 
 def test_a_value_too_large_for_its_column_is_null_not_an_error() -> None:
     huge = Decimal("9999999999999999")
-    told = held(PUT, huge, huge, option_quote(PUT, bid=huge, ask=huge))
-    assert (told.mark, told.market_value, told.unrealized_pl) == (huge, None, None)
+    reported = held(PUT, huge, huge, option_quote(PUT, bid=huge, ask=huge))
+    assert (reported.mark, reported.market_value, reported.unrealized_pl) == (huge, None, None)
     assert held(quantity=Decimal("0.00000001"), cost=huge).cost_basis_per_contract is None
 
 
@@ -123,8 +139,8 @@ PRICES = st.integers(0, 10**13).map(lambda units: Decimal(units).scaleb(-8))
 def test_every_number_of_a_holding_fits_decimal_24_8(
     quantity: Decimal, cost: Decimal, bid: Decimal, ask: Decimal
 ) -> None:
-    told = held(PUT, quantity, cost, option_quote(PUT, bid=bid, ask=ask))
-    numbers = [getattr(told, field.name) for field in fields(told)]
+    reported = held(PUT, quantity, cost, option_quote(PUT, bid=bid, ask=ask))
+    numbers = [getattr(reported, field.name) for field in fields(reported)]
     for value in (number for number in numbers if isinstance(number, Decimal)):
         assert value == rounded(value)
 
@@ -134,8 +150,8 @@ def test_gain_is_value_less_cost_and_cost_per_contract_times_quantity_is_the_cos
     quantity: int, cents: int, bid: Decimal
 ) -> None:
     cost = Decimal(cents) / 100
-    told = held(PUT, quantity, cost, option_quote(PUT, bid=bid, ask=bid))
-    assert told.market_value == quantity * bid * 100
-    assert told.unrealized_pl == told.market_value - (cost if quantity > 0 else -cost)
-    assert told.cost_basis_per_contract is not None
-    assert abs(told.cost_basis_per_contract * abs(quantity) - cost) <= abs(quantity) * Decimal("0.000000005")
+    reported = held(PUT, quantity, cost, option_quote(PUT, bid=bid, ask=bid))
+    assert reported.market_value == quantity * bid * 100
+    assert reported.unrealized_pl == reported.market_value - (cost if quantity > 0 else -cost)
+    assert reported.cost_basis_per_contract is not None
+    assert abs(reported.cost_basis_per_contract * abs(quantity) - cost) <= abs(quantity) * Decimal("0.000000005")

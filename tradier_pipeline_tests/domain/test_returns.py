@@ -29,7 +29,7 @@ from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.server import running
 from tradier_pipeline.simulator.store import Store
 from tradier_pipeline.simulator.strategy import AccountPlan
-from tradier_pipeline.warehouse.reads import equity_curves, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, equity_curves
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import answers, balances, land
@@ -77,9 +77,9 @@ def test_two_rates_that_fit_are_none() -> None:
     """
     rate = internal_rate(dated(-2_000, 10_000, -10_000))
     assert (rate.period, rate.annual) == (None, None)
-    told = re.fullmatch(r"more than one rate fits: ([\d.]+)% and ([\d.]+)%", rate.reason or "")
-    assert told, rate.reason  # over the two years
-    yearly = [(1 + float(percent) / 100) ** 0.5 - 1 for percent in told.groups()]
+    reported = re.fullmatch(r"more than one rate fits: ([\d.]+)% and ([\d.]+)%", rate.reason or "")
+    assert reported, rate.reason  # over the two years
+    yearly = [(1 + float(percent) / 100) ** 0.5 - 1 for percent in reported.groups()]
     assert yearly == [pytest.approx(0.38, abs=0.01), pytest.approx(2.60, abs=0.03)]
 
 
@@ -167,17 +167,17 @@ def row(day: date, equity: Any, before: Any = None, deposits: Any = 0, withdrawa
     """A row of the curve after a day of equity `before`."""
     blank = dict.fromkeys(("deposits", "withdrawals", "dividends", "interest", "fees", "pnl", "return"))
     blank |= {"provisional": False, "uncertain": False, "reason": None, "days_spanned": None, "stated": None}
-    told = {"trade_date": day, "gap": equity is None, "equity": None, **blank}
+    reported = {"trade_date": day, "gap": equity is None, "equity": None, **blank}
     if equity is None:
-        return told | more
-    told["equity"] = Decimal(equity)
+        return reported | more
+    reported["equity"] = Decimal(equity)
     if before is not None:
         pnl = Decimal(equity) - Decimal(before) - Decimal(deposits) + Decimal(withdrawals)
         invested = Decimal(before) + Decimal(deposits)
-        told |= {"deposits": Decimal(deposits), "withdrawals": Decimal(withdrawals), "pnl": pnl}
-        told |= dict.fromkeys(("dividends", "interest", "fees", "stated"), Decimal(0)) | {"days_spanned": 1}
-        told |= {"return": float(pnl / invested) if invested > 0 else None}
-    return told | more
+        reported |= {"deposits": Decimal(deposits), "withdrawals": Decimal(withdrawals), "pnl": pnl}
+        reported |= dict.fromkeys(("dividends", "interest", "fees", "stated"), Decimal(0)) | {"days_spanned": 1}
+        reported |= {"return": float(pnl / invested) if invested > 0 else None}
+    return reported | more
 
 
 def asked(rows: Sequence[Any], since: date | None = None, until: date | None = None) -> Figures:
@@ -347,17 +347,17 @@ def test_an_account_without_newer_closes_has_no_month_to_date(november: list[Any
 
 @pytest.fixture
 def two_accounts(home: Home) -> Home:
-    told = Histories()
-    told.sessions(NOVEMBER)
+    reported = Histories()
+    reported.sessions(NOVEMBER)
     for day, one, two in zip(NOVEMBER, (1000, 1100, None, 1210, 1331), (500, 500, 500, 500, 600), strict=True):
         if one:
-            told.snapshot(day, one)
-        told.snapshot(day, two, "VA2", time(22))
-    told.flow(NOVEMBER[4], 100, account_id="VA2")
-    told.read(NOVEMBER[0], NOVEMBER[3])
-    told.read(NOVEMBER[0], NOVEMBER[4], "VA2")
+            reported.snapshot(day, one)
+        reported.snapshot(day, two, "VA2", time(22))
+    reported.flow(NOVEMBER[4], 100, account_id="VA2")
+    reported.read(NOVEMBER[0], NOVEMBER[3])
+    reported.read(NOVEMBER[0], NOVEMBER[4], "VA2")
     with home.warehouse.staged() as staged:
-        told.write(staged.connection)
+        reported.write(staged.connection)
     return home
 
 
@@ -370,31 +370,31 @@ def test_returns_prints_each_account_and_the_total_and_what_is_uncertain(two_acc
     figures_told = " ".join(inception)
     assert figures_told == ("inception * 2025-11-03 2025-11-07 1,000.00 0.00 0.00 331.00 1,331.00 33.10% 33.10% 0.00%")
     doubts = [line for line in lines if line.startswith("  * ")]
-    told = "sessions whose deposits and withdrawals may not all be known"
+    text = "sessions whose deposits and withdrawals may not all be known"
     assert doubts == [
-        f"  * 1 session without equity, 3 {told}",
-        f"  * 4 {told}",
-        f"  * 1 session without equity, 3 {told}",
+        f"  * 1 session without equity, 3 {text}",
+        f"  * 4 {text}",
+        f"  * 1 session without equity, 3 {text}",
     ]
 
 
 def test_returns_of_one_period_and_account_is_one_document(two_accounts: Home) -> None:
     result = run("returns", "--account", "VA2", "--since", "2025-11-07", "--until", "2025-11-07", "--json")
     assert result.exit_code == 0
-    told = result.stdout
-    assert '"deposits": "100"' in told
-    assert '"since": "2025-11-06"' in told
-    assert '"account_id": "VA2"' in told
-    assert "total" not in told
-    assert "VA1" not in told
+    reported = result.stdout
+    assert '"deposits": "100"' in reported
+    assert '"since": "2025-11-06"' in reported
+    assert '"account_id": "VA2"' in reported
+    assert "total" not in reported
+    assert "VA1" not in reported
 
 
 def test_returns_without_two_closes_says_so(home: Home) -> None:
-    told = Histories()
-    told.sessions(NOVEMBER)
-    told.snapshot(NOVEMBER[0], 1)
+    reported = Histories()
+    reported.sessions(NOVEMBER)
+    reported.snapshot(NOVEMBER[0], 1)
     with home.warehouse.staged() as staged:
-        told.write(staged.connection)
+        reported.write(staged.connection)
     assert run("returns").stdout == "VA1: no two closes are known that a return could be measured between\n"
     nobody = run("returns", "--account", "nobody")
     assert nobody.exit_code == 1
@@ -414,8 +414,8 @@ def test_a_deposit_between_two_days_is_no_gain_once_the_broker_has_told_of_it(ho
     assert inception[4:] == ["10,000.00", "0.00", "0.00", "5,100.00", "15,100.00", "51.00%", "51.00%", "0.00%"]
     assert inception[1] == "*"
     night = at(after + WINDOW + timedelta(days=1), time(12))
-    told = filed(home.zone, (before, after), night, history=[body_of("history", [event(after, 5000)])])
-    store_activity(home.warehouse, told, MarketCalendar("XNYS"))
+    reported = filed(home.zone, (before, after), night, history=[body_of("history", [event(after, 5000)])])
+    store_activity(home.warehouse, reported, MarketCalendar("XNYS"))
     (inception,) = [line.split() for line in run("returns").stdout.splitlines() if line.startswith("  inception")]
     assert inception[3:] == ["10,000.00", "5,000.00", "0.00", "100.00", "15,100.00", "0.67%", "1.00%", "0.00%"]
     assert "*" not in inception
@@ -432,7 +432,7 @@ def test_the_simulated_brokers_days_show_what_was_paid_in_and_what_was_earned(ho
         broker = Broker(url, SecretStr(DEMO_TOKEN), "simulator", IMPATIENT)
         landed = extract_activity(home.zone, broker, ActivityRange.of_day(DEMO_ACCOUNT, days[-1]))
     store_activity(home.warehouse, landed, calendar)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         rows = equity_curves(connection, None)[DEMO_ACCOUNT][-4:]
     names = ("trade_date", "equity", "source", "deposits", "withdrawals", "dividends", "pnl", "uncertain")
     assert [tuple(row[name] for name in names) for row in rows[1:]] == [

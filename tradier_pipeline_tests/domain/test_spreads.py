@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order, Position, Quote, parse
-from tradier_pipeline.domain.positions import PortfolioPosition, hold
+from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, UncoveredShort, group, uncovered
 from tradier_pipeline_tests.support import bodies
 
@@ -41,7 +41,7 @@ def held(symbol: str, quantity: Any, cost: Any = 0, mark: Any = None) -> Portfol
         date_acquired="2025-11-20T14:41:11.405Z",
     )
     quote = None if mark is None else Quote(symbol=symbol, bid=D(mark), ask=D(mark))
-    return hold(1, position, quote)
+    return value_position(1, position, quote)
 
 
 def holding(*legs: tuple[Any, ...], root: str = "AAPL", expiration: date = JAN) -> list[PortfolioPosition]:
@@ -60,7 +60,7 @@ def order(number: int, *legs: tuple[str, str, Any], root: str = "AAPL", expirati
     return parse(Order, "orders", "orders.order", body)
 
 
-def told(spreads: Iterable[Spread]) -> list[tuple[str, str, Decimal]]:
+def reported(spreads: Iterable[Spread]) -> list[tuple[str, str, Decimal]]:
     return [(spread.strategy, spread.side, spread.quantity) for spread in spreads]
 
 
@@ -126,7 +126,7 @@ def test_without_a_quote_of_every_leg_there_is_no_value() -> None:
 
 def test_three_short_against_five_long_leave_two_long() -> None:
     spreads = group(holding(("P280", 5), ("P285", -3)))
-    assert told(spreads) == [("long_put", "long", 2), ("bull_put_credit", "credit", 3)]
+    assert reported(spreads) == [("long_put", "long", 2), ("bull_put_credit", "credit", 3)]
 
 
 def test_a_partly_closed_spread_leaves_its_short_naked_and_the_others_whole() -> None:
@@ -140,7 +140,7 @@ def test_a_partly_closed_spread_leaves_its_short_naked_and_the_others_whole() ->
 
 
 def test_the_broker_s_sum_of_many_trades_on_one_pair_is_one_spread() -> None:
-    assert told(group(holding(("P280", 67), ("P285", -67)))) == [("bull_put_credit", "credit", 67)]
+    assert reported(group(holding(("P280", 67), ("P285", -67)))) == [("bull_put_credit", "credit", 67)]
 
 
 def test_overlapping_spreads_the_broker_netted_are_one_of_the_whole_width() -> None:
@@ -177,7 +177,7 @@ def test_rows_without_quantity_are_no_legs() -> None:
 
 def test_fractional_quantities_are_matched_exactly() -> None:
     spreads = group(holding(("P280", "0.5"), ("P285", "-0.75")))
-    assert told(spreads) == [("bull_put_credit", "credit", D("0.5")), ("naked_put", "short", D("0.25"))]
+    assert reported(spreads) == [("bull_put_credit", "credit", D("0.5")), ("naked_put", "short", D("0.25"))]
 
 
 def test_costs_shared_between_spreads_add_up_to_the_cent_of_a_cent() -> None:
@@ -200,7 +200,7 @@ def test_a_shared_leg_makes_a_butterfly_and_is_used_once_per_side() -> None:
 
 
 def test_a_short_butterfly_of_puts() -> None:
-    assert told(group(holding(("P280", -2), ("P285", 4), ("P290", -2)))) == [("butterfly", "short", 2)]
+    assert reported(group(holding(("P280", -2), ("P285", 4), ("P290", -2)))) == [("butterfly", "short", 2)]
 
 
 def test_a_butterfly_is_not_torn_apart_for_an_iron_condor() -> None:
@@ -223,7 +223,9 @@ def test_an_iron_condor_is_its_two_credit_verticals() -> None:
 
 
 def test_a_reverse_iron_condor_is_a_debit() -> None:
-    assert told(group(holding(("P280", -1), ("P285", 1), ("C300", 1), ("C305", -1)))) == [("iron_condor", "debit", 1)]
+    assert reported(group(holding(("P280", -1), ("P285", 1), ("C300", 1), ("C305", -1)))) == [
+        ("iron_condor", "debit", 1)
+    ]
 
 
 def test_an_iron_butterfly_shares_the_short_strike() -> None:
@@ -264,7 +266,7 @@ def test_condors_are_made_of_equal_quantities_first() -> None:
 
 def test_more_calls_than_puts_leave_a_vertical_beside_the_condor() -> None:
     spreads = group(holding(("P280", 3), ("P285", -3), ("C300", -5), ("C305", 5)))
-    assert told(spreads) == [("iron_condor", "credit", 3), ("bear_call_credit", "credit", 2)]
+    assert reported(spreads) == [("iron_condor", "credit", 3), ("bear_call_credit", "credit", 2)]
 
 
 def test_a_credit_below_a_debit_is_no_condor() -> None:
@@ -281,9 +283,9 @@ def test_verticals_that_overlap_are_no_condor() -> None:
 
 
 def test_a_straddle_and_a_strangle_have_their_side() -> None:
-    assert told(group(holding(("P285", 1), ("C285", 1)))) == [("straddle", "long", 1)]
-    assert told(group(holding(("P285", -2), ("C285", -2)))) == [("straddle", "short", 2)]
-    assert told(group(holding(("P280", 1), ("C290", 1)))) == [("strangle", "long", 1)]
+    assert reported(group(holding(("P285", 1), ("C285", 1)))) == [("straddle", "long", 1)]
+    assert reported(group(holding(("P285", -2), ("C285", -2)))) == [("straddle", "short", 2)]
+    assert reported(group(holding(("P280", 1), ("C290", 1)))) == [("strangle", "long", 1)]
     (spread,) = group(holding(("P280", -1, -100), ("C290", -1, -150)))
     # 250 received; nothing limits the rise
     assert (spread.strategy, spread.side, spread.width) == ("strangle", "short", None)
@@ -314,7 +316,7 @@ def test_a_calendar_has_one_strike_and_no_payoff() -> None:
 
 def test_a_diagonal_has_two_strikes() -> None:
     legs = holding(("P285", -1)) + holding(("P280", 1), expiration=FEB)
-    assert told(group(legs)) == [("diagonal", "long", 1)]
+    assert reported(group(legs)) == [("diagonal", "long", 1)]
 
 
 def test_a_vertical_wins_over_a_calendar() -> None:
@@ -341,7 +343,7 @@ def test_later_shorts_choose_first_so_that_none_is_left_without_need() -> None:
 
 def test_a_ratio_is_a_vertical_and_a_naked_remainder() -> None:
     spreads = group(holding(("C280", 1), ("C290", -2)))
-    assert told(spreads) == [("bull_call_debit", "debit", 1), ("naked_call", "short", 1)]
+    assert reported(spreads) == [("bull_call_debit", "debit", 1), ("naked_call", "short", 1)]
     assert uncovered(spreads) == (UncoveredShort(2, contract("C290"), D(1)),)
 
 
@@ -369,7 +371,7 @@ def test_the_shares_of_another_company_cover_nothing() -> None:
 
 def test_a_share_class_covers_the_calls_of_its_root() -> None:
     legs = [held("BRK/B", 100), held("BRKB260116C00500000", -1)]
-    assert told(group(legs)) == [("covered_call", "long", 1)]
+    assert reported(group(legs)) == [("covered_call", "long", 1)]
 
 
 def test_a_collar_is_shares_between_a_put_and_a_call() -> None:
@@ -442,7 +444,7 @@ def test_contracts_of_different_size_are_not_paired() -> None:
     position = Position(
         id=1, symbol=small.symbol, quantity=D(1), cost_basis=D(0), date_acquired="2025-11-20T14:41:11.405Z"
     )
-    spreads = group([hold(1, position, small), *holding(("P285", -1))])
+    spreads = group([value_position(1, position, small), *holding(("P285", -1))])
     assert [spread.strategy for spread in spreads] == ["long_put", "naked_put"]
 
 

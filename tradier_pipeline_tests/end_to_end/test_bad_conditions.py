@@ -22,7 +22,7 @@ from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import staging
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import leftovers, prove_equal_to_undisturbed, prove_published
 from tradier_pipeline_tests.support.crash_child import FAILED, Job, Nursery
@@ -56,7 +56,7 @@ def _fill(path: Path, leave: int) -> None:
 
 
 def _published(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
@@ -80,9 +80,9 @@ def test_a_full_disk_costs_the_snapshot_and_nothing_else(
             _fill(ballast, leave)
             with pytest.raises(
                 PipelineError, match=r"(No space left on device|no space left)\. Free some space"
-            ) as told:
+            ) as reported:
                 take(home, simulated.broker)
-            assert "\n" not in str(told.value)
+            assert "\n" not in str(reported.value)
             assert home.warehouse.path.read_bytes() == before
             ballast.unlink()
             assert leftovers(home.path) == []
@@ -166,8 +166,8 @@ def test_a_landed_file_that_was_touched_is_found_and_nothing_is_overwritten(
     published = home.warehouse.path.read_bytes()
     assert [outcome for outcome in _outcomes(home) if outcome.blocks]
     again = LandedSnapshot(good.snapshot_id, good.directory)
-    told = file not in ("quotes.manifest.json", "manifest.json") or damage == "truncated"
-    if told or (file, damage) == ("manifest.json", "deleted"):
+    reported = file not in ("quotes.manifest.json", "manifest.json") or damage == "truncated"
+    if reported or (file, damage) == ("manifest.json", "deleted"):
         with pytest.raises(LandingError, match=f"{file}.*"):
             store_snapshot(home.warehouse, again)
         assert home.warehouse.path.read_bytes() == published

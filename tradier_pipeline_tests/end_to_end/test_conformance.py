@@ -22,7 +22,7 @@ from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.landing.activity import Resource
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.warehouse.activity import DESTINATIONS, content_key, keep_activity
+from tradier_pipeline.warehouse.activity import DESTINATIONS, content_key, upsert_activity
 from tradier_pipeline.warehouse.sql import literal
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.support.activities import LISTS, filed
@@ -112,7 +112,7 @@ def test_a_known_body_of_what_is_told_over_night_is_stored_whole(
     resource, destination = TOLD_OVER_NIGHT[folder], DESTINATIONS[TOLD_OVER_NIGHT[folder]]
     staged.connection.execute(f"DELETE FROM {destination.table.name}")
     landed = filed(zone_in(tmp_path), (date(2015, 1, 1), date(2025, 12, 31)), AS_OF, **{resource: [body]})
-    keep_activity(staged.connection, landed)
+    upsert_activity(staged.connection, landed)
     listed = [
         {key: value for key, value in row.items() if not isinstance(value, dict)}
         | {key: value for block in row.values() if isinstance(block, dict) for key, value in block.items()}
@@ -139,8 +139,8 @@ def accounts_of(folder: str, body: bytes) -> list[str]:
     if folder == "user-profile":
         listed = rows_of(document, "profile", "account")
         return [row["account_number"] for row in listed if "account_number" in row] or [ACCOUNT]
-    told = document["balances"]
-    return [told.get("account_number", ACCOUNT) if isinstance(told, dict) else ACCOUNT]
+    reported = document["balances"]
+    return [reported.get("account_number", ACCOUNT) if isinstance(reported, dict) else ACCOUNT]
 
 
 def landed_with(home: Path, resource: str, body: bytes, account_id: str) -> LandedSnapshot:

@@ -25,7 +25,7 @@ from tradier_pipeline.publish.store import rebuild, store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery
@@ -102,7 +102,7 @@ class Crash:
             FileLock(path).acquire(timeout=0).lock.release()
 
     def _published(self) -> list[str]:
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             return snapshot_ids(connection)
 
     def _requests(self) -> dict[str, int]:
@@ -131,7 +131,7 @@ def prove_equal_to_undisturbed(home: Home, snapshots: list[LandedSnapshot]) -> N
 
 def stored(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, but for when it was written."""
-    with reading(path) as connection:
+    with connect_readonly(path) as connection:
         return {
             table.name: connection.execute(
                 f"SELECT * {'EXCLUDE committed_at' if table is schema.TRADIER_SNAPSHOTS else ''} "

@@ -26,7 +26,7 @@ from tradier_pipeline.monitoring.status import read_status
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
@@ -147,7 +147,7 @@ DAMAGE: dict[str, Callable[[LandedSnapshot], Path]] = {
 
 
 def published(home: Home) -> dict[str, str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return dict(connection.execute("SELECT snapshot_id, verdict FROM tradier_snapshots").fetchall())
 
 
@@ -231,7 +231,7 @@ def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(
             errors={"orders": "orders: HTTP 503"},
             resources={},
         )
-        paths.append(home.zone.keep_failed(record, {}))
+        paths.append(home.zone.land_failed(record, {}))
     take(home, simulated.broker)
     damage(paths[-1])
     for _ in range(2):
@@ -306,7 +306,7 @@ def test_a_clock_that_was_ahead_costs_one_doubt_and_no_snapshot(
     assert right.manifest.previous_as_of == good.manifest.as_of
     expected = {str(good.snapshot_id): "good", str(wrong.snapshot_id): "doubtful", str(right.snapshot_id): "good"}
     assert published(home) == expected
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         shown = connection.execute("SELECT DISTINCT snapshot_id FROM portfolio_positions").fetchall()
     assert shown == [(str(right.snapshot_id),)]
     assert rebuild(home.warehouse, home.zone, lambda _: None).refused == {}
@@ -324,7 +324,7 @@ def test_a_clock_that_was_set_back_costs_one_doubt_and_no_snapshot(
     assert right.manifest.previous_as_of == good.manifest.as_of
     expected = {str(wrong.snapshot_id): "doubtful", str(good.snapshot_id): "good", str(right.snapshot_id): "good"}
     assert published(home) == expected
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM findings").fetchone() == (0,)
     assert rebuild(home.warehouse, home.zone, lambda _: None).refused == {}
     assert published(home) == expected
@@ -375,5 +375,5 @@ def test_what_was_refused_for_its_content_is_published_by_a_rebuild(
     assert published(home).keys() == {str(good.snapshot_id)}
     assert rebuild(home.warehouse, home.zone, lambda _: None).refused == {}
     assert published(home) == {str(good.snapshot_id): "good", str(second.snapshot_id): "doubtful"}
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute(f"SELECT count(*) FROM {MISSED_SNAPSHOTS.name}").fetchone() == (0,)

@@ -23,7 +23,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_up import running, until
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import prove_published
@@ -72,7 +72,7 @@ def run(*arguments: str) -> Result:
 
 
 def published(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
@@ -99,7 +99,7 @@ def test_a_name_that_is_not_resolved_costs_the_minute_and_nothing_else(
     monkeypatch.setenv("NO_PROXY", "*")
     line = error_line(run("snapshot"))
     assert "ConnectError" in line
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert len(snapshot_ids(connection)) == 1
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (1,)
     assert home.warehouse.path.read_bytes() != before  # the failure is a row
@@ -256,7 +256,7 @@ def test_a_code_location_reloaded_amid_a_run_costs_nothing(
         simulated.heal()
         Ledger(home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
         until("the next one", lambda: len(list(home.zone.snapshots())) == 2 or None)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
     assert version
 

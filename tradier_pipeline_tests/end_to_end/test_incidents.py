@@ -38,7 +38,7 @@ from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.reconcile.values import legs
 from tradier_pipeline_tests.support import bodies
@@ -84,10 +84,10 @@ def at_broker(number: int, sides: Mapping[str, str], status: str = "filled", **f
         )
         for place, (side, symbol) in enumerate(sides.items(), 1)
     ]
-    told = {"class": "multileg", "type": "credit", "duration": "day", "num_legs": 2, "leg": parts, "status": status}
-    told |= {"quantity": 1, "exec_quantity": done, "remaining_quantity": left}
-    told |= {"create_date": now, "transaction_date": now, "tag": f"engine-{number}"}
-    return bodies.order(number, **(told | fields))
+    reported = {"class": "multileg", "type": "credit", "duration": "day", "num_legs": 2, "leg": parts, "status": status}
+    reported |= {"quantity": 1, "exec_quantity": done, "remaining_quantity": left}
+    reported |= {"create_date": now, "transaction_date": now, "tag": f"engine-{number}"}
+    return bodies.order(number, **(reported | fields))
 
 
 def order(number: int, sides: Mapping[str, str] = ENTRY, status: Any = "PLACED", **fields: Any) -> EngineOrder:
@@ -100,9 +100,9 @@ def order(number: int, sides: Mapping[str, str] = ENTRY, status: Any = "PLACED",
 
 def done(number: int, sides: Mapping[str, str], price: str, trade_id: str, **fields: Any) -> EngineOrder:
     """An order that was filled, and that the ledger knows all about."""
-    told = {"filled_quantity": Decimal(1), "avg_fill_price": Decimal(price), "trade_id": trade_id}
+    reported = {"filled_quantity": Decimal(1), "avg_fill_price": Decimal(price), "trade_id": trade_id}
     kind = "credit" if price.startswith("-") else "debit"
-    return order(number, sides, "FILLED", **({"order_type": kind} | told | fields))
+    return order(number, sides, "FILLED", **({"order_type": kind} | reported | fields))
 
 
 def trade(trade_id: str = "t-1", status: Any = "OPEN", short: str = SHORT, long: str = LONG, **fields: Any) -> Trade:
@@ -149,7 +149,7 @@ class Replay:
         found = self.found()
         assert writeback.apply(self.ledger, found.facts.snapshot_id, found.changes).skipped == []
 
-    def told(self, name: str) -> list[str]:
+    def reported(self, name: str) -> list[str]:
         """What a check of the ledger says, one text for each difference."""
         outcome = LEDGER_CHECKS[name].run(self.found())
         return [f"{one.where}: {one.broker} | {one.stored}" for one in outcome.differences]
@@ -160,7 +160,7 @@ class Replay:
         return {name for name, check in LEDGER_CHECKS.items() if not check.run(found).passed}
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
 
 
@@ -194,7 +194,7 @@ def test_a16_a_position_creates_no_trade(replay: Replay) -> None:
     """Then: the sync made trades of positions, opened "now". Now: a finding, and the ledger stays as it is."""
     replay.believes(trade("t-0", short=put(200), long=put(205)))
     replay.snapshot({SHORT: -1, LONG: 1, put(200): -1, put(205): 1})
-    assert replay.told("positions_belong_to_trades") == [
+    assert replay.reported("positions_belong_to_trades") == [
         f"account: - | no trade accounts for -1 {SHORT}",
         f"account: - | no trade accounts for 1 {LONG}",
     ]
@@ -209,9 +209,9 @@ def test_b1_an_order_filled_at_the_broker_and_placed_in_the_ledger_is_told_until
     """Then: 22223806 filled, PLACED locally for days. Now: a failed check, a proposal, and the ledger follows."""
     replay.believes(order(22223806))
     replay.snapshot({SHORT: -1, LONG: 1}, [at_broker(22223806, ENTRY, avg_fill_price=Decimal("-2.05"))])
-    assert replay.told("ledger_orders_follow_broker") == ["order 22223806: filled | PLACED"]
+    assert replay.reported("ledger_orders_follow_broker") == ["order 22223806: filled | PLACED"]
     replay.apply()
-    assert replay.told("ledger_orders_follow_broker") == []
+    assert replay.reported("ledger_orders_follow_broker") == []
     (now,) = replay.ledger.orders()
     assert (now.status, now.avg_fill_price) == ("FILLED", Decimal("-2.05"))
 
@@ -251,15 +251,15 @@ FLIPPED = {"credit": "debit", "debit": "credit"}
 
 
 def test_b19_the_type_of_an_order_follows_from_its_legs(replay: Replay) -> None:
-    """Then: exits were sent with the type of their entries. Now: money that goes the other way is told of each."""
+    """Then: exits were sent with the type of their entries. Now: money that goes the other way is reported of each."""
     orders: dict[bool, list[Any]] = {True: [], False: []}
     for number, (short, long, kind) in enumerate(STRATEGIES.values(), 1):
         for is_exit, sides in ((0, to_open(short, long)), (1, to_close(short, long))):
             proper = FLIPPED[kind] if is_exit else kind
             net = Decimal(-1) if proper == "credit" else Decimal(1)
             for fits, type_ in ((True, proper), (False, FLIPPED[proper])):
-                told = at_broker(number * 10 + is_exit, sides, type=type_, avg_fill_price=net)
-                orders[fits].append(told)
+                reported = at_broker(number * 10 + is_exit, sides, type=type_, avg_fill_price=net)
+                orders[fits].append(reported)
     assert replay.snapshot({}, orders[True])["leg_effects_fit"].broker == "8 orders, 16 legs"
     wrong = {one.where for one in replay.snapshot({}, orders[False])["leg_effects_fit"].differences}
     assert {f"order {number}{is_exit} avg_fill_price" for number in range(1, 5) for is_exit in (0, 1)} <= wrong
@@ -302,21 +302,23 @@ def test_c1_a_close_that_expired_or_was_cancelled_closes_nothing(replay: Replay)
         replay.believes(trade(f"t-{number}", "CLOSED", broker_order_id_close=number, closed_at=clock.now()))
         replay.believes(order(number, EXIT, status, trade_id=f"t-{number}"))
     replay.snapshot({}, [at_broker(number, EXIT, word) for number, (_, word) in ends.items()])
-    assert sorted(replay.told("closed_trades_proven")) == [
+    assert sorted(replay.reported("closed_trades_proven")) == [
         "trade t-22106142: order 22106142 CANCELLED | closed, and its exits were not filled",
         "trade t-22107708: order 22107708 EXPIRED | closed, and its exits were not filled",
     ]
 
 
 def test_c2_closes_without_a_price_stay_open_findings_until_fills_tell_it(replay: Replay) -> None:
-    """Then: 5 closes on 1 December, none with a price. Now: one has its fill of 2.51, +20 dollars; four are told."""
+    """Then: 5 closes on 1 December, none with a price. Now: one has its fill of 2.51, +20 dollars; four are reported."""
     debit = {"short": call(295), "long": call(290), "strategy": "bull_call_debit"}
     flat = {"exit_reason": "BROKER_ALREADY_FLAT", "closed_at": clock.now()}
     replay.believes(*(trade(f"t-{number}", "CLOSED", **debit, **flat) for number in range(5)))
     replay.believes(done(7, to_open(call(295), call(290)), "2.31", "t-0"))
     replay.believes(done(9, to_close(call(295), call(290)), "-2.51", "t-0"))
     replay.snapshot()
-    assert [text.split(":")[0] for text in replay.told("closed_trades_priced")] == [f"trade t-{n}" for n in range(1, 5)]
+    assert [text.split(":")[0] for text in replay.reported("closed_trades_priced")] == [
+        f"trade t-{n}" for n in range(1, 5)
+    ]
     replay.apply()
     prices = {one.trade_id: (one.exit_price, one.realized_pnl) for one in replay.ledger.trades()}
     assert prices["t-0"] == (Decimal("2.51"), 20)
@@ -329,7 +331,9 @@ def test_c3_one_spread_is_one_close_whatever_the_number_of_its_legs(replay: Repl
     entry, exit_ = done(7, ENTRY, "-1.50", "t-0"), done(9, EXIT, "0.95", "t-0")
     replay.believes(*(trade(f"t-{number}", "CLOSED", closed_at=now) for number in range(5)), entry, exit_)
     replay.snapshot({}, [at_broker(9, EXIT, type="debit", avg_fill_price=Decimal("0.95"), tag="engine-9")])
-    assert [text.split(":")[0] for text in replay.told("closed_trades_proven")] == [f"trade t-{n}" for n in range(1, 5)]
+    assert [text.split(":")[0] for text in replay.reported("closed_trades_proven")] == [
+        f"trade t-{n}" for n in range(1, 5)
+    ]
     profits = {row.trade_id: row.realized_pnl for row in replay.found().trades.rows}
     assert profits == {"t-0": 55, **dict.fromkeys(["t-1", "t-2", "t-3", "t-4"])}
 
@@ -354,7 +358,7 @@ def test_c5_a_price_that_no_fill_told_makes_no_profit(replay: Replay) -> None:
     flat = {"exit_reason": "BROKER_ALREADY_FLAT", "exit_price": Decimal(0), "closed_at": clock.now()}
     replay.believes(trade("t-1", "CLOSED", **flat), done(7, ENTRY, "-2.00", "t-1"))
     replay.snapshot()
-    assert replay.told("closed_trades_priced")[0] == "trade t-1: 0 | nobody knows where its exit price comes from"
+    assert replay.reported("closed_trades_priced")[0] == "trade t-1: 0 | nobody knows where its exit price comes from"
     replay.apply()
     assert [one.realized_pnl for one in replay.ledger.trades()] == [None]
 
@@ -365,7 +369,7 @@ def test_c12_four_trades_of_one_on_a_leg_of_67_do_not_grow(replay: Replay) -> No
         *(trade(f"t-{number}", opened_at=bodies.AS_OF + number * timedelta(hours=1)) for number in range(4))
     )
     replay.snapshot({SHORT: -67, LONG: 67})
-    assert replay.told("legs_allocated") == [
+    assert replay.reported("legs_allocated") == [
         f"{SHORT}: -67 held | -4 by all trades",
         f"{LONG}: 67 held | 4 by all trades",
     ]
@@ -375,11 +379,11 @@ def test_c12_four_trades_of_one_on_a_leg_of_67_do_not_grow(replay: Replay) -> No
 
 
 def test_c15_a_strategy_is_what_its_legs_are(replay: Replay) -> None:
-    """Then: every trade was stored as a bull put credit. Now: the three that are none are told."""
+    """Then: every trade was stored as a bull put credit. Now: the three that are none are reported."""
     for name, (short, long, _) in STRATEGIES.items():
         replay.believes(trade(name, short=short, long=long, strategy="bull_put_credit"))
     replay.snapshot()
-    assert [text.split(":")[0] for text in replay.told("strategies_fit_legs")] == [
+    assert [text.split(":")[0] for text in replay.reported("strategies_fit_legs")] == [
         "trade bear_call_credit",
         "trade bear_put_debit",
         "trade bull_call_debit",
@@ -395,9 +399,9 @@ def test_c17_a_trade_whose_strikes_were_rewritten_does_not_fit_its_entry_and_is_
     assert "orders_fit_their_trades" not in replay.broken()
     rewritten = replay.ledger.trades()[0].model_copy(update={"legs": legs(1, short=put(290), long=put(285))})
     replay.believes(rewritten)
-    (text,) = replay.told("orders_fit_their_trades")
+    (text,) = replay.reported("orders_fit_their_trades")
     assert text.endswith("order 7 does not open this trade's legs")
-    assert replay.told("terms_unchanged") == []
+    assert replay.reported("terms_unchanged") == []
     replay.apply()
     assert replay.ledger.trades()[0].legs == rewritten.legs
 
@@ -519,11 +523,11 @@ def test_g5_the_table_of_claims_says_what_there_is() -> None:
 
 
 def test_g6_information_is_no_error(replay: Replay) -> None:
-    """Then: 142 "errors" of a day, most of them news. Now: news is told and fails nothing."""
+    """Then: 142 "errors" of a day, most of them news. Now: news is reported and fails nothing."""
     replay.believes(trade())
     replay.snapshot({SHORT: -1, LONG: 1})
-    told = {(finding.code, finding.severity) for _, finding in replay.found().findings}
-    assert told == {("position_without_trade", "info"), ("entry_price_unknown", "warn")}
+    reported = {(finding.code, finding.severity) for _, finding in replay.found().findings}
+    assert reported == {("position_without_trade", "info"), ("entry_price_unknown", "warn")}
     assert replay.broken() == set()
 
 

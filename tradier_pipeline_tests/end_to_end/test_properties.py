@@ -18,7 +18,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, dear_examples, miscount, take
 from tradier_pipeline_tests.support import bodies
@@ -46,18 +46,18 @@ def staged() -> Iterator[StagedWarehouse]:
         yield warehouse
 
 
-def proves_whole(staged: StagedWarehouse, told: Answers) -> None:
+def proves_whole(staged: StagedWarehouse, answers: Answers) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        landed = land(zone_in(Path(directory)), told)
+        landed = land(zone_in(Path(directory)), answers)
         blocking = [outcome for outcome in store(staged, landed) if outcome.blocks]
         assert blocking == []
         rows = {
             table.name: staged.connection.execute(f"SELECT count(*) FROM {table.name}").fetchone()
             for table in schema.TABLES
         }
-        pages = told.orders if isinstance(told.orders, list) else [told.orders]
+        pages = answers.orders if isinstance(answers.orders, list) else [answers.orders]
         assert rows["orders"] == (sum(_rows(page, "orders", "order") for page in pages),)
-        assert rows["positions"] == (_rows(told.positions, "positions", "position"),)
+        assert rows["positions"] == (_rows(answers.positions, "positions", "position"),)
 
 
 def _rows(document: bodies.Body, outer: str, inner: str) -> int:
@@ -67,20 +67,20 @@ def _rows(document: bodies.Body, outer: str, inner: str) -> int:
 
 
 @QUICK
-@given(told=states())
+@given(reported=states())
 def test_any_state_of_an_account_is_stored_whole_and_passes_every_blocking_check(
-    staged: StagedWarehouse, told: Answers
+    staged: StagedWarehouse, answers: Answers
 ) -> None:
-    proves_whole(staged, told)
+    proves_whole(staged, answers)
 
 
 @pytest.mark.soak
 @LONG
-@given(told=states())
+@given(reported=states())
 def test_thousands_of_states_are_stored_whole_and_pass_every_blocking_check(
-    staged: StagedWarehouse, told: Answers
+    staged: StagedWarehouse, answers: Answers
 ) -> None:
-    proves_whole(staged, told)
+    proves_whole(staged, answers)
 
 
 # --- the same bytes, the same warehouse -------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_thousands_of_states_are_stored_whole_and_pass_every_blocking_check(
 
 def content(warehouse: Warehouse) -> dict[str, list[tuple[Any, ...]]]:
     """All that a warehouse holds, but when it was written."""
-    with reading(warehouse.path) as connection:
+    with connect_readonly(warehouse.path) as connection:
         return {
             table.name: connection.execute(
                 f"SELECT * {'EXCLUDE (committed_at)' if table is schema.TRADIER_SNAPSHOTS else ''} "
@@ -98,10 +98,10 @@ def content(warehouse: Warehouse) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
-def land_and_store(home: Path, told: Sequence[Answers]) -> tuple[Warehouse, list[LandedSnapshot]]:
+def land_and_store(home: Path, answers: Sequence[Answers]) -> tuple[Warehouse, list[LandedSnapshot]]:
     """One snapshot a minute."""
     warehouse = Warehouse(home / "tradier.duckdb")
-    landed = [land(zone_in(home), one, AS_OF + number * timedelta(minutes=1)) for number, one in enumerate(told)]
+    landed = [land(zone_in(home), one, AS_OF + number * timedelta(minutes=1)) for number, one in enumerate(answers)]
     for one in landed:
         store_snapshot(warehouse, one)
     return warehouse, landed
@@ -138,8 +138,8 @@ MISCOUNTED = Decimal("4711.25")
 
 def refused_later(snapshot: int) -> tuple[Answers, ...]:
     """A day in which our code stores one snapshot wrong."""
-    told = rich().balances["balances"] | {"total_equity": MISCOUNTED}
-    return (*DAY[:snapshot], replace(rich(), balances={"balances": told}), *DAY[snapshot:])
+    reported = rich().balances["balances"] | {"total_equity": MISCOUNTED}
+    return (*DAY[:snapshot], replace(rich(), balances={"balances": reported}), *DAY[snapshot:])
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
@@ -148,8 +148,8 @@ def test_a_snapshot_that_was_refused_stays_out_of_a_rebuild(
 ) -> None:
     miscount(monkeypatch, lambda balances: balances.total_equity == MISCOUNTED)
     warehouse = Warehouse(tmp_path / "tradier.duckdb")
-    for number, told in enumerate(refused_later(place)):
-        landed = land(zone_in(tmp_path), told, AS_OF + number * timedelta(minutes=1))
+    for number, reported in enumerate(refused_later(place)):
+        landed = land(zone_in(tmp_path), reported, AS_OF + number * timedelta(minutes=1))
         if number == place:
             with pytest.raises(NotPublishedError, match="balances_equal"):
                 store_snapshot(warehouse, landed)

@@ -27,7 +27,7 @@ from tradier_pipeline.cycles.accounts import running_partitions
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, shows
 from tradier_pipeline_tests.cli.test_up import until
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -86,7 +86,7 @@ def _both_or_none(home: Home, completed: bool) -> None:
 
 
 def _one_extract(home: Home, completed: bool) -> None:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         counts = connection.execute(
             "SELECT (SELECT count(DISTINCT path) FROM activity_extracts), (SELECT count(*) FROM account_activity)"
         ).fetchone()
@@ -221,12 +221,12 @@ class Killing:
                 assert running_partitions(instance, self.home.zone) == {}, "a dead run holds up the next one"
 
     def _published(self) -> list[str]:
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             return snapshot_ids(connection)
 
     def _prove_whole(self) -> None:
         """Every published snapshot has exactly one row of each table that has one for each."""
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             for table in ("accounts", "account_balances"):
                 counts = connection.execute(
                     f"SELECT s.snapshot_id, count(t.snapshot_id) FROM tradier_snapshots s "

@@ -26,7 +26,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.runs import UNFINISHED
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.cli.test_up import Up, family, running, until
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.end_to_end.test_crashes import leftovers, prove_published
@@ -97,7 +97,7 @@ def due_minutes(home: Home, first: datetime) -> list[str]:
 
 def accounted_for(home: Home) -> dict[str, str]:
     """Snapshot id -> why it was missed; "" if it was published."""
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         rows = connection.execute(
             "SELECT snapshot_id, '' FROM tradier_snapshots UNION ALL SELECT snapshot_id, reason FROM missed_snapshots"
         ).fetchall()

@@ -22,7 +22,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.databases import broken
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_up import running, until
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.end_to_end.test_random_kills_of_up import MINUTELY
@@ -38,7 +38,7 @@ def gone(path: Path) -> None:
 def published(home: Home) -> list[str]:
     if not home.warehouse.path.exists():
         return []
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
@@ -77,7 +77,7 @@ def lines(folder: Path) -> list[str]:
     return (folder / "up.log").read_text().splitlines()
 
 
-def told(folder: Path, text: str) -> str | None:
+def reported(folder: Path, text: str) -> str | None:
     return next((line for line in lines(folder) if text in line), None)
 
 
@@ -197,7 +197,7 @@ def minutes_after(home: Home, instant: datetime) -> list[str] | None:
 def test_up_sets_a_damaged_database_aside_and_goes_on(home: Home, tmp_path: Path) -> None:
     with running(tmp_path) as started:
         garbage(home.path / "dagster" / RUNS)
-        line = until("a line that says so", lambda: told(tmp_path, "It is moved to runs.db.damaged-"))
+        line = until("a line that says so", lambda: reported(tmp_path, "It is moved to runs.db.damaged-"))
         assert re.search("not a database|malformed", line)
         Ledger(home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
         until("a snapshot", lambda: published(home) or None)
@@ -213,10 +213,10 @@ def test_the_minutes_of_up_go_on_while_the_storage_is_locked_or_full(
     with small_disk(home.path / "dagster"), running(tmp_path, MINUTELY):
         until("a snapshot", lambda: published(home) or None, seconds=150)
         with held(home.path / "dagster" / EVENTS):  # type: ignore[attr-defined]
-            until("a line that says so", lambda: told(tmp_path, "the cycles take their snapshots without it"))
+            until("a line that says so", lambda: reported(tmp_path, "the cycles take their snapshots without it"))
             begun = clock.now()
             until("two minutes", lambda: len(minutes_after(home, begun) or ()) >= 2 or None, seconds=240)
-        until("the storage", lambda: told(tmp_path, "Dagster's storage can be used again"))
+        until("the storage", lambda: reported(tmp_path, "Dagster's storage can be used again"))
         begun = clock.now()
         until("a minute with Dagster", lambda: minutes_after(home, begun), seconds=180)
     assert [line for line in lines(tmp_path) if "race" in line or line.startswith("  File")] == []

@@ -51,8 +51,8 @@ def test_a_put_assigned_over_night_is_a_fact_by_its_shares_and_its_cash_settles_
     account.shows(ny("11-24 12:00"), F, cash=16400 - fee)
     account.shows(ny("11-24 12:01"), F, cash=16400 - fee)
     assert "+3 assigned" in explanation(account, "F251121P00012000")
-    told = account.findings
-    assert "assignment or exercise fee" in str(told) if fee else told == []
+    reported = account.findings
+    assert "assignment or exercise fee" in str(reported) if fee else reported == []
 
 
 def test_a_call_that_was_exercised_early_is_its_shares_and_its_cash(account: ScriptedAccount) -> None:
@@ -83,9 +83,9 @@ def test_the_cost_of_the_shares_tells_which_leg_of_a_condor_was_assigned(account
 def test_where_several_legs_may_have_been_delivered_each_is_named_and_none_is_a_fact(account: ScriptedAccount) -> None:
     account.shows(ny("11-21 16:20"), *IWM, cash=20000)
     account.shows(ny("11-24 09:00"), ("IWM", -100, -22222), cash=20000)
-    told = explanation(account, "IWM")
-    assert "may be IWM251121C00240000 assigned at 240" in told
-    assert "may be IWM251121P00215000 exercised at 215" in told
+    reported = explanation(account, "IWM")
+    assert "may be IWM251121C00240000 assigned at 240" in reported
+    assert "may be IWM251121P00215000 exercised at 215" in reported
     assert account.changes("IWM")[-1][3] == "in_flight"
 
 
@@ -110,7 +110,7 @@ def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: Script
 
 
 @pytest.mark.parametrize(
-    ("held", "ended", "paid", "told"),
+    ("held", "ended", "paid", "reported"),
     [
         (
             (("SPXW251121P06600000", -2, -2000), ("SPXW251121P06590000", 2, 1500)),
@@ -133,13 +133,13 @@ def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: Script
     ],
 )
 def test_an_index_settles_in_cash_that_may_come_statements_later(
-    account: ScriptedAccount, held: Any, ended: str, paid: int, told: str
+    account: ScriptedAccount, held: Any, ended: str, paid: int, reported: str
 ) -> None:
     account.shows(ny("11-21 09:25"), *held, KO, cash=20000)
     account.shows(ny(ended), KO, cash=20000)
     account.shows(ny("11-24 09:31"), KO, cash=20000 + paid)
     assert account.verdicts == ["good"] * 3
-    assert f"may be {told}" in explanation(account, "cash")
+    assert f"may be {reported}" in explanation(account, "cash")
     assert not any(word in str(account.changes()) for word in ("assigned", "exercised"))
 
 
@@ -328,9 +328,9 @@ def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(
 def test_a_fill_that_all_lists_show_is_good_whatever_its_quotes_say(account: ScriptedAccount) -> None:
     sold = package(90, "SPY", [(SHORT[0], "sell_to_open", 1, D("1.55")), (LONG[0], "buy_to_open", 1, D("0.63"))], -0.92,
                    ny("11-20 10:00") + timedelta(seconds=30))  # fmt: skip
-    told = account.server.marks
+    reported = account.server.marks
     account.shows(ny("11-20 10:00"), KO, cash=20000)
-    told[SHORT[0]], told[LONG[0]] = {"last": 1.55}, {"last": 0.63}  # its bid and ask are 1
+    reported[SHORT[0]], reported[LONG[0]] = {"last": 1.55}, {"last": 0.63}  # its bid and ask are 1
     assert account.shows(ny("11-20 10:01"), KO, SHORT, LONG, cash=20092, orders=[sold]) == "good"
 
 

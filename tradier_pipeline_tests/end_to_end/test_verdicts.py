@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tradier_pipeline.publish.store import rebuild, store_snapshot
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import Body, answers, balances, land, order, position, zone_in
 
@@ -24,7 +24,7 @@ KO = position("KO", 100, 6500, id=3)
 
 
 class Account:
-    """An account whose snapshots are landed and stored as it is told."""
+    """An account whose snapshots are landed and stored as it is reported."""
 
     def __init__(self, home: Path) -> None:
         self.zone, self.warehouse = zone_in(home), Warehouse(home / "tradier.duckdb")
@@ -32,7 +32,7 @@ class Account:
     def shows(self, at: datetime, *held: Body, cash: Any, long: Any = 0, short: Any = 0, orders: Any = ()) -> str:
         """Returns the verdict."""
         worth = Decimal(cash) + Decimal(long) + Decimal(short)
-        told = balances(
+        reported = balances(
             total_cash=Decimal(cash),
             total_equity=worth,
             long_market_value=Decimal(long),
@@ -42,14 +42,14 @@ class Account:
             option_short_value=0,
             current_requirement=0,
         )
-        told["margin"] = told["margin"] | {"option_buying_power": max(Decimal(0), Decimal(cash))}
-        shown = answers(positions=held, orders=orders, balances={"balances": told})
+        reported["margin"] = reported["margin"] | {"option_buying_power": max(Decimal(0), Decimal(cash))}
+        shown = answers(positions=held, orders=orders, balances={"balances": reported})
         landed = land(self.zone, shown, at)
         store_snapshot(self.warehouse, landed)
         return str(self.rows(f"SELECT verdict FROM tradier_snapshots WHERE snapshot_id = '{landed.snapshot_id}'")[0][0])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with reading(self.warehouse.path) as connection:
+        with connect_readonly(self.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
 
     @property

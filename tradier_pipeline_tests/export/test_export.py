@@ -320,7 +320,7 @@ def test_a_gain_that_is_not_proceeds_less_cost_stands_and_is_named(home: Home) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--format", "beancount", "--account", "NOBODY"), "nothing is known of account NOBODY"),
         (("--format", "quicken"), "'quicken' is not one of"),
@@ -330,10 +330,10 @@ def test_a_gain_that_is_not_proceeds_less_cost_stands_and_is_named(home: Home) -
         (("--format", "hledger", "--output", "/nowhere/books"), "cannot write /nowhere/books"),
     ],
 )
-def test_a_wrong_call_is_one_line(arguments: tuple[str, ...], told: str, home: Home) -> None:
+def test_a_wrong_call_is_one_line(arguments: tuple[str, ...], reported: str, home: Home) -> None:
     week(home)
     result = run("export", *arguments)
     assert result.exit_code > 0
     assert result.stdout == ""
-    assert told in result.stderr
+    assert reported in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -38,8 +38,8 @@ from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import StoredActivity, rebuild, store_activity
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.activity import content_key, keep_activity
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.activity import content_key, upsert_activity
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.activities import LISTS, body_of, day_value, event, filed, lot
@@ -70,7 +70,7 @@ def history(home: Home, rows: Sequence[Body], read_at: datetime = NIGHT, dates: 
 
 
 def stored(home: Home, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(f"SELECT {columns} FROM {table} ORDER BY ALL").fetchall()
 
 
@@ -112,7 +112,9 @@ def test_more_fraction_digits_than_are_stored_are_rounded_and_the_check_compares
     lots = [lot(day, exact, cost=Decimal("129.997834844614"))]
     daily = [day_value(day, Decimal("17798.123456785000000000"))]
     bodies = {"history": rows, "gainloss": lots, "historical_balances": daily}
-    done = keep(home, filed(home.zone, DATES, NIGHT, **{name: [body_of(name, told)] for name, told in bodies.items()}))
+    done = keep(
+        home, filed(home.zone, DATES, NIGHT, **{name: [body_of(name, reported)] for name, reported in bodies.items()})
+    )
     assert done.outcome.passed, done.outcome
     assert counting(home) == [Decimal("-144.25"), Decimal("-144.25"), Decimal(0)]
     assert stored(home, "closed_lots", "cost, gain_loss") == [(Decimal("129.99783484"), Decimal("-144.25"))]
@@ -158,8 +160,8 @@ def test_one_resource_that_fails_fails_the_extract_and_what_arrived_is_kept(
     assert landed_activity(home.zone) == []
     failure = last_failure(home.zone, yesterday())
     assert failure is not None
-    (told,) = failure.errors.values()
-    assert "HTTP 400" in told
+    (reported,) = failure.errors.values()
+    assert "HTTP 400" in reported
     arrived = ["history", "gainloss", "historical_balances"]
     assert list(failure.resources) == arrived[: arrived.index(resource.replace("-", "_")) + 1]
     simulated.heal()
@@ -427,7 +429,7 @@ def test_any_order_of_extracts_any_of_them_twice_gives_what_their_reads_say(
         extracts = [filed_read(zone, number, read) for number, read in enumerate(found)]
         order = data.draw(st.permutations(extracts + extracts[:1]))
         for landed in order:
-            keep_activity(staged.connection, landed)
+            upsert_activity(staged.connection, landed)
             assert verify_activity(landed, staged.connection).passed
         assert kept_rows(staged) == expected_rows(found)
 
@@ -448,17 +450,19 @@ def expected_rows(found: list[Read]) -> set[tuple[Any, ...]]:
     """By looking at every read of every day, one after the other."""
     rows = set()
     for day in range(25):
-        told: list[tuple[datetime, Counter[int]]] = []
+        reported: list[tuple[datetime, Counter[int]]] = []
         for number, (first, more, listed) in enumerate(found):
             inside = [(on, amount) for on, amount in listed if first <= on <= first + more]
             covered = min([on for on, _ in inside] + [first + more - WINDOW.days])
             if max(first, covered) <= day <= first + more:
-                told.append((NIGHT + timedelta(hours=number), Counter(amount for on, amount in inside if on == day)))
+                reported.append(
+                    (NIGHT + timedelta(hours=number), Counter(amount for on, amount in inside if on == day))
+                )
         for amount in (1, 2):
             for ordinal in range(1, 7):
-                having = [at for at, counts in told if counts[amount] >= ordinal]
+                having = [at for at, counts in reported if counts[amount] >= ordinal]
                 if having:
-                    gone = [at for at, _ in told if at > having[-1]]
+                    gone = [at for at, _ in reported if at > having[-1]]
                     on = DAY + timedelta(days=day)
                     rows.add((on, amount, ordinal, having[0], having[-1], gone[0] if gone else None))
     return rows
@@ -517,7 +521,7 @@ def test_the_check_finds_what_was_changed(staged: StagedWarehouse, home: Home, c
     for table in schema.ACTIVITY:
         staged.connection.execute(f"DELETE FROM {table.name}")
     landed = filed(home.zone, DATES, NIGHT, history=[body_of("history", [event(DAY, 5)])])
-    keep_activity(staged.connection, landed)
+    upsert_activity(staged.connection, landed)
     assert verify_activity(landed, staged.connection).passed
     staged.connection.execute(change)
     outcome = verify_activity(landed, staged.connection)

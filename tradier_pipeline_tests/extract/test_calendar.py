@@ -61,7 +61,7 @@ def test_the_hours_of_a_documented_body_are_instants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "told"),
+    ("day", "reported"),
     [
         ({"date": "2026-11-02", "status": "open"}, "calendar.days.day[0] is open and has no hours"),
         ({**open_day("2026-11-02"), "status": "closed"}, "calendar.days.day[0] is closed and has hours"),
@@ -76,10 +76,10 @@ def test_the_hours_of_a_documented_body_are_instants() -> None:
         (open_day("2026-11-02", start="16:00"), "calendar.days.day[0] closes before it opens"),
     ],
 )
-def test_a_malformed_day_is_an_error_that_names_it(day: dict[str, Any], told: str) -> None:
+def test_a_malformed_day_is_an_error_that_names_it(day: dict[str, Any], reported: str) -> None:
     with pytest.raises(BodyError) as error:
         exchange_hours(calendar_body(day), NOVEMBER)
-    assert told in error.value.what
+    assert reported in error.value.what
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_what_the_broker_sent_is_kept_as_received_with_when_it_was_read(home: Ho
 def test_the_simulated_broker_has_the_real_sessions(home: Home, simulated: Simulated) -> None:
     read_calendar(simulated.broker, calendar_of(home), TODAY)
     assert list(differing_days(calendar_of(home), TODAY)) == []
-    told = calendar_of(home).told_by_broker(HALF_DAY)
-    assert told[HALF_DAY] == session_of(HALF_DAY)
-    assert told[date(2026, 11, 26)] is None
+    reported = calendar_of(home).reported_by_broker(HALF_DAY)
+    assert reported[HALF_DAY] == session_of(HALF_DAY)
+    assert reported[date(2026, 11, 26)] is None
 
 
 def test_the_broker_wins_on_the_days_it_tells_and_only_there(home: Home) -> None:
@@ -166,7 +166,7 @@ def test_the_days_that_differ_are_told_with_both_hours(home: Home) -> None:
         DifferentDay(HALF_DAY, "09:30-13:00", "09:30-16:00"),
         DifferentDay(date(2026, 11, 28), "closed", "09:30-16:00"),
         DifferentDay(date(2026, 11, 29), "closed", "09:30-16:00"),
-        DifferentDay(date(2026, 11, 30), "09:30-16:00", "not told"),
+        DifferentDay(date(2026, 11, 30), "09:30-16:00", "not reported"),
     ]
 
 

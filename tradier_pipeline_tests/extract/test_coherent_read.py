@@ -13,7 +13,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.snapshot import extract_snapshot
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 WHOLE = 4  # requests of one reading
@@ -97,7 +97,7 @@ def test_the_verdict_is_stored_with_the_snapshot_and_proven(home: Home, simulate
     take(home, simulated.broker)
     holding(simulated, 7)
     _, outcomes = take(home, simulated.broker)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         query = "SELECT coherence, coherence_evidence FROM tradier_snapshots ORDER BY as_of"
         assert connection.execute(query).fetchall() == [
             ("unknown", "no reading before to compare with"),

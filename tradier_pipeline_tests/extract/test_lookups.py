@@ -14,7 +14,7 @@ from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.extract import lookups
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 GTC = {"duration": "gtc", "create_date": "2026-11-10T15:00:00.000Z", "transaction_date": "2026-11-10T15:00:00.100Z"}
@@ -52,7 +52,7 @@ def answer(simulated: Simulated, found: dict[str, Any]) -> None:
 
 
 def stored(home: Home, landed: LandedSnapshot) -> dict[int, tuple[bool, str]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         sql = f"SELECT order_id, listed, status FROM orders WHERE snapshot_id = '{landed.snapshot_id}'"
         return {order_id: (listed, status) for order_id, listed, status in connection.execute(sql).fetchall()}
 
@@ -130,10 +130,10 @@ def test_the_questions_of_one_snapshot_are_bounded(
 
 def changes(home: Home, landed: LandedSnapshot) -> dict[str, tuple[Decimal, Decimal, str]]:
     """By item: its change, what of it is unexplained, and why."""
-    with reading(home.warehouse.path) as connection:
-        told = "item, change, unexplained, explanation"
-        sql = f"SELECT {told} FROM conservation WHERE snapshot_id = '{landed.snapshot_id}'"
-        return {item: tuple(told) for item, *told in connection.execute(sql).fetchall()}
+    with connect_readonly(home.warehouse.path) as connection:
+        reported = "item, change, unexplained, explanation"
+        sql = f"SELECT {reported} FROM conservation WHERE snapshot_id = '{landed.snapshot_id}'"
+        return {item: tuple(reported) for item, *reported in connection.execute(sql).fetchall()}
 
 
 def failed(outcomes: Sequence[Outcome]) -> set[str]:
@@ -193,9 +193,9 @@ def test_of_an_order_of_earlier_days_that_nobody_saw_before_counts_what_its_posi
     take(home, simulated.broker)
     listing(simulated, filled(7, 10, "filled"), cash="933.5", F=10)
     landed, outcomes = take(home, simulated.broker)
-    told = changes(home, landed)
-    assert told["F"] == (7, 0, "+7 filled, order 7, of up to +10 that may have filled before")
-    assert told["cash"][:2] == (Decimal("-66.5"), 0)
+    reported = changes(home, landed)
+    assert reported["F"] == (7, 0, "+7 filled, order 7, of up to +10 that may have filled before")
+    assert reported["cash"][:2] == (Decimal("-66.5"), 0)
     assert not failed(outcomes) & {"positions_follow_fills", "conservation_follows_snapshots"}
 
 
@@ -208,16 +208,16 @@ FILLED_AT = clock.iso(clock.now() - timedelta(minutes=1))
 def spread(order_id: int = 7, status: str = "filled", *, with_legs: bool) -> dict[str, Any]:
     times = {"create_date": FILLED_AT, "transaction_date": FILLED_AT, "duration": "day"}
     done = {"status": status, "quantity": 1.0, "exec_quantity": 1.0 if status == "filled" else 0.0}
-    told = done | times | {"remaining_quantity": 0.0}
+    reported = done | times | {"remaining_quantity": 0.0}
     legs = [
         order(
             order_id + place,
-            **told | {"class": "option", "option_symbol": symbol, "side": side, "avg_fill_price": price},
+            **reported | {"class": "option", "option_symbol": symbol, "side": side, "avg_fill_price": price},
         )
         for place, (symbol, side, price) in enumerate(((SHORT, "sell_to_open", 0.9), (LONG, "buy_to_open", 0.4)), 1)
     ]
     parent = {"class": "multileg", "type": "credit", "num_legs": 2, "avg_fill_price": -0.5}
-    return order(order_id, **told | parent | ({"leg": legs} if with_legs else {}))
+    return order(order_id, **reported | parent | ({"leg": legs} if with_legs else {}))
 
 
 def questions(simulated: Simulated) -> int:
@@ -254,14 +254,14 @@ def test_an_order_that_is_listed_without_legs_is_asked_for_once_and_is_as_it_was
         assert not [outcome for outcome in outcomes if outcome.blocks]
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told without legs", "not known"])
+@pytest.mark.parametrize("reported", [True, False], ids=["reported without legs", "not known"])
 def test_an_order_whose_legs_nobody_tells_is_no_fill_of_its_underlying(
-    home: Home, simulated: Simulated, told: bool
+    home: Home, simulated: Simulated, reported: bool
 ) -> None:
     listing(simulated, F=100)
     take(home, simulated.broker)
     listing(simulated, spread(with_legs=False), cash="1050", F=100, **HELD)
-    if told:
+    if reported:
         answer(simulated, spread(with_legs=False))
     simulated.admin("DELETE", "requests")
     first, outcomes = take(home, simulated.broker)

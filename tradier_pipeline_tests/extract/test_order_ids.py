@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.cli.test_cli import document, error_line, run
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.bodies import dumps, leg, order, spread
@@ -29,7 +29,7 @@ def lists(simulated: Simulated, *orders: Any) -> None:
 
 
 def stored(home: Home, sql: str) -> Sequence[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(sql).fetchall()
 
 

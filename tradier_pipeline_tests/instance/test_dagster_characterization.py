@@ -197,7 +197,7 @@ def test_an_evaluation_is_of_the_materialization_that_it_names_and_needs_no_plan
         target = AssetCheckEvaluationTargetMaterializationData(
             storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
         )
-        for name, about in (("told", target), ("untold", None)):
+        for name, about in (("reported", target), ("untold", None)):
             yield dg.AssetCheckEvaluation(
                 asset_key=LOADED, check_name=name, passed=True, target_materialization_data=about, partition="a"
             )
@@ -206,9 +206,9 @@ def test_an_evaluation_is_of_the_materialization_that_it_names_and_needs_no_plan
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("parts", ["a"])
         assert job.execute_in_process(instance=instance, partition_key="a").success
-        keys = [dg.AssetCheckKey(LOADED, name) for name in ("told", "untold")]
+        keys = [dg.AssetCheckKey(LOADED, name) for name in ("reported", "untold")]
         found = instance.event_log_storage.get_asset_check_partition_info(keys)
-    assert {one.check_key.name: one.is_current for one in found} == {"told": True, "untold": False}
+    assert {one.check_key.name: one.is_current for one in found} == {"reported": True, "untold": False}
 
 
 def test_the_webserver_can_be_put_together_from_the_parts_that_our_guard_stands_in_front_of() -> None:

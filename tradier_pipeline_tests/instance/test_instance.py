@@ -49,9 +49,9 @@ def test_the_settings_are_kept_current_until_the_user_takes_them_over(tmp_path: 
 
 def test_settings_dagster_refuses_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: perhaps}\nno_such_key: 1\n")
-    with pytest.raises(PipelineError, match=r"dagster\.yaml") as told:
+    with pytest.raises(PipelineError, match=r"dagster\.yaml") as reported:
         open_instance(tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_processes_that_open_an_empty_home_at_once_all_succeed(tmp_path: Path) -
         assert racer.stdin
         racer.stdin.write("\n")
         racer.stdin.flush()
-    told = [racer.communicate(timeout=60)[1] for racer in racers]
-    assert [(racer.returncode, text) for racer, text in zip(racers, told, strict=True)] == [(0, "")] * 3
+    reported = [racer.communicate(timeout=60)[1] for racer in racers]
+    assert [(racer.returncode, text) for racer, text in zip(racers, reported, strict=True)] == [(0, "")] * 3
     with open_instance(tmp_path / "home") as instance:
         assert set(instance.get_dynamic_partitions("keys")) == {"a", "b", "c"}

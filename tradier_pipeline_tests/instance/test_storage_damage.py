@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline.cli import main
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home
 
 RUNS, EVENTS, SCHEDULES = "history/runs.db", "history/event_log.db", "schedules/schedules.db"
@@ -77,15 +77,15 @@ def run(*arguments: str) -> Result:
 def test_a_snapshot_is_published_and_the_run_history_is_said_to_lack_it(
     kind: str, home: Home, broker: None, dagster_home: Path
 ) -> None:
-    database, damage, told = DAMAGE[kind]
+    database, damage, reported = DAMAGE[kind]
     for leftover in ("-wal", "-shm"):
         (dagster_home / f"{database}{leftover}").unlink(missing_ok=True)
     damage(dagster_home / database)
     result = run("snapshot")
     assert result.exit_code == 0, (result.output, result.exception)
     (line,) = result.stderr.splitlines()
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         (snapshot_id,) = snapshot_ids(connection)
     assert line.startswith(f"the run history lacks {snapshot_id}: Dagster's storage in {dagster_home} cannot be used")
-    assert told in line
+    assert reported in line
     assert len(list(home.zone.snapshots())) == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_up import DEADLINE_S, family, running
 from tradier_pipeline_tests.conftest import Home
 
@@ -44,7 +44,7 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
         page.get_by_role("button", name="Launch Run").click()
         expect(shown("RUN_SUCCESS")).to_be_visible()
         snapshot_id = shown(re.compile(f"^{DEMO_ACCOUNT}@")).inner_text()
-        with reading(home.warehouse.path) as connection:
+        with connect_readonly(home.warehouse.path) as connection:
             assert snapshot_ids(connection) == [snapshot_id]
 
         page.goto(f"{started.url}/assets/tradier_snapshot?view=partitions&partition={snapshot_id}")

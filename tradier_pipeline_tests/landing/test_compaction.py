@@ -48,13 +48,13 @@ def land(zone: LandingZone, instant: datetime = NOON, account_id: str = ACCOUNT)
         requested_at=instant, previous_as_of=None, code_version="1", as_of=instant, as_of_end=instant,
         resources={"positions": (page("positions.json"),)},
     )  # fmt: skip
-    with zone.reading(account_id):
+    with zone.locked(account_id):
         return zone.land(manifest, {"positions.json": BODY})
 
 
 def price(zone: LandingZone, landed: LandedSnapshot) -> None:
     quotes = QuotesManifest(state="ok", reason=None, pages=(page("quotes.json", b"{}"),), attempts=())
-    with zone.reading(ACCOUNT):
+    with zone.locked(ACCOUNT):
         zone.land_quotes(landed, quotes, {"quotes.json": b"{}"})
 
 
@@ -63,8 +63,8 @@ def fail(zone: LandingZone, instant: datetime) -> None:
         snapshot_id=str(SnapshotId(ACCOUNT, instant)), environment="sandbox", trigger="test", failed_at=instant,
         errors={"orders": "HTTP 503"}, resources={},
     )  # fmt: skip
-    with zone.reading(ACCOUNT):
-        zone.keep_failed(failure, {"orders.json": b"<html>"})
+    with zone.locked(ACCOUNT):
+        zone.land_failed(failure, {"orders.json": b"<html>"})
 
 
 def miss(zone: LandingZone, instant: datetime, reason: str = "late") -> None:
@@ -222,7 +222,7 @@ def test_a_busy_account_is_left_for_the_next_time(home: Home, monkeypatch: pytes
     monkeypatch.setattr(landing, "LOCK_TIMEOUT_S", 0.0)
     land(home.zone)
     land(home.zone, account_id="VA99999999")
-    with home.zone.reading(ACCOUNT):
+    with home.zone.locked(ACCOUNT):
         compaction = compact(home.zone, date.max)
     assert [one.account_id for one in compaction.days] == ["VA99999999"]
     assert f"is being read by process {os.getpid()}" in compaction.refused[f"{ACCOUNT}/{DAY}"]
@@ -251,9 +251,9 @@ def test_a_damaged_archive_is_told_in_one_line(home: Home, damage: str) -> None:
         for place in range(60, len(body) // 2):
             body[place] ^= 0xFF
         archive(home).write_bytes(body)
-    told = [one.reason for one in home.zone.damaged() if f"{DAY}.zip" in one.reason]
-    assert told
-    assert all("Restore it from a backup" in line and "\n" not in line for line in told)
+    reported = [one.reason for one in home.zone.damaged() if f"{DAY}.zip" in one.reason]
+    assert reported
+    assert all("Restore it from a backup" in line and "\n" not in line for line in reported)
 
 
 class Killed:

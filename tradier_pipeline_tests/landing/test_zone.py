@@ -38,7 +38,7 @@ def _manifest(snapshot_id: SnapshotId) -> Manifest:
 
 
 def _land(zone: LandingZone, instant: datetime = NOON) -> LandedSnapshot:
-    with zone.reading("VA12345678"):
+    with zone.locked("VA12345678"):
         return zone.land(_manifest(_id(instant)), {"positions.json": b'{"positions":"null"}'})
 
 
@@ -51,8 +51,8 @@ def _fail(zone: LandingZone, instant: datetime) -> None:
         errors={"orders": "HTTP 503"},
         resources={},
     )
-    with zone.reading("VA12345678"):
-        zone.keep_failed(failure, {"orders.json": b"<html>"})
+    with zone.locked("VA12345678"):
+        zone.land_failed(failure, {"orders.json": b"<html>"})
 
 
 def test_a_failed_read_never_counts_as_landed(home: Home) -> None:
@@ -88,7 +88,7 @@ def test_milliseconds_come_after_their_second(home: Home) -> None:
 def test_what_is_landed_is_never_overwritten(home: Home) -> None:
     landed = _land(home.zone)
     before = {path.name: path.read_bytes() for path in landed.directory.iterdir()}
-    with home.zone.reading("VA12345678"), pytest.raises(LandingError, match="cannot write"):
+    with home.zone.locked("VA12345678"), pytest.raises(LandingError, match="cannot write"):
         home.zone.land(_manifest(_id()), {"positions.json": b"{}", "orders.json": b"{}"})
     assert {path.name: path.read_bytes() for path in landed.directory.iterdir()} == before
 
@@ -111,12 +111,12 @@ def test_the_first_note_of_a_missed_instant_stays(home: Home) -> None:
 
 def test_a_busy_account_names_its_holder_and_is_free_afterwards(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landing, "LOCK_TIMEOUT_S", 0.0)
-    with home.zone.reading("VA12345678"):
+    with home.zone.locked("VA12345678"):
         with pytest.raises(BusyError, match=f"account VA12345678 is being read by process {os.getpid()}"):
-            home.zone.reading("VA12345678").__enter__()
-        with home.zone.reading("VA99999999"):
+            home.zone.locked("VA12345678").__enter__()
+        with home.zone.locked("VA99999999"):
             pass
-    with home.zone.reading("VA12345678"):
+    with home.zone.locked("VA12345678"):
         pass
 
 
@@ -133,8 +133,8 @@ def test_failures_are_told_in_the_order_they_happened(home: Home) -> None:
     instants = [NOON, NOON + timedelta(milliseconds=250), NOON + timedelta(seconds=1)]
     for instant in instants:
         _fail(home.zone, instant)
-    told = [failure.snapshot_id for failure in home.zone.failures("VA12345678")]
-    assert told == [str(_id(instant)) for instant in instants]
+    reported = [failure.snapshot_id for failure in home.zone.failures("VA12345678")]
+    assert reported == [str(_id(instant)) for instant in instants]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"snapshot_id": 1}', "[]", "null"])

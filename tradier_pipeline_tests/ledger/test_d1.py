@@ -104,7 +104,7 @@ def imported(ledger: Ledger, dump: Callable[..., Path]) -> Import:
     return run
 
 
-def told(done: Imported, key: str) -> str:
+def reported(done: Imported, key: str) -> str:
     return "\n".join(note.why for note in done.notes if note.key == key)
 
 
@@ -122,7 +122,7 @@ def test_a_trade_and_its_order_arrive_exact_with_legs_units_and_signs(imported: 
     assert (trade.expiration, trade.opened_at) == (date(2025, 12, 19), datetime(2025, 12, 1, 14, 31, tzinfo=UTC))
     assert (order.broker_order_id, order.avg_fill_price, order.order_type) == (22223806, Decimal("-2.01"), "credit")
     assert order.created_at == datetime(2025, 12, 1, 14, 30, 30, tzinfo=UTC)
-    assert (order.filled_quantity, told(done, order.client_order_id)) == (
+    assert (order.filled_quantity, reported(done, order.client_order_id)) == (
         None,
         "filled, and 0 of it; imported without the quantity",
     )
@@ -190,7 +190,7 @@ def test_a_value_is_taken_as_it_was_meant_or_not_at_all(
     (trade,) = ledger.trades()
     assert getattr(trade, column) == kept
     silent = changes.get("exit_price", 1) is None or kept not in (None, ())
-    assert bool(told(done, "t-1")) != silent
+    assert bool(reported(done, "t-1")) != silent
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_two_rows_of_one_exit_are_both_kept_and_the_filled_one_has_the_broker_id
         "x-2": 9,
         "x-3": None,
     }
-    assert told(done, "x-1") == "the broker's id 9 is that of x-2, too; imported without it"
-    assert told(done, "x-3") == "PENDING, and never known at the broker"
+    assert reported(done, "x-1") == "the broker's id 9 is that of x-2, too; imported without it"
+    assert reported(done, "x-3") == "PENDING, and never known at the broker"
     prices = {order.client_order_id: order.avg_fill_price for order in ledger.orders()}
     assert prices["x-2"] == Decimal("2.01")  # to close a credit costs
 
@@ -234,7 +234,7 @@ def test_an_order_whose_trade_nobody_knows_keeps_no_price_without_a_sign(importe
     done = imported((), ({"trade_id": None},))
     (order,) = ledger.orders()
     assert order.avg_fill_price is None
-    assert "nobody knows whether 2.01 was paid or received" in told(done, order.client_order_id)
+    assert "nobody knows whether 2.01 was paid or received" in reported(done, order.client_order_id)
 
 
 def test_orders_that_are_not_understood_are_left_out_and_told(imported: Import, ledger: Ledger):

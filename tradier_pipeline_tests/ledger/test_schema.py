@@ -103,7 +103,7 @@ def test_a_request_needs_an_account_and_a_known_reason(reason: str, engine: sqli
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reported"),
     [
         ({"account_id": None}, "NOT NULL"),
         ({"account_id": ""}, "account_number"),
@@ -122,13 +122,13 @@ def test_a_request_needs_an_account_and_a_known_reason(reason: str, engine: sqli
         ({"snapshot_id": "VA1@2026-11-20T14:31:00Z", "claimed_at": "2026-11-20T14:31:00Z"}, "snapshot_of_the_account"),
     ],
 )
-def test_a_malformed_request_is_refused(values: dict[str, Any], told: str, engine: sqlite3.Connection) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match=told):
+def test_a_malformed_request_is_refused(values: dict[str, Any], reported: str, engine: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match=reported):
         insert(engine, "snapshot_requests", **{"account_id": ACCOUNT, "reason": "manual"} | values)
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reported"),
     [
         ({"client_order_id": "under_score"}, "client_order_id_is_a_tag"),
         ({"client_order_id": "x" * 256}, "client_order_id_is_a_tag"),
@@ -162,15 +162,15 @@ def test_a_malformed_request_is_refused(values: dict[str, Any], told: str, engin
     ],
 )
 def test_a_malformed_order_is_refused_and_asks_for_nothing(
-    values: dict[str, Any], told: str, engine: sqlite3.Connection
+    values: dict[str, Any], reported: str, engine: sqlite3.Connection
 ) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match=told):
+    with pytest.raises(sqlite3.IntegrityError, match=reported):
         place(engine, **values)
     assert asked(engine) == []
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reported"),
     [
         ({"trade_id": ""}, "CHECK"),
         ({"status": "open"}, "status_is_known"),
@@ -183,8 +183,8 @@ def test_a_malformed_order_is_refused_and_asks_for_nothing(
         ({"legs": f"[{LEG}]"}, "a leg of trades needs"),
     ],
 )
-def test_a_malformed_trade_is_refused(values: dict[str, Any], told: str, engine: sqlite3.Connection) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match=told):
+def test_a_malformed_trade_is_refused(values: dict[str, Any], reported: str, engine: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match=reported):
         open_trade(engine, **values)
 
 

@@ -70,8 +70,8 @@ def test_an_order_reads_back_exactly_and_asks_for_a_snapshot_when_it_is_new_or_c
     assert ledger.claim(snapshot()) == 1
     ledger.record_order(found)
     assert ledger.waiting() == []
-    told = found.model_copy(update={"status": "FILLED", "snapshot_id": str(snapshot())})
-    ledger.record_order(told)
+    reported = found.model_copy(update={"status": "FILLED", "snapshot_id": str(snapshot())})
+    ledger.record_order(reported)
     assert ledger.waiting() == []
     ledger.record_order(order.model_copy(update={"status": "CANCELLED"}))
     assert [request.order_id for request in ledger.waiting()] == ["gw-1-entry"]

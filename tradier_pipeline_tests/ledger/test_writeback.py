@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.ledger.changes import Change, change_to
+from tradier_pipeline.ledger.changes import LedgerChange, change_to
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.schema import MIGRATIONS
 from tradier_pipeline.ledger.store import Ledger, LedgerError
@@ -43,7 +43,7 @@ def recorded(ledger: Ledger, row: EngineOrder | Trade) -> Any:
     return ledger.trades()[-1]
 
 
-def filled(row: EngineOrder) -> Change:
+def filled(row: EngineOrder) -> LedgerChange:
     change = change_to(row, {"status": "FILLED", "filled_quantity": Decimal("1.50")}, "order 7 is filled")
     assert change is not None
     return change
@@ -129,7 +129,7 @@ def test_a_row_that_is_gone_is_told(ledger: Ledger):
 
 def test_all_changes_are_written_or_none(ledger: Ledger):
     good = filled(recorded(ledger, engine_order("a")))
-    bad = Change(recorded(ledger, engine_order("b")), {"status": "FILLED", "no_such_column": 1}, "broken")
+    bad = LedgerChange(recorded(ledger, engine_order("b")), {"status": "FILLED", "no_such_column": 1}, "broken")
     with pytest.raises(LedgerError, match="no_such_column"):
         apply(ledger, SNAPSHOT, [good, bad])
     assert {order.status for order in ledger.orders()} == {"PLACED"}

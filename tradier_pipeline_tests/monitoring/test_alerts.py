@@ -55,10 +55,10 @@ def test_a_message_that_reaches_nobody_is_an_error_without_secrets(
     caplog.set_level(logging.INFO)
     with pytest.raises(AlertError) as error:
         send(SecretStr(urls), "x", "y")
-    told = str(error.value) + repr(error.value) + caplog.text + "".join(capfd.readouterr())
-    assert "TRADIER_ALERT_URLS" in told
+    text = str(error.value) + repr(error.value) + caplog.text + "".join(capfd.readouterr())
+    assert "TRADIER_ALERT_URLS" in text
     for secret in ("hunter2", "token-in-the-path"):
-        assert secret not in told
+        assert secret not in text
 
 
 def test_the_urls_are_a_secret_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.monitoring.freshness import allowed_age, judge, read_freshness
+from tradier_pipeline.monitoring.freshness import allowed_age, judge_freshness, read_freshness
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 TWO_MINUTES = timedelta(seconds=120)
@@ -22,7 +22,9 @@ def at(text: str) -> datetime:
 def stale(now: str, newest: str | None, *, limit: timedelta | None = TWO_MINUTES, since: str | None = None) -> bool:
     """Whether an account is stale. Sessions: Friday 20 November 14:30-21:00 UTC, Friday the 27th until 18:00."""
     session = CALENDAR.last_session(at(now))
-    found = judge(at(now), session, {"A": at(newest) if newest else None}, limit, at(since) if since else None)
+    found = judge_freshness(
+        at(now), session, {"A": at(newest) if newest else None}, limit, at(since) if since else None
+    )
     return found.stale == ("A",)
 
 

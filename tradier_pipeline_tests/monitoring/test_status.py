@@ -70,7 +70,7 @@ def _fail(home: Home, at: datetime, words: str) -> None:
         errors={"balances": words},
         resources={},
     )
-    home.zone.keep_failed(record, {})
+    home.zone.land_failed(record, {})
 
 
 def test_a_landed_snapshot_that_a_check_refused_is_named(home: Home, simulated: Simulated) -> None:

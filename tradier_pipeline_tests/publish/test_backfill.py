@@ -14,7 +14,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.landing.activity import landed_activity
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 
 
@@ -33,7 +33,7 @@ def yesterday() -> date:
 
 
 def query(home: Home, sql: str) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -45,12 +45,12 @@ def paths_asked(simulated: Simulated) -> list[str]:
 def test_it_brings_all_since_the_account_was_opened_and_says_what(home: Home, simulated: Simulated) -> None:
     result = run("--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    (told,) = document(result)["accounts"]
+    (reported,) = document(result)["accounts"]
     world = simulated.admin("GET", "world")["accounts"][DEMO_ACCOUNT]
     opened = clock.trade_date(datetime.fromisoformat(world["created"]))
-    assert (told["account"], told["since"], told["until"]) == (DEMO_ACCOUNT, str(opened), str(yesterday()))
+    assert (reported["account"], reported["since"], reported["until"]) == (DEMO_ACCOUNT, str(opened), str(yesterday()))
     over = [event for event in world["history"] if clock.trade_date(datetime.fromisoformat(event["at"])) <= yesterday()]
-    assert told["resources"]["history"] == {
+    assert reported["resources"]["history"] == {
         **{"rows": len(over), "new": len(over), "retracted": 0},
         **{"first": str(opened), "last": str(query(home, "SELECT max(trade_date) FROM account_activity")[0][0])},
     }
@@ -58,8 +58,8 @@ def test_it_brings_all_since_the_account_was_opened_and_says_what(home: Home, si
         (sum(Decimal(event["amount"]) for event in over), len(over))
     ]
     money = sum(Decimal(event["amount"]) for event in over if event["kind"] == "ach")
-    assert (Decimal(told["deposits"]), Decimal(told["withdrawals"])) == (money, 0)
-    assert told["published"] is True
+    assert (Decimal(reported["deposits"]), Decimal(reported["withdrawals"])) == (money, 0)
+    assert reported["published"] is True
     assert query(home, "SELECT min(trade_date) >= max(since) FROM sessions, activity_extracts") == [(True,)]
 
 
@@ -72,14 +72,14 @@ def test_the_same_day_again_replays_and_another_day_reads_again(
     simulated.admin("DELETE", "requests")
     again = run(*since, "--json")
     assert simulated.requests() == []
-    (told,) = document(again)["accounts"]
-    assert {resource["new"] for resource in told["resources"].values()} == {0}
+    (reported,) = document(again)["accounts"]
+    assert {resource["new"] for resource in reported["resources"].values()} == {0}
     tomorrow = clock.now() + timedelta(days=1)
     monkeypatch.setattr(clock, "now", lambda: tomorrow)
     simulated.admin("POST", "clock", {"now": tomorrow.isoformat()})
-    (told,) = document(run(*since, "--json"))["accounts"]
+    (reported,) = document(run(*since, "--json"))["accounts"]
     assert paths_asked(simulated) == ["history", "gainloss", "historical-balances"]
-    assert told["resources"]["history"]["new"] > 0
+    assert reported["resources"]["history"]["new"] > 0
     assert len(landed_activity(home.zone)) == 2
 
 

@@ -27,7 +27,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import _command_line, prove_published, stored
@@ -50,7 +50,7 @@ def run(*arguments: str) -> Result:
 
 def published(home: Home) -> list[str]:
     """In the order of reading."""
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         found = connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY committed_at, as_of").fetchall()
     return [snapshot_id for (snapshot_id,) in found]
 
@@ -108,12 +108,12 @@ def test_a_warehouse_that_is_gone_or_older_catches_up_by_itself(
     if lost != "deleted":
         shutil.copyfile(copy, home.warehouse.path)
     result = run("snapshot")
-    told = "the warehouse was absent and is rebuilt" if lost == "deleted" else "caught up"
+    text = "the warehouse was absent and is rebuilt" if lost == "deleted" else "caught up"
     (line,) = result.stderr.splitlines()
-    assert line.startswith(told)
+    assert line.startswith(text)
     assert f"{len(taken) + (lost == 'deleted')} landed snapshots published" in line
     assert published(home) == ids(home)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         missed = connection.execute("SELECT snapshot_id, reason FROM missed_snapshots").fetchall()
     assert missed == [(str(missed_at), "of the test")]
     prove_published(home)

@@ -14,7 +14,7 @@ from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.extract.test_coherent_read import holding
@@ -40,8 +40,8 @@ COLUMNS = [pytest.param(column, id=column.name) for column in schema.CONSERVATIO
 
 
 def account(cash: Any, *held: Any, orders: Any = ()) -> Answers:
-    told = {"total_cash": Decimal(cash), "total_equity": Decimal(cash), "market_value": 0}
-    return answers(positions=held, orders=orders, balances={"balances": balances(**told)})
+    reported = {"total_cash": Decimal(cash), "total_equity": Decimal(cash), "market_value": 0}
+    return answers(positions=held, orders=orders, balances={"balances": balances(**reported)})
 
 
 def opened() -> Any:
@@ -61,9 +61,9 @@ class Bench:
         self.staged, self.zone = staged, zone_in(directory)
         self.minutes = 0
 
-    def take(self, told: Answers, **fields: Any) -> dict[str, Outcome]:
+    def take(self, answers: Answers, **fields: Any) -> dict[str, Outcome]:
         self.minutes += 1
-        landed = land(self.zone, told, AS_OF + self.minutes * MINUTE, **fields)
+        landed = land(self.zone, answers, AS_OF + self.minutes * MINUTE, **fields)
         return {outcome.check: outcome for outcome in store(self.staged, landed)}
 
     def rows(self, columns: str) -> list[tuple[Any, ...]]:
@@ -157,7 +157,7 @@ def test_a_rebuild_comes_to_the_same_verdicts(home: Home, simulated: Simulated) 
         take(home, simulated.broker)
 
     def stored() -> list[tuple[Any, ...]]:
-        with reading(home.warehouse.path) as connection:
+        with connect_readonly(home.warehouse.path) as connection:
             return connection.execute("SELECT * FROM conservation ORDER BY as_of, item").fetchall()
 
     before = stored()

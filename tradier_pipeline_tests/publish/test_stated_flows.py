@@ -61,8 +61,8 @@ def test_a_stated_flow_enters_every_figure_and_is_shown_as_stated(shares_came: H
     (november,) = [row for row in rows_of("balances", "--by", "month") if row["month"] == "2025-11-01"]
     assert Decimal(november["deposits"]) == Decimal("10000.01")
     assert Decimal(november["trading"]) == 500
-    (told,) = json.loads(done("returns", "--json").stdout)["returns"][:1]
-    assert Decimal(told["periods"]["inception"]["stated"]) == 10_000
+    (reported,) = json.loads(done("returns", "--json").stdout)["returns"][:1]
+    assert Decimal(reported["periods"]["inception"]["stated"]) == 10_000
     assert "10,000.00 USD of deposits less withdrawals are stated by the owner" in done("returns").stdout
     (flow,) = [row for row in rows_of("query", "FROM cash_flows") if row["source"] == "owner"]
     assert (flow["kind"], flow["external"], flow["description"]) == ("deposit", True, "from my old broker")
@@ -118,15 +118,15 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "instead", "told"), BAD, ids=[f"{'_'.join(a)}{b or ''}" for a, b, _ in BAD])
+@pytest.mark.parametrize(("arguments", "instead", "reported"), BAD, ids=[f"{'_'.join(a)}{b or ''}" for a, b, _ in BAD])
 def test_a_flow_that_cannot_be_is_one_line_and_changes_nothing(
-    arguments: tuple[str, ...], instead: dict[str, str], told: str, shares_came: Home
+    arguments: tuple[str, ...], instead: dict[str, str], reported: str, shares_came: Home
 ) -> None:
     before = curve()
     options = {"--account": ACCOUNT, "--date": str(TUESDAY)} | instead
     result = run("flows", "add", *(word for option in options.items() for word in option), *arguments)
     assert result.exit_code in (1, 2)
-    assert told in result.stderr
+    assert reported in result.stderr
     assert (len(result.stderr.splitlines()), result.stdout) == (1, "")
     assert done("flows", "list", "--all").stdout == "no stated flows\n"
     assert curve() == before

@@ -13,10 +13,10 @@ from random import Random
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.conservation import CASH, Finding, Open, open_of
-from tradier_pipeline.reconcile.findings import Sight, Tracked, fold, problems
-from tradier_pipeline.reconcile.statement import Holding, Part, PartKey, Statement, by_key
-from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, open_of
+from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
+from tradier_pipeline.reconcile.statement import AccountState, Holding, OrderPart, PartKey, by_key
+from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot
 from tradier_pipeline_tests.reconcile.statements import Book
 
 ZERO = Decimal(0)
@@ -34,7 +34,7 @@ class Books:
     """The books at an instant."""
 
     at: datetime
-    statement: Statement
+    statement: AccountState
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Life:
     uncaused: set[str] = field(default_factory=set)
     happened: set[tuple[str, str]] = field(default_factory=set)
 
-    def at(self, moment: datetime) -> Statement:
+    def at(self, moment: datetime) -> AccountState:
         """The last true state of then."""
         place = bisect_right([state.at for state in self.states], moment)
         return self.states[max(0, place - 1)].statement
@@ -181,7 +181,7 @@ class Weather:
     nulls: Mapping[str, frozenset[int]]
     calm_from: datetime
 
-    def seen(self, life: Life, moment: datetime) -> tuple[Statement, bool]:
+    def seen(self, life: Life, moment: datetime) -> tuple[AccountState, bool]:
         """What a snapshot of then shows, and whether the balances are all 0."""
         minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
         shown = {name: life.at(moment - self._lag(name, minute, moment)) for name in ENDPOINTS}
@@ -189,7 +189,7 @@ class Weather:
         parts = shown["orders"].parts.values()
         day = clock.trade_date(moment)
         today = [part for part in parts if part.changed_at and clock.trade_date(part.changed_at) == day]
-        return Statement(
+        return AccountState(
             moment,
             moment + timedelta(milliseconds=400),
             {} if null["orders"] else by_key(today),
@@ -203,7 +203,7 @@ class Weather:
         lags = self.lags[name]
         return lags[minute // 5 % len(lags)] * MINUTE
 
-    def values(self, life: Life, moment: datetime) -> Statement:
+    def values(self, life: Life, moment: datetime) -> AccountState:
         """The positions that the balances count."""
         minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
         return life.at(moment - self._lag("balances", minute, moment))
@@ -244,7 +244,7 @@ class Kept:
     observation: Observation
     judgement: Judgement
     verdict: str
-    found: tuple[Finding, ...] = ()
+    found: tuple[ItemVerdict, ...] = ()
 
 
 @dataclass
@@ -252,8 +252,8 @@ class Store:
     """What a warehouse would hold: snapshots with verdicts, what explains their changes, findings over time."""
 
     kept: list[Kept] = field(default_factory=list)
-    tracked: list[Tracked] = field(default_factory=list)
-    parts: dict[PartKey, Part] = field(default_factory=dict)  # as good ones showed them last
+    tracked: list[FindingState] = field(default_factory=list)
+    parts: dict[PartKey, OrderPart] = field(default_factory=dict)  # as good ones showed them last
     outstanding: dict[str, list[tuple[datetime, bool, Decimal]]] = field(default_factory=dict)
     cash: defaultdict[date, set[Decimal]] = field(default_factory=lambda: defaultdict(set))  # of good ones
 
@@ -261,7 +261,7 @@ class Store:
         found = self._good()
         good = self._known(found) if found else None
         doubtful = (one.observation for one in takewhile(lambda one: one.verdict == "doubtful", reversed(self.kept)))
-        judgement = judge(
+        judgement = judge_snapshot(
             observation,
             self._last(good, found, observation) if good else None,
             doubtful,
@@ -281,10 +281,10 @@ class Store:
         since = self._shown_since(observation)
         return Good(good.observation, self._carried(good), self._outstanding(observation), earlier_cash, since)
 
-    def _shown_since(self, observation: Observation) -> dict[PartKey, Part]:
+    def _shown_since(self, observation: Observation) -> dict[PartKey, OrderPart]:
         """The orders that doubtful ones showed since the last good one."""
         before = [one for one in self.kept if one.observation.statement.as_of < observation.statement.as_of]
-        shown: dict[PartKey, Part] = {}
+        shown: dict[PartKey, OrderPart] = {}
         for one in reversed(list(takewhile(lambda one: one.verdict == "doubtful", reversed(before)))):
             shown |= one.observation.statement.parts
         return shown
@@ -340,7 +340,7 @@ class Store:
 
     def _follow(self, kept: Kept) -> None:
         observation = kept.observation
-        sight = Sight(
+        scope = FindingScope(
             snapshot_id=observation.snapshot_id,
             account_id="VA1",
             as_of=observation.statement.as_of,
@@ -349,8 +349,8 @@ class Store:
                 item for item, rows in self.outstanding.items() if not sum(amount for *_, amount in rows)
             ),
         )
-        said = problems(sight, evidence=kept.judgement.evidence, changes=kept.found)
-        rows = fold([row for row in self.tracked if row.resolved_at is None], said, sight)
+        said = findings_of(scope, evidence=kept.judgement.evidence, changes=kept.found)
+        rows = update_findings([row for row in self.tracked if row.resolved_at is None], said, scope)
         self.tracked = [row for row in self.tracked if row.resolved_at is not None] + rows
 
     @property

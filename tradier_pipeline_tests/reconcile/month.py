@@ -25,7 +25,7 @@ from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.publish.ledger_state import reconcile_newest, relevant_beliefs
+from tradier_pipeline.publish.ledger_state import read_relevant_ledger, reconcile_newest
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.simulator.app import create_app
@@ -36,7 +36,7 @@ from tradier_pipeline.simulator.store import Store
 from tradier_pipeline.simulator.strategy import AccountPlan, create_world
 from tradier_pipeline.simulator.tickets import Ticket
 from tradier_pipeline.simulator.world import Account, Event, Order, World
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import Clock
 
@@ -409,7 +409,7 @@ class Month:
         return self.dice.choice(whole) if whole else None
 
     def someone_trades_options(self) -> Injected | None:
-        """A fill that nobody told the engine of."""
+        """A fill that nobody reported the engine of."""
         with self.world() as (world, account):
             symbol = option_symbol("SPY", FIRST + timedelta(days=60), "call", Decimal(600 + self.number % 50))
             place(world, account, Ticket("option", "market", "SPY", symbol, "buy_to_open", Decimal(1)))
@@ -513,8 +513,8 @@ class Month:
         )
         extract_quotes(self.home.zone, self.simulated.broker, landed)
         self.simulated.heal()
-        believe = partial(relevant_beliefs, load_settings())
-        typed, outcomes = store_snapshot(self.home.warehouse, landed, believe=believe)
+        read_ledger = partial(read_relevant_ledger, load_settings())
+        typed, outcomes = store_snapshot(self.home.warehouse, landed, read_ledger=read_ledger)
         (found,) = reconcile_newest(load_settings())
         assert typed.reconciled in (None, found)  # what matters of the ledger leads to what all of it leads to
         self.figures.snapshots += 1
@@ -540,7 +540,7 @@ class Month:
         self.machine.time += timedelta(seconds=8)
 
     def _signs(self, found: Reconciliation) -> set[Sign]:
-        """Everything that a person would be told with this snapshot, with what it is about."""
+        """Everything that a person would be reported with this snapshot, with what it is about."""
         signs: set[Sign] = set()
         for trade_id, finding in found.findings:
             if finding.severity != "info":
@@ -551,7 +551,7 @@ class Month:
                 signs.add((row.match_state, row.client_order_id or row.tag or str(row.broker_order_id)))
         for change in found.changes:
             signs |= {(f"change:{column}", change.key) for column in change.after}
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             query = f"SELECT state, item FROM conservation WHERE snapshot_id = '{found.facts.snapshot_id}'"
             rows = connection.execute(query).fetchall()
         return signs | {(state, item) for state, item in rows if state in ("in_flight", "unexplained")}
@@ -630,9 +630,9 @@ class Month:
             figures.orders[order.status] += 1
             truth = by_id.get(self.sent.get(order.client_order_id, 0))
             if truth and settled(order):
-                told = (order.broker_order_id, order.filled_quantity or ZERO)
-                if told != (truth.id, truth.executed):
-                    figures.wrong.append(f"order {order.client_order_id}: {told}, really {truth.executed}")
+                reported = (order.broker_order_id, order.filled_quantity or ZERO)
+                if reported != (truth.id, truth.executed):
+                    figures.wrong.append(f"order {order.client_order_id}: {reported}, really {truth.executed}")
         return figures
 
     def _wrong(self, trade: Trade) -> Iterator[str]:

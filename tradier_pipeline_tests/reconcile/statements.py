@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.reconcile.statement import Holding, Part, Statement, by_key, multiplier, part_of
+from tradier_pipeline.reconcile.statement import AccountState, Holding, OrderPart, by_key, multiplier, part_of
 
 EXPIRY = date(2026, 11, 20)
 OPEN = datetime(2026, 11, 20, 14, 31, tzinfo=UTC)
@@ -26,7 +26,7 @@ LIVING = ("SPY261218P00600000", "SPY261218P00590000", "AAPL270115C00290000")
 STOCKS = ("SPY", "F", "AAPL")
 
 
-def part(order_id: int, symbol: str, side: str, filled: Any, price: Any, **fields: Any) -> Part:
+def part(order_id: int, symbol: str, side: str, filled: Any, price: Any, **fields: Any) -> OrderPart:
     """One order without legs."""
     found = part_of(
         order_id,
@@ -44,18 +44,18 @@ def part(order_id: int, symbol: str, side: str, filled: Any, price: Any, **field
 
 
 def statement(
-    *parts: Part,
+    *parts: OrderPart,
     cash: Any = 1000,
     as_of: datetime = OPEN,
     costs: dict[str, Any] | None = None,
     **held: Any,
-) -> Statement:
-    """What is held by symbol, each at a cost of its own unless it is told."""
+) -> AccountState:
+    """What is held by symbol, each at a cost of its own unless it is reported."""
     holdings = {
         symbol: Holding(Decimal(quantity), Decimal((costs or {}).get(symbol, f"{quantity}.{number:03}1")))
         for number, (symbol, quantity) in enumerate(held.items())
     }
-    return Statement(as_of, as_of + timedelta(milliseconds=400), by_key(parts), holdings, Decimal(cash))
+    return AccountState(as_of, as_of + timedelta(milliseconds=400), by_key(parts), holdings, Decimal(cash))
 
 
 @dataclass
@@ -64,12 +64,12 @@ class Book:
 
     cash: Decimal = Decimal("100000.00")
     holdings: dict[str, Holding] = field(default_factory=dict)
-    parts: list[Part] = field(default_factory=list)
+    parts: list[OrderPart] = field(default_factory=list)
     contracts: Decimal = Decimal(0)
 
-    def statement(self, as_of: datetime) -> Statement:
+    def statement(self, as_of: datetime) -> AccountState:
         held = {symbol: holding for symbol, holding in self.holdings.items() if holding.quantity}
-        return Statement(as_of, as_of + timedelta(milliseconds=400), by_key(self.parts), held, self.cash)
+        return AccountState(as_of, as_of + timedelta(milliseconds=400), by_key(self.parts), held, self.cash)
 
     def move(self, symbol: str, quantity: Decimal, gross: Decimal) -> None:
         had = self.holdings.get(symbol, Holding(Decimal(0), Decimal(0)))
@@ -122,7 +122,7 @@ def books(draw: st.DrawFn) -> Book:
 
 
 @st.composite
-def after_fills(draw: st.DrawFn) -> tuple[Book, Statement, Statement]:
+def after_fills(draw: st.DrawFn) -> tuple[Book, AccountState, AccountState]:
     """A book, and its statements before and after any fills."""
     book = draw(books())
     before = book.statement(OPEN)
@@ -134,7 +134,7 @@ def after_fills(draw: st.DrawFn) -> tuple[Book, Statement, Statement]:
 
 
 @st.composite
-def after_expiry(draw: st.DrawFn) -> tuple[Book, Statement, Statement]:
+def after_expiry(draw: st.DrawFn) -> tuple[Book, AccountState, AccountState]:
     """A book, and its statements before and after a close: fills, then options that ended in any way."""
     book = draw(books())
     before = book.statement(OPEN)
@@ -149,20 +149,20 @@ def after_expiry(draw: st.DrawFn) -> tuple[Book, Statement, Statement]:
     return book, before, book.statement(AFTER_CLOSE)
 
 
-def changed(statement: Statement, symbol: str, by: Decimal) -> Statement:
+def changed(statement: AccountState, symbol: str, by: Decimal) -> AccountState:
     """The statement as if one position had changed by so much, for no reason."""
     had = statement.held(symbol)
     held = dict(statement.holdings) | {symbol: Holding(had.quantity + by, had.cost_basis + Decimal("3.1415"))}
     kept = {name: holding for name, holding in held.items() if holding.quantity}
-    return Statement(statement.as_of, statement.as_of_end, statement.parts, kept, statement.cash)
+    return AccountState(statement.as_of, statement.as_of_end, statement.parts, kept, statement.cash)
 
 
-def paid(statement: Statement, by: Decimal) -> Statement:
+def paid(statement: AccountState, by: Decimal) -> AccountState:
     """The statement as if cash had changed by so much, for no reason."""
-    return Statement(statement.as_of, statement.as_of_end, statement.parts, statement.holdings, statement.cash + by)
+    return AccountState(statement.as_of, statement.as_of_end, statement.parts, statement.holdings, statement.cash + by)
 
 
-def without(statement: Statement, *order_ids: int) -> Statement:
+def without(statement: AccountState, *order_ids: int) -> AccountState:
     """The statement as if the list of orders did not show some yet."""
-    shown: Sequence[Part] = [one for one in statement.parts.values() if one.order_id not in order_ids]
-    return Statement(statement.as_of, statement.as_of_end, by_key(shown), statement.holdings, statement.cash)
+    shown: Sequence[OrderPart] = [one for one in statement.parts.values() if one.order_id not in order_ids]
+    return AccountState(statement.as_of, statement.as_of_end, by_key(shown), statement.holdings, statement.cash)

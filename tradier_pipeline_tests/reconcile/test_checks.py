@@ -15,7 +15,7 @@ import pytest
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
 from tradier_pipeline.landing.manifest import LookupRecord
-from tradier_pipeline.ledger.changes import Change
+from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.reconcile import checks
 from tradier_pipeline.reconcile.checks import RECONCILIATION_CHECKS
@@ -57,8 +57,8 @@ def found(
 
 
 def filled(number: int = 7, sides: Mapping[str, str] = OPENING, **fields: Any) -> Order:
-    told = {"exec_quantity": 1, "remaining_quantity": 0, "avg_fill_price": Decimal("-2.00"), "tag": f"e-{number}"}
-    return broker_order(number, "filled", sides, **(told | fields))
+    reported = {"exec_quantity": 1, "remaining_quantity": 0, "avg_fill_price": Decimal("-2.00"), "tag": f"e-{number}"}
+    return broker_order(number, "filled", sides, **(reported | fields))
 
 
 def placed(number: int = 7, days: int = 0, **fields: Any) -> EngineOrder:
@@ -79,7 +79,7 @@ def rewritten(**after: Any) -> Reconciliation:
     """As if the reconciliation proposed that for a trade."""
     whole = found([filled_entry()], [trade(entry_price=Decimal(2), entry_price_source="fills")])
     (row,) = whole.trades.rows
-    rows = (replace(row, change=Change(trade(), after, "as it was written")),)
+    rows = (replace(row, change=LedgerChange(trade(), after, "as it was written")),)
     return replace(whole, trades=replace(whole.trades, rows=rows))
 
 
@@ -329,20 +329,20 @@ def outcome_of(name: str, what: Reconciliation) -> Outcome:
     return BY_NAME[name].run(what)
 
 
-@pytest.mark.parametrize(("name", "example", "happens", "told"), EXAMPLES, ids=[f"{e[0]}-{e[1]}" for e in EXAMPLES])
+@pytest.mark.parametrize(("name", "example", "happens", "reported"), EXAMPLES, ids=[f"{e[0]}-{e[1]}" for e in EXAMPLES])
 def test_the_example_is_told_by_its_check(
-    name: str, example: str, happens: Callable[[], Reconciliation], told: tuple[str, str, str]
+    name: str, example: str, happens: Callable[[], Reconciliation], reported: tuple[str, str, str]
 ) -> None:
     outcome = outcome_of(name, happens())
     assert not outcome.passed, example
-    where, broker, stored = told
+    where, broker, stored = reported
     assert any(
         difference.where == where and broker in difference.broker and stored in difference.stored
         for difference in outcome.differences
     ), outcome.differences
 
 
-# --- what is sound must not be told -----------------------------------------------------------------------------------
+# --- what is sound must not be reported -----------------------------------------------------------------------------------
 
 
 def open_trade() -> Reconciliation:
@@ -474,12 +474,12 @@ def test_every_finding_that_is_no_mere_information_breaks_a_claim() -> None:
     mapped = {code for check in RECONCILIATION_CHECKS for code in check.codes}
     elsewhere = {
         "settling": "what is not known yet is no difference",
-        "order_ambiguous": "told of the order by orders_pair_one_to_one",
-        "sent_without_id": "told of the order by sent_orders_arrived",
+        "order_ambiguous": "reported of the order by orders_pair_one_to_one",
+        "sent_without_id": "reported of the order by sent_orders_arrived",
         "entry_price_unknown": "the broker tells it a moment after the fill",
-        "expired_still_held": "told of the position by no_expired_position_held",
+        "expired_still_held": "reported of the position by no_expired_position_held",
         "partly_closed": "the engine may have meant to",
-        "exit_offered": "told of the position by open_trades_have_legs",
+        "exit_offered": "reported of the position by open_trades_have_legs",
     }
     assert codes == mapped | elsewhere.keys()
 

@@ -1,4 +1,4 @@
-"""Every change of an account has its cause; what has none is told to the cent and the contract."""
+"""Every change of an account has its cause; what has none is reported to the cent and the contract."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
-from tradier_pipeline.reconcile.conservation import CASH, CENT, Change, Finding, Open, changes, settle, shown
-from tradier_pipeline.reconcile.statement import Statement, Terms, legless_of, parts_of
+from tradier_pipeline.reconcile.conservation import CASH, CENT, ItemChange, ItemVerdict, Open, changes, settle, signed
+from tradier_pipeline.reconcile.statement import AccountState, Terms, legless_of, parts_of
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,
@@ -30,20 +30,20 @@ from tradier_pipeline_tests.reconcile.statements import (
     statement,
 )
 
-Case = tuple[Book, Statement, Statement]
+Case = tuple[Book, AccountState, AccountState]
 PUT, CALL = "SPY261120P00600000", "SPY261120C00610000"
 AMOUNTS = st.decimals(Decimal("0.01"), Decimal(100_000), places=2).flatmap(lambda size: st.sampled_from([size, -size]))
 
 
-def found(before: Statement, now: Statement) -> dict[str, Change]:
+def found(before: AccountState, now: AccountState) -> dict[str, ItemChange]:
     return {change.item: change for change in changes(before, now)}
 
 
-def left(before: Statement, now: Statement) -> dict[str, Decimal]:
+def left(before: AccountState, now: AccountState) -> dict[str, Decimal]:
     return {item: change.unexplained for item, change in found(before, now).items() if change.unexplained}
 
 
-def told(change: Change) -> list[str]:
+def reported(change: ItemChange) -> list[str]:
     return [cause.text for cause in change.causes]
 
 
@@ -76,7 +76,7 @@ def test_any_unexplained_change_of_a_position_is_told_to_the_share(case: Case, s
 
 @given(after_expiry(), st.integers(-4, 4), st.integers(1, 49))
 def test_unexplained_cash_is_told_to_the_cent_also_on_the_day_of_expiration(case: Case, dollars: int, odd: int) -> None:
-    # less than two strikes can differ by: more may be told as another contract that was delivered
+    # less than two strikes can differ by: more may be reported as another contract that was delivered
     _, before, now = case
     amount = Decimal(dollars) + Decimal(odd).scaleb(-2)
     assert left(before, paid(now, amount)) == {CASH: amount}
@@ -102,7 +102,10 @@ def test_the_legs_of_a_spread_explain_what_the_spread_moved() -> None:
     before = statement(cash=1000)
     now = statement(*legs, cash=1360, **{PUT: -3, "SPY261120P00595000": 3})
     assert left(before, now) == {}
-    assert told(found(before, now)[CASH]) == [f"+630 for -3 {PUT}, order 7", "-270 for +3 SPY261120P00595000, order 7"]
+    assert reported(found(before, now)[CASH]) == [
+        f"+630 for -3 {PUT}, order 7",
+        "-270 for +3 SPY261120P00595000, order 7",
+    ]
 
 
 def test_only_what_filled_since_counts_of_an_order_that_fills_in_parts() -> None:
@@ -114,7 +117,7 @@ def test_only_what_filled_since_counts_of_an_order_that_fills_in_parts() -> None
 def test_a_fill_before_its_price_leaves_the_cash_open_until_the_price_is_told() -> None:
     before, filled = statement(), statement(part(7, "F", "buy", 2, None), cash=980, F=2)
     assert left(before, filled) == {CASH: -20}
-    assert "order 7: the price of +2 F is not told yet" in found(before, filled)[CASH].candidates
+    assert "order 7: the price of +2 F is not reported yet" in found(before, filled)[CASH].candidates
     assert left(filled, statement(part(7, "F", "buy", 2, "10"), cash=980, F=2)) == {CASH: 20}
 
 
@@ -133,8 +136,8 @@ def test_an_early_assignment_is_told_by_the_shares_it_brought() -> None:
     put = LIVING[0]  # expires in a month
     change = found(statement(cash=200_000, **{put: -3}), statement(cash=80_000, SPY=200, **{put: -1}))
     assert not any(one.unexplained for one in change.values())
-    assert told(change["SPY"]) == [f"+200 at 600: {put} assigned"]
-    assert told(change[CASH]) == [f"-120000 for +200 SPY, {put} assigned"]
+    assert reported(change["SPY"]) == [f"+200 at 600: {put} assigned"]
+    assert reported(change[CASH]) == [f"-120000 for +200 SPY, {put} assigned"]
 
 
 def test_a_spread_assigned_and_exercised_on_one_day_is_told_by_its_cash_alone() -> None:
@@ -157,13 +160,13 @@ def test_a_split_changes_the_quantity_and_not_the_cost(old: int, new: int, ratio
     costs = {"AAPL": "12345.67"}
     change = found(statement(costs=costs, AAPL=old), statement(costs=costs, AAPL=new))
     assert change["AAPL"].unexplained == 0
-    assert told(change["AAPL"]) == [f"{shown(Decimal(new - old))} by a split, {ratio}"]
+    assert reported(change["AAPL"]) == [f"{signed(Decimal(new - old))} by a split, {ratio}"]
     assert left(statement(costs=costs, AAPL=old), statement(AAPL=new)) == {"AAPL": new - old}
 
 
 def test_a_symbol_that_became_another_keeps_quantity_and_cost() -> None:
     change = found(statement(costs={"FB": "500.25"}, FB=7), statement(costs={"META": "500.25"}, META=7))
-    assert {symbol: told(change[symbol]) for symbol in ("FB", "META")} == {
+    assert {symbol: reported(change[symbol]) for symbol in ("FB", "META")} == {
         "FB": ["-7 became META"],
         "META": ["+7 came from FB"],
     }
@@ -173,7 +176,7 @@ def test_a_symbol_that_became_another_keeps_quantity_and_cost() -> None:
 # --- candidates -------------------------------------------------------------------------------------------------------
 
 
-def behind(before: Statement, now: Statement, item: str = CASH) -> tuple[str, ...]:
+def behind(before: AccountState, now: AccountState, item: str = CASH) -> tuple[str, ...]:
     return found(before, now)[item].candidates
 
 
@@ -200,10 +203,10 @@ def test_what_is_left_comes_with_what_may_be_behind_it() -> None:
 # --- over time --------------------------------------------------------------------------------------------------------
 
 
-def followed(*statements: Statement) -> list[dict[str, Finding]]:
+def followed(*statements: AccountState) -> list[dict[str, ItemVerdict]]:
     """The findings of each statement after the first, each with what the one before left in flight."""
     carried: dict[str, Open] = {}
-    story: list[dict[str, Finding]] = []
+    story: list[dict[str, ItemVerdict]] = []
     for before, now in pairwise(statements):
         findings = {finding.item: finding for finding in settle(changes(before, now), carried)}
         carried = {
@@ -215,7 +218,7 @@ def followed(*statements: Statement) -> list[dict[str, Finding]]:
     return story
 
 
-def states(story: list[dict[str, Finding]], item: str) -> list[str | None]:
+def states(story: list[dict[str, ItemVerdict]], item: str) -> list[str | None]:
     return [findings[item].state if item in findings else None for findings in story]
 
 
@@ -347,7 +350,7 @@ def test_a_reverse_split_that_leaves_a_fraction_is_a_candidate_and_so_is_the_cas
 def test_shares_that_came_with_the_cost_another_gave_up_are_a_spin_off() -> None:
     old = statement(costs={"MDU": "1992.80"}, MDU=94)
     new = statement(costs={"MDU": "1604.62", "KNF": "388.18"}, MDU=94, KNF=22, as_of=NIGHT)
-    assert told(found(old, new)["KNF"]) == ["+22 by a spin-off of MDU, which gave up 388.18 USD of its cost"]
+    assert reported(found(old, new)["KNF"]) == ["+22 by a spin-off of MDU, which gave up 388.18 USD of its cost"]
     other = statement(costs={"MDU": "1604.62", "KNF": "388.19"}, MDU=94, KNF=22, as_of=NIGHT)
     assert left(old, other) == {"KNF": 22}
 
@@ -421,15 +424,15 @@ def test_what_changed_and_was_carried_is_explained_or_not(case: Case, amount: De
 
 def package(kind: str, price: Any, *prices: Any) -> Order:
     """Two calls, one sold and one bought, as one order."""
-    told = {"class": "option", "status": "filled", "quantity": 1, "exec_quantity": 1}
-    told |= {"create_date": OPEN.isoformat()}
+    reported = {"class": "option", "status": "filled", "quantity": 1, "exec_quantity": 1}
+    reported |= {"create_date": OPEN.isoformat()}
     symbols = ("SPY261218C00610000", "SPY261218C00615000")
     legs = [
-        told | {"id": place, "side": side, "option_symbol": symbol, "avg_fill_price": each}
+        reported | {"id": place, "side": side, "option_symbol": symbol, "avg_fill_price": each}
         for place, (side, symbol, each) in enumerate(zip(("sell_to_open", "buy_to_open"), symbols, prices, strict=True))
     ]
     parent = {"id": 9, "class": "multileg", "type": kind, "symbol": "SPY", "side": "buy", "avg_fill_price": price}
-    return Order.model_validate(told | parent | {"leg": legs})
+    return Order.model_validate(reported | parent | {"leg": legs})
 
 
 @pytest.mark.parametrize(
@@ -447,9 +450,9 @@ def test_the_legs_of_an_even_package_have_their_own_prices() -> None:
 
 
 def test_an_order_without_its_legs_fills_nothing_and_may_be_behind_any_change_of_its_underlying() -> None:
-    told = package("credit", Decimal("-0.50"), Decimal(0), Decimal(0)).model_copy(update={"leg": ()})
-    assert parts_of([told]) == {}
-    legless = legless_of([told])
+    reported = package("credit", Decimal("-0.50"), Decimal(0), Decimal(0)).model_copy(update={"leg": ()})
+    assert parts_of([reported]) == {}
+    legless = legless_of([reported])
     sold, other = "SPY261218C00610000", "AAPL270115C00290000"
     before = statement(SPY=100)
     now = replace(statement(SPY=100, cash=1050, **{sold: -1, other: 1}), legless=legless)
@@ -461,8 +464,8 @@ def test_an_order_without_its_legs_fills_nothing_and_may_be_behind_any_change_of
 
 
 def test_legs_that_are_told_later_are_no_second_fill() -> None:
-    told = package("credit", Decimal("-0.50"), Decimal("1.20"), Decimal("0.70"))
+    reported = package("credit", Decimal("-0.50"), Decimal("1.20"), Decimal("0.70"))
     held = {"SPY261218C00610000": -1, "SPY261218C00615000": 1}
-    before = replace(statement(**held), legless=legless_of([told.model_copy(update={"leg": ()})]))
-    now = replace(statement(**held), parts=parts_of([told]))
+    before = replace(statement(**held), legless=legless_of([reported.model_copy(update={"leg": ()})]))
+    now = replace(statement(**held), parts=parts_of([reported]))
     assert left(before, now) == {}

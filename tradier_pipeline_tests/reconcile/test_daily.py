@@ -1,4 +1,4 @@
-"""The checks of a summary: what is sound passes, and each example is told by its check."""
+"""The checks of a summary: what is sound passes, and each example is reported by its check."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ from tradier_pipeline.reconcile.findings import (
     DOUBTFUL,
     UNEXPLAINED,
     UNKNOWN_WORD,
-    Problem,
-    Sight,
-    Tracked,
-    fold,
-    problems,
+    Finding,
+    FindingScope,
+    FindingState,
+    findings_of,
+    update_findings,
 )
 from tradier_pipeline.reconcile.orders import OrderRow
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
@@ -32,25 +32,25 @@ from tradier_pipeline.reconcile.trades import TradeReconciliation
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, put, trade
 
 MINUTE = timedelta(minutes=1)
-MISSING = Problem("legs_missing", "t-1", "error", "less is held than it ought to hold", ("-1 of -2",))
+MISSING = Finding("legs_missing", "t-1", "error", "less is held than it ought to hold", ("-1 of -2",))
 CODES = ("legs_missing", "order_missing", UNEXPLAINED)
 
 
-def sight(minute: int = 0, **fields: bool) -> Sight:
-    return Sight(f"snapshot {minute}", ACCOUNT, AS_OF + minute * MINUTE, **fields)
+def scope(minute: int = 0, **fields: bool) -> FindingScope:
+    return FindingScope(f"snapshot {minute}", ACCOUNT, AS_OF + minute * MINUTE, **fields)
 
 
-def after(*said: Sequence[Problem]) -> list[Tracked]:
+def after(*said: Sequence[Finding]) -> list[FindingState]:
     """The rows after snapshots a minute apart, as a table keeps them."""
-    rows: list[Tracked] = []
+    rows: list[FindingState] = []
     for minute, found in enumerate(said):
-        rows = step(rows, found, sight(minute))
+        rows = step(rows, found, scope(minute))
     return rows
 
 
-def step(rows: list[Tracked], said: Sequence[Problem], seen: Sight) -> list[Tracked]:
+def step(rows: list[FindingState], said: Sequence[Finding], seen: FindingScope) -> list[FindingState]:
     is_open = [row for row in rows if row.resolved_at is None]
-    return [*(row for row in rows if row.resolved_at is not None), *fold(is_open, said, seen)]
+    return [*(row for row in rows if row.resolved_at is not None), *update_findings(is_open, said, seen)]
 
 
 def test_the_same_problem_is_one_row_that_says_since_when_how_often_and_what_was_last_seen() -> None:
@@ -74,20 +74,20 @@ def test_two_problems_of_one_kind_with_one_trade_are_one_row_with_both_evidences
 
 
 def test_a_snapshot_that_could_not_be_set_beside_the_ledger_leaves_what_the_ledger_told() -> None:
-    rows = step(after([MISSING]), [], sight(1, ledger_read=False))
+    rows = step(after([MISSING]), [], scope(1, ledger_read=False))
     assert rows == after([MISSING])
 
 
 def test_a_change_that_nothing_explained_is_told_once_and_stays_open_until_the_next_day() -> None:
-    deposit = Problem(UNEXPLAINED, "cash", "warn", "nothing explains +5000 of cash")
+    deposit = Finding(UNEXPLAINED, "cash", "warn", "nothing explains +5000 of cash")
     rows = after([deposit], [], [])
     assert [row.resolved_at for row in rows] == [None]
     next_day = 24 * 60
-    assert [row.resolved_at for row in step(rows, [], sight(next_day, conserved=False))] == [None]
-    assert [row.resolved_at for row in step(rows, [], sight(next_day))] == [AS_OF + timedelta(days=1)]
+    assert [row.resolved_at for row in step(rows, [], scope(next_day, conserved=False))] == [None]
+    assert [row.resolved_at for row in step(rows, [], scope(next_day))] == [AS_OF + timedelta(days=1)]
 
 
-def resolved(rows: Sequence[Tracked]) -> set[Tracked]:
+def resolved(rows: Sequence[FindingState]) -> set[FindingState]:
     return {row for row in rows if row.resolved_at is not None}
 
 
@@ -101,23 +101,23 @@ SNAPSHOTS = st.lists(
 def test_any_story_has_one_open_row_for_each_problem_and_counts_every_time_it_was_told(
     story: list[tuple[bool, bool, set[tuple[str, str]]]],
 ) -> None:
-    rows: list[Tracked] = []
-    told: dict[str, int] = {}
+    rows: list[FindingState] = []
+    reported: dict[str, int] = {}
     for minute, (doubtful, read, said) in enumerate(story):
-        seen = sight(minute, doubtful=doubtful, ledger_read=read)
-        shown = [Problem(code, subject, "warn", "text") for code, subject in sorted(said)]
-        shown = problems(seen) if doubtful else shown
+        seen = scope(minute, doubtful=doubtful, ledger_read=read)
+        shown = [Finding(code, subject, "warn", "text") for code, subject in sorted(said)]
+        shown = findings_of(seen) if doubtful else shown
         before, rows = rows, step(rows, shown, seen)
         ids = {f"{ACCOUNT}:{problem.code}" + (f":{problem.subject}" if problem.subject else "") for problem in shown}
         for finding_id in ids:
-            told[finding_id] = told.get(finding_id, 0) + 1
+            reported[finding_id] = reported.get(finding_id, 0) + 1
         opened = [row.finding_id for row in rows if row.resolved_at is None]
         assert len(opened) == len(set(opened))
         assert ids <= set(opened)
         if doubtful:
             assert resolved(rows) == resolved(before)
-    assert {key: sum(row.times_seen for row in rows if row.finding_id == key) for key in told} == told
-    assert {row.finding_id for row in rows} == set(told)
+    assert {key: sum(row.times_seen for row in rows if row.finding_id == key) for key in reported} == reported
+    assert {row.finding_id for row in rows} == set(reported)
     for row in rows:
         assert row.first_seen <= row.last_seen
         assert row.resolved_at is None or row.last_seen < row.resolved_at
@@ -127,10 +127,10 @@ def test_any_story_has_one_open_row_for_each_problem_and_counts_every_time_it_wa
 
 
 def test_a_doubtful_snapshot_shows_nothing_but_that_and_the_next_good_one_resolves_it() -> None:
-    doubtful = sight(doubtful=True)
-    said = problems(doubtful, evidence=("AAPL changed by +5, and 0 filled",), reconciled=of(OrderRow("ambiguous")))
+    doubtful = scope(doubtful=True)
+    said = findings_of(doubtful, evidence=("AAPL changed by +5, and 0 filled",), reconciled=of(OrderRow("ambiguous")))
     assert [(problem.code, problem.severity) for problem in said] == [(DOUBTFUL, "warn")]
-    (row,) = step(fold([], said, doubtful), [], sight(1, ledger_read=False, conserved=False))
+    (row,) = step(update_findings([], said, doubtful), [], scope(1, ledger_read=False, conserved=False))
     assert (row.resolved_at, row.evidence) == (AS_OF + MINUTE, "AAPL changed by +5, and 0 filled")
 
 
@@ -165,7 +165,7 @@ def of(*rows: OrderRow) -> Reconciliation:
 def test_an_order_is_a_problem_when_the_broker_cannot_just_be_believed(
     row: OrderRow, expected: tuple[str, str, str] | None
 ) -> None:
-    said = [(problem.code, problem.subject, problem.severity) for problem in problems(sight(), reconciled=of(row))]
+    said = [(problem.code, problem.subject, problem.severity) for problem in findings_of(scope(), reconciled=of(row))]
     assert said == ([expected] if expected else [])
 
 
@@ -175,23 +175,23 @@ def test_what_the_ledger_only_has_to_take_over_is_a_proposal_and_no_problem() ->
     facts = Facts("snapshot 0", ACCOUNT, AS_OF, {}, (theirs,))
     found = reconcile([order], [], facts)
     assert found.changes
-    assert problems(sight(), reconciled=found) == []
+    assert findings_of(scope(), reconciled=found) == []
 
 
 def test_a_problem_of_a_trade_is_about_that_trade_and_a_stray_position_about_its_symbol() -> None:
     facts = Facts("snapshot 0", ACCOUNT, AS_OF, {put(270): Decimal(5), "MSFT": Decimal(5), put(290): Decimal(-1)}, ())
     found = reconcile([], [trade(opened_at=AS_OF - timedelta(days=1))], facts)
-    said = {(problem.code, problem.subject) for problem in problems(sight(), reconciled=found)}
+    said = {(problem.code, problem.subject) for problem in findings_of(scope(), reconciled=found)}
     assert {("legs_missing", "t-1"), ("position_without_trade", put(270))} <= said
     assert ("position_without_trade", "MSFT") not in said  # shares held by hand are no problem
 
 
 def test_only_what_is_still_unexplained_after_the_next_snapshot_is_a_problem() -> None:
-    changed = conservation.Change("cash", Decimal(5000), ())
+    changed = conservation.ItemChange("cash", Decimal(5000), ())
     in_flight = conservation.settle([changed], {})
     left = conservation.settle([], {"cash": conservation.Open(Decimal(5000))})
-    assert problems(sight(), changes=in_flight) == []
-    (problem,) = problems(sight(), changes=left)
+    assert findings_of(scope(), changes=in_flight) == []
+    (problem,) = findings_of(scope(), changes=left)
     assert (problem.code, problem.subject, problem.text) == (
         UNEXPLAINED,
         "cash",
@@ -224,19 +224,19 @@ def test_an_order_filled_beyond_its_quantity_is_an_error_with_or_without_a_ledge
     one_leg = broker_order(8, "filled", {"buy_to_open": put(290), "sell_to_open": put(285)}, 1)
     beyond = one_leg.leg[0].model_copy(update={"exec_quantity": Decimal(2)})
     orders = [sold, one_leg.model_copy(update={"leg": (beyond, one_leg.leg[1])}), broker_order(9, "filled", {})]
-    said = problems(sight(), orders=orders)
+    said = findings_of(scope(), orders=orders)
     assert [(problem.code, problem.subject, problem.severity) for problem in said] == [
         ("overfilled", "7", "error"),
         ("overfilled", "8", "error"),
     ]
     assert said[0].evidence == ("12 of 10 AAPL",)
-    tracked = fold([], said, sight())
-    (first, second) = fold(tracked, problems(sight(1, ledger_read=False)), sight(1, ledger_read=False))
+    tracked = update_findings([], said, scope())
+    (first, second) = update_findings(tracked, findings_of(scope(1, ledger_read=False)), scope(1, ledger_read=False))
     assert first.resolved_at is not None
     assert second.resolved_at is not None
 
 
 def test_what_to_do_is_told_with_the_names_where_more_can_be_said() -> None:
-    said = [Problem("exit_offered", "t-1", "warn", "x", action="link it")]
-    (row,) = fold([], said, sight())
+    said = [Finding("exit_offered", "t-1", "warn", "x", action="link it")]
+    (row,) = update_findings([], said, scope())
     assert row.suggested_action == "link it"

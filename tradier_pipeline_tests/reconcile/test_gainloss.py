@@ -123,10 +123,17 @@ def stored(rows: list[tuple[datetime, dict[str, Any]]], lots: list[dict[str, Any
             on = clock.trade_date(as_of)
             lead = {"snapshot_id": f"VA1@{as_of}", "account_id": "VA1", "as_of": as_of, "trade_date": on}
             insert(connection, schema.TRADIER_SNAPSHOTS, [filled(schema.TRADIER_SNAPSHOTS, on, **lead)])
-            told = {"trade_id": "t-1", "status": "OPEN", "entered": 2, "legs": f'{{"{SHORT}": "-2", "{LONG}": "2"}}'}
-            told |= {"opened_at": at(DAY, "10:00")}
+            reported = {
+                "trade_id": "t-1",
+                "status": "OPEN",
+                "entered": 2,
+                "legs": f'{{"{SHORT}": "-2", "{LONG}": "2"}}',
+            }
+            reported |= {"opened_at": at(DAY, "10:00")}
             insert(
-                connection, schema.TRADE_RECONCILIATION, [filled(schema.TRADE_RECONCILIATION, on, **lead, **told | row)]
+                connection,
+                schema.TRADE_RECONCILIATION,
+                [filled(schema.TRADE_RECONCILIATION, on, **lead, **reported | row)],
             )
         insert(
             connection, schema.CLOSED_LOTS, [filled(schema.CLOSED_LOTS, DAY, account_id="VA1", **one) for one in lots]

@@ -11,9 +11,9 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.records import HOLDING, Leg, Trade, TradeStatus
-from tradier_pipeline.reconcile.holdings import Gone, Holdings, gone
+from tradier_pipeline.reconcile.holdings import Holdings, MissingLegs, missing_legs
 from tradier_pipeline.warehouse.holdings import read_gone
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 SHORT, LONG = "SPY261218P00650000", "SPY261218P00645000"
@@ -35,8 +35,8 @@ TRADE = Trade(
 )
 
 
-def told(*symbols: str, state: str) -> list[Gone]:
-    return [Gone("t-1", DEMO_ACCOUNT, symbols, "now", state)]  # type: ignore[arg-type]
+def reported(*symbols: str, state: str) -> list[MissingLegs]:
+    return [MissingLegs("t-1", DEMO_ACCOUNT, symbols, "now", state)]  # type: ignore[arg-type]
 
 
 def earlier(shown: Holdings) -> Holdings:
@@ -48,46 +48,48 @@ def without(*symbols: str) -> Holdings:
 
 
 def test_a_trade_whose_legs_are_all_held_is_not_gone() -> None:
-    assert gone([TRADE], HELD, None) == []
-    assert gone([TRADE], HELD, earlier(EMPTY)) == []
+    assert missing_legs([TRADE], HELD, None) == []
+    assert missing_legs([TRADE], HELD, earlier(EMPTY)) == []
 
 
 @pytest.mark.parametrize("before", [None, earlier(HELD)])
 def test_what_one_snapshot_does_not_show_is_suspected(before: Holdings | None) -> None:
-    assert gone([TRADE], without(LONG), before) == told(LONG, state="suspected")
-    assert gone([TRADE], EMPTY, before) == told(SHORT, LONG, state="suspected")
+    assert missing_legs([TRADE], without(LONG), before) == reported(LONG, state="suspected")
+    assert missing_legs([TRADE], EMPTY, before) == reported(SHORT, LONG, state="suspected")
 
 
 def test_what_two_snapshots_do_not_show_is_confirmed() -> None:
-    assert gone([TRADE], EMPTY, earlier(EMPTY)) == told(SHORT, LONG, state="confirmed")
-    assert gone([TRADE], without(LONG), earlier(EMPTY)) == told(LONG, state="confirmed")
+    assert missing_legs([TRADE], EMPTY, earlier(EMPTY)) == reported(SHORT, LONG, state="confirmed")
+    assert missing_legs([TRADE], without(LONG), earlier(EMPTY)) == reported(LONG, state="confirmed")
 
 
 def test_a_leg_that_goes_after_another_is_suspected_anew() -> None:
-    assert gone([TRADE], EMPTY, earlier(without(LONG))) == told(SHORT, LONG, state="suspected")
+    assert missing_legs([TRADE], EMPTY, earlier(without(LONG))) == reported(SHORT, LONG, state="suspected")
 
 
 def test_the_other_side_of_the_same_contract_is_not_the_position() -> None:
     turned = replace(HELD, held=frozenset({(SHORT, "long"), (LONG, "long")}))
-    assert gone([TRADE], turned, None) == told(SHORT, state="suspected")
+    assert missing_legs([TRADE], turned, None) == reported(SHORT, state="suspected")
 
 
 @pytest.mark.parametrize("status", get_args(TradeStatus))
 def test_only_a_trade_that_should_be_held_can_be_gone(status: TradeStatus) -> None:
-    assert bool(gone([TRADE.model_copy(update={"status": status})], EMPTY, None)) == (status in HOLDING)
+    assert bool(missing_legs([TRADE.model_copy(update={"status": status})], EMPTY, None)) == (status in HOLDING)
 
 
 def test_a_snapshot_says_nothing_about_a_trade_opened_after_it() -> None:
     opened_since = TRADE.model_copy(update={"opened_at": AS_OF + BEFORE})
-    assert gone([opened_since], EMPTY, None) == []
+    assert missing_legs([opened_since], EMPTY, None) == []
     opened_between = TRADE.model_copy(update={"opened_at": AS_OF - BEFORE / 2})
-    assert gone([opened_between], EMPTY, earlier(EMPTY)) == told(SHORT, LONG, state="suspected")
-    assert gone([TRADE.model_copy(update={"opened_at": None})], EMPTY, None) == told(SHORT, LONG, state="suspected")
+    assert missing_legs([opened_between], EMPTY, earlier(EMPTY)) == reported(SHORT, LONG, state="suspected")
+    assert missing_legs([TRADE.model_copy(update={"opened_at": None})], EMPTY, None) == reported(
+        SHORT, LONG, state="suspected"
+    )
 
 
 def test_the_newest_two_published_snapshots_of_the_trades_account_are_read(home: Home, simulated: Simulated) -> None:
     take(home, simulated.broker)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         rows = connection.execute("SELECT symbol, side FROM positions WHERE asset_class = 'option'").fetchall()
         held = TRADE.model_copy(
             update={"legs": tuple(Leg(option_symbol=name, side=side, quantity=Decimal(1)) for name, side in rows)}
@@ -99,6 +101,6 @@ def test_the_newest_two_published_snapshots_of_the_trades_account_are_read(home:
         assert (missing.state, missing.symbols) == ("suspected", (SHORT, LONG))
     take(home, simulated.broker)
     newest, _ = take(home, simulated.broker)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         (missing,) = read_gone(connection, [TRADE, held])
         assert (missing.state, missing.snapshot_id) == ("confirmed", str(newest.snapshot_id))

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tradier_pipeline.reconcile.conservation import CASH, Finding
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict
 from tradier_pipeline.reconcile.statement import Holding
 from tradier_pipeline_tests.reconcile.lives import (
     MAX_LAG,
@@ -60,7 +60,7 @@ def are_alike(true: Mapping[str, Holding], seen: Mapping[str, Holding], traded: 
     )
 
 
-def is_fact(life: Life, finding: Finding) -> bool:
+def is_fact(life: Life, finding: ItemVerdict) -> bool:
     """Whether all that a finding says to have happened to a symbol did."""
     lines = [line for line in finding.explanation if not line.startswith("may be")]
     said = {word for line in lines for word in ENDS if word in line}

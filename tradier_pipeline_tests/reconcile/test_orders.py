@@ -216,7 +216,7 @@ def test_an_id_and_a_tag_that_point_to_different_orders_are_ambiguous():
     assert [(row.match_state, row.change) for row in rows] == [("ambiguous", None)] * 2
 
 
-def told(rows: Sequence[OrderRow]) -> list[tuple[str | None, int | None, str, bool]]:
+def reported(rows: Sequence[OrderRow]) -> list[tuple[str | None, int | None, str, bool]]:
     return [(row.client_order_id, row.broker_order_id, row.match_state, row.change is not None) for row in rows]
 
 
@@ -225,7 +225,7 @@ def test_an_order_that_one_row_names_by_id_and_another_by_tag_is_in_doubt_for_al
         ledger = [engine_order("e-1", broker_order_id=7), engine_order("e-2", **other)]
         rows = reconciled(ledger, [broker_order(7, "filled", OPENING, tag="e-2", **FILLED)])
         mine = {("e-1", 7, "ambiguous", False), (None, 7, "ambiguous", False)}
-        assert mine <= set(told(rows)), other
+        assert mine <= set(reported(rows)), other
         assert not any(row.change for row in rows)
 
 
@@ -238,7 +238,7 @@ def test_ids_that_are_exchanged_are_in_doubt_on_both_sides():
 
 def test_a_tag_that_the_ledger_does_not_know_contradicts_an_id():
     rows = reconciled([engine_order("e-1", broker_order_id=7)], [broker_order(7, "filled", tag="other", **FILLED)])
-    assert told(rows) == [(None, 7, "ambiguous", False), ("e-1", 7, "ambiguous", False)]
+    assert reported(rows) == [(None, 7, "ambiguous", False), ("e-1", 7, "ambiguous", False)]
     problems = [_of_order(row) for row in rows]
     assert [(problem.code, problem.severity) for problem in problems if problem] == [("order_doubtful", "error")] * 2
     (row,) = reconciled([engine_order("e-1", broker_order_id=7)], [broker_order(7, "filled", tag=None, **FILLED)])
@@ -433,8 +433,8 @@ def test_the_changes_of_any_books_settle_at_once_and_use_each_order_once(state: 
     rows = reconciled(ledger, broker)
     used = [row.broker_order_id for row in rows if row.match_state == "matched"]
     assert len(used) == len(set(used))
-    told = [row.broker_order_id for row in rows if row.raw_status is not None]
-    assert sorted(told) == sorted(order.id for order in broker)  # every broker order has exactly one row
+    reported = [row.broker_order_id for row in rows if row.raw_status is not None]
+    assert sorted(reported) == sorted(order.id for order in broker)  # every broker order has exactly one row
     assert [row.change for row in reconciled(applied(ledger, rows), broker) if row.change] == []
 
 

@@ -14,11 +14,11 @@ from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.ledger.store import Ledger, LedgerError
-from tradier_pipeline.publish.ledger_state import read_beliefs, reconcile_typed
+from tradier_pipeline.publish.ledger_state import read_ledger, reconcile_typed
 from tradier_pipeline.publish.store import rebuild, store_snapshot
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.reconciled_rows import table_rows
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
 from tradier_pipeline.warehouse.typed import read_typed
@@ -29,7 +29,7 @@ from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balan
 
 MINUTE = timedelta(minutes=1)
 YESTERDAY = AS_OF - timedelta(days=1)
-OPEN = Beliefs(trades=(trade(opened_at=YESTERDAY, created_at=YESTERDAY, entry_price=Decimal("2.05")),))
+OPEN = LedgerState(trades=(trade(opened_at=YESTERDAY, created_at=YESTERDAY, entry_price=Decimal("2.05")),))
 HELD = (position(put(290), -1, id=1), position(put(285), 1, id=2))
 FINDINGS = """
     SELECT code, subject, times_seen, resolved_at IS NOT NULL FROM findings
@@ -53,13 +53,13 @@ class Bench:
                     self._fill(symbol, moved)
         self.minutes, self.held = self.minutes + 1, self.held if fields else now
         cash = balances(total_cash=self.cash, total_equity=self.cash, market_value=0)
-        told = answers(
+        reported = answers(
             account={"profile": {"account": account(ACCOUNT)}},
             positions=held,
             orders=self.orders,
             balances={"balances": cash},
         )
-        return land(self.zone, told, AS_OF + self.minutes * MINUTE, **fields)
+        return land(self.zone, reported, AS_OF + self.minutes * MINUTE, **fields)
 
     def _fill(self, symbol: str, moved: int) -> None:
         option = len(symbol) > 15
@@ -73,13 +73,13 @@ class Bench:
         self.orders.append(filled | {"class": "option" if option else "equity"})
         self.cash -= moved * (100 if option else 1)
 
-    def take(self, *held: Any, beliefs: Beliefs | None = OPEN, **fields: Any) -> LandedSnapshot:
+    def take(self, *held: Any, ledger_state: LedgerState | None = OPEN, **fields: Any) -> LandedSnapshot:
         landed = self.land(*held, **fields)
-        store_snapshot(self.warehouse, landed, believe=lambda *_: beliefs)
+        store_snapshot(self.warehouse, landed, read_ledger=lambda *_: ledger_state)
         return landed
 
     def rows(self, sql: str = FINDINGS) -> list[tuple[Any, ...]]:
-        with reading(self.warehouse.path) as connection:
+        with connect_readonly(self.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
 
     def everything(self) -> dict[str, list[tuple[Any, ...]]]:
@@ -99,17 +99,17 @@ def test_every_stored_value_is_what_the_reconciliation_of_this_moment_says(
 ) -> None:
     believes(ledger)
     shows(simulated, SPREAD, [entry()])
-    beliefs = read_beliefs(load_settings())
-    landed, _ = take(home, simulated.broker, beliefs=beliefs)
-    with reading(home.warehouse.path) as connection:
-        expected = table_rows(reconcile_typed(connection, read_typed(landed), beliefs))
+    ledger_state = read_ledger(load_settings())
+    landed, _ = take(home, simulated.broker, ledger_state=ledger_state)
+    with connect_readonly(home.warehouse.path) as connection:
+        expected = table_rows(reconcile_typed(connection, read_typed(landed), ledger_state))
         for table in schema.RECONCILED:
-            stored = connection.execute(f"SELECT * EXCLUDE ({', '.join(schema.LEAD_NAMES)}) FROM {table.name}")
+            stored = connection.execute(f"SELECT * EXCLUDE ({', '.join(schema.KEY_NAMES)}) FROM {table.name}")
             names = [column[0] for column in stored.description or ()]
             assert expected[table.name]
             assert [dict(zip(names, row, strict=True)) for row in stored.fetchall()] == expected[table.name]
-            lead = connection.execute(f"SELECT DISTINCT {', '.join(schema.LEAD_NAMES)} FROM {table.name}").fetchall()
-            header = connection.execute(f"SELECT {', '.join(schema.LEAD_NAMES)} FROM tradier_snapshots").fetchall()
+            lead = connection.execute(f"SELECT DISTINCT {', '.join(schema.KEY_NAMES)} FROM {table.name}").fetchall()
+            header = connection.execute(f"SELECT {', '.join(schema.KEY_NAMES)} FROM tradier_snapshots").fetchall()
             assert lead == header
 
 
@@ -128,25 +128,25 @@ def test_a_problem_goes_on_is_resolved_and_begins_anew(bench: Bench) -> None:
 
 
 def test_without_a_ledger_nothing_is_stored_and_one_that_cannot_be_read_leaves_its_findings_open(bench: Bench) -> None:
-    bench.take(*HELD, beliefs=Beliefs(tag_prefix="engine-"))
-    bench.take(*HELD, beliefs=None)
+    bench.take(*HELD, ledger_state=LedgerState(tag_prefix="engine-"))
+    bench.take(*HELD, ledger_state=None)
     assert not any(bench.everything().values())
     bench.take(HELD[0])
-    bench.take(*HELD, beliefs=None)
+    bench.take(*HELD, ledger_state=None)
     assert bench.rows() == [("legs_missing", "t-1", 1, False)]
     assert bench.rows("SELECT count(DISTINCT snapshot_id) FROM trade_reconciliation") == [(1,)]
-    bench.take(*HELD, beliefs=Beliefs())
+    bench.take(*HELD, ledger_state=LedgerState())
     assert bench.rows() == [("legs_missing", "t-1", 1, True)]
 
 
 def test_a_torn_snapshot_opens_only_that_and_resolves_and_proposes_nothing(bench: Bench) -> None:
     bench.take(HELD[0])
-    stale = Beliefs(trades=(OPEN.trades[0].model_copy(update={"status": "CLOSING_PENDING"}),))
-    bench.take(HELD[1], verdict="torn", beliefs=stale)
+    stale = LedgerState(trades=(OPEN.trades[0].model_copy(update={"status": "CLOSING_PENDING"}),))
+    bench.take(HELD[1], verdict="torn", ledger_state=stale)
     assert bench.rows() == [("legs_missing", "t-1", 1, False), ("doubtful", None, 1, False)]
     proposed = "SELECT proposed IS NOT NULL FROM trade_reconciliation WHERE as_of = (SELECT max(as_of) FROM positions)"
     assert bench.rows("SELECT count(proposed) FROM trade_reconciliation") == [(0,)]
-    bench.take(*HELD, beliefs=stale)
+    bench.take(*HELD, ledger_state=stale)
     assert [row[3] for row in bench.rows()] == [True, True]
     assert bench.rows(proposed) == [(True,)]
 
@@ -155,7 +155,7 @@ def test_a_replay_keeps_what_the_ledger_led_to_then_and_counts_nothing_twice(ben
     bench.take(*HELD)
     landed = bench.take(HELD[0])
     before = bench.everything()
-    store_snapshot(bench.warehouse, landed, believe=lambda *_: Beliefs())
+    store_snapshot(bench.warehouse, landed, read_ledger=lambda *_: LedgerState())
     assert bench.everything() == before
 
 
@@ -163,7 +163,7 @@ def test_a_snapshot_older_than_the_newest_is_not_set_beside_the_ledger_of_now(be
     late = bench.land()
     bench.take(*HELD)
     before = bench.everything()
-    store_snapshot(bench.warehouse, late, believe=lambda *_: OPEN)
+    store_snapshot(bench.warehouse, late, read_ledger=lambda *_: OPEN)
     assert bench.everything() == before
 
 
@@ -197,8 +197,8 @@ def test_a_rebuild_without_the_old_file_says_that_they_are_lost(bench: Bench) ->
 def test_an_unexplained_change_is_a_finding_without_any_ledger(bench: Bench) -> None:
     for cash in (1000, 6000, 6000, 6000):
         bench.minutes += 1
-        told = answers(balances={"balances": balances(total_cash=cash, total_equity=cash, market_value=0)})
-        store_snapshot(bench.warehouse, land(bench.zone, told, AS_OF + bench.minutes * MINUTE))
+        reported = answers(balances={"balances": balances(total_cash=cash, total_equity=cash, market_value=0)})
+        store_snapshot(bench.warehouse, land(bench.zone, reported, AS_OF + bench.minutes * MINUTE))
     found = "SELECT code, subject, times_seen, resolved_at FROM findings"
     assert bench.rows(found) == [("change_unexplained", "cash", 1, None)]
 
@@ -212,7 +212,7 @@ def test_a_malformed_row_of_the_ledger_is_told_in_one_line(home: Home, ledger: L
         connection.execute("UPDATE trades SET quantity = 'many'")
     connection.close()
     with pytest.raises(LedgerError, match="the row t-1 of the ledger has an odd quantity"):
-        read_beliefs(load_settings())
+        read_ledger(load_settings())
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -230,9 +230,11 @@ def test_the_command_lists_open_findings_the_worst_first_and_with_all_the_resolv
     assert run() == "no open findings\n"
     bench.take(*HELD, position(put(270), 1, id=3))  # older, and less bad
     bench.take(HELD[0], position(put(270), 1, id=3))
-    told = run()
-    assert told.index("error legs_missing t-1: less is held than it ought to hold") < told.index("warn  position_with")
-    assert "Look at the position at the broker before anything trades this underlying." in told
+    reported = run()
+    assert reported.index("error legs_missing t-1: less is held than it ought to hold") < reported.index(
+        "warn  position_with"
+    )
+    assert "Look at the position at the broker before anything trades this underlying." in reported
     bench.take(*HELD)
     assert "legs_missing" not in run("--account", ACCOUNT)
     assert f"resolved {(AS_OF + 4 * MINUTE).strftime('%Y-%m-%dT%H:%M')}" in run("--all")
@@ -246,5 +248,5 @@ def test_a_warehouse_of_an_earlier_version_is_told_to_take_a_snapshot(bench: Ben
     bench.take(*HELD)
     with bench.warehouse.staged() as staged:
         staged.connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
-    with reading(bench.warehouse.path) as connection, pytest.raises(WarehouseError, match="Take a snapshot"):
+    with connect_readonly(bench.warehouse.path) as connection, pytest.raises(WarehouseError, match="Take a snapshot"):
         findings(connection, None, resolved=False)

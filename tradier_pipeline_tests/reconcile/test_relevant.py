@@ -146,7 +146,7 @@ def ledger(empty: Path, tmp_path: Path) -> Ledger:
     return Ledger(Path(shutil.copy(empty, tmp_path / "ledger.sqlite")))
 
 
-def told(found: Reconciliation) -> list[tuple[str | None, int | None]]:
+def reported(found: Reconciliation) -> list[tuple[str | None, int | None]]:
     of_orders = [(row.trade_id, row.broker_order_id) for row in found.orders]
     return [*of_orders, *((row.trade_id, None) for row in found.trades.rows)]
 
@@ -202,7 +202,7 @@ def facts_of(number: int = 1, orders: Sequence[Order] = (), **held: int) -> Fact
 
 
 def told_of(ledger: Ledger, facts: Facts) -> list[tuple[str | None, int | None]]:
-    return told(reconcile(ledger.orders(), ledger.trades(), facts, tag_prefix="e-"))
+    return reported(reconcile(ledger.orders(), ledger.trades(), facts, tag_prefix="e-"))
 
 
 def matters(
@@ -360,7 +360,7 @@ def test_the_rows_that_matter_lead_to_what_all_rows_lead_to(empty: Path, data: s
             if number:
                 orders, trades = ledger.relevant(relevance_of(facts, last.as_of, found))
                 assert reconcile(orders, trades, facts, tag_prefix="e-") == whole or not (orders or trades)
-            last, found = facts, told(whole)
+            last, found = facts, reported(whole)
             write(ledger, *AGES)  # what was written before this snapshot is old news by the next one
             for change in data.draw(st.lists(st.sampled_from(CHANGES), max_size=2)):
                 write(ledger, change, place=data.draw(st.integers(0, 6)))
@@ -369,7 +369,7 @@ def test_the_rows_that_matter_lead_to_what_all_rows_lead_to(empty: Path, data: s
 CHANGES = (
     "UPDATE trades SET status = 'CLOSED', closed_at = '2025-12-02T14:59:00Z' WHERE trade_id = 't-' || :place",
     "UPDATE trades SET exit_price = NULL WHERE trade_id = 't-' || :place",
-    "UPDATE trades SET exit_price = '0.40', exit_price_source = 'told' WHERE trade_id = 't-' || :place",
+    "UPDATE trades SET exit_price = '0.40', exit_price_source = 'reported' WHERE trade_id = 't-' || :place",
     "UPDATE orders SET status = 'CANCELLED' WHERE client_order_id = 'e-' || :place",
     "UPDATE orders SET status = 'FILLED', filled_quantity = '1' WHERE client_order_id = 'e-' || :place",
     "INSERT OR IGNORE INTO trades (trade_id, account_id, symbol, status, quantity, legs, broker_order_id_close, "

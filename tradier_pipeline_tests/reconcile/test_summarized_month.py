@@ -17,13 +17,13 @@ from tradier_pipeline.extract.activity import extract_activity
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.activity import ActivityRange
 from tradier_pipeline.ledger.writeback import apply
-from tradier_pipeline.publish.ledger_state import relevant_beliefs
+from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.publish.summaries import make_summaries, summary_evidence
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
 from tradier_pipeline.reconcile.gainloss import GAINLOSS_CHECKS
 from tradier_pipeline.warehouse.closings import cash_days, closed_day
-from tradier_pipeline.warehouse.reads import daily_summaries, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
 from tradier_pipeline_tests.reconcile.month import ACCOUNT, FIRST, PREFIX, Month, month
@@ -37,7 +37,7 @@ def snapshot(lived: Month) -> None:
     lived.keep_time()
     landed = extract_snapshot(lived.home.zone, lived.simulated.broker, SnapshotId.now(ACCOUNT), "test")
     extract_quotes(lived.home.zone, lived.simulated.broker, landed)
-    typed, _ = store_snapshot(lived.home.warehouse, landed, believe=partial(relevant_beliefs, load_settings()))
+    typed, _ = store_snapshot(lived.home.warehouse, landed, read_ledger=partial(read_relevant_ledger, load_settings()))
     if typed.reconciled:
         apply(lived.ledger, str(landed.snapshot_id), typed.reconciled.changes)
 
@@ -64,7 +64,7 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     assert days[-1] == last
     for day in days:
         make_summaries(home.warehouse, day)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         rows = daily_summaries(connection)
         assert [row["trade_date"] for row in rows] == days
         for check in SUMMARY_CHECKS:
@@ -92,7 +92,7 @@ def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     # what every snapshot had to leave to fees, history tells; an average price is rounded at its eighth digit
     (history,), (left_open,) = told_fees or (), open_fees or ()
     assert round(history, 4) == round(left_open, 4)
-    # of what expired on the last Friday nobody has told the ledger the price; the broker knows what it brought
+    # of what expired on the last Friday nobody has reported the ledger the price; the broker knows what it brought
     unknown = {one["id"] for one in rows[-1]["closed_trades"] if one["realized_pnl"] is None}
     assert {difference.stored for difference in profits.differences} == {"not known"}
     assert {difference.where.removeprefix(f"{ACCOUNT} ") for difference in profits.differences} <= unknown

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.ledger.changes import Change, changed
+from tradier_pipeline.ledger.changes import LedgerChange, changed
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.holdings import Holdings
@@ -121,11 +121,11 @@ def test_an_end_that_the_engine_wrote_since_the_last_snapshot_is_told_once():
     over = {"status": "CLOSED", "exit_reason": "EXPIRED", "exit_price": Decimal("0.10"), "exit_price_source": "history"}
     over |= {"entry_price": Decimal("2.00"), "entry_price_source": "fills", "realized_pnl": Decimal(190)}
     over |= {"opened_at": AS_OF - timedelta(days=4), "closed_at": AS_OF - timedelta(days=1)}
-    told = [
+    reported = [
         reconcile([], [trade(updated_at=AS_OF - age, **over)], shown(before={})).trades.rows
         for age in (timedelta(seconds=59), timedelta(seconds=61))
     ]
-    assert [len(rows) for rows in told] == [1, 0]
+    assert [len(rows) for rows in reported] == [1, 0]
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_c1_a_trade_is_not_closed_by_an_order_that_was_not_filled(number: int, s
     assert row.change is not None
     assert (row.status, row.change.after["broker_order_id_close"]) == ("OPEN", None)
     wrong = one(orders, [trade(status="CLOSED", broker_order_id_close=number)], shown(HELD))
-    assert wrong.status == "CLOSED"  # it never comes back, but it is told
+    assert wrong.status == "CLOSED"  # it never comes back, but it is reported
     assert "closed_without_fill" in codes(wrong)
     assert wrong.exit_price is None
 
@@ -361,8 +361,8 @@ def test_c2_a_closed_trade_without_a_price_keeps_a_finding_open_until_fills_tell
     silent = filled_exit().model_copy(update={"avg_fill_price": None})
     row = one([filled_entry(), silent], [trade(status="CLOSED", exit_reason="PROFIT_TARGET")], shown())
     assert (row.exit_price, row.realized_pnl, codes(row)) == (None, None, {"exit_price_unknown"})
-    told = one([filled_entry(), filled_exit()], [trade(status="CLOSED", exit_reason="PROFIT_TARGET")], shown())
-    assert (told.exit_price, told.realized_pnl, told.exit_reason) == (Decimal("0.55"), 145, "PROFIT_TARGET")
+    reported = one([filled_entry(), filled_exit()], [trade(status="CLOSED", exit_reason="PROFIT_TARGET")], shown())
+    assert (reported.exit_price, reported.realized_pnl, reported.exit_reason) == (Decimal("0.55"), 145, "PROFIT_TARGET")
 
 
 def test_c5_a_price_of_zero_that_no_fill_told_is_not_taken_for_one():
@@ -709,11 +709,11 @@ def test_a_shared_leg_that_is_short_is_missing_from_the_trade_that_came_last():
 )
 def test_c15_a_strategy_that_its_legs_contradict_is_told(strategy: str, short: str, long: str):
     wrong = "bear_put_debit" if strategy == "bull_put_credit" else "bull_put_credit"
-    told = [
+    reported = [
         codes(one([], [trade(strategy=name, legs=legs(1, short=short, long=long))], shown({short: -1, long: 1})))
         for name in (strategy, wrong)
     ]
-    assert ["strategy_contradicts_legs" in found for found in told] == [False, True]
+    assert ["strategy_contradicts_legs" in found for found in reported] == [False, True]
 
 
 def test_c16_a_width_is_the_distance_of_the_strikes():
@@ -881,7 +881,7 @@ def test_what_ended_stays_and_parts_add_up_and_prices_have_a_source(
 
 
 def _written(
-    orders: Sequence[EngineOrder], trades: Sequence[Trade], changes: Sequence[Change]
+    orders: Sequence[EngineOrder], trades: Sequence[Trade], changes: Sequence[LedgerChange]
 ) -> tuple[list[EngineOrder], list[Trade]]:
     by_key = {(change.table, change.key): change for change in changes}
     return (

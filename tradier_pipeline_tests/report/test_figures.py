@@ -14,7 +14,7 @@ from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.returns import standard_periods
 from tradier_pipeline.report import index_path, write_every_report, write_reports
 from tradier_pipeline.report.page import change, percent, plain, price, ratio, usd, whole
-from tradier_pipeline.warehouse.reads import equity_curves, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, equity_curves
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.report import trader
 from tradier_pipeline_tests.report.conftest import Document, text_of
@@ -31,7 +31,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def rows(home: Path, sql: str) -> list[tuple[Any, ...]]:
-    with reading(home / "tradier.duckdb") as connection:
+    with connect_readonly(home / "tradier.duckdb") as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -149,7 +149,7 @@ def _written(value: Any) -> Iterator[str]:
 
 def test_every_figure_of_the_page_is_one_of_a_view(seven_weeks: Path, page: Document) -> None:
     known: set[str] = set()
-    with reading(seven_weeks / "tradier.duckdb") as connection:
+    with connect_readonly(seven_weeks / "tradier.duckdb") as connection:
         for source in SOURCES:
             for row in connection.execute(f"FROM {source}").fetchall():
                 known |= {text.lstrip(MINUS) for value in row for text in _written(value)}

@@ -139,10 +139,10 @@ def test_it_is_whole_and_readable(opened: Opened, report: Path, width: int) -> N
     place = chart.bounding_box()
     assert place is not None
     chart.hover(position={"x": place["width"] - 20, "y": 60})  # where what it tells has the least room
-    told = chart.locator(".tip")
-    assert told.is_visible()
-    assert "$" in told.inner_text()
-    box = told.bounding_box()
+    reported = chart.locator(".tip")
+    assert reported.is_visible()
+    assert "$" in reported.inner_text()
+    box = reported.bounding_box()
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width

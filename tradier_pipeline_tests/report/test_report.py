@@ -23,7 +23,7 @@ from tradier_pipeline.report import write_reports
 from tradier_pipeline.report.charts import WIDTHS
 from tradier_pipeline.report.figures import ReportError, day_figures
 from tradier_pipeline.report.page import change, contract, plain, price, usd
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import (
     ACCOUNT,
@@ -66,7 +66,7 @@ def of_day(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 
 def rows(history: Path, query: str) -> list[tuple[Any, ...]]:
-    with reading(history / "tradier.duckdb") as connection:
+    with connect_readonly(history / "tradier.duckdb") as connection:
         return connection.execute(query).fetchall()
 
 
@@ -135,13 +135,13 @@ def test_every_position_spread_and_order_is_a_row_with_its_figures(history: Path
 def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Path, whole: Written) -> None:
     document = whole.document
     curve = rows(history, "SELECT trade_date, equity FROM equity_curve ORDER BY trade_date")
-    told = told_at(document, 0)
-    assert [lines[:2] for _, lines in told] == [
+    reported = told_at(document, 0)
+    assert [lines[:2] for _, lines in reported] == [
         [eastern(day), "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
     ]
-    assert told[3][1][1] == "equity not known"
+    assert reported[3][1][1] == "equity not known"
     assert curve[3][0] == UNREAD
-    places = [place for place, _ in told]
+    places = [place for place, _ in reported]
     assert places == sorted(places)
     steps = {round(later - earlier, 3) for earlier, later in pairwise(places)}
     assert max(steps) - min(steps) < 0.0011, "a session is not as wide as the next"
@@ -186,7 +186,7 @@ def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(
 
 
 def test_the_line_of_a_day_breaks_where_an_instant_was_missed(history: Path, of_day: Written) -> None:
-    with reading(history / "tradier.duckdb") as connection:
+    with connect_readonly(history / "tradier.duckdb") as connection:
         figures = day_figures(connection, ACCOUNT, WITH_GAP)
     gaps = figures.gaps()
     assert any(later - earlier > timedelta(minutes=30) for earlier, later in gaps)
@@ -338,7 +338,7 @@ def test_neighbours_missed_for_one_reason_are_one_row(home: Home) -> None:
         )
     later = AS_OF.replace(minute=50)
     store_snapshot(home.warehouse, land(home.zone, answers(), later))
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         missed = day_figures(connection, TRADER, AS_OF.date()).missed
     assert [(one.first.minute, one.last.minute, one.count, one.reason) for one in missed] == [
         (40, 41, 2, "late"),
@@ -367,8 +367,8 @@ def test_the_command_writes_the_files_and_tells_where(month: Home, tmp_path: Pat
     assert run("report").stdout == f"{reports / 'account.html'}\n"
     assert run("report", "--day", str(WITH_GAP)).stdout == f"{reports / f'{WITH_GAP}.html'}\n"
     elsewhere = tmp_path / "elsewhere.html"
-    told = json.loads(run("report", "--account", ACCOUNT, "--output", str(elsewhere), "--json").stdout)
-    assert told == {"reports": [{"account": ACCOUNT, "path": str(elsewhere)}]}
+    reported = json.loads(run("report", "--account", ACCOUNT, "--output", str(elsewhere), "--json").stdout)
+    assert reported == {"reports": [{"account": ACCOUNT, "path": str(elsewhere)}]}
     assert elsewhere.read_text().startswith("<!doctype html>")
 
 
@@ -383,10 +383,10 @@ def test_a_day_goes_without_dates_and_one_file_holds_one_account(month: Home) ->
     refused = run("report", "--day", "2025-01-13", "--since", "2025-01-02")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "--day goes without --since and --until" in refused.stderr
-    told = answers(
+    reported = answers(
         account={"profile": {"account": account("VB12345678")}}, balances={"balances": balances(number="VB12345678")}
     )
-    store_snapshot(month.warehouse, land(month.zone, told, account_id="VB12345678"))
+    store_snapshot(month.warehouse, land(month.zone, reported, account_id="VB12345678"))
     refused = run("report", "--output", "both.html")
     assert refused.exit_code == 1
     assert "cannot hold the reports of 2 accounts" in refused.stderr

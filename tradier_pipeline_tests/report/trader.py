@@ -155,7 +155,7 @@ class Trader:
         words = {"description": "TRADE", "trade_type": "Option" if size == 100 else "Equity"}
         self.events.append(event(day, -quantity * price * size - fee, "trade", **details, **words))
 
-    def told(self, at: datetime) -> Answers:
+    def reported(self, at: datetime) -> Answers:
         """What the broker answers at an instant."""
         worth = {symbol: quantity * mark(symbol, at) * _size(symbol) for symbol, (quantity, _) in self.held.items()}
         cost = {symbol: quantity * price * _size(symbol) for symbol, (quantity, price) in self.held.items()}
@@ -208,8 +208,8 @@ def _quote(symbol: str, at: datetime) -> Body:
     moment = {"trade_date": 0, "bid_date": int(at.timestamp() * 1000) - 900}
     if len(symbol) < 15:
         return bodies.quote(symbol, **spread, **moment)
-    told = {"delta": delta, "gamma": gamma, "theta": theta, "vega": vega}
-    greeks = {name: Decimal(f"{one:.6f}") for name, one in told.items()}
+    reported = {"delta": delta, "gamma": gamma, "theta": theta, "vega": vega}
+    greeks = {name: Decimal(f"{one:.6f}") for name, one in reported.items()}
     terms = {"underlying": _root(symbol), "root_symbol": _root(symbol)}
     return bodies.option_quote(symbol, **spread, **moment, **terms, greeks=greeks)
 
@@ -222,14 +222,14 @@ def trade_and_land(zone: LandingZone) -> None:
     """Land all snapshots of the seven weeks, and what is reported of each day the night after; not of the last one."""
     trader = Trader()
     plans: dict[int, list[tuple[str, list[tuple[str, int]]]]] = {}
-    told: dict[date, tuple[list[Body], list[Body], list[Body]]] = {}
+    reported: dict[date, tuple[list[Body], list[Body], list[Body]]] = {}
     for number, day in enumerate(SESSIONS):
         trader.orders, trader.realized, trader.lots, trader.events = [], Decimal(0), [], []
         _act(trader, number, day, plans)
         read_at = READ_AT if day == LAST else READ_AT[-1:] if day != UNREAD else ()
         for clock_time in read_at:
             at = instant(day, clock_time)
-            land(zone, trader.told(at), at, environment="simulator")
+            land(zone, trader.reported(at), at, environment="simulator")
         if day != LAST:
             value = (
                 sum(
@@ -238,10 +238,10 @@ def trade_and_land(zone: LandingZone) -> None:
                 )
                 + trader.cash
             )
-            told[day] = (trader.events, trader.lots, [day_value(day, value)] if day != UNREAD else [])
+            reported[day] = (trader.events, trader.lots, [day_value(day, value)] if day != UNREAD else [])
             window = SESSIONS[max(0, number - 3) : number + 1]
             names = ("history", "gainloss", "historical_balances")
-            rows = {name: [row for one in window for row in told[one][place]] for place, name in enumerate(names)}
+            rows = {name: [row for one in window for row in reported[one][place]] for place, name in enumerate(names)}
             filed(
                 zone,
                 (window[0], day),

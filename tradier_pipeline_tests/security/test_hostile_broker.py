@@ -34,7 +34,7 @@ from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.ledger.d1 import import_d1
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.monitoring.alerts import send
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
@@ -64,10 +64,10 @@ def unescaped(text: str) -> list[str]:
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_text_stays_in_its_line_and_does_nothing(attack: str) -> None:
-    told = printable(f"before{attack}after")
-    assert told.isprintable()
-    assert told.startswith("before")
-    assert told.endswith("after")
+    reported = printable(f"before{attack}after")
+    assert reported.isprintable()
+    assert reported.startswith("before")
+    assert reported.endswith("after")
     assert printable("Zürich 株式 100 % \u2013 \\x1b") == "Zürich 株式 100 % \u2013 \\x1b"
     assert str(PipelineError(f"cause {attack}", "remedy")).isprintable()
 
@@ -78,12 +78,12 @@ def hostile(home: Home, simulated: Simulated) -> Home:
     position = bodies.position(symbol=f"SPY{ALL}", quantity=1)
     order = bodies.order(symbol=f"AAPL{ALL}", tag=f"t{ALL}", status=f"odd{ALL}", reason_description=f"why{ALL}")
     profile = {"profile": {"id": "x", "account": bodies.account(DEMO_ACCOUNT, classification=f"kind{ALL}")}}
-    told = {
+    reported = {
         "/positions": bodies.listed("positions", "position", [position]),
         "/orders": bodies.listed("orders", "order", [order]),
         "/profile": profile,
     }
-    for path, body in told.items():
+    for path, body in reported.items():
         simulated.fault(path, "body", body=bodies.dumps(body))
     take(home, simulated.broker)
     return home
@@ -161,15 +161,15 @@ def test_alerts_are_escaped_line_by_line(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_symbol_of_ten_megabytes_is_stored_short_and_landed_whole(home: Home, simulated: Simulated) -> None:
     symbol = "A" * 10_000_000
     rows = [bodies.position(id=1, symbol=symbol), bodies.position(id=2, symbol=f"{symbol}B")]
-    told = bodies.listed("positions", "position", rows)
-    simulated.fault("/positions", "body", body=bodies.dumps(told))
+    reported = bodies.listed("positions", "position", rows)
+    simulated.fault("/positions", "body", body=bodies.dumps(reported))
     landed, outcomes = take(home, simulated.broker)
     assert [outcome.check for outcome in outcomes if outcome.blocks] == []
     (warning,) = [outcome for outcome in outcomes if outcome.check == "texts_stored_whole"]
     assert not warning.passed
     found = {difference.where: difference.broker for difference in warning.differences}
     assert found["positions.position.symbol"] == "10000001 characters"
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         stored = [symbol for (symbol,) in connection.execute("SELECT symbol FROM positions ORDER BY row_no").fetchall()]
     assert len(set(stored)) == 2  # still two positions
     assert max(map(len, stored)) < MAX_TEXT_CHARS + 100

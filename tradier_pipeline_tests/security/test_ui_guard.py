@@ -287,8 +287,8 @@ const socket = url => new Promise(done => {
 
 
 def test_a_page_in_a_real_browser_tries_all_of_it_in_vain(untouched: Ui, browser: Browser) -> None:
-    told = {"ui": json.dumps(f"http://{untouched.own}"), "mutation": json.dumps(MUTATION)}
-    evil = Starlette(routes=[Route("/", lambda _: HTMLResponse(ATTACKS % told))])
+    reported = {"ui": json.dumps(f"http://{untouched.own}"), "mutation": json.dumps(MUTATION)}
+    evil = Starlette(routes=[Route("/", lambda _: HTMLResponse(ATTACKS % reported))])
     with running(evil) as url:
         page = browser.new_page()
         page.goto(url)
@@ -383,14 +383,14 @@ def test_a_ui_that_listens_everywhere_is_found_by_address_and_by_no_foreign_name
 def test_up_says_that_other_machines_reach_it_and_makes_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it goes no further
         arguments = ["up", "--host", "0.0.0.0", "--port", str(taken.getsockname()[1])]
-        told = [CliRunner().invoke(main, arguments).stderr for _ in range(2)]
+        reported = [CliRunner().invoke(main, arguments).stderr for _ in range(2)]
         monkeypatch.setenv("TRADIER_UI_TOKEN", TOKEN)
         chosen = CliRunner().invoke(main, arguments).stderr
         monkeypatch.setenv("TRADIER_UI_TOKEN", "short")
         refused = CliRunner().invoke(main, arguments).stderr
-    assert "environment simulator" in told[0].splitlines()[0]
-    assert "other machines reach 0.0.0.0" in told[0]
-    made = [text.partition("?token=")[2].partition(",")[0] for text in told]
+    assert "environment simulator" in reported[0].splitlines()[0]
+    assert "other machines reach 0.0.0.0" in reported[0]
+    made = [text.partition("?token=")[2].partition(",")[0] for text in reported]
     assert min(map(len, made)) >= 32
     assert made[0] != made[1]
     assert TOKEN not in chosen

@@ -90,9 +90,9 @@ def test_a_change_made_in_a_failed_request_is_not_lost_track_of(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "null", '{"format":1}', '{"format":9,"world":{}}'])
 def test_a_state_that_cannot_be_read_is_told_and_left_alone(tmp_path, content):
     (tmp_path / STATE_FILE).write_text(content)
-    with pytest.raises(PipelineError, match=r"simulator\.json.*Delete") as told, Store(tmp_path).at(MONDAY_NOON):
+    with pytest.raises(PipelineError, match=r"simulator\.json.*Delete") as reported, Store(tmp_path).at(MONDAY_NOON):
         pass
-    assert str(tmp_path) in told.value.cause
+    assert str(tmp_path) in reported.value.cause
     assert (tmp_path / STATE_FILE).read_text() == content
 
 

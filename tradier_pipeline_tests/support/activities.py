@@ -25,7 +25,7 @@ LISTS: Mapping[Resource, tuple[str, ...]] = {
 
 
 def event(day: date, amount: Any, kind: str = "ach", **details: Any) -> Body:
-    """A row of the history: money that came or went, unless it is told otherwise."""
+    """A row of the history: money that came or went, unless it is reported otherwise."""
     block = {"description": "ACH DEPOSIT", "quantity": 0, **details}
     return {"amount": amount, "date": f"{day}T00:00:00Z", "type": kind, kind: block}
 

@@ -26,7 +26,7 @@ from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.records import page_records
-from tradier_pipeline.landing.manifest import LookupRecord, Manifest, QuotesManifest, ReadingRecord
+from tradier_pipeline.landing.manifest import FetchRound, LookupRecord, Manifest, QuotesManifest
 from tradier_pipeline.landing.zone import MANIFEST, QUOTES_MANIFEST, LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import conserve
 from tradier_pipeline.verify import verify_snapshot
@@ -252,11 +252,13 @@ def answers(
     **documents: Any,
 ) -> Answers:
     """An account that holds and has ordered these. Its balances show no value on a side that holds nothing."""
-    told = documents.get("balances", {"balances": balances()})
-    if isinstance(told, dict) and isinstance(told.get("balances"), dict):
+    reported = documents.get("balances", {"balances": balances()})
+    if isinstance(reported, dict) and isinstance(reported.get("balances"), dict):
         usual = balances()
-        absent = {name: zero for name, zero in worth_of(positions).items() if told["balances"].get(name) == usual[name]}
-        documents["balances"] = {"balances": told["balances"] | absent}
+        absent = {
+            name: zero for name, zero in worth_of(positions).items() if reported["balances"].get(name) == usual[name]
+        }
+        documents["balances"] = {"balances": reported["balances"] | absent}
     return Answers(
         positions=listed("positions", "position", positions),
         orders=listed("orders", "order", orders),
@@ -267,7 +269,7 @@ def answers(
 
 def land(
     zone: LandingZone,
-    told: Answers | Mapping[str, Sequence[bytes]],
+    reported: Answers | Mapping[str, Sequence[bytes]],
     as_of: datetime = AS_OF,
     *,
     account_id: str = ACCOUNT,
@@ -280,10 +282,10 @@ def land(
     clock_skew_s: float | None = None,
 ) -> LandedSnapshot:
     """File answers as one snapshot read at `as_of`. Bytes, by resource, are filed as they are."""
-    if isinstance(told, Answers):
-        required, quote_pages = told.required(), _pages(told.quotes)
+    if isinstance(reported, Answers):
+        required, quote_pages = reported.required(), _pages(reported.quotes)
     else:
-        required, quote_pages = told, quotes
+        required, quote_pages = reported, quotes
     resources, bodies = {}, {}
     for resource, pages in required.items():
         resources[resource], named = page_records(resource, _extract(resource, pages, as_of, took))
@@ -301,7 +303,7 @@ def land(
         as_of_end=as_of + took,
         resources=resources,
         lookups=tuple(lookups),
-        readings=(ReadingRecord(as_of=as_of, as_of_end=as_of + took, verdict=verdict, evidence=("as told",)),),
+        readings=(FetchRound(as_of=as_of, as_of_end=as_of + took, verdict=verdict, evidence=("as reported",)),),
         # and so that it is in doubt, whatever it shows
         clock_skew_s=3600 if verdict == "torn" else clock_skew_s,
     )
@@ -333,9 +335,9 @@ def rich(block: str = "margin") -> Answers:
         tag="exit-1",
     ) | {"class": "option"}
     rejected = order(228750, status="rejected", reason_description="Buying power O'Hara", stop_price=22)
-    told = balances(block)
+    reported = balances(block)
     if block != "cash":
-        told[block] |= {"day_trade_buying_power": Decimal("25455.44")}
+        reported[block] |= {"day_trade_buying_power": Decimal("25455.44")}
     stripped = {
         "id": 228751,
         "class": "oco",
@@ -348,7 +350,7 @@ def rich(block: str = "margin") -> Answers:
         account={
             "profile": {"id": "id-1", "name": "A B", "account": [account("6YA05708", status="closed"), account()]}
         },
-        balances={"balances": told},
+        balances={"balances": reported},
         positions=listed(
             "positions",
             "position",
@@ -604,7 +606,7 @@ def _balances(draw: st.DrawFn) -> Body:
     body = draw(EXTRAS) | draw(st.fixed_dictionaries(dict.fromkeys(_BALANCES, NUMBERS)))
     body |= draw(_optional({"equity": NUMBERS})) | {"pending_orders_count": draw(st.integers(0, 1500))}
     if not any(body[name] for name in ("total_equity", "total_cash", "current_requirement")):
-        body["total_equity"] = Decimal("100000.00")  # an account of nothing at all is told apart by a check
+        body["total_equity"] = Decimal("100000.00")  # an account of nothing at all is distinguished by a check
     body |= {"account_number": ACCOUNT, "account_type": draw(st.sampled_from([block, "margin"]))}
     body[block] = draw(_merged(st.fixed_dictionaries(required), _optional(optional), EXTRAS))
     return {"balances": body}

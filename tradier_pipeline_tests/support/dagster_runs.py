@@ -77,9 +77,9 @@ def run_job(
 def failure(result: dg.ExecuteInProcessResult) -> str:
     """What the first failed step tells the user."""
     failed = next(event for event in result.all_events if event.is_step_failure)
-    told = failed.step_failure_data.user_failure_data
-    assert told is not None, failed.step_failure_data.error_display_string
-    return str(told.description)
+    reported = failed.step_failure_data.user_failure_data
+    assert reported is not None, failed.step_failure_data.error_display_string
+    return str(reported.description)
 
 
 def materialized(instance: dg.DagsterInstance, key: dg.AssetKey = SNAPSHOT) -> set[str]:
@@ -120,7 +120,7 @@ def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tup
 
 
 def shown_checks(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What the UI is told of the checks of some assets, by the names of the checks."""
+    """What the UI is reported of the checks of some assets, by the names of the checks."""
     keys = [{"path": asset.split("/")} for asset in sorted(assets)]
     origin = LoadableTargetOrigin(module_name="tradier_pipeline.definitions")
     with in_process_test_workspace(instance, origin) as workspace:

@@ -74,7 +74,7 @@ class Histories:
         if cash is None:
             self.explained.append(self.rows[schema.ACCOUNT_BALANCES][-1])
 
-    def told(
+    def reported(
         self, day: date, value: Decimal | int | str, account_id: str = ONE, retracted_at: datetime | None = None
     ) -> None:
         """The broker's own value of a day."""
@@ -114,7 +114,7 @@ class Histories:
     def read(
         self, since: date, until: date, account_id: str = ONE, read_at: datetime | None = None, what: str = "history"
     ) -> None:
-        """A read of the history from one date to another, on the morning after unless it is told otherwise."""
+        """A read of the history from one date to another, on the morning after unless it is reported otherwise."""
         self._add(
             schema.ACTIVITY_EXTRACTS,
             account_id=account_id,

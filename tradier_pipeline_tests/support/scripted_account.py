@@ -21,7 +21,7 @@ from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.statement import multiplier
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.bodies import Body, dumps, listed
@@ -94,7 +94,7 @@ class Server:
 
 
 class ScriptedAccount:
-    """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one that is told."""
+    """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one that is reported."""
 
     def __init__(self, home: Home, server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home, self.server, self.url, self._patch = home, server, url, monkeypatch
@@ -108,7 +108,7 @@ class ScriptedAccount:
         counted: Sequence[Held] | None = None,
         orders: Sequence[Body] = (),
         skew: timedelta = timedelta(),
-        **told: Any,
+        **reported: Any,
     ) -> str:
         """Take a snapshot; returns its verdict.
 
@@ -116,9 +116,9 @@ class ScriptedAccount:
             counted: the positions that the balances count; those that are listed unless it is given.
             orders: as they are listed.
             skew: of our clock against the broker's.
-            told: documents of resources that answer something else.
+            reported: documents of resources that answer something else.
         """
-        self.tell(*held, cash=cash, counted=counted, orders=orders, **told)
+        self.tell(*held, cash=cash, counted=counted, orders=orders, **reported)
         self.server.now = at - skew
         started = time.monotonic()
         self._patch.setattr(clock, "now", lambda: at + timedelta(seconds=time.monotonic() - started))
@@ -135,7 +135,7 @@ class ScriptedAccount:
         cash: Any = 0,
         counted: Sequence[Held] | None = None,
         orders: Sequence[Body] = (),
-        **told: Any,
+        **reported: Any,
     ) -> None:
         """What the broker answers from now on."""
         profile = {"profile": {"id": "id-1", "name": "A B", "account": bodies.account(ACCOUNT)}}
@@ -145,7 +145,7 @@ class ScriptedAccount:
             "account": profile,
             "positions": listed("positions", "position", positions),
             "balances": {"balances": self._balances(Decimal(cash), held if counted is None else counted)},
-        } | told
+        } | reported
 
     def verdict(self, snapshot_id: str | None = None) -> str:
         sql = f"SELECT verdict FROM tradier_snapshots WHERE snapshot_id = '{snapshot_id or self.last}'"
@@ -176,7 +176,7 @@ class ScriptedAccount:
         )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with reading(self.home.warehouse.path) as connection:
+        with connect_readonly(self.home.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
 
     def _balances(self, cash: Decimal, counted: Sequence[Held]) -> Body:
@@ -184,7 +184,7 @@ class ScriptedAccount:
         options = [value for symbol, value in worth if classify(symbol).asset_class != "equity"]
         long, short = _sides([value for _, value in worth])
         option_long, option_short = _sides(options)
-        told = bodies.balances(
+        reported = bodies.balances(
             number=ACCOUNT,
             total_cash=cash,
             total_equity=cash + long + short,
@@ -196,8 +196,8 @@ class ScriptedAccount:
             stock_long_value=long - option_long,
             current_requirement=0,
         )
-        told["margin"] = told["margin"] | {"option_buying_power": max(ZERO, cash)}
-        return told
+        reported["margin"] = reported["margin"] | {"option_buying_power": max(ZERO, cash)}
+        return reported
 
     def _worth(self, symbol: str) -> Decimal:
         mark = self.server.marks.get(symbol, {})
@@ -213,9 +213,11 @@ def filled(number: int, symbol: str, side: str, quantity: Any, price: Any, at: d
     option = classify(symbol).option
     named = {"symbol": option.root, "option_symbol": symbol, "class": "option"} if option else {"symbol": symbol}
     done = {"status": "filled", "quantity": quantity, "exec_quantity": quantity, "remaining_quantity": 0}
-    told = {"side": side, "avg_fill_price": price, "price": price, "duration": "day", "tag": f"t-{number}"}
+    reported = {"side": side, "avg_fill_price": price, "price": price, "duration": "day", "tag": f"t-{number}"}
     moment = clock.iso(at)
-    return bodies.order(number, **(named | done | told | {"create_date": moment, "transaction_date": moment} | fields))
+    return bodies.order(
+        number, **(named | done | reported | {"create_date": moment, "transaction_date": moment} | fields)
+    )
 
 
 def package(
@@ -228,9 +230,9 @@ def package(
         for n, (symbol, side, quantity, price) in enumerate(legs, 1)
     ]
     done = {"status": "filled", "quantity": 1, "exec_quantity": 1, "remaining_quantity": 0, "avg_fill_price": net}
-    told = {"class": "multileg", "type": "credit", "side": "buy", "num_legs": len(legs), "strategy": "spread"}
+    reported = {"class": "multileg", "type": "credit", "side": "buy", "num_legs": len(legs), "strategy": "spread"}
     times = {"create_date": moment, "transaction_date": moment, "duration": "day", "tag": f"t-{number}"}
-    return bodies.order(number, symbol=root, leg=parts, **(done | told | times | fields))
+    return bodies.order(number, symbol=root, leg=parts, **(done | reported | times | fields))
 
 
 @contextmanager

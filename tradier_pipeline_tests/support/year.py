@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 from tradier_pipeline.domain.calendar import MarketCalendar, Session
-from tradier_pipeline.warehouse.sessions import keep_sessions
+from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.sql import literal
 
 CALENDAR = MarketCalendar("XNYS")
@@ -51,7 +51,7 @@ def fill(
     Args:
         ledger: whether a trading engine's ledger was reconciled with every snapshot.
     """
-    keep_sessions(connection, CALENDAR, days[0].date, days[-1].date)
+    upsert_sessions(connection, CALENDAR, days[0].date, days[-1].date)
     values = ", ".join(
         f"({number}, {literal(day.date)}, {literal(day.open)}, {literal(day.close)})" for number, day in enumerate(days)
     )

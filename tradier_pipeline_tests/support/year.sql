@@ -66,7 +66,7 @@ SELECT 228009 + 10 * placed.d AS order_id, placed.d, ended.d AS last_d, 'rest' A
        done_at AS partial_at, 'canceled' AS ends, 10 AS quantity, 9.10 AS price
 FROM days AS placed JOIN days AS ended ON ended.d = placed.d + 4 WHERE placed.d % 5 = 0;
 
--- listed on the day they were placed; one that rests longer is read by its id until that has told its end
+-- listed on the day they were placed; one that rests longer is read by its id until that has reported its end
 CREATE OR REPLACE TEMP TABLE shown AS
 SELECT taken.*, order_id, t, kind, quantity, price, placed_at, taken.d = placed.d AS listed,
        CASE WHEN as_of >= done_at THEN ends WHEN as_of >= partial_at THEN 'partially_filled' ELSE 'open' END AS status,

@@ -40,12 +40,12 @@ def sound(**documents: Any) -> Answers:
         position(PUT, -67, Decimal("-147.0"), id=2),
         position(LOWER_PUT, 67, Decimal("67.0"), id=3),
     ]
-    told = answers(
+    reported = answers(
         positions=held,
         orders=[order(tag="entry-1"), spread(tag="entry-2")],
         quotes=[quote("AAPL"), option_quote(PUT), option_quote(LOWER_PUT)],
     )
-    return replace(told, **documents)
+    return replace(reported, **documents)
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Bench:
     staged: StagedWarehouse
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
-    def take(self, told: Answers | None = None, as_of: datetime = AS_OF, **how: Any) -> LandedSnapshot:
-        landed = land(zone_in(self.home), told or sound(), as_of, **how)
+    def take(self, reported: Answers | None = None, as_of: datetime = AS_OF, **how: Any) -> LandedSnapshot:
+        landed = land(zone_in(self.home), reported or sound(), as_of, **how)
         self._keep(store(self.staged, landed))
         return landed
 
@@ -91,9 +91,9 @@ class Incident:
     stored: str
 
 
-def taken(told: Answers, **how: Any) -> Callable[[Bench], object]:
+def taken(answers: Answers, **how: Any) -> Callable[[Bench], object]:
     """The broker said so."""
-    return lambda bench: bench.take(told, **how)
+    return lambda bench: bench.take(answers, **how)
 
 
 def prove(bench: Bench, incident: Incident, severity: Severity) -> None:

@@ -102,9 +102,9 @@ def test_a_sound_account_of_any_type_passes_every_check(bench: Bench, block: str
 # --- the incidents ----------------------------------------------------------------------------------------------------
 
 
-def spoiled(sql: str, told: Answers | None = None) -> Callable[[Bench], object]:
+def spoiled(sql: str, reported: Answers | None = None) -> Callable[[Bench], object]:
     """The rows were changed after they had been written."""
-    return lambda bench: bench.spoil(bench.take(told), sql)
+    return lambda bench: bench.spoil(bench.take(reported), sql)
 
 
 def relanded(resource: str, body: bytes) -> Callable[[Bench], object]:
@@ -126,10 +126,10 @@ def _bytes_changed(bench: Bench) -> None:
     bench.again(landed)
 
 
-def _all_zero(told: Answers) -> Answers:
+def _all_zero(answers: Answers) -> Answers:
     zero = balances(total_equity=0, total_cash=0, current_requirement=0, market_value=0)
     zero["margin"]["option_buying_power"] = Decimal("0E-8")
-    return replace(told, balances={"balances": zero})
+    return replace(answers, balances={"balances": zero})
 
 
 def _all_zero_after_money(bench: Bench) -> None:
@@ -391,8 +391,8 @@ def test_a_warning_alone_blocks_nothing(bench: Bench) -> None:
 def test_a_closed_account_is_published_with_a_warning(bench: Bench, status: str) -> None:
     bench.take(sound(account={"profile": {"account": account(status=status)}}))
     assert bench.failed() == {"account_is_active"}
-    (told,) = bench.outcomes["account_is_active"].differences
-    assert (told.where, told.broker, told.stored) == ("profile.account.status", status, "active")
+    (reported,) = bench.outcomes["account_is_active"].differences
+    assert (reported.where, reported.broker, reported.stored) == ("profile.account.status", status, "active")
     assert not any(outcome.blocks for outcome in bench.outcomes.values())
 
 
@@ -408,8 +408,8 @@ def test_an_outcome_holds_the_first_differences_and_counts_all(bench: Bench) -> 
 
 
 def filled(number: int, symbol: str, at: datetime, **fields: Any) -> bodies.Body:
-    told = {"status": "filled", "exec_quantity": Decimal("1.00000000"), "transaction_date": at.isoformat()}
-    return order(number, symbol="AAPL", option_symbol=symbol, side="buy_to_close", **(told | fields)) | {
+    reported = {"status": "filled", "exec_quantity": Decimal("1.00000000"), "transaction_date": at.isoformat()}
+    return order(number, symbol="AAPL", option_symbol=symbol, side="buy_to_close", **(reported | fields)) | {
         "class": "option"
     }
 

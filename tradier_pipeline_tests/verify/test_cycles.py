@@ -54,10 +54,10 @@ def failed(bench: Bench, at: datetime, failed_at: datetime) -> None:
         errors={"orders": "HTTP 503", "balances": "HTTP 503"},
         resources={},
     )
-    zone_in(bench.home).keep_failed(record, {})
+    zone_in(bench.home).land_failed(record, {})
 
 
-def told(bench: Bench, check: str) -> list[str]:
+def reported(bench: Bench, check: str) -> list[str]:
     return [difference.where for difference in bench.outcomes[check].differences]
 
 
@@ -77,7 +77,7 @@ def troubled(bench: Bench) -> LandedSnapshot:
 
 def test_what_was_missed_is_stored_as_the_landing_zone_tells_it(bench: Bench, troubled: LandedSnapshot) -> None:
     outcome = bench.outcomes["missed_equal"]
-    assert (outcome.passed, outcome.broker, outcome.stored) == (True, "3 told of", "3 stored")
+    assert (outcome.passed, outcome.broker, outcome.stored) == (True, "3 reported of", "3 stored")
 
 
 @pytest.mark.parametrize("column", schema.MISSED_SNAPSHOTS.column_names)
@@ -96,7 +96,7 @@ def test_any_changed_value_of_a_missed_instant_is_found(
 @pytest.mark.parametrize("kind", ["missed", "failed", "refused"])
 def test_a_missed_instant_that_is_not_stored_is_found(bench: Bench, troubled: LandedSnapshot, kind: str) -> None:
     bench.spoil(troubled, f"DELETE FROM missed_snapshots WHERE kind = '{kind}'")
-    assert len(told(bench, "missed_equal")) == 1
+    assert len(reported(bench, "missed_equal")) == 1
     assert bench.outcomes["missed_equal"].blocks
 
 
@@ -104,7 +104,7 @@ def test_a_missed_instant_that_is_not_stored_is_found(bench: Bench, troubled: La
 def test_an_instant_that_was_not_missed_is_found(bench: Bench, troubled: LandedSnapshot, instant: str) -> None:
     invented = f"SELECT * REPLACE ('{ACCOUNT}@{instant}' AS snapshot_id) FROM missed_snapshots WHERE kind = 'missed'"
     bench.spoil(troubled, f"INSERT INTO missed_snapshots {invented}")
-    assert told(bench, "missed_equal") == [f"missed_snapshots {ACCOUNT}@{instant}"]
+    assert reported(bench, "missed_equal") == [f"missed_snapshots {ACCOUNT}@{instant}"]
 
 
 def test_what_is_recorded_while_a_snapshot_is_stored_may_come_with_the_next_one(bench: Bench) -> None:
@@ -137,7 +137,7 @@ def test_a_minute_of_yesterday_that_is_found_to_be_missed_today_warns_today(benc
     landed = bench.take()
     bench.staged.miss(new_missed(bench.staged.connection, zone_in(bench.home), landed.snapshot_id, ever=True))
     bench.again(landed)
-    assert [where[:31] for where in told(bench, "minute_coverage")] == [f"{ACCOUNT}@2025-11-19T14:32:00Z"]
+    assert [where[:31] for where in reported(bench, "minute_coverage")] == [f"{ACCOUNT}@2025-11-19T14:32:00Z"]
 
 
 @pytest.mark.parametrize(("took", "overlaps"), [(400, True), (300, False)], ids=["overlap", "one after the other"])
@@ -145,9 +145,9 @@ def test_two_readings_at_once_block(bench: Bench, took: int, overlaps: bool) -> 
     first = bench.take(as_of=AS_OF - timedelta(milliseconds=300), took=timedelta(milliseconds=took))
     second = bench.take()
     assert bench.outcomes["no_overlap"].blocks == overlaps
-    assert told(bench, "no_overlap") == [str(first.snapshot_id)] * overlaps
+    assert reported(bench, "no_overlap") == [str(first.snapshot_id)] * overlaps
     bench.again(first)  # and the earlier one of the two tells it, too
-    assert told(bench, "no_overlap") == [str(second.snapshot_id)] * overlaps
+    assert reported(bench, "no_overlap") == [str(second.snapshot_id)] * overlaps
 
 
 def again_with(bench: Bench, landed: LandedSnapshot, **changed: Any) -> None:
@@ -159,8 +159,8 @@ def again_with(bench: Bench, landed: LandedSnapshot, **changed: Any) -> None:
 
 def limited(landed: LandedSnapshot, headers: Mapping[str, str]) -> dict[str, Any]:
     pages = landed.manifest.resources["orders"]
-    told = tuple(page.model_copy(update={"headers": headers}) for page in pages)
-    return {"resources": landed.manifest.resources | {"orders": told}}
+    reported = tuple(page.model_copy(update={"headers": headers}) for page in pages)
+    return {"resources": landed.manifest.resources | {"orders": reported}}
 
 
 def test_further_pages_of_orders_lookups_and_retries_are_within_the_budget(bench: Bench) -> None:
@@ -183,14 +183,14 @@ def test_more_requests_than_a_snapshot_takes_warn(bench: Bench) -> None:
     landed = bench.take()
     positions = landed.manifest.resources["positions"]
     again_with(bench, landed, resources=landed.manifest.resources | {"positions": (*positions, *positions)})
-    assert told(bench, "request_budget") == ["positions requests"]
+    assert reported(bench, "request_budget") == ["positions requests"]
     assert not bench.outcomes["request_budget"].blocks
 
 
 def test_more_orders_asked_for_by_id_than_one_snapshot_may_warn(bench: Bench) -> None:
     asked = tuple(LookupRecord(order_id=number, state="failed") for number in range(21))
     again_with(bench, bench.take(), lookups=asked)
-    assert told(bench, "request_budget") == ["orders by id"]
+    assert reported(bench, "request_budget") == ["orders by id"]
 
 
 @pytest.mark.parametrize(("available", "enough"), [("24", True), ("23", False), ("many", True)])
@@ -199,7 +199,7 @@ def test_less_than_a_fifth_of_the_brokers_limit_left_warns(bench: Bench, availab
     headers = {"x-ratelimit-allowed": "120", "x-ratelimit-available": available}
     again_with(bench, landed, **limited(landed, headers))
     assert bench.outcomes["request_budget"].passed == enough
-    assert told(bench, "request_budget") == ["of 120 a minute"] * (not enough)
+    assert reported(bench, "request_budget") == ["of 120 a minute"] * (not enough)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The broker's bodies change over time: new fields are told once with an example, missing ones by how many rows."""
+"""The broker's bodies change over time: new fields are reported once with an example, missing ones by how many rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tradier_pipeline_tests.support.bodies import (
 from tradier_pipeline_tests.verify.incidents import PUT, Bench
 
 
-def told(bench: Bench, check: str, answer: Answers) -> dict[str, str]:
+def reported(bench: Bench, check: str, answer: Answers) -> dict[str, str]:
     """Where -> what the broker said, of one check; nothing may block for it."""
     bench.take(answer)
     assert not [outcome.check for outcome in bench.outcomes.values() if outcome.blocks]
@@ -97,25 +97,25 @@ NEW_FIELDS: list[tuple[str, str, Answers]] = [
 def test_an_unknown_field_is_told_by_its_path_with_an_example(
     bench: Bench, path: str, example: str, answer: Answers
 ) -> None:
-    assert told(bench, "fields_known", answer) == {path: example}
+    assert reported(bench, "fields_known", answer) == {path: example}
 
 
 def test_a_field_of_many_rows_is_told_once(bench: Bench) -> None:
     many = answers(orders=[order(number, exch=f"X{number}") for number in range(1, 60)])
-    assert told(bench, "fields_known", many) == {"orders.order.exch": "X1"}
+    assert reported(bench, "fields_known", many) == {"orders.order.exch": "X1"}
     assert bench.outcomes["fields_known"].broker == "1 unknown fields"
 
 
 @pytest.mark.parametrize("name", ["access_token", "sessionid", "api_key", "Authorization", "client_secret", "taxId"])
 def test_of_what_may_be_a_secret_only_the_kind_is_told(bench: Bench, name: str) -> None:
-    assert told(bench, "fields_known", answers(positions=[position(**{name: "hidden"})])) == {
+    assert reported(bench, "fields_known", answers(positions=[position(**{name: "hidden"})])) == {
         f"positions.position.{name}": "a text"
     }
 
 
 def test_an_example_is_short_and_printable(bench: Bench) -> None:
     spoken = answers(positions=[position(note="\x1b[31m" + "x" * 100) | {"n" * 200: 1}])
-    found = told(bench, "fields_known", spoken)
+    found = reported(bench, "fields_known", spoken)
     assert found["positions.position.note"] == "\\u001b[31m" + "x" * 30
     assert max(map(len, found)) == 80
 
@@ -165,12 +165,14 @@ MISSING: list[tuple[str, Answers]] = [
 
 @pytest.mark.parametrize(("path", "answer"), MISSING, ids=[f"{n}-{path}" for n, (path, _) in enumerate(MISSING)])
 def test_a_documented_field_that_is_missing_is_told(bench: Bench, path: str, answer: Answers) -> None:
-    assert told(bench, "fields_complete", answer) == {path: "missing in 1 of 1"}
+    assert reported(bench, "fields_complete", answer) == {path: "missing in 1 of 1"}
 
 
 def test_a_field_that_some_rows_lack_is_told_with_how_many(bench: Bench) -> None:
     rows = [order(1), without(order(2), "avg_fill_price"), without(order(3), "avg_fill_price")]
-    assert told(bench, "fields_complete", answers(orders=rows)) == {"orders.order.avg_fill_price": "missing in 2 of 3"}
+    assert reported(bench, "fields_complete", answers(orders=rows)) == {
+        "orders.order.avg_fill_price": "missing in 2 of 3"
+    }
 
 
 @pytest.mark.parametrize(
@@ -188,14 +190,14 @@ def test_a_field_that_some_rows_lack_is_told_with_how_many(bench: Bench) -> None
     ids=["equity", "option", "oco", "market", "stop", "multileg", "even", "unknown class"],
 )
 def test_what_a_class_and_type_do_not_have_is_not_missed(bench: Bench, row: Body) -> None:
-    assert told(bench, "fields_complete", answers(orders=[row])) == {}
+    assert reported(bench, "fields_complete", answers(orders=[row])) == {}
 
 
 @pytest.mark.parametrize("block", ["pdt", "cash"])
 def test_other_accounts_need_no_margin_fields(bench: Bench, block: str) -> None:
-    assert told(bench, "fields_complete", answers(balances={"balances": balances(block)})) == {}
+    assert reported(bench, "fields_complete", answers(balances={"balances": balances(block)})) == {}
 
 
 def test_another_account_of_the_profile_is_not_judged(bench: Bench) -> None:
     others = [without(account("6YA05708"), "classification"), account()]
-    assert told(bench, "fields_complete", answers(account=profile(account=others))) == {}
+    assert reported(bench, "fields_complete", answers(account=profile(account=others))) == {}

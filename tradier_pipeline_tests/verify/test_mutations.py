@@ -102,8 +102,8 @@ def proven_cash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proven]:
 
 
 def names(found: dict[str, tuple[Difference, ...]], *places: object) -> bool:
-    told = " ".join(difference.where for differences in found.values() for difference in differences)
-    return any(str(place) in told for place in places)
+    text = " ".join(difference.where for differences in found.values() for difference in differences)
+    return any(str(place) in text for place in places)
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
@@ -204,11 +204,11 @@ def numbers(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
             yield (*path, key)
 
 
-def changed_numbers(told: Answers) -> list[Any]:
+def changed_numbers(answers: Answers) -> list[Any]:
     """Every number of every body, fields that repeat from row to row once."""
     found: dict[str, Any] = {}
     for resource in ("account", "balances", "positions", "orders", "quotes"):
-        for number, page in enumerate(_pages(getattr(told, resource)), 1):
+        for number, page in enumerate(_pages(getattr(answers, resource)), 1):
             for path in numbers(page):
                 if resource == "account" and path[2] == 0:
                     continue  # the first account listed is another one

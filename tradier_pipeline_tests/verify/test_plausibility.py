@@ -14,7 +14,7 @@ from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.verify import CHECKS, verify_snapshot
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import (
     AS_OF,
@@ -71,9 +71,9 @@ def contract(symbol: str, **fields: Any) -> Body:
 
 def filled(number: int, side: str, quantity: Any, at: datetime = BETWEEN, **fields: Any) -> Body:
     """An order of AAPL that was filled whole."""
-    told = {"quantity": quantity, "exec_quantity": quantity, "remaining_quantity": 0, "status": "filled"}
-    told |= {"avg_fill_price": Decimal("208.2"), "transaction_date": at.isoformat(), "tag": "t"}
-    return order(number, side=side, **(told | fields))
+    reported = {"quantity": quantity, "exec_quantity": quantity, "remaining_quantity": 0, "status": "filled"}
+    reported |= {"avg_fill_price": Decimal("208.2"), "transaction_date": at.isoformat(), "tag": "t"}
+    return order(number, side=side, **(reported | fields))
 
 
 def option(number: int, symbol: str, side: str, quantity: Any, at: datetime = BETWEEN, **fields: Any) -> Body:
@@ -85,8 +85,14 @@ def package(
     *legs: tuple[str, str, Any, Any], number: int = 700, quantity: Any = 2, net: Any = Decimal("-0.80"), **fields: Any
 ) -> Body:
     """A filled multileg order of legs (symbol, side, filled, price)."""
-    told = {"status": "filled", "quantity": quantity, "exec_quantity": quantity, "remaining_quantity": 0, "tag": "t"}
-    told |= {"avg_fill_price": net, "transaction_date": BETWEEN.isoformat()}
+    reported = {
+        "status": "filled",
+        "quantity": quantity,
+        "exec_quantity": quantity,
+        "remaining_quantity": 0,
+        "tag": "t",
+    }
+    reported |= {"avg_fill_price": net, "transaction_date": BETWEEN.isoformat()}
     rows = [
         leg(
             number + place,
@@ -101,23 +107,23 @@ def package(
         )
         for place, (symbol, side, done, price) in enumerate(legs, 1)
     ]
-    return spread(number, **(told | fields | {"leg": rows}))
+    return spread(number, **(reported | fields | {"leg": rows}))
 
 
 def partial(**fields: Any) -> Body:
     """Four of ten credit spreads are filled."""
-    told = package(
+    reported = package(
         (PUT, "sell_to_open", 4, Decimal("2.10")), (LOWER_PUT, "buy_to_open", 4, Decimal("1.30")), quantity=10
     )
-    legs = [leg | {"status": "partially_filled", "remaining_quantity": 6} for leg in told["leg"]]
-    return told | {"status": "partially_filled", "leg": legs} | fields
+    legs = [leg | {"status": "partially_filled", "remaining_quantity": 6} for leg in reported["leg"]]
+    return reported | {"status": "partially_filled", "leg": legs} | fields
 
 
 def ratio(**fields: Any) -> Body:
     """One ratio spread, 1 x 2."""
-    told = package(SOLD, BOUGHT, quantity=1, net=Decimal("0.50"))
-    sold, bought = (leg | {"exec_quantity": count, "quantity": count} for count, leg in enumerate(told["leg"], 1))
-    return told | {"leg": [sold, bought]} | fields
+    reported = package(SOLD, BOUGHT, quantity=1, net=Decimal("0.50"))
+    sold, bought = (leg | {"exec_quantity": count, "quantity": count} for count, leg in enumerate(reported["leg"], 1))
+    return reported | {"leg": [sold, bought]} | fields
 
 
 SOLD, BOUGHT = (PUT, "sell_to_open", 2, Decimal("2.10")), (LOWER_PUT, "buy_to_open", 2, Decimal("1.30"))
@@ -145,8 +151,8 @@ def quoted(*quotes: Body) -> Answers:
 
 
 def owing(equity: int, requirement: int) -> Answers:
-    told = {"total_equity": Decimal(equity), "current_requirement": Decimal(requirement)}
-    return answers(balances={"balances": balances(**told)})
+    reported = {"total_equity": Decimal(equity), "current_requirement": Decimal(requirement)}
+    return answers(balances={"balances": balances(**reported)})
 
 
 AT_FIVE = datetime(2025, 11, 20, 22, tzinfo=UTC)  # 17:00 in New York
@@ -205,8 +211,8 @@ INCIDENTS = [
         "contract_metadata_agrees",
         taken(quoted(option_quote(ADJUSTED, contract_size=None, root_symbol="AAPL1", underlying="AAPL"))),
         f"{ADJUSTED} contract size",
-        "not told",
-        "told",
+        "not reported",
+        "reported",
     ),
     # 32
     Incident(
@@ -543,7 +549,7 @@ def test_the_incident_is_told_by_its_check(bench: Bench, incident: Incident) -> 
     assert not [o for o in bench.outcomes.values() if max(len(o.broker), len(o.stored)) >= 60]
 
 
-# --- what is sound must not be told -----------------------------------------------------------------------------------
+# --- what is sound must not be reported -----------------------------------------------------------------------------------
 
 SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ("equity_covers_requirement", taken(owing(48_000, 48_000))),
@@ -681,9 +687,9 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ),
     ("fill_arithmetic_holds", taken(answers(orders=[order(7, quantity=None), order(8, exec_quantity=None)]))),
     *(
-        (check, taken(answers(orders=[told])))
+        (check, taken(answers(orders=[reported])))
         for check in ("fill_arithmetic_holds", "leg_fills_agree")
-        for told in (
+        for reported in (
             package(SOLD, BOUGHT, exec_quantity=4),  # contracts, as live answers count
             partial(exec_quantity=4, remaining_quantity=6),
             partial(exec_quantity=8, remaining_quantity=12),
@@ -728,13 +734,13 @@ def test_a_covered_call_fills_per_share_of_its_package(bench: Bench) -> None:
     call = leg(
         703, CALL, "sell_to_open", quantity=1, exec_quantity=1, remaining_quantity=0, status="filled", avg_fill_price=3
     )
-    told = spread(
+    reported = spread(
         701, quantity=1, exec_quantity=1, remaining_quantity=0, status="filled", type="debit", leg=[stock, call]
     )
-    bench.take(answers(orders=[told | {"class": "combo", "avg_fill_price": Decimal("657.00")}]))
+    bench.take(answers(orders=[reported | {"class": "combo", "avg_fill_price": Decimal("657.00")}]))
     assert bench.outcomes["leg_fills_agree"].passed
     later = AS_OF + timedelta(minutes=1)
-    bench.take(answers(orders=[told | {"class": "combo", "avg_fill_price": Decimal("65997.00")}]), later)
+    bench.take(answers(orders=[reported | {"class": "combo", "avg_fill_price": Decimal("65997.00")}]), later)
     assert not bench.outcomes["leg_fills_agree"].passed
 
 
@@ -743,8 +749,8 @@ def test_a_covered_call_fills_per_share_of_its_package(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("ago", "passes"), [(4, True), (6, False)])
 def test_a_fill_just_before_the_snapshot_may_not_show_yet(bench: Bench, ago: int, passes: bool) -> None:
-    told = holding(("AAPL", 10), orders=[filled(1, "buy", 5, AS_OF - timedelta(seconds=ago))])
-    outcome = outcome_of(bench, "positions_follow_fills", then(holding(("AAPL", 10)), told))
+    reported = holding(("AAPL", 10), orders=[filled(1, "buy", 5, AS_OF - timedelta(seconds=ago))])
+    outcome = outcome_of(bench, "positions_follow_fills", then(holding(("AAPL", 10)), reported))
     assert outcome.passed == passes
 
 
@@ -764,8 +770,8 @@ def test_a_fill_around_the_previous_snapshot_may_have_shown_there(bench: Bench, 
 
 @pytest.mark.parametrize("quantity", [9, 16])
 def test_what_is_in_flight_explains_no_more_than_it_is(bench: Bench, quantity: int) -> None:
-    told = holding(("AAPL", quantity), orders=[filled(1, "buy", 5, AS_OF)])
-    assert not outcome_of(bench, "positions_follow_fills", then(holding(("AAPL", 10)), told)).passed
+    reported = holding(("AAPL", quantity), orders=[filled(1, "buy", 5, AS_OF)])
+    assert not outcome_of(bench, "positions_follow_fills", then(holding(("AAPL", 10)), reported)).passed
 
 
 def test_what_is_not_judged_says_why(bench: Bench) -> None:
@@ -792,10 +798,10 @@ def test_another_accounts_snapshots_are_not_the_previous_ones(bench: Bench) -> N
 
 def test_a_published_snapshot_is_judged_as_it_was_when_staged(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "tradier.duckdb")
-    told = [holding(("AAPL", 10), orders=[order(7)]), holding(("AAPL", 4), orders=[order(7)])]
-    landed = [land(zone_in(tmp_path), one, at) for one, at in zip(told, (EARLIER, AS_OF), strict=True)]
+    reported = [holding(("AAPL", 10), orders=[order(7)]), holding(("AAPL", 4), orders=[order(7)])]
+    landed = [land(zone_in(tmp_path), one, at) for one, at in zip(reported, (EARLIER, AS_OF), strict=True)]
     staged = [store_snapshot(warehouse, one)[1] for one in landed]
-    with reading(warehouse.path) as connection:
+    with connect_readonly(warehouse.path) as connection:
         published = [verify_snapshot(one, connection) for one in landed]
     assert [[o for o in one if o.number] for one in published] == [[o for o in one if o.number] for one in staged]
     assert {o.check for o in published[1] if not o.passed} >= {"snapshot_is_good", "orders_tagged"}

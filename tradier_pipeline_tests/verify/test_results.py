@@ -11,14 +11,14 @@ import pytest
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.publish.store import NotPublishedError, rebuild, store_snapshot
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.end_to_end.test_damage import cut
 from tradier_pipeline_tests.extract.test_coherent_read import holding
 
 
 def results(home: Home) -> list[dict[str, Any]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         cursor = connection.execute("FROM check_results ORDER BY snapshot_id, rule")
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -64,7 +64,7 @@ def test_what_keeps_a_snapshot_out_is_kept_although_its_rows_are_not_until_it_is
     (row,) = results(home)
     assert (row["rule"], row["claim"], row["severity"]) == ("balances_equal", "account_equals_broker", "fatal")
     assert row["differences"][0]["broker"] != row["differences"][0]["stored"]
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         found = connection.execute(
             "SELECT kind FROM check_results JOIN missed_snapshots USING (snapshot_id)"
         ).fetchall()
@@ -99,12 +99,12 @@ def test_a_warehouse_of_the_version_before_gets_the_table_with_its_next_snapshot
         connection.execute("DROP TABLE check_results; CREATE OR REPLACE MACRO schema_version() AS 8")
     take(home, simulated.broker)
     assert results(home) == []
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
-        told = connection.execute(
+        reported = connection.execute(
             "SELECT count(*), count(comment) FROM duckdb_columns() WHERE table_name = 'check_results'"
         ).fetchone()
-    assert told == (len(schema.CHECK_RESULTS.columns),) * 2
+    assert reported == (len(schema.CHECK_RESULTS.columns),) * 2
     rebuild(home.warehouse, home.zone, lambda _: None)
     assert results(home) == before
 

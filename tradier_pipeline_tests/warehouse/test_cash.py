@@ -14,7 +14,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.reconcile.cash import CASH_CHECKS, CashDay
 from tradier_pipeline.warehouse.closings import cash_days
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import ACCOUNT, Body, answers, balances, land
@@ -44,12 +44,12 @@ def traded(amount: Decimal, symbol: str, quantity: int, price: Decimal | int) ->
 
 
 def rows(home: Home, *columns: str) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(f"SELECT {', '.join(columns)} FROM cash_by_day ORDER BY trade_date").fetchall()
 
 
 def judged(home: Home, day: date) -> Outcome:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return CHECK.run(cash_days(connection, day))
 
 
@@ -107,7 +107,7 @@ def test_what_history_does_not_tell_is_found_to_the_cent(home: Home) -> None:
     assert not outcome.passed
     (difference,) = outcome.differences
     assert difference.where == f"{ACCOUNT} cash since {THURSDAY}"
-    assert (difference.broker, difference.stored) == ("100 USD told", "99.98 USD changed")
+    assert (difference.broker, difference.stored) == ("100 USD reported", "99.98 USD changed")
 
 
 def test_a_day_without_a_session_counts_for_the_next_one(home: Home) -> None:
@@ -134,7 +134,7 @@ def test_without_the_whole_history_nothing_is_told_of_a_day(home: Home, since: d
     show(home, MONDAY, 1100)
     tell(home, since=since, until=until)
     assert rows(home, "change", "trades", "fees", "flows", "unexplained") == [(100, None, None, None, None)]
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert cash_days(connection, MONDAY) == []
 
 
@@ -148,7 +148,7 @@ def day(unexplained: Any, open_before: Any = None) -> CashDay:
     [
         ([day("0.009")], True),
         ([day("0.01")], False),
-        ([day(-25, 25)], True),  # it came in the evening after history had told of it
+        ([day(-25, 25)], True),  # it came in the evening after history had reported of it
         ([day(-25, -25)], False),
         ([day(0, 25)], True),
         ([day(0), day(-25)], False),

@@ -77,12 +77,12 @@ def test_a_deposit_and_a_withdrawal_leave_the_same_time_weighted_return(
     1,003,440). The holding periods return 16.25 % and -5.56 %, both investors 9.79 %.
     """
     begin, middle, next_day, last = date(2024, 12, 31), date(2025, 8, 15), date(2025, 8, 18), date(2025, 12, 31)
-    told = Histories()
-    told.snapshot(begin, 1_000_000)
-    told.snapshot(middle, after)
-    told.snapshot(last, end)
-    told.flow(next_day if flow > 0 else middle, flow)  # in at the start of a day, out at its end
-    rows = write(told, [begin, middle, last])
+    reported = Histories()
+    reported.snapshot(begin, 1_000_000)
+    reported.snapshot(middle, after)
+    reported.snapshot(last, end)
+    reported.flow(next_day if flow > 0 else middle, flow)  # in at the start of a day, out at its end
+    rows = write(reported, [begin, middle, last])
     assert [f"{value:.2%}" for value in of(rows[1:], "return")] == ["16.25%", "-5.56%"]
     assert f"{rows[-1]['growth'] - 1:.2%}" == "9.79%"
 
@@ -93,12 +93,12 @@ def test_a_withdrawal_then_a_deposit(write: Write) -> None:
     time-weighted return is 1.1 * 1.028571 * 0.900901 - 1 = 1.93 %.
     """
     days = [date(1997, 1, 1), date(1997, 9, 30), date(1998, 9, 30), date(1998, 12, 31)]
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(days, (100_000, 105_000, 108_000, 100_000), strict=True):
-        told.snapshot(day, equity)
-    told.flow(days[1], -5_000)
-    told.flow(days[2] + timedelta(days=1), 3_000)
-    rows = write(told, days)
+        reported.snapshot(day, equity)
+    reported.flow(days[1], -5_000)
+    reported.flow(days[2] + timedelta(days=1), 3_000)
+    rows = write(reported, days)
     assert [round(1 + value, 6) for value in of(rows[1:], "return")] == [1.1, 1.028571, 0.900901]
     assert f"{rows[-1]['growth'] - 1:.2%}" == "1.93%"
 
@@ -107,11 +107,11 @@ def test_the_deepest_drawdown_is_measured_from_the_peak_before_it(write: Write) 
     """Investopedia, Maximum Drawdown (MDD): 500,000 grow to 750,000, fall to 400,000, rebound to 600,000, fall to
     350,000 and reach 800,000: -53.33 %, from the peak of 750,000.
     """
-    told = Histories()
+    reported = Histories()
     worth = (500_000, 750_000, 400_000, 600_000, 350_000, 800_000)
     for day, equity in zip(DAYS, worth, strict=False):
-        told.snapshot(day, equity)
-    rows = write(told)[: len(worth)]
+        reported.snapshot(day, equity)
+    rows = write(reported)[: len(worth)]
     assert f"{min(of(rows, 'drawdown')):.2%}" == "-53.33%"
     assert of(rows, "drawdown")[-1] == 0
     assert of(rows, "peak") == [1, 1.5, 1.5, 1.5, 1.5, 1.6]
@@ -123,16 +123,16 @@ def test_the_deepest_drawdown_is_measured_from_the_peak_before_it(write: Write) 
 def test_cash_flows_are_the_rows_that_are_no_trades_and_count(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for type_ in ("ach", "wire", "check", "journal", "transfer"):
-        told.flow(MON, 10, type_)
-        told.flow(MON, "-10.5", type_)
+        reported.flow(MON, 10, type_)
+        reported.flow(MON, "-10.5", type_)
     for type_ in ("dividend", "interest", "fee", "tax", "adjustment", "something new"):
-        told.flow(TUE, -3, type_)
+        reported.flow(TUE, -3, type_)
     for type_ in ("trade", "option"):
-        told.flow(WED, 99, type_)
-    told.flow(THU, 77, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
-    write(told)
+        reported.flow(WED, 99, type_)
+    reported.flow(THU, 77, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
+    write(reported)
     found = connection.execute(
         "SELECT trade_date, kind, external, amount, count(*) FROM cash_flows GROUP BY ALL ORDER BY ALL"
     ).fetchall()
@@ -149,17 +149,17 @@ def test_cash_flows_are_the_rows_that_are_no_trades_and_count(
 
 
 def test_what_is_no_deposit_or_withdrawal_is_performance(write: Write) -> None:
-    told = Histories()
-    told.snapshot(MON, 1000)
-    told.snapshot(TUE, "1107.5")
-    told.flow(TUE, 100, "wire")
-    told.flow(TUE, "12.5", "dividend")
-    told.flow(TUE, "1.25", "interest")
-    told.flow(TUE, -2, "interest")
-    told.flow(TUE, "-1.5", "fee")
-    told.flow(TUE, -4, "tax")
-    told.flow(TUE, 55, "trade")
-    row = write(told)[1]
+    reported = Histories()
+    reported.snapshot(MON, 1000)
+    reported.snapshot(TUE, "1107.5")
+    reported.flow(TUE, 100, "wire")
+    reported.flow(TUE, "12.5", "dividend")
+    reported.flow(TUE, "1.25", "interest")
+    reported.flow(TUE, -2, "interest")
+    reported.flow(TUE, "-1.5", "fee")
+    reported.flow(TUE, -4, "tax")
+    reported.flow(TUE, 55, "trade")
+    row = write(reported)[1]
     assert of([row], *FIGURES[:6]) == [(100, 0, Decimal("12.5"), Decimal("-0.75"), Decimal("-1.5"), Decimal("7.5"))]
     assert row["return"] == pytest.approx(7.5 / 1100)
 
@@ -168,22 +168,22 @@ def test_what_is_no_deposit_or_withdrawal_is_performance(write: Write) -> None:
 
 
 def test_equity_is_that_of_the_last_snapshot_of_the_day(write: Write) -> None:
-    told = Histories()
-    told.snapshot(MON, 1, clock_time=time(15, 0))
-    told.snapshot(MON, 3, clock_time=time(23, 30))
-    told.snapshot(MON, 2, clock_time=time(21, 15))
-    assert of(write(told)[:1], "equity", "source", "as_of") == [(3, "snapshot", at(MON, time(23, 30)))]
+    reported = Histories()
+    reported.snapshot(MON, 1, clock_time=time(15, 0))
+    reported.snapshot(MON, 3, clock_time=time(23, 30))
+    reported.snapshot(MON, 2, clock_time=time(21, 15))
+    assert of(write(reported)[:1], "equity", "source", "as_of") == [(3, "snapshot", at(MON, time(23, 30)))]
 
 
 def test_nothing_is_concluded_from_a_torn_snapshot(write: Write) -> None:
-    told = Histories()
-    told.snapshot(MON, 1, clock_time=time(15, 0), coherence=None)
-    told.snapshot(MON, 3, clock_time=time(21, 30), coherence="torn")
-    told.snapshot(TUE, 3, clock_time=time(21, 30), coherence="torn")
-    told.snapshot(WED, 3, clock_time=time(21, 30), coherence="unknown")
-    told.snapshot(THU, 3, clock_time=time(21, 30), coherence="torn")
-    told.told(THU, 4)
-    assert of(write(told)[:4], "equity", "gap", "source") == [
+    reported = Histories()
+    reported.snapshot(MON, 1, clock_time=time(15, 0), coherence=None)
+    reported.snapshot(MON, 3, clock_time=time(21, 30), coherence="torn")
+    reported.snapshot(TUE, 3, clock_time=time(21, 30), coherence="torn")
+    reported.snapshot(WED, 3, clock_time=time(21, 30), coherence="unknown")
+    reported.snapshot(THU, 3, clock_time=time(21, 30), coherence="torn")
+    reported.reported(THU, 4)
+    assert of(write(reported)[:4], "equity", "gap", "source") == [
         (1, False, "snapshot"),
         (None, True, None),
         (3, False, "snapshot"),
@@ -192,17 +192,17 @@ def test_nothing_is_concluded_from_a_torn_snapshot(write: Write) -> None:
 
 
 def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_close(write: Write) -> None:
-    told = Histories()
-    told.told(MON, 10)
-    told.snapshot(TUE, 21, clock_time=time(20, 59))
-    told.told(TUE, 20)
-    told.snapshot(WED, 31, clock_time=time(21, 0))
-    told.told(WED, 30)
-    told.snapshot(THU, 41, clock_time=time(20, 59))
-    told.told(FRI, 50, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
-    told.told(NEXT_MON, 61, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
-    told.told(NEXT_MON, 60)
-    assert of(write(told)[:6], "equity", "source", "as_of") == [
+    reported = Histories()
+    reported.reported(MON, 10)
+    reported.snapshot(TUE, 21, clock_time=time(20, 59))
+    reported.reported(TUE, 20)
+    reported.snapshot(WED, 31, clock_time=time(21, 0))
+    reported.reported(WED, 30)
+    reported.snapshot(THU, 41, clock_time=time(20, 59))
+    reported.reported(FRI, 50, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
+    reported.reported(NEXT_MON, 61, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
+    reported.reported(NEXT_MON, 60)
+    assert of(write(reported)[:6], "equity", "source", "as_of") == [
         (10, "broker", None),
         (20, "broker", None),
         (31, "snapshot", at(WED, time(21, 0))),
@@ -213,69 +213,69 @@ def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_cl
 
 
 def test_the_curve_has_every_session_since_the_first_known_equity_and_no_other_day(write: Write) -> None:
-    told = Histories()
-    told.snapshot(TUE, 1)
-    told.snapshot(SATURDAY, 2)
-    told.told(date(2025, 11, 27), 3)  # Thanksgiving
-    told.flow(MON, 4)
-    assert of(write(told), "trade_date") == DAYS[1:]
+    reported = Histories()
+    reported.snapshot(TUE, 1)
+    reported.snapshot(SATURDAY, 2)
+    reported.reported(date(2025, 11, 27), 3)  # Thanksgiving
+    reported.flow(MON, 4)
+    assert of(write(reported), "trade_date") == DAYS[1:]
 
 
 # ---------------------------------------------------------------- flows and gaps
 
 
 def test_the_first_day_has_nothing_to_be_compared_with(write: Write) -> None:
-    told = Histories()
-    told.flow(date(2025, 11, 14), 900)
-    told.flow(MON, 100)
-    told.snapshot(MON, 1000)
-    told.snapshot(TUE, 1010)
-    first, second = write(told)[:2]
+    reported = Histories()
+    reported.flow(date(2025, 11, 14), 900)
+    reported.flow(MON, 100)
+    reported.snapshot(MON, 1000)
+    reported.snapshot(TUE, 1010)
+    first, second = write(reported)[:2]
     assert of([first], *FIGURES) == [(None,) * 7 + (1, 1, 0, None)]
     assert of([second], "deposits", "pnl", "return", "days_spanned") == [(0, 10, pytest.approx(0.01), 1)]
 
 
 def test_the_first_deposit_into_an_empty_account_and_the_last_withdrawal_have_returns(write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (0, 1010, 0, 0, 505), strict=False):
-        told.snapshot(day, equity)
-    told.flow(TUE, 1000)
-    told.flow(WED, "-1020.1")
-    told.flow(FRI, 500)
-    rows = write(told)[:5]
+        reported.snapshot(day, equity)
+    reported.flow(TUE, 1000)
+    reported.flow(WED, "-1020.1")
+    reported.flow(FRI, 500)
+    rows = write(reported)[:5]
     assert of(rows, "return") == [None, *map(pytest.approx, (0.01, 0.01)), None, pytest.approx(0.01)]
     assert of(rows, "growth") == list(map(pytest.approx, (1, 1.01, 1.01**2, 1.01**2, 1.01**3)))
     assert of(rows, "pnl") == [None, 10, Decimal("10.1"), 0, 5]
 
 
 def test_without_money_there_is_no_return_and_growth_goes_on(write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (-100, -50, 150, 165), strict=False):
-        told.snapshot(day, equity)
-    told.flow(WED, 200)
-    rows = write(told)[:4]
+        reported.snapshot(day, equity)
+    reported.flow(WED, 200)
+    rows = write(reported)[:4]
     assert of(rows, "pnl", "return", "growth") == [(None, None, 1), (50, None, 1), (0, 0, 1), (15, 0.1, 1.1)]
 
 
 @pytest.mark.parametrize("left", [0, -50])
 def test_what_was_lost_whole_stays_lost(write: Write, left: int) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (100, left, 100), strict=False):
-        told.snapshot(day, equity)
-    told.flow(WED, 100 - left)
-    rows = write(told)[:3]
+        reported.snapshot(day, equity)
+    reported.flow(WED, 100 - left)
+    rows = write(reported)[:3]
     assert of(rows, "return") == [None, left / 100 - 1, 0]
     assert of(rows, "growth", "peak", "drawdown") == [(1, 1, 0), (0, 1, -1), (0, 1, -1)]
 
 
 def test_a_gap_has_no_figures_and_the_day_after_spans_it(write: Write) -> None:
-    told = Histories()
-    told.snapshot(MON, 1000)
-    told.snapshot(THU, 1300)
-    told.flow(TUE, 200)
-    told.flow(WED, -30)
-    told.flow(THU, 100)
-    rows = write(told)[:4]
+    reported = Histories()
+    reported.snapshot(MON, 1000)
+    reported.snapshot(THU, 1300)
+    reported.flow(TUE, 200)
+    reported.flow(WED, -30)
+    reported.flow(THU, 100)
+    rows = write(reported)[:4]
     assert of(rows, "gap") == [False, True, True, False]
     for gap in rows[1:3]:
         assert of([gap], "equity", "source", "as_of", *FIGURES) == [(None,) * (3 + len(FIGURES))]
@@ -284,14 +284,14 @@ def test_a_gap_has_no_figures_and_the_day_after_spans_it(write: Write) -> None:
 
 
 def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one(write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (100, 100, 100, 100, 100, 160, 160, 160, 150), strict=True):
-        told.snapshot(day, equity)
-    told.flow(SATURDAY, 40)
-    told.flow(SATURDAY + timedelta(days=1), 20)
-    told.flow(date(2025, 11, 27), -10)  # Thanksgiving
-    told.flow(date(2025, 11, 29), 99)  # has no session yet
-    rows = write(told)
+        reported.snapshot(day, equity)
+    reported.flow(SATURDAY, 40)
+    reported.flow(SATURDAY + timedelta(days=1), 20)
+    reported.flow(date(2025, 11, 27), -10)  # Thanksgiving
+    reported.flow(date(2025, 11, 29), 99)  # has no session yet
+    rows = write(reported)
     assert of(rows[1:], "deposits") == [0, 0, 0, 0, 60, 0, 0, 0]
     assert of(rows[1:], "withdrawals") == [0, 0, 0, 0, 0, 0, 0, 10]
     assert set(of(rows[1:], "pnl")) == {0}
@@ -301,56 +301,56 @@ def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one(write: Wr
 
 
 def test_a_day_is_provisional_until_its_history_has_been_read_after_it_was_over(write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day in DAYS:
-        told.snapshot(day, 100)
-    told.read(MON, TUE)
-    told.read(WED, WED, read_at=datetime(2025, 11, 20, 4, 59, tzinfo=UTC))  # still Wednesday in New York
-    told.read(THU, THU, read_at=datetime(2025, 11, 21, 5, 0, tzinfo=UTC))
-    told.read(FRI, FRI, what="gainloss")
-    told.read(FRI, FRI, account_id="VA2")
-    told.read(SATURDAY, NEXT_TUE)
-    told.read(DAYS[7], DAYS[7])
-    told.read(DAYS[8], DAYS[8])  # without Thanksgiving
-    unread = [row["reason"] == UNREAD for row in write(told)]
+        reported.snapshot(day, 100)
+    reported.read(MON, TUE)
+    reported.read(WED, WED, read_at=datetime(2025, 11, 20, 4, 59, tzinfo=UTC))  # still Wednesday in New York
+    reported.read(THU, THU, read_at=datetime(2025, 11, 21, 5, 0, tzinfo=UTC))
+    reported.read(FRI, FRI, what="gainloss")
+    reported.read(FRI, FRI, account_id="VA2")
+    reported.read(SATURDAY, NEXT_TUE)
+    reported.read(DAYS[7], DAYS[7])
+    reported.read(DAYS[8], DAYS[8])  # without Thanksgiving
+    unread = [row["reason"] == UNREAD for row in write(reported)]
     assert unread == [False, False, True, False, True, False, False, False, True]
 
 
 def test_a_day_is_provisional_until_late_postings_are_not_read_any_more(write: Write) -> None:
     """Every night reads two weeks: what is posted within them changes a day."""
-    told = Histories()
+    reported = Histories()
     for day in DAYS:
-        told.snapshot(day, 100)
-    told.read(MON, DAYS[-1], read_at=at(TUE + WINDOW + timedelta(days=1), time(12)))
-    rows = write(told)
+        reported.snapshot(day, 100)
+    reported.read(MON, DAYS[-1], read_at=at(TUE + WINDOW + timedelta(days=1), time(12)))
+    rows = write(reported)
     assert of(rows, "provisional") == [False, False, *[True] * 7]
     assert set(of(rows[2:], "reason")) == {MAY_FOLLOW}
     assert not any(of(rows, "uncertain"))
 
 
 def test_the_day_after_a_gap_is_provisional_with_any_day_that_it_spans(write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day in (MON, WED, FRI):
-        told.snapshot(day, 100)
-    told.read(MON, MON)
-    told.read(WED, FRI)
-    assert [row["reason"] == UNREAD for row in write(told)[:5]] == [False, True, True, False, False]
+        reported.snapshot(day, 100)
+    reported.read(MON, MON)
+    reported.read(WED, FRI)
+    assert [row["reason"] == UNREAD for row in write(reported)[:5]] == [False, True, True, False, False]
 
 
 # ---------------------------------------------------------------- all accounts
 
 
 def test_the_total_of_one_account_is_that_account(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (0, 1010, None, None, 990, 1500, 1490, None, None), strict=True):
         if equity is not None:
-            told.snapshot(day, equity)
-    told.told(DAYS[7], 700)
-    told.flow(TUE, 1000)
-    told.flow(NEXT_MON, 500)
-    told.flow(DAYS[7], -800)
-    told.read(MON, THU)
-    rows = write(told)
+            reported.snapshot(day, equity)
+    reported.reported(DAYS[7], 700)
+    reported.flow(TUE, 1000)
+    reported.flow(NEXT_MON, 500)
+    reported.flow(DAYS[7], -800)
+    reported.read(MON, THU)
+    rows = write(reported)
     total = curve(connection, "total_equity_curve")
     waits = {True: [ONE], False: None}
     expected = [row | {"accounts": 1, "waits_for": waits[row["gap"]]} for row in rows]
@@ -360,20 +360,20 @@ def test_the_total_of_one_account_is_that_account(connection: duckdb.DuckDBPyCon
 def test_accounts_add_up_and_a_day_without_one_of_them_is_a_gap(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for day, one, two in zip(DAYS, (100, 110, 120, 130), (1000, 1100, None, 1500), strict=False):
-        told.snapshot(day, one)
+        reported.snapshot(day, one)
         if two:
-            told.snapshot(day, two, "VA2", time(22))
-    told.snapshot(FRI, 130)
-    told.told(FRI, 1500, "VA2")
-    told.flow(WED, 4)
-    told.flow(WED, 5, "dividend")
-    told.flow(WED, 300, account_id="VA2")
-    told.flow(THU, -6, account_id="VA2")
-    told.read(MON, FRI)
-    told.read(MON, WED, account_id="VA2")
-    write(told)
+            reported.snapshot(day, two, "VA2", time(22))
+    reported.snapshot(FRI, 130)
+    reported.reported(FRI, 1500, "VA2")
+    reported.flow(WED, 4)
+    reported.flow(WED, 5, "dividend")
+    reported.flow(WED, 300, account_id="VA2")
+    reported.flow(THU, -6, account_id="VA2")
+    reported.read(MON, FRI)
+    reported.read(MON, WED, account_id="VA2")
+    write(reported)
     rows = curve(connection, "total_equity_curve")[:4]
     assert of(rows, "equity", "accounts", "gap") == [
         (1100, 2, False),
@@ -392,12 +392,12 @@ def test_accounts_add_up_and_a_day_without_one_of_them_is_a_gap(
 def test_an_account_that_begins_is_a_deposit_that_has_earned_nothing_yet(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for day, one, two in zip(DAYS, (100, 110, 121), (None, 10_000, 20_000), strict=False):
-        told.snapshot(day, one)
+        reported.snapshot(day, one)
         if two:
-            told.snapshot(day, two, "VA2")
-    write(told)
+            reported.snapshot(day, two, "VA2")
+    write(reported)
     rows = curve(connection, "total_equity_curve")[:3]
     assert of(rows, "accounts") == [1, 2, 2]
     assert of(rows[1:], "deposits", "pnl") == [(10_000, 10), (0, 10_011)]
@@ -407,16 +407,16 @@ def test_an_account_that_begins_is_a_deposit_that_has_earned_nothing_yet(
 def test_an_account_that_nobody_reads_any_more_has_left_with_its_money(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for number, day in enumerate(DAYS[: 2 + LEFT_AFTER]):
-        told.snapshot(day, 100 + 10 * number)
+        reported.snapshot(day, 100 + 10 * number)
         if number < 2:
-            told.snapshot(day, 5000 + number, "VA2")
-    write(told)
+            reported.snapshot(day, 5000 + number, "VA2")
+    write(reported)
     rows = curve(connection, "total_equity_curve")
     assert of(rows, "gap") == [False, False] + [True] * 7  # it may come back
-    told.snapshot(DAYS[2 + LEFT_AFTER], 200)
-    told.write(connection)
+    reported.snapshot(DAYS[2 + LEFT_AFTER], 200)
+    reported.write(connection)
     rows = curve(connection, "total_equity_curve")
     assert of(rows, "accounts") == [2, 2, 1, 1, 1, 1, 1, 1, 1]
     assert of(rows, "equity")[:4] == [5100, 5111, 120, 130]
@@ -426,12 +426,12 @@ def test_an_account_that_nobody_reads_any_more_has_left_with_its_money(
 
 
 def test_the_total_bridges_a_time_without_any_account(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
-    told = Histories()
-    told.snapshot(DAYS[0], 100)
-    told.snapshot(DAYS[1], 110)
-    told.snapshot(DAYS[7], 5000, "VA2")
-    told.snapshot(DAYS[8], 5500, "VA2")
-    write(told)
+    reported = Histories()
+    reported.snapshot(DAYS[0], 100)
+    reported.snapshot(DAYS[1], 110)
+    reported.snapshot(DAYS[7], 5000, "VA2")
+    reported.snapshot(DAYS[8], 5500, "VA2")
+    write(reported)
     rows = curve(connection, "total_equity_curve")
     assert of(rows, "equity", "accounts") == [(100, 1), (110, 1), *[(0, 0)] * 5, (5000, 1), (5500, 1)]
     assert of(rows, "return") == [None, pytest.approx(0.1), *[None] * 6, pytest.approx(0.1)]
@@ -440,18 +440,18 @@ def test_the_total_bridges_a_time_without_any_account(connection: duckdb.DuckDBP
 
 
 def test_other_accounts_change_nothing_of_an_account(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
-    told = Histories()
-    told.snapshot(MON, 100)
-    told.snapshot(WED, 130)
-    told.flow(TUE, 25)
-    told.read(MON, WED)
-    before = write(told)
+    reported = Histories()
+    reported.snapshot(MON, 100)
+    reported.snapshot(WED, 130)
+    reported.flow(TUE, 25)
+    reported.read(MON, WED)
+    before = write(reported)
     for day in DAYS:
-        told.snapshot(day, 7, "VA0")
-        told.told(day, 8, "VA2")
-        told.flow(day, 9, account_id="VA2")
-        told.read(day, day, "VA2")
-    told.write(connection)
+        reported.snapshot(day, 7, "VA0")
+        reported.reported(day, 8, "VA2")
+        reported.flow(day, 9, account_id="VA2")
+        reported.read(day, day, "VA2")
+    reported.write(connection)
     assert curve(connection) == before
 
 
@@ -478,14 +478,14 @@ def test_a_flow_counts_on_the_evening_that_shows_it(
     shown: date | None,
     by_cash: bool,
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, worth, strict=False):
         if by_cash:
-            told.snapshot(day, equity, cash=equity)
+            reported.snapshot(day, equity, cash=equity)
         else:
-            told.told(day, equity)
-    told.flow(dated, 20_000)
-    rows = write(told)[1 : len(worth)]
+            reported.reported(day, equity)
+    reported.flow(dated, 20_000)
+    rows = write(reported)[1 : len(worth)]
     assert set(of(rows, "return")) == {0}
     assert not any(of(rows, "uncertain"))
     ((found, doubtful),) = connection.execute("SELECT counted_on, doubtful FROM external_flows").fetchall()
@@ -494,20 +494,20 @@ def test_a_flow_counts_on_the_evening_that_shows_it(
 
 def test_cash_tells_a_loss_from_a_deposit_that_came_a_day_later(write: Write) -> None:
     """A fall by the deposit and a rise by it the next day: cash showed the deposit when it was dated."""
-    told = Histories()
+    reported = Histories()
     for day, equity, cash in zip(DAYS, (10_000, 10_000, 11_000), (1_000, 2_000, 2_000), strict=False):
-        told.snapshot(day, equity, cash=cash)
-    told.flow(TUE, 1_000)
-    rows = write(told)[1:3]
+        reported.snapshot(day, equity, cash=cash)
+    reported.flow(TUE, 1_000)
+    rows = write(reported)[1:3]
     assert of(rows, "deposits", "pnl", "uncertain") == [(1_000, -1_000, False), (0, 1_000, False)]
 
 
 def test_a_flow_that_no_evening_shows_makes_its_days_uncertain(write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (10_000, 10_000, 10_100, 10_050, 10_400), strict=False):
-        told.told(day, equity)
-    told.flow(WED, 5_000)
-    rows = write(told)[:5]
+        reported.reported(day, equity)
+    reported.flow(WED, 5_000)
+    rows = write(reported)[:5]
     assert of(rows, "uncertain") == [False, True, True, True, False]
     assert "5000.00 USD are dated on a day whose equity does not show them" in rows[2]["reason"]
     assert of(rows[1:], "return")[:3] == [None, None, None]
@@ -517,15 +517,15 @@ def test_a_flow_that_no_evening_shows_makes_its_days_uncertain(write: Write) -> 
 def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_states_what_came(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (10_000, 60_000, 60_000, 85_000, 85_000), strict=False):
-        told.told(day, equity)
-    told.flow(TUE, 0, "transfer")
-    told.flow(THU, 25_000, "someBrandNewKind")
-    assert of(write(told)[:5], "uncertain", "return")[1:] == [(True, None), (False, 0), (True, None), (False, 0)]
+        reported.reported(day, equity)
+    reported.flow(TUE, 0, "transfer")
+    reported.flow(THU, 25_000, "someBrandNewKind")
+    assert of(write(reported)[:5], "uncertain", "return")[1:] == [(True, None), (False, 0), (True, None), (False, 0)]
     for day, amount in ((TUE, 50_000), (THU, 25_000)):
-        told.stated(day, amount)
-    told.write(connection)
+        reported.stated(day, amount)
+    reported.write(connection)
     rows = curve(connection)[:5]
     assert of(rows[1:], "deposits", "stated", "return", "uncertain") == [
         (50_000, 50_000, 0, False),
@@ -537,23 +537,23 @@ def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_s
 
 @pytest.mark.parametrize("word", ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"])
 def test_the_broker_may_spell_a_flow_as_it_likes(write: Write, word: str) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (10_000, 35_000), strict=False):
-        told.told(day, equity)
-    told.flow(TUE, 25_000, word)
-    assert of(write(told)[1:2], "deposits", "return", "uncertain") == [(25_000, 0, False)]
+        reported.reported(day, equity)
+    reported.flow(TUE, 25_000, word)
+    assert of(write(reported)[1:2], "deposits", "return", "uncertain") == [(25_000, 0, False)]
 
 
 def test_equal_and_opposite_ones_of_a_day_inside_an_account_are_no_flows(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for day, equity in zip(DAYS, (10_000, 11_000), strict=False):
-        told.told(day, equity)
+        reported.reported(day, equity)
     for amount in (50_000, -50_000, 50_000, -7):
-        told.flow(TUE, amount, "journal")
-    told.flow(TUE, -50_000, "JOURNAL")
-    assert of(write(told)[1:2], "deposits", "withdrawals") == [(0, 7)]
+        reported.flow(TUE, amount, "journal")
+    reported.flow(TUE, -50_000, "JOURNAL")
+    assert of(write(reported)[1:2], "deposits", "withdrawals") == [(0, 7)]
     kinds = connection.execute("SELECT kind, external, count(*) FROM cash_flows GROUP BY ALL ORDER BY ALL").fetchall()
     assert kinds == [("internal", False, 4), ("withdrawal", True, 1)]
 
@@ -561,13 +561,13 @@ def test_equal_and_opposite_ones_of_a_day_inside_an_account_are_no_flows(
 def test_what_one_account_journals_to_another_is_no_flow_of_the_total(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for day, one, two in zip(DAYS, (10_000, 2_000), (10_000, 19_000), strict=False):
-        told.told(day, one)
-        told.told(day, two, "VA2")
-    told.flow(TUE, -9_000, "journal")
-    told.flow(TUE, 9_000, "JNL", "VA2")
-    assert of(write(told)[1:2], "withdrawals", "return") == [(9_000, pytest.approx(0.1))]
+        reported.reported(day, one)
+        reported.reported(day, two, "VA2")
+    reported.flow(TUE, -9_000, "journal")
+    reported.flow(TUE, 9_000, "JNL", "VA2")
+    assert of(write(reported)[1:2], "withdrawals", "return") == [(9_000, pytest.approx(0.1))]
     total = curve(connection, "total_equity_curve")[1]
     assert of([total], "deposits", "withdrawals", "return") == [(0, 0, pytest.approx(0.05))]
 
@@ -575,16 +575,16 @@ def test_what_one_account_journals_to_another_is_no_flow_of_the_total(
 def test_an_account_that_is_read_again_joins_the_total_again(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:
-    told = Histories()
+    reported = Histories()
     for number, day in enumerate(DAYS):
-        told.told(day, 100)
+        reported.reported(day, 100)
         if number < 2:
-            told.told(day, 5_000, "VA2")
-    write(told)
+            reported.reported(day, 5_000, "VA2")
+    write(reported)
     before = curve(connection, "total_equity_curve")
-    told.told(DAYS[-1], 6_000, "VA2")
-    told.flow(DAYS[4], 1_000, account_id="VA2")
-    told.write(connection)
+    reported.reported(DAYS[-1], 6_000, "VA2")
+    reported.flow(DAYS[4], 1_000, account_id="VA2")
+    reported.write(connection)
     after = curve(connection, "total_equity_curve")
     assert after[:-1] == before[:-1]
     assert of(after, "equity", "accounts")[-2:] == [(100, 1), (6_100, 2)]
@@ -592,12 +592,12 @@ def test_an_account_that_is_read_again_joins_the_total_again(
 
 
 def test_the_total_names_the_account_that_it_waits_for(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
-    told = Histories()
+    reported = Histories()
     for number, day in enumerate(DAYS[:4]):
-        told.told(day, 100)
+        reported.reported(day, 100)
         if number < 2:
-            told.told(day, 5_000, "VA2")
-    write(told)
+            reported.reported(day, 5_000, "VA2")
+    write(reported)
     assert of(curve(connection, "total_equity_curve")[:4], "waits_for") == [None, None, ["VA2"], ["VA2"]]
 
 
@@ -617,23 +617,23 @@ class Simulated:
     dice: Random
     rows: dict[date, dict[str, Any]] = field(default_factory=dict)
 
-    def live(self, told: Histories, calendar: list[date], sessions: set[date]) -> None:
+    def live(self, reported: Histories, calendar: list[date], sessions: set[date]) -> None:
         dice = self.dice
         equity = Decimal(dice.choice([0, 0, dice.randrange(1, 3_000_000)])) / 100
         start = dice.randrange(len(calendar) // 2)
         waiting, known = [], None
         spanned = 0
         for day in calendar[start:]:
-            flows = [self._flow(told, day, equity) for _ in range(dice.choice([0, 0, 0, 1, 1, 2]))]
+            flows = [self._flow(reported, day, equity) for _ in range(dice.choice([0, 0, 0, 1, 1, 2]))]
             waiting += flows
             equity += sum(flows, Decimal(0)) + self._result(equity)
             if day not in sessions:
                 continue
             spanned += 1
             if dice.random() < 0.15:
-                self._hide(told, day, equity)
+                self._hide(reported, day, equity)
                 continue
-            self._show(told, day, equity)
+            self._show(reported, day, equity)
             if known is None:
                 self.rows[day] = {"equity": equity, "factor": None, "first": True}
             else:
@@ -652,36 +652,36 @@ class Simulated:
                 }
             known, waiting, spanned = equity, [], 0
 
-    def _flow(self, told: Histories, day: date, equity: Decimal) -> Decimal:
+    def _flow(self, reported: Histories, day: date, equity: Decimal) -> Decimal:
         if self.dice.random() < 0.1 and equity > 0:
             amount = -equity  # all of it
         else:
             amount = Decimal(self.dice.randrange(-200_000, 500_000)) / 100
-        told.flow(day, amount, self.dice.choice(["ach", "wire", "check", "journal"]), self.account_id)
+        reported.flow(day, amount, self.dice.choice(["ach", "wire", "check", "journal"]), self.account_id)
         return amount
 
     def _result(self, equity: Decimal) -> Decimal:
         return (equity * Decimal(self.dice.randrange(-800, 900)) / 10_000).quantize(Decimal("0.01"))
 
-    def _show(self, told: Histories, day: date, equity: Decimal) -> None:
+    def _show(self, reported: Histories, day: date, equity: Decimal) -> None:
         match self.dice.randrange(8):  # snapshots are wide rows
             case 1:
-                told.snapshot(day, equity - 1, self.account_id, time(16))
-                told.told(day, equity, self.account_id)
+                reported.snapshot(day, equity - 1, self.account_id, time(16))
+                reported.reported(day, equity, self.account_id)
             case 2:
-                told.snapshot(day, equity, self.account_id)
-                told.snapshot(day, equity + 1, self.account_id, time(22), "torn")
+                reported.snapshot(day, equity, self.account_id)
+                reported.snapshot(day, equity + 1, self.account_id, time(22), "torn")
             case 3:
-                told.snapshot(day, equity - 5, self.account_id, time(15))
-                told.snapshot(day, equity, self.account_id)
-                told.told(day, equity + 2, self.account_id)
+                reported.snapshot(day, equity - 5, self.account_id, time(15))
+                reported.snapshot(day, equity, self.account_id)
+                reported.reported(day, equity + 2, self.account_id)
             case _:
-                told.told(day, equity, self.account_id)
+                reported.reported(day, equity, self.account_id)
 
-    def _hide(self, told: Histories, day: date, equity: Decimal) -> None:
+    def _hide(self, reported: Histories, day: date, equity: Decimal) -> None:
         if self.dice.random() < 0.5:
-            told.snapshot(day, equity + 9, self.account_id, coherence="torn")
-            told.told(day, equity + 9, self.account_id, at(day + timedelta(days=3), time(12)))
+            reported.snapshot(day, equity + 9, self.account_id, coherence="torn")
+            reported.reported(day, equity + 9, self.account_id, at(day + timedelta(days=3), time(12)))
 
 
 CALENDAR = [date(2025, 11, 1) + timedelta(days=number) for number in range(35)]
@@ -690,12 +690,12 @@ OPEN_DAYS = {day for day in CALENDAR if day.weekday() < 5 and day != date(2025, 
 
 @pytest.mark.parametrize("number", [200, pytest.param(1000, marks=pytest.mark.soak)])
 def test_random_accounts_are_as_a_fund_keeps_its_books(number: int, connection: duckdb.DuckDBPyConnection) -> None:
-    told = Histories()
-    told.sessions(sorted(OPEN_DAYS))
+    reported = Histories()
+    reported.sessions(sorted(OPEN_DAYS))
     accounts = [Simulated(f"VA{seed:04}", Random(seed)) for seed in range(number)]
     for account in accounts:
-        account.live(told, CALENDAR, OPEN_DAYS)
-    told.write(connection)
+        account.live(reported, CALENDAR, OPEN_DAYS)
+    reported.write(connection)
     by_account: dict[str, list[Any]] = {account.account_id: [] for account in accounts}
     cursor = connection.execute("FROM equity_curve ORDER BY account_id, trade_date")
     names = [column[0] for column in cursor.description or ()]
@@ -758,12 +758,12 @@ def _identities(rows: list[Any], known: list[Any]) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_accounts_add_up_to_the_total(connection: duckdb.DuckDBPyConnection, seed: int) -> None:
-    told = Histories()
-    told.sessions(sorted(OPEN_DAYS))
+    reported = Histories()
+    reported.sessions(sorted(OPEN_DAYS))
     accounts = [Simulated(f"VA{number}", Random(f"{seed}/{number}")) for number in range(3)]
     for account in accounts:
-        account.live(told, CALENDAR, OPEN_DAYS)
-    told.write(connection)
+        account.live(reported, CALENDAR, OPEN_DAYS)
+    reported.write(connection)
     total = curve(connection, "total_equity_curve")
     begun = {account.account_id: min(account.rows) for account in accounts if account.rows}
     since = min(begun.values())

@@ -28,8 +28,10 @@ def show(
     home: Home, holdings: dict[str, int], quotes: list[Any], at: datetime = NOON, torn: bool = False, **worth: Any
 ) -> None:
     held = [position(symbol, quantity, id=number) for number, (symbol, quantity) in enumerate(holdings.items(), 1)]
-    told = answers(positions=held, quotes=quotes, **({"balances": {"balances": balances(**worth)}} if worth else {}))
-    store_snapshot(home.warehouse, land(home.zone, told, at, verdict="torn" if torn else "coherent"))
+    reported = answers(
+        positions=held, quotes=quotes, **({"balances": {"balances": balances(**worth)}} if worth else {})
+    )
+    store_snapshot(home.warehouse, land(home.zone, reported, at, verdict="torn" if torn else "coherent"))
 
 
 MARGIN = balances()["margin"] | {"option_buying_power": Decimal(75_000)}
@@ -71,8 +73,8 @@ def test_a_leg_without_greeks_leaves_the_sum_open_and_coverage_says_so(home: Hom
 def test_the_contract_size_is_that_of_the_quote(home: Home) -> None:
     """An adjusted contract delivers what only the broker knows; without its quote nothing of it is known."""
     adjusted = "SPY1251219P00640000"
-    told = option_quote(adjusted, contract_size=150, root_symbol="SPY1", greeks=greeks("-0.5", "0", "0", "0"))
-    show(home, {adjusted: -1}, [told])
+    reported = option_quote(adjusted, contract_size=150, root_symbol="SPY1", greeks=greeks("-0.5", "0", "0", "0"))
+    show(home, {adjusted: -1}, [reported])
     (spy,) = rows_of("exposure")
     assert spy["delta"] == pytest.approx(75)
     assert Decimal(spy["short_notional"]) == 150 * 640

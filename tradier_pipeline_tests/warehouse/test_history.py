@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline import clock
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.sessions import keep_sessions
+from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline_tests.support.bodies import (
     answers,
@@ -214,7 +214,7 @@ def changes(history: History) -> Iterator[Row]:
                 was, is_ = before.get(order_id), now.get(order_id)
                 if event := change(was, is_):
                     yield {
-                        **{name: snapshot[name] for name in schema.LEAD_NAMES},
+                        **{name: snapshot[name] for name in schema.KEY_NAMES},
                         "order_id": order_id,
                         "event": event,
                         "previous_status": was and was["status"],
@@ -254,15 +254,15 @@ def test_an_order_that_is_read_by_its_id_has_not_left(history: History) -> None:
     found = history.ask(f"FROM order_events WHERE order_id = 228009 AND account_id = '{OLDER}' ORDER BY as_of")
     assert [(row["event"], row["previous_status"], row["status"]) for row in found] == [
         ("appeared", None, "open"),
-        ("status", "open", "canceled"),  # four sessions later, told by its id
+        ("status", "open", "canceled"),  # four sessions later, reported by its id
         ("left", "canceled", None),
     ]
     assert [row["trade_date"] for row in found] == [DAYS[0].date, DAYS[4].date, DAYS[4].date]
 
 
-def put(staged: Any, directory: Path, minute: int, told: Any, **details: Any) -> None:
+def put(staged: Any, directory: Path, minute: int, reported: Any, **details: Any) -> None:
     """Store a snapshot that was read so many minutes after 14:00 UTC."""
-    store(staged, land(zone_in(directory), told, datetime(2025, 11, 20, 14, minute, tzinfo=UTC), **details))
+    store(staged, land(zone_in(directory), reported, datetime(2025, 11, 20, 14, minute, tzinfo=UTC), **details))
 
 
 def test_what_is_not_shown_any_more_left_as_it_was_and_nothing_else_is_said(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_gaps_are_between_snapshots_as_they_were_read_whenever_they_were_stored(
     with warehouse_in_memory() as staged:
         for hour in (15, 20, 16):
             store(staged, land(zone_in(tmp_path), answers(), datetime(2025, 11, 20, hour, tzinfo=UTC)))
-        keep_sessions(staged.connection, CALENDAR, date(2025, 11, 20), date(2025, 11, 20))
+        upsert_sessions(staged.connection, CALENDAR, date(2025, 11, 20), date(2025, 11, 20))
         (row,) = ask(staged.connection, "FROM coverage")
     assert row["longest_gap_s"] == 4 * 3600
 
@@ -388,7 +388,7 @@ def performance(history: History) -> Iterator[Row]:
             ]
             made = [row["realized_pnl"] for row in closed]
             yield {
-                **{name: snapshot[name] for name in schema.LEAD_NAMES},
+                **{name: snapshot[name] for name in schema.KEY_NAMES},
                 **{name: balance[name] for name in ("cash", "buying_power", "equity")},
                 "open_spreads": len(spreads[key]),
                 "open_positions": len(spreads[key]) + sum(1 for quantity in loose.values() if quantity),
@@ -436,9 +436,9 @@ def test_seven_days_are_calendar_dates_and_only_sessions_count(tmp_path: Path) -
     }
     with warehouse_in_memory() as staged:
         for text, close_pl in realized.items():
-            told = answers(balances={"balances": balances(close_pl=close_pl)})
-            store(staged, land(zone_in(tmp_path), told, datetime.fromisoformat(f"2025-11-{text}Z")))
-        keep_sessions(staged.connection, CALENDAR, date(2025, 11, 13), date(2025, 11, 22))
+            reported = answers(balances={"balances": balances(close_pl=close_pl)})
+            store(staged, land(zone_in(tmp_path), reported, datetime.fromisoformat(f"2025-11-{text}Z")))
+        upsert_sessions(staged.connection, CALENDAR, date(2025, 11, 13), date(2025, 11, 22))
         found = ask(staged.connection, "FROM account_performance ORDER BY as_of")
     assert [(row["realized_7d"], row["realized_7d_days"]) for row in found] == [
         (1000, 1),

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from tradier_pipeline import clock, history
 from tradier_pipeline.cli import main
 from tradier_pipeline.domain.calendar import MarketCalendar
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event
 from tradier_pipeline_tests.support.bodies import dumps
@@ -124,7 +124,7 @@ def by(period: str, *options: str) -> list[dict[str, Any]]:
 
 
 def query(home: Home, sql: str) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -143,8 +143,8 @@ def bacon(broker: Broker) -> None:
 def test_volatility_and_sharpe_are_those_of_the_daily_returns_by_252_sessions_a_year(broker: Broker) -> None:
     bacon(broker)
     backfill()
-    (told,) = json.loads(run("returns", "--json").stdout)["returns"]
-    inception = told["periods"]["inception"]
+    (reported,) = json.loads(run("returns", "--json").stdout)["returns"]
+    inception = reported["periods"]["inception"]
     deviation = statistics.stdev(one / 100 for one in PORTFOLIO)
     assert inception["volatility"] == near(deviation * math.sqrt(252))
     mean = statistics.fmean(one / 100 for one in PORTFOLIO)
@@ -285,8 +285,8 @@ def test_where_the_benchmark_has_no_price_its_return_is_null_and_the_day_is_name
 
 def test_prices_are_landed_once_and_rebuild_replays_them(home: Home, broker: Broker) -> None:
     bacon(broker)
-    told = backfill()["benchmark"]
-    assert (told["symbol"], told["days"], told["published"]) == ("SPY", len(DAYS), True)
+    reported = backfill()["benchmark"]
+    assert (reported["symbol"], reported["days"], reported["published"]) == ("SPY", len(DAYS), True)
     (asked,) = broker.asked_for_prices()
     assert asked == {"symbol": "SPY", "interval": "daily", "start": "2025-12-31", "end": "2026-03-31"}
     backfill()
@@ -294,7 +294,7 @@ def test_prices_are_landed_once_and_rebuild_replays_them(home: Home, broker: Bro
     before = query(home, "FROM daily_prices ORDER BY ALL")
     assert run("rebuild").exit_code == 0
     assert query(home, "FROM daily_prices ORDER BY ALL") == before
-    shutil.rmtree(home.zone.root / told["path"])
+    shutil.rmtree(home.zone.root / reported["path"])
     assert "1 published extracts of prices are not, such as _prices/live/SPY" in run("rebuild", code=1).stderr
     assert list(home.zone.damaged()) == []
 
@@ -306,8 +306,8 @@ def test_a_broker_without_prices_costs_the_account_nothing(home: Home, broker: B
     assert "SPY  warning: not read: prices: no usable answer in 2 attempts, the last: HTTP 404" in result.stdout
     assert result.stderr == ""
     assert by("month")[1]["return"] == near(linked(PORTFOLIO[:JANUARY]))
-    told = backfill()["benchmark"]
-    assert (told["symbol"], told["published"]) == ("SPY", False)
+    reported = backfill()["benchmark"]
+    assert (reported["symbol"], reported["published"]) == ("SPY", False)
 
 
 @pytest.mark.parametrize("off", ["setting", "option"])
@@ -319,8 +319,8 @@ def test_an_empty_benchmark_is_none(broker: Broker, monkeypatch: pytest.MonkeyPa
     assert backfill(*none)["benchmark"] is None
     assert broker.asked_for_prices() == []
     assert by("month", *none)[1]["benchmark"] is None
-    (told,) = json.loads(run("returns", "--json", *none).stdout)["returns"]
-    assert told["periods"]["inception"]["benchmark"] is None
+    (reported,) = json.loads(run("returns", "--json", *none).stdout)["returns"]
+    assert reported["periods"]["inception"]["benchmark"] is None
 
 
 def test_another_symbol_is_compared_with_once_its_prices_are_read(broker: Broker) -> None:

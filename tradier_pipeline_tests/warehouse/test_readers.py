@@ -19,7 +19,7 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
@@ -81,7 +81,7 @@ def simulated() -> Iterator[Simulated]:
 
 
 def _ids(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
@@ -115,7 +115,7 @@ def test_a_notebook_that_holds_the_warehouse_open_sees_the_newest_through_the_pi
 
 
 def test_pipeline_reads_cannot_write(home: Home, good: LandedSnapshot) -> None:
-    with reading(home.warehouse.path) as connection, pytest.raises(duckdb.Error, match="read-only"):
+    with connect_readonly(home.warehouse.path) as connection, pytest.raises(duckdb.Error, match="read-only"):
         connection.execute("DELETE FROM positions")
 
 
@@ -147,7 +147,7 @@ def test_what_a_stranger_writes_beside_the_published_file_never_becomes_history(
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may write a file of mode 0444")
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "reported"),
     [
         ("UPDATE account_balances SET equity = equity + 0.01", "equity"),
         ("DELETE FROM positions WHERE row_no = 1", "position"),
@@ -156,13 +156,13 @@ def test_what_a_stranger_writes_beside_the_published_file_never_becomes_history(
     ],
 )
 def test_a_change_a_stranger_made_in_the_published_file_is_found(
-    home: Home, damage: str, told: str, good: LandedSnapshot
+    home: Home, damage: str, reported: str, good: LandedSnapshot
 ) -> None:
     with client(home.warehouse.path, "write") as stranger:
         stranger.ask(damage)
     (result,) = reverify(Settings(pipeline_home=home.path), [], everything=True)
     failed = [outcome for outcome in result.outcomes if outcome.blocks]
-    assert any(told in difference.where for outcome in failed for difference in outcome.differences)
+    assert any(reported in difference.where for outcome in failed for difference in outcome.differences)
 
 
 def test_nobody_but_root_can_open_the_published_file_for_writing(simulated: Simulated) -> None:

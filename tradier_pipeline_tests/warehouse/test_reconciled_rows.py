@@ -9,7 +9,7 @@ from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline.warehouse.reconciled_rows import table_rows
-from tradier_pipeline.warehouse.schema import LEAD_NAMES, RECONCILED, ddl
+from tradier_pipeline.warehouse.schema import KEY_NAMES, RECONCILED, ddl
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, AS_OF, broker_order, engine_order, put, trade
 
@@ -30,7 +30,7 @@ def test_a_reconciliation_is_stored_whole_and_exact():
     rows = table_rows(reconcile(orders, [trade(status="ENTRY_PENDING")], facts))
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    lead = dict(zip(LEAD_NAMES, (facts.snapshot_id, ACCOUNT, AS_OF, AS_OF.date()), strict=True))
+    lead = dict(zip(KEY_NAMES, (facts.snapshot_id, ACCOUNT, AS_OF, AS_OF.date()), strict=True))
     for table in RECONCILED:
         connection.execute(ddl(table))
         assert all(lead.keys() | row.keys() == set(table.column_names) for row in rows[table.name])

@@ -45,8 +45,8 @@ from tradier_pipeline_tests.support.bodies import (
 PUT = "SPY251219P00602500"
 
 
-def rows_of(home: Path, told: Answers, as_of: datetime = AS_OF) -> dict[str, list[dict[str, Any]]]:
-    return table_rows(read_typed(land(zone_in(home), told, as_of)))
+def rows_of(home: Path, answers: Answers, as_of: datetime = AS_OF) -> dict[str, list[dict[str, Any]]]:
+    return table_rows(read_typed(land(zone_in(home), answers, as_of)))
 
 
 def test_every_row_carries_the_snapshot_account_as_of_and_trade_date(tmp_path: Path) -> None:
@@ -167,8 +167,10 @@ def test_several_rows_of_one_symbol_and_rows_of_nothing_are_all_kept(tmp_path: P
     ],
 )
 def test_a_malformed_quote_is_left_out_and_the_others_are_stored(tmp_path: Path, spoiled: bodies.Body) -> None:
-    told = answers(positions=[position("AAPL"), position(PUT, -1)], quotes=[quote("AAPL"), option_quote(PUT) | spoiled])
-    stored = rows_of(tmp_path, told)
+    reported = answers(
+        positions=[position("AAPL"), position(PUT, -1)], quotes=[quote("AAPL"), option_quote(PUT) | spoiled]
+    )
+    stored = rows_of(tmp_path, reported)
     assert [row["symbol"] for row in stored["quotes"]] == ["AAPL"]
     assert [row["bid"] for row in stored["positions"]] == [Decimal("208.19"), None]
 
@@ -182,13 +184,13 @@ def test_without_quotes_there_are_no_prices_and_no_zeros(tmp_path: Path, quotes:
 
 
 def test_a_symbol_quoted_twice_is_one_row(tmp_path: Path) -> None:
-    told = answers(positions=[position()], quotes=[quote(bid=1), quote(bid=2)])
-    assert [row["bid"] for row in rows_of(tmp_path, told)["quotes"]] == [2]
+    reported = answers(positions=[position()], quotes=[quote(bid=1), quote(bid=2)])
+    assert [row["bid"] for row in rows_of(tmp_path, reported)["quotes"]] == [2]
 
 
 def test_epochs_are_exact_to_the_millisecond_and_zero_is_never(tmp_path: Path) -> None:
-    told = answers(quotes=[quote(bid_date=253402300799999, ask_date=0, trade_date=1557168406001)])
-    (row,) = rows_of(tmp_path, told)["quotes"]
+    reported = answers(quotes=[quote(bid_date=253402300799999, ask_date=0, trade_date=1557168406001)])
+    (row,) = rows_of(tmp_path, reported)["quotes"]
     assert row["bid_date"] == datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
     assert row["ask_date"] is None
     assert row["last_date"] == datetime(2019, 5, 6, 18, 46, 46, 1_000, UTC)
@@ -216,12 +218,12 @@ def test_a_body_that_is_not_whole_is_refused_by_snapshot_resource_and_path(
     tmp_path: Path, spoiled: dict[str, Any], path: str
 ) -> None:
     landed = land(zone_in(tmp_path), replace(answers(), **spoiled))
-    with pytest.raises(BodyError) as told:
+    with pytest.raises(BodyError) as reported:
         read_typed(landed)
-    assert told.value.path == path
-    assert path in str(told.value)
-    assert "(snapshot VA12345678@2025-11-20T14:31:00Z)" in str(told.value)
-    assert told.value.resource == path.split(".")[0].replace("profile", "account")
+    assert reported.value.path == path
+    assert path in str(reported.value)
+    assert "(snapshot VA12345678@2025-11-20T14:31:00Z)" in str(reported.value)
+    assert reported.value.resource == path.split(".")[0].replace("profile", "account")
 
 
 def test_bytes_that_are_not_those_landed_are_refused(tmp_path: Path) -> None:
@@ -232,12 +234,12 @@ def test_bytes_that_are_not_those_landed_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_fields_of_the_broker_cost_nothing(tmp_path: Path) -> None:
-    told = answers(
+    reported = answers(
         account={"profile": {"account": account(tier=1)}},
         positions=[position(venue="X"), position(venue="Y")],
         orders=[spread(leg=[leg(1, PUT, "buy_to_open", exch="C")])],
     )
-    rows = table_rows(read_typed(land(zone_in(tmp_path), told)))
+    rows = table_rows(read_typed(land(zone_in(tmp_path), reported)))
     assert [len(rows[table]) for table in ("accounts", "positions", "order_legs")] == [1, 2, 1]
 
 

@@ -14,7 +14,7 @@ import pytest
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import macros, schema, views
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 from tradier_pipeline_tests.support.bodies import (
     account,
@@ -75,7 +75,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reader(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with reading(published) as connection:
+    with connect_readonly(published) as connection:
         yield connection
 
 
@@ -120,7 +120,7 @@ def test_money_is_decimal_instants_have_a_zone_and_dates_are_dates(
 
 def test_every_table_carries_snapshot_account_as_of_and_trade_date() -> None:
     for table in schema.TABLES:
-        assert table.columns[:4] == schema.LEAD
+        assert table.columns[:4] == schema.KEY_COLUMNS
 
 
 def test_every_table_view_and_column_of_the_published_file_has_a_comment(reader: duckdb.DuckDBPyConnection) -> None:
@@ -148,9 +148,9 @@ def test_every_macro_of_the_published_file_has_a_comment_that_tells_its_columns(
     ((comment,),) = reader.execute(
         f"SELECT comment FROM duckdb_functions() WHERE function_name = '{macro.name}' AND database_name = 'tradier'"
     ).fetchall()
-    first, *told = comment.splitlines()
+    first, *reported = comment.splitlines()
     assert first == macro.comment
-    assert told == [f"{column.name}: {column.comment}" for column in macro.columns]
+    assert reported == [f"{column.name}: {column.comment}" for column in macro.columns]
 
 
 def test_a_file_without_the_newer_views_and_macros_gets_them(published: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_file_without_the_newer_views_and_macros_gets_them(published: Path, tm
         connection.execute("CREATE OR REPLACE MACRO schema_version() AS 4")
     with older.staged():
         pass
-    with reading(older.path) as connection:
+    with connect_readonly(older.path) as connection:
         assert connection.execute("FROM positions_at(now())").fetchall()
         assert connection.execute("FROM coverage").fetchall()
 
@@ -176,7 +176,7 @@ def test_a_word_that_an_earlier_version_did_not_know_is_known_in_what_it_stored(
         connection.execute("CREATE OR REPLACE MACRO schema_version() AS 6")
     with older.staged():
         pass
-    with reading(older.path) as connection:
+    with connect_readonly(older.path) as connection:
         assert connection.execute("SELECT DISTINCT status, raw_status FROM orders").fetchall() == [
             ("pending", "pending_cancel")
         ]
@@ -203,12 +203,12 @@ def test_the_published_file_is_of_the_storage_version_that_duckdb_1_2_opens(publ
 
 
 def put(staged: StagedWarehouse, zone: LandingZone, number: str, as_of: datetime, equity: str, *symbols: str) -> None:
-    told = answers(
+    reported = answers(
         account={"profile": {"account": account(number)}},
         balances={"balances": balances(number=number, total_equity=Decimal(equity), total_cash=Decimal(equity) - 1)},
         positions=[position(symbol) for symbol in symbols],
     )
-    store(staged, land(zone, told, as_of, account_id=number))
+    store(staged, land(zone, reported, as_of, account_id=number))
 
 
 def instants(*texts: str) -> list[datetime]:

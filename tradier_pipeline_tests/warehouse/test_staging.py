@@ -27,7 +27,7 @@ from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse import schema, staging
-from tradier_pipeline.warehouse.reads import reading, snapshot_ids
+from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline.warehouse.staging import WarehouseError, insert
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.end_to_end.test_crashes import stored
@@ -41,7 +41,7 @@ def simulated() -> Iterator[Simulated]:
 
 
 def _published(home: Home) -> list[str]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return snapshot_ids(connection)
 
 
@@ -63,7 +63,7 @@ def test_a_file_keeps_the_blocks_it_was_made_with_until_it_is_rebuilt(
     """An earlier version made larger ones, and DuckDB opens a file with its own size only."""
 
     def block_size() -> int:
-        with reading(home.warehouse.path) as connection:
+        with connect_readonly(home.warehouse.path) as connection:
             return connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()[0][0]
 
     monkeypatch.setattr(staging, "BLOCK_SIZE", 262_144)
@@ -78,14 +78,14 @@ def test_a_file_keeps_the_blocks_it_was_made_with_until_it_is_rebuilt(
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, duckdb.Error])
 def test_a_block_that_raises_publishes_nothing(home: Home, error: type[BaseException], good: LandedSnapshot) -> None:
     before = home.warehouse.path.read_bytes()
-    told = WarehouseError if error is duckdb.Error else error
+    reported = WarehouseError if error is duckdb.Error else error
 
     def break_off() -> None:
         with home.warehouse.staged() as staged:
             staged.connection.execute("DELETE FROM positions")
             raise error("broken")
 
-    with pytest.raises(told):
+    with pytest.raises(reported):
         break_off()
     assert home.warehouse.path.read_bytes() == before
     assert [path.name for path in home.path.iterdir() if "staged" in path.name] == []
@@ -113,14 +113,14 @@ def _set_version(path: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [(10_000, r"has schema version 10000.*Upgrade"), (0, r"older schema version 0.*rebuild")]
+    ("version", "reported"), [(10_000, r"has schema version 10000.*Upgrade"), (0, r"older schema version 0.*rebuild")]
 )
 def test_a_warehouse_of_another_version_is_told_and_left_alone(
-    home: Home, simulated: Simulated, version: int, told: str, good: LandedSnapshot
+    home: Home, simulated: Simulated, version: int, reported: str, good: LandedSnapshot
 ) -> None:
     _set_version(home.warehouse.path, version)
     before = home.warehouse.path.read_bytes()
-    with pytest.raises(WarehouseError, match=told):
+    with pytest.raises(WarehouseError, match=reported):
         take(home, simulated.broker)
     assert home.warehouse.path.read_bytes() == before
     if not version:
@@ -151,7 +151,7 @@ def test_a_warehouse_of_the_first_version_is_completed_by_the_next_snapshot(
     assert len(completed["trade_gate_readings"]) == 2
     results = list(reverify(Settings(pipeline_home=home.path), [], everything=True))
     assert [outcome.check for result in results for outcome in result.outcomes if outcome.blocks] == []
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT snapshot_id FROM missed_snapshots").fetchall() == [(refused,)]
         assert connection.execute("SELECT account_id FROM trade_gate").fetchall() == [(DEMO_ACCOUNT,)]
     rebuild(home.warehouse, home.zone, lambda _: None)
@@ -173,7 +173,7 @@ def _make_version_7(path: Path) -> None:
 
 
 def _lots(home: Home) -> list[tuple[Any, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute("FROM closed_lots_versions ORDER BY ALL").fetchall()
 
 
@@ -192,7 +192,7 @@ def test_a_warehouse_of_the_version_before_is_brought_over_with_what_was_taken_b
         pass  # what is published first need not be a snapshot
     take(home, simulated.broker)
     assert _lots(home) == before
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT sum(gain_loss) FROM closed_lots").fetchall() == [(1,)]
         assert connection.execute("FROM cash_flows").fetchall() == []
         assert connection.execute("SELECT gain_loss FROM pnl_by_symbol").fetchall() == [(1,)]
@@ -210,13 +210,13 @@ def test_only_a_snapshot_completes_an_older_warehouse_whatever_is_published_befo
     with home.warehouse.staged() as staged:
         staged.miss(new_missed(staged.connection, home.zone, missed))
     take(home, simulated.broker)
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM trade_gate_readings").fetchone() == (2,)
         assert connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
 
 
 def _missed(home: Home) -> list[tuple[str, ...]]:
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         return connection.execute("FROM missed_snapshots ORDER BY ALL").fetchall()
 
 
@@ -237,12 +237,12 @@ def test_a_rebuild_finds_the_missed_the_failed_and_the_refused_again(
         miscount(patched)
         with pytest.raises(NotPublishedError):
             take(home, simulated.broker)
-    told = _missed(home)
-    assert sorted(row[4] for row in told) == ["failed", "missed", "refused"]
+    reported = _missed(home)
+    assert sorted(row[4] for row in reported) == ["failed", "missed", "refused"]
     take(home, simulated.broker)
-    assert _missed(home) == told
+    assert _missed(home) == reported
     rebuild(home.warehouse, home.zone, lambda _: None)
-    assert _missed(home) == [row for row in told if row[4] != "refused"]  # our mistake has been mended meanwhile
+    assert _missed(home) == [row for row in reported if row[4] != "refused"]  # our mistake has been mended meanwhile
 
 
 def test_a_failure_that_cannot_be_published_is_still_told_as_what_it_is(

@@ -17,7 +17,7 @@ from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.warehouse.closings import statement_months
-from tradier_pipeline.warehouse.reads import reading
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.support.bodies import (
@@ -142,21 +142,21 @@ def test_the_statements_of_any_account_add_up_and_follow_each_other(accounts: in
     random = Random(7)
     kinds = {"ach": "deposits", "dividend": "dividends", "interest": "interest", "fee": "fees", "tax": "tax"}
     days = sessions(date(2025, 1, 2), date(2025, 12, 31))
-    told, flows = Histories(), dict[str, list[tuple[date, str, Decimal]]]()
-    told.sessions(days)
+    reported, flows = Histories(), dict[str, list[tuple[date, str, Decimal]]]()
+    reported.sessions(days)
     for number in range(accounts):
         account, equity = f"VA{number}", Decimal(random.randrange(10**6)) / 100
-        told.read(days[0], days[-1], account)
+        reported.read(days[0], days[-1], account)
         for day in days:
             if random.random() < 0.05:
                 kind, amount = random.choice([*kinds]), Decimal(random.randrange(-50_000, 50_000)) / 100
                 flows.setdefault(account, []).append((day + timedelta(days=random.choice([0, 0, 1])), kind, amount))
-                told.flow(flows[account][-1][0], amount, kind, account)
+                reported.flow(flows[account][-1][0], amount, kind, account)
             equity += Decimal(random.randrange(-1000, 1000)) / 100
             if random.random() < 0.8:
-                told.snapshot(day, equity, account)
+                reported.snapshot(day, equity, account)
     with warehouse_in_memory() as staged:
-        told.write(staged.connection)
+        reported.write(staged.connection)
         cursor = staged.connection.execute("FROM account_statements ORDER BY account_id, month")
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -182,13 +182,13 @@ def test_the_statements_of_any_account_add_up_and_follow_each_other(accounts: in
 
 def test_the_total_is_of_one_environment(home: Home) -> None:
     days = sessions(date(2025, 10, 30), date(2025, 11, 28))
-    told = Histories()
-    told.sessions(days)
+    reported = Histories()
+    reported.sessions(days)
     for account, equity, environment in (("VA1", 1000, "live"), ("VA2", 500, "live"), ("SIM1", 90_000, "simulator")):
         for number, day in enumerate(days):
-            told.snapshot(day, equity + number, account, environment=environment)
+            reported.snapshot(day, equity + number, account, environment=environment)
     with home.warehouse.staged() as staged:
-        told.write(staged.connection)
+        reported.write(staged.connection)
     totals = rows_of("balances", "--by", "month", "--total")
     assert [
         (row["environment"], row["month"], Decimal(row["closing"])) for row in totals if row["month"] > "2025-11"
@@ -209,15 +209,15 @@ def test_a_statement_in_text_has_its_lines_and_its_note(home: Home) -> None:
     show(home, date(2025, 10, 31), 1000)
     show(home, date(2025, 11, 25), "1250.5")
     for by, period in (("month", "2025-11-01"), ("quarter", "2025-10-01"), ("year", "2025-01-01")):
-        told = run("balances", "--by", by).stdout
-        assert [text for text in (period, "1250.50", "trading", "adjustments", "note") if text not in told] == []
+        reported = run("balances", "--by", by).stdout
+        assert [text for text in (period, "1250.50", "trading", "adjustments", "note") if text not in reported] == []
 
 
 def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:
     for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 3), "1010.01"), (date(2025, 11, 28), 1700)):
         show(home, day, equity)
     report(home, date(2025, 10, 1), date(2025, 11, 28), history=[event(date(2025, 11, 14), 500)])
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         (month,) = statement_months(connection, date(2025, 11, 14))
         assert statement_months(connection, date(2025, 12, 1)) == []
     assert (month.closed_before, month.pnl_of_days, month.lines["deposits"]) == (1000, 200, 500)
@@ -226,14 +226,16 @@ def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"closing": Decimal("1700.00000001")}, "opening and lines"),
         ({"closed_before": Decimal("999.99")}, "opening"),
         ({"pnl_of_days": Decimal(201)}, "profit or loss of the days"),
     ],
 )
-def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(change: dict[str, Decimal], told: str) -> None:
+def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(
+    change: dict[str, Decimal], reported: str
+) -> None:
     lines = {name: Decimal(0) for name in LINES[1:]} | {"deposits": Decimal(510), "fees": Decimal(10)}
     figures = (
         Decimal(1000),
@@ -246,7 +248,7 @@ def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(change: d
     month = StatementMonth(ACCOUNT, date(2025, 11, 1), *figures)
     assert STATEMENT_CHECK.run([month]).passed
     (difference,) = STATEMENT_CHECK.run([replace(month, **change)]).differences
-    assert difference.where == f"{ACCOUNT} 2025-11 {told}"
+    assert difference.where == f"{ACCOUNT} 2025-11 {reported}"
 
 
 # ---------------------------------------------------------------- sessions, hours, holes
@@ -267,7 +269,7 @@ def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not
     for day in (saturday, monday):
         worth = answers(balances={"balances": balances(total_equity=1000, total_cash=1000)})
         store_snapshot(home.warehouse, land(home.zone, worth, at(day, EVENING)), GateRules(calendar=rehearsed))
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         kept = connection.execute("SELECT trade_date, session_close FROM sessions ORDER BY trade_date").fetchall()
         ((closed,),) = connection.execute(
             f"SELECT session_close FROM trade_gate_readings WHERE trade_date = '{saturday}'"
@@ -294,7 +296,7 @@ def test_a_hole_of_sessions_ends_a_span_of_a_position(home: Home) -> None:
     thursday, friday, monday, later = (date(2025, 11, day) for day in (6, 7, 10, 20))
     for day in (thursday, friday, monday, later):
         store_snapshot(home.warehouse, land(home.zone, answers(positions=[position("SPY")]), at(day, EVENING)))
-    with reading(home.warehouse.path) as connection:
+    with connect_readonly(home.warehouse.path) as connection:
         rows = connection.execute("SELECT from_as_of, last_as_of, gap FROM position_history('SPY')").fetchall()
     spans = [(first.date(), last.date(), gap) for first, last, gap in rows]
     assert spans == [(thursday, monday, True), (later, later, False)]
@@ -351,7 +353,7 @@ def test_a_lot_that_the_broker_corrected_counts_once_and_its_versions_stay(reali
     report(realized, date(2025, 10, 1), date(2025, 11, 11), gainloss=[lot(date(2025, 10, 30), Decimal("9.85"), "F")])
     (account,) = rows_of("pnl", "--by", "account", "--until", "2025-10-31")
     assert Decimal(account["gain_loss"]) == Decimal("9.85")
-    with reading(realized.warehouse.path) as connection:
+    with connect_readonly(realized.warehouse.path) as connection:
         ((gain,),) = connection.execute("SELECT sum(gain_loss) FROM closed_lots").fetchall()
         ((versions, gone),) = connection.execute(
             "SELECT count(*), count(retracted_at) FROM closed_lots_versions"

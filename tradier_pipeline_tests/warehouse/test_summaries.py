@@ -18,11 +18,11 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.domain.daily_summary import content_key
 from tradier_pipeline.ledger.records import Trade
 from tradier_pipeline.publish.store import rebuild, store_snapshot
-from tradier_pipeline.publish.summaries import keep_summaries, make_summaries, summary_evidence
+from tradier_pipeline.publish.summaries import make_summaries, summary_evidence, upsert_summaries
 from tradier_pipeline.reconcile.daily import SUMMARY_CHECKS
-from tradier_pipeline.reconcile.facts import Beliefs
+from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import daily_summaries, reading
+from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
 from tradier_pipeline_tests.conftest import dear_examples
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
@@ -56,7 +56,7 @@ class Book:
         self,
         when: datetime,
         equity: int = 1000,
-        beliefs: Beliefs | None = None,
+        ledger_state: LedgerState | None = None,
         *,
         number: str = ACCOUNT,
         held: Sequence[Any] = (),
@@ -64,14 +64,14 @@ class Book:
         **fields: Any,
     ) -> str:
         """A snapshot; one share of MSFT is always held, since an account that is flat is another story."""
-        told = answers(
+        reported = answers(
             account={"profile": {"account": account(number)}},
             balances={"balances": balances(number=number, total_equity=equity, total_cash=equity - 100, close_pl=7)},
             positions=[position("MSFT", 1), *held],
             orders=orders,
         )
-        landed = land(self.zone, told, when, account_id=number, **fields)
-        store_snapshot(self.warehouse, landed, believe=lambda *_: beliefs)
+        landed = land(self.zone, reported, when, account_id=number, **fields)
+        store_snapshot(self.warehouse, landed, read_ledger=lambda *_: ledger_state)
         return str(landed.snapshot_id)
 
     def make(self, day: date) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Book:
         return row
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with reading(self.warehouse.path) as connection:
+        with connect_readonly(self.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
 
     def revisions(self) -> list[tuple[date, int]]:
@@ -179,7 +179,7 @@ def test_what_was_not_read_of_the_day_is_counted_by_kind(book: Book) -> None:
 def test_orders_are_counted_by_the_broker_on_the_new_york_day_on_which_it_happened(book: Book) -> None:
     today, before = "2025-12-08T15:00:00.000Z", "2025-12-05T15:00:00.000Z"
     late = "2025-12-09T03:00:00.000Z"  # another date in UTC
-    told = [
+    reported = [
         order(1, status="filled", create_date=today, transaction_date=today, exec_quantity=50, avg_fill_price=22),
         order(2, status="canceled", create_date=today, transaction_date=late),
         order(3, status="rejected", create_date=today, transaction_date=today),
@@ -188,8 +188,8 @@ def test_orders_are_counted_by_the_broker_on_the_new_york_day_on_which_it_happen
         order(6, status="canceled", create_date=before, transaction_date=before),
     ]
     book.take(at(MONDAY, "12:00"), 2000, orders=[order(3, create_date=today, transaction_date=today)])
-    bought = position(told[0]["symbol"], 50, id=2)
-    book.take(at(MONDAY, "22:30"), 900, held=[bought], orders=told)  # 50 at 22 are paid for
+    bought = position(reported[0]["symbol"], 50, id=2)
+    book.take(at(MONDAY, "22:30"), 900, held=[bought], orders=reported)  # 50 at 22 are paid for
     row = book.make(MONDAY)
     counts = {name: row[f"orders_{name}"] for name in NO_ORDERS}
     assert counts == {"placed": 3, "filled": 1, "canceled": 1, "rejected": 1, "expired": 1}
@@ -215,10 +215,10 @@ TRADES = ("trades_opened", "trades_closed", "trades_open", "realized_pnl", "real
 
 def test_trades_are_opened_and_closed_on_the_day_and_what_they_brought_is_in_dollars(book: Book) -> None:
     living = opened("t-1")
-    book.take(at(MONDAY, "12:00"), beliefs=Beliefs(trades=(living,)), held=SPREAD)
+    book.take(at(MONDAY, "12:00"), ledger_state=LedgerState(trades=(living,)), held=SPREAD)
     won = ended("t-2", at(MONDAY, "15:00"), "105", exit_reason="PROFIT_TARGET")
     lost = ended("t-3", at(MONDAY, "15:30"), "-60")
-    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=(living, won, lost)), held=SPREAD)
+    book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=(living, won, lost)), held=SPREAD)
     row = book.make(MONDAY)
     assert figures(row, *TRADES) == (3, 2, 1, 45, 0)
     assert row["exit_reasons"] == {"EXPIRED": 1, "PROFIT_TARGET": 1}
@@ -242,9 +242,9 @@ def test_trades_are_opened_and_closed_on_the_day_and_what_they_brought_is_in_dol
 
 def test_a_profit_that_nobody_knows_is_counted_and_is_no_zero(book: Book) -> None:
     unknown = ended("t-1", at(MONDAY, "15:00"), None)
-    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=(unknown,)))
+    book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=(unknown,)))
     assert figures(book.make(MONDAY), "realized_pnl", "realized_unknown") == (None, 1)
-    book.take(at(MONDAY, "16:45"), beliefs=Beliefs(trades=(unknown, ended("t-2", at(MONDAY, "15:00"), "20"))))
+    book.take(at(MONDAY, "16:45"), ledger_state=LedgerState(trades=(unknown, ended("t-2", at(MONDAY, "15:00"), "20"))))
     assert figures(book.make(MONDAY), "realized_pnl", "realized_unknown") == (20, 1)
 
 
@@ -256,28 +256,28 @@ def test_without_a_ledger_the_figures_of_trades_are_not_known(book: Book) -> Non
 
 
 def test_a_snapshot_without_the_ledger_leaves_the_trades_as_the_last_one_with_it_shows_them(book: Book) -> None:
-    book.take(at(MONDAY, "15:30"), beliefs=Beliefs(trades=(opened(),)), held=SPREAD)
-    book.take(at(MONDAY, "16:15"), beliefs=None, held=SPREAD)
+    book.take(at(MONDAY, "15:30"), ledger_state=LedgerState(trades=(opened(),)), held=SPREAD)
+    book.take(at(MONDAY, "16:15"), ledger_state=None, held=SPREAD)
     row = book.make(MONDAY)
     assert figures(row, "as_of", "trades_as_of", "trades_open") == (at(MONDAY, "16:15"), at(MONDAY, "15:30"), 1)
 
 
 def test_a_torn_snapshot_tells_nothing_of_the_trades(book: Book) -> None:
-    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=(opened(),)), held=SPREAD)
-    gone = Beliefs(trades=(ended("t-1", at(MONDAY, "16:20")),))
-    book.take(at(MONDAY, "16:30"), beliefs=gone, held=SPREAD, verdict="torn")
+    book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=(opened(),)), held=SPREAD)
+    gone = LedgerState(trades=(ended("t-1", at(MONDAY, "16:20")),))
+    book.take(at(MONDAY, "16:30"), ledger_state=gone, held=SPREAD, verdict="torn")
     assert figures(book.make(MONDAY), *TRADES) == (1, 0, 1, 0, 0)
 
 
 def test_a_trade_that_expired_is_counted_once_on_the_day_that_its_end_is_known(book: Book) -> None:
     """The engine learns on Saturday what expired on Friday, and no snapshot is taken on that day."""
     friday, living = at(FRIDAY, "10:00"), opened("t-1", at(FRIDAY, "10:00"))
-    book.take(at(FRIDAY, "20:00"), beliefs=Beliefs(trades=(living,)), held=SPREAD)
+    book.take(at(FRIDAY, "20:00"), ledger_state=LedgerState(trades=(living,)), held=SPREAD)
     assert figures(book.make(FRIDAY), *TRADES) == (1, 0, 1, 0, 0)
     expired = ended("t-1", at(FRIDAY, "16:00"), known=at(FRIDAY, "20:00") + timedelta(hours=5), opened_at=friday)
     expired = expired.model_copy(update={"created_at": friday})
     for day, time in ((MONDAY, "08:00"), (MONDAY, "16:15"), (TUESDAY, "16:15")):
-        book.take(at(day, time), beliefs=Beliefs(trades=(expired, opened("t-2"))), held=SPREAD)
+        book.take(at(day, time), ledger_state=LedgerState(trades=(expired, opened("t-2"))), held=SPREAD)
     assert figures(book.make(MONDAY), *TRADES) == (1, 1, 1, 105, 0)
     assert figures(book.make(TUESDAY), *TRADES) == (0, 0, 1, 0, 0)
     assert judged(book, MONDAY) == judged(book, TUESDAY) == set()
@@ -287,43 +287,43 @@ def test_a_trade_with_a_question_open_is_not_closed_anew_every_day(book: Book) -
     """It stays in the reconciliation for as long as nobody knows its price."""
     unknown = ended("t-1", at(MONDAY, "15:00"), None)
     for day in (MONDAY, TUESDAY):
-        book.take(at(day, "16:15"), beliefs=Beliefs(trades=(unknown, opened("t-2"))), held=SPREAD)
+        book.take(at(day, "16:15"), ledger_state=LedgerState(trades=(unknown, opened("t-2"))), held=SPREAD)
         book.make(day)
     assert book.rows("SELECT count(*) FROM trade_reconciliation WHERE trade_id = 't-1'") == [(2,)]
     assert book.rows("SELECT trades_closed FROM newest_daily_summaries ORDER BY trade_date") == [(1,), (0,)]
 
 
 def test_what_comes_to_the_ledger_of_old_days_is_told_and_not_counted_as_of_the_day(book: Book) -> None:
-    book.take(at(FRIDAY, "16:15"), beliefs=Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
+    book.take(at(FRIDAY, "16:15"), ledger_state=LedgerState(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
     book.make(FRIDAY)
     old = opened("t-2", at(FRIDAY, "10:00") - timedelta(days=30))
     imported = (opened("t-1", at(FRIDAY, "10:00")), old, ended("t-3", at(FRIDAY, "10:00") - timedelta(days=30), None))
-    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=imported), held=SPREAD)
+    book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=imported), held=SPREAD)
     assert figures(book.make(MONDAY), *TRADES) == (0, 0, 2, 0, 0)
     assert judged(book, MONDAY) == {"summary_reconciles"}
 
 
 def test_what_happened_after_the_last_snapshot_of_an_evening_is_of_the_next_day(book: Book) -> None:
-    book.take(at(FRIDAY, "16:15"), beliefs=Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
+    book.take(at(FRIDAY, "16:15"), ledger_state=LedgerState(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
     late = opened("t-2", at(FRIDAY, "16:20"))
-    both = Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")), late))
-    book.take(at(MONDAY, "16:15"), beliefs=both, held=SPREAD)
+    both = LedgerState(trades=(opened("t-1", at(FRIDAY, "10:00")), late))
+    book.take(at(MONDAY, "16:15"), ledger_state=both, held=SPREAD)
     assert figures(book.make(MONDAY), *TRADES) == (1, 0, 2, 0, 0)
 
 
 def test_a_trade_that_the_ledger_lost_is_not_open_and_the_check_misses_it(book: Book) -> None:
     living = (opened("t-1", at(FRIDAY, "10:00")), opened("t-2", at(FRIDAY, "11:00")))
-    book.take(at(FRIDAY, "16:15"), beliefs=Beliefs(trades=living), held=SPREAD)
+    book.take(at(FRIDAY, "16:15"), ledger_state=LedgerState(trades=living), held=SPREAD)
     book.make(FRIDAY)
-    book.take(at(MONDAY, "10:00"), beliefs=Beliefs(trades=living), held=SPREAD)
-    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=living[:1]), held=SPREAD)
+    book.take(at(MONDAY, "10:00"), ledger_state=LedgerState(trades=living), held=SPREAD)
+    book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=living[:1]), held=SPREAD)
     assert figures(book.make(MONDAY), *TRADES) == (0, 0, 1, 0, 0)
     assert judged(book, MONDAY) == {"summary_reconciles"}
 
 
 def judged(book: Book, day: date) -> set[str]:
     """The checks that a stored summary fails."""
-    with reading(book.warehouse.path) as connection:
+    with connect_readonly(book.warehouse.path) as connection:
         evidence = [summary_evidence(connection, row) for row in daily_summaries(connection, day)]
     return {check.name for check in SUMMARY_CHECKS if not check.run(evidence).passed}
 
@@ -345,11 +345,11 @@ def test_the_same_figures_add_nothing_and_others_are_the_next_revision(book: Boo
 
 
 def test_a_past_date_made_again_is_what_it_was_whatever_came_later(book: Book) -> None:
-    book.take(at(FRIDAY, "16:15"), 1000, Beliefs(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
+    book.take(at(FRIDAY, "16:15"), 1000, LedgerState(trades=(opened("t-1", at(FRIDAY, "10:00")),)), held=SPREAD)
     first = book.make(FRIDAY)
     closed = ended("t-1", at(MONDAY, "10:00"), opened_at=at(FRIDAY, "10:00"))
-    book.take(at(MONDAY, "16:15"), 7000, Beliefs(trades=(closed,)))
-    book.take(at(TUESDAY, "16:15"), 8000, Beliefs(trades=()))
+    book.take(at(MONDAY, "16:15"), 7000, LedgerState(trades=(closed,)))
+    book.take(at(TUESDAY, "16:15"), 8000, LedgerState(trades=()))
     book.make(TUESDAY)
     assert book.make(FRIDAY) == first
     assert [revision for day, revision in book.revisions() if day == FRIDAY] == [1]
@@ -380,7 +380,7 @@ def test_accounts_have_summaries_of_their_own(book: Book) -> None:
 
 def test_a_rebuild_keeps_every_revision(book: Book) -> None:
     for time in ("16:15", "20:00"):
-        book.take(at(MONDAY, time), beliefs=Beliefs(trades=(opened(),)), held=SPREAD)
+        book.take(at(MONDAY, time), ledger_state=LedgerState(trades=(opened(),)), held=SPREAD)
         book.make(MONDAY)
     before = book.rows("FROM daily_summaries ORDER BY revision")
     assert rebuild(book.warehouse, book.zone, lambda _: None).kept_findings
@@ -389,7 +389,7 @@ def test_a_rebuild_keeps_every_revision(book: Book) -> None:
 
 
 def test_a_rebuild_takes_over_what_a_file_of_the_version_before_has(book: Book) -> None:
-    book.take(at(MONDAY, "16:15"), beliefs=Beliefs(trades=(opened(),)), held=SPREAD)
+    book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=(opened(),)), held=SPREAD)
     with book.warehouse.staged() as staged:
         staged.connection.execute("DROP VIEW newest_daily_summaries; DROP TABLE daily_summaries")
         staged.connection.execute("ALTER TABLE trade_reconciliation DROP COLUMN strategy")
@@ -507,9 +507,9 @@ def test_over_any_history_open_is_what_was_open_and_opened_without_what_was_clos
     try:
         lived(empty, trades, read)
         for day in days[-1:] if at_once else days:
-            keep_summaries(empty, ACCOUNT, day)
+            upsert_summaries(empty, ACCOUNT, day)
         for day in reversed(days):  # of a past day, too
-            keep_summaries(empty, ACCOUNT, day)
+            upsert_summaries(empty, ACCOUNT, day)
         rows = daily_summaries(empty)
         found = reconciles.run([summary_evidence(empty, row) for row in rows])
     finally:

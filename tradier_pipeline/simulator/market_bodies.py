@@ -34,6 +34,7 @@ from tradier_pipeline.simulator.world import new_york_date
 
 _HUNDRED = Decimal(100)
 _DAILY_VOLUME = 50_000_000
+_SEASON_OF_OPTION = 4  # of the grid's instants: a contract is listed for some months, and a chain has hundreds
 _PREMARKET, _POSTMARKET_END = time(7), time(20)
 _POSTMARKET_END_OF_HALF_DAY = time(17)
 _REGULAR_CLOSE = time(16)
@@ -108,11 +109,12 @@ class _Past:
     @staticmethod
     @lru_cache(maxsize=16384)  # every contract of some underlyings: whoever reads all chains does so again
     def of(market: Market, symbol: str, grid: _Grid) -> _Past:
-        day, season = (
+        season = grid.season[:_SEASON_OF_OPTION] if parse_option(symbol) else grid.season
+        day, earlier = (
             [quote.last if (quote := market.quote(symbol, instant)) else None for instant in instants]
-            for instants in (grid.day, grid.season)
+            for instants in (grid.day, season)
         )
-        return _Past(day[0], day[1], _range(day[1:]), _range(season))
+        return _Past(day[0], day[1], _range(day[1:]), _range(earlier))
 
 
 def _range(prices: Sequence[Decimal | None]) -> tuple[Decimal, ...]:

@@ -32,7 +32,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 PATHS = {"account": "/profile", "balances": "/balances", "positions": "/positions", "orders": "/orders"}
 KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
-MAX_LEG_LAG = RetryPolicy(attempts=2, base_delay=0.0)
+HASTY_POLICY = RetryPolicy(attempts=2, base_delay=0.0)
 REAL_BODIES = Path(__file__).parents[3] / "shared" / "payloads" / "errors"
 
 ERRORS = '{"errors":{"error":["Backoffice rejected override of the order.","InitialMargin"]}}'
@@ -114,7 +114,7 @@ class Scene:
 
     def __init__(self, home: Home, simulated: Simulated) -> None:
         self.home, self.simulated = home, simulated
-        self.broker = Broker(simulated.url, SecretStr(DEMO_TOKEN), "simulator", MAX_LEG_LAG)
+        self.broker = Broker(simulated.url, SecretStr(DEMO_TOKEN), "simulator", HASTY_POLICY)
         self.good, _ = take(home, self.broker)
         self.published = home.warehouse.path.read_bytes()
 
@@ -298,13 +298,13 @@ def test_an_instant_in_the_future_is_refused(home: Home, scene: Scene) -> None:
 
 
 def test_a_token_without_the_account_is_refused_and_nothing_is_filed_under_its_name(home: Home, scene: Scene) -> None:
-    with pytest.raises(SnapshotFetchError, match="does not give access to the account 'VA00000000'"):
+    with pytest.raises(ExtractError, match=r"VA00000000 is not among the accounts .* It has: SIM00000001"):
         take(home, scene.broker, "VA00000000")
     assert list(home.zone.snapshots()) == []
 
 
 def test_a_wrong_token_is_refused_at_once(home: Home, scene: Scene) -> None:
-    wrong = Broker(scene.simulated.url, SecretStr("wrong"), "simulator", MAX_LEG_LAG)
+    wrong = Broker(scene.simulated.url, SecretStr("wrong"), "simulator", HASTY_POLICY)
     scene.simulated.admin("DELETE", "requests")
     with pytest.raises(SnapshotFetchError, match="TRADIER_ACCESS_TOKEN is valid"):
         take(home, wrong)

@@ -103,7 +103,8 @@ def test_a_session_opens_streams_for_five_minutes(broker):
     created = session(broker)
     asked = {"sessionid": created["sessionid"], "symbols": "SPY"}
     set_clock(broker, "2026-11-16T17:05:01Z")
-    assert broker.get(EVENTS, params=asked).status_code == 401
+    with broker.stream("GET", EVENTS, params=asked) as answer:
+        assert answer.status_code == 401
     with connect(created["url"].replace("http://", "ws://"), proxy=None) as stream:
         stream.send(json.dumps({"sessionid": created["sessionid"], "symbols": ["SPY"]}))
         with pytest.raises(ConnectionClosedError) as closed:

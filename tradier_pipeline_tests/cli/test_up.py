@@ -217,7 +217,7 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(liv
 def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:
     before = len(lived.published())
     lived.simulated.admin("DELETE", "requests")
-    lived.simulated.fault("/orders", "delay", seconds=3)
+    lived.simulated.fault("/orders", "delay", seconds=8)
     lived.request()
     until("the first request", lambda: lived.simulated.requests() or None)
     lived.up.ask(RELOAD)

@@ -268,11 +268,14 @@ def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_it
     assert not any("Traceback" in line for line in lived.log[printed:])
 
 
-def test_sigterm_ends_it_while_it_starts(home: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize("serving", [False, True], ids=["starting", "serving"])
+def test_sigterm_ends_it_and_all_it_has_started(home: Home, tmp_path: Path, serving: bool) -> None:
     with (tmp_path / "up.log").open("w") as log, free_port() as port:
         command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
     until("its first start", lambda: (home.path / "dagster").exists() or None)
+    if serving:
+        until("its address", lambda: reported(tmp_path, "stop with Ctrl-C"))
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     *_, line = (tmp_path / "up.log").read_text().splitlines()

@@ -4,11 +4,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 import tradier_pipeline
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.definitions import build_definitions
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS
@@ -185,7 +187,13 @@ def test_the_columns_of_the_snapshot_are_those_of_the_tables_with_their_units() 
 def test_every_claim_is_a_partitioned_check_of_its_asset_that_names_its_rules() -> None:
     graph = definitions().resolve_asset_graph()
     found = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    of_dates = (*SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS, *DERIVED_CHECKS)
+    of_dates: tuple[Check[Any], ...] = (
+        *SUMMARY_CHECKS,
+        *GAINLOSS_CHECKS,
+        *CASH_CHECKS,
+        *STATEMENT_CHECKS,
+        *DERIVED_CHECKS,
+    )
     unblocking = {check.name for check in of_dates}
     others = {"published_equals_landed", "sessions_equal_brokers", "snapshot_is_fresh", "activity_equals_landed"}
     assert set(found) == {claim.name for claim in (*CLAIMS, *LEDGER_CLAIMS)} | unblocking | others
@@ -202,7 +210,7 @@ def test_every_claim_is_a_partitioned_check_of_its_asset_that_names_its_rules() 
 def test_every_rule_belongs_to_exactly_one_claim() -> None:
     for claims, checks in ((CLAIMS, CHECKS), (LEDGER_CLAIMS, RECONCILIATION_CHECKS)):
         assert sorted(rule for claim in claims for rule in claim.rules) == sorted(check.name for check in checks)
-    assert {check.name: check.rule.asset for check in RECONCILIATION_CHECKS} == {
+    assert {check.name: check.rule.asset for check in RECONCILIATION_CHECKS} == {  # type: ignore[attr-defined]
         rule: claim.asset for claim in LEDGER_CLAIMS for rule in claim.rules
     }
     assert len(CLAIMS) <= 14

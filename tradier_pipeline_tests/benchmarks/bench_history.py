@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tradier_pipeline.warehouse import book, exposure
+from tradier_pipeline.warehouse import exposure, spread_book
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.benchmarks.bench import Figure
@@ -68,7 +68,7 @@ def questions(relation: str, day: str) -> tuple[Question, ...]:
             Question(f"{relation}, the newest ten", f"FROM {relation} ORDER BY as_of DESC LIMIT 10"),
             Question(f"{relation}, the year, counted", f"SELECT count(COLUMNS(*)) FROM {relation}"),
         )
-    if relation in (view.name for view in book.VIEWS):  # a year of it is asked by no one: minutes
+    if relation in (view.name for view in spread_book.VIEWS):  # a year of it is asked by no one: minutes
         return (Question(f"{relation}, a day", f"FROM {relation} {of_day} ORDER BY as_of", DAYS_MS),)
     is_statement = relation == "account_statements" or relation.startswith("pnl_by_") or relation.endswith("ly_returns")
     return (Question(f"{relation}, all", f"FROM {relation}", STATEMENT_MS if is_statement else AT_MS),)

@@ -91,7 +91,7 @@ def test_a_refused_snapshot_shows_the_claim_that_fails_with_its_rule_and_rows_an
     (found,) = [one for one in result.get_asset_check_evaluations() if not one.passed]
     assert (found.severity, found.blocking) == (dg.AssetCheckSeverity.ERROR, True)
     assert (found.metadata["rules"].value, found.metadata["failed"].value) == (5, "balances_equal")
-    records = found.metadata["differences"].records  # type: ignore[union-attr]
+    records = found.metadata["differences"].records  # type: ignore[attr-defined]
     assert {record.data["rule"] for record in records} == {"balances_equal"}
     assert all({"where", "broker", "stored"} <= record.data.keys() for record in records)
 

@@ -11,7 +11,8 @@ import pytest
 
 from tradier_pipeline.core import sources
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, SettingsError, load_settings
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
+from tradier_pipeline.core.sources import SettingsError
 from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.simulator import app
 from tradier_pipeline.simulator.server import embedded_simulator
@@ -43,7 +44,7 @@ ACCOUNT = {"ENV": "sandbox", "ACCESS_TOKEN": SECRET, "ACCOUNT_ID": "VA12345678"}
 def test_without_any_variable_the_simulated_account_is_read_into_the_home_of_the_checkout(anywhere: Path) -> None:
     settings = load_settings()
     assert (settings.environment, settings.accounts, settings.broker_url) == ("simulator", (DEMO_ACCOUNT,), None)
-    assert settings.token.get_secret_value() == DEMO_TOKEN == app.DEMO_TOKEN
+    assert settings.token.get_secret_value() == DEMO_TOKEN == app.DEMO_TOKEN  # type: ignore[attr-defined]
     assert settings.home == anywhere / "data"
     assert settings.warehouse == anywhere / "data" / "tradier.duckdb"
     assert settings.landing == anywhere / "data" / "raw"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -42,7 +41,7 @@ def evaluate(instance: dg.DagsterInstance, at: str) -> tuple[str, str | None]:
     """The partition that is asked for at a New York time, or why none is, and the run's key."""
     instant = datetime.fromisoformat(at).replace(tzinfo=clock.NEW_YORK)
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=instant) as context:
-        context._instance = instance
+        context._instance = instance  # type: ignore[assignment]
         answer = account_activity_schedule(context)
     if isinstance(answer, dg.SkipReason):
         return str(answer.skip_message), None
@@ -99,7 +98,7 @@ def test_what_failed_is_tried_again_a_few_times(instance: dg.DagsterInstance) ->
 
 
 @pytest.fixture
-def tuesday(home: Home, simulated: Simulated, machine: Clock) -> Iterator[Clock]:
+def tuesday(home: Home, simulated: Simulated, machine: Clock) -> Clock:
     """A world at the last second of a Tuesday, by the broker's clock and ours."""
     machine.time = MIDNIGHT
     simulated.admin("POST", "clock", {"now": MIDNIGHT.isoformat()})

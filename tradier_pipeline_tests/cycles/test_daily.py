@@ -30,7 +30,7 @@ def evaluate(instance: dg.DagsterInstance, at: str) -> str:
     """The partition that is asked for at a New York time, or why none is."""
     instant = datetime.fromisoformat(at).replace(tzinfo=NEW_YORK)
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=instant) as context:
-        context._instance = instance
+        context._instance = instance  # type: ignore[assignment]
         answer = daily_summary_schedule(context)
     return str(answer.skip_message if isinstance(answer, dg.SkipReason) else answer.partition_key)  # type: ignore[union-attr]
 

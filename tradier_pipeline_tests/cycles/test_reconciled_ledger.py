@@ -9,6 +9,7 @@ import pytest
 
 from tradier_pipeline.assets import snapshot as assets_snapshot
 from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.verify.claims import LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import connect_readonly
@@ -27,7 +28,8 @@ def ledger(home: Home, simulated: Simulated) -> Ledger:
 
 
 def statuses(ledger: Ledger) -> list[str]:
-    return [row.status for row in (*ledger.orders(), *ledger.trades())]
+    rows: list[EngineOrder | Trade] = [*ledger.orders(), *ledger.trades()]
+    return [row.status for row in rows]
 
 
 def metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def test_a_ledger_that_cannot_be_written_is_told_as_a_warning(
 def test_a_row_that_the_engine_changed_meanwhile_is_left_alone_and_told(
     home: Home, ledger: Ledger, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = assets_snapshot.read_relevant_ledger
+    read = assets_snapshot.read_relevant_ledger  # type: ignore[attr-defined]
 
     def read_and_change(*of_what: Any) -> Any:
         ledger_state = read(*of_what)

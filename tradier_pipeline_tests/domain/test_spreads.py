@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
@@ -695,7 +695,7 @@ def test_the_order_of_rows_and_orders_changes_nothing(
 
 @given(accounts(_WHOLE))
 def test_no_more_shorts_are_uncovered_than_must_be(rows: list[PortfolioPosition]) -> None:
-    bare: Counter[tuple[str, str]] = Counter()
+    bare: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for short in uncovered(group(rows)):
         bare[short.symbol[:-15], short.symbol[-9]] += short.quantity
     shares = max(total(rows)["AAPL"], 0) // 100

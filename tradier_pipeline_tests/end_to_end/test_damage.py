@@ -101,7 +101,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 }
 DAMAGE: dict[str, Callable[[LandedSnapshot], Path]] = {
     **{
-        f"{file}, {kind}": lambda landed, file=file, damage=damage: damage(landed.directory / file)
+        f"{file}, {kind}": lambda landed, file=file, damage=damage: damage(landed.directory / file)  # type: ignore[misc]
         for file in FILES
         for kind, damage in KINDS.items()
         if (file, kind) != ("quotes.manifest.json", "missing")  # the same as not read yet

@@ -21,6 +21,7 @@ import pytest
 
 from tradier_pipeline import clock, verify
 from tradier_pipeline.broker.errors import BrokerError
+from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -503,8 +504,14 @@ def table() -> list[TableRow]:
 def test_g5_the_table_of_checks_says_what_there_is() -> None:
     """Then: documents declared "fixed" what the code did not do. Now: a row that is not true fails here."""
     words = {Severity.FATAL: "F", Severity.WARN: "W"}
-    of_dates = (*SUMMARY_CHECKS, *GAINLOSS_CHECKS, *CASH_CHECKS, *STATEMENT_CHECKS, *DERIVED_CHECKS)
-    checks = [*CHECKS, *RECONCILIATION_CHECKS, *of_dates]
+    of_dates: tuple[Check[Any], ...] = (
+        *SUMMARY_CHECKS,
+        *GAINLOSS_CHECKS,
+        *CASH_CHECKS,
+        *STATEMENT_CHECKS,
+        *DERIVED_CHECKS,
+    )
+    checks: list[Check[Any]] = [*CHECKS, *RECONCILIATION_CHECKS, *of_dates]
     rows = table()
     assert {row.number for row in rows if row.number} == set(range(1, 81))
     listed = {(row.number, row.name, row.severity) for row in rows if row.name}

@@ -533,7 +533,7 @@ def test_more_shares_at_unchanged_cost_may_be_a_stock_dividend(account: Scripted
 
 
 def test_shares_of_an_unquoted_symbol_alone_in_an_account_of_zeros_are_good(account: ScriptedAccount) -> None:
-    account.server.marks["92912L107"] = None
+    account.server.marks["92912L107"] = None  # type: ignore[assignment]
     for at in ("11-20 10:00", "11-20 10:02", "11-21 10:02"):
         assert account.shows(ny(at), ("92912L107", 400, 800), cash=0) == "good"
     assert account.findings == []

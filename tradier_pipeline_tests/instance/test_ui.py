@@ -10,8 +10,10 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
-from tradier_pipeline_tests.cli.test_up import DEADLINE_S, USERS_TOKEN, family, running
+from tradier_pipeline_tests.cli.test_up import DEADLINE_S, family, running
 from tradier_pipeline_tests.conftest import Home
+
+USERS_TOKEN = "0123456789abcdefSECRET789012"
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator

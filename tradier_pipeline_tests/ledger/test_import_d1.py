@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.ledger.import_d1 import Imported, import_d1
+from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.reconcile.values import ACCOUNT
@@ -311,6 +312,7 @@ def test_what_is_imported_is_new_to_the_ledger_whenever_the_old_system_wrote_it(
 ) -> None:
     old = {"updated_at": "2025-12-01 14:30:30"}
     imported((old,), (old,))
-    for row in (*ledger.trades(), *ledger.orders()):
+    rows: list[EngineOrder | Trade] = [*ledger.trades(), *ledger.orders()]
+    for row in rows:
         assert row.updated_at is not None
         assert row.updated_at > datetime(2025, 12, 1, 14, 30, 30, tzinfo=UTC)

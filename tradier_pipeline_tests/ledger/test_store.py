@@ -52,7 +52,7 @@ def test_an_order_reads_back_exactly_and_asks_for_a_snapshot_when_it_is_new_or_c
         client_order_id="gw-1-entry",
         account_id=ACCOUNT,
         role="ENTRY",
-        class_="multileg",
+        **{"class": "multileg"},
         order_type="credit",
         duration="day",
         symbol="SPY",

@@ -218,9 +218,9 @@ class Month:
             if order.status == "PENDING" and order.client_order_id not in self.sent:
                 self.ledger.record_order(order.model_copy(update={"status": "ERROR"}))
         with self.world() as (world, account):
-            for order in list(account.live):
-                if order.tag and self.machine.time - order.created > timedelta(minutes=50):
-                    cancel(world, account, order)
+            for resting in list(account.live):
+                if resting.tag and self.machine.time - resting.created > timedelta(minutes=50):
+                    cancel(world, account, resting)
 
     def enter(self) -> None:
         """Open a vertical spread in contracts that nothing else is in."""

@@ -433,7 +433,7 @@ def test_the_changes_of_any_books_settle_at_once_and_use_each_order_once(state: 
     rows = reconciled(ledger, broker)
     used = [row.broker_order_id for row in rows if row.match_state == "matched"]
     assert len(used) == len(set(used))
-    reported = [row.broker_order_id for row in rows if row.raw_status is not None]
+    reported = [row.broker_order_id or 0 for row in rows if row.raw_status is not None]
     assert sorted(reported) == sorted(order.id for order in broker)  # every broker order has exactly one row
     assert [row.change for row in reconciled(applied(ledger, rows), broker) if row.change] == []
 

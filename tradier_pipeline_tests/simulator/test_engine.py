@@ -10,6 +10,7 @@ import pytest
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.connection import connect
+from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.engine import LEARNS_AFTER, DemoEngine
 from tradier_pipeline.simulator.server import embedded_simulator
@@ -44,7 +45,8 @@ def test_the_spreads_of_the_demo_are_in_the_ledger_and_nothing_else_is(demo: Sto
     spreads = {order.tag: order for order in world.accounts[DEMO_ACCOUNT].orders if order.cls == "multileg"}
     orders = {order.client_order_id: order for order in ledger.orders()}
     assert orders.keys() == spreads.keys()
-    assert {order.account_id for order in [*orders.values(), *ledger.trades()]} == {DEMO_ACCOUNT}
+    rows: list[EngineOrder | Trade] = [*orders.values(), *ledger.trades()]
+    assert {row.account_id for row in rows} == {DEMO_ACCOUNT}
     for tag, order in orders.items():
         if order.status in ENDED:
             assert (order.broker_order_id, order.filled_quantity) == (spreads[tag].id, spreads[tag].executed)

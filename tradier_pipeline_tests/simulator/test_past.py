@@ -163,7 +163,7 @@ def _assert_told(broker: httpx.Client, account: str) -> None:
     def rows(path: str, outer: str, inner: str) -> list[dict]:
         body = loads(broker.get(f"{account}/{path}", params={"limit": 1000}).text)
         found = body[outer][inner]
-        return found if isinstance(found, list) else [found]
+        return found if isinstance(found, list) else [found]  # type: ignore[list-item]
 
     events = rows("history", "history", "event")
     lots = rows("gainloss", "gainloss", "closed_position")

@@ -94,7 +94,7 @@ def test_a_busy_port_is_told():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(PipelineError, match=rf"cannot listen on 127\.0\.0\.1:{port}.*Choose another port"):
-            serve(lambda scope, receive, send: None, port=port)
+            serve(lambda scope, receive, send: None, port=port)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

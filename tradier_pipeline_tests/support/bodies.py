@@ -283,7 +283,8 @@ def land(
 ) -> LandedSnapshot:
     """File answers as one snapshot read at `as_of`. Bytes, by resource, are filed as they are."""
     if isinstance(reported, Answers):
-        required, quote_pages = reported.required(), _pages(reported.quotes)
+        required: Mapping[str, Sequence[bytes]] = reported.required()
+        quote_pages = _pages(reported.quotes)
     else:
         required, quote_pages = reported, quotes
     resources, bodies = {}, {}

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def _at_statement(statement: str, *, races: bool = False) -> Callable[[Act], Non
         def tapped(*arguments: Any, **named: Any) -> Any:
             return _Tapped(connect(*arguments, **named), statement, act, waits=races)
 
-        staging.duckdb.connect = tapped  # type: ignore[assignment]
+        staging.duckdb.connect = tapped  # type: ignore[assignment, attr-defined]
 
     return arm
 
@@ -131,10 +132,10 @@ def _named(suffix: str) -> Callable[..., bool]:
     return lambda path, *_: str(path).endswith(suffix)
 
 
-_COPIED = _after(staging.shutil, "copyfile")
+_COPIED = _after(shutil, "copyfile")
 _LANDING = _named(".tmp")
 _STAGED = _named(".staged")
-_QUOTES_MANIFEST = _named(".quotes.manifest.json.tmp")
+_QUOTES_MANIFEST = _named("/quotes.manifest.json")
 
 POINTS: dict[str, tuple[Point, ...]] = {
     "K1": (Point("before the first request", _before(BrokerClient, "fetch_snapshot"), landed=False),),
@@ -150,7 +151,7 @@ POINTS: dict[str, tuple[Point, ...]] = {
         Point("right after the landing's rename", _after(Path, "rename", when=_LANDING)),
         Point("after landing", _after(LandingZone, "land")),
         Point("between quotes and their manifest", _before(Path, "replace", when=_QUOTES_MANIFEST)),
-        Point("before the warehouse is copied", _before(staging.shutil, "copyfile")),
+        Point("before the warehouse is copied", _before(shutil, "copyfile")),
         Point("before BEGIN", _before(StagedWarehouse, "store")),
         Point("after the copy", _COPIED),
     ),
@@ -378,7 +379,7 @@ def _note_synced(path: str) -> None:
         status = os.fstat(descriptor)
         os.write(notes, f"{status.st_ino} {status.st_mtime_ns}\n".encode())
 
-    os.fsync = noted
+    os.fsync = noted  # type: ignore[assignment]
 
 
 def _work(job: Job) -> None:

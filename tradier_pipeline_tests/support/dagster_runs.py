@@ -13,8 +13,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, SettingsError, load_settings
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.core.sources import SettingsError
 from tradier_pipeline.cycles.on_demand import QUIET
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.definitions import build_definitions
@@ -112,7 +113,7 @@ def evaluate(instance: dg.DagsterInstance, cycle: str, instant: datetime) -> tup
     """What the schedule function of a cycle returns for a minute: its requests, and why there are none."""
     local = instant.astimezone(clock.NEW_YORK)
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=local) as context:
-        context._instance = instance  # it would open the storage anew for every call
+        context._instance = instance  # type: ignore[assignment]  # it would open the storage anew for every call
         answer = _schedule(cycle)(context)
     if isinstance(answer, dg.SkipReason):
         return [], answer.skip_message

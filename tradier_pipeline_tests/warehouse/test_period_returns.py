@@ -32,9 +32,9 @@ CALENDAR = MarketCalendar("XNYS")
 PRICES = "/v1/markets/history"
 
 # Carl Bacon, Practical Portfolio Measurement and Attribution: 24 returns of a portfolio and of its benchmark, percent
-PORTFOLIO = (0.3, 2.6, 1.1, -1.0, 1.5, 2.5, 1.6, 6.7, -1.4, 4.0, -0.5, 8.1)
+PORTFOLIO: tuple[float, ...] = (0.3, 2.6, 1.1, -1.0, 1.5, 2.5, 1.6, 6.7, -1.4, 4.0, -0.5, 8.1)
 PORTFOLIO += (4.0, -3.7, -6.1, 1.7, -4.9, -2.2, 7.0, 5.8, -6.5, 2.4, -0.5, -0.9)
-BENCHMARK = (0.2, 2.5, 1.8, -1.1, 1.4, 1.8, 1.4, 6.5, -1.5, 4.2, -0.6, 8.3)
+BENCHMARK: tuple[float, ...] = (0.2, 2.5, 1.8, -1.1, 1.4, 1.8, 1.4, 6.5, -1.5, 4.2, -0.6, 8.3)
 BENCHMARK += (3.9, -3.8, -6.2, 1.5, -4.8, 2.1, 6.0, 5.6, -6.7, 1.9, -0.3, 0.0)
 
 

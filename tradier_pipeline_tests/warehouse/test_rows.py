@@ -296,7 +296,13 @@ def test_every_value_comes_back_from_the_database_exactly(
     whole: int | None,
     flag: bool | None,
 ) -> None:
-    shared = {"text": text, "instant": instant, "model_value": model_value, "whole": whole, "flag": flag}
+    shared: dict[str, Any] = {
+        "text": text,
+        "instant": instant,
+        "model_value": model_value,
+        "whole": whole,
+        "flag": flag,
+    }
     shared["day"] = instant.date() if instant else None
     # a literal may have more zeros than the column has places
     decimals = [Decimal(f"{Decimal(units).scaleb(-8):f}{'0' * zeros}") for units, zeros in numbers]

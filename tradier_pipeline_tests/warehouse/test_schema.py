@@ -93,7 +93,7 @@ def test_the_names_users_rely_on_are_there(reader: duckdb.DuckDBPyConnection, re
     "relation", [*schema.TABLES, *derived.TABLES, *views.VIEWS], ids=lambda relation: relation.name
 )
 def test_every_relation_has_the_declared_columns_and_types(
-    reader: duckdb.DuckDBPyConnection, relation: schema.Table | views.View
+    reader: duckdb.DuckDBPyConnection, relation: schema.Table | schema.View
 ) -> None:
     assert columns(reader, relation.name) == {column.name: column.type for column in relation.columns}
 
@@ -185,12 +185,8 @@ def test_a_word_that_an_earlier_version_did_not_know_is_known_in_what_it_stored(
 
 
 def test_every_amount_names_its_unit() -> None:
-    amounts = [
-        column
-        for relation in (*schema.TABLES, *derived.TABLES, *views.VIEWS, *macros.MACROS)
-        for column in relation.columns
-        if column.type == schema.DECIMAL
-    ]
+    relations: list[Any] = [*schema.TABLES, *derived.TABLES, *views.VIEWS, *macros.MACROS]
+    amounts = [column for relation in relations for column in relation.columns if column.type == schema.DECIMAL]
     units = ("USD", "hares", "ontract", "spreads", "Filled", "Still working", "Percent", "seconds")
     assert [column.name for column in amounts if not any(unit in column.comment for unit in units)] == []
 

@@ -164,8 +164,8 @@ def _make_version_7(path: Path) -> None:
     with duckdb.connect(path) as connection:
         for view in schema.CURRENT_ACTIVITY:
             connection.execute(f"DROP VIEW {view.name}; ALTER TABLE {view.name}_versions RENAME TO {view.name}")
-        for view in ("account_statements", "pnl_by_symbol", "account_environments"):
-            connection.execute(f"DROP VIEW {view}")
+        for name in ("account_statements", "pnl_by_symbol", "account_environments"):
+            connection.execute(f"DROP VIEW {name}")
         connection.execute("ALTER TABLE activity_extracts DROP COLUMN dates")
         connection.execute(
             "CREATE OR REPLACE VIEW cash_flows AS SELECT * FROM account_activity WHERE retracted_at IS NULL"

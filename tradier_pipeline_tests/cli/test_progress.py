@@ -69,7 +69,7 @@ main()
     "name",
     [
         *("click", "pydantic", "tradier_pipeline.core.settings", "tradier_pipeline.cli.snapshots"),
-        *("duckdb", "dagster", "tradier_pipeline.definitions", "tradier_pipeline.warehouse.at_a_glance"),
+        *("duckdb", "dagster", "tradier_pipeline.cycles.snapshot_job", "tradier_pipeline.warehouse.at_a_glance"),
     ],
 )
 def test_an_interrupt_while_this_is_imported_is_one_line(name: str, home: Home, simulated: Simulated) -> None:

@@ -24,6 +24,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tradier_pipeline.cli import main
+from tradier_pipeline.cli.up import ui_address
+from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.instance.dagster_ui import FIRST_PAGE
 from tradier_pipeline.instance.guard import COOKIE, Guard
 from tradier_pipeline.simulator.server import running
@@ -384,18 +386,19 @@ def test_a_ui_that_listens_everywhere_is_found_by_address_and_by_no_foreign_name
 
 
 def test_up_says_that_other_machines_reach_it_and_makes_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [ui_address(load_settings(), "0.0.0.0", 3000) for _ in range(2)]
     with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it goes no further
         arguments = ["up", "--host", "0.0.0.0", "--port", str(taken.getsockname()[1])]
-        reported = [CliRunner().invoke(main, arguments).stderr for _ in range(2)]
+        reported = CliRunner().invoke(main, arguments).stderr
         monkeypatch.setenv("TRADIER_UI_TOKEN", TOKEN)
         chosen = CliRunner().invoke(main, arguments).stderr
         monkeypatch.setenv("TRADIER_UI_TOKEN", "short")
         refused = CliRunner().invoke(main, arguments).stderr
-    assert reported[0].splitlines()[0].startswith("SIMULATED account ")
-    assert "other machines reach 0.0.0.0" in reported[0]
-    made = [text.partition("?token=")[2].partition(",")[0] for text in reported]
-    assert min(map(len, made)) >= 32
-    assert made[0] != made[1]
+    assert reported.splitlines()[0].startswith("SIMULATED account ")
+    assert "other machines reach 0.0.0.0" in reported
+    assert min(len(address.token or "") for address in made) >= 32
+    assert made[0].token != made[1].token
+    assert all(address.url.endswith(f"?token={address.token}") for address in made)
     assert TOKEN not in chosen
     assert "asks for TRADIER_UI_TOKEN" in chosen
     assert "TRADIER_UI_TOKEN is malformed" in refused

@@ -65,6 +65,7 @@ main()
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     "name",
     [

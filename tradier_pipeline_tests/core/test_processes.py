@@ -62,6 +62,7 @@ def test_a_process_is_known_by_when_it_started_too(somebody: subprocess.Popen[by
     assert (is_gone(name), is_known(name), is_gone(name_of(somebody.pid))) == (True, False, True)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_recorded_id_that_belongs_to_somebody_else_now_is_not_signalled(
     tmp_path: Path, somebody: subprocess.Popen[bytes]
 ) -> None:

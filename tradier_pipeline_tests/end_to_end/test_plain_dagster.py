@@ -48,7 +48,9 @@ mutation Again($params: ReexecutionParams!) {
 
 
 @pytest.fixture
-def environment(home: Home, simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def environment(
+    interruptible: None, home: Home, simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
     """As the page says: DAGSTER_HOME is that of `up`."""
     dagster_home = home.path / "dagster"
     open_instance(dagster_home).dispose()

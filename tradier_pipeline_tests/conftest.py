@@ -59,6 +59,11 @@ settings.register_profile("soak", settings.get_profile("sample"), max_examples=2
 settings.load_profile("sample")
 
 
+# In the background SIGINT is ignored, and Dagster gives SIGTERM what SIGINT has: what a test starts would hear neither.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
 # What is imported and collected stays: a million objects that the garbage collector need not look through again.
 gc.disable()
 COUNT_FROZEN = gc.get_freeze_count

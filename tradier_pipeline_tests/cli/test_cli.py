@@ -237,6 +237,16 @@ def test_an_account_that_there_is_not_is_an_error_everywhere(command: str, home:
     assert result.stdout == ""
 
 
+def test_a_program_that_names_an_unknown_account_gets_balances_without_rows_and_a_line_of_those_there_are(
+    home: Home, simulated: Simulated
+) -> None:
+    take(home, simulated.broker)
+    for form, begins in (("csv", "as_of,"), ("json", "[")):
+        result = run("balances", "--account", "VA1", "--format", form)
+        assert (result.exit_code, result.stdout.startswith(begins), "VA1" in result.stdout) == (0, True, False)
+        assert f"no balances of VA1; there are those of {DEMO_ACCOUNT} from " in result.stderr
+
+
 @pytest.mark.parametrize("command", ["snapshot", "backfill", "backfill --since 2026-01-01"])
 def test_an_account_that_is_none_of_the_token_is_told_with_those_it_has(
     command: str, home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch

@@ -89,13 +89,13 @@ def spread_name(row: dict[str, Any]) -> str:
 def _filled(glance: Glance, now: datetime) -> Iterator[str]:
     if glance.since is None:
         return
-    reported = screen.since(glance.since, now)
+    before = screen.since(glance.since, now)
     if not glance.fills:
-        yield f"filled since {reported}: nothing"
+        yield f"filled since {before}: nothing"
     for row in glance.fills[:MOST_FILLS]:
         side = str(row["what"]).replace("_", " ")
         price = f" at {screen.money(row['price'])}" if row["price"] is not None else ""
         filled = f"{side} {screen.quantity(row['quantity'])} {row['symbol'] or ''}{price}"
-        yield f"filled since {reported}: {printable(filled)}"
+        yield f"filled since {before}: {printable(filled)}"
     if len(glance.fills) > MOST_FILLS:
         yield f"  and {len(glance.fills) - MOST_FILLS} more"

@@ -73,7 +73,7 @@ def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> 
 
     settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
-        if form == "text" and not as_json:  # a program is reported that it is not ready, and why
+        if form == "text" and not as_json:  # a program learns that it is not ready, and why
             require_account(connection, account, settings.accounts or ())
         gates = {gate["account_id"]: gate for gate in trade_gates(connection)}
     asked = (account,) if account else settings.accounts or tuple(gates)

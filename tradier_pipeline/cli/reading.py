@@ -75,6 +75,7 @@ def balances(
     without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
+    from tradier_pipeline.cli.tables import in_new_york
     from tradier_pipeline.warehouse.reads import (
         balances_query,
         connect_readonly,
@@ -95,7 +96,7 @@ def balances(
         if not lines:
             _tell_what_balances_there_are(connection, *asked)
         if by == "hour":
-            connection.execute(f"SET TimeZone = '{clock.NEW_YORK.key}'")
+            in_new_york(connection)
         sql = total_statement_query(by, None, *asked[1:]) if total else balances_query(*asked, by)  # type: ignore[arg-type]
         if form == "text" and by in ("month", "quarter", "year"):
             sql = statement_in_text(sql, by, "environment" if total else "account_id")

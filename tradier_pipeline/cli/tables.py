@@ -72,7 +72,7 @@ def print_relation(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckD
     """Print the rows of a relation of DuckDB.
 
     Raises:
-        PipelineError: they are more than a file or another program is reported as text.
+        PipelineError: they are more than a file or another program gets as text.
     """
     on_screen = screen.is_terminal()
     most = MAX_SCREEN_ROWS if on_screen else MAX_PIPED_ROWS

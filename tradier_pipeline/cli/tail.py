@@ -131,14 +131,14 @@ class Failures:
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._told: dict[str, datetime] = {}
+        self._said: dict[str, datetime] = {}
 
     def tell(self, what: str, cause: str) -> None:
         """Say that something failed unless the same cause was reported within the hour."""
         now = clock.now()
-        self._told = {text: at for text, at in self._told.items() if now - at < REPEAT}
-        if cause not in self._told:
-            self._told[cause] = now
+        self._said = {text: at for text, at in self._said.items() if now - at < REPEAT}
+        if cause not in self._said:
+            self._said[cause] = now
             self._terminal.fail(what, cause)
 
 
@@ -149,7 +149,7 @@ class News:
         self._settings, self._terminal = settings, terminal
         self._published_since = self._missed_since = self._failed_since = clock.now()
         self._warehouse: int | None = None
-        self._told: set[str] = set()
+        self._said: set[str] = set()
 
     def tell_until(self, ended: threading.Event) -> None:
         """Look every second. What cannot be read now is reported with a later look."""
@@ -167,8 +167,8 @@ class News:
         runs = failed_runs(instance, self._failed_since)
         self._failed_since = now - LATE
         for run in runs:
-            if run.run_id not in self._told and PROCESS_TAG not in run.tags:  # that one's caller is reported
-                self._told |= {run.run_id, run.tags.get(PARTITION_TAG, "")}
+            if run.run_id not in self._said and PROCESS_TAG not in run.tags:  # its caller knows
+                self._said |= {run.run_id, run.tags.get(PARTITION_TAG, "")}
                 self._terminal.fail(_subject(run), _cause(instance, run))
 
     def _tell_warehouse(self) -> None:
@@ -181,7 +181,7 @@ class News:
             missed = missed_since(connection, self._missed_since)
         self._warehouse = changed
         self._tell_published(published)
-        self._tell_missed([row for row in missed if row["snapshot_id"] not in self._told])
+        self._tell_missed([row for row in missed if row["snapshot_id"] not in self._said])
         self._published_since = max([self._published_since, *(row["committed_at"] for row in published)])
         self._missed_since = max(self._missed_since, clock.now() - OLDER)  # published some time after it was recorded
 
@@ -206,7 +206,7 @@ class News:
     def _tell_missed(self, rows: Sequence[Mapping[str, Any]]) -> None:
         alike: dict[tuple[str, str], list[str]] = {}
         for row in rows:
-            self._told.add(row["snapshot_id"])
+            self._said.add(row["snapshot_id"])
             alike.setdefault((row["account_id"], row["reason"]), []).append(row["snapshot_id"])
         for (account_id, reason), ids in alike.items():
             if len(ids) > ONE_BY_ONE:

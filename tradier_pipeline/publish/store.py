@@ -277,7 +277,7 @@ def rebuild(
     # in a damaged archive, or of a damaged manifest; what is not landed at all is lost only with `forget`
     unreadable = set(published_before) - {str(found.snapshot_id) for found in landed}
     damaged = {one.path: one.reason for one in zone.damaged()}
-    named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is reported by their ids
+    named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is listed by their ids
     with warehouse.staged(fresh=True) as staged:
         staged.miss(list(_never_landed(zone, refused)))
         kept_rows = staged.merge_snapshots(warehouse.path, () if forget else unreadable)

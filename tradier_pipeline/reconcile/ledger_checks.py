@@ -213,7 +213,7 @@ def _rewritten(found: Reconciliation) -> Iterator[Difference]:
 
 
 def _term(value: object) -> object:
-    """Of legs only what they are: how much of them was filled is reported by the fills."""
+    """Of legs only what they are: how much of them was filled is what the fills say."""
     if isinstance(value, tuple):
         return {(leg.option_symbol, leg.side) for leg in value if isinstance(leg, Leg)}
     return value

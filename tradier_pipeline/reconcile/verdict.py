@@ -276,7 +276,7 @@ def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], c
 def _counted_otherwise(
     now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, is_open: bool
 ) -> Iterator[str]:
-    """Whether the balances count other positions than are listed, reported by the values of both.
+    """Whether the balances count other positions than are listed, by the values of both.
 
     Args:
         lacking: USD of cash that changed without a cause.

@@ -74,7 +74,7 @@ def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnectio
 
 
 def _reads(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> int:
-    """How often the extract is reported to have been read: once."""
+    """How often the extract is stored as read: once."""
     query = "SELECT count(*) FROM activity_extracts WHERE path = ? AND resource = ?"
     found = connection.execute(bind(query, landed.path, resource)).fetchone()
     return int(found[0]) if found else 0

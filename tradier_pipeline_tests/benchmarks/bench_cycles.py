@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.benchmarks.bench import Figure
+from tradier_pipeline_tests.support.ports import free_port
 
 TICKS = int(os.environ.get("BENCH_TICKS", "30"))
 IDLE_S = 60
@@ -179,7 +179,7 @@ def _p95(what: str, seconds: list[float], budget: int) -> Figure:
 
 @contextmanager
 def _broker(scratch: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "tradier_pipeline.cli", "simulate", "--port", str(port)]
     with _process(command, scratch, {"TRADIER_PIPELINE_HOME": str(scratch / "broker")}, "broker.log"):
         url = f"http://127.0.0.1:{port}"
@@ -194,7 +194,7 @@ def _broker(scratch: Path) -> Iterator[str]:
 
 @contextmanager
 def _up(scratch: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(_free_port())]
+    command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(free_port())]
     with _process(command, scratch, settings, "up.log") as process:
         yield process
 
@@ -210,12 +210,6 @@ def _process(
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _cpu_seconds(parent: int) -> dict[str, float]:

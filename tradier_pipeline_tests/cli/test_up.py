@@ -28,6 +28,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.instance.test_storage_damage import RUNS, garbage
 from tradier_pipeline_tests.support.dagster_runs import materialized
+from tradier_pipeline_tests.support.ports import free_port
 
 T = TypeVar("T")
 DEADLINE_S = 90.0  # of one wait; on an idle machine `up` is ready after 6 s
@@ -91,17 +92,10 @@ class Up:
 
 
 @contextmanager
-def free_port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield port
-
-
-@contextmanager
 def running(folder: Path, settings: Mapping[str, str] = NO_CYCLES, seconds: float = DEADLINE_S) -> Iterator[Up]:
     """`up` on a free port, started in a folder that is no checkout, until its GraphQL answers."""
-    with (folder / "up.log").open("a") as log, free_port() as port:
+    port = free_port()
+    with (folder / "up.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)],
             cwd=folder,
@@ -270,7 +264,8 @@ def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_it
 
 @pytest.mark.parametrize("serving", [False, True], ids=["starting", "serving"])
 def test_sigterm_ends_it_and_all_it_has_started(home: Home, tmp_path: Path, serving: bool) -> None:
-    with (tmp_path / "up.log").open("w") as log, free_port() as port:
+    port = free_port()
+    with (tmp_path / "up.log").open("w") as log:
         command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
     until("its first start", lambda: (home.path / "dagster").exists() or None)

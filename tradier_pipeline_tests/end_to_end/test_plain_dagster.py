@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.cli.test_up import LAUNCH, NO_CYCLES, Up, until
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.dagster_runs import materialized
+from tradier_pipeline_tests.support.ports import free_port
 
 PROJECT = Path(tradier_pipeline.__file__).parents[1]
 MODULE = ["-m", "tradier_pipeline.definitions"]
@@ -68,9 +68,7 @@ def succeeds(environment: dict[str, str], *command: str) -> None:
 @contextmanager
 def served(environment: dict[str, str], folder: Path, *command: str) -> Iterator[Up]:
     """A development server on a free port, until its location is loaded."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with (folder / "dev.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],

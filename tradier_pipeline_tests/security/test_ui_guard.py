@@ -29,6 +29,7 @@ from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.instance.dagster_ui import FIRST_PAGE
 from tradier_pipeline.instance.guard import COOKIE, Guard
 from tradier_pipeline.simulator.server import running
+from tradier_pipeline_tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -83,12 +84,6 @@ class Ui:
         assert answer.status == 200, answer.body
         limits = json.loads(answer.body)["data"]["instance"]["concurrencyLimits"]
         return [limit["concurrencyKey"] for limit in limits]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.domain.daily_summary import Day, DayOrder, DayTrade, LedgerDay, Row, summarize
 from tradier_pipeline.reconcile.summary_checks import SummaryEvidence
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import _rows, connect_readonly, daily_summaries, require_current
+from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, require_current, rows_of
 from tradier_pipeline.warehouse.sql import bind, transaction
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
@@ -122,7 +122,7 @@ def upsert_summaries(connection: duckdb.DuckDBPyConnection, account_id: str, day
 
 def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> Day:
     """What is stored of a trade date that has a snapshot."""
-    (figures,) = _rows(connection, bind(_FIGURES, account_id, day, account_id, day, day))
+    (figures,) = rows_of(connection, bind(_FIGURES, account_id, day, account_id, day, day))
     before = connection.execute(bind(_EQUITY_BEFORE, account_id, day)).fetchone()
     orders = connection.execute(bind(_ORDERS, account_id, day, figures["as_of"])).fetchall()
     return Day(
@@ -137,8 +137,8 @@ def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) 
 
 def summary_evidence(connection: duckdb.DuckDBPyConnection, summary: Row) -> SummaryEvidence:
     """A stored summary with what it rests on."""
-    before = _rows(connection, bind(_SUMMARY_BEFORE, summary["account_id"], summary["trade_date"]))
-    snapshot = _rows(connection, bind(_SNAPSHOT, summary["snapshot_id"]))
+    before = rows_of(connection, bind(_SUMMARY_BEFORE, summary["account_id"], summary["trade_date"]))
+    snapshot = rows_of(connection, bind(_SNAPSHOT, summary["snapshot_id"]))
     return SummaryEvidence(summary, before[0] if before else None, snapshot[0] if snapshot else None)
 
 

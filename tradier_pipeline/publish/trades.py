@@ -14,6 +14,7 @@ from tradier_pipeline.ledger.records import TERMINAL, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.unrealized import is_credit, unrealized
 from tradier_pipeline.warehouse.now import MARKS_QUERY, TRADES_NOW_QUERY
+from tradier_pipeline.warehouse.reads import rows_of
 
 
 def trades_now(
@@ -36,9 +37,7 @@ def trades_now(
     marks: dict[str, dict[str, Decimal]] = {}
     for account, symbol, mark in connection.execute(MARKS_QUERY).fetchall():
         marks.setdefault(account, {})[symbol] = mark
-    found = connection.execute(TRADES_NOW_QUERY)
-    names = [column[0] for column in found.description or ()]
-    shown = {(row[0], row[1]): dict(zip(names, row, strict=True)) for row in found.fetchall()}
+    shown = {(row["account_id"], row["trade_id"]): row for row in rows_of(connection, TRADES_NOW_QUERY)}
     asked = [
         trade
         for trade in ledger.trades()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+from tradier_pipeline.warehouse.schema import GOOD
 from tradier_pipeline.warehouse.sql import where
 
 
@@ -29,8 +30,7 @@ def orders_query(account_id: str | None, since: date | None, until: date | None)
     newest = "" if since or until else "WHERE trade_date = (SELECT max(trade_date) FROM shown)"
     return f"""
         WITH shown AS (
-            SELECT orders.* FROM orders SEMI JOIN (FROM tradier_snapshots WHERE verdict = 'good') AS good
-            USING (snapshot_id) {asked}
+            SELECT * FROM orders {GOOD} {asked}
         )
         SELECT * FROM shown {newest}
         QUALIFY row_number() OVER (PARTITION BY account_id, order_id ORDER BY as_of DESC) = 1

@@ -111,7 +111,7 @@ def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """
     try:
         require_current(connection)
-        return _rows(connection, "FROM trade_gate ORDER BY account_id")
+        return rows_of(connection, "FROM trade_gate ORDER BY account_id")
     except duckdb.Error as error:
         reported = str(error).splitlines()[0][:300]
         raise WarehouseError(f"cannot read the trade gate: {reported}", "Run `tradier-pipeline rebuild`.") from None
@@ -119,7 +119,7 @@ def trade_gates(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 def gate_evaluation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, Any] | None:
     """What the gate said of a snapshot when it was read; None if it is not published."""
-    rows = _rows(connection, bind("FROM trade_gate_readings WHERE snapshot_id = ?", snapshot_id))
+    rows = rows_of(connection, bind("FROM trade_gate_readings WHERE snapshot_id = ?", snapshot_id))
     return rows[0] if rows else None
 
 
@@ -133,7 +133,7 @@ _ACCOUNTS_NOW = """
 
 def accounts_now(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """How each account stands by its newest snapshot: balances in USD, verdict, and what the gate said of it."""
-    return _rows(connection, _ACCOUNTS_NOW)
+    return rows_of(connection, _ACCOUNTS_NOW)
 
 
 _PUBLISHED_SINCE = """
@@ -149,12 +149,12 @@ _MISSED_SINCE = """
 
 def published_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
     """The snapshots published after an instant, oldest first, with their equity in USD and their verdict."""
-    return _rows(connection, bind(_PUBLISHED_SINCE, instant))
+    return rows_of(connection, bind(_PUBLISHED_SINCE, instant))
 
 
 def missed_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
     """The due minutes recorded after an instant as missed, with the reason; not those whose reading failed."""
-    return _rows(connection, bind(_MISSED_SINCE, instant))
+    return rows_of(connection, bind(_MISSED_SINCE, instant))
 
 
 def findings(connection: duckdb.DuckDBPyConnection, account_id: str | None, *, resolved: bool) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ def findings(connection: duckdb.DuckDBPyConnection, account_id: str | None, *, r
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    return _rows(connection, findings_query(account_id, resolved=resolved))
+    return rows_of(connection, findings_query(account_id, resolved=resolved))
 
 
 def findings_query(account_id: str | None, *, resolved: bool) -> str:
@@ -182,14 +182,14 @@ def findings_query(account_id: str | None, *, resolved: bool) -> str:
 def reconciliation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, list[dict[str, Any]]]:
     """What is stored of the reconciliation of a snapshot with the ledger: table -> rows; all empty without a ledger."""
     return {
-        table.name: _rows(connection, bind(f"FROM {table.name} WHERE snapshot_id = ?", snapshot_id))
+        table.name: rows_of(connection, bind(f"FROM {table.name} WHERE snapshot_id = ?", snapshot_id))
         for table in schema.RECONCILED
     }
 
 
 def heartbeats(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The rows of `heartbeats`, also of a file that does not have that view yet."""
-    return _rows(connection, views.HEARTBEATS.query)
+    return rows_of(connection, views.HEARTBEATS.query)
 
 
 def newest_snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -223,7 +223,7 @@ def activity_totals(
     connection: duckdb.DuckDBPyConnection, resource: str, since: date, until: date
 ) -> list[dict[str, Any]]:
     """What counts of the activity between two dates, USD: history by type, gain and loss by day, values by day."""
-    return _rows(connection, bind(_ACTIVITY_TOTALS[resource], since, until))
+    return rows_of(connection, bind(_ACTIVITY_TOTALS[resource], since, until))
 
 
 def external_flows(
@@ -269,17 +269,17 @@ def unknown_words(
 
 def movements(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
     """What moved cash, and the securities that the owner states; see `bookkeeping.movements_query`."""
-    return _rows(connection, bookkeeping.movements_query(account_id))
+    return rows_of(connection, bookkeeping.movements_query(account_id))
 
 
 def closed_lots(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
     """The closed lots as they stand now; see `bookkeeping.lots_query`."""
-    return _rows(connection, bookkeeping.lots_query(account_id))
+    return rows_of(connection, bookkeeping.lots_query(account_id))
 
 
 def known_closes(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> list[dict[str, Any]]:
     """What an account was worth at the closes of sessions; see `bookkeeping.closes_query`."""
-    return _rows(connection, bookkeeping.closes_query(account_id))
+    return rows_of(connection, bookkeeping.closes_query(account_id))
 
 
 def snapshots_read_after(connection: duckdb.DuckDBPyConnection, instant: datetime) -> dict[str, datetime]:
@@ -311,7 +311,7 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The header of each account's newest snapshot, and how many `snapshots` the account has."""
-    return _rows(
+    return rows_of(
         connection,
         """
         SELECT newest.*, snapshots FROM newest_snapshots AS newest
@@ -333,7 +333,7 @@ def daily_summaries(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    return _rows(
+    return rows_of(
         connection,
         f"""
         SELECT summary.*, deposits, withdrawals, provisional, uncertain, reason
@@ -423,7 +423,7 @@ def equity_lines(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    return _rows(
+    return rows_of(
         connection,
         f"""
         WITH due AS (
@@ -468,7 +468,7 @@ def equity_curves(
     """
     require_current(connection)
     curves: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
+    for row in rows_of(connection, f"FROM equity_curve {where(account_id)} ORDER BY account_id, trade_date"):
         curves.setdefault(row["account_id"], []).append(row)
     if account_id and not curves:
         require_account(connection, account_id)
@@ -491,7 +491,7 @@ def equity_curves(
             of_environment = (
                 f"environment IS NOT DISTINCT FROM {'NULL' if environment is None else literal(environment)}"
             )
-            curves[name] = _rows(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
+            curves[name] = rows_of(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
             for row in curves[name]:
                 row["flows"] = [flow for account in together for flow in flows.get((account, row["trade_date"]), [])]
     if benchmark:
@@ -540,11 +540,6 @@ def _real_money_first(environment: str | None) -> tuple[int, str]:
 
 def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
     """Rows of a query of ours, by column name."""
-    return _rows(connection, sql)
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    """Rows of a query, by column name."""
     cursor = connection.execute(sql)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -108,34 +108,38 @@ def explained_refusal(broker: Broker, account_id: str, failures: Iterable[Broker
 
 
 def _run(session: Callable[[], Awaitable[T]]) -> T:
+    """Run it in a thread of its own: in the event loop of a caller, too, and where no signal breaks in. An interrupt
+    between two steps of a loop loses what the next one waits for, and the read would never end.
+    """
     results: list[T] = []
     errors: list[BaseException] = []
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
 
     def work() -> None:
         try:
-            results.append(asyncio.run(session()))  # type: ignore[arg-type]
+            with runner:
+                results.append(runner.run(session()))  # type: ignore[arg-type]
         except BaseException as error:
             errors.append(error)
 
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    context = copy_context()  # who listens to the progress listens there, too
+    thread = threading.Thread(target=context.run, args=(work,), name="tradier-broker")
+    thread.start()
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        work()
-    else:
-        context = copy_context()  # who listens to the progress listens there, too
-        thread = threading.Thread(target=context.run, args=(work,), name="tradier-broker")
-        thread.start()
         thread.join()
+    except BaseException:
+        with suppress(RuntimeError):  # it has ended meanwhile
+            loop.call_soon_threadsafe(cancel)
+        thread.join()
+        raise
     if errors:
-        raise _interrupt(errors[0])
+        raise errors[0]
     return results[0]
-
-
-def _interrupt(error: BaseException) -> BaseException:
-    """The interrupt that ended requests which were under way together; any other error as it is."""
-    while isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
-        error = next(one for one in error.exceptions if not isinstance(one, Exception))
-    return error
 
 
 ACCOUNTS_KEPT = timedelta(hours=1)

@@ -103,10 +103,11 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
                 with collector.paused():
                     instance = stack.enter_context(open_instance(settings.dagster_home))
                 with collector.sparing():
-                    return run_snapshots(instance, job, accounts, trigger)
+                    return run_snapshots(instance, job, settings, accounts, trigger)
         except StorageError as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
-                return [replace(run, history_error=error) for run in run_snapshots(instance, job, accounts, trigger)]
+                runs = run_snapshots(instance, job, settings, accounts, trigger)
+                return [replace(run, history_error=error) for run in runs]
 
     try:
         asyncio.get_running_loop()
@@ -117,15 +118,17 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
 
 
 def run_snapshots(
-    instance: dg.DagsterInstance, job: SnapshotJob, accounts: Sequence[str], trigger: str
+    instance: dg.DagsterInstance, job: SnapshotJob, settings: Settings, accounts: Sequence[str], trigger: str
 ) -> list[SnapshotRun]:
     """Run the job `snapshot` for each account, one after the other, on partitions of one instant: now."""
     ids = [_id_of_now(account_id) for account_id in accounts]
     instant = min(snapshot_id.instant for snapshot_id in ids)
-    return [run_snapshot(instance, job, replace(snapshot_id, instant=instant), trigger) for snapshot_id in ids]
+    return [run_snapshot(instance, job, settings, replace(one, instant=instant), trigger) for one in ids]
 
 
-def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
+def run_snapshot(
+    instance: dg.DagsterInstance, job: SnapshotJob, settings: Settings, snapshot_id: SnapshotId, trigger: str
+) -> SnapshotRun:
     """Run the job `snapshot` in this process on one partition, recorded in the instance as far as its storage allows.
 
     What was landed when the storage failed is published without it; if nothing was, it is read once more.
@@ -137,7 +140,7 @@ def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: Sn
         if reported is None:
             raise
     with dg.DagsterInstance.ephemeral() as other:
-        landed = LandingZone(load_settings().landing).find(snapshot_id)
+        landed = LandingZone(settings.landing).find(snapshot_id)
         again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
         return replace(_run_snapshot(other, job, again, trigger), history_error=reported)
 

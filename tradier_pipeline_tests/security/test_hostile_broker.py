@@ -41,6 +41,7 @@ from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.reads import read_positions
 from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
 from tradier_pipeline_tests.support.terminal import on_terminal
 
@@ -238,7 +239,7 @@ def fetch(script: Any, policy: RetryPolicy = AT_ONCE, **options: Any) -> tuple[B
             server.on(POSITIONS_PATH, script)
             async with BrokerClient(server.url, SecretStr("token"), policy=policy, **options) as client:
                 try:
-                    await client.fetch_positions(bodies.ACCOUNT)
+                    await read_positions(client, bodies.ACCOUNT)
                 except BrokerError as error:
                     return error, len(server.requests)
             return None, len(server.requests)

@@ -1,12 +1,15 @@
 """What this project leans on in Dagster without a promise of its documentation. A failure here explains the others."""
 
+import sqlite3
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from inspect import signature
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
@@ -159,6 +162,33 @@ def test_kept_connections_leave_the_files_to_dagsters_own_storage_and_take_them_
         assert entry.asset_materialization.metadata["rows"].value == 3
         assert dg.materialize([noted], instance=instance).success  # and goes on writing
         assert len(instance.get_runs()) == 2
+
+
+def test_a_storage_that_was_made_is_opened_without_loading_dagsters_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    look = ScriptDirectory.as_revision_number
+
+    def looking(self: ScriptDirectory, name: str | None) -> object:
+        looked.append(str(name))
+        return look(self, name)
+
+    monkeypatch.setattr(ScriptDirectory, "as_revision_number", looking)
+    with _open(tmp_path, POOLED) as instance:
+        dg.materialize([noted], instance=instance)
+    assert looked  # an absent one is made by Dagster
+    looked.clear()
+    with _open(tmp_path, POOLED) as instance:
+        assert len(instance.get_runs()) == 1
+        assert instance.all_instigator_state() == []
+    assert looked == []
+    for name in ("history/runs.db", "schedules/schedules.db"):  # half made by a process that died
+        with closing(sqlite3.connect(tmp_path / name)) as connection, connection:
+            connection.execute("DELETE FROM alembic_version")
+    with _open(tmp_path, POOLED) as instance:
+        assert len(instance.get_runs()) == 1
+    assert looked == ["head", "head"]
 
 
 def test_two_open_instances_see_each_others_runs(tmp_path: Path) -> None:

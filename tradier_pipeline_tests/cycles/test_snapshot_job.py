@@ -85,7 +85,7 @@ def test_what_nothing_explains_is_shown_with_what_may_be_behind_it(
         "compared_with": keys[0],
         "in_flight": 1,
         "unexplained": 0,
-        "explanations": "- **cash** in_flight: +5000 unexplained, new; may be a deposit, a dividend or interest",
+        "explanations": r"- **cash** in\_flight\: \+5000 unexplained\, new\; may be a deposit\, a dividend or interest",
     }
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import sys
 import time
@@ -343,6 +344,63 @@ def test_a_bomb_of_one_coding_ends_at_the_limit_and_lets_others_work_meanwhile()
         return rounds
 
     assert asyncio.run(read()) > 30
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+GZIP_HEADER = b"\x1f\x8b\x08%c\x00\x00\x00\x00\x00\xff"
+ENDLESS: dict[str, tuple[bytes, bytes]] = {  # what the answer begins with, and what it goes on with for ever
+    "headers": (OK, b"X-More: and more\r\n"),
+    "one header": (OK + b"X-More: ", b"more"),
+    "a status line": (b"HTTP/1.1 200 ", b"OK"),
+    "answers before the answer": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunks": (CHUNKED, b"5\r\n     \r\n"),
+    "a chunk's size": (CHUNKED, b"0"),
+    "a chunk's extension": (CHUNKED + b"5;", b"x=y;"),
+    "trailers": (CHUNKED + b"0\r\n", b"X-More: and more\r\n"),
+    "a body of unsaid length": (OK + b"Connection: close\r\n\r\n", b"     "),
+    "a body longer than its length": (OK + b"Content-Length: 20\r\n\r\n", b'{"positions":"null"}'),
+    "a packed name": (OK + b"Content-Encoding: gzip\r\n\r\n" + GZIP_HEADER % 8, b"name"),
+    "packed nothing": (OK + b"Content-Encoding: gzip\r\n\r\n" + GZIP_HEADER % 0, b"\x00\x00\x00\xff\xff"),
+    "packed packs": (OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"")),
+}
+
+
+def going_on(begin: bytes, more: bytes) -> Any:
+    """An answer without an end."""
+
+    async def send(_: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung_up = asyncio.ensure_future(reader.read())
+        writer.write(begin)
+        while not hung_up.done():
+            writer.write(more * (65536 // len(more)))
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    return send
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_an_answer_without_an_end_is_given_up_and_takes_no_memory(endless: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    policy = RetryPolicy(base_delay=0.0, deadline=3.0, attempts=2)
+    began = time.monotonic()
+    error, requests = fetch(going_on(*ENDLESS[endless]), policy, body_limit=1 << 20)
+    whole = endless == "a body longer than its length"  # what comes after it is nobody's
+    assert (error is None) == whole, error
+    assert requests <= 2
+    assert time.monotonic() - began < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "deflate, chunked", "chunked, chunked", "identity", "x"])
+def test_a_transfer_that_is_packed_is_refused_unopened(coding: str) -> None:
+    packed = gzip.compress(b'{"positions":"null"}')
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed)
+    error, _ = fetch(raw(OK + f"Transfer-Encoding: {coding}\r\n\r\n".encode() + chunk))
+    assert isinstance(error, BrokerError)
+    assert unescaped(str(error)) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 1 << 20, (1 << 20) + 1, 3_000_000])

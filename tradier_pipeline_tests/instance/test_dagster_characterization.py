@@ -1,10 +1,12 @@
 """What this project leans on in Dagster without a promise of its documentation. A failure here explains the others."""
 
+import ast
 import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
-from inspect import signature
+from importlib import import_module, metadata
+from inspect import isfunction, signature
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +16,47 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
+import tradier_pipeline
+
+PRODUCT = Path(tradier_pipeline.__file__).parent
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 LOADED = dg.AssetKey("loaded")
+
+
+def _unpromised() -> Iterator[tuple[str, str, str]]:
+    """Module, name and file of everything that the product imports from Dagster's inside."""
+    for path in sorted(PRODUCT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(("dagster._", "dagster_")):
+                yield from ((node.module, name.name, str(path.relative_to(PRODUCT))) for name in node.names)
+
+
+@pytest.mark.parametrize(("module", "name", "file"), list(_unpromised()))
+def test_what_is_imported_from_dagsters_inside_is_still_there(module: str, name: str, file: str) -> None:
+    cause = f"Dagster {metadata.version('dagster')} has no {module}.{name} any more, on which {file} stands"
+    try:
+        found = hasattr(import_module(module), name)
+    except ImportError:
+        found = False
+    assert found, cause
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        *(("storage", name) for name in ("PooledEventLogStorage", "PooledRunStorage", "PooledSqliteStorage")),
+        *(("storage", "MadeScheduleStorage"), ("launcher", "ForkingRunLauncher")),
+    ],
+)
+def test_what_is_overridden_of_dagsters_is_still_asked_for_by_the_same_parameters(module: str, name: str) -> None:
+    ours = getattr(import_module(f"tradier_pipeline.instance.{module}"), name)  # in here: the causes above come first
+    for method, own in vars(ours).items():
+        own = getattr(own, "__func__", own)
+        if isfunction(own) and method != "__init__":
+            theirs = getattr(super(ours, ours), method, None)
+            assert theirs is not None, f"Dagster has no {method} any more, which {name} overrides"
+            expected = list(signature(getattr(theirs, "__func__", theirs)).parameters)
+            assert list(signature(own).parameters) == expected, f"Dagster calls {method} of {name} otherwise"
 
 
 def test_partitioned_check_specs_are_still_in_preview() -> None:

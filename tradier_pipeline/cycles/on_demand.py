@@ -38,6 +38,7 @@ SnapshotJob = Callable[[], dg.JobDefinition]
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
 LONG_AGO = MAX_LATENESS / 2  # the other half is for reading until the answers agree
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
+CHECKS_FAILED = "DagsterAssetCheckFailedError"  # of a run of checks alone; no public name
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
@@ -232,5 +233,8 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
                 return data.user_failure_data.description or "the run failed"
             if data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return INTERRUPTED
+            if data.error is not None and data.error.cls_name == CHECKS_FAILED:
+                failed = " ".join(data.error.message.partition(": ")[2].split())
+                return f"{failed}. `tradier-pipeline verify` names the rows that differ."
             return data.error_display_string.splitlines()[0]
     return "the run failed before its first step"

@@ -11,16 +11,23 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Sequence
 
+CLI = ("-m", "tradier_pipeline.cli")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def on_terminal(*arguments: str, columns: int = 80, lines: int = 24, **environment: str) -> tuple[int, str]:
-    """Exit code and all that it wrote, stdout and stderr together, as the terminal got it."""
+def on_terminal(
+    *arguments: str, columns: int = 80, lines: int = 24, program: Sequence[str] = CLI, **environment: str
+) -> tuple[int, str]:
+    """A Python program, the command line if none is named.
+
+    Returns: exit code and all that it wrote, stdout and stderr together, as the terminal got it.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tradier_pipeline.cli", *arguments],
+        [sys.executable, *program, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import click
@@ -99,6 +100,15 @@ def add_examples(command: click.Command, path: str = "") -> None:
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             add_examples(below, f"{path} {name}".strip())
+
+
+class Group(click.Group):
+    """Commands below a command; its help says of each what it does in a whole sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            named = sorted(self.commands.items())
+            formatter.write_dl([(name, one.get_short_help_str(limit=sys.maxsize)) for name, one in named])
 
 
 def write_groups(formatter: click.HelpFormatter) -> None:

@@ -16,6 +16,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "rebuild": "write the warehouse anew from the landed bytes",
     },
     "Look": {
+        "today": "the evening on one screen: profit, month, risk, exits",
         "portfolio": "what is held now: positions, value, profit",
         "spreads": "the option spreads: profit, days left, distance",
         "orders": "the orders as they were seen last",
@@ -51,6 +52,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "request": ("request --reason manual --note 'before the report'",),
     "verify": ("verify", "verify --all"),
     "rebuild": ("rebuild",),
+    "today": ("today", "today --target 60 --days 21"),
     "portfolio": ("portfolio", "portfolio --format csv -o positions.csv"),
     "spreads": ("spreads",),
     "orders": ("orders", "orders --since 2026-11-01"),

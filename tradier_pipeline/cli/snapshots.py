@@ -380,7 +380,7 @@ def _print_next() -> None:
     """What to type next, as it must be typed here."""
     command = screen.command()
     for typed, what in (
-        (f"{command} portfolio", "held; also: spreads, orders, trades"),
+        (f"{command} today", "the day; also: portfolio, spreads"),
         (f"{command} report --open", "all of it, in the browser"),
         ("make up", "one every minute, http://127.0.0.1:3000"),
     ):

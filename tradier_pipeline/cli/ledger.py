@@ -13,6 +13,7 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.grouped import grouped, joined
+from tradier_pipeline.cli.helps import Group
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import echo, print_json, print_rows, signed, with_settings
 from tradier_pipeline.core.errors import PipelineError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 
-@click.group()
+@click.group(cls=Group)
 def flows() -> None:
     """Deposits and withdrawals that the owner states, where the broker's history does not tell them."""
 
@@ -156,7 +157,7 @@ def _stated(flow: StatedFlow) -> str:
     return f"{flow.flow_id}  {flow.trade_date}  {flow.account_id}  {signed(flow.amount)} USD{what}  ({stated}){note}"
 
 
-@click.group()
+@click.group(cls=Group)
 def ledger() -> None:
     """What the trading engine believes, beside what the broker said."""
 

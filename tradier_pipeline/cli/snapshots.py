@@ -64,9 +64,9 @@ def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bo
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
     for run in runs:
         if run.caught_up:
-            click.echo(run.caught_up, err=True)
+            warn(run.caught_up)
         if run.history_error:
-            click.echo(f"the run history lacks {run.snapshot_id}: {run.history_error}", err=True)
+            warn(f"the run history lacks {run.snapshot_id}: {run.history_error}")
     if as_json:
         documents = [
             _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
@@ -384,7 +384,7 @@ def _print_next() -> None:
     """What to type next, as it must be typed here."""
     command = screen.command()
     for typed, what in (
-        (f"{command} portfolio", "held; also: spreads, orders, trades"),
+        (f"{command} today", "the day; also: portfolio, spreads"),
         (f"{command} report --open", "all of it, in the browser"),
         ("make up", "one every minute, http://127.0.0.1:3000"),
     ):

@@ -34,7 +34,7 @@ REALM = b'Basic realm="tradier-pipeline: the token is the password", charset="UT
 POLICY_VIOLATION = 1008  # the close code of a refused socket
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
-# Where Jupyter is installed too, Dagster runs the scripts of any notebook of this machine that a link names, as its own.
+# Where Jupyter is installed, Dagster runs the scripts of any notebook of this machine that a link names, as its own.
 _NOTEBOOKS = ("notebook", "dagit/notebook")
 _ISOLATION: Headers = [  # a page of another origin neither frames the UI nor loads parts of it
     (b"x-frame-options", b"SAMEORIGIN"),

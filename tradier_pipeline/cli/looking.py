@@ -18,6 +18,8 @@ from tradier_pipeline.warehouse.schema import DATE, DECIMAL, INSTANT, INTEGER, V
 if TYPE_CHECKING:
     import duckdb
 
+MOST_IDS = 3  # of orders that were refused for one reason
+
 Shown = Callable[["list[dict[str, Any]]"], None]
 
 
@@ -189,7 +191,8 @@ def _print_spreads(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_orders(rows: list[dict[str, Any]]) -> None:
-    from tradier_pipeline.cli.tables import print_rows_of
+    from tradier_pipeline.cli.grouped import grouped
+    from tradier_pipeline.cli.tables import print_note, print_rows_of
 
     shown = [
         row
@@ -201,6 +204,11 @@ def _print_orders(rows: list[dict[str, Any]]) -> None:
     figures = {"quantity": "qty", "filled_quantity": "filled", "price": "limit", "avg_fill_price": "fill"}
     columns = {"at": "placed", "what": "order", "status": "status"} | figures | {"duration": "until", "tag": "tag"}
     print_rows_of(shown, columns | {"order_id": "id"} | _accounts(rows))
+    refused = [row for row in rows if row["reason"]]
+    for group in grouped(refused, lambda row: (row["status"], row["reason"])):
+        ids = ", ".join(str(row["order_id"]) for row in group[:MOST_IDS])
+        more = f" and {len(group) - MOST_IDS} more" if len(group) > MOST_IDS else ""
+        print_note(f"{group[0]['status']} {ids}{more}: {group[0]['reason']}")
 
 
 def _order(row: dict[str, Any]) -> str:

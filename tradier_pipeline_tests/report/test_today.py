@@ -61,6 +61,24 @@ def test_a_program_gets_the_same_figures(evening: Path) -> None:
     assert [one["underlying"] for one in more] == ["QQQ", "AAPL"]
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("pnl", "gain_loss  lots won, %"),
+        ("pnl --by strategy", "gain_loss  lots won, %"),
+        ("exposure --by account", "buying_power_use  buying_power"),
+        ("exposure --by expiring", "in_the_money"),
+        ("balances --by day", "close"),
+        ("orders", "rejected 90001: Account does not have sufficient buying power"),
+    ],
+)
+def test_what_is_asked_for_is_not_what_80_columns_leave_out(evening: Path, command: str, shown: str) -> None:
+    code, reported = on_terminal(*command.split())
+    assert code == 0
+    assert shown in plain(reported)
+    assert all(len(line) <= 80 for line in plain(reported).splitlines())
+
+
 def test_an_exit_that_an_order_works_to_close_says_so(seven_weeks: Path) -> None:
     with connect_readonly(Warehouse(seven_weeks / "tradier.duckdb").path) as connection:
         held = day_figures(connection, ACCOUNT, LAST).held

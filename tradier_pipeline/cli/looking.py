@@ -164,14 +164,34 @@ def _total(rows: Sequence[dict[str, Any]], key: str) -> Decimal | None:
 def _print_positions(rows: list[dict[str, Any]]) -> None:
     from tradier_pipeline.cli.tables import print_rows_of
 
-    shown = [row | {"what": contract(row), "days": _days(row["expiration"], row["trade_date"])} for row in rows]
+    shown = [
+        row
+        | {
+            "what": contract(row),
+            "days": _days(row["expiration"], row["trade_date"]),
+            "weight": _percent(row["weight"]),
+        }
+        for row in rows
+    ]
     shown.append(
         dict.fromkeys(shown[0])
         | {"what": "total", "account_id": "", "quantity": "", "days": ""}
         | {key: _total(rows, key) for key in ("market_value", "unrealized_pl")}
+        | {"weight": _percent(_weight(rows))}
     )
     figures = {"quantity": "quantity", "mark": "mark", "market_value": "value", "unrealized_pl": "profit"}
-    print_rows_of(shown, {"what": "position"} | figures | {"days": "days"} | _accounts(rows), profits=["unrealized_pl"])
+    beside = {"days": "days", "weight": "weight"} | _accounts(rows)
+    print_rows_of(shown, {"what": "position"} | figures | beside, profits=["unrealized_pl"])
+
+
+def _weight(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Of all positions in the equity; of several accounts there is none."""
+    weights = [row["weight"] for row in rows]
+    return None if None in weights or _accounts(rows) else sum(weights)
+
+
+def _percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{round(ratio, 3) + 0:.1%}"  # + 0: no -0.0 %
 
 
 def _days(expiration: date | None, today: date) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tradier_pipeline_tests.support.terminal import on_terminal, plain
+from tradier_pipeline_tests.support.terminal import plain, program_on_terminal
 
 PROJECT = Path(__file__).parents[1]
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;]+)", re.MULTILINE)
@@ -86,7 +86,7 @@ def test_in_a_pipe_the_install_is_two_lines(installing: str) -> None:
 
 
 def test_on_a_terminal_it_moves_and_leaves_one_line(installing: str) -> None:
-    code, seen = on_terminal("some.lock", program=[installing])
+    code, seen = program_on_terminal(Path(installing), "some.lock")
     assert code == 0
     assert re.search(r"installing ━+─+ 2 of 2 packages fetched, \d s  rich", seen)
     assert re.fullmatch(r"installed .* s", plain(seen).strip().split("\r")[-1])

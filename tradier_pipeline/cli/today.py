@@ -149,7 +149,7 @@ def _profit(figures: DayFigures) -> Iterator[str]:
         return
     rate = equity.day_return if equity and equity.pnl == profit.profit else None
     yield _amount("profit", profit.profit, "" if rate is None else f"{rate:+.2%}", profit.equity)
-    lines = sorted(figures.lines, key=lambda line: -abs(line.amount or 0))
+    lines = sorted(figures.lines, key=lambda line: -abs(line.amount or Decimal(0)))
     for line in lines[:MOST_LINES]:
         yield _line(line_name(line), line.amount)
     rest = lines[MOST_LINES:]

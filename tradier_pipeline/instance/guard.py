@@ -150,7 +150,8 @@ class _Request:
     @property
     def is_navigation(self) -> bool:
         """A person who follows a link or types an address; what is shown then, no other page can read."""
-        return (self.one(b"sec-fetch-mode"), self.one(b"sec-fetch-dest")) == ("navigate", "document")
+        asked = self.one(b"sec-fetch-mode"), self.one(b"sec-fetch-dest")
+        return not self.is_socket and self.method == "GET" and asked == ("navigate", "document")
 
     @property
     def query_token(self) -> str | None:
@@ -216,7 +217,7 @@ def _origin_refusal(request: _Request) -> Refusal | None:
     origin, site = request.one(b"origin"), request.one(b"sec-fetch-site")
     if origin is not None and origin.partition("://")[2] != request.one(b"host"):
         return refusal
-    if site in (None, "same-origin", "none") or (request.method == "GET" and request.is_navigation):
+    if site in (None, "same-origin", "none") or request.is_navigation:
         return None
     return refusal
 

@@ -11,7 +11,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.cycles.on_demand import run_snapshot
+from tradier_pipeline.cycles.on_demand import first_failure, run_snapshot
 from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
@@ -118,7 +118,12 @@ def test_one_claim_is_executed_alone_on_an_old_partition_and_finds_what_was_chan
     with duckdb.connect(home.warehouse.path) as connection:
         connection.execute("UPDATE account_balances SET cash = cash + 0.00000001 WHERE snapshot_id = ?", [old])
 
-    alone = prove(instance, old, "account_equals_broker").get_asset_check_evaluations()
+    result = prove(instance, old, "account_equals_broker")
+    assert first_failure(result.all_events) == (
+        "1 blocking asset check failed with ERROR severity: tradier_snapshot: account_equals_broker. "
+        "`tradier-pipeline verify` names the rows that differ."
+    )
+    alone = result.get_asset_check_evaluations()
     assert [(one.check_name, one.partition, one.passed) for one in alone] == [("account_equals_broker", old, False)]
     (sound,) = prove(instance, old, "orders_equal_broker").get_asset_check_evaluations()
     assert sound.passed

@@ -141,6 +141,7 @@ def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Account
         typed.balances.total_cash,
         legless_of((*typed.orders, *typed.looked_up)),
         session.close if session else None,
+        session.open if session else None,
         {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if has_terms(quote.symbol)},
     )
 

@@ -250,7 +250,7 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
     traded = {fill.symbol: sum((one.quantity for one in filled if one.symbol == fill.symbol), ZERO) for fill in filled}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     for finding in odd:
-        if traded.get(finding.item):
+        if finding.item in traded:  # also where its fills offset each other
             moved = signed(finding.change)
             yield f"positions behind fills: {finding.item} {signed(traded[finding.item])} filled, {moved} shown"
     if cash := next((finding for finding in found if finding.item == CASH), None):

@@ -90,10 +90,11 @@ def test_where_several_legs_may_have_been_delivered_each_is_named_and_none_is_a_
     assert account.changes("IWM")[-1][3] == "in_flight"
 
 
-def test_an_expiry_that_was_concluded_is_taken_back_by_the_shares_of_an_assignment(account: ScriptedAccount) -> None:
+def test_what_ended_is_no_fact_until_the_next_session_and_shares_name_an_assignment(account: ScriptedAccount) -> None:
     account.shows(ny("11-21 15:50"), *IWM, cash=20000)
     account.shows(ny("11-21 17:20"), cash=20000)
-    assert "+1 expired" in explanation(account, "IWM251121C00240000")
+    reported = explanation(account, "IWM251121C00240000")
+    assert reported.startswith("+1 ended 2025-11-21; may be expired worthless; may be assigned at 240")
     account.shows(ny("11-24 09:00"), ("IWM", -100, -24000), cash=44000)
     assert account.changes("IWM251121C00240000")[-1][2] == 0
     assert "taken back" in explanation(account, "IWM251121C00240000")
@@ -159,7 +160,11 @@ def test_nothing_expires_before_its_time(account: ScriptedAccount, symbol: str, 
     assert account.shows(ny(before), KO, cash=20000) == "doubtful"
     assert symbol in account.mirror
     assert account.shows(ny(after), KO, cash=20000) == "good"
-    assert f"+1 expired 2025-{day}" in explanation(account, symbol)
+    assert f"+1 ended 2025-{day}" in explanation(account, symbol)
+    assert "may be expired worthless" in explanation(account, symbol)
+    account.shows(ny(after) + timedelta(days=4), KO, cash=20000)  # no later session was open before
+    assert f"expired 2025-{day}: nothing was delivered" in account.changes(symbol)[-1][-1]
+    assert account.findings == []
     assert account.findings == []
 
 
@@ -250,6 +255,28 @@ def test_a_fill_that_only_doubtful_snapshots_showed_explains_the_next_morning(ac
     account.shows(ny("11-21 09:40"), F, ("T", 10, 120), cash=19880)
     assert account.verdicts[-1] == "good"
     assert [row[3] for row in account.changes("T")] == ["explained"]
+    assert account.findings == []
+
+
+def test_a_fill_that_explained_a_snapshot_without_orders_is_not_counted_again(account: ScriptedAccount) -> None:
+    bought, new = filled(8, "T", "buy", 10, 12, ny("11-20 09:58")), ("T", 10, 120)
+    account.shows(ny("11-20 09:57"), F, cash=20000)
+    assert account.shows(ny("11-20 09:59"), F, new, cash=20000, orders=[bought]) == "doubtful"
+    assert account.shows(ny("11-20 10:02"), F, new, cash=19880, orders=[]) == "good"
+    assert account.shows(ny("11-20 10:05"), F, new, cash=19880, orders=[bought]) == "good"
+    assert {row[3] for row in account.changes()} == {"explained"}
+    assert account.findings == []
+
+
+def test_fills_that_offset_each_other_are_behind_until_positions_show_both(account: ScriptedAccount) -> None:
+    both = [
+        filled(8, "T", "buy", 10, 12, ny("11-20 09:58")),
+        filled(9, "T", "sell", 10, 12, ny("11-20 10:01")),
+    ]
+    account.shows(ny("11-20 09:57"), F, cash=20000)
+    late = account.shows(ny("11-20 10:02"), F, ("T", 10, 120), cash=20000, counted=[F], orders=both)
+    assert late == "doubtful"
+    assert account.shows(ny("11-20 10:05"), F, cash=20000, orders=both) == "good"
     assert account.findings == []
 
 

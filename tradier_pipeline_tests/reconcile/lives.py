@@ -295,7 +295,9 @@ class Store:
         kept.verdict = "good"
         self.cash[clock.trade_date(observation.statement.as_of)].add(observation.statement.cash)
         if good:
-            kept.found = self._last(self._known(good), good, observation).findings(observation.statement)
+            last = self._last(self._known(good), good, observation)
+            kept.found = last.findings(observation.statement)
+            self.parts |= last.shown_since
         self.parts |= observation.statement.parts
         for row in kept.found:
             is_due = abs(row.change) < abs(row.explained) or bool(row.carried)

@@ -96,6 +96,18 @@ def test_what_no_order_shows_is_a_fact_only_where_it_happened(seed: int) -> None
     prove(seed, live_through_events)
 
 
+# each showed once what was believed: fills that offset each other and show in part; fills of a doubtful snapshot that
+# explained a good one and counted again after it
+@pytest.mark.parametrize("seed", [4395, 4312, 4804, 5324, 6812])
+def test_what_was_believed_once_is_not_again(seed: int) -> None:
+    prove(seed)
+
+
+@pytest.mark.parametrize("seed", [2359, 3580, 6896, 7161, 7363])
+def test_what_was_believed_once_of_events_is_not_again(seed: int) -> None:
+    prove(seed, live_through_events)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("first", range(0, MANY, SLICE))  # so that all cores share them
 def test_ten_thousand_lives_leave_nothing_false_behind(first: int) -> None:

@@ -25,10 +25,11 @@ from tradier_pipeline.reconcile.account_state import (
     part_of,
 )
 from tradier_pipeline.reconcile.conservation import Open, ended_in, may_owe_fractions
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sql import bind, literal
 
+SANDBOX = "sandbox"  # its quotes are 15 minutes late
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
 _LAST_GOOD = """
@@ -45,13 +46,14 @@ _OBSERVATION = """
     )
     SELECT coalesce(balances.as_of >= session_open AND balances.as_of < session_close, false),
            equity, cash, buying_power, margin_requirement, long_market_value, short_market_value, option_long_value,
-           option_short_value, priced, worth, clock_skew_s
+           option_short_value, priced, worth, clock_skew_s, environment
     FROM account_balances AS balances CROSS JOIN prices
     LEFT JOIN trade_gate_readings USING (snapshot_id) LEFT JOIN tradier_snapshots USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
 
-_QUOTED = "SELECT quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
+_QUOTED = "SELECT symbol, quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
+_CLOSED_AT = "SELECT symbol, prevclose FROM quotes WHERE snapshot_id = ? AND as_of = ?"
 
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances {schema.GOOD}
@@ -127,6 +129,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Quoted:
+    symbol: str
     quantity: Decimal
     multiplier: int | None
     bid: Decimal | None
@@ -167,7 +170,8 @@ def stored_observation(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> Observation:
     found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
-    ((in_session, *figures, priced, worth, skew),) = found
+    ((in_session, *figures, priced, worth, skew, environment),) = found
+    closed_at = dict(connection.execute(bind(_CLOSED_AT, snapshot_id, as_of)).fetchall())
     quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
     return Observation(
         snapshot_id,
@@ -177,7 +181,7 @@ def stored_observation(
         priced,
         clock_error(skew),
         worth,
-        spread(quoted),
+        reach(quoted, closed_at, delayed=environment == SANDBOX),
     )
 
 
@@ -234,8 +238,8 @@ def stored_statement(
         for symbol, size, underlying in connection.execute(bind(_TERMS, *at)).fetchall()
         if has_terms(symbol)
     }
-    session = connection.execute(bind(_SESSION, *at)).fetchone() or (None, None)
-    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, *session, terms)
+    close, opened = connection.execute(bind(_SESSION, *at)).fetchone() or (None, None)
+    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, close, opened, terms)
 
 
 def statement_before(

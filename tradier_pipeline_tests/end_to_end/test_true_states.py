@@ -338,6 +338,45 @@ def test_prices_that_differ_by_no_more_than_bid_and_ask_are_no_contradiction(acc
     assert account.shows(ny("11-20 10:02"), F, counted=(("F", 300, 3890),), cash=20000) == "good"
 
 
+MOVED = (("F", 325, 3600), ("SPY251219P00600000", -5, -155), ("SPY251219P00595000", 1, 63))  # as they count 8 % later
+
+
+@pytest.mark.parametrize(("environment", "verdict"), [("sandbox", "good"), ("live", "doubtful")])
+def test_prices_that_move_while_quotes_are_delayed_are_no_contradiction(
+    account: ScriptedAccount, environment: str, verdict: str
+) -> None:
+    account.environment = environment
+    account.server.marks = {"F": dict.fromkeys(("last", "bid", "ask"), 12)}
+    account.shows(ny("11-20 10:00"), F, SHORT, LONG, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, SHORT, LONG, counted=MOVED, cash=20000) == verdict
+
+
+def test_a_day_of_large_moves_is_no_contradiction(account: ScriptedAccount) -> None:
+    account.server.marks["F"] = dict.fromkeys(("last", "bid", "ask"), 12) | {"prevclose": 14}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, counted=(("F", 335, 3600),), cash=20000) == "good"
+
+
+def test_what_is_missing_is_in_doubt_whatever_delayed_quotes_may_hide(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}
+    whole = (F, SHORT, LONG)
+    account.shows(ny("11-20 10:00"), *whole, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, SHORT, counted=whole, cash=20000) == "doubtful"  # a leg
+    assert account.shows(ny("11-20 10:04"), *whole, cash=20000) == "good"
+    sold = filled(8, "T", "buy", 10, 12, ny("11-20 10:05"))
+    assert account.shows(ny("11-20 10:06"), *whole, cash=19880, orders=[sold]) == "doubtful"  # what was bought
+    account.shows(ny("11-20 10:08"), F, ("T", 10, 120), cash=19880, orders=[sold], counted=(F, ("T", 10, 120)))
+    assert account.verdicts[-1] == "doubtful"  # a spread
+
+
+def test_shares_that_came_and_are_not_listed_are_in_doubt_beside_delayed_quotes(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, counted=(F, ("T", 40, 480)), cash=20000) == "doubtful"
+
+
 def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(account: ScriptedAccount) -> None:
     account.server.marks["F"] = dict.fromkeys(("last", "bid", "ask"), 12)
     sold = filled(8, "F", "sell", 150, 12, ny("11-20 10:01") + timedelta(seconds=30))

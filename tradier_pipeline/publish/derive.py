@@ -173,6 +173,7 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
             {quote.symbol: quote.prevclose for quote in typed.quotes or ()},
             delayed=manifest.environment == SANDBOX,
         ),
+        delayed=manifest.environment == SANDBOX,
     )
 
 

@@ -99,6 +99,11 @@ class ItemChange:
         with localcontext(EXACT):
             return self.amount - self.explained
 
+    @property
+    def only_tells_expiry(self) -> bool:
+        """Whether nothing moved: it became known that what had ended before expired."""
+        return not self.amount and [(cause.kind, cause.amount) for cause in self.causes] == [("expiry", ZERO)]
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -155,7 +160,9 @@ def settle(
         outstanding: what each of the statements before left open for good, less what has settled it (see `open_of`).
             A change that settles one of them, or all, explains both, however late it comes.
     """
-    by_item = {change.item: change for change in changed}
+    is_open = any(sum(amounts, ZERO) for amounts in (outstanding or {}).values())
+    # what is open may be what was delivered
+    by_item = {change.item: change for change in changed if not (is_open and change.only_tells_expiry)}
     if CASH in by_item:
         by_item[CASH] = _with_cash_for_fractions(by_item[CASH], carried)
     with localcontext(EXACT):
@@ -279,7 +286,7 @@ class _Gone:
 
     Attributes:
         cost: USD, as the broker wrote it, of one of them; None if it is not known any more.
-        late: an earlier statement had them expire.
+        late: they ended at an earlier statement.
     """
 
     symbol: str
@@ -450,7 +457,7 @@ class _Comparison:
                 self._note_deliveries(underlying, options, ways[underlying])
 
     def _late(self) -> Iterator[_Gone]:
-        """Options that an earlier statement had expire: their shares or cash may show only now."""
+        """Options that ended at an earlier statement: their shares or cash may show only now."""
         for symbol, contracts in self.before.ended.items():
             if (option := classify(symbol).option) is not None:
                 yield _Gone(symbol, option, contracts, expired=True, late=True)
@@ -566,7 +573,7 @@ class _Comparison:
         for gone, delivered in zip(options, way.delivered, strict=True):
             what = gone.fate
             if delivered and gone.late:
-                self._book("expiry", gone.symbol, delivered, f"expired {gone.option.expiration}, taken back")
+                self._book("expiry", gone.symbol, delivered, f"ended {gone.option.expiration}, taken back")
             if delivered:
                 shares = delivered * gone.delivered_per_contract
                 self._book("delivery", gone.symbol, -delivered, what)
@@ -632,7 +639,7 @@ class _Comparison:
         """What may have become of contracts that ended, as long as it does not show yet."""
         ended = -sum((cause.amount for cause in self.causes[symbol] if cause.kind == "expiry"), ZERO)
         option = classify(symbol).option
-        if option is None or not ended or self._end_is_known(option, self.now):
+        if option is None or not ended or not self.moved.get(symbol) or self._end_is_known(option, self.now):
             return
         yield "expired worthless"
         if option.settles_in_cash:

@@ -86,6 +86,7 @@ class Observation:
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
         worth: USD that its positions are worth, short ones negative; None if one of them has no quote.
         reach: USD by which prices may differ from those quotes, see `reach`.
+        delayed: its quotes are 15 minutes late.
         clock_skew: this machine's clock less the broker's, where it was wrong.
     """
 
@@ -97,6 +98,7 @@ class Observation:
     clock_skew: timedelta | None = None
     worth: Decimal | None = None
     reach: Decimal = ZERO
+    delayed: bool = False
 
     @property
     def gap(self) -> Decimal | None:
@@ -274,7 +276,9 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
             yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
         elif _is_same_date(now, good):
             # what cash lacks now, by itself: what was open before may hide it
-            yield from _counted_otherwise(now, good, filled, cash.change - cash.explained, moved=bool(odd))
+            lacking = cash.change - cash.explained
+            may_be_fees = -cash.fees_at_most <= lacking < 0
+            yield from _counted_otherwise(now, good, filled, ZERO if may_be_fees else lacking, moved=bool(odd))
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:
@@ -298,13 +302,25 @@ def _counted_otherwise(
     by_balances = now.figures.market_value - good.figures.market_value
     by_quotes = _uncounted(now, good)
     uncounted = by_balances if by_quotes is None and not moved else by_quotes
-    if uncounted is not None and _is_worth(-lacking, uncounted):
+    if uncounted is not None and abs(lacking) >= MIN_VALUE and _may_be_for(-lacking, uncounted, now, good):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
-    elif by_quotes and not _is_worth(_paid(filled), by_balances) and (some := _not_in_positions(by_quotes, filled)):
+    elif by_quotes is None or _is_hidden(by_quotes, now, good):
+        return
+    elif not _is_worth(_paid(filled), by_balances) and (some := _not_in_positions(by_quotes, filled)):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
-    elif by_quotes and _is_beyond_prices(by_quotes, now, good):
+    elif _is_beyond_prices(by_quotes, now, good):
         yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
+
+
+def _may_be_for(amount: Decimal, value: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether positions may have changed value by an amount of cash, as far as quotes tell."""
+    return _is_worth(amount, value) or (now.worth is not None and _is_hidden(value - amount, now, good))
+
+
+def _is_hidden(value: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether delayed quotes may hide as much: then it proves nothing."""
+    return now.delayed and abs(value) <= max(now.noise, good.noise)
 
 
 def _uncounted(now: Observation, good: Observation) -> Decimal | None:

@@ -182,6 +182,7 @@ def stored_observation(
         clock_error(skew),
         worth,
         reach(quoted, closed_at, delayed=environment == SANDBOX),
+        environment == SANDBOX,
     )
 
 

@@ -1,6 +1,7 @@
 """Tables that follow from others, kept by every publish so that no reader computes a year to see a day.
 
-`snapshot_days` says what the snapshots of a date come to; the other tables hold the rows of the views of their names.
+`snapshot_days` says what the snapshots of a date come to, and the tables of day_ends.py what the last one shows; the
+others hold the rows of the views of their names.
 The rows of each are what its query gives, and nothing else: all of them can be made anew from the other tables at any
 time. What is made anew is found by fingerprints of the rows that a query reads, not by who wrote them, so that nothing
 that changes a past session has to be announced here: a late snapshot, a verdict, a posting that the broker adds or
@@ -14,6 +15,7 @@ from typing import Final
 
 import duckdb
 
+from tradier_pipeline.warehouse.day_ends import DAY_ENDS
 from tradier_pipeline.warehouse.equity import CURVES, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
@@ -39,8 +41,10 @@ _FIGURES: Final = """
     arg_max(cash, as_of) AS last_cash, arg_max(close_pl, as_of) AS last_close_pl, count(*) AS snapshots,
     min(as_of) AS first_as_of, max(as_of) AS last_as_of
 """
+_DAYS_VERSION: Final = _version(_FIGURES, *(day_end.derived.query for day_end in DAY_ENDS))
 # of the headers of a day: a snapshot that is stored again is committed at another instant
-_DAY_FINGERPRINT: Final = f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES))}))"
+# the version is outside of the xor, which it would leave twice, as if it were not there
+_DAY_FINGERPRINT: Final = f"hash(bit_xor(hash(as_of, environment, verdict, committed_at)), {literal(_DAYS_VERSION)})"
 
 
 def _days(dates: str = "") -> str:
@@ -112,7 +116,7 @@ CURVE_INPUTS: Final = Table(
 )
 
 _MADE_TOGETHER: Final = (ENVIRONMENTS, *CURVES)  # in the order in which they are read
-DERIVED: Final = (SNAPSHOT_DAYS, *_MADE_TOGETHER)
+DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), *_MADE_TOGETHER)
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
@@ -174,8 +178,9 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
     days = [day for _, day, _ in changed]
     dates = bind("WHERE trade_date BETWEEN ? AND ?", min(days), max(days))  # of the tables with a row a snapshot
     wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
-    connection.execute(f"DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
-    connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {wanted}")
+    for table, query in ((SNAPSHOT_DAYS.table, _days), *((day_end.table, day_end.query) for day_end in DAY_ENDS)):
+        connection.execute(f"DELETE FROM {table.name} WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
+        connection.execute(f"INSERT INTO {table.name} FROM ({query(dates)}) {wanted}")
     return any(is_on_curve for *_, is_on_curve in changed)
 
 

@@ -404,6 +404,10 @@ EXTERNAL_FLOWS = View(
         Column("source", VARCHAR, "broker: its history; owner: stated, see stated_flows"),
         Column("doubtful", BOOLEAN, "Whether it is not decidable which evening shows it: those days are uncertain"),
     ),
+    "FROM external_flow_rows",
+)
+EXTERNAL_FLOW_ROWS = Derived(
+    Table("external_flow_rows", "The rows of external_flows, kept by every publish.", EXTERNAL_FLOWS.columns),
     f"""
     WITH {_EVENINGS}
     SELECT placed.account_id, dated.trade_date, CASE WHEN counted > 1 THEN known.trade_date END AS counted_on,
@@ -554,5 +558,5 @@ TOTAL_EQUITY_CURVE_ROWS = Derived(
     """,  # noqa: S608
 )
 
-CURVES = (EQUITY_CURVE_ROWS, TOTAL_EQUITY_CURVE_ROWS)
+CURVES = (EXTERNAL_FLOW_ROWS, EQUITY_CURVE_ROWS, TOTAL_EQUITY_CURVE_ROWS)
 VIEWS = (ACTIVITY_KINDS, CASH_FLOWS, EXTERNAL_FLOWS, EQUITY_CURVE, TOTAL_EQUITY_CURVE)

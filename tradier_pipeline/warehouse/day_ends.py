@@ -110,7 +110,7 @@ DAY_ENDS: Final = (
     DayEnd(
         Table(
             "day_end_spread_legs",
-            "One row per account, trade date and contract that a spread of the last good snapshot of the date has. Kept "
+            "One row per account, trade date and contract of a spread of the last good snapshot of the date. Kept "
             "by every publish.",
             (
                 *_KEY_COLUMNS,

@@ -134,11 +134,15 @@ _CLOSES: Final = """(
           JOIN sessions USING (trade_date))
     WHERE last IS NOT NULL AND (is_close OR is_first)
 )"""
+_HOLDING_DAYS: Final = "(SELECT DISTINCT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)"
 _INPUTS: Final = {
     "sessions": "trade_date, session_close",
     _CLOSES: "account_id, trade_date, is_close, last, cash",
     "broker_daily_balances": "account_id, trade_date, value, last_read_at",
-    "account_activity": "account_id, trade_date, type, amount, description",
+    "account_activity": "account_id, trade_date, type, amount, description, symbol, quantity",
+    "closed_lots": "account_id, open_date, close_date",
+    _HOLDING_DAYS: "account_id, trade_date",
+    "(SELECT account_id, trade_date FROM snapshot_days WHERE snapshots > 0)": "account_id, trade_date",
     "stated_flows": "account_id, trade_date, kind, amount, note",
     "activity_extracts": "account_id, resource, since, until, read_at",
     f"({ENVIRONMENTS.query})": "account_id, environment",

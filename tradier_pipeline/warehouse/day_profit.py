@@ -62,31 +62,13 @@ _DAYS = f"""
         QUALIFY since IS NOT NULL
     )
 """  # noqa: S608
-# What each symbol brought: `held` at the ends of the days, `fills` between them, `moves` both together.
+# What each symbol brought: `fills` between the ends of two days, `moves` with what is held at them.
 _MOVES = rf"""
-    held AS MATERIALIZED (
-        SELECT {_KEY}, symbol, sum(quantity) AS quantity, max(multiplier) AS multiplier,
-               min(asset_class) AS asset_class,
-               CASE WHEN bool_and(quantity = 0 OR market_value IS NOT NULL)
-                    THEN coalesce(sum(market_value) FILTER (quantity <> 0), 0) END AS worth,
-               min(coalesce(underlying, root, symbol)) AS underlying, min(expiration) AS expiration
-        FROM positions SEMI JOIN ends USING (account_id, as_of) GROUP BY {_KEY}, symbol
-    ), so_far AS MATERIALIZED ( -- what each order had filled by the end of a day; buying costs
-        SELECT {_KEY}, order_id, leg_no, symbol, transaction_date,
-               CASE WHEN side LIKE 'buy%' THEN exec_quantity WHEN side LIKE 'sell%' THEN -exec_quantity END AS bought,
-               avg_fill_price AS price
-        FROM (SELECT {_KEY}, as_of, order_id, 0 AS leg_no, coalesce(option_symbol, symbol) AS symbol, side,
-                     exec_quantity, avg_fill_price, transaction_date
-              FROM orders WHERE class IN ('equity', 'option')
-              UNION ALL
-              SELECT {_KEY}, as_of, order_id, leg_no, coalesce(option_symbol, symbol), side,
-                     exec_quantity, avg_fill_price, transaction_date FROM order_legs)
-        SEMI JOIN ends USING (account_id, as_of) WHERE exec_quantity > 0
-    ), fills AS (
+    fills AS (
         SELECT now.account_id, now.trade_date, now.symbol, now.bought - coalesce(before.bought, 0) AS bought,
                now.bought * now.price - coalesce(before.bought * before.price, 0) AS paid
-        FROM so_far AS now JOIN days USING (account_id, trade_date)
-        LEFT JOIN so_far AS before ON before.account_id = now.account_id AND before.trade_date = since_date
+        FROM day_end_executions AS now JOIN days USING (account_id, trade_date)
+        LEFT JOIN day_end_executions AS before ON before.account_id = now.account_id AND before.trade_date = since_date
              AND before.order_id = now.order_id AND before.leg_no = now.leg_no
         WHERE before.order_id IS NOT NULL OR now.transaction_date > since
     ), filled AS (
@@ -94,9 +76,10 @@ _MOVES = rf"""
                CASE WHEN bool_and(paid IS NOT NULL) THEN sum(paid) END AS paid, true AS has_fills
         FROM fills GROUP BY {_KEY}, symbol HAVING bool_or(bought IS DISTINCT FROM 0)
     ), touched AS (
-        SELECT {_KEY}, symbol FROM held SEMI JOIN days USING ({_KEY})
+        SELECT {_KEY}, symbol FROM day_end_positions SEMI JOIN days USING ({_KEY})
         UNION SELECT days.account_id, days.trade_date, symbol
-              FROM held JOIN days ON held.account_id = days.account_id AND held.trade_date = since_date
+              FROM day_end_positions AS held JOIN days
+              ON held.account_id = days.account_id AND held.trade_date = since_date
         UNION SELECT {_KEY}, symbol FROM filled
     ), compared AS (
         SELECT touched.account_id, touched.trade_date, touched.symbol,
@@ -111,17 +94,20 @@ _MOVES = rf"""
                CASE WHEN has_fills THEN bought ELSE 0 END AS bought,
                CASE WHEN has_fills THEN paid * size ELSE 0 END AS paid
         FROM touched JOIN days USING ({_KEY}) LEFT JOIN filled USING ({_KEY}, symbol)
-        LEFT JOIN held AS now
+        LEFT JOIN day_end_positions AS now
             ON now.account_id = touched.account_id AND now.trade_date = touched.trade_date
             AND now.symbol = touched.symbol
-        LEFT JOIN held AS before
+        LEFT JOIN day_end_positions AS before
             ON before.account_id = touched.account_id AND before.trade_date = since_date
             AND before.symbol = touched.symbol
     ), explained AS ( -- what of cash the snapshots of the day explain: by fills, and by what was delivered
         SELECT days.account_id, days.trade_date, sum(explained) AS explained
-        FROM (SELECT account_id, as_of, explained FROM conservation WHERE item = 'cash') AS causes
-        ASOF JOIN days ON causes.account_id = days.account_id AND causes.as_of <= days.as_of
-        WHERE causes.as_of > days.since GROUP BY ALL
+        FROM (SELECT account_id, trade_date + coalesce(causes.as_of > ends.as_of, false)::INTEGER AS since_when,
+                     sum(explained) AS explained
+              FROM conservation AS causes LEFT JOIN ends USING (account_id, trade_date)
+              WHERE item = 'cash' GROUP BY ALL) AS of_date
+        ASOF JOIN days ON of_date.account_id = days.account_id AND since_when <= days.trade_date
+        WHERE since_when > since_date GROUP BY ALL
     ), delivered AS ( -- to the shares that moved without a fill, if only one symbol did
         SELECT {_KEY}, count(*) FILTER (NOT is_option) AS stocks, min(symbol) FILTER (NOT is_option) AS stock,
                list(DISTINCT underlying ORDER BY underlying) AS names, any_value(explained) + any_value(paid) AS amount
@@ -138,25 +124,17 @@ _MOVES = rf"""
 """  # noqa: S608
 # The lines of trading: options by their spread, where each contract of an expiration is in one spread alone.
 _TRADING = f"""
-    legs AS MATERIALIZED (
-        SELECT {_KEY}, symbol, count(*) AS spreads, min(strategy) AS strategy, min(legs_of) AS legs_of
-        FROM (SELECT {_KEY}, as_of, spread_no, symbol, string_agg(symbol, ' ') OVER (
-                         PARTITION BY account_id, as_of, spread_no ORDER BY leg_no
-                         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS legs_of
-              FROM option_spread_legs SEMI JOIN ends USING (account_id, as_of) WHERE asset_class <> 'equity')
-        JOIN (SELECT account_id, as_of, spread_no, strategy
-              FROM option_spreads SEMI JOIN ends USING (account_id, as_of)) USING (account_id, as_of, spread_no)
-        GROUP BY {_KEY}, symbol
-    ), options AS (
+    options AS (
         SELECT moves.*, coalesce(now.strategy, before.strategy) AS strategy,
                coalesce(now.legs_of, before.legs_of) AS legs_of,
                bool_or(coalesce(now.spreads, before.spreads) > 1) OVER (
                    PARTITION BY moves.account_id, moves.trade_date, underlying, expiration) IS TRUE AS is_shared
         FROM moves JOIN days USING ({_KEY})
-        LEFT JOIN legs AS now ON now.account_id = moves.account_id AND now.trade_date = moves.trade_date
-                                 AND now.symbol = moves.symbol
-        LEFT JOIN legs AS before ON before.account_id = moves.account_id AND before.trade_date = since_date
-                                    AND before.symbol = moves.symbol
+        LEFT JOIN day_end_spread_legs AS now
+            ON now.account_id = moves.account_id AND now.trade_date = moves.trade_date AND now.symbol = moves.symbol
+        LEFT JOIN day_end_spread_legs AS before
+            ON before.account_id = moves.account_id AND before.trade_date = since_date
+            AND before.symbol = moves.symbol
         WHERE {_is_option("moves.symbol")} OR asset_class LIKE '%option'
     ), trading AS (
         SELECT {_KEY}, 'spread' AS kind, underlying, CASE WHEN NOT is_shared THEN strategy END AS strategy, expiration,
@@ -200,7 +178,8 @@ _REPORTED = f"""
         ASOF JOIN days ON events.account_id = days.account_id AND events.trade_date <= days.trade_date
         WHERE events.trade_date > since_date GROUP BY ALL
     ), valued AS (
-        SELECT {_KEY}, sum(worth) AS worth, bool_and(worth IS NOT NULL) AS is_priced FROM held GROUP BY {_KEY}
+        SELECT {_KEY}, sum(worth) AS worth, bool_and(worth IS NOT NULL) AS is_priced
+        FROM day_end_positions GROUP BY {_KEY}
     ), traded AS (
         SELECT {_KEY}, coalesce(sum(amount), 0) AS trading, bool_and(amount IS NOT NULL) AS is_known
         FROM trading GROUP BY {_KEY}

@@ -1,6 +1,7 @@
 """Tables that follow from others, kept by every publish so that no reader computes a year to see a day.
 
-`snapshot_days` says what the snapshots of a date come to; the other tables hold the rows of the views of their names.
+`snapshot_days` says what the snapshots of a date come to, and the tables of day_ends.py what the last one shows; the
+others hold the rows of the views of their names.
 The rows of each are what its query gives, and nothing else: all of them can be made anew from the other tables at any
 time. What is made anew is found by fingerprints of the rows that a query reads, not by who wrote them, so that nothing
 that changes a past session has to be announced here: a late snapshot, a verdict, a posting that the broker adds or
@@ -14,7 +15,8 @@ from typing import Final
 
 import duckdb
 
-from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, VIEWS
+from tradier_pipeline.warehouse.day_ends import DAY_ENDS
+from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, EXTERNAL_FLOW_ROWS, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     DATE,
@@ -39,8 +41,10 @@ _FIGURES: Final = """
     arg_max(cash, as_of) AS last_cash, arg_max(close_pl, as_of) AS last_close_pl, count(*) AS snapshots,
     min(as_of) AS first_as_of, max(as_of) AS last_as_of
 """
+_DAYS_VERSION: Final = _version(_FIGURES, *(day_end.derived.query for day_end in DAY_ENDS))
 # of the headers of a day: a snapshot that is stored again is committed at another instant
-_DAY_FINGERPRINT: Final = f"bit_xor(hash(as_of, environment, verdict, committed_at, {literal(_version(_FIGURES))}))"
+# the version is outside of the xor, which it would leave twice, as if it were not there
+_DAY_FINGERPRINT: Final = f"hash(bit_xor(hash(as_of, environment, verdict, committed_at)), {literal(_DAYS_VERSION)})"
 
 
 def _days(dates: str = "") -> str:
@@ -111,7 +115,8 @@ CURVE_INPUTS: Final = Table(
     (Column("fingerprint", VARCHAR, "Of all rows that they follow from, and of their queries", required=True),),
 )
 
-DERIVED: Final = (SNAPSHOT_DAYS, ENVIRONMENTS, *CURVES)  # in the order in which they are read
+_BESIDE_CURVES: Final = (ENVIRONMENTS, EXTERNAL_FLOW_ROWS)  # in the order in which they are read
+DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), *_BESIDE_CURVES, *CURVES)
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
@@ -129,16 +134,22 @@ _CLOSES: Final = """(
           JOIN sessions USING (trade_date))
     WHERE last IS NOT NULL AND (is_close OR is_first)
 )"""
+_HOLDING_DAYS: Final = "(SELECT DISTINCT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)"
 _INPUTS: Final = {
     "sessions": "trade_date, session_close",
     _CLOSES: "account_id, trade_date, is_close, last, cash",
     "broker_daily_balances": "account_id, trade_date, value, last_read_at",
-    "account_activity": "account_id, trade_date, type, amount, description",
+    "account_activity": "account_id, trade_date, type, amount, description, symbol, quantity",
+    "closed_lots": "account_id, open_date, close_date",
+    _HOLDING_DAYS: "account_id, trade_date",
+    "(SELECT account_id, trade_date FROM snapshot_days WHERE snapshots > 0)": "account_id, trade_date",
     "stated_flows": "account_id, trade_date, kind, amount, note",
     "activity_extracts": "account_id, resource, since, until, read_at",
     f"({ENVIRONMENTS.query})": "account_id, environment",
 }
-_CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
+_CURVES_VERSION: Final = _version(
+    *(derived.query for derived in (EXTERNAL_FLOW_ROWS, *CURVES)), *(view.query for view in VIEWS)
+)
 
 
 _SUMS: Final = " UNION ALL ".join(
@@ -173,8 +184,9 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
     days = [day for _, day, _ in changed]
     dates = bind("WHERE trade_date BETWEEN ? AND ?", min(days), max(days))  # of the tables with a row a snapshot
     wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
-    connection.execute(f"DELETE FROM snapshot_days WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
-    connection.execute(f"INSERT INTO snapshot_days FROM ({_days(dates)}) {wanted}")
+    for table, query in ((SNAPSHOT_DAYS.table, _days), *((day_end.table, day_end.query) for day_end in DAY_ENDS)):
+        connection.execute(f"DELETE FROM {table.name} WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
+        connection.execute(f"INSERT INTO {table.name} FROM ({query(dates)}) {wanted}")
     return any(is_on_curve for *_, is_on_curve in changed)
 
 
@@ -184,8 +196,9 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
-    connection.execute("DELETE FROM account_environment_rows")
-    connection.execute(f"INSERT INTO account_environment_rows {ENVIRONMENTS.query}")
+    for derived in _BESIDE_CURVES:
+        connection.execute(f"DELETE FROM {derived.table.name}")  # noqa: S608
+        connection.execute(f"INSERT INTO {derived.table.name} {derived.query}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE all_curves AS {ALL_CURVES}")
     for curve in CURVES:
         columns = ", ".join(f'"{name}"' for name in curve.table.column_names)

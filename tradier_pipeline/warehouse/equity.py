@@ -18,7 +18,9 @@ the flow here, more by it there. Cash that history does not explain proves it to
 is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of evenings in
 a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains it, the days
 are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
-shows as much, and one on which cash and equity alike show what the broker does not report. So are the days of
+shows as much, and one on which cash and equity alike show what the broker does not report. Where only the broker's own
+value is known, it is one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account
+without any snapshot it has to have doubled or halved. So are the days of
 securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner states what
 came or left.
 """
@@ -202,7 +204,7 @@ def _moves(flow: str) -> str:
 # Of a figure: as much as the flows of a day come to, by half.
 _LIKE_FLOW = "coalesce({} * sign(net) BETWEEN abs(net) / 2 AND abs(net) * 3 / 2, false)"
 # The evenings of each account, and the flows with the evening that each counts on.
-_EVENINGS = f"""
+_EVENINGS = rf"""
     numbered AS MATERIALIZED (
         SELECT trade_date, session_close, row_number() OVER by_date AS number,
                coalesce(lag(trade_date) OVER by_date, trade_date - 1) AS after
@@ -240,14 +242,19 @@ _EVENINGS = f"""
         FROM (SELECT account_id, trade_date, amount FROM account_activity WHERE retracted_at IS NULL) AS events
         ASOF JOIN known ON events.account_id = known.account_id AND events.trade_date <= known.trade_date GROUP BY ALL
     ), compared AS (
-        SELECT account_id, i, number, greatest(abs(value), abs(lag(value) OVER by_number)) AS base,
+        SELECT account_id, i, number, trade_date, lag(trade_date) OVER by_number AS date_before, value, cash,
+               greatest(abs(value), abs(lag(value) OVER by_number)) AS base,
                coalesce(sum_external, 0) AS net, coalesce(any_stated, false) AS any_stated,
                value - lag(value) OVER by_number - coalesce(sum_external, 0) AS profit,
-               cash - lag(cash) OVER by_number - coalesce(booked, 0) AS cash_left
+               cash - lag(cash) OVER by_number - coalesce(booked, 0) AS cash_left,
+               coalesce(booked, 0) AS booked, coalesce(earned, 0) AS earned, count(cash) OVER earlier AS cash_span
         FROM known LEFT JOIN booked USING (account_id, i)
+        LEFT JOIN (SELECT account_id, i, sum(amount) AS earned FROM dated WHERE NOT external GROUP BY ALL)
+            USING (account_id, i)
         LEFT JOIN (SELECT account_id, i, sum(amount) AS sum_external, bool_or(source = 'owner') AS any_stated
                    FROM dated WHERE external GROUP BY ALL) USING (account_id, i)
-        WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
+        WINDOW by_number AS (PARTITION BY account_id ORDER BY number),
+               earlier AS (PARTITION BY account_id ORDER BY number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ), around AS MATERIALIZED (
         SELECT *, lag(number) OVER by_number AS previous_number, lead(number) OVER by_number AS next_number,
                lag(profit) OVER by_number AS previous_profit, lead(profit) OVER by_number AS next_profit,
@@ -317,14 +324,47 @@ _EVENINGS = f"""
         WINDOW of_day AS (PARTITION BY account_id, dated_number),
                evening_before AS (PARTITION BY account_id ORDER BY i RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING)
     ), resettled AS ( -- what each evening is left with, its flows counted where they are
-        SELECT around.*, profit + coalesce(shift, 0) AS profit_left, CASE WHEN NOT any_stated THEN
-               cash_left + coalesce(shift, 0) END AS unexplained
+        SELECT around.*, profit + coalesce(shift, 0) AS profit_left, coalesce(shift, 0) AS shifted,
+               CASE WHEN NOT any_stated THEN cash_left + coalesce(shift, 0) END AS unexplained
         FROM around LEFT JOIN (
             SELECT account_id, evening AS i, sum(amount) AS shift
             FROM (SELECT account_id, i AS evening, amount FROM placed WHERE counted <> i
                   UNION ALL SELECT account_id, counted, -amount FROM placed WHERE counted <> i)
             GROUP BY ALL
         ) USING (account_id, i)
+    ), cash_spans AS ( -- evenings in a row of which only the last, and the one before the first, have a known cash
+        SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
+                                      - booked + shifted AS unexplained, all_read
+        FROM (SELECT account_id, cash_span, any_value(cash) AS last_cash, sum(booked) AS booked,
+                     sum(shifted) AS shifted, bool_and(was_read AND NOT any_stated) AS all_read, count(*) AS evenings
+              FROM resettled LEFT JOIN history USING (account_id, number) GROUP BY account_id, cash_span)
+        QUALIFY evenings > 1 AND cash_span > 0 AND unexplained IS NOT NULL
+    ), leaps AS ( -- evenings without a known cash, by what else came than dividends and the like
+        SELECT *, profit_left - earned AS leap, value - leap AS without
+        FROM resettled JOIN (SELECT account_id, number, was_read FROM history) USING (account_id, number)
+        ANTI JOIN cash_spans USING (account_id, cash_span)
+        WHERE unexplained IS NULL AND NOT any_stated AND number <= previous_number + {FAR}
+        AND abs(profit_left - earned) >= base / 20
+    ), held_on AS ( -- days on which something was held or traded, as far as any report tells
+        SELECT account_id, trade_date AS since, trade_date AS until FROM account_activity
+        WHERE {kind_of("type")} IN {listed(TRADES)}
+        UNION ALL SELECT account_id, open_date, close_date FROM closed_lots
+        UNION ALL -- from a trade on, if later ones of the history leave something of it, until an option expires
+        SELECT account_id, min(trade_date),
+               coalesce(try_strptime(regexp_extract(symbol, '(\d{{6}})[CP]\d{{8}}$', 1), '%y%m%d')::DATE, '9999-12-31')
+        FROM account_activity WHERE {kind_of("type")} IN {listed(TRADES)} AND symbol IS NOT NULL
+        GROUP BY account_id, symbol HAVING sum(quantity) <> 0
+        UNION ALL -- until the next snapshot
+        SELECT account_id, trade_date, next_date
+        FROM (SELECT account_id, trade_date, coalesce(lead(trade_date) OVER by_date, '9999-12-31') AS next_date
+              FROM snapshot_days WHERE snapshots > 0 WINDOW by_date AS (PARTITION BY account_id ORDER BY trade_date))
+        SEMI JOIN (SELECT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)
+            USING (account_id, trade_date)
+    ), unheld AS (
+        SELECT leaps.*, EXISTS (FROM snapshot_days AS seen WHERE snapshots > 0 AND seen.account_id = leaps.account_id
+                                AND seen.trade_date <= leaps.trade_date) AS is_seen
+        FROM leaps WHERE NOT EXISTS (FROM held_on WHERE held_on.account_id = leaps.account_id
+                                     AND since <= leaps.trade_date AND until >= date_before)
     ), doubts AS (
         SELECT account_id, i, reaches_previous, reaches_next, true AS before, true AS after,
                net::DECIMAL(24,2)::VARCHAR || ' USD are dated on a day whose equity does not show them' AS reason
@@ -354,6 +394,16 @@ _EVENINGS = f"""
                unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
         FROM resettled JOIN history USING (account_id, number)
         WHERE abs(unexplained) >= base / 20 AND abs(profit_left - unexplained) <= abs(unexplained) / 2
+        UNION ALL -- likewise over evenings of which the broker's own value alone is known
+        SELECT account_id, i, false, false, false, false,
+               cash_spans.unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
+        FROM resettled JOIN cash_spans USING (account_id, cash_span)
+        WHERE all_read AND abs(cash_spans.unexplained) >= base / 20
+        AND abs(profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
+        UNION ALL -- no market moves an account that holds nothing; of one never seen only a leap is told from it
+        SELECT account_id, i, false, false, false, false,
+               'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
+        FROM unheld WHERE is_seen OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
         UNION ALL -- beside its own day one that shows it
         SELECT account_id, i, reaches_previous, reaches_next,
                previous_profit * sign(amount) >= shows OR (amount = 0 AND abs(previous_profit) >= shows),
@@ -404,6 +454,10 @@ EXTERNAL_FLOWS = View(
         Column("source", VARCHAR, "broker: its history; owner: stated, see stated_flows"),
         Column("doubtful", BOOLEAN, "Whether it is not decidable which evening shows it: those days are uncertain"),
     ),
+    "FROM external_flow_rows",
+)
+EXTERNAL_FLOW_ROWS = Derived(
+    Table("external_flow_rows", "The rows of external_flows, kept by every publish.", EXTERNAL_FLOWS.columns),
     f"""
     WITH {_EVENINGS}
     SELECT placed.account_id, dated.trade_date, CASE WHEN counted > 1 THEN known.trade_date END AS counted_on,

@@ -12,10 +12,11 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    GOOD,
+    GOOD_OF_DAY,
     INTEGER,
     KEY_COLUMNS,
     KEYS,
+    MOMENT,
     VARCHAR,
     Column,
     View,
@@ -35,13 +36,20 @@ _GREEKS: Final[Mapping[str, str]] = {
 }
 
 
-def underlying_prices(quotes: str) -> str:
-    """The query of the prices of all that was quoted.
+def quoted(snapshots: str = "") -> str:
+    """`quoted`, the quotes with one price each, and `prices`, those of what may be an underlying.
 
     Args:
-        quotes: a relation with the columns of the table `quotes`.
+        snapshots: the join that leaves the wanted ones; none is needed where only rows of wanted ones join them.
     """
-    return f"SELECT {KEYS}, symbol AS underlying, {_MIDDLE} AS underlying_price FROM {quotes}"  # noqa: S608
+    return f"""
+    quoted AS NOT MATERIALIZED (
+        SELECT {MOMENT}, symbol, underlying, contract_size, {_MIDDLE} AS price, {", ".join(_GREEKS)}
+        FROM quotes {snapshots}
+    ), prices AS (
+        SELECT {MOMENT}, symbol AS underlying, price AS underlying_price FROM quoted
+    )
+    """  # noqa: S608
 
 
 def out_of_the_money(option: str = "") -> str:
@@ -55,30 +63,25 @@ def out_of_the_money(option: str = "") -> str:
 
 
 def _legs(snapshots: str) -> str:
-    """`legs`, what is held, a row per position with its greeks, and `prices`, those of all that was quoted.
+    """`legs`, what is held, a row per position with its greeks, beside `quoted` and `prices`.
 
     Args:
         snapshots: the join that leaves the wanted ones.
     """
-    quoted = "" if snapshots == GOOD else snapshots  # what is held is of a good one, and joins the quotes of that
     of_leg = ", ".join(
         f"CASE WHEN is_option THEN quantity::DOUBLE * size * quoted.{name} "
         f"WHEN asset_class = 'equity' THEN {'quantity::DOUBLE' if name == 'delta' else '0'} END AS {name}"
         for name in _GREEKS
     )
     return f"""
-    quoted AS (
-        SELECT {KEYS}, symbol, underlying, contract_size, bid, ask, last, {", ".join(_GREEKS)} FROM quotes {quoted}
-    ), legs AS (
+    {quoted("" if snapshots == GOOD_OF_DAY else snapshots)}, legs AS (
         SELECT held.* EXCLUDE underlying, coalesce(held.underlying, quoted.underlying, root, symbol) AS underlying,
                coalesce(contract_size, multiplier) AS size, asset_class IN ('option', 'adjusted_option') AS is_option,
                expiration - trade_date AS days_left, {of_leg}
         FROM (SELECT {KEYS}, symbol, quantity, asset_class, root, underlying, expiration, option_type, strike,
                      multiplier
               FROM positions {snapshots}) AS held
-        LEFT JOIN quoted USING ({KEYS}, symbol) WHERE quantity <> 0
-    ), prices AS (
-        {underlying_prices("quoted")}
+        LEFT JOIN quoted USING ({MOMENT}, symbol) WHERE quantity <> 0
     )
     """  # noqa: S608
 
@@ -89,7 +92,7 @@ def _figures(keys: str) -> str:
     short = "is_option AND quantity < 0"
     notional = "-quantity * size * strike"
     return f"""
-    SELECT {keys}, count(*) FILTER (is_option) AS option_legs,
+    SELECT {keys}, any_value(snapshot_id) AS snapshot_id, count(*) FILTER (is_option) AS option_legs,
            count(*) FILTER (is_option AND {known}) AS legs_with_greeks,
            sum(quantity) FILTER (asset_class = 'equity') AS shares, {greeks},
            {_notional(short, notional)} AS short_notional,
@@ -113,11 +116,11 @@ def _contracts(days: int) -> str:
 
 def _by_underlying(snapshots: str) -> str:
     return f"""
-    WITH {_legs(snapshots)}, summed AS ({_figures(f"{KEYS}, underlying")})
+    WITH {_legs(snapshots)}, summed AS ({_figures(f"{MOMENT}, underlying")})
     SELECT {KEYS}, environment, underlying, underlying_price, coalesce(shares, 0)::{DECIMAL} AS shares,
            {", ".join(_GREEKS)}, delta * underlying_price::DOUBLE AS dollar_delta,
            option_legs, legs_with_greeks, {_COVERAGE}, {_AMOUNTS}, next_expiration
-    FROM summed LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN account_environments USING (account_id)
+    FROM summed LEFT JOIN prices USING ({MOMENT}, underlying) LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608
 
 
@@ -144,7 +147,7 @@ def _by_account(snapshots: str) -> str:
     ), joined AS (
         SELECT balances.*, books.* EXCLUDE ({KEYS}, held), coalesce(held, false) AS held
         FROM (SELECT {KEYS}, equity, buying_power, margin_requirement FROM account_balances {snapshots}) AS balances
-        LEFT JOIN books USING ({KEYS})
+        LEFT JOIN books USING ({MOMENT})
     )
     SELECT {KEYS}, environment, equity, buying_power, margin_requirement,
            CASE WHEN equity > 0 THEN 1 - buying_power::DOUBLE / equity::DOUBLE END AS buying_power_use, {greeks},
@@ -159,7 +162,7 @@ def _expiring(snapshots: str) -> str:
     WITH {_legs(snapshots)}, measured AS (
         SELECT legs.*, underlying_price,
                {out_of_the_money()} AS distance
-        FROM legs LEFT JOIN prices USING ({KEYS}, underlying)
+        FROM legs LEFT JOIN prices USING ({MOMENT}, underlying)
         WHERE is_option AND days_left <= {LATER_DAYS}
     )
     SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration, days_left::INTEGER AS days_left,
@@ -206,7 +209,7 @@ EXPOSURE = View(
         *_OF_GREEKS,
         *_OF_OPTIONS,
     ),
-    _by_underlying(GOOD),
+    _by_underlying(GOOD_OF_DAY),
 )
 
 ACCOUNT_EXPOSURE = View(
@@ -226,7 +229,7 @@ ACCOUNT_EXPOSURE = View(
         *_OF_GREEKS,
         *_OF_OPTIONS,
     ),
-    _by_account(GOOD),
+    _by_account(GOOD_OF_DAY),
 )
 
 EXPIRING_OPTIONS = View(
@@ -250,7 +253,7 @@ EXPIRING_OPTIONS = View(
         Column("distance_ratio", DOUBLE, "distance / underlying_price, 0.05 = 5 %"),
         Column("in_the_money", BOOLEAN, "Whether distance is below zero"),
     ),
-    _expiring(GOOD),
+    _expiring(GOOD_OF_DAY),
 )
 
 VIEWS = (EXPOSURE, ACCOUNT_EXPOSURE, EXPIRING_OPTIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, out_of_the_money, underlying_prices
+from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, out_of_the_money, quoted
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -12,16 +12,17 @@ from tradier_pipeline.warehouse.schema import (
     DECIMAL,
     DOUBLE,
     GOOD,
+    GOOD_OF_DAY,
     INTEGER,
     KEY_COLUMNS,
     KEYS,
+    MOMENT,
     VARCHAR,
     Column,
     View,
 )
 
-_SPREAD: Final = f"{KEYS}, spread_no"
-_PRICES: Final = underlying_prices(f"quotes {GOOD}")
+_SPREAD: Final = f"{MOMENT}, spread_no"
 _GREEKS: Final = ("delta", "theta", "vega")
 _OF_LEG: Final = ", ".join(
     f"CASE WHEN leg.asset_class = 'equity' THEN {'leg.quantity::DOUBLE' if name == 'delta' else '0'} "
@@ -29,29 +30,38 @@ _OF_LEG: Final = ", ".join(
     for name in _GREEKS
 )
 
-# The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last.
+# The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last. The
+# same legs at the same cost have the same zeros at every snapshot of a day. Nothing here is read twice: a condition on
+# the date would not reach what is.
+_PAYOFF: Final = "account_id, trade_date, legs, cost"
+_UNITS: Final = "leg.quantity * leg.size"
 _BREAK_EVENS: Final = f"""
     points AS (
-        SELECT DISTINCT {_SPREAD}, unnest([0::{DECIMAL}, strike]) AS price FROM legs WHERE has_payoff
+        SELECT *, unnest(list_distinct(list_prepend(0, list_transform(legs, lambda leg: leg.strike))))::{DECIMAL}
+               AS price
+        FROM (SELECT DISTINCT {_PAYOFF} FROM spreads WHERE has_payoff AND cost IS NOT NULL)
     ), worths AS (
-        SELECT {_SPREAD}, price, (sum(quantity * size * CASE option_type WHEN 'call' THEN greatest(price - strike, 0)
-                   WHEN 'put' THEN greatest(strike - price, 0) ELSE price END) - any_value(cost))::{DECIMAL} AS worth,
-               coalesce(sum(quantity * size) FILTER (option_type IS DISTINCT FROM 'put'), 0) AS slope
-        FROM points JOIN legs USING ({_SPREAD}) WHERE price IS NOT NULL GROUP BY {_SPREAD}, price
+        SELECT *, (list_sum(list_transform(legs, lambda leg: {_UNITS} * CASE leg.option_type
+                       WHEN 'call' THEN greatest(price - leg.strike, 0)
+                       WHEN 'put' THEN greatest(leg.strike - price, 0) ELSE price END)) - cost)::{DECIMAL} AS worth,
+               coalesce(list_sum(list_transform(
+                   list_filter(legs, lambda leg: leg.option_type IS DISTINCT FROM 'put'), lambda leg: {_UNITS})), 0)
+               AS slope
+        FROM points
     ), segments AS (
-        SELECT *, lead(price) OVER of_spread AS next_price, lead(worth) OVER of_spread AS next_worth
-        FROM worths WINDOW of_spread AS (PARTITION BY {_SPREAD} ORDER BY price)
+        SELECT *, lead(price) OVER of_payoff AS next_price, lead(worth) OVER of_payoff AS next_worth
+        FROM worths WINDOW of_payoff AS (PARTITION BY {_PAYOFF} ORDER BY price)
     ), zeros AS (
-        SELECT {_SPREAD}, CASE
+        SELECT {_PAYOFF}, CASE
                    WHEN worth = 0 THEN CASE WHEN price > 0 AND (next_worth <> 0 OR next_worth IS NULL) THEN price END
                    WHEN next_price IS NULL THEN CASE WHEN sign(worth) * sign(slope) < 0 THEN price - worth / slope END
                    WHEN sign(worth) * sign(next_worth) < 0
                    THEN price + (next_price - price) * (worth / (worth - next_worth)) END AS zero
         FROM segments
     ), break_evens AS (
-        SELECT {_SPREAD}, min(zero)::{DECIMAL} AS break_even_low,
+        SELECT {_PAYOFF}, min(zero)::{DECIMAL} AS break_even_low,
                CASE WHEN count(zero) > 1 THEN max(zero) END::{DECIMAL} AS break_even_high
-        FROM zeros GROUP BY {_SPREAD}
+        FROM zeros GROUP BY {_PAYOFF}
     )
 """  # noqa: S608
 
@@ -91,30 +101,23 @@ SPREAD_BOOK = View(
         Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
     ),
     f"""
-    WITH quoted AS (
-        SELECT {KEYS}, symbol, {", ".join(_GREEKS)} FROM quotes {GOOD}
-    ), legs AS (
-        SELECT {_SPREAD}, symbol, leg.asset_class, leg.option_type, leg.strike, leg.quantity, has_payoff, spread.cost,
-               CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size,
-               {_OF_LEG}
-        FROM option_spread_legs AS leg
-        JOIN (SELECT {_SPREAD}, has_payoff, cost FROM option_spreads {GOOD}) AS spread USING ({_SPREAD})
-        LEFT JOIN quoted USING ({KEYS}, symbol)
-    ), {_BREAK_EVENS}, prices AS ({_PRICES}), sums AS (
+    WITH {quoted()}, sums AS (
         SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
-               {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)}
-        FROM legs GROUP BY {_SPREAD}
-    ), shorts AS (
-        SELECT {_SPREAD}, list({{'strike': strike, 'option_type': option_type}}) AS legs
-        FROM legs WHERE quantity < 0 AND strike IS NOT NULL GROUP BY {_SPREAD}
-    ), measured AS (
-        SELECT spread.*, underlying_price, has_shares, size, break_even_low, break_even_high,
-               {", ".join(_GREEKS)}, list_sort(list_transform(shorts.legs, lambda leg: {{
-                   'away': {out_of_the_money("leg.")},
-                   'strike': leg.strike, 'option_type': leg.option_type}}))[1] AS short
-        FROM (FROM option_spreads {GOOD}) AS spread JOIN sums USING ({_SPREAD})
-        LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN break_evens USING ({_SPREAD})
-        LEFT JOIN shorts USING ({_SPREAD})
+               {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)},
+               list({{'strike': strike, 'option_type': option_type, 'quantity': quantity, 'size': size}}) AS legs
+        FROM (SELECT {_SPREAD}, leg.asset_class, leg.option_type, leg.strike, leg.quantity,
+                     CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size, {_OF_LEG}
+              FROM option_spread_legs AS leg LEFT JOIN quoted USING ({MOMENT}, symbol))
+        GROUP BY {_SPREAD}
+    ), spreads AS (
+        FROM (SELECT option_spreads.* FROM option_spreads {GOOD_OF_DAY}) JOIN sums USING ({_SPREAD})
+    ), {_BREAK_EVENS}, measured AS (
+        SELECT spreads.*, underlying_price, break_even_low, break_even_high,
+               list_sort(list_transform(
+                   list_filter(legs, lambda leg: leg.quantity < 0 AND leg.strike IS NOT NULL),
+                   lambda leg: {{'away': {out_of_the_money("leg.")}, 'strike': leg.strike,
+                                'option_type': leg.option_type}}))[1] AS short
+        FROM spreads LEFT JOIN prices USING ({MOMENT}, underlying) LEFT JOIN break_evens USING ({_PAYOFF})
     )
     SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
            (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
@@ -161,17 +164,17 @@ ASSIGNMENT_RISK = View(
         Column("shares_held", DECIMAL, "Shares of the underlying that are held, for all of its calls together"),
     ),
     f"""
-    WITH prices AS ({_PRICES}), shares AS (
-        SELECT {KEYS}, symbol AS underlying, sum(quantity) AS shares FROM positions {GOOD}
-        WHERE asset_class = 'equity' GROUP BY {KEYS}, symbol
+    WITH {quoted()}, shares AS (
+        SELECT {MOMENT}, symbol AS underlying, sum(quantity) AS shares FROM positions
+        WHERE asset_class = 'equity' GROUP BY {MOMENT}, symbol
     ), shorts AS (
         SELECT {KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
                mark, multiplier
-        FROM positions {GOOD} WHERE quantity < 0 AND option_type IS NOT NULL
+        FROM positions {GOOD_OF_DAY} AND quantity < 0 AND option_type IS NOT NULL
     ), measured AS (
         SELECT shorts.*, underlying_price, {out_of_the_money()} AS distance, shares, cash
-        FROM shorts LEFT JOIN prices USING ({KEYS}, underlying) LEFT JOIN shares USING ({KEYS}, underlying)
-        LEFT JOIN (SELECT {KEYS}, cash FROM account_balances) USING ({KEYS})
+        FROM shorts LEFT JOIN prices USING ({MOMENT}, underlying) LEFT JOIN shares USING ({MOMENT}, underlying)
+        LEFT JOIN (SELECT {MOMENT}, cash FROM account_balances) USING ({MOMENT})
     )
     SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration,
            (expiration - trade_date)::INTEGER AS days_left, quantity, underlying_price,

@@ -1,0 +1,125 @@
+"""What the last good snapshot of each account and date shows, kept by every publish: `day_profit` compares the dates.
+
+A year has hundreds of thousands of rows of positions and orders, of which the ends of its days are a few thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Derived, Table
+
+_KEY: Final = "account_id, trade_date"
+_ENDS: Final = "(SELECT account_id, last_as_of AS as_of FROM snapshot_days WHERE snapshots > 0)"
+_AT_END: Final = f"SEMI JOIN {_ENDS} USING (account_id, as_of)"
+_KEY_COLUMNS: Final = (
+    Column("account_id", VARCHAR, "Account number", required=True),
+    Column("trade_date", DATE, "America/New_York date", required=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DayEnd:
+    """A table of what the ends of days show. `query` takes the condition on the dates that are asked for."""
+
+    table: Table
+    query: Callable[[str], str]
+
+    @property
+    def derived(self) -> Derived:
+        """Of all dates."""
+        return Derived(self.table, self.query(""))
+
+
+def _positions(dates: str) -> str:
+    return f"""
+    SELECT {_KEY}, symbol, sum(quantity)::{DECIMAL} AS quantity, max(multiplier) AS multiplier,
+           min(asset_class) AS asset_class,
+           CASE WHEN bool_and(quantity = 0 OR market_value IS NOT NULL)
+                THEN coalesce(sum(market_value) FILTER (quantity <> 0), 0) END::{DECIMAL} AS worth,
+           min(coalesce(underlying, root, symbol)) AS underlying, min(expiration) AS expiration
+    FROM (FROM positions {dates}) {_AT_END} GROUP BY {_KEY}, symbol
+    """  # noqa: S608
+
+
+def _executions(dates: str) -> str:
+    return f"""
+    SELECT {_KEY}, order_id, leg_no::INTEGER AS leg_no, symbol, transaction_date,
+           CASE WHEN side LIKE 'buy%' THEN exec_quantity WHEN side LIKE 'sell%' THEN -exec_quantity END AS bought,
+           avg_fill_price AS price
+    FROM (SELECT {_KEY}, as_of, order_id, 0 AS leg_no, coalesce(option_symbol, symbol) AS symbol, side,
+                 exec_quantity, avg_fill_price, transaction_date
+          FROM (FROM orders {dates}) WHERE class IN ('equity', 'option')
+          UNION ALL
+          SELECT {_KEY}, as_of, order_id, leg_no, coalesce(option_symbol, symbol), side,
+                 exec_quantity, avg_fill_price, transaction_date FROM (FROM order_legs {dates}))
+    {_AT_END} WHERE exec_quantity > 0
+    """  # noqa: S608
+
+
+def _spread_legs(dates: str) -> str:
+    return f"""
+    SELECT {_KEY}, symbol, count(*) AS spreads, min(strategy) AS strategy, min(legs_of) AS legs_of
+    FROM (SELECT {_KEY}, as_of, spread_no, symbol, string_agg(symbol, ' ') OVER (
+                     PARTITION BY account_id, as_of, spread_no ORDER BY leg_no
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS legs_of
+          FROM (FROM option_spread_legs {dates}) {_AT_END} WHERE asset_class <> 'equity')
+    JOIN (SELECT account_id, as_of, spread_no, strategy
+          FROM (FROM option_spreads {dates}) {_AT_END}) USING (account_id, as_of, spread_no)
+    GROUP BY {_KEY}, symbol
+    """  # noqa: S608
+
+
+DAY_ENDS: Final = (
+    DayEnd(
+        Table(
+            "day_end_positions",
+            "One row per account, trade date and symbol of the last good snapshot of the date. Kept by every publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("symbol", VARCHAR, "As in positions", required=True),
+                Column("quantity", DECIMAL, "Shares or contracts; negative when short"),
+                Column("multiplier", INTEGER, "As in positions"),
+                Column("asset_class", VARCHAR, "As in positions"),
+                Column("worth", DECIMAL, "USD; its market value, negative when short; null without a quote"),
+                Column("underlying", VARCHAR, "What it is written on, or the symbol"),
+                Column("expiration", DATE, "Of an option"),
+            ),
+        ),
+        _positions,
+    ),
+    DayEnd(
+        Table(
+            "day_end_executions",
+            "One row per account, trade date and order, or leg of one, that had filled something, as the last good "
+            "snapshot of the date shows it. Kept by every publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("order_id", BIGINT, "The broker's order id", required=True),
+                Column("leg_no", INTEGER, "As in order_legs; 0: the order has no legs", required=True),
+                Column("symbol", VARCHAR, "What was filled"),
+                Column("transaction_date", INSTANT, "As in orders (UTC)"),
+                Column("bought", DECIMAL, "Filled so far: shares or contracts, negative when sold; null: neither"),
+                Column("price", DECIMAL, "USD per share; the average of these fills"),
+            ),
+        ),
+        _executions,
+    ),
+    DayEnd(
+        Table(
+            "day_end_spread_legs",
+            "One row per account, trade date and contract of a spread of the last good snapshot of the date. Kept "
+            "by every publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("symbol", VARCHAR, "The contract", required=True),
+                Column("spreads", BIGINT, "Spreads that it is a leg of", required=True),
+                Column("strategy", VARCHAR, "Of the spread; the first of several"),
+                Column("legs_of", VARCHAR, "The contracts of the spread; the first of several"),
+            ),
+        ),
+        _spread_legs,
+    ),
+)

@@ -38,9 +38,12 @@ lock:  ## requirements.lock and requirements-dev.lock anew, from pyproject.toml 
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
+# in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
+IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
+
 # worksteal: a worker takes half of the tests in their order, so what a module prepares is prepared once
 test: developers  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 PORT ?= 3000
 
@@ -57,7 +60,7 @@ bench-history: developers  ## measure what a year of minute history answers
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
 soak: developers  ## the long proofs, and those by examples with many more of them
-	$(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
+	$(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
 
 docs: developers  ## docs/tables.md anew, from the schema
 	$(BIN)/python -m tradier_pipeline_tests.support.reference

@@ -20,8 +20,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
-from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.core.settings import load_settings as read_settings
+from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.texts import printable
 
 if TYPE_CHECKING:
@@ -52,14 +51,6 @@ def warn(text: str) -> None:
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 
 
-def load_settings() -> Settings:
-    """The settings; what the user ought to know of where they are from is reported on stderr."""
-    settings = read_settings()
-    for notice in settings.notices:
-        warn(f"tradier-pipeline: warning: {notice}.")
-    return settings
-
-
 def report_errors(command: Callable[..., int | None]) -> Callable[..., None]:
     """Turn an expected failure into one line (or, with --json, one document) and exit code 1."""
 
@@ -74,6 +65,24 @@ def report_errors(command: Callable[..., int | None]) -> Callable[..., None]:
         sys.exit(code)
 
     return run
+
+
+def with_settings(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Hand the settings to a command as its first argument, read once; and `report_errors`."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> int | None:
+        return command(read_settings(), **arguments)
+
+    return report_errors(run)
+
+
+def read_settings() -> Settings:
+    """The settings; what the user ought to know of where they are from is reported on stderr."""
+    settings = load_settings()
+    for notice in settings.notices:
+        warn(f"tradier-pipeline: warning: {notice}.")
+    return settings
 
 
 def _write_text(text: str, output: Path | None) -> None:

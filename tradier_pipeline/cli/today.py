@@ -17,10 +17,11 @@ from tradier_pipeline.broker.models import FINISHED
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import JSON, ONLY_ACCOUNT
-from tradier_pipeline.cli.output import load_settings, print_json, report_errors, styled
+from tradier_pipeline.cli.output import print_json, styled, with_settings
 from tradier_pipeline.core.texts import printable
 
 if TYPE_CHECKING:
+    from tradier_pipeline.core.settings import Settings
     from tradier_pipeline.report.figures import Assignment, DayFigures, Expiring, Month, Order, ProfitLine, Spread
 
 LABEL = 16  # characters of the left column
@@ -41,8 +42,8 @@ class Exit:
 @click.option("--target", type=click.IntRange(1, 100), default=50, show_default=True, help="% of the maximum profit.")
 @click.option("--days", type=click.IntRange(0, 365), default=7, show_default=True, help="Days to expiration.")
 @JSON
-@report_errors
-def today(account: str | None, target: int, days: int, as_json: bool) -> None:
+@with_settings
+def today(settings: Settings, account: str | None, target: int, days: int, as_json: bool) -> None:
     """The evening on one screen: profit and where it came from, month, buying power, expiration, assignment, exits.
 
     Of the last trade date with a snapshot. An exit may be due where a spread made --target of its maximum profit,
@@ -51,7 +52,6 @@ def today(account: str | None, target: int, days: int, as_json: bool) -> None:
     from tradier_pipeline.report.figures import day_figures, index_figures
     from tradier_pipeline.warehouse.reads import connect_readonly, newest_as_of, newest_trade_date, require_account
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         accounts = [account] if account else sorted(newest_as_of(connection))

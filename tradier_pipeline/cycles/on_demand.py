@@ -105,10 +105,11 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
                 with collector.paused():
                     instance = stack.enter_context(open_instance(settings.dagster_home))
                 with collector.sparing():
-                    return run_snapshots(instance, job, accounts, trigger)
+                    return run_snapshots(instance, job, settings, accounts, trigger)
         except StorageError as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
-                return [replace(run, history_error=error) for run in run_snapshots(instance, job, accounts, trigger)]
+                runs = run_snapshots(instance, job, settings, accounts, trigger)
+                return [replace(run, history_error=error) for run in runs]
 
     try:
         asyncio.get_running_loop()
@@ -119,7 +120,7 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
 
 
 def run_snapshots(
-    instance: dg.DagsterInstance, job: SnapshotJob, accounts: Sequence[str], trigger: str
+    instance: dg.DagsterInstance, job: SnapshotJob, settings: Settings, accounts: Sequence[str], trigger: str
 ) -> list[SnapshotRun]:
     """Run the job `snapshot` for each account, one after the other, on partitions of now.
 
@@ -131,11 +132,14 @@ def run_snapshots(
     for account_id in accounts:
         now = SnapshotId.now(account_id)
         shared = replace(now, instant=instant)
-        runs.append(run_snapshot(instance, job, shared if now.instant - instant < LONG_AGO else now, trigger))
+        snapshot_id = shared if now.instant - instant < LONG_AGO else now
+        runs.append(run_snapshot(instance, job, settings, snapshot_id, trigger))
     return runs
 
 
-def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
+def run_snapshot(
+    instance: dg.DagsterInstance, job: SnapshotJob, settings: Settings, snapshot_id: SnapshotId, trigger: str
+) -> SnapshotRun:
     """Run the job `snapshot` in this process on one partition, recorded in the instance as far as its storage allows.
 
     What was landed when the storage failed is published without it; if nothing was, it is read once more.
@@ -147,7 +151,7 @@ def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: Sn
         if reported is None:
             raise
     with dg.DagsterInstance.ephemeral() as other:
-        landed = LandingZone(load_settings().landing).find(snapshot_id)
+        landed = LandingZone(settings.landing).find(snapshot_id)
         again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
         return replace(_run_snapshot(other, job, again, trigger), history_error=reported)
 

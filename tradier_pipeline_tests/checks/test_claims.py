@@ -9,7 +9,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.on_demand import first_failure, run_snapshot
 from tradier_pipeline.cycles.snapshot_job import snapshot_job
@@ -146,7 +146,7 @@ def test_all_claims_can_be_executed_alone_in_the_ui_and_block_where_a_rule_of_ou
 def test_who_takes_a_snapshot_gets_every_rule_with_both_figures(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
-    taken = run_snapshot(instance, snapshot_job, SnapshotId.parse(new_key()), "manual")
+    taken = run_snapshot(instance, snapshot_job, load_settings(), SnapshotId.parse(new_key()), "manual")
     assert [outcome.check for outcome in taken.outcomes] == [check.name for check in CHECKS]
     assert all(outcome.broker and outcome.stored for outcome in taken.outcomes)
 

@@ -48,6 +48,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.dagster_runs import new_key, run_job
+from tradier_pipeline_tests.support.reads import read_positions
 from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
 from tradier_pipeline_tests.support.terminal import on_terminal
 
@@ -294,7 +295,7 @@ def fetch(script: Any, policy: RetryPolicy = AT_ONCE, **options: Any) -> tuple[B
             server.on(POSITIONS_PATH, script)
             async with BrokerClient(server.url, SecretStr("token"), policy=policy, **options) as client:
                 try:
-                    await client.fetch_positions(bodies.ACCOUNT)
+                    await read_positions(client, bodies.ACCOUNT)
                 except BrokerError as error:
                     return error, len(server.requests)
             return None, len(server.requests)
@@ -468,6 +469,12 @@ def test_a_retry_after_that_says_nothing_or_is_past_is_no_wait(after: str) -> No
         ),
         *(("HTTPS_PROXY", value) for value in ("http://user:hunter2@", "http://user:hunter2@h:x", "://", "http://")),
         *(("https_proxy", "http://[::1"), ("ALL_PROXY", "gopher://h"), ("NO_PROXY", "http://[::")),
+        *(
+            ("HTTPS_PROXY", f"http://{value}")
+            for value in ("h:0", "h:-1", "a..b", "-", "-h", ".", "h x", f"{'a' * 64}.b")
+        ),
+        *(("HTTPS_PROXY", value) for value in ("//h", "socks4://h", "http://h:1:1", "\x1b[2J", "http://%00", "\\\\h")),
+        *(("SSL_CERT_FILE", "/dev/zero"), ("SSL_CERT_FILE", "/"), ("SSL_CERT_DIR", "/etc/hostname")),
         *(("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_FILE", "/etc/hostname"), ("SSL_CERT_DIR", "/nonexistent")),
     ],
 )

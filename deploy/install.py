@@ -85,7 +85,7 @@ def follow(process: subprocess.Popen[str], line: Line) -> None:
 def main(files: list[str]) -> int:
     line = Line(sum(len(PIN.findall(Path(file).read_text(encoding="utf-8"))) for file in files))
     if not line.moves:
-        print(f"{LEGEND} {line.packages} packages", flush=True)
+        print(LEGEND, *files, flush=True)
     process = pip(files)
     reader = threading.Thread(target=follow, args=(process, line), daemon=True)
     reader.start()

@@ -370,6 +370,22 @@ def test_what_is_missing_is_in_doubt_whatever_delayed_quotes_may_hide(account: S
     assert account.verdicts[-1] == "doubtful"  # a spread
 
 
+def test_a_package_whose_legs_the_sandbox_keeps_to_itself_is_no_contradiction(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    sold = package(90, "SPY", [], -0.92, ny("11-20 10:00") + timedelta(seconds=30))
+    sold.pop("leg")
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    assert account.shows(ny("11-20 10:01"), KO, SHORT, LONG, cash=20092, orders=[sold]) == "good"
+
+
+def test_cash_that_delayed_quotes_cannot_place_is_in_doubt_until_readings_agree(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    account.server.marks = {"F": dict.fromkeys(("last", "bid", "ask"), 12)}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    seen = [account.shows(ny(f"11-20 {at}"), F, cash=19800) for at in ("10:02", "10:30", "11:03")]
+    assert seen == ["doubtful", "doubtful", "good"]
+
+
 def test_shares_that_came_and_are_not_listed_are_in_doubt_beside_delayed_quotes(account: ScriptedAccount) -> None:
     account.environment = "sandbox"
     account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}

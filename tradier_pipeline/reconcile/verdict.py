@@ -307,18 +307,17 @@ def _counted_otherwise(
     if uncounted is not None and abs(lacking) >= MIN_VALUE and (hides or _is_worth(-lacking, uncounted)):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
-    elif by_quotes is None or _is_hidden(by_quotes, now, good):
-        return
-    elif not _is_worth(_paid(filled), by_balances) and (some := _not_in_positions(by_quotes, filled)):
+    elif by_quotes is None or _is_hidden(by_quotes, now, good) or _is_worth(_paid(filled), by_balances):
+        return  # balances that moved by what filled count no other positions, whatever quotes say
+    elif some := _not_in_positions(by_quotes, filled):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
     elif _is_beyond_prices(by_quotes, now, good):
         yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
 
 
 def _fills_unpriced(now: Observation, filled: Sequence[Fill]) -> bool:
-    return any(fill.cash is None for fill in filled) or any(
-        one.may_have_filled for one in now.statement.legless.values()
-    )
+    legless = now.statement.legless.values()
+    return any(fill.cash is None for fill in filled) or any(order.may_have_filled for order in legless)
 
 
 def _is_hidden(value: Decimal, now: Observation, good: Observation) -> bool:

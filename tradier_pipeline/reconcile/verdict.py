@@ -302,20 +302,22 @@ def _counted_otherwise(
     by_balances = now.figures.market_value - good.figures.market_value
     by_quotes = _uncounted(now, good)
     uncounted = by_balances if by_quotes is None and not moved else by_quotes
-    if uncounted is not None and abs(lacking) >= MIN_VALUE and _may_be_for(-lacking, uncounted, now, good):
+    # cash of an amount that nobody knows may have come with what filled
+    hides = by_quotes is not None and not _fills_unpriced(now, filled) and _is_hidden(by_quotes + lacking, now, good)
+    if uncounted is not None and abs(lacking) >= MIN_VALUE and (hides or _is_worth(-lacking, uncounted)):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
-    elif by_quotes is None or _is_hidden(by_quotes, now, good):
-        return
-    elif not _is_worth(_paid(filled), by_balances) and (some := _not_in_positions(by_quotes, filled)):
+    elif by_quotes is None or _is_hidden(by_quotes, now, good) or _is_worth(_paid(filled), by_balances):
+        return  # balances that moved by what filled count no other positions, whatever quotes say
+    elif some := _not_in_positions(by_quotes, filled):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
     elif _is_beyond_prices(by_quotes, now, good):
         yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
 
 
-def _may_be_for(amount: Decimal, value: Decimal, now: Observation, good: Observation) -> bool:
-    """Whether positions may have changed value by an amount of cash, as far as quotes tell."""
-    return _is_worth(amount, value) or (now.worth is not None and _is_hidden(value - amount, now, good))
+def _fills_unpriced(now: Observation, filled: Sequence[Fill]) -> bool:
+    legless = now.statement.legless.values()
+    return any(fill.cash is None for fill in filled) or any(order.may_have_filled for order in legless)
 
 
 def _is_hidden(value: Decimal, now: Observation, good: Observation) -> bool:

@@ -370,6 +370,22 @@ def test_what_is_missing_is_in_doubt_whatever_delayed_quotes_may_hide(account: S
     assert account.verdicts[-1] == "doubtful"  # a spread
 
 
+def test_a_package_whose_legs_the_sandbox_keeps_to_itself_is_no_contradiction(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    sold = package(90, "SPY", [], -0.92, ny("11-20 10:00") + timedelta(seconds=30))
+    sold.pop("leg")
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    assert account.shows(ny("11-20 10:01"), KO, SHORT, LONG, cash=20092, orders=[sold]) == "good"
+
+
+def test_cash_that_delayed_quotes_cannot_place_is_in_doubt_until_readings_agree(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    account.server.marks = {"F": dict.fromkeys(("last", "bid", "ask"), 12)}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    seen = [account.shows(ny(f"11-20 {at}"), F, cash=19800) for at in ("10:02", "10:30", "11:03")]
+    assert seen == ["doubtful", "doubtful", "good"]
+
+
 def test_shares_that_came_and_are_not_listed_are_in_doubt_beside_delayed_quotes(account: ScriptedAccount) -> None:
     account.environment = "sandbox"
     account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}
@@ -399,6 +415,14 @@ def test_a_fill_that_all_lists_show_is_good_whatever_its_quotes_say(account: Scr
     account.shows(ny("11-20 10:00"), KO, cash=20000)
     reported[SHORT[0]], reported[LONG[0]] = {"last": 1.55}, {"last": 0.63}  # its bid and ask are 1
     assert account.shows(ny("11-20 10:01"), KO, SHORT, LONG, cash=20092, orders=[sold]) == "good"
+
+
+def test_a_fill_that_is_counted_at_its_price_is_good_while_its_quote_is_another(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), cash=20000)
+    bought = filled(8, "F", "buy", 300, 12, ny("11-20 10:00") + timedelta(seconds=30))
+    counted = [("F", 3600, 3600)]  # quoted at 1
+    assert account.shows(ny("11-20 10:01"), F, cash=16400, counted=counted, orders=[bought]) == "good"
+    assert account.shows(ny("11-20 10:02"), F, cash=16400, counted=counted, orders=[bought]) == "good"
 
 
 def test_a_fill_that_only_balances_show_is_not_hidden_by_a_deposit_before_it(account: ScriptedAccount) -> None:
@@ -437,7 +461,7 @@ def test_cash_that_fills_did_not_move_is_not_called_fees(account: ScriptedAccoun
 def test_cash_that_moves_while_balances_count_what_is_not_listed_is_in_doubt(account: ScriptedAccount) -> None:
     account.shows(ny("11-20 10:00"), KO, cash=20000)
     assert account.shows(ny("11-20 10:06"), KO, cash=20417, counted=(KO, ("KO", 25, 0))) == "doubtful"
-    assert "contradict each other: +417 USD of cash moved" in account.evidence
+    assert "these count +25 USD more of positions than are listed" in account.evidence
     assert account.shows(ny("11-20 10:20"), KO, cash=20417) == "good"  # a deposit alone
 
 

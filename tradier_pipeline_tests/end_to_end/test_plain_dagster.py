@@ -104,7 +104,7 @@ def rows(home: Home) -> list[tuple[Any, ...]]:
         return connection.execute("SELECT * EXCLUDE committed_at FROM tradier_snapshots ORDER BY ALL").fetchall()
 
 
-@pytest.mark.filterwarnings("ignore:.*is superseded")  # by `dg launch`, which a project without dg does not have
+@pytest.mark.filterwarnings("ignore:.*is superseded")  # by `dg launch`
 def test_one_asset_alone_and_an_old_partition_are_materialized_from_the_command_line(
     home: Home, simulated: Simulated, environment: dict[str, str]
 ) -> None:

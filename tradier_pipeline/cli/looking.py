@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tradier_pipeline.core.settings import Settings
 
+MOST_IDS = 3  # of orders that were refused for one reason
+
 Shown = Callable[["list[dict[str, Any]]"], None]
 
 
@@ -171,14 +173,34 @@ def _total(rows: Sequence[dict[str, Any]], key: str) -> Decimal | None:
 def _print_positions(rows: list[dict[str, Any]]) -> None:
     from tradier_pipeline.cli.tables import print_rows_of
 
-    shown = [row | {"what": contract(row), "days": _days(row["expiration"], row["trade_date"])} for row in rows]
+    shown = [
+        row
+        | {
+            "what": contract(row),
+            "days": _days(row["expiration"], row["trade_date"]),
+            "weight": _percent(row["weight"]),
+        }
+        for row in rows
+    ]
     shown.append(
         dict.fromkeys(shown[0])
         | {"what": "total", "account_id": "", "quantity": "", "days": ""}
         | {key: _total(rows, key) for key in ("market_value", "unrealized_pl")}
+        | {"weight": _percent(_weight(rows))}
     )
     figures = {"quantity": "quantity", "mark": "mark", "market_value": "value", "unrealized_pl": "profit"}
-    print_rows_of(shown, {"what": "position"} | figures | {"days": "days"} | _accounts(rows), profits=["unrealized_pl"])
+    beside = {"days": "days", "weight": "weight"} | _accounts(rows)
+    print_rows_of(shown, {"what": "position"} | figures | beside, profits=["unrealized_pl"])
+
+
+def _weight(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Of all positions in the equity; of several accounts there is none."""
+    weights = [row["weight"] for row in rows]
+    return None if None in weights or _accounts(rows) else sum(weights)
+
+
+def _percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{round(ratio, 3) + 0:.1%}"  # + 0: no -0.0 %
 
 
 def _days(expiration: date | None, today: date) -> int | None:
@@ -198,7 +220,8 @@ def _print_spreads(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_orders(rows: list[dict[str, Any]]) -> None:
-    from tradier_pipeline.cli.tables import print_rows_of
+    from tradier_pipeline.cli.grouped import grouped
+    from tradier_pipeline.cli.tables import print_note, print_rows_of
 
     shown = [
         row
@@ -210,6 +233,11 @@ def _print_orders(rows: list[dict[str, Any]]) -> None:
     figures = {"quantity": "qty", "filled_quantity": "filled", "price": "limit", "avg_fill_price": "fill"}
     columns = {"at": "placed", "what": "order", "status": "status"} | figures | {"duration": "until", "tag": "tag"}
     print_rows_of(shown, columns | {"order_id": "id"} | _accounts(rows))
+    refused = [row for row in rows if row["reason"]]
+    for group in grouped(refused, lambda row: (row["status"], row["reason"])):
+        ids = ", ".join(str(row["order_id"]) for row in group[:MOST_IDS])
+        more = f" and {len(group) - MOST_IDS} more" if len(group) > MOST_IDS else ""
+        print_note(f"{group[0]['status']} {ids}{more}: {group[0]['reason']}")
 
 
 def _order(row: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from tradier_pipeline.cli.output import (
     with_settings,
 )
 from tradier_pipeline.cli.snapshots import _identity
+from tradier_pipeline.core.texts import lasting
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def status(settings: Settings, account: str | None, form: str, output: Path | No
     sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
     echo(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
     if state.oldest_request_age_s is not None:
-        age = f"{state.oldest_request_age_s:,.0f} s"
+        age = lasting(state.oldest_request_age_s)
         echo(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
     if state.ledger_error:
         echo(f"ledger cannot be read: {state.ledger_error}")
@@ -253,7 +254,7 @@ def _print_account_status(account: AccountStatus) -> None:
     left = f"{budget.available} of {budget.allowed} a minute left" if budget else "not sent by the broker"
     echo(f"{account.account_id} ({account.environment or 'nothing published yet'})")
     if account.age_s is not None:
-        echo(f"  last snapshot   {account.snapshot_id}, {account.age_s:,.0f} s old, of {account.snapshots:,}")
+        echo(f"  last snapshot   {account.snapshot_id}, {lasting(account.age_s)} old, of {account.snapshots:,}")
     if account.verdict == "doubtful":
         echo(f"  doubtful        {account.verdict_evidence}")
     if waiting := account.landed_not_published:

@@ -131,7 +131,8 @@ def pnl(
 ) -> None:
     """What was realized, in USD, with win rate, average win and loss, profit factor and days held.
 
-    From the broker's closed lots, which it reports over night; one close may be several lots.
+    From the broker's closed lots, which it reports over night. A close may be several lots, a spread has one for each
+    leg; how whole trades did is in the view `trade_statistics` and in the report.
     """
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account
     from tradier_pipeline.warehouse.realized import in_text, pnl_query

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.report.figures import Assignment, DayFigures, Expiring, Month, Order, ProfitLine, Spread
 
 LABEL = 16  # characters of the left column
-MOST_LINES, MOST_NAMED = 6, 4  # that fit a screen; the report has all
-CENTS = Decimal("0.01")
+MOST_LINES, MOST_EXITS, MOST_NAMED = 6, 4, 3  # that fit a screen; the report and --json have all
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def today(settings: Settings, account: str | None, target: int, days: int, as_js
 
 
 def exits(spreads: Sequence[Spread], orders: Sequence[Order], target: int, days: int) -> list[Exit]:
-    """The spreads to look at, in their order.
+    """The spreads to look at, those whose short strike is in the money first, else in their order.
 
     Args:
         target: % of the maximum profit from which on it is taken.
@@ -91,7 +90,7 @@ def exits(spreads: Sequence[Spread], orders: Sequence[Order], target: int, days:
             reasons.append(f"short strike {screen.money(-spread.distance)} in the money")
         if reasons:
             found.append(Exit(spread, tuple(reasons), _closing(spread, orders)))
-    return found
+    return sorted(found, key=lambda one: one.spread.distance is None or one.spread.distance >= 0)
 
 
 def _closing(spread: Spread, orders: Sequence[Order]) -> tuple[int, ...]:
@@ -128,8 +127,8 @@ def _screen(figures: DayFigures, month: Month | None, due: Sequence[Exit], targe
     if not due:
         reasons = f"none: none made {target}% of its maximum, expires {_in_days(days)}, or is in the money"
         yield from _told("exits due", reasons)
-    for place, one in enumerate(due[:MOST_LINES]):
-        more = len(due) - MOST_LINES if place == MOST_LINES - 1 else 0
+    for place, one in enumerate(due[:MOST_EXITS]):
+        more = len(due) - MOST_EXITS if place == MOST_EXITS - 1 else 0
         yield from _told("" if place else "exits due", f"{_exit(one)}{f'; and {more} more' if more > 0 else ''}")
     if figures.findings:
         open_ones = sum(one.resolved_at is None for one in figures.findings)
@@ -172,10 +171,10 @@ def _line(name: str, amount: Decimal | None) -> str:
 
 
 def _month(month: Month | None) -> Iterator[str]:
-    if month is None or month.pnl is None:
-        yield from _told("month", "not known yet: no day of it is closed")
+    known = [] if month is None else [day.pnl for day in month.days.values() if day.pnl is not None]
+    if month is None or month.pnl is None or not known:
+        yield from _told("month", "not known yet: no day of it has a profit")
         return
-    known = [day.pnl for day in month.days.values() if day.pnl is not None]
     up = sum(amount > 0 for amount in known)
     rate = "" if month.rate is None else f"{month.rate:+.2%}"
     yield f"{_amount('month', month.pnl, rate)}   {month.month:%B}: {up} of {screen.plural(len(known), 'day')} up"
@@ -220,7 +219,7 @@ def _at_risk(one: Assignment) -> str:
     time_value = f", time value {screen.money(one.time_value)}" if one.time_value is not None else ""
     needs = ""
     if one.cash_needed is not None:
-        needs = f", needs {screen.money(one.cash_needed)} of {screen.money(one.cash)} cash"
+        needs = f", needs {screen.money(one.cash_needed)}, cash {screen.money(one.cash)}"
     elif one.shares_needed is not None:
         needs = f", needs {screen.quantity(one.shares_needed)} shares, {screen.quantity(one.shares_held)} held"
     return f"{contract(one.symbol)} x {screen.quantity(one.quantity)}: {deep} in the money{time_value}{needs}"

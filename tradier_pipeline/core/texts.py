@@ -59,3 +59,11 @@ def long_texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for member in value:
             yield from long_texts(member, path)
+
+
+def lasting(seconds: float) -> str:
+    """45 s, 12 min, 3.5 h, 12 days."""
+    for unit, length, most, digits in (("s", 1, 120, 0), ("min", 60, 7200, 0), ("h", 3600, 172_800, 1)):
+        if seconds < most:
+            return f"{seconds / length:.{digits}f} {unit}"
+    return f"{seconds / 86_400:,.0f} days"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -133,6 +133,7 @@ class PooledSqliteStorage(DagsterSqliteStorage):
         history = os.path.join(base_dir, "history")  # noqa: PTH118 - Dagster wants text
         self._run_storage = PooledRunStorage.from_local(history)
         self._event_log_storage = PooledEventLogStorage(history)  # type: ignore[assignment]
+        _stamp_events(Path(history).absolute())
         self._schedule_storage = MadeScheduleStorage.from_local(os.path.join(base_dir, "schedules"))  # noqa: PTH118
         # not its own: that would open the storages a second time
         super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
@@ -156,6 +157,20 @@ def _is_made(base_dir: str, name: str, table: str) -> bool:
     except sqlite3.Error:
         return False
     return bool(stamped[0] and made[0])
+
+
+def _stamp_events(history: Path) -> None:
+    """Note the version of the event log, which Dagster forgets to commit: it is that of the runs, made beside it.
+
+    Without it the next version of Dagster would bring the file over from the first version that there ever was. What
+    cannot be written now is with a later opening.
+    """
+    uri, runs = (f"{(history / name).as_uri()}?mode=rw" for name in ("event_log.db", "runs.db"))
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+        if connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (0,):
+            connection.execute("ATTACH ? AS runs", (runs,))
+            with connection:
+                connection.execute("INSERT INTO alembic_version SELECT version_num FROM runs.alembic_version")
 
 
 def _pooled_engine(conn_string: str) -> Engine:

@@ -232,6 +232,29 @@ def test_a_storage_that_was_made_is_opened_without_loading_dagsters_migrations(
     assert looked == ["head", "head"]
 
 
+def _versions(home: Path) -> dict[str, list[str]]:
+    found = {}
+    for name in ("history/runs.db", "history/event_log.db", "schedules/schedules.db"):
+        with closing(sqlite3.connect(home / name)) as connection:
+            found[name] = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
+    return found
+
+
+def test_every_database_says_of_which_version_it_is_and_one_that_does_not_yet_is_told(tmp_path: Path) -> None:
+    with _open(tmp_path, PLAIN) as instance:
+        dg.materialize([noted], instance=instance)
+    (version,) = _versions(tmp_path)["history/runs.db"]
+    assert _versions(tmp_path)["history/event_log.db"] == []  # once Dagster commits it, _stamp_events can go
+    for _ in range(2):
+        with _open(tmp_path, POOLED) as instance:
+            assert len(instance.get_runs()) == 1
+        assert set(map(tuple, _versions(tmp_path).values())) == {(version,)}
+    with _open(tmp_path, POOLED) as instance:
+        instance.upgrade()  # `dagster instance migrate`
+        assert dg.materialize([noted], instance=instance).success
+    assert set(map(tuple, _versions(tmp_path).values())) == {(version,)}
+
+
 def test_two_open_instances_see_each_others_runs(tmp_path: Path) -> None:
     with _open(tmp_path, POOLED) as one, _open(tmp_path, POOLED) as other:
         first = dg.materialize([noted], instance=one).run_id

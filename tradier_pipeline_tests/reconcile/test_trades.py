@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.ledger.changes import LedgerChange, changed
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
-from tradier_pipeline.reconcile.trades import TradeRow, expires_at
+from tradier_pipeline.reconcile.trades import TradeRow
 from tradier_pipeline.reconcile.unrealized import is_credit
 from tradier_pipeline_tests.reconcile.values import (
     ACCOUNT,
@@ -61,6 +60,7 @@ def shown(
         orders=tuple(orders),
         before=earlier,
         shares_before={trade_id: Decimal(amount) for trade_id, amount in shares.items()},
+        session_open=as_of.replace(hour=14, minute=30, second=0, microsecond=0),
         doubtful=doubtful,
     )
 
@@ -543,12 +543,30 @@ def test_the_reason_of_a_trade_found_flat_is_that_it_was_found_flat():
 FRIDAY_CLOSE = datetime(2025, 12, 19, 21, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("as_of", [FRIDAY_CLOSE, datetime(2025, 12, 22, 14, 31, tzinfo=UTC)])
-def test_c25_a_spread_that_expired_is_expired_on_its_day_and_its_price_is_not_invented(as_of: datetime):
-    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=as_of))
+MONDAY_OPEN = datetime(2025, 12, 22, 14, 30, tzinfo=UTC)
+
+
+def test_c25_a_spread_that_expired_is_expired_as_of_its_day_and_its_price_is_not_invented():
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=MONDAY_OPEN))
     assert (row.status, row.exit_reason) == ("CLOSED", "EXPIRED")
     assert row.closed_at == FRIDAY_CLOSE
     assert (row.exit_price, codes(row)) == (None, {"exit_price_unknown"})
+
+
+@pytest.mark.parametrize("as_of", [FRIDAY_CLOSE, FRIDAY_CLOSE + timedelta(days=1), MONDAY_OPEN - timedelta(minutes=1)])
+def test_whether_a_spread_expired_is_open_until_a_later_session_opens(as_of: datetime):
+    facts = shown(before=NOTHING, as_of=as_of)
+    if as_of.weekday() == 5:
+        facts = replace(facts, session_open=None)
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], facts)
+    assert (row.status, row.exit_reason, codes(row)) == ("OPEN", None, {"end_open"})
+    assert "assigned" not in row.why
+
+
+def test_shares_that_came_on_the_evening_of_an_expiry_are_a_delivery_at_once():
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=put(290)))
+    facts = shown({"AAPL": 100}, before={"AAPL": 1}, as_of=FRIDAY_CLOSE, shares={"t-1": 0})
+    assert one([], [held], facts).exit_reason == "ASSIGNED"
 
 
 def test_a_spread_that_is_gone_before_the_close_of_its_last_day_did_not_expire():
@@ -572,15 +590,15 @@ HALF_DAY_CLOSE = datetime(2025, 12, 19, 18, tzinfo=UTC)
 def test_a_contract_is_over_when_its_session_closes_or_its_opening_settles_it(
     symbol: str, close: datetime | None, over: datetime
 ):
-    option = classify(symbol).option
-    assert option is not None
-    assert expires_at(option, close) == over
     closes = {} if close is None else {EXPIRATION: close}
     held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=symbol))
     seen = {"held_until": {"t-1": over - timedelta(hours=1)}, "closes": closes}
-    for as_of, reason in ((over - timedelta(seconds=1), None), (over, "EXPIRED")):
+    for as_of, reported in ((over - timedelta(seconds=1), "legs_missing"), (over, "end_open")):
         row = one([], [held], replace(shown(before=NOTHING, as_of=as_of), **seen))
-        assert (row.status, row.exit_reason) == ("CLOSED" if reason else "OPEN", reason)
+        assert row.status == "OPEN"
+        assert reported in codes(row)
+    row = one([], [held], replace(shown(before=NOTHING, as_of=MONDAY_OPEN), **seen))
+    assert (row.status, row.exit_reason, row.closed_at) == ("CLOSED", "EXPIRED", over)
 
 
 def test_what_was_held_earlier_on_the_date_does_not_end_without_a_cause():

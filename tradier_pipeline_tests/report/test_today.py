@@ -61,6 +61,34 @@ def test_a_program_gets_the_same_figures(evening: Path) -> None:
     assert [one["underlying"] for one in more] == ["QQQ", "AAPL"]
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("pnl", "gain_loss  lots won, %"),
+        ("pnl --by strategy", "gain_loss  lots won, %"),
+        ("exposure --by account", "buying_power_use  buying_power"),
+        ("exposure --by expiring", "in_the_money"),
+        ("balances --by day", "close"),
+        ("orders", "rejected 90001: Account does not have sufficient buying power"),
+    ],
+)
+def test_what_is_asked_for_is_not_what_80_columns_leave_out(evening: Path, command: str, shown: str) -> None:
+    code, reported = on_terminal(*command.split())
+    assert code == 0
+    assert shown in plain(reported)
+    assert all(len(line) <= 80 for line in plain(reported).splitlines())
+
+
+def test_each_position_says_its_part_of_the_equity(evening: Path) -> None:
+    (equity,) = rows_of("query", "SELECT equity FROM account_balances QUALIFY as_of = max(as_of) OVER ()")
+    held = rows_of("portfolio")
+    for row in held:
+        assert row["weight"] == pytest.approx(float(row["market_value"]) / float(equity["equity"]))
+    reported = run("portfolio").stdout
+    assert f"{sum(row['weight'] for row in held):.1%}" in reported
+    assert "-0.0%" not in reported
+
+
 def test_an_exit_that_an_order_works_to_close_says_so(seven_weeks: Path) -> None:
     with connect_readonly(Warehouse(seven_weeks / "tradier.duckdb").path) as connection:
         held = day_figures(connection, ACCOUNT, LAST).held

@@ -469,6 +469,12 @@ def test_a_retry_after_that_says_nothing_or_is_past_is_no_wait(after: str) -> No
         ),
         *(("HTTPS_PROXY", value) for value in ("http://user:hunter2@", "http://user:hunter2@h:x", "://", "http://")),
         *(("https_proxy", "http://[::1"), ("ALL_PROXY", "gopher://h"), ("NO_PROXY", "http://[::")),
+        *(
+            ("HTTPS_PROXY", f"http://{value}")
+            for value in ("h:0", "h:-1", "a..b", "-", "-h", ".", "h x", f"{'a' * 64}.b")
+        ),
+        *(("HTTPS_PROXY", value) for value in ("//h", "socks4://h", "http://h:1:1", "\x1b[2J", "http://%00", "\\\\h")),
+        *(("SSL_CERT_FILE", "/dev/zero"), ("SSL_CERT_FILE", "/"), ("SSL_CERT_DIR", "/etc/hostname")),
         *(("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_FILE", "/etc/hostname"), ("SSL_CERT_DIR", "/nonexistent")),
     ],
 )

@@ -353,6 +353,24 @@ def test_a_page_of_another_origin_links_here_and_neither_frames_nor_loads_anythi
         assert answer.status == 403
 
 
+@pytest.mark.parametrize(
+    "path", ["/notebook", "/dagit/notebook", "//notebook", "/%6eotebook", "/./notebook", "/notebook/"]
+)
+def test_no_link_shows_a_notebook_whose_scripts_would_be_the_uis_own(untouched: Ui, path: str) -> None:
+    link = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
+    for headers in (link, []):
+        answer = untouched.ask("GET", f"{path}?repoLocName=tradier_pipeline&path=/tmp/evil.ipynb", headers)
+        assert (answer.status, answer.headers["content-type"]) == (404, "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/logs/../dagster.yaml", "/logs/%2e%2e/x.err", "/logs/a/..%2f..%2fx.out", "/..\\x", "/logs/..%5C..%5Cx.err"],
+)
+def test_no_path_leads_upwards(untouched: Ui, path: str) -> None:
+    assert untouched.ask("GET", path).status == 400
+
+
 ATTACKS = """
 <!doctype html><body><script>
 const ui = %(ui)s, mutation = %(mutation)s, form = document.createElement("form");

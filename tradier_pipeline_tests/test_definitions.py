@@ -249,7 +249,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("command", "said"),
     [
         (["dg", "check", "defs"], "All definitions loaded successfully"),
-        (["dg", "list", "defs", "--json"], '"request_snapshot"'),
+        pytest.param(["dg", "list", "defs", "--json"], '"request_snapshot"', marks=pytest.mark.soak),
         (["dagster", "definitions", "validate", "-w", "workspace.yaml"], "Validation successful for code location"),
     ],
     ids=["dg check", "dg list", "dagster validate"],

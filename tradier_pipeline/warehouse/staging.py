@@ -323,7 +323,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
             "Run `tradier-pipeline rebuild`: the landing zone has all.",
         )
     if version < schema.SCHEMA_VERSION:
-        _complete(connection)
+        with transaction(connection):
+            _complete(connection)
     return bool(version < schema.SCHEMA_VERSION)
 
 

@@ -12,6 +12,7 @@ from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.report import index_path, write_reports
 from tradier_pipeline_tests.report.conftest import HOSTILE, WITH_GAP
 from tradier_pipeline_tests.report.trader import LAST
+from tradier_pipeline_tests.support.sampling import sampled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -115,8 +116,11 @@ def opened(browser: Browser, width: int, scheme: Any) -> Iterator[Opened]:
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+@sampled(
+    "width, scheme",
+    [(width, scheme) for width in (360, 390, 768, 1280) for scheme in ("light", "dark")],
+    kept=(0, 3, 4, 7),  # each width, and each scheme on a telephone and on a screen
+)
 def test_it_is_whole_and_readable(opened: Opened, report: Path, width: int) -> None:
     page = opened.page
     page.goto(report.as_uri())

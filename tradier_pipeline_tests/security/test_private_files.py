@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.support.command_line import run
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +32,10 @@ def open_to_others(home: Path) -> list[str]:
     return [f"{path} {mode:o}" for path in every if (mode := stat.S_IMODE(path.lstat().st_mode)) & 0o077]
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tradier_pipeline.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-
-
 def test_the_command_line_makes_a_home_that_only_its_owner_can_use(home: Home) -> None:
     for arguments in (["snapshot"], ["request", "--reason", "manual"], ["report"]):
-        ended = cli(*arguments)
-        assert ended.returncode == 0, ended.stderr
+        ended = run(*arguments)
+        assert ended.exit_code == 0, ended.stderr
         assert "warning" not in ended.stderr
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
     assert open_to_others(home.path) == []
@@ -69,8 +64,8 @@ def test_a_home_that_is_open_to_others_is_told_with_the_command_that_closes_it(
         f"chmod -R go-rwx {home.path}",
         f"chmod go-rwx {home.path}/.env",
     ]
-    ended = cli("status")
-    assert ended.returncode == 0
+    ended = run("status")
+    assert ended.exit_code == 0
     assert ended.stderr.startswith(f"tradier-pipeline: warning: {home.path} is open to every user of this machine")
     for notice in notices:
         subprocess.run(notice.partition("`")[2].rstrip("`"), shell=True, check=True)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +13,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.support.terminal import on_terminal
 
 CANARY = "cAnArY+7f/3b9e=1d0c5a864e2b97"  # with characters that encodings change
 ECHO = f'{{"headers":{{"Authorization":"Bearer {CANARY}"}}}}'
@@ -82,31 +79,25 @@ def sandbox(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
         yield Simulated(url)
 
 
-def _snapshot(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "tradier_pipeline.cli", "snapshot", *arguments]
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    return subprocess.run(command, env=environment, capture_output=True, check=False)
-
-
-def _prove_unsaid(home: Home, run: subprocess.CompletedProcess[bytes]) -> None:
-    assert not _found(run.stdout)
-    assert not _found(run.stderr)
-    assert b"Traceback" not in run.stderr
+def _prove_unsaid(home: Home, said: str) -> None:
+    assert not _found(said.encode())
+    assert "Traceback" not in said
     files = [path for path in home.path.rglob("*") if path.is_file()]
     assert any("dagster" in path.parts for path in files)
     assert [str(path) for path in files if _found(path.read_bytes()) or _found(str(path).encode())] == []
 
 
 def _prove(home: Home, sandbox: Simulated, groups: Iterable[tuple[str, ...]]) -> None:
-    run = _snapshot("--json")
-    assert run.returncode == 0, run.stderr
-    _prove_unsaid(home, run)
+    wide = {"columns": 1000}  # where no line is broken
+    code, said = on_terminal("snapshot", "--json", **wide)
+    assert code == 0, said
+    _prove_unsaid(home, said)
     for names in groups:
         sandbox.admin("POST", "faults", [FAULTS[name] for name in names])
-        run = _snapshot()
+        code, said = on_terminal("snapshot", **wide)
         sandbox.heal()
-        assert run.returncode == (0 if "quotes" in names[0] else 1), f"{names}: {run.stderr!r}"
-        _prove_unsaid(home, run)
+        assert code == (0 if "quotes" in names[0] else 1), f"{names}: {said}"
+        _prove_unsaid(home, said)
 
 
 def test_the_token_is_found_nowhere(home: Home, sandbox: Simulated) -> None:

@@ -332,7 +332,7 @@ _EVENINGS = rf"""
                   UNION ALL SELECT account_id, counted, -amount FROM placed WHERE counted <> i)
             GROUP BY ALL
         ) USING (account_id, i)
-    ), cash_spans AS MATERIALIZED ( -- evenings in a row of which only the last, and the one before the first, have a known cash
+    ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
                                       - booked + shifted AS unexplained, all_read
         FROM (SELECT account_id, cash_span, any_value(cash) AS last_cash, sum(booked) AS booked,

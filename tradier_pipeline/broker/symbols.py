@@ -102,6 +102,16 @@ class OptionSymbol:
         close = min(session_close, latest) if session_close else latest
         return (close + (_LATE_BY if self.root in _LATE else timedelta())).astimezone(UTC)
 
+    def end_is_known(self, at: datetime, session_open: datetime | None) -> bool:
+        """Whether all that came of its end shows: assignments are told over night, before the next session opens.
+
+        Args:
+            session_open: when the exchange opens on the New York date of `at`; None without a session.
+        """
+        day = at.astimezone(NEW_YORK).date()
+        opening = datetime.combine(day, _OPENING, NEW_YORK)
+        return session_open is not None and day > self.expiration and max(session_open, opening) <= at
+
     @property
     def symbol(self) -> str:
         """The compact OCC symbol."""

@@ -12,11 +12,15 @@ import click
 
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import ONLY_ACCOUNT, between, table
-from tradier_pipeline.cli.output import load_settings, print_query, print_rows, report_errors, styled, warn
+from tradier_pipeline.cli.output import print_query, print_rows, styled, warn, with_settings
 from tradier_pipeline.warehouse.schema import DATE, DECIMAL, INSTANT, INTEGER, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
+
+    from tradier_pipeline.core.settings import Settings
+
+MOST_IDS = 3  # of orders that were refused for one reason
 
 Shown = Callable[["list[dict[str, Any]]"], None]
 
@@ -24,50 +28,56 @@ Shown = Callable[["list[dict[str, Any]]"], None]
 @click.command()
 @ONLY_ACCOUNT
 @table
-@report_errors
-def portfolio(account: str | None, form: str, output: Path | None) -> None:
+@with_settings
+def portfolio(settings: Settings, account: str | None, form: str, output: Path | None) -> None:
     """What is held now: every position with its mark, value and profit, in USD."""
     from tradier_pipeline.warehouse.now import positions_query
 
-    _show(account, positions_query(account), form, output, _print_positions, "nothing is held")
+    _show(settings, account, positions_query(account), form, output, _print_positions, "nothing is held")
 
 
 @click.command()
 @ONLY_ACCOUNT
 @table
-@report_errors
-def spreads(account: str | None, form: str, output: Path | None) -> None:
+@with_settings
+def spreads(settings: Settings, account: str | None, form: str, output: Path | None) -> None:
     """The option spreads that are held now, with profit, days to expiration and the distance to the short strike."""
     from tradier_pipeline.warehouse.now import spreads_query
 
-    _show(account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
+    _show(settings, account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
 
 
 @click.command()
 @ONLY_ACCOUNT
 @between("First trade date. Default: the newest only.", "Last trade date.")
 @table
-@report_errors
-def orders(account: str | None, since: datetime | None, until: datetime | None, form: str, output: Path | None) -> None:
+@with_settings
+def orders(
+    settings: Settings,
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    form: str,
+    output: Path | None,
+) -> None:
     """The orders as they were seen last, the newest first."""
     from tradier_pipeline.warehouse.now import orders_query
 
     first, last = (moment.date() if moment else None for moment in (since, until))
-    _show(account, orders_query(account, first, last), form, output, _print_orders, "no orders")
+    _show(settings, account, orders_query(account, first, last), form, output, _print_orders, "no orders")
 
 
 @click.command()
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Those that have ended, too, with what they realized.")
 @table
-@report_errors
-def trades(account: str | None, everything: bool, form: str, output: Path | None) -> None:
+@with_settings
+def trades(settings: Settings, account: str | None, everything: bool, form: str, output: Path | None) -> None:
     """The trades of the ledger, each with its unrealized profit in USD."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.trades import trades_now
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         rows = trades_now(Ledger(settings.ledger), connection, account, everything=everything)
@@ -86,26 +96,26 @@ def trades(account: str | None, everything: bool, form: str, output: Path | None
 
 @click.command()
 @table
-@report_errors
-def tables(form: str, output: Path | None) -> None:
+@with_settings
+def tables(settings: Settings, form: str, output: Path | None) -> None:
     """The tables and views of the history, and what a row of each is."""
     from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
     from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(load_settings().warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
 
 
 @click.command()
 @click.argument("name", metavar="TABLE")
 @table
-@report_errors
-def describe(name: str, form: str, output: Path | None) -> None:
+@with_settings
+def describe(settings: Settings, name: str, form: str, output: Path | None) -> None:
     """The columns of a table or view: their types, units and meaning."""
     from tradier_pipeline.warehouse.listing import columns_query, comment_of
     from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(load_settings().warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         comment = comment_of(connection, name)
         if form == "text":
             styled(screen.bold(name))
@@ -113,11 +123,12 @@ def describe(name: str, form: str, output: Path | None) -> None:
         print_query(connection, columns_query(name), form, output)
 
 
-def _show(account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str) -> None:
+def _show(
+    settings: Settings, account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str
+) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account, rows_of
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
@@ -162,14 +173,34 @@ def _total(rows: Sequence[dict[str, Any]], key: str) -> Decimal | None:
 def _print_positions(rows: list[dict[str, Any]]) -> None:
     from tradier_pipeline.cli.tables import print_rows_of
 
-    shown = [row | {"what": contract(row), "days": _days(row["expiration"], row["trade_date"])} for row in rows]
+    shown = [
+        row
+        | {
+            "what": contract(row),
+            "days": _days(row["expiration"], row["trade_date"]),
+            "weight": _percent(row["weight"]),
+        }
+        for row in rows
+    ]
     shown.append(
         dict.fromkeys(shown[0])
         | {"what": "total", "account_id": "", "quantity": "", "days": ""}
         | {key: _total(rows, key) for key in ("market_value", "unrealized_pl")}
+        | {"weight": _percent(_weight(rows))}
     )
     figures = {"quantity": "quantity", "mark": "mark", "market_value": "value", "unrealized_pl": "profit"}
-    print_rows_of(shown, {"what": "position"} | figures | {"days": "days"} | _accounts(rows), profits=["unrealized_pl"])
+    beside = {"days": "days", "weight": "weight"} | _accounts(rows)
+    print_rows_of(shown, {"what": "position"} | figures | beside, profits=["unrealized_pl"])
+
+
+def _weight(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Of all positions in the equity; of several accounts there is none."""
+    weights = [row["weight"] for row in rows]
+    return None if None in weights or _accounts(rows) else sum(weights)
+
+
+def _percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{round(ratio, 3) + 0:.1%}"  # + 0: no -0.0 %
 
 
 def _days(expiration: date | None, today: date) -> int | None:
@@ -189,7 +220,8 @@ def _print_spreads(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_orders(rows: list[dict[str, Any]]) -> None:
-    from tradier_pipeline.cli.tables import print_rows_of
+    from tradier_pipeline.cli.grouped import grouped
+    from tradier_pipeline.cli.tables import print_note, print_rows_of
 
     shown = [
         row
@@ -201,6 +233,11 @@ def _print_orders(rows: list[dict[str, Any]]) -> None:
     figures = {"quantity": "qty", "filled_quantity": "filled", "price": "limit", "avg_fill_price": "fill"}
     columns = {"at": "placed", "what": "order", "status": "status"} | figures | {"duration": "until", "tag": "tag"}
     print_rows_of(shown, columns | {"order_id": "id"} | _accounts(rows))
+    refused = [row for row in rows if row["reason"]]
+    for group in grouped(refused, lambda row: (row["status"], row["reason"])):
+        ids = ", ".join(str(row["order_id"]) for row in group[:MOST_IDS])
+        more = f" and {len(group) - MOST_IDS} more" if len(group) > MOST_IDS else ""
+        print_note(f"{group[0]['status']} {ids}{more}: {group[0]['reason']}")
 
 
 def _order(row: dict[str, Any]) -> str:

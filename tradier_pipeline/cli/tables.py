@@ -36,8 +36,13 @@ _IDS = frozenset(
         *("content_key", "ordinal", "finding_id", "first_snapshot_id", "last_snapshot_id", "path", "sha256"),
     }
 )
-# of a statement: what is mostly nothing
-_DETAILS = frozenset({"dividends", "interest", "fees", "tax", "adjustments", "cash_close"})
+# of a statement: what is mostly nothing; of a day: all but its close
+_DETAILS = frozenset(
+    {
+        *("dividends", "interest", "fees", "tax", "adjustments", "cash_close"),
+        *("open", "high", "low", "snapshots", "last", "source"),
+    }
+)
 _LEAD = frozenset({"as_of", "trade_date"})  # the same in every row of one snapshot
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?( ?[%*])*|-|")
 

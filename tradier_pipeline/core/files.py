@@ -9,12 +9,15 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.processes import is_gone, name_of
 
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 
@@ -120,13 +123,22 @@ def write_whole(path: Path, body: bytes) -> None:
     """
     with writing(path):
         make_directory(path.parent)
-        partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        _remove_leftovers(path)
+        partial = path.with_name(f".{path.name}.{quote(name_of(os.getpid()), safe='')}.{uuid4().hex[:8]}.tmp")
         try:
             write_synced(partial, body)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         sync(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What processes that died amid writing a file left beside it: their names are in those of what they left."""
+    for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        owner, _, _ = leftover.name.removeprefix(f".{path.name}.").removesuffix(".tmp").rpartition(".")
+        if is_gone(unquote(owner)):
+            leftover.unlink(missing_ok=True)
 
 
 def write_synced(path: Path, body: bytes) -> None:

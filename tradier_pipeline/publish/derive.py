@@ -28,10 +28,11 @@ from tradier_pipeline.reconcile.findings import (
     unknown_words,
     update_findings,
 )
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, spread
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, reach
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
     OUTSTANDING_DAYS,
+    SANDBOX,
     clock_error,
     has_terms,
     last_good,
@@ -141,6 +142,7 @@ def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Account
         typed.balances.total_cash,
         legless_of((*typed.orders, *typed.looked_up)),
         session.close if session else None,
+        session.open if session else None,
         {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if has_terms(quote.symbol)},
     )
 
@@ -166,7 +168,12 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
         priced=sum((abs(value) for value in values if value is not None), ZERO),
         clock_skew=clock_error(manifest.clock_skew_s),
         worth=None if None in values else sum((value for value in values if value is not None), ZERO),
-        spread=spread(typed.positions),
+        reach=reach(
+            typed.positions,
+            {quote.symbol: quote.prevclose for quote in typed.quotes or ()},
+            delayed=manifest.environment == SANDBOX,
+        ),
+        delayed=manifest.environment == SANDBOX,
     )
 
 

@@ -12,6 +12,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, Order
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.link_by_hand import LinkRefusedError
@@ -76,12 +77,15 @@ def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole
         LedgerError: the ledger cannot be read.
     """
     ledger_state, zone = read_ledger(settings) if whole else None, LandingZone(settings.landing)
+    calendar = MarketCalendar.of(settings)
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account_id, settings.accounts or ())
         newest = [SnapshotId.parse(text) for text in newest_snapshot_ids(connection)]
         of_account = (_typed(connection, zone, found) for found in newest if account_id in (None, found.account_id))
         return [
-            reconcile_typed(connection, typed, ledger_state or read_relevant_ledger(settings, connection, typed))
+            reconcile_typed(
+                connection, typed, ledger_state or read_relevant_ledger(settings, connection, typed), calendar
+            )
             for typed in of_account
         ]
 
@@ -149,15 +153,17 @@ def relevance_of(facts: Facts, last: datetime, reported: Sequence[tuple[str | No
 
 
 def reconcile_typed(
-    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, ledger_state: LedgerState
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, ledger_state: LedgerState, calendar: MarketCalendar
 ) -> Reconciliation:
     """What a snapshot says about the ledger. The warehouse behind the connection says what was seen before it."""
     manifest = typed.landed.manifest
+    session = calendar.session_of(clock.trade_date(manifest.as_of))
     facts = facts_of(
         replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, ledger_state.orders))),
         before=holdings_before(connection, manifest.account_id, manifest.as_of),
         last_held=_last_held(connection, typed, ledger_state.trades),
         closes=_closes(connection, ledger_state.trades),
+        session_open=session.open if session else None,
     )
     return reconcile(ledger_state.orders, ledger_state.trades, facts, tag_prefix=ledger_state.tag_prefix)
 
@@ -222,7 +228,7 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
                 "Take a snapshot; if `tradier-pipeline status` calls the newest one doubtful, wait for the next.",
             )
         typed = _typed(connection, LandingZone(settings.landing), SnapshotId.parse(row[0]))
-        found = reconcile_typed(connection, typed, ledger_state)
+        found = reconcile_typed(connection, typed, ledger_state, MarketCalendar.of(settings))
     order = next(order for order in found.facts.orders if order.id == order_id)
     why = unlinkable(trade, order, ledger_state.orders, found.orders, found.facts)
     if order.tag in {ours.client_order_id for ours in ledger_state.orders}:

@@ -133,7 +133,9 @@ def store_snapshot(
             typed = with_verdict(staged.connection, typed, rules.calendar)
             ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
             if ledger_state is not None and not ledger_state.empty:
-                typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, ledger_state))
+                typed = replace(
+                    typed, reconciled=reconcile_typed(staged.connection, typed, ledger_state, rules.calendar)
+                )
             outcomes = store_verified(staged, typed, rules)
             if news:
                 upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)

@@ -92,7 +92,8 @@ class AccountState:
 
     Attributes:
         legless: by id, the orders whose legs are not known; none of `parts` is theirs.
-        session_close: when the exchange closes on the New York date of `as_of_end`; None if that is not known.
+        session_open, session_close: when the exchange opens and closes on the New York date of `as_of_end`; None
+            without a session, or if that is not known.
         terms: by option symbol, what quotes reported.
         ended: contracts of the options that expired lately, as they were held: their shares or cash may be yet to come.
         owed: the shares of which fractions may be yet to be paid.
@@ -105,6 +106,7 @@ class AccountState:
     cash: Decimal
     legless: Mapping[int, Legless] = field(default_factory=dict)
     session_close: datetime | None = None
+    session_open: datetime | None = None
     terms: Mapping[str, Terms] = field(default_factory=dict)
     ended: Mapping[str, Decimal] = field(default_factory=dict)
     owed: frozenset[str] = frozenset()

@@ -59,7 +59,7 @@ MOST_DELIVERIES = 4  # candidates of what was delivered
 
 _MAY_BE = "may be "
 _MERGER = "a merger for shares"
-_EXPIRED = re.compile(r"([+-][0-9.]+) expired ")
+_ENDED = re.compile(r"([+-][0-9.]+) (?:expired|ended) ")
 
 Kind = Literal["fill", "expiry", "delivery", "corporate_action"]
 State = Literal["explained", "fees", "in_flight", "unexplained"]
@@ -80,7 +80,7 @@ class ItemChange:
 
     Attributes:
         fees_at_most: USD of cash that the fees of what filled may come to.
-        candidates: what may be behind the part that no cause explains.
+        candidates: what may be behind the part that no cause explains, or what may have become of an ended contract.
     """
 
     item: str
@@ -98,6 +98,11 @@ class ItemChange:
     def unexplained(self) -> Decimal:
         with localcontext(EXACT):
             return self.amount - self.explained
+
+    @property
+    def only_tells_expiry(self) -> bool:
+        """Whether nothing moved: it became known that what had ended before expired."""
+        return not self.amount and [(cause.kind, cause.amount) for cause in self.causes] == [("expiry", ZERO)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,9 @@ def settle(
         outstanding: what each of the statements before left open for good, less what has settled it (see `open_of`).
             A change that settles one of them, or all, explains both, however late it comes.
     """
-    by_item = {change.item: change for change in changed}
+    is_open = any(sum(amounts, ZERO) for amounts in (outstanding or {}).values())
+    # what is open may be what was delivered
+    by_item = {change.item: change for change in changed if not (is_open and change.only_tells_expiry)}
     if CASH in by_item:
         by_item[CASH] = _with_cash_for_fractions(by_item[CASH], carried)
     with localcontext(EXACT):
@@ -193,9 +200,9 @@ def open_of(finding: ItemVerdict) -> tuple[Decimal, ...]:
     return tuple(amount for amount in (left, -finding.carried) if amount and left != finding.carried)
 
 
-def expired_in(explanation: Iterable[str]) -> Decimal:
-    """The contracts, as they were held, that the explanation of a finding says to have expired."""
-    found = (match for line in explanation if (match := _EXPIRED.match(line)))
+def ended_in(explanation: Iterable[str]) -> Decimal:
+    """The contracts, as they were held, that the explanation of a finding says to have ended."""
+    found = (match for line in explanation if (match := _ENDED.match(line)))
     return -sum((Decimal(match[1]) for match in found), ZERO)
 
 
@@ -248,6 +255,7 @@ def _finding(change: ItemChange, carried: Open) -> ItemVerdict:
     state: State
     if not left:
         reported = ["what was in flight is explained now"] if carried.amount else []
+        reported += [] if change.unexplained else [f"{_MAY_BE}{line}" for line in change.candidates]
         state, text = "explained", reported if reported or change.causes else ["no change"]
     elif -fees <= left < 0:
         state, text = (
@@ -278,7 +286,7 @@ class _Gone:
 
     Attributes:
         cost: USD, as the broker wrote it, of one of them; None if it is not known any more.
-        late: an earlier statement had them expire.
+        late: they ended at an earlier statement.
     """
 
     symbol: str
@@ -348,6 +356,7 @@ class _Comparison:
             self._book_fill(fill)
         self._book_corporate_actions()
         self._book_ended_options()
+        self._book_expiries()
         self.left = {symbol: self._left(symbol) for symbol in self.moved}
         positions = [
             ItemChange(
@@ -448,7 +457,7 @@ class _Comparison:
                 self._note_deliveries(underlying, options, ways[underlying])
 
     def _late(self) -> Iterator[_Gone]:
-        """Options that an earlier statement had expire: their shares or cash may show only now."""
+        """Options that ended at an earlier statement: their shares or cash may show only now."""
         for symbol, contracts in self.before.ended.items():
             if (option := classify(symbol).option) is not None:
                 yield _Gone(symbol, option, contracts, expired=True, late=True)
@@ -564,7 +573,7 @@ class _Comparison:
         for gone, delivered in zip(options, way.delivered, strict=True):
             what = gone.fate
             if delivered and gone.late:
-                self._book("expiry", gone.symbol, delivered, f"expired {gone.option.expiration}, taken back")
+                self._book("expiry", gone.symbol, delivered, f"ended {gone.option.expiration}, taken back")
             if delivered:
                 shares = delivered * gone.delivered_per_contract
                 self._book("delivery", gone.symbol, -delivered, what)
@@ -572,7 +581,22 @@ class _Comparison:
                 paid = -shares * gone.option.strike
                 self._book("delivery", CASH, paid, f"for {signed(shares)} {underlying}, {gone.symbol} {what}")
             if gone.expired and gone.contracts != delivered and not gone.late:
-                self._book("expiry", gone.symbol, delivered - gone.contracts, f"expired {gone.option.expiration}")
+                what = "expired" if self._end_is_known(gone.option, self.now) else "ended"
+                self._book("expiry", gone.symbol, delivered - gone.contracts, f"{what} {gone.option.expiration}")
+
+    def _book_expiries(self) -> None:
+        """What ended before, and nothing was delivered for it by the time that its end is known whole: it expired."""
+        if abs(self._left(CASH)) >= CENT:
+            return  # which may be for it
+        for gone in self._late():
+            is_new = self._end_is_known(gone.option, self.now) and not self._end_is_known(gone.option, self.before)
+            if is_new and not self.causes[gone.symbol] and not self._left(self._underlying(gone.symbol, gone.option)):
+                text = f"expired {gone.option.expiration}: nothing was delivered for {signed(gone.contracts)}"
+                self.causes[gone.symbol].append(Cause("expiry", ZERO, text))
+
+    @staticmethod
+    def _end_is_known(option: OptionSymbol, state: AccountState) -> bool:
+        return option.end_is_known(state.as_of_end, state.session_open)
 
     def _fees(self) -> Decimal:
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
@@ -584,6 +608,7 @@ class _Comparison:
     def _behind_position(self, symbol: str) -> Iterator[str]:
         left = self._left(symbol)
         if not left:
+            yield from self._fates(symbol)
             return
         found = [
             *self._legless(symbol),
@@ -609,6 +634,19 @@ class _Comparison:
             "a transfer or a correction: no order tells of it",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _fates(self, symbol: str) -> Iterator[str]:
+        """What may have become of contracts that ended, as long as it does not show yet."""
+        ended = -sum((cause.amount for cause in self.causes[symbol] if cause.kind == "expiry"), ZERO)
+        option = classify(symbol).option
+        if option is None or not ended or not self.moved.get(symbol) or self._end_is_known(option, self.now):
+            return
+        yield "expired worthless"
+        if option.settles_in_cash:
+            yield "settled in cash, which would follow by the next session"
+        else:
+            fate = "assigned" if ended < 0 else "exercised"
+            yield f"{fate} at {unsigned(option.strike)}, whose shares would follow by the next session"
 
     def _may_be_delivered(self, symbol: str, left: Decimal) -> bool:
         return multiplier(symbol) == 1 and not left % SHARES and self._options_on(symbol)

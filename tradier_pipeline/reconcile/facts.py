@@ -37,6 +37,7 @@ class Facts:
         held_until: trade -> when that was.
         never_held: the trades that lack legs now and whose legs no snapshot has ever shown all.
         closes: New York date -> when its session closed; without, at 16:00.
+        session_open: when the exchange opens on the New York date of `as_of`; None without a session.
         doubtful: the snapshot is in doubt: nothing is proposed, nor concluded from a position that it lacks.
         verdict_evidence: what its verdict rests on, for a person.
     """
@@ -52,6 +53,7 @@ class Facts:
     held_until: Mapping[str, datetime] = field(default_factory=dict)
     never_held: frozenset[str] = frozenset()
     closes: Mapping[date, datetime] = field(default_factory=dict)
+    session_open: datetime | None = None
     doubtful: bool = False
     verdict_evidence: str | None = None
 

@@ -53,6 +53,7 @@ ACTIONS: Mapping[str, str] = {
     "closed_but_held": "Look at the position: its exit was filled, and something is held.",
     "partly_closed": "Close the rest, or take it over as it is.",
     "entry_price_unknown": "Enter the price from the broker's account history.",
+    "end_open": "Wait: an assignment is told over night, by the opening of the next session.",
     "settling": "Wait: a fill may show before its position does.",
     "leg_delivered": "Look at the shares and at the legs that are left: the risk is another one now.",
     "legs_missing": "Look at the position at the broker before anything trades this underlying.",

@@ -157,7 +157,7 @@ def _unbalanced(found: Reconciliation) -> Iterator[Difference]:
     for row in found.trades.rows:
         for symbol, amount in row.claimed.items():
             claimed[symbol] += amount
-        if any(finding.code == "settling" for finding in row.findings):
+        if any(finding.code in ("settling", "end_open") for finding in row.findings):
             settling.update(row.claimed)
     for symbol, amount in claimed.items():
         held = found.facts.positions.get(symbol, Decimal(0))

@@ -82,6 +82,7 @@ def facts_of(
     before: Holdings | None,
     last_held: Mapping[str, LastHeld | None] | None = None,
     closes: Mapping[date, datetime] | None = None,
+    session_open: datetime | None = None,
 ) -> Facts:
     """The facts of a snapshot; see `Facts` for what the snapshot alone does not say.
 
@@ -105,6 +106,7 @@ def facts_of(
         held_until={trade_id: last.as_of for trade_id, last in seen.items()},
         never_held=frozenset((last_held or {}).keys() - seen.keys()),
         closes=closes or {},
+        session_open=session_open,
         doubtful=typed.verdict == "doubtful",
         verdict_evidence=typed.verdict_evidence,
     )

@@ -9,7 +9,8 @@ Nothing is remembered between two calls, so no transition can be lost, and what 
   if they are of this date, and the snapshot is not in doubt. What was held earlier on this date does not end without a
   cause that is shown: a fill, an expiry, or shares that came for it.
 - While the snapshot shows an order of nobody's that would have closed it, such a trade stays: that order is offered.
-- Nothing expires before its own time: the opening of its day if that settles it, else the close of the session.
+- Nothing expires before its own time: the opening of its day if that settles it, else the close of the session. What
+  is over then has expired once a later session has opened and nothing was delivered for it.
 - A price is what fills say. Without fills there is none, and a finding stays open.
 
 Prices are USD per share in the direction of the trade: of a credit trade what was received to open and paid to close,
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
@@ -41,11 +42,13 @@ from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes
 from tradier_pipeline.reconcile.missing_legs import missing_legs
 from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.packages import progress
+from tradier_pipeline.reconcile.unrealized import is_credit
 
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
 FROM_FILLS = "fills"
-OPENS, CLOSES = time(9, 30), time(16)  # New York
+_NOTHING_TELLS = "nothing of it is held since today, and no order, expiry or delivery tells why"
+_END_IS_OPEN = "its contracts are over; whether they expired or were delivered shows when the next session opens"
 CENT = Decimal("0.01")
 TICKS = Decimal("0.10")  # two legs, each a tick of 0.05 away: what is worth nothing, or all, also trades beyond it
 CLOSED_WITHOUT_ORDER = ("BROKER_ALREADY_FLAT", "EXPIRED", "ASSIGNED", "EXERCISED")
@@ -244,12 +247,7 @@ class _View:
     @property
     def is_credit(self) -> bool | None:
         """Whether money was received to open it; None if nobody knows."""
-        if self.entry.paid:
-            return self.entry.paid < 0
-        for word, credit in (("credit", True), ("debit", False)):
-            if self.trade.strategy and word in self.trade.strategy:
-                return credit
-        return next(iter(self.ratios.values())) < 0 if len(self.ratios) == 1 else None
+        return is_credit(self.trade.strategy, self.ratios, self.entry.paid)
 
     def waiting_exits(self, as_of: datetime) -> tuple[bool, tuple[str, ...]]:
         """Whether an exit may still be on its way to the broker, and the names of those that cannot be any more."""
@@ -334,7 +332,8 @@ def _next_state(view: _View, shown: _Shown) -> _NextState:
         if reason is not None:
             return _NextState("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
         status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
-        return _NextState(status, "nothing of it is held since today, and no order, expiry or delivery tells why")
+        why = _END_IS_OPEN if _end_is_open(view, shown.facts) else _NOTHING_TELLS
+        return _NextState(status, why)
     return _holding(view, shown)
 
 
@@ -371,12 +370,14 @@ def _holding(view: _View, shown: _Shown) -> _NextState:
 def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
     """Why a trade is flat without a fill, and when it was at the latest.
 
-    None if nobody knows: its legs were held earlier on this date, whose orders are all listed, and none of them closed
-    it. On a later date the order may be one that is not listed any more.
+    None if nobody knows: its contracts are over, and what was delivered for them may not show yet; or its legs were
+    held earlier on this date, whose orders are all listed, and none of them closed it. On a later date the order may be
+    one that is not listed any more.
     """
     over = _expired_at(view, facts)
     if over is not None and facts.as_of >= over:
-        return _delivery(view, facts, in_part=True) or "EXPIRED", over
+        end = None if _end_is_open(view, facts) else "EXPIRED"
+        return _delivery(view, facts, in_part=True) or end, over
     if delivery := _delivery(view, facts):
         return delivery, facts.as_of
     held_until = facts.held_until.get(view.trade.trade_id)
@@ -384,22 +385,23 @@ def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
     return None if since_today else "BROKER_ALREADY_FLAT", facts.as_of
 
 
-def expires_at(option: OptionSymbol, session_close: datetime | None) -> datetime:
-    """When a contract is over: 9:30 New York of its day if the opening settles it, else when the session closes.
-
-    Args:
-        session_close: of its day; None if that is not known: 16:00 New York.
-    """
-    if option.settlement == "AM":
-        return datetime.combine(option.expiration, OPENS, clock.NEW_YORK).astimezone(UTC)
-    return session_close or datetime.combine(option.expiration, CLOSES, clock.NEW_YORK).astimezone(UTC)
+def _options(view: _View) -> list[OptionSymbol]:
+    """The contracts that it ought to hold."""
+    return [option for symbol in view.claims if (option := classify(symbol).option) is not None]
 
 
 def _expired_at(view: _View, facts: Facts) -> datetime | None:
     """When the last of the contracts that it ought to hold is over; None if one of them does not expire."""
-    options = [classify(symbol).option for symbol in view.claims]
-    ends = [expires_at(option, facts.closes.get(option.expiration)) for option in options if option is not None]
-    return max(ends) if ends and len(ends) == len(options) else None
+    ends = [option.expires_at(facts.closes.get(option.expiration)) for option in _options(view)]
+    return max(ends) if ends and len(ends) == len(view.claims) else None
+
+
+def _end_is_open(view: _View, facts: Facts) -> bool:
+    """Whether its contracts are over, and it does not show yet whether they expired or were delivered."""
+    over = _expired_at(view, facts)
+    if over is None or facts.as_of < over:
+        return False
+    return not all(option.end_is_known(facts.as_of, facts.session_open) for option in _options(view))
 
 
 def _delivery(view: _View, facts: Facts, *, in_part: bool = False) -> str | None:
@@ -709,6 +711,9 @@ def _of_missing_legs(view: _View, shown: _Shown, missing: Sequence[str]) -> Iter
     if delivery := _delivery(view, shown.facts):
         what = f"a leg is gone and its shares came or went: {delivery.lower()}"
         yield TradeFinding("leg_delivered", "error", what, reported)
+    elif _end_is_open(view, shown.facts):
+        yield TradeFinding("end_open", "info", _END_IS_OPEN, reported)
+        return
     yield TradeFinding("legs_missing", "error", "less is held than it ought to hold", reported)
 
 

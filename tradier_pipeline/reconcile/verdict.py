@@ -47,6 +47,7 @@ BEYOND_ANY_LAG = timedelta(minutes=60)  # what readings show together for so lon
 NEXT_DATE = timedelta.max  # all 0 is what an outage of any length shows: only the session of a later date confirms it
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
+MAX_DELAYED = Decimal("0.1")  # of a price that is quoted 15 minutes late: what it may have moved by meanwhile
 MAX_SUMMED_FILLS = 12
 
 _POSITIONS_BEHIND = "positions behind balances"
@@ -84,7 +85,8 @@ class Observation:
         in_session: the exchange was open when it was read.
         priced: USD that its positions are worth by the quotes of the same snapshot, without signs.
         worth: USD that its positions are worth, short ones negative; None if one of them has no quote.
-        spread: USD by which bid, ask or last of their quotes differ from that.
+        reach: USD by which prices may differ from those quotes, see `reach`.
+        delayed: its quotes are 15 minutes late.
         clock_skew: this machine's clock less the broker's, where it was wrong.
     """
 
@@ -95,7 +97,8 @@ class Observation:
     priced: Decimal = ZERO
     clock_skew: timedelta | None = None
     worth: Decimal | None = None
-    spread: Decimal = ZERO
+    reach: Decimal = ZERO
+    delayed: bool = False
 
     @property
     def gap(self) -> Decimal | None:
@@ -105,7 +108,7 @@ class Observation:
     @property
     def noise(self) -> Decimal:
         """USD that two sources of prices may differ by."""
-        return self.priced * MAX_DRIFT + self.spread + MIN_VALUE
+        return self.priced * MAX_DRIFT + self.reach + MIN_VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ class Quoted(Protocol):
     """A position with the prices of its quote, USD per share."""
 
     @property
+    def symbol(self) -> str: ...
+    @property
     def quantity(self) -> Decimal: ...
     @property
     def multiplier(self) -> int | None: ...
@@ -167,15 +172,27 @@ class Quoted(Protocol):
     def mark(self) -> Decimal | None: ...
 
 
-def spread(positions: Iterable[Quoted]) -> Decimal:
-    """USD by which bids, asks or last prices of positions differ from their marks: the broker may count with any."""
+def reach(positions: Iterable[Quoted], closed_at: Mapping[str, Decimal | None], *, delayed: bool) -> Decimal:
+    """USD by which prices that the broker counts positions with may differ from their marks.
+
+    It may count with bid, ask or last, and with a price of some minutes ago, between that of the day before and now. A
+    quote that is delayed hides what the price moved by meanwhile; an option moves by no more than what it is on.
+
+    Args:
+        closed_at: symbol -> price of its previous close.
+        delayed: quotes are 15 minutes late, as those of the sandbox are.
+    """
     total = ZERO
     with localcontext(EXACT):
         for row in positions:
-            prices = [price for price in (row.bid, row.ask, row.last) if price is not None]
-            if row.mark is not None and row.multiplier is not None:
-                each = max((abs(price - row.mark) for price in prices), default=ZERO)
-                total += abs(row.quantity * row.multiplier) * each
+            if row.mark is None or row.multiplier is None:
+                continue
+            prices = (row.bid, row.ask, row.last, closed_at.get(row.symbol))
+            each = max((abs(price - row.mark) for price in prices if price is not None), default=ZERO)
+            if delayed:
+                option = classify(row.symbol).option
+                each = max(each, (option.strike if option else row.mark) * MAX_DELAYED)
+            total += abs(row.quantity * row.multiplier) * each
     return total
 
 
@@ -250,7 +267,7 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
     traded = {fill.symbol: sum((one.quantity for one in filled if one.symbol == fill.symbol), ZERO) for fill in filled}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     for finding in odd:
-        if traded.get(finding.item):
+        if finding.item in traded:  # also where its fills offset each other
             moved = signed(finding.change)
             yield f"positions behind fills: {finding.item} {signed(traded[finding.item])} filled, {moved} shown"
     if cash := next((finding for finding in found if finding.item == CASH), None):
@@ -260,8 +277,8 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
         elif _is_same_date(now, good):
             # what cash lacks now, by itself: what was open before may hide it
             lacking = cash.change - cash.explained
-            yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), is_open=bool(cash.in_flight))
-            yield from _settled_by_one_list(now, good, found)
+            may_be_fees = -cash.fees_at_most <= lacking < 0
+            yield from _counted_otherwise(now, good, filled, ZERO if may_be_fees else lacking, moved=bool(odd))
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:
@@ -274,45 +291,47 @@ def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], c
 
 
 def _counted_otherwise(
-    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, is_open: bool
+    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool
 ) -> Iterator[str]:
-    """Whether the balances count other positions than are listed, by the values of both.
+    """That the balances count other positions than are listed: for an amount that is known, or beyond what prices do.
 
     Args:
         lacking: USD of cash that changed without a cause.
         moved: a position changed without a cause, too.
-        is_open: what cash lacks is new, and more than fees.
     """
-    uncounted = _uncounted(now, good)
-    if _moved_into_positions(now, good, lacking, moved=moved):
+    by_balances = now.figures.market_value - good.figures.market_value
+    by_quotes = _uncounted(now, good)
+    uncounted = by_balances if by_quotes is None and not moved else by_quotes
+    if uncounted is not None and abs(lacking) >= MIN_VALUE and _may_be_for(-lacking, uncounted, now, good):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
-    elif not _moved_by_fills(now, good, filled) and (some := _not_in_positions(uncounted, filled)):
-        yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
-    elif is_open and uncounted and abs(lacking) >= MIN_VALUE and _is_beyond_noise(uncounted, now, good):
-        counted = f"balances count {signed(uncounted)} USD more of positions than are listed"
-        yield f"positions and balances contradict each other: {signed(lacking)} USD of cash moved, and {counted}"
-    elif apart := _values_apart(now, good):
-        yield apart
-
-
-def _values_apart(now: Observation, good: Observation) -> str | None:
-    """That the balances count other positions than are listed, if quotes fitted the balances before."""
-    if now.gap is None or good.gap is None or abs(good.gap) > good.noise:
-        return None
-    if min(abs(now.gap), abs(now.gap - good.gap)) <= max(now.noise, good.noise):
-        return None
-    return f"{_POSITIONS_BEHIND}: these count {signed(now.gap)} USD more of positions than are listed"
-
-
-def _settled_by_one_list(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:
-    """Positions that went back by themselves, so that nothing seems open, while the balances count them as before."""
-    uncounted, moved = _uncounted(now, good), now.figures.market_value - good.figures.market_value
-    if uncounted is None or not _is_beyond_noise(uncounted, now, good) or _is_beyond_noise(moved, now, good):
+    elif by_quotes is None or _is_hidden(by_quotes, now, good):
         return
-    for finding in found:
-        if finding.item != CASH and finding.change != finding.explained and not finding.in_flight:
-            yield f"balances behind positions: {finding.item} changed by {signed(finding.change)}, and not their values"
+    elif not _is_worth(_paid(filled), by_balances) and (some := _not_in_positions(by_quotes, filled)):
+        yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
+    elif _is_beyond_prices(by_quotes, now, good):
+        yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
+
+
+def _may_be_for(amount: Decimal, value: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether positions may have changed value by an amount of cash, as far as quotes tell."""
+    return _is_worth(amount, value) or (now.worth is not None and _is_hidden(value - amount, now, good))
+
+
+def _is_hidden(value: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether delayed quotes may hide as much: then it proves nothing."""
+    return now.delayed and abs(value) <= max(now.noise, good.noise)
+
+
+def _uncounted(now: Observation, good: Observation) -> Decimal | None:
+    """By how much the balances' positions changed otherwise than the listed ones; None if a quote is missing."""
+    return None if now.gap is None or good.gap is None else now.gap - good.gap
+
+
+def _is_beyond_prices(uncounted: Decimal, now: Observation, good: Observation) -> bool:
+    """Whether it is more than prices explain, and quotes fitted the balances before."""
+    fitted = abs(good.gap or ZERO) <= good.noise
+    return fitted and min(abs(now.gap or ZERO), abs(uncounted)) > max(now.noise, good.noise)
 
 
 def _went_back(now: Observation, last: Good, found: Sequence[ItemVerdict]) -> list[str]:
@@ -353,50 +372,21 @@ def _not_in_cash_any_more(now: Observation, good: Observation, left: Decimal) ->
     return ()
 
 
-def _moved_into_positions(now: Observation, good: Observation, cash: Decimal, *, moved: bool) -> bool:
-    """Whether the balances count other positions for that cash than are listed."""
-    moved_value = _uncounted(now, good)
-    if moved_value is None:
-        if moved:
-            return False
-        moved_value = now.figures.market_value - good.figures.market_value
-    return _is_worth(-cash, moved_value)
-
-
-def _uncounted(now: Observation, good: Observation) -> Decimal | None:
-    """By how much the balances' positions changed otherwise than the listed ones; None if a quote is missing.
-
-    Quotes tell what prices alone changed.
-    """
-    if now.worth is None or good.worth is None:
-        return None
-    return now.figures.market_value - good.figures.market_value - (now.worth - good.worth)
-
-
-def _moved_by_fills(now: Observation, good: Observation, filled: Sequence[Fill]) -> bool:
-    """Whether the balances' positions moved by what filled: then they count no other, whatever quotes say."""
-    moved = now.figures.market_value - good.figures.market_value
-    return _is_worth(-sum((fill.cash or ZERO for fill in filled), ZERO), moved)
-
-
-def _not_in_positions(uncounted: Decimal | None, filled: Sequence[Fill]) -> tuple[str, ...]:
+def _not_in_positions(uncounted: Decimal, filled: Sequence[Fill]) -> tuple[str, ...]:
     """The orders of the fewest fills that the balances count and the listed positions do not, if there are any.
 
     Another change of a position may offset a fill, so that its quantity seems to follow.
     """
-    if not uncounted:
-        return ()
     priced = [fill for fill in filled if fill.cash][:MAX_SUMMED_FILLS]
     for size in range(1, len(priced) + 1):
         for some in combinations(priced, size):
-            if _is_worth(-sum((fill.cash or ZERO for fill in some), ZERO), uncounted):
+            if _is_worth(_paid(some), uncounted):
                 return _orders(some)
     return ()
 
 
-def _is_beyond_noise(value: Decimal, now: Observation, good: Observation) -> bool:
-    """Whether it is more than two sources of prices differ by."""
-    return abs(value) > max(now.priced, good.priced) * MAX_DRIFT
+def _paid(filled: Iterable[Fill]) -> Decimal:
+    return -sum((fill.cash or ZERO for fill in filled), ZERO)
 
 
 def _orders(filled: Iterable[Fill]) -> tuple[str, ...]:

@@ -18,9 +18,18 @@ from markupsafe import Markup
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
-from tradier_pipeline.core.texts import printable
+from tradier_pipeline.core.texts import lasting, printable
 from tradier_pipeline.report import charts
-from tradier_pipeline.report.figures import AccountFigures, DayFigures, DayProfit, Expiring, Month, Snapshot, Spread
+from tradier_pipeline.report.figures import (
+    LINE_NAMES,
+    AccountFigures,
+    DayFigures,
+    DayProfit,
+    Expiring,
+    Month,
+    Snapshot,
+    Spread,
+)
 
 UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
 CENT = Decimal("0.01")
@@ -183,6 +192,7 @@ def _environment() -> Environment:
         "month_name": month_name,
         "sentence": sentence,
     }
+    environment.globals["kinds"] = LINE_NAMES
     environment.globals["month_names"] = list(month_abbr[1:])
     environment.globals["weekdays"] = list(day_abbr)
     return environment
@@ -276,12 +286,7 @@ def words(name: str | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """45 s, 12 min, 3.5 h, 12 days."""
-    if seconds is None:
-        return UNKNOWN
-    for unit, length, most, digits in (("s", 1, 120, 0), ("min", 60, 7200, 0), ("h", 3600, 172_800, 1)):
-        if seconds < most:
-            return f"{seconds / length:.{digits}f} {unit}"
-    return f"{seconds / 86_400:,.0f} days"
+    return UNKNOWN if seconds is None else lasting(seconds)
 
 
 def counted(number: int, noun: str) -> str:

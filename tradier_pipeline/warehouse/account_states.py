@@ -24,11 +24,12 @@ from tradier_pipeline.reconcile.account_state import (
     is_even,
     part_of,
 )
-from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
+from tradier_pipeline.reconcile.conservation import Open, ended_in, may_owe_fractions
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sql import bind, literal
 
+SANDBOX = "sandbox"  # its quotes are 15 minutes late
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
 _LAST_GOOD = """
@@ -45,13 +46,14 @@ _OBSERVATION = """
     )
     SELECT coalesce(balances.as_of >= session_open AND balances.as_of < session_close, false),
            equity, cash, buying_power, margin_requirement, long_market_value, short_market_value, option_long_value,
-           option_short_value, priced, worth, clock_skew_s
+           option_short_value, priced, worth, clock_skew_s, environment
     FROM account_balances AS balances CROSS JOIN prices
     LEFT JOIN trade_gate_readings USING (snapshot_id) LEFT JOIN tradier_snapshots USING (snapshot_id)
     WHERE balances.snapshot_id = ? AND balances.as_of = ?
 """
 
-_QUOTED = "SELECT quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
+_QUOTED = "SELECT symbol, quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
+_CLOSED_AT = "SELECT symbol, prevclose FROM quotes WHERE snapshot_id = ? AND as_of = ?"
 
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances {schema.GOOD}
@@ -75,10 +77,11 @@ _PARTS = """
 _OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
 
 # the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
-_LAST_SHOWN = f"""
-    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders {schema.GOOD}
-    WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({{ids}}) GROUP BY order_id
-"""  # noqa: S608
+_LAST_SHOWN = """
+    SELECT order_id, arg_max(snapshot_id, as_of), max(as_of) FROM orders
+    WHERE account_id = ? AND as_of BETWEEN ? AND ? AND order_id IN ({ids}) AND snapshot_id NOT IN ({untimely})
+    GROUP BY order_id
+"""
 
 _DOUBTED_SINCE = """
     SELECT snapshot_id, clock_skew_s FROM tradier_snapshots
@@ -91,7 +94,7 @@ _SHOWN_SINCE = """
 """
 
 _TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
-_SESSION_CLOSE = "SELECT session_close FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
+_SESSION = "SELECT session_close, session_open FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
 
 _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
@@ -110,7 +113,7 @@ _OUTSTANDING = """
 _YET_TO_COME = """
     SELECT item, explanation FROM conservation
     WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
-    AND regexp_matches(explanation, ' expired | paid in cash|a merger for shares')
+    AND regexp_matches(explanation, ' (expired|ended) | paid in cash|a merger for shares')
     ORDER BY item, as_of
 """
 
@@ -126,6 +129,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Quoted:
+    symbol: str
     quantity: Decimal
     multiplier: int | None
     bid: Decimal | None
@@ -166,7 +170,8 @@ def stored_observation(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> Observation:
     found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
-    ((in_session, *figures, priced, worth, skew),) = found
+    ((in_session, *figures, priced, worth, skew, environment),) = found
+    closed_at = dict(connection.execute(bind(_CLOSED_AT, snapshot_id, as_of)).fetchall())
     quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
     return Observation(
         snapshot_id,
@@ -176,7 +181,8 @@ def stored_observation(
         priced,
         clock_error(skew),
         worth,
-        spread(quoted),
+        reach(quoted, closed_at, delayed=environment == SANDBOX),
+        environment == SANDBOX,
     )
 
 
@@ -197,7 +203,7 @@ def _yet_to_come(
     ended: dict[str, Decimal] = defaultdict(Decimal)
     owed = set()
     for item, explanation in connection.execute(query).fetchall():
-        ended[item] += expired_in(explanation.split("; "))
+        ended[item] += ended_in(explanation.split("; "))
         owed |= {item} if may_owe_fractions(explanation) else set()
     return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
 
@@ -233,8 +239,8 @@ def stored_statement(
         for symbol, size, underlying in connection.execute(bind(_TERMS, *at)).fetchall()
         if has_terms(symbol)
     }
-    close = connection.execute(bind(_SESSION_CLOSE, *at)).fetchone()
-    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, close[0] if close else None, terms)
+    close, opened = connection.execute(bind(_SESSION, *at)).fetchone() or (None, None)
+    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, close, opened, terms)
 
 
 def statement_before(
@@ -251,7 +257,11 @@ def statement_before(
     if not since:
         return before
     ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
-    query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
+    span = (account_id, min(since) - CLOCKS_APART, before.as_of)
+    # a doubtful one counts, too: what filled has filled, and it may have explained the good ones after it
+    doubted = connection.execute(bind(_DOUBTED_SINCE, *span)).fetchall()
+    untimely = [literal(snapshot_id) for snapshot_id, skew in doubted if clock_error(skew) is not None]
+    query = bind(_LAST_SHOWN, *span).format(ids=ids, untimely=", ".join(untimely) or "''")
     parts, legless = _orders_of(connection, connection.execute(query).fetchall())
     return replace(before, parts=by_key({**before.parts, **parts}.values()), legless={**before.legless, **legless})
 

@@ -285,11 +285,28 @@ def exposure_query(
 
 
 def in_text(query: str, by: ExposureBy) -> str:
-    """What people read of it: amounts to the cent, greeks and ratios rounded, without the columns that only join."""
+    """What people read of it: amounts to the cent, greeks and ratios rounded, without the columns that only join.
+
+    What the question is about comes first: how much of the buying power is used, what expires in the money.
+    """
     cents, ratios, hidden = _IN_TEXT[by]
-    rounded = [f"{name}::DECIMAL(24,2) AS {name}" for name in cents]
+    rounded = [f"{_to_the_cent(name)} AS {name}" for name in cents]
     rounded += [f"round({name}, {places}) AS {name}" for name, places in ratios.items()]
-    return f"SELECT * EXCLUDE ({', '.join((*_HIDDEN, *hidden))}) REPLACE ({', '.join(rounded)}) FROM ({query})"  # noqa: S608
+    leading = ", ".join(_LEADING[by])
+    rows = f"SELECT * EXCLUDE ({', '.join((*_HIDDEN, *hidden))}) REPLACE ({', '.join(rounded)}) FROM ({query})"  # noqa: S608
+    return f"SELECT {leading}, * EXCLUDE ({leading}) FROM ({rows})" if leading else rows  # noqa: S608
+
+
+def _to_the_cent(name: str) -> str:
+    """To the cent, but for what is less than a dollar."""
+    return f"CASE WHEN abs({name}) < 1 THEN {name} ELSE round({name}, 2) END"
+
+
+_LEADING: Final[Mapping[ExposureBy, tuple[str, ...]]] = {
+    "underlying": (),
+    "account": ("account_id", "as_of", "buying_power_use", "buying_power", "dollar_delta", "theta", "vega"),
+    "expiring": ("account_id", "as_of", "symbol", "days_left", "quantity", "distance", "in_the_money"),
+}
 
 
 _HIDDEN: Final = ("snapshot_id", "trade_date", "environment")

@@ -9,8 +9,16 @@ from tradier_pipeline.warehouse.sql import where
 
 
 def positions_query(account_id: str | None) -> str:
-    """The positions of the newest snapshots, as `portfolio_positions` has them."""
-    return f"FROM portfolio_positions {where(account_id)} ORDER BY account_id, underlying, expiration, strike, symbol"
+    """The positions of the newest snapshots, as `portfolio_positions` has them.
+
+    And of each its `weight`: market value / equity of the account, 0.25 = 25 %; null where either is not known.
+    """
+    return f"""
+        SELECT held.*, market_value::DOUBLE / nullif(equity, 0)::DOUBLE AS weight
+        FROM (FROM portfolio_positions {where(account_id)}) AS held
+        LEFT JOIN (SELECT snapshot_id, equity FROM account_balances) AS balances USING (snapshot_id)
+        ORDER BY held.account_id, underlying, expiration, strike, symbol
+    """  # noqa: S608
 
 
 def spreads_query(account_id: str | None) -> str:

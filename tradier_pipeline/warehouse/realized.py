@@ -157,16 +157,25 @@ def _grouped(by: Group, asked: str = "") -> str:
 
 
 def in_text(query: str, by: PnlBy) -> str:
-    """As people read it: amounts to the cent, ratios to two places."""
+    """As people read it: amounts to the cent, ratios to two places, profit before what it is made of."""
     columns = columns_of(by) if by == "premium" or by == "fees" or by == "income" else _FIGURES
     cents = [f"{column.name}::DECIMAL(24,2) AS {column.name}" for column in columns if column.type == DECIMAL]
     rounded = [f"{text} AS {name}" for name, text in _ROUNDED.items() if name in {one.name for one in columns}]
     rows = f"SELECT * REPLACE ({', '.join([*cents, *rounded])}) FROM ({query})"  # noqa: S608
-    percents = [f'{name} AS "{name}, %"' for name in _PERCENT if name in {one.name for one in columns}]
-    return f"SELECT * RENAME ({', '.join(percents)}) FROM ({rows})" if percents else rows  # noqa: S608
+    names = [column.name for column in columns]
+    renamed = ", ".join(f'{name} AS "{title}"' for name, title in _PERCENT.items() if name in names)
+    titled = f"SELECT * RENAME ({renamed}) FROM ({rows})" if renamed else rows  # noqa: S608
+    if by == "premium" or by == "fees" or by == "income":
+        return titled
+    group = _GROUPS[by]
+    keys = [column.name for column in (*_ACCOUNT, *(group[:1] if group else ()))]
+    leading = ", ".join([*keys, *(f'"{_PERCENT.get(name, name)}"' for name in _FIRST)])
+    return f"SELECT {leading}, * EXCLUDE ({leading}) FROM ({titled})"  # noqa: S608
 
 
-_PERCENT: Final = ("win_rate", "kept_rate")
+_FIRST: Final = ("gain_loss", "win_rate", "lots", "average_win", "average_loss", "profit_factor")
+# of lots, not of trades: a spread that won has a leg that lost
+_PERCENT: Final = {"win_rate": "lots won, %", "kept_rate": "kept_rate, %"}
 _ROUNDED: Final = {
     "profit_factor": "round(profit_factor, 2)",
     "days_held": "round(days_held, 1)",

@@ -90,10 +90,11 @@ def test_where_several_legs_may_have_been_delivered_each_is_named_and_none_is_a_
     assert account.changes("IWM")[-1][3] == "in_flight"
 
 
-def test_an_expiry_that_was_concluded_is_taken_back_by_the_shares_of_an_assignment(account: ScriptedAccount) -> None:
+def test_what_ended_is_no_fact_until_the_next_session_and_shares_name_an_assignment(account: ScriptedAccount) -> None:
     account.shows(ny("11-21 15:50"), *IWM, cash=20000)
     account.shows(ny("11-21 17:20"), cash=20000)
-    assert "+1 expired" in explanation(account, "IWM251121C00240000")
+    reported = explanation(account, "IWM251121C00240000")
+    assert reported.startswith("+1 ended 2025-11-21; may be expired worthless; may be assigned at 240")
     account.shows(ny("11-24 09:00"), ("IWM", -100, -24000), cash=44000)
     assert account.changes("IWM251121C00240000")[-1][2] == 0
     assert "taken back" in explanation(account, "IWM251121C00240000")
@@ -159,7 +160,11 @@ def test_nothing_expires_before_its_time(account: ScriptedAccount, symbol: str, 
     assert account.shows(ny(before), KO, cash=20000) == "doubtful"
     assert symbol in account.mirror
     assert account.shows(ny(after), KO, cash=20000) == "good"
-    assert f"+1 expired 2025-{day}" in explanation(account, symbol)
+    assert f"+1 ended 2025-{day}" in explanation(account, symbol)
+    assert "may be expired worthless" in explanation(account, symbol)
+    account.shows(ny(after) + timedelta(days=4), KO, cash=20000)  # no later session was open before
+    assert f"expired 2025-{day}: nothing was delivered" in account.changes(symbol)[-1][-1]
+    assert account.findings == []
     assert account.findings == []
 
 
@@ -253,6 +258,28 @@ def test_a_fill_that_only_doubtful_snapshots_showed_explains_the_next_morning(ac
     assert account.findings == []
 
 
+def test_a_fill_that_explained_a_snapshot_without_orders_is_not_counted_again(account: ScriptedAccount) -> None:
+    bought, new = filled(8, "T", "buy", 10, 12, ny("11-20 09:58")), ("T", 10, 120)
+    account.shows(ny("11-20 09:57"), F, cash=20000)
+    assert account.shows(ny("11-20 09:59"), F, new, cash=20000, orders=[bought]) == "doubtful"
+    assert account.shows(ny("11-20 10:02"), F, new, cash=19880, orders=[]) == "good"
+    assert account.shows(ny("11-20 10:05"), F, new, cash=19880, orders=[bought]) == "good"
+    assert {row[3] for row in account.changes()} == {"explained"}
+    assert account.findings == []
+
+
+def test_fills_that_offset_each_other_are_behind_until_positions_show_both(account: ScriptedAccount) -> None:
+    both = [
+        filled(8, "T", "buy", 10, 12, ny("11-20 09:58")),
+        filled(9, "T", "sell", 10, 12, ny("11-20 10:01")),
+    ]
+    account.shows(ny("11-20 09:57"), F, cash=20000)
+    late = account.shows(ny("11-20 10:02"), F, ("T", 10, 120), cash=20000, counted=[F], orders=both)
+    assert late == "doubtful"
+    assert account.shows(ny("11-20 10:05"), F, cash=20000, orders=both) == "good"
+    assert account.findings == []
+
+
 def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: ScriptedAccount) -> None:
     sold = filled(8, "F", "sell_short", 100, 12, ny("11-20 10:00") + timedelta(seconds=30))
     short = ("F", -100, -1200)
@@ -309,6 +336,45 @@ def test_prices_that_differ_by_no_more_than_bid_and_ask_are_no_contradiction(acc
     account.server.marks["F"] = {"bid": 11, "ask": 13, "last": 12}
     account.shows(ny("11-20 10:00"), F, cash=20000)
     assert account.shows(ny("11-20 10:02"), F, counted=(("F", 300, 3890),), cash=20000) == "good"
+
+
+MOVED = (("F", 325, 3600), ("SPY251219P00600000", -5, -155), ("SPY251219P00595000", 1, 63))  # as they count 8 % later
+
+
+@pytest.mark.parametrize(("environment", "verdict"), [("sandbox", "good"), ("live", "doubtful")])
+def test_prices_that_move_while_quotes_are_delayed_are_no_contradiction(
+    account: ScriptedAccount, environment: str, verdict: str
+) -> None:
+    account.environment = environment
+    account.server.marks = {"F": dict.fromkeys(("last", "bid", "ask"), 12)}
+    account.shows(ny("11-20 10:00"), F, SHORT, LONG, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, SHORT, LONG, counted=MOVED, cash=20000) == verdict
+
+
+def test_a_day_of_large_moves_is_no_contradiction(account: ScriptedAccount) -> None:
+    account.server.marks["F"] = dict.fromkeys(("last", "bid", "ask"), 12) | {"prevclose": 14}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, counted=(("F", 335, 3600),), cash=20000) == "good"
+
+
+def test_what_is_missing_is_in_doubt_whatever_delayed_quotes_may_hide(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}
+    whole = (F, SHORT, LONG)
+    account.shows(ny("11-20 10:00"), *whole, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, SHORT, counted=whole, cash=20000) == "doubtful"  # a leg
+    assert account.shows(ny("11-20 10:04"), *whole, cash=20000) == "good"
+    sold = filled(8, "T", "buy", 10, 12, ny("11-20 10:05"))
+    assert account.shows(ny("11-20 10:06"), *whole, cash=19880, orders=[sold]) == "doubtful"  # what was bought
+    account.shows(ny("11-20 10:08"), F, ("T", 10, 120), cash=19880, orders=[sold], counted=(F, ("T", 10, 120)))
+    assert account.verdicts[-1] == "doubtful"  # a spread
+
+
+def test_shares_that_came_and_are_not_listed_are_in_doubt_beside_delayed_quotes(account: ScriptedAccount) -> None:
+    account.environment = "sandbox"
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), 12) for symbol in ("F", "T")}
+    account.shows(ny("11-20 10:00"), F, cash=20000)
+    assert account.shows(ny("11-20 10:02"), F, counted=(F, ("T", 40, 480)), cash=20000) == "doubtful"
 
 
 def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(account: ScriptedAccount) -> None:

@@ -14,9 +14,9 @@ from random import Random
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import AccountState, Holding, OrderPart, PartKey, by_key
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, open_of
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, ended_in, may_owe_fractions, open_of
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
-from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot
+from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot, reach
 from tradier_pipeline_tests.reconcile.statements import Book
 
 ZERO = Decimal(0)
@@ -24,6 +24,7 @@ MINUTE = timedelta(minutes=1)
 OPENS = (datetime(2026, 11, 19, 14, 30, tzinfo=UTC), datetime(2026, 11, 20, 14, 30, tzinfo=UTC))
 SESSION = timedelta(hours=6, minutes=30)
 MAX_LAG = 20  # minutes
+QUOTES_BEHIND = timedelta(minutes=15)  # in the sandbox
 STOCKS = ("KO", "F")
 OPTIONS = ("SPY261218P00600000", "SPY261218P00590000", "KO270115C00070000")
 ENDPOINTS = ("positions", "orders", "balances")
@@ -44,11 +45,19 @@ class Life:
     Attributes:
         uncaused: items that changed without a cause that any list shows.
         happened: what else became of symbols, in a word.
+        moves: what prices are multiplied with, for every five minutes; none if they stand still.
     """
 
     states: list[Books] = field(default_factory=list)
     uncaused: set[str] = field(default_factory=set)
     happened: set[tuple[str, str]] = field(default_factory=set)
+    moves: tuple[Decimal, ...] = ()
+
+    def factor(self, moment: datetime) -> Decimal:
+        """What prices are multiplied with then."""
+        if not self.moves:
+            return Decimal(1)
+        return self.moves[int((moment - OPENS[0] + timedelta(hours=12)) / (5 * MINUTE)) % len(self.moves)]
 
     def at(self, moment: datetime) -> AccountState:
         """The last true state of then."""
@@ -126,7 +135,10 @@ def _trade(random: Random, book: Book, life: Life, opened: datetime) -> None:
         busted = book.parts and random.random() < 0.3 and book.bust(len(book.parts) - 1, at)
         if not busted:
             symbol = random.choice((*STOCKS, *OPTIONS))
-            book.fill(symbol, _quantity(random, symbol), _price(random, symbol), at)
+            price = _price(random, symbol)
+            if life.moves and symbol in STOCKS:
+                price = (price * life.factor(at)).quantize(Decimal("0.01"))
+            book.fill(symbol, _quantity(random, symbol), price, at)
         life.states.append(Books(at, book.statement(at)))
 
 
@@ -173,6 +185,79 @@ def _company_acts(random: Random, book: Book, life: Life, at: datetime) -> None:
             life.states.append(Books(at + 20 * MINUTE, book.statement(at + 20 * MINUTE)))
 
 
+CALLED, TAKEN_OVER, NEW_SHARES = "KO261218C00007000", "F", "CVX"
+
+
+def live_in_a_moving_market(random: Random) -> Life:
+    """Two sessions in the sandbox, whose prices move by several percent while quotes are delayed.
+
+    Over night a short call may be assigned before the shares go ex dividend, shares become others in a ratio, and what
+    ended on the evening is delivered in the morning only.
+    """
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000))), Life(moves=_walk(random))
+    for symbol in EXPIRING:
+        if count := random.randint(-2, 2):
+            book.fill(symbol, count, Decimal("0.07"), OPENS[0] - timedelta(days=2))
+    for stock in STOCKS:
+        book.fill(stock, random.choice((37, 100, 200)), Decimal(7), OPENS[0] - timedelta(days=2))
+    if random.random() < 0.7:
+        book.fill(CALLED, -1, Decimal("0.07"), OPENS[0] - timedelta(days=2))
+    book.parts.clear()
+    life.states.append(Books(OPENS[0] - timedelta(hours=1), book.statement(OPENS[0])))
+    _trade(random, book, life, OPENS[0])
+    evening, morning = OPENS[0] + SESSION + timedelta(minutes=30), OPENS[1] - timedelta(minutes=random.randint(30, 85))
+    due = _end(random, book, life)
+    life.states.append(Books(evening, book.statement(evening)))
+    book.parts.clear()
+    for symbol, delivered in due.items():
+        book.end(symbol, 0, delivered)
+    if random.random() < 0.5 and book.holdings.get(CALLED, Holding(ZERO, ZERO)).quantity:
+        book.end(CALLED, -1, -1)
+        life.happened.add((CALLED, "assigned"))
+    life.states.append(Books(morning, book.statement(morning)))
+    if random.random() < 0.5:
+        _take_over(random, book, life, morning + 5 * MINUTE)
+    _trade(random, book, life, OPENS[1])
+    return life
+
+
+def _walk(random: Random) -> tuple[Decimal, ...]:
+    """Prices over the days: up to 2 % every five minutes, so 6 % while a quote is on its way."""
+    at, found = Decimal(1), []
+    for _ in range(600):
+        at = min(max(at * (1 + Decimal(random.randint(-200, 200)) / 10_000), Decimal("0.7")), Decimal("1.5"))
+        found.append(at)
+    return tuple(found)
+
+
+def _end(random: Random, book: Book, life: Life) -> dict[str, int]:
+    """Every contract of the date leaves the list; what of them is delivered in the morning."""
+    due = {}
+    for symbol in EXPIRING:
+        contracts = int(book.holdings.get(symbol, Holding(ZERO, ZERO)).quantity)
+        if contracts:
+            due[symbol] = contracts if random.random() < 0.5 else 0
+            book.end(symbol, contracts, 0)
+            life.happened.add((symbol, ("assigned" if contracts < 0 else "exercised") if due[symbol] else "expired"))
+    return due
+
+
+def _take_over(random: Random, book: Book, life: Life, at: datetime) -> None:
+    """A merger for shares in a ratio; the fraction is paid for later."""
+    had = book.holdings.get(TAKEN_OVER, Holding(ZERO, ZERO))
+    if had.quantity <= 0:
+        return
+    due = had.quantity * random.choice((Decimal("1.025"), Decimal("0.5"), Decimal("0.3341")))
+    whole = Decimal(int(due))
+    book.holdings[TAKEN_OVER] = Holding(ZERO, ZERO)
+    book.holdings[NEW_SHARES] = Holding(whole, had.cost_basis * random.choice((Decimal(1), Decimal("1.1"))))
+    life.uncaused |= {TAKEN_OVER, NEW_SHARES, CASH}
+    life.states.append(Books(at, book.statement(at)))
+    if due > whole:
+        book.cash += ((due - whole) * 140).quantize(Decimal("0.01"))
+        life.states.append(Books(at + 20 * MINUTE, book.statement(at + 20 * MINUTE)))
+
+
 @dataclass(frozen=True)
 class Weather:
     """What the broker's endpoints do: minutes behind by endpoint and five minutes, and the "null" of some minutes."""
@@ -195,6 +280,7 @@ class Weather:
             {} if null["orders"] else by_key(today),
             {} if null["positions"] else shown["positions"].holdings,
             ZERO if null["balances"] else shown["balances"].cash,
+            session_open=next((opened for opened in OPENS if clock.trade_date(opened) == day), None),
         ), null["balances"]
 
     def _lag(self, name: str, minute: int, moment: datetime) -> timedelta:
@@ -203,10 +289,14 @@ class Weather:
         lags = self.lags[name]
         return lags[minute // 5 % len(lags)] * MINUTE
 
-    def values(self, life: Life, moment: datetime) -> AccountState:
-        """The positions that the balances count."""
+    def counted(self, life: Life, moment: datetime) -> tuple[AccountState, Decimal]:
+        """The positions that the balances count, and what their prices are multiplied with."""
         minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
-        return life.at(moment - self._lag("balances", minute, moment))
+        then = moment - self._lag("balances", minute, moment)
+        return life.at(then), life.factor(then)
+
+
+CALM = Weather(dict.fromkeys(ENDPOINTS, (0,)), {name: frozenset() for name in ENDPOINTS}, OPENS[0])
 
 
 def weather(random: Random) -> Weather:
@@ -279,7 +369,20 @@ class Store:
     def _last(self, good: Kept, found: Kept | None, observation: Observation) -> Good:
         earlier_cash = self._earlier_cash(observation, found)
         since = self._shown_since(observation)
-        return Good(good.observation, self._carried(good), self._outstanding(observation), earlier_cash, since)
+        ended, owed = self._yet_to_come(observation)
+        before = replace(good.observation, statement=replace(good.observation.statement, ended=ended, owed=owed))
+        return Good(before, self._carried(good), self._outstanding(observation), earlier_cash, since)
+
+    def _yet_to_come(self, observation: Observation) -> tuple[dict[str, Decimal], frozenset[str]]:
+        """As the warehouse finds it."""
+        ended: defaultdict[str, Decimal] = defaultdict(Decimal)
+        owed = set()
+        for one in self.kept:
+            if one.observation.statement.as_of < observation.statement.as_of:
+                for row in one.found:
+                    ended[row.item] += ended_in(row.explanation)
+                    owed |= {row.item} if any(map(may_owe_fractions, row.explanation)) else set()
+        return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
 
     def _shown_since(self, observation: Observation) -> dict[PartKey, OrderPart]:
         """The orders that doubtful ones showed since the last good one."""
@@ -295,7 +398,9 @@ class Store:
         kept.verdict = "good"
         self.cash[clock.trade_date(observation.statement.as_of)].add(observation.statement.cash)
         if good:
-            kept.found = self._last(self._known(good), good, observation).findings(observation.statement)
+            last = self._last(self._known(good), good, observation)
+            kept.found = last.findings(observation.statement)
+            self.parts |= last.shown_since
         self.parts |= observation.statement.parts
         for row in kept.found:
             is_due = abs(row.change) < abs(row.explained) or bool(row.carried)
@@ -361,8 +466,10 @@ class Store:
 def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
     """A snapshot as the broker lets it be seen."""
     statement, zero = sky.seen(life, moment)
-    counted = sky.values(life, moment)
-    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted.holdings)
+    counted, factor = sky.counted(life, moment)
+    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted.holdings, 7 * factor)
+    quoted = life.factor(moment - QUOTES_BEHIND) if life.moves else Decimal(1)
+    rows = [Row(symbol, holding.quantity, quoted) for symbol, holding in statement.holdings.items()]
     cash = statement.cash
     return Observation(
         clock.iso(moment),
@@ -378,13 +485,35 @@ def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
             option_short_value=option_short,
         ),
         in_session=any(opened <= moment < opened + SESSION for opened in OPENS),
-        priced=sum((abs(holding.quantity) for holding in statement.holdings.values()), ZERO) * 7,
-        worth=sum((holding.quantity for holding in statement.holdings.values()), ZERO) * 7,
+        priced=sum((abs(holding.quantity) for holding in statement.holdings.values()), ZERO) * 7 * quoted,
+        worth=sum((holding.quantity for holding in statement.holdings.values()), ZERO) * 7 * quoted,
+        reach=reach(rows, {}, delayed=bool(life.moves)),
+        delayed=bool(life.moves),
     )
 
 
-def _values(holdings: Mapping[str, Holding]) -> tuple[Decimal, Decimal, Decimal, Decimal]:
-    worth = {symbol: holding.quantity * 7 for symbol, holding in holdings.items()}
+@dataclass(frozen=True)
+class Row:
+    """A position as it is quoted."""
+
+    symbol: str
+    quantity: Decimal
+    factor: Decimal
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    last: Decimal | None = None
+
+    @property
+    def multiplier(self) -> int:
+        return 100 if classify(self.symbol).option else 1
+
+    @property
+    def mark(self) -> Decimal:
+        return 7 * self.factor / self.multiplier
+
+
+def _values(holdings: Mapping[str, Holding], price: Decimal) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+    worth = {symbol: holding.quantity * price for symbol, holding in holdings.items()}
     options = [value for symbol, value in worth.items() if classify(symbol).option]
     return _ups(worth.values()), _downs(worth.values()), _ups(options), _downs(options)
 

@@ -155,7 +155,7 @@ class Month:
         for day in days:
             for slot, at in enumerate(times):
                 self.go_to(_at(day, at) - timedelta(minutes=5))
-                if slot == 0:
+                if slot < WITHIN:
                     self.settle_what_expired()
                 if at < CLOSE:
                     self.trade()
@@ -171,8 +171,7 @@ class Month:
             day += timedelta(days=1)
         for slot in range(WITHIN):
             self.go_to(_at(day, TIMES[slot]))
-            if slot == 0:
-                self.settle_what_expired()
+            self.settle_what_expired()
             self.snapshot()
 
     def go_to(self, at: datetime) -> None:
@@ -587,6 +586,8 @@ class Month:
         if code == "partly_closed":
             entered, exited = self._filled(subject)
             return ZERO < exited < entered
+        if code == "end_open":  # until the morning
+            return self.machine.time.astimezone(NEW_YORK).time() >= CLOSE
         if code == "exit_price_unknown":
             entered, exited = self._filled(subject)
             return exited < entered and subject not in self.settled_at

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
+from tradier_pipeline.domain.gate import DEFAULT_RULES
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.publish.ledger_state import read_ledger, reconcile_typed
@@ -103,7 +104,7 @@ def test_every_stored_value_is_what_the_reconciliation_of_this_moment_says(
     ledger_state = read_ledger(load_settings())
     landed, _ = take(home, simulated.broker, ledger_state=ledger_state)
     with connect_readonly(home.warehouse.path) as connection:
-        expected = table_rows(reconcile_typed(connection, read_typed(landed), ledger_state))
+        expected = table_rows(reconcile_typed(connection, read_typed(landed), ledger_state, DEFAULT_RULES.calendar))
         for table in schema.RECONCILED:
             stored = connection.execute(f"SELECT * EXCLUDE ({', '.join(schema.KEY_NAMES)}) FROM {table.name}")
             names = [column[0] for column in stored.description or ()]

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.ledger.changes import LedgerChange, changed
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
-from tradier_pipeline.reconcile.trades import TradeRow, expires_at
+from tradier_pipeline.reconcile.trades import TradeRow
+from tradier_pipeline.reconcile.unrealized import is_credit
 from tradier_pipeline_tests.reconcile.values import (
     ACCOUNT,
     AS_OF,
@@ -60,6 +60,7 @@ def shown(
         orders=tuple(orders),
         before=earlier,
         shares_before={trade_id: Decimal(amount) for trade_id, amount in shares.items()},
+        session_open=as_of.replace(hour=14, minute=30, second=0, microsecond=0),
         doubtful=doubtful,
     )
 
@@ -250,6 +251,43 @@ def test_shares_are_bought_to_open_and_sold_to_close():
     more = sold.model_copy(update={"legs": legs(10, buy="AAPL")})
     row = one([bought, more], [held], shown({"AAPL": 20}))
     assert (row.status, codes(row)) == ("OPEN", {"wrong_effect"})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sold", "bought", "paid", "credit"),
+    [
+        (None, "put 290, call 300", "", None, True),  # a strangle
+        (None, "", "put 290, call 300", None, False),
+        (None, "put 290", "put 285", None, None),  # either
+        ("bull_put_credit", "put 290", "put 285", None, True),
+        ("bull_put_debit", "put 290, call 300", "", None, False),
+        ("bull_put_debit", "put 290", "put 285", "-1.50", True),  # its fills decide
+        (None, "put 290, call 300", "", "0.05", False),
+        (None, "", "", None, None),
+    ],
+)
+def test_money_was_received_if_its_fills_its_name_or_legs_of_one_side_say_so(
+    strategy: str | None, sold: str, bought: str, paid: str | None, credit: bool | None
+):
+    signed = {name: Decimal(-1) for name in filter(None, sold.split(", "))}
+    signed |= {name: Decimal(1) for name in filter(None, bought.split(", "))}
+    assert is_credit(strategy, signed, None if paid is None else Decimal(paid)) is credit
+
+
+def test_a_strangle_whose_prices_its_engine_knows_has_its_profit():
+    """Two legs of one side and no fills: what was received at the entry is paid for at the exit."""
+    known = {"entry_price": Decimal(3), "entry_price_source": "engine", "strategy": None, "width": None}
+    sold = trade(opened_at=EARLIER, legs=legs(1, short=put(290)) + legs(1, short=call(300)), **known)
+    filled = filled_exit().model_copy(
+        update={
+            "legs": legs(1, buy_to_close=put(290)) + legs(1, buy_to_close=call(300)),
+            "quantity": Decimal(1),
+            "filled_quantity": Decimal(1),
+            "avg_fill_price": Decimal(1),
+        }
+    )
+    row = one([filled], [sold], shown())
+    assert (row.status, row.exit_price, row.realized_pnl) == ("CLOSED", 1, 200)
 
 
 def test_b18_one_order_is_the_entry_of_one_trade_only():
@@ -505,12 +543,30 @@ def test_the_reason_of_a_trade_found_flat_is_that_it_was_found_flat():
 FRIDAY_CLOSE = datetime(2025, 12, 19, 21, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("as_of", [FRIDAY_CLOSE, datetime(2025, 12, 22, 14, 31, tzinfo=UTC)])
-def test_c25_a_spread_that_expired_is_expired_on_its_day_and_its_price_is_not_invented(as_of: datetime):
-    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=as_of))
+MONDAY_OPEN = datetime(2025, 12, 22, 14, 30, tzinfo=UTC)
+
+
+def test_c25_a_spread_that_expired_is_expired_as_of_its_day_and_its_price_is_not_invented():
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=MONDAY_OPEN))
     assert (row.status, row.exit_reason) == ("CLOSED", "EXPIRED")
     assert row.closed_at == FRIDAY_CLOSE
     assert (row.exit_price, codes(row)) == (None, {"exit_price_unknown"})
+
+
+@pytest.mark.parametrize("as_of", [FRIDAY_CLOSE, FRIDAY_CLOSE + timedelta(days=1), MONDAY_OPEN - timedelta(minutes=1)])
+def test_whether_a_spread_expired_is_open_until_a_later_session_opens(as_of: datetime):
+    facts = shown(before=NOTHING, as_of=as_of)
+    if as_of.weekday() == 5:
+        facts = replace(facts, session_open=None)
+    row = one([filled_entry()], [trade(opened_at=EARLIER)], facts)
+    assert (row.status, row.exit_reason, codes(row)) == ("OPEN", None, {"end_open"})
+    assert "assigned" not in row.why
+
+
+def test_shares_that_came_on_the_evening_of_an_expiry_are_a_delivery_at_once():
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=put(290)))
+    facts = shown({"AAPL": 100}, before={"AAPL": 1}, as_of=FRIDAY_CLOSE, shares={"t-1": 0})
+    assert one([], [held], facts).exit_reason == "ASSIGNED"
 
 
 def test_a_spread_that_is_gone_before_the_close_of_its_last_day_did_not_expire():
@@ -534,15 +590,15 @@ HALF_DAY_CLOSE = datetime(2025, 12, 19, 18, tzinfo=UTC)
 def test_a_contract_is_over_when_its_session_closes_or_its_opening_settles_it(
     symbol: str, close: datetime | None, over: datetime
 ):
-    option = classify(symbol).option
-    assert option is not None
-    assert expires_at(option, close) == over
     closes = {} if close is None else {EXPIRATION: close}
     held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=symbol))
     seen = {"held_until": {"t-1": over - timedelta(hours=1)}, "closes": closes}
-    for as_of, reason in ((over - timedelta(seconds=1), None), (over, "EXPIRED")):
+    for as_of, reported in ((over - timedelta(seconds=1), "legs_missing"), (over, "end_open")):
         row = one([], [held], replace(shown(before=NOTHING, as_of=as_of), **seen))
-        assert (row.status, row.exit_reason) == ("CLOSED" if reason else "OPEN", reason)
+        assert row.status == "OPEN"
+        assert reported in codes(row)
+    row = one([], [held], replace(shown(before=NOTHING, as_of=MONDAY_OPEN), **seen))
+    assert (row.status, row.exit_reason, row.closed_at) == ("CLOSED", "EXPIRED", over)
 
 
 def test_what_was_held_earlier_on_the_date_does_not_end_without_a_cause():

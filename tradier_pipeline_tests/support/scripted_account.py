@@ -74,6 +74,7 @@ class Server:
 
     def _quotes(self, symbols: Sequence[str]) -> Body:
         rows, unmatched = [], []
+        still = {"bid": 1, "ask": 1, "last": 1, "trade_date": 0, "bid_date": 0}
         for symbol in symbols:
             mark = self.marks.get(symbol, {})
             if mark is None:
@@ -82,9 +83,7 @@ class Server:
             option = classify(symbol).option is not None
             make = bodies.option_quote if option else bodies.quote
             terms = {"underlying": classify(symbol).option.underlying} if option else {}  # type: ignore[union-attr]
-            rows.append(
-                make(symbol, **({"bid": 1, "ask": 1, "last": 1, "trade_date": 0, "bid_date": 0} | terms | mark))
-            )
+            rows.append(make(symbol, **(still | {"prevclose": mark.get("last", 1)} | terms | mark)))
         found: Body = {}
         if rows:
             found["quote"] = rows[0] if len(rows) == 1 else rows
@@ -99,6 +98,7 @@ class ScriptedAccount:
     def __init__(self, home: Home, server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home, self.server, self.url, self._patch = home, server, url, monkeypatch
         self.last = ""
+        self.environment = "live"
 
     def shows(
         self,
@@ -122,7 +122,7 @@ class ScriptedAccount:
         self.server.now = at - skew
         started = time.monotonic()
         self._patch.setattr(clock, "now", lambda: at + timedelta(seconds=time.monotonic() - started))
-        broker = Broker(self.url, SecretStr(TOKEN), "live", IMPATIENT)
+        broker = Broker(self.url, SecretStr(TOKEN), self.environment, IMPATIENT)
         landed = extract_snapshot(self.home.zone, broker, SnapshotId.now(ACCOUNT), "test")
         extract_quotes(self.home.zone, broker, landed)
         typed, _ = store_snapshot(self.home.warehouse, landed)

@@ -323,7 +323,7 @@ _EVENINGS = rf"""
         FROM moved
         WINDOW of_day AS (PARTITION BY account_id, dated_number),
                evening_before AS (PARTITION BY account_id ORDER BY i RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING)
-    ), resettled AS ( -- what each evening is left with, its flows counted where they are
+    ), resettled AS MATERIALIZED ( -- what each evening is left with, its flows counted where they are
         SELECT around.*, profit + coalesce(shift, 0) AS profit_left, coalesce(shift, 0) AS shifted,
                CASE WHEN NOT any_stated THEN cash_left + coalesce(shift, 0) END AS unexplained
         FROM around LEFT JOIN (
@@ -332,14 +332,14 @@ _EVENINGS = rf"""
                   UNION ALL SELECT account_id, counted, -amount FROM placed WHERE counted <> i)
             GROUP BY ALL
         ) USING (account_id, i)
-    ), cash_spans AS ( -- evenings in a row of which only the last, and the one before the first, have a known cash
+    ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
                                       - booked + shifted AS unexplained, all_read
         FROM (SELECT account_id, cash_span, any_value(cash) AS last_cash, sum(booked) AS booked,
                      sum(shifted) AS shifted, bool_and(was_read AND NOT any_stated) AS all_read, count(*) AS evenings
               FROM resettled LEFT JOIN history USING (account_id, number) GROUP BY account_id, cash_span)
         QUALIFY evenings > 1 AND cash_span > 0 AND unexplained IS NOT NULL
-    ), leaps AS ( -- evenings without a known cash, by what else came than dividends and the like
+    ), leaps AS MATERIALIZED ( -- evenings without a known cash, by what else came than dividends and the like
         SELECT *, profit_left - earned AS leap, value - leap AS without
         FROM resettled JOIN (SELECT account_id, number, was_read FROM history) USING (account_id, number)
         ANTI JOIN cash_spans USING (account_id, cash_span)
@@ -360,7 +360,7 @@ _EVENINGS = rf"""
               FROM snapshot_days WHERE snapshots > 0 WINDOW by_date AS (PARTITION BY account_id ORDER BY trade_date))
         SEMI JOIN (SELECT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)
             USING (account_id, trade_date)
-    ), unheld AS (
+    ), unheld AS MATERIALIZED (
         SELECT leaps.*, EXISTS (FROM snapshot_days AS seen WHERE snapshots > 0 AND seen.account_id = leaps.account_id
                                 AND seen.trade_date <= leaps.trade_date) AS is_seen
         FROM leaps WHERE NOT EXISTS (FROM held_on WHERE held_on.account_id = leaps.account_id

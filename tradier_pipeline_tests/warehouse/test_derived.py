@@ -274,3 +274,20 @@ def test_the_first_session_of_a_history_is_followed_from_snapshot_to_snapshot(ho
             )
             assert found.fetchall() == [(equity,), (equity,)]
         assert differing(home.warehouse.path) == []
+
+
+def test_another_version_of_the_queries_makes_every_day_anew(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many snapshots it has: of an even number the version must not cancel itself out."""
+    for day, snapshots in zip(DAYS[:3], (1, 2, 4), strict=True):
+        for minute in range(snapshots):
+            book.snapshot(day, time(15, minute), 10_000, ACCOUNT, torn=False)
+    asked = "SELECT trade_date, fingerprint FROM snapshot_days ORDER BY ALL"
+    with connect_readonly(book.home.warehouse.path) as connection:
+        before = dict(connection.execute(asked).fetchall())
+    monkeypatch.setattr(derived, "_DAY_FINGERPRINT", derived._DAY_FINGERPRINT.replace(derived._DAYS_VERSION, "next"))
+    with book.home.warehouse.staged():
+        pass
+    with connect_readonly(book.home.warehouse.path) as connection:
+        after = dict(connection.execute(asked).fetchall())
+    assert len(before) == len(after) == 3
+    assert all(before[day] != after[day] for day in before)

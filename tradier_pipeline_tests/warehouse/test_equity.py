@@ -576,6 +576,69 @@ def test_money_that_the_broker_never_reports_is_no_return(write: Write) -> None:
     assert rows[2]["reason"] == "20000.00 USD came or left that the broker does not report"
 
 
+@pytest.mark.parametrize(
+    ("worth", "moved"),
+    [
+        ((10_000, 10_000, 30_000, 30_300), 20_000),
+        ((30_000, 30_000, 10_000, 10_100), -20_000),
+        ((0, 0, 20_000, 20_200), 20_000),
+    ],
+)
+def test_a_leap_of_the_brokers_own_value_is_no_return_where_nothing_is_known_to_be_held(
+    write: Write, worth: tuple[int, ...], moved: int
+) -> None:
+    reported = Histories()
+    for day, value in zip(DAYS, worth, strict=False):
+        reported.reported(day, value)
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    rows = write(reported)[:4]
+    assert of(rows[1:], "uncertain") == [False, True, False]
+    assert rows[2]["reason"] == f"nothing is known to be held that can have moved it by {moved}.00 USD"
+    assert of(rows[2:], "return", "growth") == [(None, 1), (pytest.approx(0.01), pytest.approx(1.01))]
+
+
+@pytest.mark.parametrize("worth", [(10_000, 10_000, 13_000), (10_000, 13_000, 9_100), (100, 200, 100)])
+def test_a_day_that_markets_make_is_a_return_though_nothing_was_ever_seen(write: Write, worth: tuple[int, ...]) -> None:
+    reported = Histories()
+    for day, value in zip(DAYS, worth, strict=False):
+        reported.reported(day, value)
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    assert of(write(reported)[:3], "uncertain") == [False] * 3
+
+
+def test_what_was_traded_may_have_moved_the_brokers_own_value(write: Write) -> None:
+    reported = Histories()
+    for day, value in zip(DAYS, (10_000, 10_000, 25_000), strict=False):
+        reported.reported(day, value)
+    reported.flow(WED, 15_000, "trade")
+    rows = write(reported)[:3]
+    assert of(rows[2:], "uncertain", "return") == [(False, 1.5)]
+
+
+@pytest.mark.parametrize(("cash_after", "is_uncertain"), [(30_000, True), (10_000, False)])
+def test_cash_of_later_days_tells_what_moved_the_brokers_own_value(
+    write: Write, cash_after: int, is_uncertain: bool
+) -> None:
+    """Money that came is cash at the next snapshot; what is held is not."""
+    reported = Histories()
+    reported.snapshot(MON, 10_000, cash=10_000)
+    for day, value in zip((TUE, WED, THU), (10_000, 30_000, 30_000), strict=True):
+        reported.reported(day, value)
+    reported.snapshot(FRI, 30_000, cash=cash_after)
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    rows = write(reported)[:5]
+    assert of(rows[1:], "uncertain") == [False, is_uncertain, False, False]
+
+
+def test_an_account_that_was_seen_to_hold_nothing_earns_nothing_that_is_not_marked(write: Write) -> None:
+    reported = Histories()
+    reported.snapshot(MON, 10_000, cash=10_000)
+    for day, value in zip((TUE, WED), (10_700, 10_710), strict=True):
+        reported.reported(day, value)
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    assert of(write(reported)[1:3], "uncertain") == [True, False]
+
+
 def test_cash_that_a_purchase_takes_is_no_money_that_left(write: Write) -> None:
     reported = Histories()
     for day, equity, cash in zip(DAYS, (10_000, 10_000, 10_200), (10_000, 2_000, 2_000), strict=False):

@@ -474,6 +474,7 @@ def test_every_finding_that_is_no_mere_information_breaks_a_claim() -> None:
     mapped = {code for check in RECONCILIATION_CHECKS for code in check.rule.codes}  # type: ignore[attr-defined]
     elsewhere = {
         "settling": "what is not known yet is no difference",
+        "end_open": "what is not known yet is no difference",
         "order_ambiguous": "reported of the order by orders_pair_one_to_one",
         "sent_without_id": "reported of the order by sent_orders_arrived",
         "entry_price_unknown": "the broker tells it a moment after the fill",

@@ -27,6 +27,7 @@ from tradier_pipeline.reconcile.account_state import (
 from tradier_pipeline.reconcile.conservation import Open, expired_in, may_owe_fractions
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, spread
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal
 
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
@@ -140,17 +141,18 @@ def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Accou
     if found is None:
         return None
     snapshot_id, as_of, _ = found
-    observation = stored_observation(connection, *found)
-    before = statement_before(connection, account_id, observation.statement, now)
-    ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
-    before = replace(before, ended=ended, owed=owed)
-    return Good(
-        replace(observation, statement=before),
-        _in_flight(connection, snapshot_id, as_of),
-        _outstanding(connection, account_id, as_of, now.as_of),
-        _earlier_cash(connection, account_id, now.as_of, as_of),
-        _shown_since(connection, account_id, as_of, now),
-    )
+    with reaching(connection, as_of):
+        observation = stored_observation(connection, *found)
+        before = statement_before(connection, account_id, observation.statement, now)
+        ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
+        before = replace(before, ended=ended, owed=owed)
+        return Good(
+            replace(observation, statement=before),
+            _in_flight(connection, snapshot_id, as_of),
+            _outstanding(connection, account_id, as_of, now.as_of),
+            _earlier_cash(connection, account_id, now.as_of, as_of),
+            _shown_since(connection, account_id, as_of, now),
+        )
 
 
 def has_terms(symbol: str) -> bool:
@@ -165,9 +167,10 @@ def clock_error(skew_s: Decimal | float | None) -> timedelta | None:
 def stored_observation(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> Observation:
-    found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
+    with reaching(connection, as_of):
+        found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
+        quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
     ((in_session, *figures, priced, worth, skew),) = found
-    quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
     return Observation(
         snapshot_id,
         stored_statement(connection, snapshot_id, as_of, as_of_end),
@@ -222,6 +225,13 @@ def stored_statement(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> AccountState:
     """What a stored snapshot says."""
+    with reaching(connection, as_of):
+        return _stored_statement(connection, snapshot_id, as_of, as_of_end)
+
+
+def _stored_statement(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
+) -> AccountState:
     at = (snapshot_id, as_of)
     parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
     positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
@@ -252,7 +262,8 @@ def statement_before(
         return before
     ids = ", ".join(str(order_id) for order_id in sorted({part.order_id for part in new}))
     query = bind(_LAST_SHOWN.replace("{ids}", ids), account_id, min(since) - CLOCKS_APART, before.as_of)
-    parts, legless = _orders_of(connection, connection.execute(query).fetchall())
+    with reaching(connection, min(since) - CLOCKS_APART):
+        parts, legless = _orders_of(connection, connection.execute(query).fetchall())
     return replace(before, parts=by_key({**before.parts, **parts}.values()), legless={**before.legless, **legless})
 
 

@@ -249,9 +249,10 @@ def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_o
     last = connection.execute(bind(_LAST_GOOD, account_id, as_of)).fetchone()
     if last is None:
         return None
-    with reaching(connection, last[1]):
-        rows = connection.execute(bind(_HELD, *last)).fetchall()
-    return Holdings(*last, frozenset(rows))
+    snapshot_id, read_at = last
+    with reaching(connection, read_at):
+        rows = connection.execute(bind(_HELD, snapshot_id, read_at)).fetchall()
+    return Holdings(snapshot_id, read_at, frozenset(rows))
 
 
 def _typed(connection: duckdb.DuckDBPyConnection, zone: LandingZone, snapshot_id: SnapshotId) -> TypedSnapshot:

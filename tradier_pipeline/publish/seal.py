@@ -95,12 +95,6 @@ def undo(warehouse: Warehouse) -> int:
     return len(months)
 
 
-def repoint(warehouse: Warehouse) -> Path:
-    """Let the views show the files where the warehouse is now; returns where. A publish does it, too."""
-    with warehouse.staged():
-        return sealed_directory(warehouse.path)
-
-
 def _closed_months(connection: duckdb.DuckDBPyConnection, until: date | None) -> list[date]:
     """The closed months that have rows which are not sealed, the oldest first."""
     is_sealed = sealed.is_sealed(connection)

@@ -115,7 +115,7 @@ def both(table: Table, files: Sequence[SealedFile], root: Path) -> str:
         )
         source = parquet(root / file.path for file in of_branch)
         days = f"trade_date BETWEEN DATE '{year}-01-01' AND DATE '{year}-12-31'"
-        instants = f"as_of BETWEEN TIMESTAMPTZ '{year}-01-01 00:00Z' AND TIMESTAMPTZ '{year + 1}-01-02 00:00Z'"
+        instants = f"as_of BETWEEN TIMESTAMPTZ '{year}-01-01 00:00:00Z' AND TIMESTAMPTZ '{year + 1}-01-02 00:00:00Z'"
         branches.append(f"SELECT {shown} FROM {source} WHERE {days} AND {instants}")  # noqa: S608
     return " UNION ALL ".join(branches)
 
@@ -133,7 +133,7 @@ def is_sealed(connection: duckdb.DuckDBPyConnection) -> bool:
 def sealed_files(connection: duckdb.DuckDBPyConnection) -> list[SealedFile]:
     """The files that have the sealed months, by table and month."""
     rows = connection.execute(f"SELECT {listed(FILES)} FROM {FILES.name} ORDER BY table_name, month").fetchall()  # noqa: S608
-    return [SealedFile(*values, tuple(columns), sealed_at) for *values, columns, sealed_at in rows]
+    return [SealedFile(**dict(zip(FILES.column_names, row, strict=True)) | {"columns": tuple(row[6])}) for row in rows]
 
 
 def sealed_root(connection: duckdb.DuckDBPyConnection) -> Path:

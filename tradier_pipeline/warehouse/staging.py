@@ -225,6 +225,21 @@ class Warehouse:
                 _remove(staged)
                 _remove(_compacted(staged))
 
+    def repoint(self) -> bool:
+        """Let the views show the sealed months where the home is now. Returns whether it was moved.
+
+        Raises:
+            BusyError, FileError, WarehouseError: as `staged` does.
+            duckdb.Error: the file cannot be read.
+        """
+        with duckdb.connect(":memory:") as connection:
+            attach(connection, self.path, "READ_ONLY")
+            moved = sealed.is_sealed(connection) and sealed.sealed_root(connection) != sealed_directory(self.path)
+        if moved:
+            with self.staged():
+                pass  # whoever publishes does it
+        return moved
+
     def _publish(self, staged: Path) -> None:
         with writing(self.path):
             sync(staged)

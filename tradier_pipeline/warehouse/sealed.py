@@ -142,6 +142,14 @@ def sealed_root(connection: duckdb.DuckDBPyConnection) -> Path:
     return Path(root)
 
 
+def directories(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Where whoever reads the views reads files, also as `parquet` names it; nowhere without sealed months."""
+    if not is_sealed(connection):
+        return []
+    root = str(sealed_root(connection))
+    return list(dict.fromkeys([root, _unglobbed(root)]))
+
+
 def begin(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Bring the rows that grow by the minute to where what is not sealed lies, in the caller's transaction."""
     connection.execute(f"CREATE SCHEMA {HOT}")

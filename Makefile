@@ -2,57 +2,70 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP_OPTIONS := --quiet --disable-pip-version-check --no-deps
+DEVELOPERS := $(VENV)/.developers
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-header --no-annotate --no-emit-index-url --constraint constraints.txt
 
-.PHONY: install lock run test up bench bench-cycles bench-history soak docs lint clean
+.PHONY: install developers lock run test up bench bench-cycles bench-history soak docs lint clean
 
-install: $(STAMP)
+install: $(STAMP)  ## what snapshots, the UI and the reports need
+developers: $(DEVELOPERS)  ## and what the tests and `make lint` need
 
-# a stamp: the second `make run` starts at once, a changed pin installs again; every file is proven by its hash
+# stamps: the second `make run` starts at once, a changed pin installs again; every file is proven by its hash
 $(STAMP): pyproject.toml requirements.lock
-	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --requirement requirements.lock
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install $(PIP_OPTIONS) --no-build-isolation --editable .
+	@$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	@$(BIN)/python deploy/install.py requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lock:  ## requirements.lock anew, from pyproject.toml and constraints.txt
+$(DEVELOPERS): $(STAMP) requirements-dev.lock
+	@$(BIN)/python deploy/install.py requirements-dev.lock
+	@touch $@
+
+lock:  ## requirements.lock and requirements-dev.lock anew, from pyproject.toml and constraints.txt
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@echo "# Every package with the hashes of its files, for any platform. Made by: make lock" > requirements.lock.new
-	printf 'pip\nsetuptools\n' | $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url \
-		--constraint constraints.txt --extra dev pyproject.toml - >> requirements.lock.new
+	@echo "# What users need, with the hashes of its files, for any platform. Made by: make lock" > requirements.lock.new
+	printf 'pip\nsetuptools\n' | $(COMPILE) --extra alerts --extra report --extra streaming pyproject.toml - \
+		>> requirements.lock.new
+	@echo "# What developers need, users' packages among it; else like requirements.lock" > requirements-dev.lock.new
+	printf 'pip\nsetuptools\n' | $(COMPILE) --extra dev pyproject.toml - >> requirements-dev.lock.new
 	mv requirements.lock.new requirements.lock
+	mv requirements-dev.lock.new requirements-dev.lock
 	rm -rf $(VENV)/lock
 
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
+# in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
+IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
+
 # worksteal: a worker takes half of the tests in their order, so what a module prepares is prepared once
-test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: developers  ## the whole test suite
+	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 PORT ?= 3000
 
 up: install  ## the Dagster UI and daemon; make up PORT=3001 where another program has that port
 	@$(BIN)/tradier-pipeline up --port $(PORT)
 
-bench: install  ## measure; ratios against a bare limit of the same run
+bench: developers  ## measure; ratios against a bare limit of the same run
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench
 
-bench-cycles: install  ## measure the cycles of a running `up`; takes half an hour
+bench-cycles: developers  ## measure the cycles of a running `up`; takes half an hour
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_cycles
 
-bench-history: install  ## measure what a year of minute history answers
+bench-history: developers  ## measure what a year of minute history answers
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
-soak: install  ## the long proofs, and those by examples with many more of them
-	$(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
+soak: developers  ## the long proofs, and those by examples with many more of them
+	$(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
 
-docs: install  ## docs/tables.md anew, from the schema
+docs: developers  ## docs/tables.md anew, from the schema
 	$(BIN)/python -m tradier_pipeline_tests.support.reference
 
-lint: install  ## style, types, and what may import what
+lint: developers  ## style, types, and what may import what
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

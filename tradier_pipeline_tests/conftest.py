@@ -251,10 +251,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @pytest.fixture(scope="session")
-def children() -> Iterator[Nursery]:
+def children() -> Nursery:
     """Processes that die, or stand still, where a test says."""
-    with nursery() as running:
-        yield running
+    return nursery()
 
 
 @pytest.fixture

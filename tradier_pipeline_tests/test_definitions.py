@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 import tradier_pipeline
+from tradier_pipeline.assets.raw import POOL
 from tradier_pipeline.core.check import Check
 from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.definitions import build_definitions
@@ -220,6 +221,13 @@ def test_no_check_is_planned_by_the_run_of_a_job() -> None:
     for name in JOBS - {"request_snapshot"}:
         assert definitions().resolve_job_def(name).asset_layer.executable_asset_keys
         assert set(definitions().resolve_job_def(name).asset_layer.asset_graph.asset_check_keys) == set(), name
+
+
+def test_every_step_that_asks_the_broker_is_in_the_pool_and_no_other() -> None:
+    graph = definitions().resolve_asset_graph()
+    pools = {key.to_user_string(): graph.get(key).pools for key in graph.materializable_asset_keys}
+    asking = {name for name in pools if name.startswith("raw/")} | {"daily_prices"}
+    assert pools == {name: {POOL} if name in asking else set() for name in pools}
 
 
 def test_every_job_runs_in_one_process() -> None:

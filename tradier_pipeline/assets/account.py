@@ -7,7 +7,7 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.raw import OWNERS
-from tradier_pipeline.core.outcome import shown
+from tradier_pipeline.assets.results import cell_text
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.warehouse.reads import accounts_now, connect_readonly
@@ -67,4 +67,4 @@ def account_materialization(settings: Settings, own: SnapshotId) -> dg.AssetMate
 def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
     read = f"{row['as_of'].astimezone(clock.NEW_YORK):%Y-%m-%d %H:%M:%S} New York"
     reported = {**row, "read": read, "blockers": ", ".join(row["blockers"] or ()) or "-"}
-    return {name: shown(reported[name]) for name in COLUMNS}
+    return {name: cell_text(reported[name]) for name in COLUMNS}

@@ -9,7 +9,7 @@ import dagster as dg
 
 from tradier_pipeline.assets.date_checks import ACCOUNT_ACTIVITY, OF_ACTIVITY
 from tradier_pipeline.assets.evaluations import evaluations
-from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version, definition_metadata, raw_key
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, POOL, data_version, definition_metadata, raw_key
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import check_result, records_table, table_metadata
 from tradier_pipeline.assets.snapshot import PARTITION_ROWS
@@ -63,6 +63,7 @@ TABLES: Mapping[Resource, str] = {
         for resource in RESOURCES
     ],
     partitions_def=TRADE_DATES,
+    pool=POOL,
 )
 def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
     """Land what the broker tells of every account. One that fails does not touch the others; it is reported when they

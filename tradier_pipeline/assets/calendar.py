@@ -6,7 +6,7 @@ import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.evaluations import evaluations
-from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version, raw_key
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, POOL, data_version, raw_key
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.calendar import differing_days, read_calendar
@@ -22,6 +22,7 @@ COLUMNS = ("day", "library", "broker")
     kinds={"tradier", "json"},
     owners=OWNERS,
     code_version=CODE_VERSION,
+    pool=POOL,
     metadata={
         "dagster/column_schema": dg.TableSchema(
             columns=[

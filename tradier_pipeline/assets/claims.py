@@ -89,7 +89,7 @@ def _result(claim: Claim, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {"rules": len(found)}
     if failed:
         metadata["failed"] = ", ".join(outcome.check for outcome in failed)
-        metadata["differences"] = _differences(failed)
+        metadata["differences"] = differences_table(failed)
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey(claim.asset),
         check_name=claim.name,
@@ -99,15 +99,16 @@ def _result(claim: Claim, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
     )
 
 
-def _differences(failed: Sequence[Outcome]) -> dg.TableMetadataValue:
-    """The first rows that differ, rule by rule."""
+def differences_table(failed: Sequence[Outcome]) -> dg.TableMetadataValue:
+    """The first rows that differ, of every rule that failed some."""
+    share = max(1, SHOWN_DIFFERENCES // max(1, len(failed)))
     columns = ("rule", "where", "broker", "stored")
     rows = [
         (outcome.check, difference.where, difference.broker, difference.stored)
         for outcome in failed
-        for difference in outcome.differences
+        for difference in outcome.differences[:share]
     ]
     return dg.MetadataValue.table(
-        records=[dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows[:SHOWN_DIFFERENCES]],
+        records=[dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )

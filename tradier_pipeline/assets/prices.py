@@ -4,7 +4,7 @@ from datetime import date
 
 import dagster as dg
 
-from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, data_version
+from tradier_pipeline.assets.raw import CODE_VERSION, OWNERS, POOL, data_version
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import table_metadata
 from tradier_pipeline.assets.snapshot import PARTITION_ROWS
@@ -27,6 +27,7 @@ from tradier_pipeline.warehouse.schema import DAILY_PRICES
     metadata=table_metadata(DAILY_PRICES.name, DAILY_PRICES),
     partitions_def=TRADE_DATES,
     code_version=CODE_VERSION,
+    pool=POOL,
 )
 def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Land, or find landed, and store the prices of the benchmark."""

@@ -36,6 +36,9 @@ from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import publish_missed
 
 OWNERS = ["team:trading"]
+# Of every step that asks the broker: one token, one rate limit. Without a limit unless somebody sets one in the UI: our
+# own lock lets one reading of an account at it, and a slot that is waited for makes a minute too late.
+POOL = "tradier"
 SCHEDULE_TAG = "dagster/schedule_name"  # of a run that a schedule launched
 CODE_VERSION = "1"  # of how the broker is read: raise it when the same answers would be landed otherwise
 
@@ -96,6 +99,7 @@ def definition_metadata(resource: str) -> dict[str, Any]:
         for resource in REQUIRED_RESOURCES
     ],
     partitions_def=SNAPSHOTS,
+    pool=POOL,
 )
 def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) -> Iterator[dg.MaterializeResult[None]]:
     """Read account, balances, positions and orders in parallel and land them by one rename."""
@@ -158,6 +162,7 @@ def _extract(
     owners=OWNERS,
     metadata=definition_metadata("quotes"),
     code_version=CODE_VERSION,
+    pool=POOL,
 )
 def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Quotes of all held symbols, one request right after the positions."""

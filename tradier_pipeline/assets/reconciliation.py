@@ -10,7 +10,7 @@ import dagster as dg
 from tradier_pipeline.assets.claims import claim_evaluations
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
-from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, records_table, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, markdown_list, records_table, table_metadata
 from tradier_pipeline.assets.snapshot import PARTITION_ROWS
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import Settings
@@ -132,11 +132,10 @@ def _trades_metadata(rows: Sequence[Row]) -> Row:
 
 def _proposals(rows: Sequence[Row], key: str) -> Row:
     proposed = {row[key]: json.loads(row["proposed"]) for row in rows if row["proposed"]}
-    lines = [
-        f"- **{name}**: {', '.join(f'{column} = {value}' for column, value in after.items())}"
-        for name, after in proposed.items()
+    items = [
+        (name, ", ".join(f"{column} = {value}" for column, value in after.items())) for name, after in proposed.items()
     ]
-    return {"proposed": len(proposed), "proposals": dg.MetadataValue.md("\n".join(lines[:SHOWN_ROWS]) or "none")}
+    return {"proposed": len(proposed), "proposals": markdown_list(items[:SHOWN_ROWS])}
 
 
 def _findings_metadata(rows: Sequence[Row]) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,31 @@ import dagster as dg
 
 from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Outcome, Severity, shown
+from tradier_pipeline.core.texts import printable
 from tradier_pipeline.instance.partitions import TRADE_DATES
 from tradier_pipeline.warehouse import schema
 
 ASSET_KEY = dg.AssetKey("tradier_snapshot")
 SHOWN_ROWS = 10  # stored with every run
+
+
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")  # each of ASCII may mean something in Markdown
+
+
+def cell_text(value: Any) -> str:
+    """A value in a table of the UI; of a text that somebody else chose nothing that reorders or hides."""
+    return printable(shown(value))
+
+
+def plain_markdown(text: str) -> str:
+    """A text that somebody else chose within Markdown: no markup, no link, no picture that would be loaded."""
+    return _PUNCTUATION.sub(r"\\\g<0>", printable(text))
+
+
+def markdown_list(items: Iterable[tuple[str, str]]) -> dg.MarkdownMetadataValue:
+    """Names in bold, each with what is said of it; or "none"."""
+    lines = [f"- **{plain_markdown(name)}** {plain_markdown(said)}" for name, said in items]
+    return dg.MetadataValue.md("\n".join(lines) or "none")
 
 
 def describe(claim: str, number: int | None) -> str:
@@ -59,7 +80,7 @@ def rows_table(rows: Sequence[object], columns: Sequence[str]) -> dg.TableMetada
 def records_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dg.TableMetadataValue:
     """The first rows as a table, by column name."""
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: shown(row[name]) for name in columns}) for row in rows[:SHOWN_ROWS]],
+        records=[dg.TableRecord({name: cell_text(row[name]) for name in columns}) for row in rows[:SHOWN_ROWS]],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )
 

@@ -12,10 +12,11 @@ from tradier_pipeline.assets.account import account_materialization
 from tradier_pipeline.assets.claims import claim_evaluations, collect
 from tradier_pipeline.assets.raw import OWNERS, raw_key
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
-from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, rows_table, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, SHOWN_ROWS, markdown_list, rows_table, table_metadata
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.core.texts import printable
 from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
 from tradier_pipeline.instance.runs import PROCESS_TAG
@@ -212,7 +213,7 @@ def _snapshot_metadata(typed: TypedSnapshot) -> dict[str, Any]:
         "coherence": manifest.readings[-1].verdict if manifest.readings else "not judged",
         "readings": len(manifest.readings),
         "verdict": typed.verdict,
-        **({"verdict_evidence": typed.verdict_evidence} if typed.verdict_evidence else {}),
+        **({"verdict_evidence": printable(typed.verdict_evidence)} if typed.verdict_evidence else {}),
         **({"ledger_rows_to_change": len(typed.reconciled.changes)} if typed.reconciled else {}),
     }
 
@@ -234,12 +235,12 @@ def _conservation_metadata(typed: TypedSnapshot) -> dict[str, Any]:
         return {PARTITION_ROWS: 0, "compared_with": "nothing: the first snapshot, or torn"}
     found = sorted(typed.conserved.findings, key=lambda finding: finding.state == "explained")
     columns = ("item", "change", "explained", "unexplained", "state")
-    lines = [f"- **{finding.item}** {finding.state}: {'; '.join(finding.explanation)}" for finding in found]
+    items = [(finding.item, f"{finding.state}: {'; '.join(finding.explanation)}") for finding in found]
     return {
         PARTITION_ROWS: len(found),
         "compared_with": typed.conserved.previous_snapshot_id,
         "unexplained": sum(finding.state == "unexplained" for finding in found),
         "in_flight": sum(finding.state == "in_flight" for finding in found),
         "changes": rows_table(found, columns),
-        "explanations": dg.MetadataValue.md("\n".join(lines[:SHOWN_ROWS])),
+        "explanations": markdown_list(items[:SHOWN_ROWS]),
     }

@@ -12,9 +12,8 @@ from tradier_pipeline.assets.date_checks import DAILY_SUMMARY, OF_SUMMARY
 from tradier_pipeline.assets.evaluations import evaluations
 from tradier_pipeline.assets.raw import OWNERS
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
-from tradier_pipeline.assets.results import ASSET_KEY, table_metadata
+from tradier_pipeline.assets.results import ASSET_KEY, cell_text, markdown_list, table_metadata
 from tradier_pipeline.assets.snapshot import PARTITION_ROWS
-from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.instance.partitions import TRADE_DATES
 from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse import schema
@@ -91,8 +90,9 @@ def _metadata(rows: Sequence[Row], tradier: TradierResource) -> dict[str, Any]:
 
 
 def _counts(rows: Sequence[Row], column: str) -> dg.MarkdownMetadataValue:
-    lines = [f"- {row['account_id']} {word}: {count}" for row in rows for word, count in (row[column] or {}).items()]
-    return dg.MetadataValue.md("\n".join(lines) or "none")
+    return markdown_list(
+        (row["account_id"], f"{word}: {count}") for row in rows for word, count in (row[column] or {}).items()
+    )
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> dg.TableMetadataValue:
@@ -104,4 +104,4 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> dg.TableMetadataValue
 
 
 def _cell_text(value: Any) -> str:
-    return f"{value.astimezone(clock.NEW_YORK):%m-%d %H:%M:%S}" if isinstance(value, datetime) else shown(value)
+    return f"{value.astimezone(clock.NEW_YORK):%m-%d %H:%M:%S}" if isinstance(value, datetime) else cell_text(value)

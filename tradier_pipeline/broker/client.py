@@ -209,10 +209,6 @@ class BrokerClient:
         """The user's profile with its accounts. Raises BrokerError, as every read."""
         return await self._single("account", _PROFILE, self._deadline())
 
-    async def fetch_positions(self, account: str) -> Extract:
-        """The positions of one account. Tradier: one answer, no pages."""
-        return await self._single("positions", _Request(1, f"{_account_path(account)}/positions"), self._deadline())
-
     async def fetch_orders(self, account: str) -> Extract:
         """The orders of the current New York trading day, with tags, all pages."""
         return await self._orders(_account_path(account), self._deadline())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.texts import is_seen
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -110,5 +111,5 @@ def excerpt(value: bytes | str) -> str:
     """Quote untrusted text: one line, at most 120 characters, control, format and markup characters escaped."""
     text = value[: _EXCERPT_CHARS * 4].decode("utf-8", "replace") if isinstance(value, bytes) else value
     text = " ".join(text[: _EXCERPT_CHARS * 4].split())
-    safe = "".join(c if c.isprintable() and c not in "<>" else f"\\u{ord(c):04x}" for c in text[:_EXCERPT_CHARS])
+    safe = "".join(c if is_seen(c) and c not in "<>" else f"\\u{ord(c):04x}" for c in text[:_EXCERPT_CHARS])
     return f"'{safe}'" if len(safe) <= _EXCERPT_CHARS else f"'{safe[: _EXCERPT_CHARS - 3]}...'"

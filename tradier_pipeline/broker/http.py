@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, AnyStr
 
 import httpx
@@ -25,7 +26,8 @@ _TIMEOUT = httpx.Timeout(10.0, read=30.0)  # Tradier documents none; clients in 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _SECRET_CHARS = 16  # Tradier: tokens have 28 characters
 
 
@@ -80,16 +82,25 @@ def _check_network_variables(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if name.upper() in _PROXIES and name.upper() != "NO_PROXY" and value and not _is_proxy(value):
             raise PipelineError(f"{name} is not the URL of a proxy", "Set it to http://host:port, or unset it.")
-        if name in _CERTIFICATES and value and not os.access(value, os.R_OK):
-            raise PipelineError(f"{name} names what cannot be read", "Correct it, or unset it.")
+        if name in _CERTIFICATES and value and not _holds_certificates(name, value):
+            what = "file" if name == "SSL_CERT_FILE" else "directory"
+            raise PipelineError(f"{name} names no {what} that can be read", "Correct it, or unset it.")
 
 
 def _is_proxy(value: str) -> bool:
     try:
         url = httpx.URL(value if "://" in value else f"http://{value}")
-        return bool(_HOST_NAME.fullmatch(url.host)) and (url.port or 1) < 65536 and url.scheme in _PROXY_SCHEMES
+        port = 1 if url.port is None else url.port
+        return bool(_HOST_NAME.fullmatch(url.host)) and 0 < port < 65536 and url.scheme in _PROXY_SCHEMES
     except (httpx.InvalidURL, ValueError):
         return False
+
+
+def _holds_certificates(name: str, value: str) -> bool:
+    """Neither a device that never ends nor a pipe that never begins."""
+    if name == "SSL_CERT_FILE":
+        return Path(value).is_file() and os.access(value, os.R_OK)
+    return any(Path(one).is_dir() and os.access(one, os.R_OK | os.X_OK) for one in value.split(os.pathsep) if one)
 
 
 def masked(text: AnyStr, token: SecretStr) -> AnyStr:

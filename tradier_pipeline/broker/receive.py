@@ -36,9 +36,9 @@ async def receive_body(response: httpx.Response, resource: str, limit: int) -> b
     body = bytearray()
     unpacking = zlib.decompressobj(_GZIP_WINDOW) if coding in _GZIP else None
     async for chunk in response.aiter_raw():
+        _refuse_larger(response.num_bytes_downloaded, resource, limit)  # what is packed may never become a byte
         if unpacking is None:
             body += chunk
-            _refuse_larger(body, resource, limit)
         else:
             await _unpack(unpacking, chunk, body, resource, limit)
     if unpacking is not None and (not unpacking.eof or unpacking.unused_data):
@@ -53,15 +53,15 @@ async def _unpack(unpacking: zlib._Decompress, chunk: bytes, body: bytearray, re
         except zlib.error as error:
             raise _not_gzip(resource, str(error)) from None
         body += piece
-        _refuse_larger(body, resource, limit)
+        _refuse_larger(len(body), resource, limit)
         chunk = unpacking.unconsumed_tail
         if not chunk and len(piece) < _STEP_BYTES:
             return
         await asyncio.sleep(0)
 
 
-def _refuse_larger(body: bytearray, resource: str, limit: int) -> None:
-    if len(body) > limit:
+def _refuse_larger(size: int, resource: str, limit: int) -> None:
+    if size > limit:
         raise BodyError(resource, f"the body is larger than the limit of {limit} bytes")
 
 

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from tradier_pipeline.assets.claims import differences_table
 from tradier_pipeline.assets.resource import TradierResource, as_dagster_failure
 from tradier_pipeline.assets.results import ASSET_KEY
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of
@@ -29,5 +30,6 @@ def published_equals_landed(context: dg.AssetCheckExecutionContext, tradier: Tra
             "checks": len(outcomes),
             "failed": ", ".join(outcome.check for outcome in failed) or "-",
             "warnings": ", ".join(outcome.check for outcome in warned) or "-",
+            **({"differences": differences_table(failed)} if failed else {}),
         },
     )

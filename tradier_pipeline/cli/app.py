@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import helps, ledger, looking, operating, reading, returns, snapshots
+from tradier_pipeline.cli import helps, ledger, looking, operating, reading, returns, snapshots, today
 from tradier_pipeline.cli.output import print_error, warn
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -69,6 +69,7 @@ for command in (
     snapshots.verify,
     snapshots.rebuild,
     snapshots.backfill,
+    today.today,
     looking.portfolio,
     looking.spreads,
     looking.orders,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import click
@@ -15,6 +16,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "rebuild": "write the warehouse anew from the landed bytes",
     },
     "Look": {
+        "today": "the evening on one screen: profit, month, risk, exits",
         "portfolio": "what is held now: positions, value, profit",
         "spreads": "the option spreads: profit, days left, distance",
         "orders": "the orders as they were seen last",
@@ -51,6 +53,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "request": ("request --reason manual --note 'before the report'",),
     "verify": ("verify", "verify --all"),
     "rebuild": ("rebuild",),
+    "today": ("today", "today --target 60 --days 21"),
     "portfolio": ("portfolio", "portfolio --format csv -o positions.csv"),
     "spreads": ("spreads",),
     "orders": ("orders", "orders --since 2026-11-01"),
@@ -101,6 +104,15 @@ def add_examples(command: click.Command, path: str = "") -> None:
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             add_examples(below, f"{path} {name}".strip())
+
+
+class Group(click.Group):
+    """Commands below a command; its help says of each what it does in a whole sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            named = sorted(self.commands.items())
+            formatter.write_dl([(name, one.get_short_help_str(limit=sys.maxsize)) for name, one in named])
 
 
 def write_groups(formatter: click.HelpFormatter) -> None:

@@ -13,8 +13,9 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.grouped import grouped, joined
+from tradier_pipeline.cli.helps import Group
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, table
-from tradier_pipeline.cli.output import echo, load_settings, print_json, print_rows, report_errors, signed
+from tradier_pipeline.cli.output import echo, print_json, print_rows, signed, with_settings
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, VARCHAR
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 
-@click.group()
+@click.group(cls=Group)
 def flows() -> None:
     """Deposits and withdrawals that the owner states, where the broker's history does not tell them."""
 
@@ -44,8 +45,9 @@ def flows() -> None:
 @click.option("--kind", type=click.Choice(["deposit", "withdrawal"]), help="Default: by the sign.")
 @click.option("--note", metavar="TEXT", help="More, in words.")
 @JSON
-@report_errors
+@with_settings
 def add_flow(
+    settings: Settings,
     account: str,
     day: datetime,
     amount: str | None,
@@ -62,7 +64,7 @@ def add_flow(
     if (amount is None) == (value is None) or (value is None) != (symbol is None):
         raise click.UsageError("state --amount, or --symbol, --quantity and --value")
     flow = state(
-        load_settings(),
+        settings,
         account,
         day.date(),
         _decimal(amount if amount is not None else str(value), "--amount" if value is None else "--value"),
@@ -82,12 +84,13 @@ def add_flow(
 @click.option("--all", "everything", is_flag=True, help="Those taken back, too.")
 @table
 @JSON
-@report_errors
-def list_flows(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
+@with_settings
+def list_flows(
+    settings: Settings, account: str | None, everything: bool, form: str, output: Path | None, as_json: bool
+) -> None:
     """The flows that the owner has stated, by date."""
     from tradier_pipeline.ledger.store import Ledger
 
-    settings = load_settings()
     store = Ledger(settings.ledger)
     _require_account(settings, store, account)
     found = [
@@ -124,12 +127,12 @@ def _require_account(settings: Settings, store: Ledger, account: str | None) -> 
 @flows.command(name="remove")
 @click.argument("flow_id", type=int, metavar="ID")
 @JSON
-@report_errors
-def remove_flow(flow_id: int, as_json: bool) -> None:
+@with_settings
+def remove_flow(settings: Settings, flow_id: int, as_json: bool) -> None:
     """Take a stated flow back; the ledger keeps who stated it, and who took it back."""
     from tradier_pipeline.publish.stated_flows import remove_flow as take_back
 
-    flow = take_back(load_settings(), flow_id)
+    flow = take_back(settings, flow_id)
     if as_json:
         print_json({"flow": flow.model_dump()})
     else:
@@ -154,7 +157,7 @@ def _stated(flow: StatedFlow) -> str:
     return f"{flow.flow_id}  {flow.trade_date}  {flow.account_id}  {signed(flow.amount)} USD{what}  ({stated}){note}"
 
 
-@click.group()
+@click.group(cls=Group)
 def ledger() -> None:
     """What the trading engine believes, beside what the broker said."""
 
@@ -163,15 +166,15 @@ def ledger() -> None:
 @ONLY_ACCOUNT
 @table
 @JSON
-@report_errors
-def diff(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
+@with_settings
+def diff(settings: Settings, account: str | None, form: str, output: Path | None, as_json: bool) -> None:
     """What the newest published snapshot of each account would change in the ledger. Changes nothing.
 
     As a table it has a row for each column that changes, each order without its like, and each finding.
     """
     from tradier_pipeline.publish.ledger_state import reconcile_newest
 
-    found = reconcile_newest(load_settings(), account)
+    found = reconcile_newest(settings, account)
     if form != "text" or output:
         columns = ("snapshot_id", "account_id", "about", "key", "field", "before", "after", "text")
         rows = [row for one in found for row in _reconciliation_rows(one)]
@@ -187,14 +190,13 @@ def diff(account: str | None, form: str, output: Path | None, as_json: bool) -> 
 @ledger.command()
 @ONLY_ACCOUNT
 @JSON
-@report_errors
-def apply(account: str | None, as_json: bool) -> int:
+@with_settings
+def apply(settings: Settings, account: str | None, as_json: bool) -> int:
     """Write to the ledger what `diff` shows. A row that the engine changes meanwhile is left alone."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.ledger.writeback import apply as write
     from tradier_pipeline.publish.ledger_state import reconcile_newest
 
-    settings = load_settings()
     if settings.ledger_write == "off":
         raise PipelineError("TRADIER_LEDGER_WRITE is off", "Set it to propose or apply to let the ledger be changed.")
     documents: list[dict[str, Any]] = []
@@ -223,8 +225,8 @@ def apply(account: str | None, as_json: bool) -> int:
 @click.argument("trade_id")
 @click.argument("order_id", type=int)
 @JSON
-@report_errors
-def link(trade_id: str, order_id: int, as_json: bool) -> None:
+@with_settings
+def link(settings: Settings, trade_id: str, order_id: int, as_json: bool) -> None:
     """Record an order that was placed elsewhere, such as in the broker's app, as the exit of a trade.
 
     The next snapshot, or `ledger apply`, then closes the trade with the price of its fill.
@@ -233,7 +235,6 @@ def link(trade_id: str, order_id: int, as_json: bool) -> None:
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.ledger_state import exit_to_link
 
-    settings = load_settings()
     if settings.ledger_write == "off":
         raise PipelineError("TRADIER_LEDGER_WRITE is off", "Set it to propose or apply to let the ledger be changed.")
     order, snapshot_id = exit_to_link(settings, trade_id, order_id)
@@ -248,8 +249,8 @@ def link(trade_id: str, order_id: int, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--account", metavar="NUMBER", required=True, help="Whose orders and trades they are.")
 @JSON
-@report_errors
-def import_(file: Path, account: str, as_json: bool) -> int:
+@with_settings
+def import_(settings: Settings, file: Path, account: str, as_json: bool) -> int:
     """Bring the orders and trades of the old D1 database over: a dump of `wrangler d1 export`, or the SQLite file.
 
     Rows that the ledger has stay as they are. Exit code 1 if rows of orders or trades were left out.
@@ -257,7 +258,7 @@ def import_(file: Path, account: str, as_json: bool) -> int:
     from tradier_pipeline.ledger.import_d1 import import_d1
     from tradier_pipeline.ledger.store import Ledger
 
-    done = import_d1(Ledger(load_settings().ledger), file, account)
+    done = import_d1(Ledger(settings.ledger), file, account)
     if as_json:
         notes = [
             {"table": note.table, "key": note.key, "why": note.why, "left_out": note.left_out} for note in done.notes

@@ -12,11 +12,13 @@ import click
 
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import ONLY_ACCOUNT, between, table
-from tradier_pipeline.cli.output import load_settings, print_query, print_rows, report_errors, styled, warn
+from tradier_pipeline.cli.output import print_query, print_rows, styled, warn, with_settings
 from tradier_pipeline.warehouse.schema import DATE, DECIMAL, INSTANT, INTEGER, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
+
+    from tradier_pipeline.core.settings import Settings
 
 Shown = Callable[["list[dict[str, Any]]"], None]
 
@@ -24,50 +26,56 @@ Shown = Callable[["list[dict[str, Any]]"], None]
 @click.command()
 @ONLY_ACCOUNT
 @table
-@report_errors
-def portfolio(account: str | None, form: str, output: Path | None) -> None:
+@with_settings
+def portfolio(settings: Settings, account: str | None, form: str, output: Path | None) -> None:
     """What is held now: every position with its mark, value and profit, in USD."""
     from tradier_pipeline.warehouse.now import positions_query
 
-    _show(account, positions_query(account), form, output, _print_positions, "nothing is held")
+    _show(settings, account, positions_query(account), form, output, _print_positions, "nothing is held")
 
 
 @click.command()
 @ONLY_ACCOUNT
 @table
-@report_errors
-def spreads(account: str | None, form: str, output: Path | None) -> None:
+@with_settings
+def spreads(settings: Settings, account: str | None, form: str, output: Path | None) -> None:
     """The option spreads that are held now, with profit, days to expiration and the distance to the short strike."""
     from tradier_pipeline.warehouse.now import spreads_query
 
-    _show(account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
+    _show(settings, account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
 
 
 @click.command()
 @ONLY_ACCOUNT
 @between("First trade date. Default: the newest only.", "Last trade date.")
 @table
-@report_errors
-def orders(account: str | None, since: datetime | None, until: datetime | None, form: str, output: Path | None) -> None:
+@with_settings
+def orders(
+    settings: Settings,
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    form: str,
+    output: Path | None,
+) -> None:
     """The orders as they were seen last, the newest first."""
     from tradier_pipeline.warehouse.now import orders_query
 
     first, last = (moment.date() if moment else None for moment in (since, until))
-    _show(account, orders_query(account, first, last), form, output, _print_orders, "no orders")
+    _show(settings, account, orders_query(account, first, last), form, output, _print_orders, "no orders")
 
 
 @click.command()
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Those that have ended, too, with what they realized.")
 @table
-@report_errors
-def trades(account: str | None, everything: bool, form: str, output: Path | None) -> None:
+@with_settings
+def trades(settings: Settings, account: str | None, everything: bool, form: str, output: Path | None) -> None:
     """The trades of the ledger, each with its unrealized profit in USD."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.trades import trades_now
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         rows = trades_now(Ledger(settings.ledger), connection, account, everything=everything)
@@ -86,26 +94,26 @@ def trades(account: str | None, everything: bool, form: str, output: Path | None
 
 @click.command()
 @table
-@report_errors
-def tables(form: str, output: Path | None) -> None:
+@with_settings
+def tables(settings: Settings, form: str, output: Path | None) -> None:
     """The tables and views of the history, and what a row of each is."""
     from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
     from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(load_settings().warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
 
 
 @click.command()
 @click.argument("name", metavar="TABLE")
 @table
-@report_errors
-def describe(name: str, form: str, output: Path | None) -> None:
+@with_settings
+def describe(settings: Settings, name: str, form: str, output: Path | None) -> None:
     """The columns of a table or view: their types, units and meaning."""
     from tradier_pipeline.warehouse.listing import columns_query, comment_of
     from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(load_settings().warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         comment = comment_of(connection, name)
         if form == "text":
             styled(screen.bold(name))
@@ -113,11 +121,12 @@ def describe(name: str, form: str, output: Path | None) -> None:
         print_query(connection, columns_query(name), form, output)
 
 
-def _show(account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str) -> None:
+def _show(
+    settings: Settings, account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str
+) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account, rows_of
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:

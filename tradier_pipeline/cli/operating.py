@@ -13,13 +13,23 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.grouped import grouped, joined
 from tradier_pipeline.cli.options import ACCOUNT, JSON, ONLY_ACCOUNT, table
-from tradier_pipeline.cli.output import echo, load_settings, print_json, print_query, print_rows, report_errors, warn
+from tradier_pipeline.cli.output import (
+    echo,
+    print_json,
+    print_query,
+    print_rows,
+    read_settings,
+    report_errors,
+    warn,
+    with_settings,
+)
 from tradier_pipeline.cli.progress import shown
 from tradier_pipeline.cli.snapshots import _identity
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     from tradier_pipeline.broker.events import OrderEvent
+    from tradier_pipeline.core.settings import Settings
     from tradier_pipeline.monitoring.status import AccountStatus
 
 
@@ -27,12 +37,11 @@ if TYPE_CHECKING:
 @ONLY_ACCOUNT
 @table
 @JSON
-@report_errors
-def status(account: str | None, form: str, output: Path | None, as_json: bool) -> None:
+@with_settings
+def status(settings: Settings, account: str | None, form: str, output: Path | None, as_json: bool) -> None:
     """Age of the last snapshot, failures, missed instants, disk use, request budget, waiting requests."""
     from tradier_pipeline.monitoring.status import read_status
 
-    settings = load_settings()
     state = read_status(settings, account)
     if form == "text" and not output and not as_json:
         echo(settings.identity)
@@ -72,13 +81,12 @@ def status(account: str | None, form: str, output: Path | None, as_json: bool) -
 @ACCOUNT
 @table
 @JSON
-@report_errors
-def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> int:
+@with_settings
+def gate(settings: Settings, account: str | None, form: str, output: Path | None, as_json: bool) -> int:
     """Whether to trade now, and if not why. Exit code 0 only if every account asked for is ready."""
     from tradier_pipeline.domain.gate import reasons
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account, trade_gates
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         if form == "text" and not as_json:  # a program learns that it is not ready, and why
             require_account(connection, account, settings.accounts or ())
@@ -107,13 +115,14 @@ def gate(account: str | None, form: str, output: Path | None, as_json: bool) -> 
 @click.option("--all", "everything", is_flag=True, help="Resolved ones, too.")
 @table
 @JSON
-@report_errors
-def findings(account: str | None, everything: bool, form: str, output: Path | None, as_json: bool) -> None:
+@with_settings
+def findings(
+    settings: Settings, account: str | None, everything: bool, form: str, output: Path | None, as_json: bool
+) -> None:
     """The open problems of the account and the ledger, the worst and oldest first, and what to do about each."""
     from tradier_pipeline.warehouse.reads import connect_readonly, findings_query, require_account
     from tradier_pipeline.warehouse.reads import findings as read_findings
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
@@ -215,7 +224,7 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
     if replay:
         serve(create_replay_app(replay), host, port, on_ready=ready)
         return
-    settings = load_settings()
+    settings = read_settings()
     calendar = MarketCalendar(settings.calendar, directory=settings.calendar_files)
     serve(simulated_broker(settings.simulator, calendar=calendar), host, port, on_ready=ready)
 
@@ -223,8 +232,8 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
-@report_errors
-def up(host: str, port: int) -> None:
+@with_settings
+def up(settings: Settings, host: str, port: int) -> None:
     """Run the Dagster UI and daemon. Run history stays in TRADIER_PIPELINE_HOME/dagster.
 
     The UI answers only its own pages and your programs. With another --host than this machine it asks for a token:
@@ -233,7 +242,6 @@ def up(host: str, port: int) -> None:
     from tradier_pipeline.cli.up import ui_address
     from tradier_pipeline.cli.up import up as run_up
 
-    settings = load_settings()
     warn(settings.identity)
     address = ui_address(settings, host, port)
     if address.notice:
@@ -242,8 +250,8 @@ def up(host: str, port: int) -> None:
 
 
 @click.command()
-@report_errors
-def listen() -> None:
+@with_settings
+def listen(settings: Settings) -> None:
     """Take a snapshot now and within seconds of every change of an order, until interrupted.
 
     Follows the account stream of the broker, and polls the orders while it is down. Tells each event on stderr.
@@ -258,14 +266,14 @@ def listen() -> None:
     def tell(text: str) -> None:
         warn(f"{clock.iso(clock.now())} {text}")
 
-    settings = load_settings()
     snapshot_job()  # now, rather than while the first order waits
     with open_instance(settings.dagster_home) as instance:
 
         def take_snapshot(account_id: str, events: Sequence[OrderEvent]) -> None:
             if events:  # it waits in the inbox, should this process die or its snapshot not begin
                 Ledger(settings.ledger).request(account_id, "order_placed", note=in_one_line(events))
-            (run,) = run_snapshots(instance, snapshot_job, [account_id], "order_placed" if events else "listen")
+            trigger = "order_placed" if events else "listen"
+            (run,) = run_snapshots(instance, snapshot_job, settings, [account_id], trigger)
             run.raise_unless_published()
             tell(f"{run.snapshot_id} published: {in_one_line(events) or 'listening began'}")
 

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline import clock
+from tradier_pipeline.cli import screen
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import shown
-from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.core.settings import load_settings as read_settings
+from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.texts import printable
 
 if TYPE_CHECKING:
     import duckdb
+
+
+INDENT = "  "  # of a line that goes on
 
 
 def echo(*values: object, flush: bool = False) -> None:
@@ -41,19 +44,11 @@ def styled(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """One line on stderr."""
-    click.echo(printable(text), err=True)
+    """One line on stderr; on a terminal that is too narrow several, in whole words."""
+    click.echo("\n".join(screen.wrapped(text, sys.stderr, indent=INDENT)), err=True)
 
 
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
-
-
-def load_settings() -> Settings:
-    """The settings; what the user ought to know of where they are from is reported on stderr."""
-    settings = read_settings()
-    for notice in settings.notices:
-        warn(f"tradier-pipeline: warning: {notice}.")
-    return settings
 
 
 def report_errors(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -70,6 +65,24 @@ def report_errors(command: Callable[..., int | None]) -> Callable[..., None]:
         sys.exit(code)
 
     return run
+
+
+def with_settings(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Hand the settings to a command as its first argument, read once; and `report_errors`."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> int | None:
+        return command(read_settings(), **arguments)
+
+    return report_errors(run)
+
+
+def read_settings() -> Settings:
+    """The settings; what the user ought to know of where they are from is reported on stderr."""
+    settings = load_settings()
+    for notice in settings.notices:
+        warn(f"tradier-pipeline: warning: {notice}.")
+    return settings
 
 
 def _write_text(text: str, output: Path | None) -> None:
@@ -102,11 +115,15 @@ def print_error(error: PipelineError, *, as_json: bool) -> None:
 def print_checks(outcomes: Any) -> None:
     for outcome in outcomes:
         mark = ("ok  " if outcome.judged else "-   ") if outcome.passed else "FAIL" if outcome.blocks else "warn"
-        echo(f"  {mark} {outcome.check:<28} broker: {outcome.broker}; stored: {outcome.stored}")
+        _echo_wrapped(f"  {mark} {outcome.check:<28} broker: {outcome.broker}; stored: {outcome.stored}")
         for difference in outcome.differences:
-            echo(f"         {difference.where}: broker {difference.broker}, stored {difference.stored}")
+            _echo_wrapped(f"         {difference.where}: broker {difference.broker}, stored {difference.stored}")
         if outcome.differing > len(outcome.differences):
             echo(f"         and {outcome.differing - len(outcome.differences)} more")
+
+
+def _echo_wrapped(text: str) -> None:
+    click.echo("\n".join(screen.wrapped(text, indent=" " * 9)))
 
 
 def checks_document(outcomes: Any) -> list[dict[str, Any]]:

@@ -15,12 +15,11 @@ from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, OUTPUT, betwee
 from tradier_pipeline.cli.output import (
     _write_text,
     echo,
-    load_settings,
     print_json,
     print_query,
-    report_errors,
     signed,
     warn,
+    with_settings,
 )
 from tradier_pipeline.cli.progress import shown as progress_shown
 from tradier_pipeline.cli.sparkline import sparkline
@@ -30,6 +29,7 @@ from tradier_pipeline.core.outcome import shown
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.core.settings import Settings
     from tradier_pipeline.warehouse.exposure import Each, ExposureBy
     from tradier_pipeline.warehouse.reads import By
     from tradier_pipeline.warehouse.realized import PnlBy
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sql")
 @table
-@report_errors
-def query(sql: str, form: str, output: Path | None) -> None:
+@with_settings
+def query(settings: Settings, sql: str, form: str, output: Path | None) -> None:
     """Run one SQL query, read-only, such as "FROM daily_balances"."""
     from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(load_settings().warehouse) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         print_query(connection, sql, form, output)
 
 
@@ -59,8 +59,9 @@ def query(sql: str, form: str, output: Path | None) -> None:
 )
 @click.option("--total", is_flag=True, help="All accounts of each environment as one: of months, quarters or years.")
 @table
-@report_errors
+@with_settings
 def balances(
+    settings: Settings,
     account: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -88,7 +89,6 @@ def balances(
     if total and (account or by not in ("month", "quarter", "year")):
         raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         if form == "text":  # a program gets a table without rows, and a line that names those there are
             require_account(connection, account, settings.accounts or ())
@@ -119,9 +119,15 @@ def balances(
     help="One row per account and what.",
 )
 @table
-@report_errors
+@with_settings
 def pnl(
-    account: str | None, since: datetime | None, until: datetime | None, by: PnlBy, form: str, output: Path | None
+    settings: Settings,
+    account: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    by: PnlBy,
+    form: str,
+    output: Path | None,
 ) -> None:
     """What was realized, in USD, with win rate, average win and loss, profit factor and days held.
 
@@ -130,7 +136,6 @@ def pnl(
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account
     from tradier_pipeline.warehouse.realized import in_text, pnl_query
 
-    settings = load_settings()
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
@@ -156,8 +161,9 @@ def pnl(
     help="Of the last good snapshot of each trade date, or of every one. Default: of each day, if dates are named.",
 )
 @table
-@report_errors
+@with_settings
 def exposure(
+    settings: Settings,
     account: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -174,7 +180,6 @@ def exposure(
     from tradier_pipeline.warehouse.exposure import exposure_query, in_text
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
-    settings = load_settings()
     first, last = (moment.date() if moment else None for moment in (since, until))
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
@@ -191,8 +196,15 @@ def exposure(
 @click.option("--since", "--from", type=DAY, help="First date; of lots, of closing.")
 @click.option("--until", "--to", type=DAY, help="Last date; of lots, of closing.")
 @OUTPUT
-@report_errors
-def export(account: str | None, form: str, since: datetime | None, until: datetime | None, output: Path | None) -> None:
+@with_settings
+def export(
+    settings: Settings,
+    account: str | None,
+    form: str,
+    since: datetime | None,
+    until: datetime | None,
+    output: Path | None,
+) -> None:
     """Write the history for other programs: the books for beancount or hledger, or closed lots for Form 8949.
 
     The books balance to the cent and assert the broker's own cash and value of each close; what nothing explains is
@@ -205,7 +217,6 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
 
     if since and until and since > until:
         raise click.UsageError("--since is after --until")
-    settings = load_settings()
     first, last = (moment.date() if moment else None for moment in (since, until))
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
@@ -227,8 +238,9 @@ def export(account: str | None, form: str, since: datetime | None, until: dateti
 @click.option("--generate", is_flag=True, help="Make it first; figures that are stored already add nothing.")
 @table
 @JSON
-@report_errors
+@with_settings
 def summary(
+    settings: Settings,
     day: datetime | None,
     account: str | None,
     as_list: bool,
@@ -248,7 +260,6 @@ def summary(
     )
     from tradier_pipeline.warehouse.staging import Warehouse
 
-    settings = load_settings()
     asked = day.date() if day else None
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
@@ -290,8 +301,9 @@ def summary(
 @click.option("--all", "every", is_flag=True, help="Also of every trade date that has a snapshot and no report yet.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser; of several the page that links them all.")
 @JSON
-@report_errors
+@with_settings
 def report(
+    settings: Settings,
     account: str | None,
     day: datetime | None,
     since: datetime | None,
@@ -312,7 +324,6 @@ def report(
         raise click.UsageError("--day goes without --since and --until")
     if every and (day or since or until or output):
         raise click.UsageError("--all goes without --day, --since, --until and --output")
-    settings = load_settings()
     first, last, only = (moment.date() if moment else None for moment in (since, until, day))
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())

@@ -12,17 +12,17 @@ import click
 from tradier_pipeline.cli.options import BENCHMARK, JSON, ONLY_ACCOUNT, between, table
 from tradier_pipeline.cli.output import (
     echo,
-    load_settings,
     print_json,
     print_query,
-    report_errors,
     signed,
+    with_settings,
 )
 from tradier_pipeline.cli.tables import print_lines
 
 if TYPE_CHECKING:
     import duckdb
 
+    from tradier_pipeline.core.settings import Settings
     from tradier_pipeline.domain.returns import Figures, Rate
     from tradier_pipeline.warehouse.statements import Period
 
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 @BENCHMARK
 @table
 @JSON
-@report_errors
+@with_settings
 def returns(
+    settings: Settings,
     account: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -59,7 +60,6 @@ def returns(
     """
     from tradier_pipeline.warehouse.reads import connect_readonly, require_prices
 
-    settings = load_settings()
     symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
     asked = (account, since.date() if since else None, until.date() if until else None)
     if total and (account or not (by or as_table)):
@@ -70,7 +70,10 @@ def returns(
         if benchmark and symbol:
             require_prices(connection, symbol)
         if by or as_table:
-            _print_returns_by(connection, by, asked, symbol, total=total, as_table=as_table, form=form, output=output)
+            accounts = settings.accounts or ()
+            _print_returns_by(
+                connection, by, asked, symbol, accounts, total=total, as_table=as_table, form=form, output=output
+            )
         else:
             _print_periods(connection, asked, symbol, as_json=as_json)
 
@@ -80,6 +83,7 @@ def _print_returns_by(
     by: Period | None,
     asked: tuple[str | None, date | None, date | None],
     symbol: str,
+    accounts: Sequence[str],
     *,
     total: bool,
     as_table: bool,
@@ -97,7 +101,7 @@ def _print_returns_by(
     from tradier_pipeline.warehouse.reads import require_account, require_current
 
     require_current(connection)
-    require_account(connection, asked[0], load_settings().accounts or ())
+    require_account(connection, asked[0], accounts)
     key = "environment" if total else "account_id"
     months = returns_query("month" if as_table else by or "month", *asked, benchmark=symbol, total=total)
     if form != "text" or output:

@@ -9,6 +9,7 @@ import textwrap
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -70,9 +71,15 @@ def command() -> str:
     return "tradier-pipeline" if shutil.which("tradier-pipeline") else os.path.relpath(sys.argv[0])
 
 
-def wrapped(text: str) -> list[str]:
-    """A text in lines of the terminal's width; elsewhere one line."""
-    return textwrap.wrap(printable(text), width() if is_terminal() else sys.maxsize) or [""]
+def wrapped(text: str, stream: TextIO | None = None, *, indent: str = "") -> list[str]:
+    """A text in lines of the terminal's width, all but the first indented, in whole words; elsewhere one line."""
+    return textwrap.wrap(
+        printable(text),
+        max(width(stream), len(indent) + 1) if is_terminal(stream) else sys.maxsize,
+        subsequent_indent=indent,
+        break_long_words=False,  # a path or a command is copied whole
+        break_on_hyphens=False,
+    ) or [""]
 
 
 def is_terminal(stream: object = None) -> bool:
@@ -84,7 +91,10 @@ def has_colours(stream: object = None) -> bool:
     return is_terminal(stream) and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
-def width() -> int:
+def width(stream: TextIO | None = None) -> int:
+    """The columns of the terminal that a stream is, which need not be the terminal of stdout."""
+    if stream is not None and is_terminal(stream) and "COLUMNS" not in os.environ:
+        return os.get_terminal_size(stream.fileno()).columns or COLUMNS
     return shutil.get_terminal_size((COLUMNS, LINES)).columns
 
 

@@ -16,13 +16,13 @@ from tradier_pipeline.cli.options import ACCOUNT, BENCHMARK, DAY, JSON, ONLY_ACC
 from tradier_pipeline.cli.output import (
     checks_document,
     echo,
-    load_settings,
     print_checks,
     print_error,
     print_json,
     print_rows,
     report_errors,
     warn,
+    with_settings,
 )
 from tradier_pipeline.cli.progress import shown
 from tradier_pipeline.core import collector, progress
@@ -42,13 +42,12 @@ if TYPE_CHECKING:
 @ACCOUNT
 @click.option("--verbose", "-v", is_flag=True, help="Every rule that was checked, not only those that do not hold.")
 @JSON
-@report_errors
-def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
+@with_settings
+def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bool) -> int:
     """Take a snapshot of every configured account now, and prove it. Exit code 0 only if all were published.
 
     With --json and several accounts, the document is {"snapshots": [...]}.
     """
-    settings = load_settings()
     if not as_json:
         echo(settings.identity, flush=True)
     begins = settings.broker_url is None and not settings.warehouse.exists()
@@ -65,9 +64,9 @@ def snapshot(account: str | None, verbose: bool, as_json: bool) -> int:
     taken = {run.snapshot_id: read_published(settings, run) for run in runs if run.published}
     for run in runs:
         if run.caught_up:
-            click.echo(run.caught_up, err=True)
+            warn(run.caught_up)
         if run.history_error:
-            click.echo(f"the run history lacks {run.snapshot_id}: {run.history_error}", err=True)
+            warn(f"the run history lacks {run.snapshot_id}: {run.history_error}")
     if as_json:
         documents = [
             _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
@@ -138,9 +137,15 @@ def request(reason: Reason, account: str | None, order_id: str | None, note: str
 @ONLY_ACCOUNT
 @table
 @JSON
-@report_errors
+@with_settings
 def verify(
-    snapshots: tuple[str, ...], everything: bool, account: str | None, form: str, output: Path | None, as_json: bool
+    settings: Settings,
+    snapshots: tuple[str, ...],
+    everything: bool,
+    account: str | None,
+    form: str,
+    output: Path | None,
+    as_json: bool,
 ) -> int:
     """Prove published snapshots again: stored rows against landed bytes. Default: the newest of each account.
 
@@ -148,7 +153,7 @@ def verify(
     """
     from tradier_pipeline.publish.reverify import reverify
 
-    results = reverify(load_settings(), snapshots, account_id=account, everything=everything)
+    results = reverify(settings, snapshots, account_id=account, everything=everything)
     failed = 0
     as_rows = form != "text" or output is not None
     rows: list[dict[str, Any]] = []
@@ -180,8 +185,8 @@ def verify(
 @click.command()
 @click.option("--forget", is_flag=True, help="Go on although published snapshots are lost by it.")
 @JSON
-@report_errors
-def rebuild(forget: bool, as_json: bool) -> int:
+@with_settings
+def rebuild(settings: Settings, forget: bool, as_json: bool) -> int:
     """Write the warehouse anew from the landing zone alone. Readers keep the old one until the new one is whole."""
     from dataclasses import asdict
 
@@ -191,8 +196,6 @@ def rebuild(forget: bool, as_json: bool) -> int:
     from tradier_pipeline.publish.stated_flows import stated_rows
     from tradier_pipeline.publish.store import rebuild as rebuild_warehouse
     from tradier_pipeline.warehouse.staging import Warehouse
-
-    settings = load_settings()
 
     with shown():
         rebuilt = rebuild_warehouse(
@@ -224,8 +227,10 @@ def rebuild(forget: bool, as_json: bool) -> int:
 @click.option("--since", type=DAY, help="First date. Default: when the account was opened.")
 @BENCHMARK
 @JSON
-@report_errors
-def backfill(account: str | None, since: datetime | None, benchmark: str | None, as_json: bool) -> int:
+@with_settings
+def backfill(
+    settings: Settings, account: str | None, since: datetime | None, benchmark: str | None, as_json: bool
+) -> int:
     """Read all that the broker still reports of the past until yesterday. Exit code 0 only if it was published.
 
     History (not in the sandbox), gain and loss, daily values: in one extract for each account. Then the daily prices of
@@ -234,7 +239,6 @@ def backfill(account: str | None, since: datetime | None, benchmark: str | None,
     from tradier_pipeline.extract.connection import accounts_to_read, connect
     from tradier_pipeline.publish.backfill import backfill as read_past
 
-    settings = load_settings()
     accounts = (account,) if account else accounts_to_read(settings)
     documents: list[dict[str, Any]] = []
     prices: dict[str, Any] | None = None
@@ -380,7 +384,7 @@ def _print_next() -> None:
     """What to type next, as it must be typed here."""
     command = screen.command()
     for typed, what in (
-        (f"{command} portfolio", "held; also: spreads, orders, trades"),
+        (f"{command} today", "the day; also: portfolio, spreads"),
         (f"{command} report --open", "all of it, in the browser"),
         ("make up", "one every minute, http://127.0.0.1:3000"),
     ):

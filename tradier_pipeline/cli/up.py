@@ -22,17 +22,16 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-import click
 from filelock import FileLock, Timeout
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.http import is_loopback
+from tradier_pipeline.cli.output import warn
 from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
 from tradier_pipeline.core.settings import Settings
-from tradier_pipeline.core.texts import printable
 from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.instance import StorageError, check_storage
 from tradier_pipeline.instance.databases import SWITCHES, Broken, broken, inconsistent, set_aside
@@ -128,7 +127,7 @@ def _up(settings: Settings, address: Address) -> None:
                 for found in damaged:
                     _set_aside(found)
         if stopping.number == signal.SIGTERM:
-            click.echo("ended by SIGTERM; all it had started has ended", err=True)
+            warn("ended by SIGTERM; all it had started has ended")
 
 
 def _serve(
@@ -224,14 +223,14 @@ def _make_usable(dagster_home: Path, environment: Mapping[str, str], stopping: _
         found = broken(dagster_home, in_use=False)
         if found is None:
             if reported:
-                click.echo("Dagster's storage can be used again", err=True)
+                warn("Dagster's storage can be used again")
             return _open(dagster_home)
         if found.damaged:
             _set_aside(found)
             continue
         if found.reason != reported:
             reported = found.reason
-            click.echo(f"{found.error(dagster_home)} Until then the cycles take their snapshots without it.", err=True)
+            warn(f"{found.error(dagster_home)} Until then the cycles take their snapshots without it.")
         minute = clock.now().replace(second=0, microsecond=0)
         if minute != taken:
             taken = minute
@@ -256,7 +255,7 @@ def _open(dagster_home: Path) -> None:
 def _set_aside(found: Broken) -> None:
     aside = set_aside(found.database, clock.now())
     lost = "cycles that were switched off are on again" if aside.name.startswith(SWITCHES) else "no snapshot is lost"
-    click.echo(f"{found.database}: {found.reason}. It is moved to {aside.name} and begins anew; {lost}", err=True)
+    warn(f"{found.database}: {found.reason}. It is moved to {aside.name} and begins anew; {lost}")
 
 
 def _take_without_dagster(environment: Mapping[str, str], stopping: _Stopping) -> None:
@@ -267,7 +266,7 @@ def _take_without_dagster(environment: Mapping[str, str], stopping: _Stopping) -
 
 
 def _show(line: str) -> None:
-    click.echo(printable(line), err=True)
+    warn(line)
 
 
 def _refuse_ended(processes: Mapping[str, _Process]) -> None:

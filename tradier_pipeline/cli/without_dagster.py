@@ -41,7 +41,7 @@ def take_due(settings: Settings) -> Iterator[SnapshotRun]:
         snapshot_id = SnapshotId(account_id, minute)
         if zone.find(snapshot_id) is None:
             with dg.DagsterInstance.ephemeral() as instance:
-                yield run_snapshot(instance, snapshot_job, snapshot_id, ",".join(cycles))
+                yield run_snapshot(instance, snapshot_job, settings, snapshot_id, ",".join(cycles))
 
 
 def _stopped(settings: Settings) -> tuple[str, ...]:

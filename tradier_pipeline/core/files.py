@@ -9,12 +9,15 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.processes import is_gone, name_of
 
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 
@@ -120,13 +123,22 @@ def write_whole(path: Path, body: bytes) -> None:
     """
     with writing(path):
         make_directory(path.parent)
-        partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        _remove_leftovers(path)
+        partial = path.with_name(f".{path.name}.{quote(name_of(os.getpid()), safe='')}.{uuid4().hex[:8]}.tmp")
         try:
             write_synced(partial, body)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         sync(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What processes that died amid writing a file left beside it: their names are in those of what they left."""
+    for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        owner, _, _ = leftover.name.removeprefix(f".{path.name}.").removesuffix(".tmp").rpartition(".")
+        if is_gone(unquote(owner)):
+            leftover.unlink(missing_ok=True)
 
 
 def write_synced(path: Path, body: bytes) -> None:
@@ -148,6 +160,23 @@ def make_directory(path: Path) -> None:
 def create_private(path: Path) -> None:
     """Create an empty file that is its owner's alone; one that is there stays as it is."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file; one that is there keeps its mode. A file system that can share blocks copies none of them."""
+    if not hasattr(os, "copy_file_range"):
+        shutil.copyfile(source, target)
+        return
+    with source.open("rb") as whole, target.open("wb") as new:
+        left = os.fstat(whole.fileno()).st_size
+        try:
+            while left and (done := os.copy_file_range(whole.fileno(), new.fileno(), left)):
+                left -= done
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    if left:
+        shutil.copyfile(source, target)
 
 
 def sync(path: Path) -> None:

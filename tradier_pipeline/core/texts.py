@@ -10,15 +10,25 @@ from typing import Any
 MAX_TEXT_CHARS = 1000
 """Of a text that is stored. Tradier documents 255 for the longest, a tag; its descriptions have fewer."""
 
+# Without a sight of its own, although Python calls it printable: what Unicode says to ignore, and the blank of Braille.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _LONG = re.compile(rf'"[^"]{{{MAX_TEXT_CHARS},}}"')
 
 
 def printable(text: str) -> str:
     """A text in one line that says what it is and does nothing: control, format, bidirectional and line-breaking
-    characters, which a terminal or a page would obey, stand as escapes such as `\\x1b` and `\\u202e`."""
-    if text.isprintable():
+    characters, which a terminal or a page would obey, stand as escapes such as `\\x1b` and `\\u202e`; so do those that
+    nobody sees, which make two texts look like one."""
+    if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if is_seen(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def is_seen(character: str) -> bool:
+    """Whether a character only shows itself."""
+    return character.isprintable() and not _UNSEEN.match(character)
 
 
 def may_have_long_texts(body: str) -> bool:

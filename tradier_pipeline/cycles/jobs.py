@@ -82,7 +82,7 @@ def build_request_snapshot(snapshot_job: SnapshotJob) -> dg.JobDefinition:
         with as_dagster_failure():
             named = config.account_id
             accounts = (named,) if named else accounts_to_read(tradier.settings)
-            runs = run_snapshots(context.instance, snapshot_job, accounts, config.reason)
+            runs = run_snapshots(context.instance, snapshot_job, tradier.settings, accounts, config.reason)
             context.add_output_metadata(
                 {str(run.snapshot_id): dg.MetadataValue.dagster_run(run.run_id) for run in runs}
             )

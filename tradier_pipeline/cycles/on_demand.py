@@ -22,7 +22,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.processes import name_of
 from tradier_pipeline.core.settings import Settings, load_settings
-from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
+from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId, SnapshotIdError
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.partitions import PARTITION_TAG
@@ -36,7 +36,9 @@ from tradier_pipeline.warehouse.typed import read_typed
 SnapshotJob = Callable[[], dg.JobDefinition]
 
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
+LONG_AGO = MAX_LATENESS / 2  # the other half is for reading until the answers agree
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
+CHECKS_FAILED = "DagsterAssetCheckFailedError"  # of a run of checks alone; no public name
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ONLY_ERRORS = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # in the terminal of `up`; the UI has all
 
@@ -91,7 +93,7 @@ def take_snapshot(job: SnapshotJob, account_id: str | None, *, trigger: str) -> 
 
 
 def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None, *, trigger: str) -> list[SnapshotRun]:
-    """Take one snapshot of every configured account, or of the one named, all of one instant.
+    """Take one snapshot of every configured account, or of the one named.
 
     The failure of one account does not touch the others: see `SnapshotRun.published`.
     """
@@ -103,10 +105,11 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
                 with collector.paused():
                     instance = stack.enter_context(open_instance(settings.dagster_home))
                 with collector.sparing():
-                    return run_snapshots(instance, job, accounts, trigger)
+                    return run_snapshots(instance, job, settings, accounts, trigger)
         except StorageError as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
-                return [replace(run, history_error=error) for run in run_snapshots(instance, job, accounts, trigger)]
+                runs = run_snapshots(instance, job, settings, accounts, trigger)
+                return [replace(run, history_error=error) for run in runs]
 
     try:
         asyncio.get_running_loop()
@@ -117,15 +120,26 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
 
 
 def run_snapshots(
-    instance: dg.DagsterInstance, job: SnapshotJob, accounts: Sequence[str], trigger: str
+    instance: dg.DagsterInstance, job: SnapshotJob, settings: Settings, accounts: Sequence[str], trigger: str
 ) -> list[SnapshotRun]:
-    """Run the job `snapshot` for each account, one after the other, on partitions of one instant: now."""
-    ids = [_id_of_now(account_id) for account_id in accounts]
+    """Run the job `snapshot` for each account, one after the other, on partitions of now.
+
+    They share one instant; one whose turn comes late gets its own, or it could not be read any more.
+    """
+    ids = [_id_of_now(account_id) for account_id in accounts]  # all are proven before the first is read
     instant = min(snapshot_id.instant for snapshot_id in ids)
-    return [run_snapshot(instance, job, replace(snapshot_id, instant=instant), trigger) for snapshot_id in ids]
+    runs: list[SnapshotRun] = []
+    for account_id in accounts:
+        now = SnapshotId.now(account_id)
+        shared = replace(now, instant=instant)
+        snapshot_id = shared if now.instant - instant < LONG_AGO else now
+        runs.append(run_snapshot(instance, job, settings, snapshot_id, trigger))
+    return runs
 
 
-def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: SnapshotId, trigger: str) -> SnapshotRun:
+def run_snapshot(
+    instance: dg.DagsterInstance, job: SnapshotJob, settings: Settings, snapshot_id: SnapshotId, trigger: str
+) -> SnapshotRun:
     """Run the job `snapshot` in this process on one partition, recorded in the instance as far as its storage allows.
 
     What was landed when the storage failed is published without it; if nothing was, it is read once more.
@@ -137,7 +151,7 @@ def run_snapshot(instance: dg.DagsterInstance, job: SnapshotJob, snapshot_id: Sn
         if reported is None:
             raise
     with dg.DagsterInstance.ephemeral() as other:
-        landed = LandingZone(load_settings().landing).find(snapshot_id)
+        landed = LandingZone(settings.landing).find(snapshot_id)
         again = snapshot_id if landed else SnapshotId.now(snapshot_id.account_id)
         return replace(_run_snapshot(other, job, again, trigger), history_error=reported)
 
@@ -223,5 +237,8 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
                 return data.user_failure_data.description or "the run failed"
             if data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return INTERRUPTED
+            if data.error is not None and data.error.cls_name == CHECKS_FAILED:
+                failed = " ".join(data.error.message.partition(": ")[2].split())
+                return f"{failed}. `tradier-pipeline verify` names the rows that differ."
             return data.error_display_string.splitlines()[0]
     return "the run failed before its first step"

@@ -164,15 +164,6 @@ class Spread:
     legs: tuple[SpreadLeg, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UncoveredShort:
-    """Short contracts of a spread that nothing in it covers; `quantity` in contracts, > 0."""
-
-    spread_no: int
-    symbol: str
-    quantity: Decimal
-
-
 def group(positions: Iterable[PortfolioPosition], orders: Iterable[Order] = ()) -> tuple[Spread, ...]:
     """Every option position of one account's snapshot as spreads, whatever the order of the rows and the orders.
 
@@ -185,16 +176,6 @@ def group(positions: Iterable[PortfolioPosition], orders: Iterable[Order] = ()) 
             drafts += rule(lots)
         kept = sorted((draft for draft in drafts if draft.free), key=_rank)
         return tuple(_finished(number, draft) for number, draft in enumerate(kept, 1))
-
-
-def uncovered(spreads: Iterable[Spread]) -> tuple[UncoveredShort, ...]:
-    """The shorts that no leg of their own spread covers: naked ones, both legs of a short straddle or strangle, the
-    excess of a ratio, the short of a short calendar.
-
-    A long of the same root and type covers until it expires, and shares cover a call. A short put is never covered by
-    cash. An adjusted contract stands alone, so that a short one is reported, too.
-    """
-    return tuple(short for spread in spreads for short in _uncovered(spread))
 
 
 # --- what is held, and what takes from it ---------------------------------------------------------------------------
@@ -568,23 +549,3 @@ def _extremes(draft: _Draft, cost: Decimal) -> tuple[Decimal | None, Decimal | N
     gains = [gain(price) for price in {_ZERO, *(lot.strike for lot, _ in sizes)}]
     slope = sum(size for lot, size in sizes if lot.letter != "P")
     return None if slope > 0 else rounded(max(gains)), None if slope < 0 else rounded(-min(gains))
-
-
-def _uncovered(spread: Spread) -> Iterator[UncoveredShort]:
-    shorts = [leg for leg in spread.legs if leg.option_type and leg.quantity < 0]
-    spent: defaultdict[object, Decimal] = defaultdict(Decimal)
-    for short in sorted(shorts, key=lambda leg: leg.expiration or date.min, reverse=True):
-        contract = short.root, short.option_type
-        cover = sum((_cover(leg, short) for leg in spread.legs if leg.quantity > 0), -spent[contract])
-        covered = min(-short.quantity, max(cover, _ZERO))
-        spent[contract] += covered
-        if covered != -short.quantity:
-            yield UncoveredShort(spread.spread_no, short.symbol, -short.quantity - covered)
-
-
-def _cover(leg: SpreadLeg, short: SpreadLeg) -> Decimal:
-    """Contracts of the short that this long leg covers."""
-    if leg.asset_class == "equity" and short.option_type == "call":
-        return leg.quantity // (short.multiplier or 1)
-    lasts = leg.expiration and short.expiration and leg.expiration >= short.expiration
-    return leg.quantity if lasts and (leg.root, leg.option_type) == (short.root, short.option_type) else _ZERO

@@ -34,6 +34,8 @@ REALM = b'Basic realm="tradier-pipeline: the token is the password", charset="UT
 POLICY_VIOLATION = 1008  # the close code of a refused socket
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+# Where Jupyter is installed, Dagster runs the scripts of any notebook of this machine that a link names, as its own.
+_NOTEBOOKS = ("notebook", "dagit/notebook")
 _ISOLATION: Headers = [  # a page of another origin neither frames the UI nor loads parts of it
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"content-security-policy", b"frame-ancestors 'self'"),
@@ -86,6 +88,7 @@ class Guard:
             _host_refusal(request, self.host)
             or _origin_refusal(request)
             or _method_refusal(request)
+            or _path_refusal(request)
             or self._token_refusal(request)
         )
 
@@ -150,7 +153,8 @@ class _Request:
     @property
     def is_navigation(self) -> bool:
         """A person who follows a link or types an address; what is shown then, no other page can read."""
-        return (self.one(b"sec-fetch-mode"), self.one(b"sec-fetch-dest")) == ("navigate", "document")
+        asked = self.one(b"sec-fetch-mode"), self.one(b"sec-fetch-dest")
+        return not self.is_socket and self.method == "GET" and asked == ("navigate", "document")
 
     @property
     def query_token(self) -> str | None:
@@ -216,15 +220,13 @@ def _origin_refusal(request: _Request) -> Refusal | None:
     origin, site = request.one(b"origin"), request.one(b"sec-fetch-site")
     if origin is not None and origin.partition("://")[2] != request.one(b"host"):
         return refusal
-    if site in (None, "same-origin", "none") or (request.method == "GET" and request.is_navigation):
+    if site in (None, "same-origin", "none") or request.is_navigation:
         return None
     return refusal
 
 
 def _method_refusal(request: _Request) -> Refusal | None:
     """What changes anything is a POST of JSON, which no form and no image can send."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in request.path):
-        return Refusal(400, "The path has control characters.")
     if request.is_socket:
         return None
     if request.method == "POST":
@@ -234,6 +236,17 @@ def _method_refusal(request: _Request) -> Refusal | None:
         return Refusal(405, "Only GET, HEAD and POST are served here.", ((b"allow", b"GET, HEAD, POST"),))
     if request.is_graphql and not (request.method == "GET" and _shows_page(request)):
         return Refusal(405, "GraphQL is asked by POST here.", ((b"allow", b"POST"),))
+    return None
+
+
+def _path_refusal(request: _Request) -> Refusal | None:
+    if any(ord(character) < 32 or ord(character) == 127 for character in request.path):
+        return Refusal(400, "The path has control characters.")
+    parts = [part for part in request.path.replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        return Refusal(400, "The path leads upwards.")
+    if "/".join(parts).lower() in _NOTEBOOKS:
+        return Refusal(404, "No asset here is a notebook, and none is shown.")
     return None
 
 

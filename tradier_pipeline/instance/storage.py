@@ -8,10 +8,12 @@ classes. Tables and behaviour are Dagster's own, but that a deleted run leaves n
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from dagster import AssetCheckKey, PartitionsDefinition
 from dagster._core.definitions.partitions.context import partition_loading_context
@@ -24,7 +26,7 @@ from dagster._core.storage.runs.schema import RunTagsTable
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from dagster._core.storage.sql import create_engine
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, event, inspect, select
@@ -87,6 +89,12 @@ class PooledEventLogStorage(ConsolidatedSqliteEventLogStorage):
 class PooledRunStorage(SqliteRunStorage):
     """Dagster's run storage on kept connections."""
 
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
+        if _is_made(base_dir, "runs", "instance_info"):
+            return cls(create_db_conn_string(base_dir, "runs"), inst_data)
+        return super().from_local(base_dir, inst_data)
+
     @cached_property
     def _engine(self) -> Engine:
         return _pooled_engine(self._conn_string)
@@ -106,6 +114,16 @@ class PooledRunStorage(SqliteRunStorage):
         self._engine.dispose()
 
 
+class MadeScheduleStorage(SqliteScheduleStorage):
+    """Dagster's schedule storage."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> SqliteScheduleStorage:
+        if _is_made(base_dir, "schedules", "job_ticks"):
+            return cls(create_db_conn_string(base_dir, "schedules"), inst_data)
+        return super().from_local(base_dir, inst_data)
+
+
 class PooledSqliteStorage(DagsterSqliteStorage):
     """Dagster's SQLite storage under `base_dir`."""
 
@@ -115,13 +133,44 @@ class PooledSqliteStorage(DagsterSqliteStorage):
         history = os.path.join(base_dir, "history")  # noqa: PTH118 - Dagster wants text
         self._run_storage = PooledRunStorage.from_local(history)
         self._event_log_storage = PooledEventLogStorage(history)  # type: ignore[assignment]
-        self._schedule_storage = SqliteScheduleStorage.from_local(os.path.join(base_dir, "schedules"))  # noqa: PTH118
+        _stamp_events(Path(history).absolute())
+        self._schedule_storage = MadeScheduleStorage.from_local(os.path.join(base_dir, "schedules"))  # noqa: PTH118
         # not its own: that would open the storages a second time
         super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> PooledSqliteStorage:
         return cls.from_local(inst_data=inst_data, **config_value)
+
+
+def _is_made(base_dir: str, name: str, table: str) -> bool:
+    """Whether Dagster has made a database, down to a table, and stamped it: nothing is left to do at its opening.
+
+    Dagster looks up the newest version, too, for which it loads every migration there ever was, and does nothing with
+    it. What cannot be read is left to Dagster, which says why.
+    """
+    path = Path(base_dir, f"{name}.db").absolute()
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)) as connection:
+            stamped = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
+            made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(stamped[0] and made[0])
+
+
+def _stamp_events(history: Path) -> None:
+    """Note the version of the event log, which Dagster forgets to commit: it is that of the runs, made beside it.
+
+    Without it the next version of Dagster would bring the file over from the first version that there ever was. What
+    cannot be written now is with a later opening.
+    """
+    uri, runs = (f"{(history / name).as_uri()}?mode=rw" for name in ("event_log.db", "runs.db"))
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+        if connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (0,):
+            connection.execute("ATTACH ? AS runs", (runs,))
+            with connection:
+                connection.execute("INSERT INTO alembic_version SELECT version_num FROM runs.alembic_version")
 
 
 def _pooled_engine(conn_string: str) -> Engine:

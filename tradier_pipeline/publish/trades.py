@@ -12,6 +12,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.ledger.records import TERMINAL, Trade
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.reconcile.fills import ratios
 from tradier_pipeline.reconcile.unrealized import is_credit, unrealized
 from tradier_pipeline.warehouse.now import MARKS_QUERY, TRADES_NOW_QUERY
 from tradier_pipeline.warehouse.reads import rows_of
@@ -55,7 +56,7 @@ def _row(trade: Trade, shown: Mapping[str, Any] | None, marks: Mapping[str, Mapp
         marks.get(trade.account_id, {}),
         entry_price=shown["entry_price"] if shown else None,
         units=units,
-        credit=is_credit(trade.strategy, held),
+        credit=is_credit(trade.strategy, ratios(trade) or held),  # what is left of it may be one side alone
         multiplier=trade.multiplier,
     )
     days = (trade.expiration - clock.trade_date(clock.now())).days if trade.expiration and profit is not None else None

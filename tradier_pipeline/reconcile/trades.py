@@ -41,6 +41,7 @@ from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes
 from tradier_pipeline.reconcile.missing_legs import missing_legs
 from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.packages import progress
+from tradier_pipeline.reconcile.unrealized import is_credit
 
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
@@ -244,12 +245,7 @@ class _View:
     @property
     def is_credit(self) -> bool | None:
         """Whether money was received to open it; None if nobody knows."""
-        if self.entry.paid:
-            return self.entry.paid < 0
-        for word, credit in (("credit", True), ("debit", False)):
-            if self.trade.strategy and word in self.trade.strategy:
-                return credit
-        return next(iter(self.ratios.values())) < 0 if len(self.ratios) == 1 else None
+        return is_credit(self.trade.strategy, self.ratios, self.entry.paid)
 
     def waiting_exits(self, as_of: datetime) -> tuple[bool, tuple[str, ...]]:
         """Whether an exit may still be on its way to the broker, and the names of those that cannot be any more."""

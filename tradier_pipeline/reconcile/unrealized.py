@@ -34,10 +34,18 @@ def unrealized(
     return (worth - paid) * multiplier
 
 
-def is_credit(strategy: str | None, held: Mapping[str, Decimal]) -> bool | None:
-    """Whether money was received to open a trade, by the name of its strategy or its only leg; None: not known."""
+def is_credit(strategy: str | None, legs: Mapping[str, Decimal], paid: Decimal | None = None) -> bool | None:
+    """Whether money was received to open a trade; None if nothing tells.
+
+    Args:
+        strategy: its name in the ledger, which may say so.
+        legs: contract -> signed quantity; if all are short it was received, if all are long it was paid.
+        paid: USD per share by its fills, negative if received, which decides.
+    """
+    if paid:
+        return paid < 0
     for word, credit in (("credit", True), ("debit", False)):
         if strategy and word in strategy:
             return credit
-    signs = {quantity > 0 for quantity in held.values() if quantity}
+    signs = {quantity > 0 for quantity in legs.values() if quantity}
     return None if len(signs) != 1 else not signs.pop()

@@ -27,6 +27,18 @@ from tradier_pipeline.warehouse.sql import bind
 
 T = TypeVar("T")
 
+LINE_NAMES: Mapping[str, str] = {  # of the lines of a day's profit that are of no spread and no stock, by kind
+    "delivery": "Exercise and assignment",
+    "fees": "Fees and commissions",
+    "dividends": "Dividends",
+    "interest": "Interest",
+    "tax": "Tax withheld",
+    "adjustments": "Other entries of the broker",
+    "deposits": "Deposits",
+    "withdrawals": "Withdrawals",
+    "marks": "The broker's marks against the quotes read after it",
+    "unexplained": "Unexplained",
+}
 LONGEST_LINE = timedelta(minutes=5)  # between two snapshots; more only where the day's snapshots are further apart
 
 

@@ -20,7 +20,16 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.texts import printable
 from tradier_pipeline.report import charts
-from tradier_pipeline.report.figures import AccountFigures, DayFigures, DayProfit, Expiring, Month, Snapshot, Spread
+from tradier_pipeline.report.figures import (
+    LINE_NAMES,
+    AccountFigures,
+    DayFigures,
+    DayProfit,
+    Expiring,
+    Month,
+    Snapshot,
+    Spread,
+)
 
 UNKNOWN = Markup('<span class="unknown" title="not known">\N{EN DASH}</span>')
 CENT = Decimal("0.01")
@@ -183,6 +192,7 @@ def _environment() -> Environment:
         "month_name": month_name,
         "sentence": sentence,
     }
+    environment.globals["kinds"] = LINE_NAMES
     environment.globals["month_names"] = list(month_abbr[1:])
     environment.globals["weekdays"] = list(day_abbr)
     return environment

@@ -11,8 +11,8 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.core.check import differing
-from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
+from tradier_pipeline.core.check import Check, differing
+from tradier_pipeline.core.outcome import Outcome, RuleResult, Severity
 from tradier_pipeline.landing.activity import LandedActivity, Resource
 from tradier_pipeline.verify.evidence import Row, storable
 from tradier_pipeline.warehouse.sql import bind
@@ -45,12 +45,31 @@ _PLACES: Mapping[Resource, _Place] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class ActivityRows:
+    """Of each date whose newest read an extract is, by resource: how many rows there are, and what they add up to."""
+
+    reported: Mapping[tuple[Any, ...], Row]
+    stored: Mapping[tuple[Any, ...], Row]
+
+
+def _activity_equals_landed(rows: ActivityRows) -> RuleResult:
+    return RuleResult(_in_words(rows.reported), _in_words(rows.stored), differing("", rows.reported, rows.stored))
+
+
+_CHECK = Check(None, ACTIVITY_CHECK, Severity.FATAL, ACTIVITY_CLAIM, _activity_equals_landed)
+
+
 def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnection) -> Outcome:
     """Compare the landed bodies, decoded anew without the models, with what is stored of their dates.
 
     Raises:
         LandingError: a landed file is missing or was changed.
     """
+    return _CHECK.run(_activity_rows(landed, connection))
+
+
+def _activity_rows(landed: LandedActivity, connection: duckdb.DuckDBPyConnection) -> ActivityRows:
     reported: dict[tuple[Any, ...], Row] = {}
     stored: dict[tuple[Any, ...], Row] = {}
     for resource in landed.manifest.resources:
@@ -59,18 +78,7 @@ def verify_activity(landed: LandedActivity, connection: duckdb.DuckDBPyConnectio
         stored |= {(resource, day): row for day, row in _stored(landed, resource, connection).items() if day in days}
         reported[resource, "extracts"] = {"reads": 1}
         stored[resource, "extracts"] = {"reads": _reads(landed, resource, connection)}
-    differences = differing("", reported, stored)
-    return Outcome(
-        check=ACTIVITY_CHECK,
-        number=None,
-        severity=Severity.FATAL,
-        claim=ACTIVITY_CLAIM,
-        passed=not differences,
-        broker=_in_words(reported),
-        stored=_in_words(stored),
-        differing=len(differences),
-        differences=differences[:MAX_DIFFERENCES],
-    )
+    return ActivityRows(reported, stored)
 
 
 def _reads(landed: LandedActivity, resource: Resource, connection: duckdb.DuckDBPyConnection) -> int:

@@ -82,13 +82,15 @@ def derived_rows(connection: duckdb.DuckDBPyConnection) -> list[DerivedRows]:
 def _compared(connection: duckdb.DuckDBPyConnection, derived: Derived) -> DerivedRows:
     table = derived.table
     place = ", ".join(name for name in ("account_id", "environment", "trade_date") if name in table.column_names)
-    kept, defined = f"FROM {table.name}", f"FROM ({derived.query})"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE defined_rows AS {derived.query}")  # planned and computed once
+    kept, defined = f"FROM {table.name}", "FROM defined_rows"
     (rows,) = connection.execute(f"SELECT count(*) {kept}").fetchone() or (0,)
     only = (
         connection.execute(f"SELECT concat_ws(' ', {place}) FROM ({one} EXCEPT ALL {other}) ORDER BY ALL")  # noqa: S608
         for one, other in ((kept, defined), (defined, kept))
     )
     kept_only, defined_only = (tuple(where for (where,) in found.fetchall()) for found in only)
+    connection.execute("DROP TABLE defined_rows")
     return DerivedRows(table.name, rows, kept_only, defined_only)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import duckdb
 
-from tradier_pipeline.warehouse.equity import CURVES, VIEWS
+from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     DATE,
@@ -111,8 +111,7 @@ CURVE_INPUTS: Final = Table(
     (Column("fingerprint", VARCHAR, "Of all rows that they follow from, and of their queries", required=True),),
 )
 
-_MADE_TOGETHER: Final = (ENVIRONMENTS, *CURVES)  # in the order in which they are read
-DERIVED: Final = (SNAPSHOT_DAYS, *_MADE_TOGETHER)
+DERIVED: Final = (SNAPSHOT_DAYS, ENVIRONMENTS, *CURVES)  # in the order in which they are read
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
@@ -185,9 +184,17 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
-    for derived in _MADE_TOGETHER:
-        connection.execute(f"DELETE FROM {derived.table.name}")  # noqa: S608
-        connection.execute(f"INSERT INTO {derived.table.name} {derived.query}")
+    connection.execute("DELETE FROM account_environment_rows")
+    connection.execute(f"INSERT INTO account_environment_rows {ENVIRONMENTS.query}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE all_curves AS {ALL_CURVES}")
+    for curve in CURVES:
+        columns = ", ".join(f'"{name}"' for name in curve.table.column_names)
+        connection.execute(f"DELETE FROM {curve.table.name}")  # noqa: S608
+        connection.execute(
+            f"INSERT INTO {curve.table.name} SELECT {columns} FROM all_curves "  # noqa: S608
+            f"WHERE of_table = {literal(curve.table.name)}"
+        )
+    connection.execute("DROP TABLE all_curves")
     connection.execute("DELETE FROM curve_inputs")
     connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
     return True

@@ -469,12 +469,13 @@ EQUITY_CURVE = View(
     (Column("account_id", VARCHAR, "Account number"), _DATE, *_FIGURES, _ENVIRONMENT),
     "FROM equity_curve_rows",
 )
+_OF_ACCOUNTS = f"""
+    WITH days AS (SELECT *, 0 AS joined, 0 AS gone FROM account_days), {_SPANNED}
+    SELECT account_id, {_COLUMNS}, environment FROM curve LEFT JOIN account_environments USING (account_id)
+"""  # noqa: S608
 EQUITY_CURVE_ROWS = Derived(
     Table("equity_curve_rows", "The rows of equity_curve, kept by every publish.", EQUITY_CURVE.columns),
-    f"""
-    WITH {_ACCOUNT_DAYS}, days AS (SELECT *, 0 AS joined, 0 AS gone FROM account_days), {_SPANNED}
-    SELECT account_id, {_COLUMNS}, environment FROM curve LEFT JOIN account_environments USING (account_id)
-    """,  # noqa: S608
+    f"WITH {_ACCOUNT_DAYS} FROM ({_OF_ACCOUNTS})",
 )
 
 TOTAL_EQUITY_CURVE = View(
@@ -493,12 +494,8 @@ TOTAL_EQUITY_CURVE = View(
     ),
     "FROM total_equity_curve_rows",
 )
-TOTAL_EQUITY_CURVE_ROWS = Derived(
-    Table(
-        "total_equity_curve_rows", "The rows of total_equity_curve, kept by every publish.", TOTAL_EQUITY_CURVE.columns
-    ),
-    f"""
-    WITH {_ACCOUNT_DAYS}, places AS ( -- null is an environment, too
+_OF_ALL = f"""
+    WITH places AS ( -- null is an environment, too
         SELECT account_id, environment, coalesce(environment, '') AS place FROM account_environments
     ), known_at AS (
         SELECT known.*, coalesce(place, '') AS place FROM known LEFT JOIN places USING (account_id)
@@ -551,8 +548,19 @@ TOTAL_EQUITY_CURVE_ROWS = Derived(
         FROM added LEFT JOIN netted USING (place, trade_date)
     ), {_SPANNED}
     SELECT {_COLUMNS}, accounts::INTEGER AS accounts, waits_for, environment FROM curve
-    """,  # noqa: S608
+"""  # noqa: S608
+TOTAL_EQUITY_CURVE_ROWS = Derived(
+    Table(
+        "total_equity_curve_rows", "The rows of total_equity_curve, kept by every publish.", TOTAL_EQUITY_CURVE.columns
+    ),
+    f"WITH {_ACCOUNT_DAYS} FROM ({_OF_ALL})",
 )
 
 CURVES = (EQUITY_CURVE_ROWS, TOTAL_EQUITY_CURVE_ROWS)
+# The rows of both, each with the name of its table: the days that both follow from are computed once.
+ALL_CURVES = f"""
+    WITH {_ACCOUNT_DAYS}
+    SELECT '{EQUITY_CURVE_ROWS.table.name}' AS of_table, * FROM ({_OF_ACCOUNTS})
+    UNION ALL BY NAME SELECT '{TOTAL_EQUITY_CURVE_ROWS.table.name}' AS of_table, * FROM ({_OF_ALL})
+"""  # noqa: S608
 VIEWS = (ACTIVITY_KINDS, CASH_FLOWS, EXTERNAL_FLOWS, EQUITY_CURVE, TOTAL_EQUITY_CURVE)

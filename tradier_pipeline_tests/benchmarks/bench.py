@@ -173,6 +173,7 @@ def run_process_against_empty_job() -> list[Figure]:
     """A whole run in a process of its own, against an empty Dagster job with one asset on Dagster's own storage."""
     with _home() as home, embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         environment = os.environ | {"TRADIER_PIPELINE_HOME": str(home), "TRADIER_BASE_URL": url}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed, Dagster is compiled and we are not
         plain = environment | {"DAGSTER_HOME": str(home / "plain")}
         (home / "plain").mkdir()
         before_runs = 2

@@ -27,6 +27,7 @@ from tradier_pipeline.broker.errors import (
 )
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.reads import read_positions
 from tradier_pipeline_tests.support.scripted_server import (
     Request,
     ScriptedServer,
@@ -87,7 +88,7 @@ def connect(server, policy=AT_ONCE, **options):
 async def failure_of(server, policy=AT_ONCE, **options):
     async with connect(server, policy, **options) as client:
         with pytest.raises(BrokerError) as caught:
-            await client.fetch_positions(ACCOUNT)
+            await read_positions(client, ACCOUNT)
     return caught.value
 
 
@@ -100,7 +101,7 @@ async def test_a_read_is_one_authorized_get_and_keeps_the_exact_body(server):
     server.on(POSITIONS_PATH, answer(body, headers={**headers, "Set-Cookie": "a=b", "Server": "x"}))
     before = datetime.now(UTC)
     async with connect(server) as client:
-        extract = await client.fetch_positions(ACCOUNT)
+        extract = await read_positions(client, ACCOUNT)
 
     [request] = server.requests
     assert (request.method, request.path, request.values) == ("GET", POSITIONS_PATH, {})
@@ -144,7 +145,7 @@ async def test_one_order_is_read_with_its_tag(server):
 @pytest.mark.parametrize("account", ["", "..", "VA1/orders", "VA1?x", "VA 1", "VÄ1"])
 async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sent(server, account):
     async with connect(server) as client:
-        for read in (client.fetch_snapshot, client.fetch_orders, client.fetch_positions):
+        for read in (client.fetch_snapshot, client.fetch_orders, partial(read_positions, client)):
             with pytest.raises(PipelineError, match="TRADIER_ACCOUNT_ID"):
                 await read(account)
     assert server.requests == []
@@ -157,7 +158,7 @@ async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
         "fetch_account", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
-        "fetch_history", "fetch_order", "fetch_orders", "fetch_positions", "fetch_prices", "fetch_quotes",
+        "fetch_history", "fetch_order", "fetch_orders", "fetch_prices", "fetch_quotes",
         "fetch_snapshot",
     }  # fmt: skip
     server.on(f"{ORDERS_PATH}/1", answer(bodies.dumps({"order": bodies.order(1)})))
@@ -170,7 +171,7 @@ async def test_every_public_method_is_a_read(server):
     async with connect(server) as client:
         await client.fetch_snapshot(ACCOUNT)
         await client.fetch_account()
-        await client.fetch_positions(ACCOUNT)
+        await read_positions(client, ACCOUNT)
         await client.fetch_orders(ACCOUNT)
         await client.fetch_order(ACCOUNT, 1)
         await client.fetch_calendar(2026, 11)
@@ -510,7 +511,7 @@ async def test_a_transient_failure_is_followed_by_another_attempt(server, name):
     broken, outcome = TRANSIENT[name]
     server.on(POSITIONS_PATH, broken, broken, document(POSITIONS))
     async with connect(server) as client:
-        extract = await client.fetch_positions(ACCOUNT)
+        extract = await read_positions(client, ACCOUNT)
     [page] = extract.pages
     first, second, third = page.attempts
     assert outcome in first.outcome
@@ -594,7 +595,7 @@ async def test_a_rate_limit_is_waited_for(server):
     server.on(POSITIONS_PATH, limited, document(POSITIONS))
     waits: list[float] = []
     async with connect(server, recording(waits)) as client:
-        await client.fetch_positions(ACCOUNT)
+        await read_positions(client, ACCOUNT)
     assert waits == [20.25]
 
 
@@ -670,7 +671,7 @@ async def test_the_deadline_ends_an_answer_that_does_not_end_and_closes_its_conn
     server.on(POSITIONS_PATH, stuck)
     async with connect(server, SHORT) as client:
         with pytest.raises(UnavailableError, match=r"positions: no complete answer within 0\.2 s; requests: 1"):
-            await client.fetch_positions(ACCOUNT)
+            await read_positions(client, ACCOUNT)
         await server.all_closed()
 
 

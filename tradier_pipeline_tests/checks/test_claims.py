@@ -9,9 +9,9 @@ import dagster as dg
 import duckdb
 import pytest
 
-from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.cycles.on_demand import run_snapshot
+from tradier_pipeline.cycles.on_demand import first_failure, run_snapshot
 from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify import CHECKS
@@ -118,7 +118,12 @@ def test_one_claim_is_executed_alone_on_an_old_partition_and_finds_what_was_chan
     with duckdb.connect(home.warehouse.path) as connection:
         connection.execute("UPDATE account_balances SET cash = cash + 0.00000001 WHERE snapshot_id = ?", [old])
 
-    alone = prove(instance, old, "account_equals_broker").get_asset_check_evaluations()
+    result = prove(instance, old, "account_equals_broker")
+    assert first_failure(result.all_events) == (
+        "1 blocking asset check failed with ERROR severity: tradier_snapshot: account_equals_broker. "
+        "`tradier-pipeline verify` names the rows that differ."
+    )
+    alone = result.get_asset_check_evaluations()
     assert [(one.check_name, one.partition, one.passed) for one in alone] == [("account_equals_broker", old, False)]
     (sound,) = prove(instance, old, "orders_equal_broker").get_asset_check_evaluations()
     assert sound.passed
@@ -141,7 +146,7 @@ def test_all_claims_can_be_executed_alone_in_the_ui_and_block_where_a_rule_of_ou
 def test_who_takes_a_snapshot_gets_every_rule_with_both_figures(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
-    taken = run_snapshot(instance, snapshot_job, SnapshotId.parse(new_key()), "manual")
+    taken = run_snapshot(instance, snapshot_job, load_settings(), SnapshotId.parse(new_key()), "manual")
     assert [outcome.check for outcome in taken.outcomes] == [check.name for check in CHECKS]
     assert all(outcome.broker and outcome.stored for outcome in taken.outcomes)
 

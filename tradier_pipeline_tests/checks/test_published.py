@@ -34,6 +34,8 @@ def test_a_published_snapshot_is_proven_again_and_a_changed_value_is_found(home:
             connection.execute("UPDATE account_balances SET cash = cash + 0.00000001")
         (refutation,) = prove(instance, key).get_asset_check_evaluations()
         assert (refutation.passed, refutation.metadata["failed"].value) == (False, "balances_equal")
+        (row,) = refutation.metadata["differences"].records  # type: ignore[attr-defined]
+        assert (row.data["rule"], row.data["where"].endswith("cash")) == ("balances_equal", True)
         assert evaluations(instance, "published_equals_landed") == [(key, False), (key, True)]
     assert len(simulated.requests()) == asked
 

@@ -72,3 +72,24 @@ def test_make_up_hands_the_port_on() -> None:
         ["make", "--dry-run", "--assume-old=install", "up", "PORT=3017"], cwd=PROJECT, capture_output=True, text=True
     )
     assert "tradier-pipeline up --port 3017" in reported.stdout
+
+
+def test_help_says_whole_sentences_of_the_commands_below_a_command() -> None:
+    for group in ("ledger", "flows"):
+        reported = run(group, "--help").stdout
+        assert "..." not in reported.split("Commands:")[1]
+        assert all(len(line) <= 80 for line in reported.splitlines())
+    assert "the ledger keeps who stated it" in " ".join(reported.split())
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_an_error_wraps_at_the_terminals_width_in_whole_words_and_is_one_line_in_a_pipe(
+    home: Home, columns: int
+) -> None:
+    code, reported = on_terminal("query", "FROM daily_balances", columns=columns)
+    assert code == 1
+    lines = plain(reported).splitlines()
+    assert len(lines) > 1
+    assert all(len(line) <= columns for line in lines if str(home.path) not in line)
+    (piped,) = run("query", "FROM daily_balances").stderr.splitlines()
+    assert " ".join(" ".join(lines).split()) == piped

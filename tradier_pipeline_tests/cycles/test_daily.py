@@ -143,7 +143,7 @@ def test_a_past_day_can_be_materialized_and_a_summary_is_stored_once(home: Home,
     assert (text["trades_closed"].value, text["realized_pnl"].value, text["realized_unknown"].value) == (1, 105.0, 0)
     (trade,) = text["closed_trades"].records
     assert (trade.data["id"], trade.data["closed_at"]) == ("t-1", "12-05 15:00:00")
-    assert text["exit_reasons"].value == f"- {ACCOUNT} EXPIRED: 1"
+    assert text["exit_reasons"].value == rf"- **{ACCOUNT}** EXPIRED\: 1"
     assert text["shown_by"].value == "tradier-pipeline summary 2025-12-05"
     assert text["without_snapshot"].value == DEMO_ACCOUNT
     for check in SUMMARY_CHECKS:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import pytest
 
+from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
@@ -71,3 +74,23 @@ def test_two_requests_are_two_snapshots(home: Home, simulated: Simulated) -> Non
     with connect_readonly(home.warehouse.path) as connection:
         assert len(snapshot_ids(connection)) == 2
         assert {key.partition("@")[0] for key in snapshot_ids(connection)} == {DEMO_ACCOUNT}
+
+
+@pytest.mark.parametrize(("seconds_each", "instants"), [(5, 1), (70, 3)])
+def test_accounts_share_an_instant_as_long_as_the_last_can_be_read_for_it(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch, seconds_each: int, instants: int
+) -> None:
+    """A slow broker, or a busy machine: what comes too late for an instant is refused."""
+    accounts = {DEMO_ACCOUNT, "SIM00000002", "SIM00000003"}
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", ",".join(sorted(accounts)))
+    now, quotes = clock.now, "raw/*/*/*/quotes.manifest.json"  # the last that is read for a snapshot
+    monkeypatch.setattr(
+        clock, "now", lambda: now() + timedelta(seconds=seconds_each * len(list(home.path.glob(quotes))))
+    )
+    with open_instance(home.path / "dagster") as instance:
+        result = run_job(instance, job="request_snapshot")
+        assert result.success, failure(result)
+        keys = materialized(instance)
+    assert {key.partition("@")[0] for key in keys} == accounts
+    assert len({key.partition("@")[2] for key in keys}) == instants

@@ -61,8 +61,8 @@ def test_what_is_proposed_is_shown_with_the_trade_cycle_and_written_by_nobody(
     assert metadata(instance, "tradier_snapshot")["ledger_rows_to_change"] == 2
     orders, trades = metadata(instance, "order_reconciliation"), metadata(instance, "trade_reconciliation")
     assert (orders["matched"], orders["proposed"], trades["OPEN"], trades["proposed"]) == (1, 1, 1, 1)
-    assert "- **engine-1**: " in orders["proposals"]
-    assert "status = FILLED" in orders["proposals"]
+    assert r"- **engine\-1** " in orders["proposals"]
+    assert r"status \= FILLED" in orders["proposals"]
     (differing,) = orders["differing"].records
     assert "status: ledger PENDING, broker FILLED" in differing.data["differences"]
     found = metadata(instance, "findings")

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from tradier_pipeline.assets.raw import POOL
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify.claims import CLAIMS
@@ -68,6 +69,18 @@ def test_one_run_materializes_one_partition_of_every_asset_with_its_checks(
     assert (metadata["equity"].value, metadata["positions"].value, metadata["orders"].value) == stored
 
 
+def test_a_limit_that_somebody_sets_on_the_pool_leaves_no_slot_taken_after_a_run(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance
+) -> None:
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots(POOL, 1)
+    assert run_job(instance, new_key()).success
+    simulated.fault("/balances", "status", status=400, body="no", times=1)
+    assert not run_job(instance, new_key()).success
+    assert run_job(instance, new_key()).success
+    assert storage.get_concurrency_info(POOL).active_slot_count == 0
+
+
 def test_what_nothing_explains_is_shown_with_what_may_be_behind_it(
     home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:
@@ -85,7 +98,7 @@ def test_what_nothing_explains_is_shown_with_what_may_be_behind_it(
         "compared_with": keys[0],
         "in_flight": 1,
         "unexplained": 0,
-        "explanations": "- **cash** in_flight: +5000 unexplained, new; may be a deposit, a dividend or interest",
+        "explanations": r"- **cash** in\_flight\: \+5000 unexplained\, new\; may be a deposit\, a dividend or interest",
     }
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order, Position, Quote, parse
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
-from tradier_pipeline.domain.spreads import Spread, SpreadLeg, UncoveredShort, group, uncovered
+from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
+from tradier_pipeline_tests.domain.uncovered import UncoveredShort, uncovered
 from tradier_pipeline_tests.support import bodies
 
 D = Decimal

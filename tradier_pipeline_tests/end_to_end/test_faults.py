@@ -28,6 +28,7 @@ from tradier_pipeline_tests.end_to_end.test_storage_breaks_under_up import small
 from tradier_pipeline_tests.end_to_end.test_true_states import ny
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.crash_child import POINTS, Job, Nursery
+from tradier_pipeline_tests.support.reads import read_positions
 from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_account import ACCOUNT, TOKEN, ScriptedAccount, scripted_account
 from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
@@ -149,7 +150,7 @@ def test_an_answer_that_comes_twice_on_a_connection_is_not_taken_for_the_next_on
 
         with serving(computed(twice)) as server:
             async with BrokerClient(server.url, SecretStr(TOKEN)) as client:
-                return [(await client.fetch_positions(ACCOUNT)).pages[0].body for _ in range(5)]
+                return [(await read_positions(client, ACCOUNT)).pages[0].body for _ in range(5)]
 
     for body in asyncio.run(read()):
         assert b"KO" in body

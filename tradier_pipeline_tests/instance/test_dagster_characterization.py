@@ -1,18 +1,62 @@
 """What this project leans on in Dagster without a promise of its documentation. A failure here explains the others."""
 
+import ast
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from inspect import signature
+from contextlib import closing
+from importlib import import_module, metadata
+from inspect import isfunction, signature
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
+import tradier_pipeline
+
+PRODUCT = Path(tradier_pipeline.__file__).parent
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 LOADED = dg.AssetKey("loaded")
+
+
+def _unpromised() -> Iterator[tuple[str, str, str]]:
+    """Module, name and file of everything that the product imports from Dagster's inside."""
+    for path in sorted(PRODUCT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(("dagster._", "dagster_")):
+                yield from ((node.module, name.name, str(path.relative_to(PRODUCT))) for name in node.names)
+
+
+@pytest.mark.parametrize(("module", "name", "file"), list(_unpromised()))
+def test_what_is_imported_from_dagsters_inside_is_still_there(module: str, name: str, file: str) -> None:
+    cause = f"Dagster {metadata.version('dagster')} has no {module}.{name} any more, on which {file} stands"
+    try:
+        found = hasattr(import_module(module), name)
+    except ImportError:
+        found = False
+    assert found, cause
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        *(("storage", name) for name in ("PooledEventLogStorage", "PooledRunStorage", "PooledSqliteStorage")),
+        *(("storage", "MadeScheduleStorage"), ("launcher", "ForkingRunLauncher")),
+    ],
+)
+def test_what_is_overridden_of_dagsters_is_still_asked_for_by_the_same_parameters(module: str, name: str) -> None:
+    ours = getattr(import_module(f"tradier_pipeline.instance.{module}"), name)  # in here: the causes above come first
+    for method, own in vars(ours).items():
+        own = getattr(own, "__func__", own)
+        if isfunction(own) and method != "__init__":
+            theirs = getattr(super(ours, ours), method, None)
+            assert theirs is not None, f"Dagster has no {method} any more, which {name} overrides"
+            expected = list(signature(getattr(theirs, "__func__", theirs)).parameters)
+            assert list(signature(own).parameters) == expected, f"Dagster calls {method} of {name} otherwise"
 
 
 def test_partitioned_check_specs_are_still_in_preview() -> None:
@@ -159,6 +203,56 @@ def test_kept_connections_leave_the_files_to_dagsters_own_storage_and_take_them_
         assert entry.asset_materialization.metadata["rows"].value == 3
         assert dg.materialize([noted], instance=instance).success  # and goes on writing
         assert len(instance.get_runs()) == 2
+
+
+def test_a_storage_that_was_made_is_opened_without_loading_dagsters_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    look = ScriptDirectory.as_revision_number
+
+    def looking(self: ScriptDirectory, name: str | None) -> object:
+        looked.append(str(name))
+        return look(self, name)
+
+    monkeypatch.setattr(ScriptDirectory, "as_revision_number", looking)
+    with _open(tmp_path, POOLED) as instance:
+        dg.materialize([noted], instance=instance)
+    assert looked  # an absent one is made by Dagster
+    looked.clear()
+    with _open(tmp_path, POOLED) as instance:
+        assert len(instance.get_runs()) == 1
+        assert instance.all_instigator_state() == []
+    assert looked == []
+    for name in ("history/runs.db", "schedules/schedules.db"):  # half made by a process that died
+        with closing(sqlite3.connect(tmp_path / name)) as connection, connection:
+            connection.execute("DELETE FROM alembic_version")
+    with _open(tmp_path, POOLED) as instance:
+        assert len(instance.get_runs()) == 1
+    assert looked == ["head", "head"]
+
+
+def _versions(home: Path) -> dict[str, list[str]]:
+    found = {}
+    for name in ("history/runs.db", "history/event_log.db", "schedules/schedules.db"):
+        with closing(sqlite3.connect(home / name)) as connection:
+            found[name] = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
+    return found
+
+
+def test_every_database_says_of_which_version_it_is_and_one_that_does_not_yet_is_told(tmp_path: Path) -> None:
+    with _open(tmp_path, PLAIN) as instance:
+        dg.materialize([noted], instance=instance)
+    (version,) = _versions(tmp_path)["history/runs.db"]
+    assert _versions(tmp_path)["history/event_log.db"] == []  # once Dagster commits it, _stamp_events can go
+    for _ in range(2):
+        with _open(tmp_path, POOLED) as instance:
+            assert len(instance.get_runs()) == 1
+        assert set(map(tuple, _versions(tmp_path).values())) == {(version,)}
+    with _open(tmp_path, POOLED) as instance:
+        instance.upgrade()  # `dagster instance migrate`
+        assert dg.materialize([noted], instance=instance).success
+    assert set(map(tuple, _versions(tmp_path).values())) == {(version,)}
 
 
 def test_two_open_instances_see_each_others_runs(tmp_path: Path) -> None:

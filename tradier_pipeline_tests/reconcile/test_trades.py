@@ -19,6 +19,7 @@ from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline.reconcile.trades import TradeRow, expires_at
+from tradier_pipeline.reconcile.unrealized import is_credit
 from tradier_pipeline_tests.reconcile.values import (
     ACCOUNT,
     AS_OF,
@@ -250,6 +251,43 @@ def test_shares_are_bought_to_open_and_sold_to_close():
     more = sold.model_copy(update={"legs": legs(10, buy="AAPL")})
     row = one([bought, more], [held], shown({"AAPL": 20}))
     assert (row.status, codes(row)) == ("OPEN", {"wrong_effect"})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sold", "bought", "paid", "credit"),
+    [
+        (None, "put 290, call 300", "", None, True),  # a strangle
+        (None, "", "put 290, call 300", None, False),
+        (None, "put 290", "put 285", None, None),  # either
+        ("bull_put_credit", "put 290", "put 285", None, True),
+        ("bull_put_debit", "put 290, call 300", "", None, False),
+        ("bull_put_debit", "put 290", "put 285", "-1.50", True),  # its fills decide
+        (None, "put 290, call 300", "", "0.05", False),
+        (None, "", "", None, None),
+    ],
+)
+def test_money_was_received_if_its_fills_its_name_or_legs_of_one_side_say_so(
+    strategy: str | None, sold: str, bought: str, paid: str | None, credit: bool | None
+):
+    signed = {name: Decimal(-1) for name in filter(None, sold.split(", "))}
+    signed |= {name: Decimal(1) for name in filter(None, bought.split(", "))}
+    assert is_credit(strategy, signed, None if paid is None else Decimal(paid)) is credit
+
+
+def test_a_strangle_whose_prices_its_engine_knows_has_its_profit():
+    """Two legs of one side and no fills: what was received at the entry is paid for at the exit."""
+    known = {"entry_price": Decimal(3), "entry_price_source": "engine", "strategy": None, "width": None}
+    sold = trade(opened_at=EARLIER, legs=legs(1, short=put(290)) + legs(1, short=call(300)), **known)
+    filled = filled_exit().model_copy(
+        update={
+            "legs": legs(1, buy_to_close=put(290)) + legs(1, buy_to_close=call(300)),
+            "quantity": Decimal(1),
+            "filled_quantity": Decimal(1),
+            "avg_fill_price": Decimal(1),
+        }
+    )
+    row = one([filled], [sold], shown())
+    assert (row.status, row.exit_price, row.realized_pnl) == ("CLOSED", 1, 200)
 
 
 def test_b18_one_order_is_the_entry_of_one_trade_only():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import html
 import json
 import os
 import pty
 import re
+import resource
 import shutil
 import sys
 import time
@@ -20,16 +22,20 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
+from dagster._serdes import serialize_value
+from markdown_it import MarkdownIt
 from pydantic import SecretStr
 
+from tradier_pipeline.assets.results import markdown_list
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
-from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError
+from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError, excerpt
 from tradier_pipeline.broker.http import open_http
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.texts import MAX_TEXT_CHARS, long_texts, may_have_long_texts, printable, shortened
+from tradier_pipeline.instance import open_instance
 from tradier_pipeline.landing import day
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.landing.errors import LandingError
@@ -41,6 +47,8 @@ from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support import bodies
+from tradier_pipeline_tests.support.dagster_runs import new_key, run_job
+from tradier_pipeline_tests.support.reads import read_positions
 from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, raw
 from tradier_pipeline_tests.support.terminal import on_terminal
 
@@ -54,27 +62,45 @@ ATTACKS = {
     "C1": "\x9b31m\x9d0;owned\x9c",
     "reorders": "\u202e\u2066\u200f",
     "hides": "\u200b\u2060\ufeff",
+    "joins": "\u200d\u034f\ufe0f\U000e0100",
+    "tags": "\U000e0001\U000e0053\U000e0050\U000e0059\U000e007f",
+    "is blank": "\u00a0\u115f\u1160\u17b4\u180b\u180e\u2800\u3000\u3164\uffa0",
+    "annotates": "\ufff9\ufffa\ufffb",
+    "is of nobody": "\ue000\U000f0000\ufdd0",
     "breaks lines": "\u2028\u2029\x85\v\f",
     "deletes": "\x7f",
 }
 ALL = "".join(ATTACKS.values())
+UNSEEN = {c for c in ALL if not c.isascii()}
+MARKUP = [
+    "![x](https://evil.example/x.png)",
+    "[click](javascript:alert(1))",
+    "<img src=https://evil.example/x.png onerror=alert(1)>",
+    "<https://evil.example>",
+    "https://evil.example www.evil.example",
+    "**bold** `code` ~~gone~~ a_b_c",
+    "&lt;b&gt; &#x3c;b&#x3e;",
+    "a\\](b)",
+    "| a | b |",
+]
 POSITIONS_PATH = f"/v1/accounts/{bodies.ACCOUNT}/positions"
 AT_ONCE = RetryPolicy(base_delay=0.0, deadline=30.0)
 
 
 def unescaped(text: str) -> list[str]:
     """The characters that a terminal or a page would obey."""
-    return sorted({c for c in text if not c.isprintable() and c != "\n"})
+    return sorted({c for c in text if c in UNSEEN or (not c.isprintable() and c != "\n")})
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_text_stays_in_its_line_and_does_nothing(attack: str) -> None:
     reported = printable(f"before{attack}after")
-    assert reported.isprintable()
+    assert unescaped(reported) == []
     assert reported.startswith("before")
     assert reported.endswith("after")
     assert printable("Zürich 株式 100 % \u2013 \\x1b") == "Zürich 株式 100 % \u2013 \\x1b"
-    assert str(PipelineError(f"cause {attack}", "remedy")).isprintable()
+    assert str(PipelineError(f"cause {attack}", "remedy")) == f"cause {printable(attack)}. remedy"
+    assert unescaped(excerpt(attack)) == []
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +218,37 @@ def test_alerts_are_escaped_line_by_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sent == [{"title": "title \\x1b[2J", "body": "one \\x07\ntwo \\u202e"}]
 
 
+def test_dagsters_ui_gets_every_text_escaped(home: Home, attacking: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_BASE_URL", attacking.url)
+    with open_instance(home.path / "dagster") as instance:
+        for _ in range(2):
+            result = run_job(instance, new_key(), job="trade_cycle")
+        recorded = [*texts_of([json.loads(serialize_value(entry)) for entry in instance.all_logs(result.run_id)])]
+    assert any("SPY" in text for text in recorded)
+    assert {text: found for text in recorded if (found := unescaped(text))} == {}
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from texts_of([*value, *value.values()])
+    elif isinstance(value, list):
+        for member in value:
+            yield from texts_of(member)
+
+
+@pytest.mark.parametrize("text", [*MARKUP, *ATTACKS.values()])
+def test_a_text_is_no_markup_of_the_ui(text: str) -> None:
+    reader = MarkdownIt("gfm-like", {"html": True, "linkify": False})
+    shown = reader.render(markdown_list([(text, text)]).value)
+    assert set(re.findall(r"</?(\w+)", shown)) == {"ul", "li", "strong"}
+    assert html.unescape(re.sub(r"<[^>]*>", "", shown)).strip() == " ".join(
+        f"{printable(text)} {printable(text)}".split(" ")
+    )
+
+
 # ---------------------------------------------------------------- long texts
 
 
@@ -238,7 +295,7 @@ def fetch(script: Any, policy: RetryPolicy = AT_ONCE, **options: Any) -> tuple[B
             server.on(POSITIONS_PATH, script)
             async with BrokerClient(server.url, SecretStr("token"), policy=policy, **options) as client:
                 try:
-                    await client.fetch_positions(bodies.ACCOUNT)
+                    await read_positions(client, bodies.ACCOUNT)
                 except BrokerError as error:
                     return error, len(server.requests)
             return None, len(server.requests)
@@ -288,6 +345,63 @@ def test_a_bomb_of_one_coding_ends_at_the_limit_and_lets_others_work_meanwhile()
         return rounds
 
     assert asyncio.run(read()) > 30
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+GZIP_HEADER = b"\x1f\x8b\x08%c\x00\x00\x00\x00\x00\xff"
+ENDLESS: dict[str, tuple[bytes, bytes]] = {  # what the answer begins with, and what it goes on with for ever
+    "headers": (OK, b"X-More: and more\r\n"),
+    "one header": (OK + b"X-More: ", b"more"),
+    "a status line": (b"HTTP/1.1 200 ", b"OK"),
+    "answers before the answer": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunks": (CHUNKED, b"5\r\n     \r\n"),
+    "a chunk's size": (CHUNKED, b"0"),
+    "a chunk's extension": (CHUNKED + b"5;", b"x=y;"),
+    "trailers": (CHUNKED + b"0\r\n", b"X-More: and more\r\n"),
+    "a body of unsaid length": (OK + b"Connection: close\r\n\r\n", b"     "),
+    "a body longer than its length": (OK + b"Content-Length: 20\r\n\r\n", b'{"positions":"null"}'),
+    "a packed name": (OK + b"Content-Encoding: gzip\r\n\r\n" + GZIP_HEADER % 8, b"name"),
+    "packed nothing": (OK + b"Content-Encoding: gzip\r\n\r\n" + GZIP_HEADER % 0, b"\x00\x00\x00\xff\xff"),
+    "packed packs": (OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"")),
+}
+
+
+def going_on(begin: bytes, more: bytes) -> Any:
+    """An answer without an end."""
+
+    async def send(_: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung_up = asyncio.ensure_future(reader.read())
+        writer.write(begin)
+        while not hung_up.done():
+            writer.write(more * (65536 // len(more)))
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    return send
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_an_answer_without_an_end_is_given_up_and_takes_no_memory(endless: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    policy = RetryPolicy(base_delay=0.0, deadline=3.0, attempts=2)
+    began = time.monotonic()
+    error, requests = fetch(going_on(*ENDLESS[endless]), policy, body_limit=1 << 20)
+    whole = endless == "a body longer than its length"  # what comes after it is nobody's
+    assert (error is None) == whole, error
+    assert requests <= 2
+    assert time.monotonic() - began < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "deflate, chunked", "chunked, chunked", "identity", "x"])
+def test_a_transfer_that_is_packed_is_refused_unopened(coding: str) -> None:
+    packed = gzip.compress(b'{"positions":"null"}')
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed)
+    error, _ = fetch(raw(OK + f"Transfer-Encoding: {coding}\r\n\r\n".encode() + chunk))
+    assert isinstance(error, BrokerError)
+    assert unescaped(str(error)) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 1 << 20, (1 << 20) + 1, 3_000_000])
@@ -355,6 +469,12 @@ def test_a_retry_after_that_says_nothing_or_is_past_is_no_wait(after: str) -> No
         ),
         *(("HTTPS_PROXY", value) for value in ("http://user:hunter2@", "http://user:hunter2@h:x", "://", "http://")),
         *(("https_proxy", "http://[::1"), ("ALL_PROXY", "gopher://h"), ("NO_PROXY", "http://[::")),
+        *(
+            ("HTTPS_PROXY", f"http://{value}")
+            for value in ("h:0", "h:-1", "a..b", "-", "-h", ".", "h x", f"{'a' * 64}.b")
+        ),
+        *(("HTTPS_PROXY", value) for value in ("//h", "socks4://h", "http://h:1:1", "\x1b[2J", "http://%00", "\\\\h")),
+        *(("SSL_CERT_FILE", "/dev/zero"), ("SSL_CERT_FILE", "/"), ("SSL_CERT_DIR", "/etc/hostname")),
         *(("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_FILE", "/etc/hostname"), ("SSL_CERT_DIR", "/nonexistent")),
     ],
 )

@@ -209,6 +209,12 @@ def test_no_mutation_by_what_a_form_can_post(untouched: Ui, content_type: str | 
         [("Origin", "http://127.0.0.1:{port}"), EVIL],
         [("Sec-Fetch-Site", "cross-site")],
         [("Sec-Fetch-Site", "same-site")],
+        [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")],
+        [("Origin", "http://127.0.0.1:{port}/")],
+        [("Origin", "http://[::1]:{port}")],
+        [("Origin", "http://user@127.0.0.1:{port}")],
+        [("Origin", "127.0.0.1:{port}")],
+        [("Origin", "http://127.0.0.1:{port}, https://evil.example")],
         [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")],
     ],
 )
@@ -222,6 +228,9 @@ def test_no_mutation_for_a_page_of_another_origin(untouched: Ui, headers: Header
     [
         *("evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "evil@localhost", "localhost,evil.example"),
         *("127.0.0.2", "10.0.0.1", "0.0.0.0", "localhost.", "localhost:evil", "[::2]", None),
+        *("LOCALHOST.", "localhost:", "localhost:80:80", "127.0.0.1.", "127.1", "0x7f.0.0.1", "2130706433"),
+        *("[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]", "[::1%25lo]", "[::1", "::1", "[::1]evil", "[::]", "[]"),
+        *("127.0.0.1#evil.example", "127.0.0.1/evil.example", "evil.example:3000", "localhost evil.example", "*"),
     ],
 )
 def test_nothing_is_read_under_a_name_that_was_rebound(untouched: Ui, host: str | None) -> None:
@@ -230,6 +239,64 @@ def test_nothing_is_read_under_a_name_that_was_rebound(untouched: Ui, host: str 
     body = json.dumps({"query": LIMITS})
     origin = [("Origin", f"http://{host}"), ("Sec-Fetch-Site", "same-origin")]
     assert untouched.ask("POST", "/graphql", [JSON, *origin], body, host=host).status in (400, 403)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-Host", "X-Host", "X-Original-Host", "X-Forwarded-Server", "Forwarded", "X-Forwarded-For"]
+)
+def test_no_other_header_names_the_host(untouched: Ui, header: str) -> None:
+    value = f"host={untouched.own}" if header == "Forwarded" else untouched.own
+    assert untouched.ask("GET", "/server_info", [(header, value)], host="evil.example").status == 403
+    # and what a proxy adds opens nothing either
+    assert untouched.graphql(MUTATION, (header, "evil.example"), EVIL).status == 403
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "http://127.0.0.1/graphql",
+            "/x/../graphql",
+            "/./graphql",
+            "/graphql;x",
+            "/graphql%2F",
+            "/GRAPHQL",
+            "/%2567raphql",
+        ),
+        *(
+            "/\\graphql",
+            "///graphql",
+            "/graphql/graphql",
+            "/graphql/?",
+            "/graphql%20",
+            "/%2e/graphql",
+            "/x%2F..%2Fgraphql",
+        ),
+    ],
+)
+@pytest.mark.parametrize("parameter", ["query", "QUERY", "query%00", "mutation", "operations", "query[]"])
+def test_no_way_of_writing_a_path_makes_a_get_a_mutation(untouched: Ui, target: str, parameter: str) -> None:
+    joined = "&" if target.endswith("?") else "?"
+    for headers in ([], [("X-HTTP-Method-Override", "POST"), JSON], [("X-Method-Override", "POST")]):
+        untouched.ask("GET", f"{target}{joined}{parameter}={quote(MUTATION)}&_method=POST", headers)
+    untouched.ask("GET", f"{target}{joined}{parameter}={quote(MUTATION)}", [JSON], json.dumps({"query": MUTATION}))
+
+
+@pytest.mark.parametrize("method", ["PATCH", "CONNECT", "PROPFIND", "post", "GET2"])
+def test_no_other_method_is_served(untouched: Ui, method: str) -> None:
+    body = json.dumps({"query": MUTATION})
+    assert untouched.ask(method, f"/graphql?query={quote(MUTATION)}", [JSON], body).status in (400, 405)
+
+
+def test_no_batch_of_another_page_is_carried_out(untouched: Ui) -> None:
+    batch = json.dumps([{"query": MUTATION}, {"query": LIMITS}])
+    assert untouched.ask("POST", "/graphql", [("Content-Type", "text/plain")], batch).status == 415
+    assert untouched.ask("POST", "/graphql", [JSON, EVIL], batch).status == 403
+    form = (
+        '--x\r\nContent-Disposition: form-data; name="operations"\r\nContent-Type: application/json\r\n\r\n'
+        f"{json.dumps({'query': MUTATION})}\r\n--x--\r\n"
+    )
+    assert untouched.ask("POST", "/graphql", [("Content-Type", "multipart/form-data; boundary=x")], form).status == 415
 
 
 def test_two_hosts_are_none(untouched: Ui) -> None:
@@ -241,6 +308,30 @@ def test_no_socket_for_a_page_of_another_origin(untouched: Ui, origin: str) -> N
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://{untouched.own}/graphql", subprotocols=["graphql-ws"], origin=origin, proxy=None)  # type: ignore[arg-type, list-item]
     assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("protocol", ["graphql-ws", "graphql-transport-ws", None])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost."},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "websocket"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+)
+def test_no_socket_of_another_host_or_site(untouched: Ui, headers: dict[str, str], protocol: str | None) -> None:
+    key = base64.b64encode(os.urandom(16)).decode()
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    asked = [
+        *upgrade,
+        ("Sec-WebSocket-Key", key),
+        *((name, value) for name, value in headers.items() if name != "Host"),
+    ]
+    asked += [("Sec-WebSocket-Protocol", protocol)] if protocol else []
+    for path in ("/graphql", f"/graphql?query={quote(MUTATION)}", "//graphql", "/graphql/"):
+        assert untouched.ask("GET", path, asked, host=headers.get("Host", "")).status == 403
 
 
 @pytest.mark.parametrize("what", ["materialization", "check", "observation"])
@@ -260,6 +351,24 @@ def test_a_page_of_another_origin_links_here_and_neither_frames_nor_loads_anythi
     for mode, destination in (("navigate", "iframe"), ("no-cors", "script"), ("cors", "empty"), ("no-cors", "image")):
         answer = untouched.ask("GET", "/", [cross, ("Sec-Fetch-Mode", mode), ("Sec-Fetch-Dest", destination)])
         assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/notebook", "/dagit/notebook", "//notebook", "/%6eotebook", "/./notebook", "/notebook/"]
+)
+def test_no_link_shows_a_notebook_whose_scripts_would_be_the_uis_own(untouched: Ui, path: str) -> None:
+    link = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
+    for headers in (link, []):
+        answer = untouched.ask("GET", f"{path}?repoLocName=tradier_pipeline&path=/tmp/evil.ipynb", headers)
+        assert (answer.status, answer.headers["content-type"]) == (404, "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/logs/../dagster.yaml", "/logs/%2e%2e/x.err", "/logs/a/..%2f..%2fx.out", "/..\\x", "/logs/..%5C..%5Cx.err"],
+)
+def test_no_path_leads_upwards(untouched: Ui, path: str) -> None:
+    assert untouched.ask("GET", path).status == 400
 
 
 ATTACKS = """

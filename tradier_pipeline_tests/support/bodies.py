@@ -443,6 +443,12 @@ def _empty_warehouse() -> Path:
 
 def store(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome]:
     """Put a landed snapshot into a warehouse, whatever the checks say of it, and say what they say."""
+    store_unproven(staged, landed)
+    return verify_snapshot(landed, staged.connection)
+
+
+def store_unproven(staged: StagedWarehouse, landed: LandedSnapshot) -> None:
+    """Put a landed snapshot into a warehouse, and ask no check."""
     typed = replace(read_typed(landed), verdict="doubtful" if landed.manifest.is_torn else "good")
     rows = table_rows(conserve(staged.connection, typed))
     try:
@@ -450,7 +456,6 @@ def store(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome]:
     except duckdb.Error:
         staged.connection.execute("ROLLBACK")  # elsewhere the whole copy is thrown away
         raise
-    return verify_snapshot(landed, staged.connection)
 
 
 def _pages(document: Any) -> Any:

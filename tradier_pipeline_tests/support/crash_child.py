@@ -3,11 +3,13 @@
 `python -m tradier_pipeline_tests.support.crash_child` is a nursery: it has everything imported, reads one job a line
 from stdin and forks a child for each, so that a kill costs milliseconds. The points are reached by wrapping functions
 of the child; the product has no failpoint. A job may be a whole command line (`command`) or a Dagster job (`job`)
-instead, killed at a point too, or after a delay.
+instead, killed at a point too, or after a delay; or a command line on a terminal, which nobody kills.
 """
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import gc
 import importlib
 import itertools
@@ -18,12 +20,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -204,6 +207,8 @@ class Job:
     kill_after: float | None = None  # seconds; of a command or a job
     days_later: int = 0  # what its clock is ahead by
     synced: str | None = None  # a file that lists every file and directory made to outlive a power failure
+    terminal: str | None = None  # of the work `terminal`: the device that its command has
+    environment: Mapping[str, str] | None = None  # likewise: all that there is of it
 
 
 @dataclass(frozen=True)
@@ -252,17 +257,15 @@ class Nursery:
         return answer
 
 
-@contextmanager
-def nursery() -> Iterator[Nursery]:
-    """A running nursery; its children end with it, and find the modules `IMPORTED` loaded."""
+@cache
+def nursery() -> Nursery:
+    """The nursery of this process; its children end with it, and find the modules `IMPORTED` loaded."""
     command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TRADIER_", "DAGSTER_"))}
     environment = dict(inherited, PYTHONPATH=str(Path(__file__).parents[2]))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        yield Nursery(process)
-    finally:
-        process.communicate()
+    atexit.register(process.communicate)
+    return Nursery(process)
 
 
 # --- the nursery's side ---------------------------------------------------------------------------------------------
@@ -297,11 +300,16 @@ def _serve() -> None:
 
 def _start(job: Job, pipes: dict[int, int]) -> dict[str, Any]:
     readable, writable = os.pipe()
+    terminal = None if job.terminal is None else os.open(job.terminal, os.O_RDWR | os.O_NOCTTY)  # it has it at once
     pid = os.fork()
     if not pid:
         os.close(readable)
+        if terminal is not None:
+            _take_terminal(terminal)
         _child(job, writable)
     os.close(writable)
+    if terminal is not None:
+        os.close(terminal)
     pipes[pid] = readable
     if job.kill_after is not None:
         time.sleep(job.kill_after)
@@ -338,6 +346,7 @@ def _child(job: Job, report: int) -> NoReturn:
             point.arm(lambda: _tell_parent() if point.races else os.kill(os.getpid(), job.signal))
         WHOLE.get(job.work, _work)(job)
     except SystemExit as ended:
+        sys.stdout.flush()
         os._exit(int(ended.code or 0))
     except PipelineError as error:
         os.write(report, f"{type(error).__name__}: {error}\n".encode())
@@ -414,6 +423,25 @@ def _in_its_home(job: Job) -> None:
         clock.now = lambda: now() + timedelta(days=job.days_later)
 
 
+def _take_terminal(terminal: int) -> None:
+    """What a shell of that terminal gives to a command."""
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for descriptor in (0, 1, 2):
+        os.dup2(terminal, descriptor)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _on_terminal(job: Job) -> None:
+    from tradier_pipeline.cli import main
+
+    os.environ.clear()
+    os.environ.update(job.environment or {})
+    os.chdir(job.home)
+    snapshot.SETTLE_S = 0.0
+    main(list(job.arguments), prog_name="tradier-pipeline")
+
+
 def _command(job: Job) -> None:
     from tradier_pipeline.cli import main
 
@@ -431,7 +459,7 @@ def _dagster_job(job: Job) -> None:
             raise SystemExit(1)
 
 
-WHOLE: dict[str, Callable[[Job], None]] = {"command": _command, "job": _dagster_job}
+WHOLE: dict[str, Callable[[Job], None]] = {"command": _command, "job": _dagster_job, "terminal": _on_terminal}
 
 
 if __name__ == "__main__":

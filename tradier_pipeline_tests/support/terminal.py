@@ -11,30 +11,63 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tradier_pipeline_tests.support.crash_child import Job, nursery
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def on_terminal(*arguments: str, columns: int = 80, lines: int = 24, **environment: str) -> tuple[int, str]:
-    """Exit code and all that it wrote, stdout and stderr together, as the terminal got it."""
+    """The command line, in a process of its own that is forked from one that has imported all.
+
+    Returns: exit code and all that it wrote, stdout and stderr together, as the terminal got it.
+    """
+
+    def start(terminal: int) -> Callable[[], int | None]:
+        job = Job(
+            home=str(Path.cwd()),
+            work="terminal",
+            arguments=arguments,
+            terminal=os.ttyname(terminal),
+            environment=_environment(environment),
+        )
+        pid = nursery().start(job)
+        return lambda: nursery().wait(pid).code
+
+    return _on_terminal(start, columns, lines)
+
+
+def program_on_terminal(program: Path, *arguments: str, columns: int = 80, **environment: str) -> tuple[int, str]:
+    """Likewise of another Python program, which is started as it is."""
+
+    def start(terminal: int) -> Callable[[], int | None]:
+        command, ends = [sys.executable, str(program), *arguments], {"stdin": terminal, "stdout": terminal}
+        process = subprocess.Popen(command, **ends, stderr=terminal, env=_environment(environment))
+        return lambda: process.wait(timeout=60)
+
+    return _on_terminal(start, columns, 24)
+
+
+def _on_terminal(start: Callable[[int], Callable[[], int | None]], columns: int, lines: int) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tradier_pipeline.cli", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-        | {"TERM": "xterm-256color"}
-        | environment,
-    )
+    wait = start(theirs)
     os.close(theirs)
     reported = b""
     with contextlib.suppress(OSError):  # how Linux says that the other end is closed
         while part := os.read(ours, 65536):
             reported += part
     os.close(ours)
-    return process.wait(timeout=60), reported.decode().replace("\r\n", "\n")
+    code = wait()
+    assert code is not None, reported
+    return code, reported.decode().replace("\r\n", "\n")
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    return inherited | {"TERM": "xterm-256color"} | variables
 
 
 def plain(reported: str) -> str:

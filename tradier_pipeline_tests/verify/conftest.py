@@ -21,6 +21,8 @@ def staged() -> Iterator[StagedWarehouse]:
 
 @pytest.fixture
 def bench(tmp_path: Path, staged: StagedWarehouse) -> Iterator[Bench]:
-    yield Bench(tmp_path, staged)
+    used = Bench(tmp_path, staged)
+    yield used
+    used.restore()
     for table in schema.ALL_TABLES:
         staged.connection.execute(f"DELETE FROM {table.name}")

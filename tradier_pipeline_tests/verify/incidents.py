@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.evidence import Evidence
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.support.bodies import (
     AS_OF,
@@ -23,7 +26,7 @@ from tradier_pipeline_tests.support.bodies import (
     position,
     quote,
     spread,
-    store,
+    store_unproven,
     zone_in,
 )
 
@@ -31,6 +34,7 @@ PUT = "SPY251219P00602500"
 LOWER_PUT = "SPY251219P00597500"
 EARLIER = AS_OF - timedelta(minutes=1)
 YESTERDAY = AS_OF - timedelta(days=1)
+RULES = {check.name: check for check in CHECKS}
 
 
 def sound(**documents: Any) -> Answers:
@@ -48,33 +52,55 @@ def sound(**documents: Any) -> Answers:
     return replace(reported, **documents)
 
 
+class Proof(Mapping[str, Outcome]):
+    """What each check says of a snapshot as it is stored now; it is asked when somebody wants to know."""
+
+    def __init__(self, landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> None:
+        self._evidence = Evidence(landed, connection)
+        self._said: dict[str, Outcome] = {}
+
+    def __getitem__(self, name: str) -> Outcome:
+        if name not in self._said:
+            self._said[name] = RULES[name].run(self._evidence)
+        return self._said[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(RULES)
+
+    def __len__(self) -> int:
+        return len(RULES)
+
+
 @dataclass
 class Bench:
-    """A warehouse to store snapshots in and to spoil."""
+    """A warehouse to store snapshots in and to spoil. What is spoiled is whole again before anything else is stored."""
 
     home: Path
     staged: StagedWarehouse
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    is_spoiled: bool = False
 
     def take(self, reported: Answers | None = None, as_of: datetime = AS_OF, **how: Any) -> LandedSnapshot:
+        self.restore()
         landed = land(zone_in(self.home), reported or sound(), as_of, **how)
-        self._keep(store(self.staged, landed))
+        store_unproven(self.staged, landed)
+        self.again(landed)
         return landed
 
     def spoil(self, landed: LandedSnapshot, sql: str) -> None:
+        self.restore()
         self.staged.connection.execute("BEGIN")
-        try:
-            self.staged.connection.execute(sql)
-            self.again(landed)
-        finally:
+        self.is_spoiled = True
+        self.staged.connection.execute(sql)
+        self.again(landed)
+
+    def restore(self) -> None:
+        if self.is_spoiled:
             self.staged.connection.execute("ROLLBACK")
+            self.is_spoiled = False
 
     def again(self, landed: LandedSnapshot) -> None:
-        fresh = LandedSnapshot(landed.snapshot_id, landed.directory)
-        self._keep(verify_snapshot(fresh, self.staged.connection))
-
-    def _keep(self, outcomes: Sequence[Outcome]) -> None:
-        self.outcomes = {outcome.check: outcome for outcome in outcomes}
+        self.outcomes = Proof(LandedSnapshot(landed.snapshot_id, landed.directory), self.staged.connection)
 
     def failed(self) -> set[str]:
         return {name for name, outcome in self.outcomes.items() if not outcome.passed}

@@ -1,0 +1,92 @@
+"""`today`: the six questions of an evening, each answered on one screen by the figures of the views."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tradier_pipeline.cli.today import exits
+from tradier_pipeline.report.figures import Order, day_figures
+from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.report.trader import ACCOUNT, LAST
+from tradier_pipeline_tests.support.command_line import rows_of, run
+from tradier_pipeline_tests.support.terminal import on_terminal, plain
+
+
+@pytest.fixture
+def evening(seven_weeks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(seven_weeks))
+    seven_weeks.chmod(0o700)
+    return seven_weeks
+
+
+def amount(text: str) -> Decimal:
+    return Decimal(text.replace(",", ""))
+
+
+def test_it_answers_the_six_questions_on_one_screen(evening: Path) -> None:
+    code, reported = on_terminal("today")
+    assert code == 0
+    lines = plain(reported).splitlines()
+    assert len(lines) <= 23
+    assert all(len(line) <= 80 for line in lines)
+    said = {line[:16].strip(): line[16:].split() for line in lines[1:] if line[:1].strip()}
+    of_day = f"account_id = '{ACCOUNT}' AND trade_date = '{LAST}'"
+    (profit,) = rows_of("query", f"FROM day_profit WHERE {of_day}")
+    assert amount(said["profit"][0]) == Decimal(profit["profit"])
+    made = [amount(found[1]) for line in lines if (found := re.match(r" {8,}([+-][\d,]+\.\d\d)  \w", line))]
+    assert sum(made) == Decimal(profit["change"])
+    (month,) = rows_of("query", f"FROM account_statements WHERE month = '{LAST.replace(day=1)}'")
+    assert amount(said["month"][0]) == Decimal(month["pnl"])
+    (exposure,) = rows_of("query", f"FROM account_exposure WHERE {of_day} QUALIFY as_of = max(as_of) OVER ()")
+    assert said["buying power"][0] == f"{float(exposure['buying_power_use']):.2%}"
+    assert "AAPL bull put credit 275" in " ".join(lines)
+    assert "no short option is in the money; nearest AAPL" in " ".join(" ".join(lines).split())
+
+
+def test_a_program_gets_the_same_figures(evening: Path) -> None:
+    (account,) = json.loads(run("today", "--json").stdout)["accounts"]
+    lines = rows_of("query", f"FROM day_profit_lines WHERE trade_date = '{LAST}'")
+    assert sorted(Decimal(one["amount"]) for one in account["lines"]) == sorted(Decimal(one["amount"]) for one in lines)
+    assert {one["days_left"] for one in account["expiring"]} == {2}
+    assert [one["reasons"] for one in account["exits"]] == [["expires in 2 days"], ["67% of its maximum profit"]]
+    more = json.loads(run("today", "--json", "--target", "30", "--days", "0").stdout)["accounts"][0]["exits"]
+    assert [one["underlying"] for one in more] == ["QQQ", "AAPL"]
+
+
+def test_an_exit_that_an_order_works_to_close_says_so(seven_weeks: Path) -> None:
+    with connect_readonly(Warehouse(seven_weeks / "tradier.duckdb").path) as connection:
+        held = day_figures(connection, ACCOUNT, LAST).held
+    order = next(one for one in held.orders if one.legs)
+    symbol = held.spreads[0].legs[0]["symbol"]
+
+    def orders(status: str, side: str) -> list[Order]:
+        return [replace(order, status=status, legs=[{"side": side, "quantity": 1, "symbol": symbol}])]
+
+    def closing(*of: Order) -> tuple[int, ...]:
+        return exits(held.spreads, of, 50, 7)[0].orders
+
+    assert closing(*orders("open", "buy_to_close")) == (order.order_id,)
+    assert closing(*orders("filled", "buy_to_close")) == ()
+    assert closing(*orders("open", "sell_to_open")) == ()
+
+
+def test_of_the_first_day_it_says_what_is_not_known(home: Home, simulated: object) -> None:
+    assert run("snapshot").exit_code == 0
+    reported = run("today").stdout
+    assert "profit          not known: no snapshot of an earlier day" in reported
+    assert "month           not known yet" in reported
+    assert "buying power    " in reported
+
+
+def test_without_a_snapshot_it_says_what_to_do(home: Home) -> None:
+    failed = run("today")
+    assert failed.exit_code == 1
+    assert "Take a snapshot: `tradier-pipeline snapshot`." in failed.stderr

@@ -160,7 +160,7 @@ def seal(until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> No
 
     if sum((until is not None, repoint, undo)) > 1:
         raise click.UsageError("give one of --until, --repoint and --undo")
-    settings = load_settings()
+    settings = read_settings()
     warehouse = Warehouse(settings.warehouse)
     if repoint or undo:
         count = sealing.undo(warehouse) if undo else None

@@ -215,15 +215,15 @@ def _is_same(connection: duckdb.DuckDBPyConnection, month: date, made: Sequence[
 def _move(staged: StagedWarehouse, root: Path, months: Sequence[date], files: Sequence[SealedFile]) -> list[SealedFile]:
     """Let the files stand for their rows. Returns the files whose place they take."""
     connection = staged.connection
-    if not staged.sealed:
-        sealed.begin(connection, root)
+    closed = " OR ".join(bind("trade_date >= ? AND trade_date < ?", month, next_month(month)) for month in months)
+    gone = f"({closed or 'false'}) AND snapshot_id NOT IN ({_KEPT})"
+    if staged.sealed:
+        for table in sealed.TABLES:
+            connection.execute(f"DELETE FROM {sealed.HOT}.{table.name} WHERE {gone}")  # noqa: S608
+    else:
+        sealed.begin(connection, f"NOT ({gone})")
     replaced = [file for file in sealed.sealed_files(connection) if file.month in months]
     for month in months:
-        span = bind("trade_date >= ? AND trade_date < ?", month, next_month(month))
-        for table in sealed.TABLES:
-            connection.execute(
-                f"DELETE FROM {sealed.HOT}.{table.name} WHERE {span} AND snapshot_id NOT IN ({_KEPT})"  # noqa: S608
-            )
         connection.execute(bind(f"DELETE FROM {FILES.name} WHERE month = ?", month))  # noqa: S608
     insert(connection, FILES, [_as_row(file) for file in files])
     sealed.show(connection, root)

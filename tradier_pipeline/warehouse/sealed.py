@@ -150,15 +150,20 @@ def directories(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return list(dict.fromkeys([root, _unglobbed(root)]))
 
 
-def begin(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Bring the rows that grow by the minute to where what is not sealed lies, in the caller's transaction."""
+def begin(connection: duckdb.DuckDBPyConnection, which: str) -> None:
+    """Bring the rows that are not sealed to where such rows lie, in the caller's transaction, and drop the others.
+
+    Args:
+        which: the condition of those that are not sealed.
+    """
     connection.execute(f"CREATE SCHEMA {HOT}")
     connection.execute(schema.ddl(FILES))
     for table in TABLES:
         connection.execute(schema.ddl(table, f"{HOT}.{table.name}"))
-        connection.execute(f"INSERT INTO {HOT}.{table.name} SELECT {listed(table)} FROM main.{table.name}")  # noqa: S608
+        connection.execute(
+            f"INSERT INTO {HOT}.{table.name} SELECT {listed(table)} FROM main.{table.name} WHERE {which}"
+        )
         connection.execute(f"DROP TABLE main.{table.name}")
-    show(connection, root)
 
 
 def show(connection: duckdb.DuckDBPyConnection, root: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -248,6 +250,28 @@ def test_files_that_nothing_refers_to_go_after_a_day(bulk: Warehouse, tmp_path: 
     ]
 
 
+DIES = """
+import os, sys
+from pathlib import Path
+from tradier_pipeline.publish import seal as sealing
+from tradier_pipeline.warehouse.staging import Warehouse
+setattr(Warehouse if sys.argv[1] == "_publish_file" else sealing, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
+sealing.seal(Warehouse(Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("step", ["_content", "_name", "_publish", "_is_same", "_move", "_publish_file", "_let_go"])
+def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehouse, tmp_path: Path) -> None:
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path], check=False).returncode == 9
+    assert differences(before, bulk.path) == {}
+    seal(bulk)
+    assert len(months(bulk)) == 3
+    assert differences(before, bulk.path) == {}
+    assert [path for path in tmp_path.rglob(".*") if path.suffix not in (".lock", "")] == []
+    assert all("." not in path.stem for path in (tmp_path / "sealed").glob("*/*.parquet"))
+
+
 # the whole way: landed, published, sealed, and on ---------------------------------------------------------------------
 
 
@@ -290,12 +314,13 @@ def test_a_snapshot_of_a_sealed_month_that_is_stored_again_is_replaced(
 ) -> None:
     before = Path(shutil.copy(home.warehouse.path, tmp_path / "before.duckdb"))
     seal(home.warehouse)
-    first = next(iter(home.zone.snapshots()))
-    store_snapshot(home.warehouse, first)
+    taken = sorted(home.zone.snapshots(), key=lambda landed: landed.snapshot_id)
+    for landed in (taken[6], taken[3], taken[0]):  # the first of each month: what was before it is sealed
+        store_snapshot(home.warehouse, landed)
     assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
-    assert "2026-08" not in months(home.warehouse)
+    assert months(home.warehouse) == []
     seal(home.warehouse)
-    assert "2026-08" in months(home.warehouse)
+    assert len(months(home.warehouse)) == 3
     assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
 
 

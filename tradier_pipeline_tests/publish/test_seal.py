@@ -255,7 +255,8 @@ import os, sys
 from pathlib import Path
 from tradier_pipeline.publish import seal as sealing
 from tradier_pipeline.warehouse.staging import Warehouse
-setattr(Warehouse if sys.argv[1] == "_publish_file" else sealing, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
+where = Warehouse if sys.argv[1] == "_publish_file" else sealing
+setattr(where, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
 sealing.seal(Warehouse(Path(sys.argv[2])))
 """
 

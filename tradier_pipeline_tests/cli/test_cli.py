@@ -37,7 +37,20 @@ from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, du
 from tradier_pipeline_tests.support.sampling import sampled
 
 COMMANDS = (
-    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
+    *(
+        "snapshot",
+        "request",
+        "verify",
+        "rebuild",
+        "query",
+        "balances",
+        "returns",
+        "pnl",
+        "seal",
+        "status",
+        "gate",
+        "findings",
+    ),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
     *("exposure", "export", "portfolio", "spreads", "orders", "trades", "tables", "describe"),
 )

@@ -37,22 +37,9 @@ from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, du
 from tradier_pipeline_tests.support.sampling import sampled
 
 COMMANDS = (
-    *(
-        "snapshot",
-        "request",
-        "verify",
-        "rebuild",
-        "query",
-        "balances",
-        "returns",
-        "pnl",
-        "seal",
-        "status",
-        "gate",
-        "findings",
-    ),
+    *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
-    *("exposure", "export", "portfolio", "spreads", "orders", "trades", "tables", "describe"),
+    *("exposure", "export", "portfolio", "spreads", "orders", "trades", "tables", "describe", "seal"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
@@ -122,7 +109,7 @@ def copied(history: Home, home: Home) -> Home:
 
 TABLES = (
     *("query", "balances", "pnl", "exposure", "summary", "status", "gate", "findings", "verify"),
-    *("ledger diff", "flows list", "returns", "portfolio", "spreads", "orders", "trades", "tables", "describe"),
+    *("ledger diff", "flows list", "returns", "portfolio", "spreads", "orders", "trades", "tables", "describe", "seal"),
 )
 
 

@@ -46,6 +46,7 @@ TRADE_CYCLE_ONLY = ("trade_gate", "order_reconciliation", "trade_reconciliation"
 MAINTENANCE = {
     "pruned_runs": ("reporting", {"dagster"}),
     "compacted_days": ("reporting", {"zip"}),
+    "sealed_months": ("reporting", {"parquet"}),
     "reverified_snapshots": ("reporting", {"duckdb"}),
     "storage_report": ("reporting", {"report"}),
 }

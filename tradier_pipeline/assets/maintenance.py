@@ -15,7 +15,9 @@ from tradier_pipeline.instance.partitions import SNAPSHOTS
 from tradier_pipeline.instance.prune import prune
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.publish.reverify import Reverified, reverify
+from tradier_pipeline.publish.seal import Sealing, seal
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshots_read_after
+from tradier_pipeline.warehouse.staging import Warehouse, sealed_directory
 
 GROUP = "reporting"
 REVERIFIED = dg.AssetKey("reverified_snapshots")
@@ -68,6 +70,26 @@ def compacted_days(tradier: TradierResource) -> dg.MaterializeResult[None]:
         )
 
 
+@dg.asset(group_name=GROUP, kinds={"parquet"}, owners=OWNERS)
+def sealed_months(tradier: TradierResource) -> dg.MaterializeResult[None]:
+    """Closed months of the tables that grow by the minute become Parquet files, and leave the file that every publish
+    copies. Readers see no difference.
+    """
+    with as_dagster_failure():
+        warehouse = Warehouse(tradier.settings.warehouse)
+        sealing = seal(warehouse) if warehouse.path.exists() else Sealing()
+        return dg.MaterializeResult(
+            metadata={
+                "months": ", ".join(f"{month:%Y-%m}" for month in sealing.months),
+                "files": sealing.files,
+                "rows": sealing.rows,
+                "sealed_mb": _megabytes(sealing.bytes),
+                "warehouse_mb_before": _megabytes(sealing.warehouse_before),
+                "warehouse_mb_after": _megabytes(sealing.warehouse_after),
+            }
+        )
+
+
 @dg.asset(key=REVERIFIED, group_name=GROUP, kinds={"duckdb"}, owners=OWNERS)
 def reverified_snapshots(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """Every check of the snapshots published since the last time, run again: stored rows against landed bytes.
@@ -103,7 +125,7 @@ def reverified_snapshots(context: dg.AssetExecutionContext, tradier: TradierReso
         )
 
 
-@dg.asset(group_name=GROUP, deps=[pruned_runs, compacted_days], kinds={"report"}, owners=OWNERS)
+@dg.asset(group_name=GROUP, deps=[pruned_runs, compacted_days, sealed_months], kinds={"report"}, owners=OWNERS)
 def storage_report(context: dg.AssetExecutionContext, tradier: TradierResource) -> dg.MaterializeResult[None]:
     """What the home takes on disk after maintenance, in MB, and what Dagster still remembers."""
     with as_dagster_failure():
@@ -111,6 +133,7 @@ def storage_report(context: dg.AssetExecutionContext, tradier: TradierResource) 
         return dg.MaterializeResult(
             metadata={
                 "warehouse_mb": _megabytes(size_of(settings.warehouse)),
+                "sealed_mb": _megabytes(size_of(sealed_directory(settings.warehouse))),
                 "landing_zone_mb": _megabytes(size_of(settings.landing)),
                 "ledger_mb": _megabytes(size_of(settings.ledger)),
                 "dagster_mb": _megabytes(size_of(settings.dagster_home)),
@@ -121,7 +144,7 @@ def storage_report(context: dg.AssetExecutionContext, tradier: TradierResource) 
         )
 
 
-MAINTENANCE = (pruned_runs, compacted_days, reverified_snapshots, storage_report)
+MAINTENANCE = (pruned_runs, compacted_days, sealed_months, reverified_snapshots, storage_report)
 
 
 def _proven_until(instance: dg.DagsterInstance) -> datetime:

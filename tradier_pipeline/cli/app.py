@@ -90,6 +90,7 @@ for command in (
     operating.simulate,
     operating.up,
     operating.listen,
+    operating.seal,
     ledger.flows,
     ledger.ledger,
 ):

@@ -41,6 +41,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Operate": {
         "up": "a snapshot every minute of the session, and the UI",
         "listen": "a snapshot after every change of an order",
+        "seal": "closed months become files of their own",
         "status": "age, failures, missed instants, disk, request budget",
         "simulate": "the simulated broker as a server",
     },
@@ -83,6 +84,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "flows remove": ("flows remove 3",),
     "up": ("up", "up --port 3001"),
     "listen": ("listen",),
+    "seal": ("seal", "seal --until 2026-10", "seal --undo"),
     "status": ("status",),
     "simulate": ("simulate", "simulate --port 0"),
 }

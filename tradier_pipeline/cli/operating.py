@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tradier_pipeline.cli.output import (
     warn,
     with_settings,
 )
+from tradier_pipeline.cli.progress import shown
 from tradier_pipeline.cli.snapshots import _identity
 from tradier_pipeline.core.texts import lasting
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DOUBLE, INSTANT, VARCHAR
@@ -56,7 +58,12 @@ def status(settings: Settings, account: str | None, form: str, output: Path | No
         return
     for one in state.accounts:
         _print_account_status(one)
-    sizes = {"warehouse": state.warehouse_bytes, "landing zone": state.landing_bytes, "dagster": state.dagster_bytes}
+    sizes = {
+        "warehouse": state.warehouse_bytes,
+        "sealed months": state.sealed_bytes,
+        "landing zone": state.landing_bytes,
+        "dagster": state.dagster_bytes,
+    }
     echo(f"{state.home}: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items()))
     if state.oldest_request_age_s is not None:
         age = lasting(state.oldest_request_age_s)
@@ -130,6 +137,52 @@ def findings(
         _print_findings(rows)
     if not found:
         echo("no findings" if everything else "no open findings")
+
+
+@click.command()
+@click.option(
+    "--until", type=click.DateTime(["%Y-%m"]), metavar="YYYY-MM", help="The last month. Default: every closed one."
+)
+@click.option(
+    "--repoint", is_flag=True, help="Find the files of a home that was moved. The next snapshot does it, too."
+)
+@click.option("--undo", is_flag=True, help="Bring the sealed months back into the warehouse.")
+@JSON
+@report_errors
+def seal(until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> None:
+    """Seal the closed months: their rows become Parquet files, and the warehouse stays small. Nightly maintenance does.
+
+    Nothing changes for readers. A month is closed a week after its end.
+    """
+    from dataclasses import asdict
+
+    from tradier_pipeline.publish import seal as sealing
+    from tradier_pipeline.warehouse.staging import Warehouse
+
+    if sum((until is not None, repoint, undo)) > 1:
+        raise click.UsageError("give one of --until, --repoint and --undo")
+    settings = read_settings()
+    warehouse = Warehouse(settings.warehouse)
+    if repoint or undo:
+        count = sealing.undo(warehouse) if undo else None
+        moved = False if undo else warehouse.repoint()
+        if as_json:
+            print_json({"unsealed_months": count} if undo else {"moved": moved})
+        elif undo:
+            echo(f"{settings.warehouse}: {screen.plural(count or 0, 'month')} brought back")
+        else:
+            echo(f"{settings.warehouse}: {'the sealed months are found again' if moved else 'was not moved'}")
+        return
+    with shown():
+        sealed = sealing.seal(warehouse, until.date() if until else None)
+    if as_json:
+        print_json(asdict(sealed) | {"months": [f"{month:%Y-%m}" for month in sealed.months]})
+    elif not sealed.months:
+        echo("no closed month is left to seal")
+    else:
+        months = f"{screen.plural(len(sealed.months), 'month')} to {sealed.months[-1]:%Y-%m}"
+        echo(f"sealed {months}: {sealed.rows:,} rows, {sealed.bytes / 1e6:,.1f} MB in {sealed.files} files")
+        echo(f"the warehouse: {sealed.warehouse_before / 1e6:,.1f} MB before, {sealed.warehouse_after / 1e6:,.1f} now")
 
 
 @click.command()

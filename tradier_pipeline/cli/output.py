@@ -206,8 +206,12 @@ def _exact_in_json(connection: duckdb.DuckDBPyConnection, query: str) -> str:
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:
-    """From here on SQL reaches the warehouse and this directory, no other file and no network."""
-    connection.execute(f"SET allowed_directories = ['{directory}']")
+    """From here on SQL reaches the warehouse, its sealed months and this directory, no other file and no network."""
+    from tradier_pipeline.warehouse import sealed
+    from tradier_pipeline.warehouse.sql import literal
+
+    allowed = ", ".join(map(literal, [directory, *sealed.directories(connection)]))
+    connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

@@ -162,6 +162,23 @@ def create_private(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copy a file; one that is there keeps its mode. A file system that can share blocks copies none of them."""
+    if not hasattr(os, "copy_file_range"):
+        shutil.copyfile(source, target)
+        return
+    with source.open("rb") as whole, target.open("wb") as new:
+        left = os.fstat(whole.fileno()).st_size
+        try:
+            while left and (done := os.copy_file_range(whole.fileno(), new.fileno(), left)):
+                left -= done
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    if left:
+        shutil.copyfile(source, target)
+
+
 def sync(path: Path) -> None:
     """Make a file, or the names in a directory, outlive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -29,6 +29,7 @@ from tradier_pipeline.warehouse.reads import (
     newest_headers,
     snapshot_ids,
 )
+from tradier_pipeline.warehouse.staging import sealed_directory
 from tradier_pipeline.warehouse.unpublished import unpublished
 
 RECENT = timedelta(hours=24)
@@ -88,6 +89,7 @@ class Status:
     home: str
     accounts: tuple[AccountStatus, ...]
     warehouse_bytes: int
+    sealed_bytes: int
     landing_bytes: int
     dagster_bytes: int
     waiting_requests: int | None
@@ -140,6 +142,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             if account_id in (None, account)
         ),
         warehouse_bytes=size_of(settings.warehouse),
+        sealed_bytes=size_of(sealed_directory(settings.warehouse)),
         landing_bytes=size_of(settings.landing),
         dagster_bytes=size_of(settings.dagster_home),
         waiting_requests=None if ledger_error else len(waiting),

@@ -33,8 +33,10 @@ from tradier_pipeline.warehouse.reads import (
     require_current,
     verdict_of,
 )
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
+from tradier_pipeline.warehouse.unpublished import EPOCH
 
 if TYPE_CHECKING:
     import duckdb
@@ -52,6 +54,11 @@ _TOLD_THEN = """
     SELECT trade_id, order_id FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
     UNION ALL SELECT trade_id, NULL FROM trade_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
 """
+_LAST_GOOD = """
+    SELECT snapshot_id, as_of FROM tradier_snapshots
+    WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
+"""
+_HELD = "SELECT symbol, side FROM positions WHERE snapshot_id = ? AND as_of = ?"
 _LAST_OF_ORDER = """
     SELECT snapshot_id FROM orders JOIN tradier_snapshots AS taken USING (snapshot_id)
     WHERE orders.account_id = ? AND order_id = ? AND taken.verdict = 'good'
@@ -192,8 +199,10 @@ def _ended_before(
     names, ends = [order.client_order_id for order in missing], sorted(FINISHED)
     query = bind(_ENDED_BEFORE, manifest.account_id, since, manifest.as_of)
     query = query.format(numbers=_listed(numbers), names=_listed(names), ends=_listed(ends))
+    with reaching(connection, since):
+        rows = connection.execute(query).fetchall()
     found: list[Order] = []
-    for number, snapshot_id in connection.execute(query).fetchall():
+    for number, snapshot_id in rows:
         landed = zone.find(SnapshotId.parse(snapshot_id))
         if landed and number not in ids:
             before = read_typed(landed)
@@ -243,21 +252,13 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
 
 def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime) -> Holdings | None:
     """What the last good published snapshot before an instant shows; None if there is none."""
-    rows = connection.execute(
-        f"""
-        WITH last AS (
-            SELECT snapshot_id, as_of FROM tradier_snapshots
-            WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
-              AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
-        )
-        SELECT last.snapshot_id, last.as_of, symbol, side
-        FROM last LEFT JOIN positions ON positions.snapshot_id = last.snapshot_id AND positions.as_of = last.as_of
-        """  # noqa: S608
-    ).fetchall()
-    if not rows:
+    last = connection.execute(bind(_LAST_GOOD, account_id, as_of)).fetchone()
+    if last is None:
         return None
-    held = frozenset((symbol, side) for *_, symbol, side in rows if symbol is not None)
-    return Holdings(rows[0][0], rows[0][1], held)
+    snapshot_id, read_at = last
+    with reaching(connection, read_at):
+        rows = connection.execute(bind(_HELD, snapshot_id, read_at)).fetchall()
+    return Holdings(snapshot_id, read_at, frozenset(rows))
 
 
 def _typed(connection: duckdb.DuckDBPyConnection, zone: LandingZone, snapshot_id: SnapshotId) -> TypedSnapshot:
@@ -285,7 +286,7 @@ def _last_held(
     manifest = typed.landed.manifest
     held = {position.symbol for position in typed.positions}
     return {
-        trade.trade_id: _when_held(connection, manifest.account_id, manifest.as_of, trade.symbol, symbols)
+        trade.trade_id: _when_held(connection, typed, trade, symbols)
         for trade in trades
         if trade.account_id == manifest.account_id and trade.status not in TERMINAL
         if (symbols := {leg.option_symbol for leg in trade.legs}) - held
@@ -293,10 +294,10 @@ def _last_held(
 
 
 def _when_held(
-    connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, underlying: str, symbols: set[str]
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, trade: Trade, symbols: set[str]
 ) -> LastHeld | None:
-    row = connection.execute(
-        f"""
+    account_id, as_of, underlying = trade.account_id, typed.landed.manifest.as_of, trade.symbol
+    query = f"""
         WITH last AS (
             SELECT snapshot_id, as_of FROM positions
             WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
@@ -306,6 +307,10 @@ def _when_held(
         SELECT max(last.as_of), coalesce(sum(quantity), 0) FROM last LEFT JOIN positions
           ON positions.snapshot_id = last.snapshot_id AND symbol = {literal(underlying)}
         HAVING count(last.snapshot_id) > 0
-        """  # noqa: S608
-    ).fetchone()
+    """  # noqa: S608
+    row = connection.execute(query).fetchone()
+    if row is None:  # not lately
+        begun = [at for at in (trade.opened_at, trade.created_at) if at]
+        with reaching(connection, min(begun) - LATE if begun else EPOCH):
+            row = connection.execute(query).fetchone()
     return None if row is None else LastHeld(row[0].astimezone(UTC), Decimal(row[1]))

@@ -14,7 +14,9 @@ from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import verify_landed
 from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify.evidence import NEARBY
 from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_account, snapshot_ids
+from tradier_pipeline.warehouse.sealed import hot_first, is_sealed, reaching
 from tradier_pipeline.warehouse.staging import Warehouse
 
 
@@ -41,6 +43,8 @@ def reverify(
     named = [SnapshotId.parse(text) for text in wanted]
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account_id, settings.accounts or ())
+        if is_sealed(connection):  # each snapshot is proven by its own months alone
+            hot_first(connection)
         published = snapshot_ids(connection)
         if not named:
             chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
@@ -58,6 +62,10 @@ def reverify(
                     f"no snapshot {snapshot_id} is landed in {settings.landing}",
                     "List the known ones: `tradier-pipeline balances`.",
                 )
-            is_published = str(snapshot_id) in published
-            outcomes = verify_snapshot(landed, connection) if is_published else verify_landed(warehouse, landed, rules)
+            if is_published := str(snapshot_id) in published:
+                day = snapshot_id.trade_date
+                with reaching(connection, day - NEARBY, day + NEARBY):
+                    outcomes = verify_snapshot(landed, connection)
+            else:
+                outcomes = verify_landed(warehouse, landed, rules)
             yield Reverified(str(snapshot_id), is_published, outcomes)

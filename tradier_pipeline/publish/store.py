@@ -272,6 +272,8 @@ def rebuild(
     Raises:
         LandingError: such snapshots exist, or nothing is landed at all; the old file stays.
     """
+    with suppress(WarehouseError, duckdb.Error):  # of a home that was moved: what is taken over is found again
+        warehouse.repoint()
     published_before = _published(warehouse)
     if not forget:
         _refuse_loss(warehouse, zone, published_before)

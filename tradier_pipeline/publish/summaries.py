@@ -13,6 +13,7 @@ from tradier_pipeline.domain.daily_summary import Day, DayOrder, DayTrade, Ledge
 from tradier_pipeline.reconcile.summary_checks import SummaryEvidence
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, require_current, rows_of
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, transaction
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
@@ -103,7 +104,7 @@ def make_summaries(warehouse: Warehouse, day: date, account_id: str | None = Non
         remedy = "`tradier-pipeline status` tells what failed or was missed; what was not read then is gone."
         raise PipelineError(f"no snapshot{whose} of {day} is published", remedy)
     with warehouse.staged() as staged:
-        with transaction(staged.connection):
+        with reaching(staged.connection, date.min), transaction(staged.connection):
             for account in accounts:
                 upsert_summaries(staged.connection, account, day)
         return [row for row in daily_summaries(staged.connection, day) if row["account_id"] in accounts]

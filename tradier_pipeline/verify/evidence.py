@@ -17,6 +17,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.decimals import UNROUNDED
 from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shortened
 from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind
 
 Row = dict[str, Any]
@@ -187,12 +188,13 @@ class Evidence:
         """What the previous snapshot held; nothing if there is none."""
         if self.previous is None:
             return []
-        return self.query(
-            "SELECT symbol, quantity, asset_class, underlying, expiration FROM positions "
-            "WHERE snapshot_id = ? AND as_of = ? AND quantity <> 0",
-            self.previous["snapshot_id"],
-            self.previous["as_of"],
-        )
+        with reaching(self.connection, self.previous["as_of"]):
+            return self.query(
+                "SELECT symbol, quantity, asset_class, underlying, expiration FROM positions "
+                "WHERE snapshot_id = ? AND as_of = ? AND quantity <> 0",
+                self.previous["snapshot_id"],
+                self.previous["as_of"],
+            )
 
     @cached_property
     def progress_before(self) -> Mapping[tuple[int, int | None], Row]:
@@ -200,20 +202,23 @@ class Evidence:
         last one before that showed it: what leaves the list has not lost what it had filled."""
         if self.previous is None:
             return {}
-        shown = self._progress(self.previous["snapshot_id"], self.previous["as_of"])
+        with reaching(self.connection, self.previous["as_of"]):
+            shown = self._progress(self.previous["snapshot_id"], self.previous["as_of"])
         known = {order_id for order_id, _ in shown}
         earlier = [row for row in self.stored("orders") if row["order_id"] not in known and self._existed_before(row)]
         if not earlier:
             return shown
-        last = self.query(
-            "SELECT order_id, max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of FROM orders "  # noqa: S608
-            f"WHERE account_id = ? AND as_of BETWEEN ? AND ? "
-            f"AND order_id IN ({', '.join(str(row['order_id']) for row in earlier)}) GROUP BY order_id",
-            self.account_id,
-            min(row["create_date"] for row in earlier) - CLOCKS_APART,
-            self.previous["as_of"],
-        )
-        before = (self._progress(row["snapshot_id"], row["as_of"], row["order_id"]) for row in last)
+        since = min(row["create_date"] for row in earlier) - CLOCKS_APART
+        with reaching(self.connection, since):
+            last = self.query(
+                "SELECT order_id, max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of FROM orders "  # noqa: S608
+                f"WHERE account_id = ? AND as_of BETWEEN ? AND ? "
+                f"AND order_id IN ({', '.join(str(row['order_id']) for row in earlier)}) GROUP BY order_id",
+                self.account_id,
+                since,
+                self.previous["as_of"],
+            )
+            before = [self._progress(row["snapshot_id"], row["as_of"], row["order_id"]) for row in last]
         return {**shown, **{key: row for rows in before for key, row in rows.items()}}
 
     def _existed_before(self, order: Row) -> bool:

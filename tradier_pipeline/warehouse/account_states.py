@@ -27,6 +27,7 @@ from tradier_pipeline.reconcile.account_state import (
 from tradier_pipeline.reconcile.conservation import Open, ended_in, may_owe_fractions
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal
 
 SANDBOX = "sandbox"  # its quotes are 15 minutes late
@@ -144,17 +145,18 @@ def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Accou
     if found is None:
         return None
     snapshot_id, as_of, _ = found
-    observation = stored_observation(connection, *found)
-    before = statement_before(connection, account_id, observation.statement, now)
-    ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
-    before = replace(before, ended=ended, owed=owed)
-    return Good(
-        replace(observation, statement=before),
-        _in_flight(connection, snapshot_id, as_of),
-        _outstanding(connection, account_id, as_of, now.as_of),
-        _earlier_cash(connection, account_id, now.as_of, as_of),
-        _shown_since(connection, account_id, as_of, now),
-    )
+    with reaching(connection, as_of):
+        observation = stored_observation(connection, *found)
+        before = statement_before(connection, account_id, observation.statement, now)
+        ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
+        before = replace(before, ended=ended, owed=owed)
+        return Good(
+            replace(observation, statement=before),
+            _in_flight(connection, snapshot_id, as_of),
+            _outstanding(connection, account_id, as_of, now.as_of),
+            _earlier_cash(connection, account_id, now.as_of, as_of),
+            _shown_since(connection, account_id, as_of, now),
+        )
 
 
 def has_terms(symbol: str) -> bool:
@@ -169,10 +171,11 @@ def clock_error(skew_s: Decimal | float | None) -> timedelta | None:
 def stored_observation(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> Observation:
-    found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
+    with reaching(connection, as_of):
+        found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
+        closed_at = dict(connection.execute(bind(_CLOSED_AT, snapshot_id, as_of)).fetchall())
+        quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
     ((in_session, *figures, priced, worth, skew, environment),) = found
-    closed_at = dict(connection.execute(bind(_CLOSED_AT, snapshot_id, as_of)).fetchall())
-    quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
     return Observation(
         snapshot_id,
         stored_statement(connection, snapshot_id, as_of, as_of_end),
@@ -228,6 +231,13 @@ def stored_statement(
     connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
 ) -> AccountState:
     """What a stored snapshot says."""
+    with reaching(connection, as_of):
+        return _stored_statement(connection, snapshot_id, as_of, as_of_end)
+
+
+def _stored_statement(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
+) -> AccountState:
     at = (snapshot_id, as_of)
     parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
     positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
@@ -262,7 +272,8 @@ def statement_before(
     doubted = connection.execute(bind(_DOUBTED_SINCE, *span)).fetchall()
     untimely = [literal(snapshot_id) for snapshot_id, skew in doubted if clock_error(skew) is not None]
     query = bind(_LAST_SHOWN, *span).format(ids=ids, untimely=", ".join(untimely) or "''")
-    parts, legless = _orders_of(connection, connection.execute(query).fetchall())
+    with reaching(connection, min(since) - CLOCKS_APART):
+        parts, legless = _orders_of(connection, connection.execute(query).fetchall())
     return replace(before, parts=by_key({**before.parts, **parts}.values()), legless={**before.legless, **legless})
 
 

@@ -12,7 +12,8 @@ from tradier_pipeline.warehouse.sql import bind
 
 TABLES_QUERY = """
     SELECT name, kind, comment AS one_row_is FROM (
-        SELECT table_name AS name, 'table' AS kind, comment FROM duckdb_tables() WHERE database_name = 'tradier'
+        SELECT table_name AS name, 'table' AS kind, comment FROM duckdb_tables()
+        WHERE database_name = 'tradier' AND schema_name = 'main'
         UNION ALL
         SELECT view_name, 'view', comment FROM duckdb_views() WHERE database_name = 'tradier' AND NOT internal
     ) ORDER BY kind DESC, name
@@ -29,7 +30,7 @@ def columns_query(table: str) -> str:
     """The columns of a table or view, in their order, with types and comments."""
     return bind(
         "SELECT column_name AS column, data_type AS type, comment AS meaning FROM duckdb_columns() "
-        "WHERE database_name = 'tradier' AND table_name = ? ORDER BY column_index",
+        "WHERE database_name = 'tradier' AND schema_name = 'main' AND table_name = ? ORDER BY column_index",
         table,
     )
 

@@ -758,13 +758,17 @@ ALL_TABLES = (
 )
 
 
-def ddl(table: Table) -> str:
-    """CREATE TABLE, if it is not there, with NOT NULL where a column is required, and the comments."""
+def ddl(table: Table, name: str | None = None) -> str:
+    """CREATE TABLE, if it is not there, with NOT NULL where a column is required, and the comments.
+
+    Args:
+        name: under which it is created; None: its own.
+    """
+    name = name or table.name
     columns = ", ".join(
         f'"{column.name}" {column.type}{" NOT NULL" if column.required else ""}' for column in table.columns
     )
-    comment_sql = comments("TABLE", table.name, table.comment, table.columns)
-    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}); {comment_sql}"
+    return f"CREATE TABLE IF NOT EXISTS {name} ({columns}); {comments('TABLE', name, table.comment, table.columns)}"
 
 
 def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
@@ -15,8 +14,8 @@ import duckdb
 
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
-from tradier_pipeline.warehouse import derived, macros, schema, views
+from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, sync, writing
+from tradier_pipeline.warehouse import derived, macros, schema, sealed, views
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
@@ -36,11 +35,13 @@ class StagedWarehouse:
 
     `completed`: it is of an older version and has got the tables and views that this one adds, still empty. The next
     snapshot that is stored fills them and makes it one of this version.
+    `sealed`: it has sealed months. The bare names of the tables mean the rows that are not sealed.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, completed: bool = False) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, completed: bool = False, sealed: bool = False) -> None:
         self.connection = connection
         self.completed = completed
+        self.sealed = sealed
 
     def store(self, snapshot_id: str, rows: Mapping[str, Sequence[Row]]) -> None:
         """Replace all rows of one snapshot, in one transaction. It is missed no more.
@@ -49,6 +50,7 @@ class StagedWarehouse:
         """
         with transaction(self.connection):
             if self.has(snapshot_id):
+                self._unseal(snapshot_id)
                 self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
             self._insert(rows)
             self._forget_missed([snapshot_id])
@@ -81,6 +83,7 @@ class StagedWarehouse:
     def refuse(self, missed: Row) -> None:
         """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
         with transaction(self.connection):
+            self._unseal(missed["snapshot_id"])
             self._delete(missed["snapshot_id"], schema.TABLES)
             self._insert_missed([missed])
 
@@ -145,6 +148,14 @@ class StagedWarehouse:
         found = self.connection.execute(bind("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id))
         return found.fetchone() is not None
 
+    def _unseal(self, snapshot_id: str) -> None:
+        """Bring back the month of a stored snapshot if it is sealed: its rows are about to be replaced."""
+        if self.sealed:
+            query = "SELECT date_trunc('month', trade_date)::DATE FROM tradier_snapshots WHERE snapshot_id = ?"
+            sealed.unseal(
+                self.connection, [month for (month,) in self.connection.execute(bind(query, snapshot_id)).fetchall()]
+            )
+
     def _delete(self, snapshot_id: str, tables: Iterable[schema.Table]) -> None:
         for table in tables:
             self.connection.execute(bind(f"DELETE FROM {table.name} WHERE snapshot_id = ?", snapshot_id))  # noqa: S608
@@ -169,11 +180,12 @@ class Warehouse:
         self.path = path
 
     @contextmanager
-    def staged(self, *, fresh: bool = False) -> Iterator[StagedWarehouse]:
+    def staged(self, *, fresh: bool = False, compact: bool = False) -> Iterator[StagedWarehouse]:
         """Work on a copy; publish it when the block ends, discard it when the block raises.
 
         Args:
             fresh: start from an empty warehouse instead of a copy (to rebuild it).
+            compact: give back the room of what was removed; else it is kept for what comes.
 
         Raises:
             BusyError: another process has been writing it for half a minute.
@@ -190,22 +202,42 @@ class Warehouse:
                     _remove(staged)
                     if self.path.exists() and not fresh:
                         create_private(staged)
-                        shutil.copyfile(self.path, staged)
+                        copy(self.path, staged)
                 blocks = "" if staged.exists() else f", BLOCK_SIZE {BLOCK_SIZE}"
                 connection = duckdb.connect(":memory:")
                 try:
                     connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
                     attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'{blocks}")
-                    yield StagedWarehouse(connection, completed=_prepare(connection, self.path))
+                    yield _prepare(connection, self.path)
                     derived.refresh(connection)
                     connection.execute("CHECKPOINT tradier")
+                    if compact:
+                        _compact(connection, staged)
                 finally:
                     connection.close()
+                if compact:
+                    _compacted(staged).replace(staged)
                 self._publish(staged)
             except duckdb.Error as error:
                 raise _explained(error, self.path) from None
             finally:
                 _remove(staged)
+                _remove(_compacted(staged))
+
+    def repoint(self) -> bool:
+        """Let the views show the sealed months where the home is now. Returns whether it was moved.
+
+        Raises:
+            BusyError, FileError, WarehouseError: as `staged` does.
+            duckdb.Error: the file cannot be read.
+        """
+        with duckdb.connect(":memory:") as connection:
+            attach(connection, self.path, "READ_ONLY")
+            moved = sealed.is_sealed(connection) and sealed.sealed_root(connection) != sealed_directory(self.path)
+        if moved:
+            with self.staged():
+                pass  # whoever publishes does it
+        return moved
 
     def _publish(self, staged: Path) -> None:
         with writing(self.path):
@@ -262,34 +294,38 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
         _note_version(connection)
 
 
-def _complete(connection: duckdb.DuckDBPyConnection) -> None:
+def _complete(connection: duckdb.DuckDBPyConnection, *, is_sealed: bool = False) -> None:
     """Create the tables, columns, views and macros that are not there yet."""
     _rename_versioned(connection)
     found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
     older = dict(found)
     for table in (*schema.ALL_TABLES, *derived.TABLES):
+        name = sealed.stored_name(table, sealed=is_sealed)
         for column in table.columns:
             if column.name not in older.get(table.name, table.column_names):
-                connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.type}')
-        connection.execute(schema.ddl(table))
+                connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column.name}" {column.type}')
+        connection.execute(schema.ddl(table, name))
+    if is_sealed:
+        sealed.show(connection, sealed.sealed_root(connection))
     # what was torn to an earlier version is in doubt to this one
     connection.execute(
         "UPDATE tradier_snapshots SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "
         "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
     )
-    _know_words(connection)
+    _know_words(connection, is_sealed=is_sealed)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
 
 
-def _know_words(connection: duckdb.DuckDBPyConnection) -> None:
+def _know_words(connection: duckdb.DuckDBPyConnection, *, is_sealed: bool) -> None:
     """Statuses that an earlier version did not know, and stored as unknown."""
     for table in (schema.ORDERS, schema.ORDER_LEGS):
         for word, known in WORKING_WORDS.items():
             where = f"WHERE status = 'unknown' AND raw_status = {literal(word)}"
-            connection.execute(f"UPDATE {table.name} SET status = {literal(known)} {where}")  # noqa: S608
+            name = sealed.stored_name(table, sealed=is_sealed)
+            connection.execute(f"UPDATE {name} SET status = {literal(known)} {where}")  # noqa: S608
 
 
 def _rename_versioned(connection: duckdb.DuckDBPyConnection) -> None:
@@ -302,15 +338,16 @@ def _rename_versioned(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _note_version(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION}")
+    connection.execute(f"CREATE OR REPLACE MACRO main.schema_version() AS {schema.SCHEMA_VERSION}")
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Give it what this version has. Returns whether it is one of an older."""
-    tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'tradier'").fetchone()
-    if tables == (0,):
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> StagedWarehouse:
+    """Give it what this version has."""
+    query = "SELECT count(*), count(*) FILTER (schema_name = ?) FROM duckdb_tables() WHERE database_name = 'tradier'"
+    tables, hot = connection.execute(bind(query, sealed.HOT)).fetchone() or (0, 0)
+    if not tables:
         create_schema(connection)
-        return False
+        return StagedWarehouse(connection)
     (version,) = connection.execute("SELECT schema_version()").fetchone() or (None,)
     if version > schema.SCHEMA_VERSION:
         raise WarehouseError(
@@ -322,10 +359,20 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
             f"{path} has the older schema version {version}",
             "Run `tradier-pipeline rebuild`: the landing zone has all.",
         )
-    if version < schema.SCHEMA_VERSION:
+    completed = bool(version < schema.SCHEMA_VERSION)
+    if completed:
         with transaction(connection):
-            _complete(connection)
-    return bool(version < schema.SCHEMA_VERSION)
+            _complete(connection, is_sealed=hot > 0)
+    if hot:
+        if sealed.sealed_root(connection) != (root := sealed_directory(path)):  # the home was moved
+            sealed.show(connection, root)
+        sealed.hot_first(connection)
+    return StagedWarehouse(connection, completed=completed, sealed=hot > 0)
+
+
+def sealed_directory(path: Path) -> Path:
+    """Where the sealed months of a warehouse lie."""
+    return path.resolve().parent / sealed.FOLDER
 
 
 def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
@@ -336,6 +383,19 @@ def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
         f"cannot write {path}: {text[:300]}",
         "The published file is untouched. If it repeats, run `tradier-pipeline rebuild`.",
     )
+
+
+def _compacted(staged: Path) -> Path:
+    return staged.with_name(f"{staged.name}.compacted")
+
+
+def _compact(connection: duckdb.DuckDBPyConnection, staged: Path) -> None:
+    """Write what is staged anew: DuckDB gives the room of rows that are gone back to its file only."""
+    path = _compacted(staged)
+    _remove(path)
+    options = f"STORAGE_VERSION '{STORAGE_VERSION}', BLOCK_SIZE {BLOCK_SIZE}"
+    connection.execute(f"ATTACH {literal(str(path))} AS compacted ({options})")
+    connection.execute("USE memory; COPY FROM DATABASE tradier TO compacted; DETACH compacted")
 
 
 def _remove(path: Path) -> None:

@@ -41,6 +41,7 @@ from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.ledger_state import read_relevant_ledger
+from tradier_pipeline.publish.seal import seal
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
@@ -155,16 +156,25 @@ def year_of_snapshots() -> list[Figure]:
         landed = _landed(zone, broker)
         store_snapshot(empty, landed)
         _fill_a_year(full, landed)
-        snapshots = iter([_landed(zone, broker) for _ in range(2 * ROUNDS + 2)])
+        snapshots = iter([_landed(zone, broker) for _ in range(4 * ROUNDS + 4)])
         on_full, on_empty = _in_turn(
             lambda: _publish_only(full, next(snapshots)), lambda: _publish_only(empty, next(snapshots))
         )
         size = full.path.stat().st_size / 1e6
         by_day = _median(lambda: _balances_by_day(full.path))
+        seal(full)
+        on_sealed, beside = _in_turn(
+            lambda: _publish_only(full, next(snapshots)), lambda: _publish_only(empty, next(snapshots))
+        )
+        sealed_size = full.path.stat().st_size / 1e6
     return [
         Figure("commit and publish on 98 000 snapshots", on_full, None, "ms", "<= 150 ms", on_full <= 150),
         _ratio("commit and publish on 98 000 snapshots, against an empty warehouse", on_full, on_empty, 3.0),
         Figure("warehouse of 98 000 snapshots, 15 positions, moving quotes", size, None, "MB", "-", True),
+        _ratio("the same once closed months are sealed, against an empty warehouse", on_sealed, beside, 1.3),
+        Figure(
+            "bytes of a publish on 98 000 snapshots, sealed", sealed_size, None, "MB", "<= 60 MB", sealed_size <= 60
+        ),
         Figure("a year of balances by day", by_day, None, "ms", "<= 50 ms", by_day <= 50),
     ]
 

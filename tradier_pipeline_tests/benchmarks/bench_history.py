@@ -12,9 +12,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tradier_pipeline.publish.seal import seal
 from tradier_pipeline.warehouse import exposure, spread_book
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
@@ -96,9 +97,14 @@ def measure(home: Path) -> Iterator[Figure]:
             ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
             yield Figure(f"rows of {table}", rows, None, "", "-", True)
         relations = [relation for (relation,) in connection.execute(RELATIONS).fetchall()]
-    for relation in relations:
-        for question in questions(relation, str(days[len(days) // 2].date)):
-            yield _figure(warehouse.path, question)
+    asked = [one for relation in relations for one in questions(relation, str(days[len(days) // 2].date))]
+    for question in asked:
+        yield _figure(warehouse.path, question)
+    done = seal(warehouse)
+    yield Figure("the file, sealed", done.warehouse_after / 1e6, None, "MB", "<= 60 MB", done.warehouse_after <= 60e6)
+    yield Figure("the sealed months", done.bytes / 1e6, None, "MB", "-", True)
+    for question in asked:
+        yield _figure(warehouse.path, replace(question, what=f"{question.what}, sealed"))
 
 
 def _figure(path: Path, question: Question) -> Figure:

@@ -14,6 +14,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.dagster_runs import failure, materialized, new_key, run_job
 
 NOW = clock.now
@@ -57,6 +58,21 @@ def test_a_night_days_later_prunes_compacts_proves_and_reports(
     sizes = reported(instance, "storage_report")
     assert (sizes["runs"], sizes["partition_keys"], sizes["ledger_mb"]) == (1, 0, 0.0)
     assert min(sizes["warehouse_mb"], sizes["dagster_mb"], sizes["free_mb"]) > 0
+
+
+def test_a_night_weeks_later_seals_the_month_and_what_is_sealed_is_proven(
+    home: Home, simulated: Simulated, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        take(home, simulated.broker)
+    monkeypatch.setattr(clock, "now", lambda: NOW() + timedelta(days=45))
+    assert maintained(instance).success
+    sealed = reported(instance, "sealed_months")
+    assert (sealed["months"], sealed["files"] > 0, sealed["rows"] > 0) == (f"{NOW():%Y-%m}", True, True)
+    assert list((home.path / "sealed").glob("positions/*.parquet")) != []
+    assert run("verify", "--all").exit_code == 0
+    assert maintained(instance).success
+    assert reported(instance, "sealed_months")["months"] == ""
 
 
 def test_a_young_home_is_left_as_it_is(home: Home, simulated: Simulated, instance: dg.DagsterInstance) -> None:

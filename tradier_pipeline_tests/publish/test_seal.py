@@ -1,0 +1,345 @@
+"""Sealed months: readers see no difference, the warehouse stays small, and nothing is lost wherever it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tradier_pipeline import clock
+from tradier_pipeline.landing.compaction import compact
+from tradier_pipeline.publish import seal as sealing
+from tradier_pipeline.publish.seal import SealError, seal, undo
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.warehouse import macros, schema, sealed
+from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, scripted_account
+from tradier_pipeline_tests.support.year import fill, sessions
+
+CALL = "SPY261218C00700000"
+DAYS = (date(2025, 1, 2), date(2025, 2, 3), date(2025, 2, 4), date(2025, 2, 5), date(2025, 3, 3))  # nothing of the 4th
+AUGUST = datetime(2026, 8, 3, 15, 0, tzinfo=UTC)
+TABLES = tuple(table.name for table in schema.ALL_TABLES)
+NOVEMBER = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
+# sums of doubles depend on the order in which they are added
+EVERYTHING = """
+    SELECT table_name, string_agg('"' || column_name || '"', ', ') FROM duckdb_columns()
+    WHERE database_name = 'a' AND schema_name = 'main' AND NOT (data_type = 'DOUBLE' AND table_name <> 'quotes')
+    GROUP BY table_name
+"""
+
+
+@pytest.fixture(scope="module")
+def filled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three months, made in bulk."""
+    path = tmp_path_factory.mktemp("filled") / "tradier.duckdb"
+    with Warehouse(path).staged() as staged:
+        fill(staged.connection, [one for day in DAYS for one in sessions(1, day)])
+    return path
+
+
+@pytest.fixture
+def bulk(filled_home: Path, tmp_path: Path) -> Warehouse:
+    return Warehouse(Path(shutil.copy(filled_home, tmp_path / "tradier.duckdb")))
+
+
+@pytest.fixture
+def account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    """An account with three snapshots in August, September and October each; it is 20 November."""
+    with scripted_account(home, monkeypatch) as scripted:
+        for months in range(3):
+            for minutes in range(3):
+                at = AUGUST + timedelta(days=30 * months, minutes=minutes)
+                order = filled(100 + months, CALL, "buy_to_open", 1, 2, at - timedelta(hours=1))
+                scripted.shows(at, (CALL, months + 1, 200 * (months + 1)), cash=5000 - 200 * months, orders=[order])
+        monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
+        yield scripted
+
+
+def differences(before: Path, after: Path, only: Collection[str] = TABLES) -> dict[str, tuple[int, int]]:
+    """Rows that only one of two warehouses has, by table, view and macro: of those that differ.
+
+    Args:
+        only: the tables, views and macros that are looked at; empty: all.
+    """
+    found = {}
+    with duckdb.connect(":memory:") as connection:
+        files = f"ATTACH {literal(str(before))} AS a (READ_ONLY); ATTACH {literal(str(after))} AS b (READ_ONLY)"
+        connection.execute(f"SET TimeZone = 'UTC'; {files}")
+        for name, columns in connection.execute(EVERYTHING).fetchall():
+            if not only or name in only:
+                one, other = (f"(SELECT {columns} FROM {where}.{name})" for where in "ab")
+                found[name] = only_in(connection, one, other), only_in(connection, other, one)
+    for macro in macros.MACROS if not only else ():
+        for at in asked(macro.name):
+            rows = [Counter(map(repr, answered(path, f"FROM {macro.name}('{at}')"))) for path in (before, after)]
+            found[f"{macro.name}('{at}')"] = (rows[0] - rows[1]).total(), (rows[1] - rows[0]).total()
+    return {name: counts for name, counts in found.items() if counts != (0, 0)}
+
+
+def answered(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with connect_readonly(path) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def asked(macro: str) -> tuple[str, ...]:
+    return ("SPY", "F") if macro == "position_history" else tuple(f"{day} 17:00:00+00" for day in DAYS)
+
+
+def only_in(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> int:
+    query = f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})"
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def months(warehouse: Warehouse) -> list[str]:
+    with connect_readonly(warehouse.path) as connection:
+        if not sealed.is_sealed(connection):
+            return []
+        rows = connection.execute(f"SELECT DISTINCT month FROM {sealed.FILES.name} ORDER BY 1").fetchall()
+        return [f"{month:%Y-%m}" for (month,) in rows]
+
+
+def test_every_table_view_and_macro_shows_the_same_rows_before_and_after(bulk: Warehouse, tmp_path: Path) -> None:
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    done = seal(bulk)
+    assert [f"{month:%Y-%m}" for month in done.months] == ["2025-01", "2025-02", "2025-03"] == months(bulk)
+    assert done.warehouse_after < done.warehouse_before / 2
+    assert done.files == sum(1 for _ in (tmp_path / "sealed").glob("*/*.parquet"))
+    assert differences(before, bulk.path, only=()) == {}
+    assert seal(bulk).months == ()
+
+
+def test_a_plain_reader_sees_rows_and_comments_from_any_directory(
+    bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(bulk)
+    monkeypatch.chdir("/")
+    with duckdb.connect(bulk.path, read_only=True) as plain:
+        count = plain.execute("SELECT count(*) FROM positions WHERE trade_date = '2025-02-03'").fetchall()
+        assert count > [(0,)]
+        query = (
+            "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = 'positions'"
+        )
+        assert plain.execute(query).fetchall() == [(one.name, one.comment) for one in schema.POSITIONS.columns]
+        found = plain.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'positions'").fetchall()
+        assert found == [(schema.POSITIONS.comment,)]
+        files = plain.execute("SELECT count(*) FROM read_parquet($1)", [f"{tmp_path}/sealed/positions/*.parquet"])
+        assert files.fetchall() > [(0,)]
+    assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "sealed").glob("*/*.parquet"))
+
+
+def test_a_reader_that_holds_the_file_open_goes_on_with_what_it_saw(bulk: Warehouse) -> None:
+    sums = "SELECT count(*), sum(quantity) FROM positions"
+    with duckdb.connect(bulk.path, read_only=True) as notebook:
+        seen = notebook.execute(sums).fetchall()
+        seal(bulk)
+        assert notebook.execute(sums).fetchall() == seen
+    with connect_readonly(bulk.path) as connection:
+        assert connection.execute(sums).fetchall() == seen
+        with bulk.staged() as staged:
+            staged.connection.execute("DELETE FROM missed_snapshots")
+        undo(bulk)
+        seal(bulk)
+        assert connection.execute(sums).fetchall() == seen
+
+
+def test_a_month_is_sealed_a_week_after_its_end(bulk: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    for now, closed in (
+        (datetime(2025, 2, 6, 12, tzinfo=UTC), []),
+        (datetime(2025, 2, 8, 12, tzinfo=UTC), ["2025-01"]),
+    ):
+        monkeypatch.setattr(clock, "now", lambda now=now: now)
+        seal(bulk)
+        assert months(bulk) == closed
+    monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
+    seal(bulk, date(2025, 2, 1))
+    assert months(bulk) == ["2025-01", "2025-02"]
+
+
+def test_what_an_account_holds_now_is_never_sealed(bulk: Warehouse) -> None:
+    seal(bulk)
+    with connect_readonly(bulk.path) as connection:
+        hot = connection.execute("SELECT count(DISTINCT snapshot_id), max(as_of) FROM hot.positions").fetchall()
+        newest = connection.execute("SELECT count(*), max(as_of) FROM newest_snapshots").fetchall()
+    assert hot == newest
+
+
+def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    seal(bulk)
+    assert undo(bulk) == 3
+    assert months(bulk) == []
+    shutil.move(tmp_path / "sealed", tmp_path / "away")
+    assert differences(before, bulk.path) == {}
+    assert undo(bulk) == 0
+
+
+def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(
+    bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bulk.path.read_bytes()
+    monkeypatch.setattr(sealing, "_content", lambda *_: (1, "2"))
+    with pytest.raises(SealError, match="is not what the warehouse has of positions"):
+        seal(bulk)
+    assert bulk.path.read_bytes() == before
+    assert [path for path in (tmp_path / "sealed").rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+def test_rows_that_change_while_files_are_written_stay_open(bulk: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = sealing._publish
+
+    def late(*arguments: object) -> sealing.Sealing:
+        with bulk.staged() as staged:
+            staged.connection.execute("DELETE FROM quotes WHERE trade_date = '2025-02-03' AND symbol = 'F'")
+        return publish(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sealing, "_publish", late)
+    assert [month.month for month in seal(bulk).months] == [1, 3]
+    monkeypatch.setattr(sealing, "_publish", publish)
+    assert [month.month for month in seal(bulk).months] == [2]
+    with connect_readonly(bulk.path) as connection:
+        query = "SELECT count(*) FROM quotes WHERE trade_date = '2025-02-03' AND symbol = 'F'"
+        assert connection.execute(query).fetchall() == [(0,)]
+
+
+def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(bulk: Warehouse, tmp_path: Path) -> None:
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    seal(bulk)
+    for number, name in enumerate(("it's [moved] *", "moved again")):
+        (tmp_path / name).mkdir()
+        for what in ("tradier.duckdb", "sealed"):
+            shutil.move(bulk.path.parent / what, tmp_path / name / what)
+        bulk = Warehouse(tmp_path / name / "tradier.duckdb")
+        if number:
+            assert bulk.repoint()
+            assert not bulk.repoint()
+        else:
+            with bulk.staged():
+                pass
+        assert differences(before, bulk.path) == {}
+
+
+def test_files_that_nothing_refers_to_go_after_a_day(bulk: Warehouse, tmp_path: Path) -> None:
+    directory = tmp_path / "sealed" / "positions"
+    directory.mkdir(parents=True)
+    for name in ("2024-01.parquet", ".2025-01.tmp", "2025-01.parquet"):
+        (directory / name).write_bytes(b"PAR1")
+    seal(bulk)
+    assert sorted(path.name for path in directory.iterdir()) == [
+        *("2024-01.parquet", "2025-01.2.parquet", "2025-01.parquet", "2025-02.parquet", "2025-03.parquet")
+    ]
+    for name in ("2024-01.parquet", "2025-01.parquet"):
+        os.utime(directory / name, (1, 1))
+    seal(bulk)
+    assert sorted(path.name for path in directory.iterdir()) == [
+        *("2025-01.2.parquet", "2025-02.parquet", "2025-03.parquet")
+    ]
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from tradier_pipeline.publish import seal as sealing
+from tradier_pipeline.warehouse.staging import Warehouse
+where = Warehouse if sys.argv[1] == "_publish_file" else sealing
+setattr(where, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
+sealing.seal(Warehouse(Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("step", ["_content", "_name", "_publish", "_is_same", "_move", "_publish_file", "_let_go"])
+def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehouse, tmp_path: Path) -> None:
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path], check=False).returncode == 9
+    assert differences(before, bulk.path) == {}
+    seal(bulk)
+    assert len(months(bulk)) == 3
+    assert differences(before, bulk.path) == {}
+    assert [path for path in tmp_path.rglob(".*") if path.suffix not in (".lock", "")] == []
+    assert all("." not in path.stem for path in (tmp_path / "sealed").glob("*/*.parquet"))
+
+
+# the whole way: landed, published, sealed, and on ---------------------------------------------------------------------
+
+
+def blocking(*arguments: str) -> list[str]:
+    result = run("verify", *arguments, "--json")
+    documents = json.loads(result.stdout)["snapshots"]
+    return [one["check"] for document in documents for one in document["checks"] if not one["passed"]]
+
+
+def test_snapshots_go_on_are_proven_and_are_rebuilt(account: ScriptedAccount, home: Home, tmp_path: Path) -> None:
+    failing = blocking("--all")
+    before = Path(shutil.copy(home.warehouse.path, tmp_path / "before.duckdb"))
+    assert run("seal").stdout.startswith("sealed 3 months to 2026-10: ")
+    assert differences(before, home.warehouse.path) == {}
+    assert blocking("--all") == failing
+    compact(home.zone, date(2026, 11, 1))
+    assert blocking("--all") == failing
+
+    order = filled(110, CALL, "buy_to_open", 1, 2, NOVEMBER - timedelta(hours=1))
+    assert account.shows(NOVEMBER, (CALL, 4, 800), cash=4400, orders=[order]) == "good"
+    assert account.mirror == {CALL: 4}
+    (change,) = account.rows(f"SELECT change, state FROM conservation WHERE item = '{CALL}' AND as_of > '2026-11-01'")
+    assert change == (1, "explained")
+
+    (home.path.parent / "control").mkdir()
+    control = Warehouse(home.path.parent / "control" / "tradier.duckdb")
+    for landed in home.zone.snapshots():
+        store_snapshot(control, landed)
+    committed = {"tradier_snapshots", "newest_snapshots", "snapshot_days"}  # say when they were written
+    assert differences(control.path, home.warehouse.path).keys() <= committed
+    assert run("rebuild").exit_code == 0
+    assert months(home.warehouse) == []
+    assert differences(control.path, home.warehouse.path).keys() <= committed
+    run("seal")
+    assert differences(control.path, home.warehouse.path).keys() <= committed
+
+
+def test_a_snapshot_of_a_sealed_month_that_is_stored_again_is_replaced(
+    account: ScriptedAccount, home: Home, tmp_path: Path
+) -> None:
+    before = Path(shutil.copy(home.warehouse.path, tmp_path / "before.duckdb"))
+    seal(home.warehouse)
+    taken = sorted(home.zone.snapshots(), key=lambda landed: landed.snapshot_id)
+    for landed in (taken[6], taken[3], taken[0]):  # the first of each month: what was before it is sealed
+        store_snapshot(home.warehouse, landed)
+    assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
+    assert months(home.warehouse) == []
+    seal(home.warehouse)
+    assert len(months(home.warehouse)) == 3
+    assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
+
+
+def test_commands_read_sealed_months_from_another_directory(
+    account: ScriptedAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for = (
+        ("balances", "--format", "csv"),
+        ("query", "SELECT * FROM positions ORDER BY ALL"),
+        ("orders", "--format", "csv"),
+        ("tables",),
+        ("describe", "positions"),
+    )
+    before = [run(*arguments).stdout for arguments in asked_for[:3]]
+    run("seal")
+    monkeypatch.chdir(tmp_path)
+    assert [run(*arguments).stdout for arguments in asked_for[:3]] == before
+    assert "positions" in run("tables").stdout
+    assert "sealed_files" not in run("tables").stdout
+    assert run("describe", "positions").stdout.count("row_no") == 1
+    assert run("report", "--day", "2026-08-03").exit_code == 0

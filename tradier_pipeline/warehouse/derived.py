@@ -27,6 +27,7 @@ from tradier_pipeline.warehouse.schema import (
     Derived,
     Table,
 )
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 _ACCOUNT = Column("account_id", VARCHAR, "Account number", required=True)
@@ -184,9 +185,10 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
     days = [day for _, day, _ in changed]
     dates = bind("WHERE trade_date BETWEEN ? AND ?", min(days), max(days))  # of the tables with a row a snapshot
     wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
-    for table, query in ((SNAPSHOT_DAYS.table, _days), *((day_end.table, day_end.query) for day_end in DAY_ENDS)):
-        connection.execute(f"DELETE FROM {table.name} WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
-        connection.execute(f"INSERT INTO {table.name} FROM ({query(dates)}) {wanted}")
+    with reaching(connection, min(days), max(days)):
+        for table, query in ((SNAPSHOT_DAYS.table, _days), *((day_end.table, day_end.query) for day_end in DAY_ENDS)):
+            connection.execute(f"DELETE FROM {table.name} WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
+            connection.execute(f"INSERT INTO {table.name} FROM ({query(dates)}) {wanted}")
     return any(is_on_curve for *_, is_on_curve in changed)
 
 

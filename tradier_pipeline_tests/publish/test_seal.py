@@ -21,7 +21,8 @@ from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.publish import seal as sealing
 from tradier_pipeline.publish.seal import SealError, seal, undo
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.warehouse import macros, schema, sealed
+from tradier_pipeline.warehouse import derived, macros, schema, sealed
+from tradier_pipeline.warehouse.day_ends import DAY_ENDS
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.sql import literal
 from tradier_pipeline.warehouse.staging import Warehouse
@@ -176,6 +177,21 @@ def test_what_an_account_holds_now_is_never_sealed(bulk: Warehouse) -> None:
         hot = connection.execute("SELECT count(DISTINCT snapshot_id), max(as_of) FROM hot.positions").fetchall()
         newest = connection.execute("SELECT count(*), max(as_of) FROM newest_snapshots").fetchall()
     assert hot == newest
+
+
+def test_days_that_are_made_anew_are_made_from_sealed_months_too(
+    bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(bulk)
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    monkeypatch.setattr(derived, "_DAY_FINGERPRINT", derived._DAY_FINGERPRINT.replace(derived._DAYS_VERSION, "next"))
+    with bulk.staged():
+        pass
+    kept = [day_end.table.name for day_end in DAY_ENDS]
+    assert differences(before, bulk.path, kept) == {}
+    with connect_readonly(bulk.path) as connection:
+        assert connection.execute("SELECT count(DISTINCT trade_date) > 1 FROM day_end_positions").fetchone() == (True,)
+    assert differences(before, bulk.path, ["snapshot_days"])  # their fingerprints
 
 
 def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:

@@ -117,23 +117,23 @@ def _screen(figures: DayFigures, month: Month | None, due: Sequence[Exit], targe
     if figures.doubtful or snapshot.verdict == "doubtful":
         doubted = figures.doubtful or snapshot
         evidence = doubted.verdict_evidence or "not confirmed"
-        yield from _told("DOUBTFUL", f"{screen.when(doubted.as_of)[11:]}: {evidence}")
+        yield from _labelled("DOUBTFUL", f"{screen.when(doubted.as_of)[11:]}: {evidence}")
     yield from _profit(figures)
     yield from _month(month)
-    yield from _told("buying power", _buying_power(figures))
+    yield from _labelled("buying power", _buying_power(figures))
     expiring = [one for one in figures.held.expiring if one.days_left <= days]
-    yield from _told("expires", _expiring(expiring, days))
-    yield from _told("assignment", _assignment(figures.held.assignments))
+    yield from _labelled("expires", _expiring(expiring, days))
+    yield from _labelled("assignment", _assignment(figures.held.assignments))
     if not due:
         reasons = f"none: none made {target}% of its maximum, expires {_in_days(days)}, or is in the money"
-        yield from _told("exits due", reasons)
+        yield from _labelled("exits due", reasons)
     for place, one in enumerate(due[:MOST_EXITS]):
         more = len(due) - MOST_EXITS if place == MOST_EXITS - 1 else 0
-        yield from _told("" if place else "exits due", f"{_exit(one)}{f'; and {more} more' if more > 0 else ''}")
+        yield from _labelled("" if place else "exits due", f"{_exit(one)}{f'; and {more} more' if more > 0 else ''}")
     if figures.findings:
         open_ones = sum(one.resolved_at is None for one in figures.findings)
         if open_ones:
-            yield from _told("findings", f"{open_ones} open: `{screen.command()} findings`")
+            yield from _labelled("findings", f"{open_ones} open: `{screen.command()} findings`")
 
 
 def _profit(figures: DayFigures) -> Iterator[str]:
@@ -144,8 +144,8 @@ def _profit(figures: DayFigures) -> Iterator[str]:
         if before and before.equity is not None and figures.snapshot.equity is not None:
             change = screen.money(figures.snapshot.equity - before.equity, sign=True)
             since = f", {change} since the close of {screen.day(before.trade_date)}"
-        yield from _told("profit", f"not known: no snapshot of an earlier day{since}")
-        yield from _told("equity", screen.money(figures.snapshot.equity))
+        yield from _labelled("profit", f"not known: no snapshot of an earlier day{since}")
+        yield from _labelled("equity", screen.money(figures.snapshot.equity))
         return
     rate = equity.day_return if equity and equity.pnl == profit.profit else None
     yield _amount("profit", profit.profit, "" if rate is None else f"{rate:+.2%}", profit.equity)
@@ -173,7 +173,7 @@ def _line(name: str, amount: Decimal | None) -> str:
 def _month(month: Month | None) -> Iterator[str]:
     known = [] if month is None else [day.pnl for day in month.days.values() if day.pnl is not None]
     if month is None or month.pnl is None or not known:
-        yield from _told("month", "not known yet: no day of it has a profit")
+        yield from _labelled("month", "not known yet: no day of it has a profit")
         return
     up = sum(amount > 0 for amount in known)
     rate = "" if month.rate is None else f"{month.rate:+.2%}"
@@ -236,7 +236,7 @@ def _several(texts: Sequence[str]) -> str:
     return ", ".join(texts[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
-def _told(label: str, text: str) -> Iterator[str]:
+def _labelled(label: str, text: str) -> Iterator[str]:
     """A label and a text beside it, in as many lines as the terminal needs."""
     for place, line in enumerate(screen.wrapped(f"{'':<{LABEL}}{text}", indent=" " * LABEL)):
         yield f"{label:<{LABEL}}{line[LABEL:]}" if place == 0 else line

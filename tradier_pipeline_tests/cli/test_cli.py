@@ -109,7 +109,7 @@ def copied(history: Home, home: Home) -> Home:
 
 TABLES = (
     *("query", "balances", "pnl", "exposure", "summary", "status", "gate", "findings", "verify"),
-    *("ledger diff", "flows list", "returns", "portfolio", "spreads", "orders", "trades", "tables", "describe", "seal"),
+    *("ledger diff", "flows list", "returns", "portfolio", "spreads", "orders", "trades", "tables", "describe"),
 )
 
 

@@ -16,7 +16,6 @@ import itertools
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import anyio._backends._asyncio  # noqa: F401 - what the HTTP library would import at its first request
 import duckdb
@@ -118,6 +117,12 @@ class _Tapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
 
 def _at_statement(statement: str, *, races: bool = False) -> Callable[[Act], None]:
     def arm(act: Act) -> None:
@@ -135,7 +140,7 @@ def _named(suffix: str) -> Callable[..., bool]:
     return lambda path, *_: str(path).endswith(suffix)
 
 
-_COPIED = _after(shutil, "copyfile")
+_COPIED = _after(staging, "copy")
 _LANDING = _named(".tmp")
 _STAGED = _named(".staged")
 _QUOTES_MANIFEST = _named("/quotes.manifest.json")
@@ -154,7 +159,7 @@ POINTS: dict[str, tuple[Point, ...]] = {
         Point("right after the landing's rename", _after(Path, "rename", when=_LANDING)),
         Point("after landing", _after(LandingZone, "land")),
         Point("between quotes and their manifest", _before(Path, "replace", when=_QUOTES_MANIFEST)),
-        Point("before the warehouse is copied", _before(shutil, "copyfile")),
+        Point("before the warehouse is copied", _before(staging, "copy")),
         Point("before BEGIN", _before(StagedWarehouse, "store")),
         Point("after the copy", _COPIED),
     ),

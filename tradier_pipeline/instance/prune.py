@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 
@@ -38,6 +40,8 @@ def prune(instance: dg.DagsterInstance, before: datetime) -> Pruned:
     for run_id in expired:
         instance.compute_log_manager.delete_logs(prefix=[run_id])
         instance.delete_run(run_id)
+        # of earlier versions, which captured what runs print
+        shutil.rmtree(Path(instance.storage_directory()) / run_id, ignore_errors=True)
     keys = [key for key in instance.get_dynamic_partitions(str(SNAPSHOTS.name)) if _is_before(key, before)]
     named = {key for _, values in instance.get_run_tags([PARTITION_TAG]) for key in values}
     unnamed = [key for key in keys if key not in named]

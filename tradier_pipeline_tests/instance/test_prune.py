@@ -74,7 +74,9 @@ def test_a_pruned_run_leaves_nothing_behind_and_its_room_is_used_again(
 ) -> None:
     empty = pages(home)
     taken = {run_job(instance, new_key(), tags={".dagster/tradier_account": "SIM00000001"}).run_id for _ in range(2)}
-    assert logs(home) == taken
+    assert logs(home) == set()
+    for run_id in taken:  # as earlier versions did
+        (home.path / "dagster" / "storage" / run_id).mkdir(parents=True)
     tables = {"runs", "run_tags", "event_logs", "asset_check_executions"}
     assert {table: runs >= taken for table, runs in recorded(home).items()} == dict.fromkeys(tables, True)
     full = pages(home)

@@ -109,6 +109,7 @@ def _price(random: Random, symbol: str) -> Decimal:
 
 EXPIRING = ("KO261119C00007000", "F261119P00007000")  # on the first date; strikes at what a share is counted with
 SPUN_OFF = "KNF"
+PAID_PER_SHARE = Decimal("7.31")  # by a merger; at a strike nobody could tell it from a delivery
 
 
 def live_through_events(random: Random) -> Life:
@@ -177,7 +178,7 @@ def _company_acts(random: Random, book: Book, life: Life, at: datetime) -> None:
             life.happened.add((SPUN_OFF, "spin-off"))
         else:
             book.holdings[stock] = Holding(ZERO, ZERO)
-            book.cash += had.quantity * 7
+            book.cash += had.quantity * PAID_PER_SHARE
             life.uncaused |= {stock, CASH}
         life.states.append(Books(at, book.statement(at)))
         if later:

@@ -587,10 +587,12 @@ class _Comparison:
     def _book_expiries(self) -> None:
         """What ended before, and nothing was delivered for it by the time that its end is known whole: it expired."""
         if abs(self._left(CASH)) >= CENT:
-            return  # which may be for it
+            return  # which may be for it; so may be what changed of its shares, or of other contracts on them
+        options = {symbol: classify(symbol).option for symbol in self.moved if self._left(symbol)}
+        changed = {self._underlying(symbol, option) if option else symbol for symbol, option in options.items()}
         for gone in self._late():
             is_new = self._end_is_known(gone.option, self.now) and not self._end_is_known(gone.option, self.before)
-            if is_new and not self.causes[gone.symbol] and not self._left(self._underlying(gone.symbol, gone.option)):
+            if is_new and not self.causes[gone.symbol] and self._underlying(gone.symbol, gone.option) not in changed:
                 text = f"expired {gone.option.expiration}: nothing was delivered for {signed(gone.contracts)}"
                 self.causes[gone.symbol].append(Cause("expiry", ZERO, text))
 

@@ -223,10 +223,13 @@ def live_in_a_moving_market(random: Random) -> Life:
 
 
 def _walk(random: Random) -> tuple[Decimal, ...]:
-    """Prices over the days: up to 2 % every five minutes, so 6 % while a quote is on its way."""
+    """Prices over the days: up to 2 % every five minutes, so 6 % while a quote is on its way.
+
+    They stay where a delivery is worth about what is paid for it: nobody exercises what is far out of the money.
+    """
     at, found = Decimal(1), []
     for _ in range(600):
-        at = min(max(at * (1 + Decimal(random.randint(-200, 200)) / 10_000), Decimal("0.7")), Decimal("1.5"))
+        at = min(max(at * (1 + Decimal(random.randint(-200, 200)) / 10_000), Decimal("0.85")), Decimal("1.2"))
         found.append(at)
     return tuple(found)
 

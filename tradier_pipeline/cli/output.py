@@ -137,6 +137,8 @@ def checks_document(outcomes: Any) -> list[dict[str, Any]]:
 def print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, output: Path | None) -> None:
     import duckdb
 
+    from tradier_pipeline.warehouse.reads import of_sealed
+
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "result"
         try:
@@ -151,7 +153,7 @@ def print_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str, outp
             selected = _exact_in_json(connection, query) if form == "json" else f"FROM (\n{query}\n)"
             connection.execute(f"COPY ({selected}) TO '{result}' ({options})")
         except duckdb.Error as error:
-            raise _of_sql(error) from None
+            raise of_sealed(error) or _of_sql(error) from None
         if output is None:
             sys.stdout.flush()
             if sys.stdout.isatty():

@@ -29,10 +29,12 @@ from tradier_pipeline.warehouse.reads import (
     newest_headers,
     snapshot_ids,
 )
+from tradier_pipeline.warehouse.sealed import lost_files
 from tradier_pipeline.warehouse.staging import sealed_directory
 from tradier_pipeline.warehouse.unpublished import unpublished
 
 RECENT = timedelta(hours=24)
+LOST = "a sealed month is not there as it was written; `tradier-pipeline rebuild` makes it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     beats: dict[tuple[str, str], datetime] = {}
     known: list[str] = []
     waiting_to_publish: dict[str, tuple[str, ...]] = {}
+    lost: list[Damaged] = []
     if settings.warehouse.exists() or not tried:
         with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
@@ -124,6 +127,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             published = set(snapshot_ids(connection))
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
             waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
+            lost = [Damaged(str(path), f"{path}: {LOST}") for path in lost_files(connection)]
     else:
         waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
@@ -147,7 +151,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         dagster_bytes=size_of(settings.dagster_home),
         waiting_requests=None if ledger_error else len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
-        damaged=tuple(zone.damaged(account_id)),
+        damaged=(*zone.damaged(account_id), *lost),
         ledger_error=ledger_error,
         switched_off=switched_off,
         switches_error=switches_error,

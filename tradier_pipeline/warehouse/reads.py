@@ -13,7 +13,7 @@ import duckdb
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
-from tradier_pipeline.warehouse import bookkeeping, schema, views
+from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
 from tradier_pipeline.warehouse.period_returns import benchmark_query
 from tradier_pipeline.warehouse.sql import bind, literal, where
 from tradier_pipeline.warehouse.staging import WarehouseError, attach
@@ -49,8 +49,23 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 f"cannot open {path}: {str(error).splitlines()[0][:300]}", "Run `tradier-pipeline rebuild`."
             ) from None
         yield connection
+    except duckdb.IOException as error:
+        if (lost := of_sealed(error)) is None:
+            raise
+        raise lost from None
     finally:
         connection.close()
+
+
+def of_sealed(error: duckdb.Error) -> WarehouseError | None:
+    """What to do about an error of reading a sealed month; None if it is of something else."""
+    text = str(error).splitlines()[0][:300]
+    if not isinstance(error, duckdb.IOException) or f"/{sealed.FOLDER}/" not in text:
+        return None
+    return WarehouseError(
+        f"a file of a sealed month cannot be read: {text}",
+        "Of a home that was moved: `tradier-pipeline seal --repoint`. `tradier-pipeline rebuild` makes them anew.",
+    )
 
 
 def require_current(connection: duckdb.DuckDBPyConnection) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ import duckdb
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.schema import BIGINT, DATE, INSTANT, VARCHAR, WORDS, Column, Table
 from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.views import PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, view_ddl
 
 HOT = "hot"
 FOLDER = "sealed"
@@ -142,6 +143,20 @@ def sealed_root(connection: duckdb.DuckDBPyConnection) -> Path:
     return Path(root)
 
 
+def is_there(file: SealedFile, root: Path) -> bool:
+    """Whether a file lies where it should, as long as it was written."""
+    path = root / file.path
+    return path.is_file() and path.stat().st_size == file.bytes
+
+
+def lost_files(connection: duckdb.DuckDBPyConnection) -> list[Path]:
+    """The files of sealed months that are not there, or not whole."""
+    if not is_sealed(connection):
+        return []
+    root = sealed_root(connection)
+    return [root / file.path for file in sealed_files(connection) if not is_there(file, root)]
+
+
 def directories(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Where whoever reads the views reads files, also as `parquet` names it; nowhere without sealed months."""
     if not is_sealed(connection):
@@ -174,6 +189,14 @@ def show(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
         query = both(table, [file for file in files if file.table_name == table.name], root)
         connection.execute(f"CREATE OR REPLACE VIEW main.{table.name} AS {query}")
         connection.execute(schema.comments("VIEW", f"main.{table.name}", table.comment, table.columns))
+    show_now(connection)
+
+
+def show_now(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let the views of what is held now read the hot rows alone: those of newest snapshots are never sealed."""
+    for view, table in ((PORTFOLIO_POSITIONS, schema.POSITIONS), (PORTFOLIO_SPREADS, schema.OPTION_SPREADS)):
+        query = view.query.replace(f"FROM {table.name} ", f"FROM {HOT}.{table.name} AS {table.name} ", 1)
+        connection.execute(view_ddl(replace(view, name=f"main.{view.name}", query=query)))
 
 
 def hot_first(connection: duckdb.DuckDBPyConnection) -> None:
@@ -215,7 +238,8 @@ def reaching(
 
 def _reach(connection: duckdb.DuckDBPyConnection, since: date, until: date) -> None:
     root = sealed_root(connection)
-    files = [file for file in sealed_files(connection) if since <= file.month <= until]
+    # a month that is lost keeps no snapshot from being stored: `status` names it
+    files = [file for file in sealed_files(connection) if since <= file.month <= until and is_there(file, root)]
     for table in TABLES:
         connection.execute(f"DROP VIEW IF EXISTS temp.main.{table.name}")
         if of_table := [file for file in files if file.table_name == table.name]:

@@ -315,6 +315,8 @@ def _complete(connection: duckdb.DuckDBPyConnection, *, is_sealed: bool = False)
     _know_words(connection, is_sealed=is_sealed)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
+    if is_sealed:
+        sealed.show_now(connection)
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
 

@@ -194,6 +194,18 @@ def test_days_that_are_made_anew_are_made_from_sealed_months_too(
     assert differences(before, bulk.path, ["snapshot_days"])  # their fingerprints
 
 
+def test_what_is_held_now_is_read_without_the_files(bulk: Warehouse) -> None:
+    for months in (1, 2):  # a warehouse that is sealed already goes another way
+        assert len(seal(bulk, date(2025, months, 1)).months) == 1
+        with connect_readonly(bulk.path) as connection:
+            before = connection.execute("FROM portfolio_positions ORDER BY ALL").fetchall()
+        (bulk.path.parent / "sealed").rename(bulk.path.parent / "away")
+        with connect_readonly(bulk.path) as connection:
+            assert connection.execute("FROM portfolio_positions ORDER BY ALL").fetchall() == before != []
+            connection.execute("FROM portfolio_spreads").fetchall()
+        (bulk.path.parent / "away").rename(bulk.path.parent / "sealed")
+
+
 def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     seal(bulk)
@@ -324,6 +336,30 @@ def test_snapshots_go_on_are_proven_and_are_rebuilt(account: ScriptedAccount, ho
     assert differences(control.path, home.warehouse.path).keys() <= committed
     run("seal")
     assert differences(control.path, home.warehouse.path).keys() <= committed
+
+
+def test_files_that_are_lost_cost_no_snapshot_are_named_and_are_made_anew(
+    account: ScriptedAccount, home: Home, tmp_path: Path
+) -> None:
+    before = Path(shutil.copy(home.warehouse.path, tmp_path / "before.duckdb"))
+    run("seal")
+    shutil.rmtree(home.path / "sealed" / "positions")
+    shutil.rmtree(home.path / "sealed" / "orders")
+    reading = run("query", "SELECT count(*) FROM positions")
+    assert reading.exit_code == 1
+    assert "sealed/positions" in reading.stderr
+    assert reading.stderr.rstrip().endswith("`tradier-pipeline rebuild` makes them anew.")
+    assert len(reading.stderr.splitlines()) == 1
+    named = {Path(one["path"]).parent.name for one in json.loads(run("status", "--json").stdout)["damaged"]}
+    assert named == {"positions", "orders"}
+    order = filled(102, CALL, "buy_to_open", 1, 2, NOVEMBER - timedelta(days=21))  # of a sealed month, listed still
+    assert account.shows(NOVEMBER, (CALL, 3, 600), cash=4600, orders=[order]) == "good"
+    assert account.mirror == {CALL: 3}
+    assert run("rebuild").exit_code == 0
+    with connect_readonly(home.warehouse.path) as connection:
+        (rebuilt,) = connection.execute("SELECT count(*) FROM positions WHERE as_of < '2026-11-01'").fetchone() or (0,)
+    with connect_readonly(before) as connection:
+        assert connection.execute("SELECT count(*) FROM positions").fetchone() == (rebuilt,)
 
 
 def test_a_snapshot_of_a_sealed_month_that_is_stored_again_is_replaced(

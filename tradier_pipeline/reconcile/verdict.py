@@ -274,7 +274,7 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
         late = _late_in_cash(now, good, filled, cash)
         if late:
             yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
-        elif _is_same_date(now, good) or _uncounted(now, good) is not None:
+        elif _is_same_date(now, good):
             # what cash lacks now, by itself: what was open before may hide it
             lacking = cash.change - cash.explained
             may_be_fees = -cash.fees_at_most <= lacking < 0

@@ -148,8 +148,8 @@ def findings(
 )
 @click.option("--undo", is_flag=True, help="Bring the sealed months back into the warehouse.")
 @JSON
-@report_errors
-def seal(until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> None:
+@with_settings
+def seal(settings: Settings, until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> None:
     """Seal the closed months: their rows become Parquet files, and the warehouse stays small. Nightly maintenance does.
 
     Nothing changes for readers. A month is closed a week after its end.
@@ -161,7 +161,6 @@ def seal(until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> No
 
     if sum((until is not None, repoint, undo)) > 1:
         raise click.UsageError("give one of --until, --repoint and --undo")
-    settings = read_settings()
     warehouse = Warehouse(settings.warehouse)
     if repoint or undo:
         count = sealing.undo(warehouse) if undo else None

@@ -130,9 +130,8 @@ def run_snapshots(
     instant = min(snapshot_id.instant for snapshot_id in ids)
     runs: list[SnapshotRun] = []
     for account_id in accounts:
-        now = SnapshotId.now(account_id)
-        shared = replace(now, instant=instant)
-        snapshot_id = shared if now.instant - instant < LONG_AGO else now
+        own = SnapshotId.now(account_id)
+        snapshot_id = replace(own, instant=instant) if own.instant - instant < LONG_AGO else own
         runs.append(run_snapshot(instance, job, settings, snapshot_id, trigger))
     return runs
 

@@ -26,6 +26,7 @@ from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.account_states import LAST_GOOD
 from tradier_pipeline.warehouse.reads import (
     connect_readonly,
     newest_snapshot_ids,
@@ -53,10 +54,6 @@ _LAST_BESIDE = """
 _TOLD_THEN = """
     SELECT trade_id, order_id FROM order_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
     UNION ALL SELECT trade_id, NULL FROM trade_reconciliation WHERE account_id = ? AND trade_date = ? AND as_of = ?
-"""
-_LAST_GOOD = """
-    SELECT snapshot_id, as_of FROM tradier_snapshots
-    WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
 """
 _HELD = "SELECT symbol, side FROM positions WHERE snapshot_id = ? AND as_of = ?"
 _LAST_OF_ORDER = """
@@ -252,10 +249,10 @@ def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[Engi
 
 def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime) -> Holdings | None:
     """What the last good published snapshot before an instant shows; None if there is none."""
-    last = connection.execute(bind(_LAST_GOOD, account_id, as_of)).fetchone()
+    last = connection.execute(bind(LAST_GOOD, account_id, as_of)).fetchone()
     if last is None:
         return None
-    snapshot_id, read_at = last
+    snapshot_id, read_at, _ = last
     with reaching(connection, read_at):
         rows = connection.execute(bind(_HELD, snapshot_id, read_at)).fetchall()
     return Holdings(snapshot_id, read_at, frozenset(rows))

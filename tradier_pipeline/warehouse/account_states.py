@@ -33,7 +33,7 @@ from tradier_pipeline.warehouse.sql import bind, literal
 SANDBOX = "sandbox"  # its quotes are 15 minutes late
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
-_LAST_GOOD = """
+LAST_GOOD = """
     SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
 """
@@ -141,7 +141,7 @@ class _Quoted:
 
 def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: AccountState) -> Good | None:
     """The last good snapshot before a statement, with what was known of the orders that are shown now."""
-    found = connection.execute(bind(_LAST_GOOD, account_id, now.as_of)).fetchone()
+    found = connection.execute(bind(LAST_GOOD, account_id, now.as_of)).fetchone()
     if found is None:
         return None
     snapshot_id, as_of, _ = found

@@ -122,7 +122,10 @@ def test_a_compacted_day_is_one_file_and_reads_as_before(home: Home) -> None:
     files = sum(path.is_file() for path in directory(home).rglob("*"))
     compaction = compact(home.zone, DAY + timedelta(days=1))
     assert [(one.account_id, one.trade_date, one.files) for one in compaction.days] == [(ACCOUNT, DAY, files)]
-    assert {path.name for path in directory(home).parent.iterdir()} == {".lock", f"{DAY}.zip"}
+    assert {path.name for path in directory(home).parent.iterdir()} == {
+        *(".lock", "chain", ".chain.lock"),
+        f"{DAY}.zip",
+    }
     assert seen(home.zone.root) == before
     assert home.zone.find(SnapshotId(ACCOUNT, NOON + 9 * MINUTE)) is None
     assert compact(home.zone, DAY + timedelta(days=1)).days == ()
@@ -282,7 +285,10 @@ class Killed:
             FileLock(home / "raw" / ACCOUNT / ".lock").acquire(timeout=0).lock.release()
             assert self.children.run(Job(home=str(home), work="compact")).code == 0, where
             assert seen(home / "raw") == wanted, where
-            assert {path.name for path in (home / "raw" / ACCOUNT).iterdir()} == {".lock", f"{DAY}.zip"}, where
+            assert {path.name for path in (home / "raw" / ACCOUNT).iterdir()} == {
+                *(".lock", "chain", ".chain.lock"),
+                f"{DAY}.zip",
+            }, where
             assert leftovers(home) == [], where
 
 

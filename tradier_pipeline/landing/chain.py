@@ -141,6 +141,19 @@ class Chain:
                 last = void
             yield last.head if isinstance(last, Link) else last
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Within, nothing is filed; nor is anything written here but the lock. A copy that is read-only has no writer.
+
+        Raises:
+            BusyError: another process has been filing for a minute.
+        """
+        if not (self.path.exists() and os.access(self.path.parent, os.W_OK)):
+            yield
+            return
+        with exclusive(self.path.with_name(LOCK), LOCK_TIMEOUT_S, f"{self.path.parent} is being written"):
+            yield
+
     def lines(self) -> list[str]:
         """The lines as they are, and what is after the last of them: nothing, unless one was cut off."""
         try:

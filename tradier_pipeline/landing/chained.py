@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.files import file_sha256
-from tradier_pipeline.landing.chain import CHAIN, LOCK, Chain, Kind
+from tradier_pipeline.landing.chain import CHAIN, LOCK, Chain, Head, Kind
 from tradier_pipeline.landing.day import Archive, Day, is_partial
 from tradier_pipeline.landing.errors import LandingError
 
@@ -84,6 +84,17 @@ class OwnFiles:
 def chain_of(directory: Path) -> Chain:
     """The chain of an account, or of the prices, by its directory in the landing zone."""
     return Chain(directory, OwnFiles(directory))
+
+
+def chains_of(root: Path) -> list[Chain]:
+    """The chains of a landing zone that have begun."""
+    return [chain_of(path.parent) for path in sorted(root.glob(f"*/{CHAIN}")) if path.is_file()]
+
+
+def heads(chains: Iterable[Chain]) -> dict[str, Head]:
+    """Where each chain ends now, by its name; one whose last line is damaged has no head."""
+    found = {chain.name: chain.head() for chain in chains}
+    return {name: head for name, head in found.items() if head}
 
 
 def is_record(name: str) -> bool:

@@ -170,9 +170,14 @@ class LandedExtract:
     directory: Path
 
     @property
+    def zone(self) -> LandingZone:
+        """The landing zone it lies in."""
+        return LandingZone(self.directory.parents[self.DEPTH - 1])
+
+    @property
     def path(self) -> str:
         """Its directory relative to the landing zone."""
-        return LandingZone(self.directory.parents[self.DEPTH - 1]).relative(self.directory)
+        return self.zone.relative(self.directory)
 
     def proven_bodies(self, pages: Iterable[PageRecord]) -> tuple[bytes, ...]:
         """The bodies of pages, proven to be what was landed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -752,9 +752,21 @@ DAILY_SUMMARIES = Table(
     ),
 )
 
+CHAIN_HEADS = Table(
+    "chain_heads",
+    "One row per hash chain of the landing zone and date on which it grew: where it stood at the last publish of the "
+    "date. `tradier-pipeline audit` proves that the chain has come there, and that what was filed is as it was.",
+    (
+        _required("chain", VARCHAR, "The account number; _prices: of the daily prices of symbols"),
+        _required("trade_date", DATE, "America/New_York date of the publish"),
+        _required("entries", BIGINT, "Lines of the chain"),
+        _required("head", VARCHAR, "The hash of the last one: SHA-256, in hex"),
+    ),
+)
+
 ALL_TABLES = (
     *(*TABLES, MISSED_SNAPSHOTS, CHECK_RESULTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_PRICES),
-    DAILY_SUMMARIES,
+    *(DAILY_SUMMARIES, CHAIN_HEADS),
 )
 
 

@@ -10,6 +10,7 @@ the first question alone is asked.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.derived import DERIVED
 from tradier_pipeline.warehouse.reads import snapshot_ids
-from tradier_pipeline.warehouse.staging import create_schema
+from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_schema
 from tradier_pipeline.warehouse.views import PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS
 
 SHOWN = 3  # differing rows of a table
@@ -129,7 +130,7 @@ def _is_stored(connection: duckdb.DuckDBPyConnection, table: str, path: str) -> 
 
 def _ownerless(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
     """Rows of a snapshot that is not stored."""
-    for table in schema.TABLES:
+    for table in (table for table in schema.TABLES if table is not schema.TRADIER_SNAPSHOTS):
         query = (
             f"SELECT DISTINCT snapshot_id FROM {table.name} ANTI JOIN tradier_snapshots USING (snapshot_id) ORDER BY 1"  # noqa: S608
         )
@@ -162,10 +163,7 @@ def audit_derived(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
 
 def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
     """The views and macros beside those of this version. Those over sealed months have their files' names in them."""
-    with duckdb.connect(":memory:") as other:
-        other.execute("ATTACH ':memory:' AS tradier; USE tradier; SET TimeZone = 'UTC'")
-        create_schema(other)
-        wanted = _definitions(other)
+    wanted = _of_this_version()
     stored = _definitions(connection)
     moved = {*sealed.NAMES, PORTFOLIO_POSITIONS.name, PORTFOLIO_SPREADS.name}
     for name in sorted(wanted.keys() | stored.keys()):
@@ -178,6 +176,18 @@ def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged
                 else "was changed"
             )
             yield Damaged(name, f"the definition of {name} {how}")
+
+
+def _of_this_version() -> Mapping[str, str]:
+    """By an empty warehouse that was written and opened again: DuckDB words what it has stored in its own way."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "empty.duckdb"
+        with duckdb.connect(":memory:") as connection:
+            attach(connection, path, f"STORAGE_VERSION '{STORAGE_VERSION}'")
+            create_schema(connection)
+        with duckdb.connect(":memory:") as connection:
+            attach(connection, path, "READ_ONLY")
+            return _definitions(connection)
 
 
 def _definitions(connection: duckdb.DuckDBPyConnection) -> Mapping[str, str]:

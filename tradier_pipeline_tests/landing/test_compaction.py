@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import zipfile
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from filelock import FileLock
 
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing import day
+from tradier_pipeline.landing import compaction, day
 from tradier_pipeline.landing import zone as landing
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.landing.errors import LandingError
@@ -170,15 +171,13 @@ def test_what_is_filed_late_is_read_at_once_and_joins_the_archive_the_next_time(
 
 def test_what_is_filed_while_a_day_is_compacted_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(home.zone)
-    replace = Path.replace
+    remove = compaction._remove
 
-    def file_meanwhile(path: Path, target: Path) -> Path:
-        renamed = replace(path, target)
-        if path.name.endswith(".zip.tmp"):
-            miss(home.zone, NOON + 5 * MINUTE)  # takes no lock
-        return renamed
+    def file_meanwhile(files: Collection[Path], directories: Collection[Path]) -> None:
+        miss(home.zone, NOON + 5 * MINUTE)  # takes no lock of the account
+        remove(files, directories)
 
-    monkeypatch.setattr(Path, "replace", file_meanwhile)
+    monkeypatch.setattr(compaction, "_remove", file_meanwhile)
     compact(home.zone, date.max)
     assert len(list(home.zone.missed(ACCOUNT))) == 2
     assert len(list(home.zone.snapshots())) == 3

@@ -92,6 +92,8 @@ for command in (
     operating.listen,
     operating.seal,
     keeping.audit,
+    keeping.backup,
+    keeping.restore,
     ledger.flows,
     ledger.ledger,
 ):

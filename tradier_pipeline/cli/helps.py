@@ -43,6 +43,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "listen": "a snapshot after every change of an order",
         "seal": "closed months become files of their own",
         "audit": "prove that nothing was changed since it was filed",
+        "backup": "copy what is new to another disk, while snapshots go on",
+        "restore": "a home from a backup, proven by an audit",
         "status": "age, failures, missed instants, disk, request budget",
         "simulate": "the simulated broker as a server",
     },
@@ -87,6 +89,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "listen": ("listen",),
     "seal": ("seal", "seal --until 2026-10", "seal --undo"),
     "audit": ("audit", "audit --anchor /mnt/usb/anchors.jsonl", "audit --against /mnt/usb/anchors.jsonl"),
+    "backup": ("backup /mnt/usb/tradier", "backup /mnt/usb/tradier --keep 10"),
+    "restore": ("restore /mnt/usb/tradier --to ~/tradier-home",),
     "status": ("status",),
     "simulate": ("simulate", "simulate --port 0"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -80,3 +80,65 @@ def _print_audit(done: Audit, anchors: int) -> None:
     rows = f"; rows of {done.snapshots:,} snapshots proven" if done.snapshots is not None else "; rows not looked at"
     against = f"; {anchors:,} anchors" if anchors else ""
     echo(f"{done.landing.files:,} files, {done.landing.bytes / 1e6:,.1f} MB{rows}{against}")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--keep", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many backups stay.")
+@JSON
+@with_settings
+def backup(settings: Settings, folder: Path, keep: int, as_json: bool) -> None:
+    """Back the home up into FOLDER, on another disk. Only what is new is copied; snapshots go on meanwhile.
+
+    Not copied: Dagster's run history, and .env, which holds the token.
+    """
+    from tradier_pipeline.publish.backup import SUFFIX
+    from tradier_pipeline.publish.backup import backup as back_up
+
+    with shown():
+        done = back_up(settings, folder, keep)
+    if as_json:
+        print_json(_as_document(done))
+        return
+    name = done.path.name.removesuffix(SUFFIX)
+    echo(f"{folder}: {name}, {done.files:,} files, {done.bytes / 1e6:,.1f} MB")
+    echo(f"copied {done.copied_files:,} files, {done.copied_bytes / 1e6:,.1f} MB in {done.seconds:,.1f} s")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--to", type=click.Path(path_type=Path), metavar="HOME", help="Where to. Default: the home that is set.")
+@click.option("--at", metavar="INSTANT", help="The beginning of a backup's name. Default: the newest.")
+@JSON
+@with_settings
+def restore(settings: Settings, folder: Path, to: Path | None, at: str | None, as_json: bool) -> int:
+    """Restore a home from the backups in FOLDER, and prove it by an audit. The home has to be empty.
+
+    The next snapshot continues its history.
+    """
+    from tradier_pipeline.publish import audit as auditing
+    from tradier_pipeline.publish import backup as backups
+
+    with shown():
+        done = backups.restore(folder, to or settings.home, at)
+        audited = auditing.audit(settings.model_copy(update={"pipeline_home": done.home}))
+    wrong = audited.wrong
+    if as_json:
+        print_json(_as_document(done) | {"wrong": [{"path": one.path, "reason": one.reason} for one in wrong]})
+        return 1 if wrong else 0
+    size = f"{done.files:,} files, {done.bytes / 1e6:,.1f} MB"
+    echo(f"{done.home}: restored as of {screen.when(done.at)} New York, {size} in {done.seconds:,.1f} s")
+    for one in wrong[:SHOWN_WRONG]:
+        echo(f"wrong: {one.reason}")
+    if wrong:
+        warn(f"tradier-pipeline: {screen.plural(len(wrong), 'place')} not as filed when it was backed up.")
+        return 1
+    _print_audit(audited, 0)
+    echo("all as filed")
+    return 0
+
+
+def _as_document(done: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(done)

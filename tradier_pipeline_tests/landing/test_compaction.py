@@ -238,7 +238,7 @@ def test_an_archive_that_is_not_proven_never_gets_its_name(home: Home, monkeypat
     compaction = compact(home.zone, date.max)
     monkeypatch.undo()
     assert "as it was landed" in compaction.refused[f"{ACCOUNT}/{DAY}"]
-    assert {path.name for path in directory(home).parent.iterdir()} == {".lock", str(DAY)}
+    assert {path.name for path in directory(home).parent.iterdir()} == {".lock", ".chain.lock", "chain", str(DAY)}
     assert seen(home.zone.root) == before
 
 

@@ -94,6 +94,7 @@ for command in (
     keeping.audit,
     keeping.backup,
     keeping.restore,
+    keeping.watch,
     ledger.flows,
     ledger.ledger,
 ):

@@ -45,6 +45,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "audit": "prove that nothing was changed since it was filed",
         "backup": "copy what is new to another disk, while snapshots go on",
         "restore": "a home from a backup, proven by an audit",
+        "watch": "for cron: whether history is current, without a daemon",
         "status": "age, failures, missed instants, disk, request budget",
         "simulate": "the simulated broker as a server",
     },
@@ -91,6 +92,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit", "audit --anchor /mnt/usb/anchors.jsonl", "audit --against /mnt/usb/anchors.jsonl"),
     "backup": ("backup /mnt/usb/tradier", "backup /mnt/usb/tradier --keep 10"),
     "restore": ("restore /mnt/usb/tradier --to ~/tradier-home",),
+    "watch": ("watch", "watch --call '/usr/local/bin/page-me'", "watch --url https://hc-ping.com/ID/fail"),
     "status": ("status",),
     "simulate": ("simulate", "simulate --port 0"),
 }

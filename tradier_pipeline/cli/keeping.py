@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.options import JSON
 from tradier_pipeline.cli.output import echo, print_json, warn, with_settings
 from tradier_pipeline.cli.progress import shown
+from tradier_pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from tradier_pipeline.core.settings import Settings
@@ -142,3 +144,38 @@ def _as_document(done: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(done)
+
+
+@click.command()
+@click.option("--call", metavar="COMMAND", help="Run it if history is not current; why is in TRADIER_WATCH_REASON.")
+@click.option("--url", metavar="URL", help="POST why to this URL, too. https, or http for this machine.")
+@JSON
+@with_settings
+def watch(settings: Settings, call: str | None, url: str | None, as_json: bool) -> int:
+    """Say whether the history is current: nothing and exit code 0 if it is, else one line and exit code 1.
+
+    Made for cron or a systemd timer: needs neither `up` nor Dagster, only the files of the home. Judged by the
+    exchange's calendar and the cycles that are switched on, as `status` does.
+    """
+    from pydantic import SecretStr
+
+    from tradier_pipeline.core.settings import is_safe_url
+    from tradier_pipeline.monitoring import watch as watching
+    from tradier_pipeline.monitoring.ping import ping
+
+    if url is not None and not is_safe_url(url):
+        raise click.UsageError("--url is not an https URL; http is for this machine only")
+    reason = watching.not_current(settings, clock.now())
+    if as_json:
+        print_json({"current": reason is None, "reason": reason})
+    if reason is None:
+        return 0
+    if not as_json:
+        warn(f"tradier-pipeline: {reason}.")
+    for tell, target in ((watching.call, call), (lambda one, why: ping(SecretStr(one), why), url)):
+        try:
+            if target is not None:
+                tell(target, reason)
+        except PipelineError as error:  # the other one is still to be told
+            warn(f"tradier-pipeline: error: {error}")
+    return 1

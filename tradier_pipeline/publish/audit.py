@@ -5,6 +5,7 @@ anchors of the chains' heads.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import httpx
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import create_private, sync, writing
-from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.settings import Settings, is_safe_url
 from tradier_pipeline.landing.audit import Audited, Walked, audit_landing, walk
 from tradier_pipeline.landing.chain import Head
 from tradier_pipeline.landing.zone import Damaged, LandingZone
@@ -137,6 +138,9 @@ def _append(path: Path, heads: Sequence[object]) -> None:
 
 def _send(url: str, heads: Sequence[object]) -> None:
     host = urlsplit(url).hostname or "no host"
+    if not is_safe_url(url):
+        raise AnchorError("the URL of the anchor is not an https URL", "Use https; http is for this machine only.")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it quotes the URLs
     try:
         response = httpx.post(url, json={"heads": heads}, timeout=ANCHOR_TIMEOUT_S, follow_redirects=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

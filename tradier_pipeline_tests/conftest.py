@@ -174,6 +174,7 @@ def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "dagster"
     with pytest.MonkeyPatch.context() as unpatched:
         unpatched.setattr(instance, "_write_settings", WRITE_SETTINGS)
+        unpatched.setenv("TRADIER_DAGSTER_STORAGE", "")  # of files, whoever asks for it first
         instance.open_instance(path).dispose()
     return path
 

@@ -13,6 +13,7 @@ from tradier_pipeline.warehouse import (
     statements,
     trade_results,
 )
+from tradier_pipeline.warehouse.restatements import RESTATEMENTS
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -432,6 +433,7 @@ VIEWS = (
     *day_profit.VIEWS,
     *spread_book.VIEWS,
     *trade_results.VIEWS,
+    RESTATEMENTS,
 )
 
 

@@ -61,8 +61,9 @@ class Published:
         return str(landed.snapshot_id)
 
     def gate(self, sql: str = "") -> dict[str, Any]:
-        with self.warehouse.staged() as staged:
-            staged.connection.execute(sql)
+        if sql:
+            with self.warehouse.staged() as staged:
+                staged.connection.execute(sql)
         with connect_readonly(self.warehouse.path) as connection:
             (gate,) = trade_gates(connection)
         return gate

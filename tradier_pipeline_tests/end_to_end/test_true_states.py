@@ -12,11 +12,13 @@ import pytest
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import SnapshotFetchError
+from tradier_pipeline.warehouse import derived
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, package, scripted_account
 
 D = Decimal
+REFRESH = derived.refresh
 KO, F = ("KO", 100, 6500), ("F", 300, 3600)
 PUT = "KO251219P00060000"
 SHORT, LONG = ("SPY251219P00600000", -1, -155), ("SPY251219P00595000", 1, 63)
@@ -30,8 +32,18 @@ def ny(text: str) -> datetime:
 
 @pytest.fixture
 def account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    monkeypatch.setattr(derived, "refresh", lambda _connection: None)  # of days, which few tests ask for: see `lowest`
     with scripted_account(home, monkeypatch) as scripted:
         yield scripted
+
+
+def lowest(account: ScriptedAccount, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The lowest equity of all days, in USD."""
+    monkeypatch.setattr(derived, "refresh", REFRESH)  # what publish made nothing of until now is made now
+    with account.home.warehouse.staged():
+        pass
+    ((low,),) = account.rows("SELECT min(low) FROM daily_balances")
+    return low
 
 
 def explanation(account: ScriptedAccount, item: str) -> str:
@@ -41,7 +53,7 @@ def explanation(account: ScriptedAccount, item: str) -> str:
 # --- assignment, exercise, expiry -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fee", [0, 9])
+@sampled("fee", [0, 9], kept=[1])
 def test_a_put_assigned_over_night_is_a_fact_by_its_shares_and_its_cash_settles_it_later(
     account: ScriptedAccount, fee: int
 ) -> None:
@@ -185,7 +197,7 @@ def test_positions_that_are_null_for_a_while_are_never_gone(account: ScriptedAcc
 
 @sampled("minutes", [(1,), (1, 12, 25, 30), (1, 30, 59)], kept=[2])
 def test_an_account_of_zeros_is_not_believed_on_the_same_date(
-    account: ScriptedAccount, minutes: tuple[int, ...]
+    account: ScriptedAccount, minutes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = (KO, SHORT, LONG)
     account.shows(ny("11-20 10:00"), *held, cash=20000)
@@ -194,7 +206,7 @@ def test_an_account_of_zeros_is_not_believed_on_the_same_date(
     assert [account.shows(ny(f"11-20 11:{minute}"), *held, cash=20000) for minute in (10, 11)] == ["good"] * 2
     assert len(account.mirror) == 3
     assert account.findings == []
-    assert account.rows("SELECT min(low) FROM daily_balances") == [(20100,)]
+    assert lowest(account, monkeypatch) == 20100
 
 
 def test_an_emptied_account_is_believed_the_next_date(account: ScriptedAccount) -> None:
@@ -292,9 +304,9 @@ def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: Script
     assert account.findings == []
 
 
-@pytest.mark.parametrize("seen", ["", "10:00", "10:00 10:01 10:12"])
+@sampled("seen", ["", "10:00", "10:00 10:01 10:12"], kept=[0, 2])
 def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
-    account: ScriptedAccount, seen: str
+    account: ScriptedAccount, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at in ("07:00", *seen.split()):
         assert account.shows(ny(f"11-20 {at}"), cash=0) == "doubtful"
@@ -303,7 +315,7 @@ def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
     assert account.verdicts[:-1] == ["doubtful"] * (1 + len(seen.split()))
     assert account.changes() == []
     assert account.findings == []
-    assert account.rows("SELECT min(low) FROM daily_balances") == [(20100,)]
+    assert lowest(account, monkeypatch) == 20100
 
 
 def test_an_account_that_is_empty_from_the_first_snapshot_on_is_believed_when_readings_agree(

@@ -27,9 +27,11 @@ from tradier_pipeline.warehouse.reads import (
     heartbeats,
     known_accounts,
     newest_headers,
+    rows_of,
     snapshot_ids,
 )
 from tradier_pipeline.warehouse.sealed import lost_files
+from tradier_pipeline.warehouse.service import levels_query
 from tradier_pipeline.warehouse.staging import sealed_directory
 from tradier_pipeline.warehouse.unpublished import unpublished
 
@@ -59,7 +61,8 @@ class AccountStatus:
     """The state of one account's history. The first fields are None, and `snapshots` 0, before its first snapshot.
 
     `not_published` is the newest landed snapshot if it is not in the warehouse. `landed_not_published` are all that the
-    next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy.
+    next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy. `burning`
+    are the service levels whose error budget does not last its window, each in words.
     """
 
     account_id: str
@@ -77,6 +80,7 @@ class AccountStatus:
     verdict: str | None = None
     verdict_evidence: str | None = None
     landed_not_published: tuple[str, ...] = ()
+    burning: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     known: list[str] = []
     waiting_to_publish: dict[str, tuple[str, ...]] = {}
     lost: list[Damaged] = []
+    burning: dict[str, list[str]] = {}
     if settings.warehouse.exists() or not tried:
         with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
@@ -128,6 +133,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
             waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
             lost = [Damaged(str(path), f"{path}: {LOST}") for path in lost_files(connection)]
+            burning = _burning(connection)
     else:
         waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
@@ -141,6 +147,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
                 _account_status(zone, account, headers.get(account, {}), published),
                 heartbeats=_heartbeats(settings, account, beats),
                 landed_not_published=waiting_to_publish.get(account, ()),
+                burning=tuple(burning.get(account, ())),
             )
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
@@ -191,6 +198,16 @@ def _unpublished(connection: duckdb.DuckDBPyConnection | None, zone: LandingZone
     with suppress(duckdb.Error):  # a warehouse of an older version lacks a table: nothing is known of it
         return tuple(str(landed.snapshot_id) for landed in unpublished(connection, zone, account_id))
     return ()
+
+
+def _burning(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    with suppress(duckdb.Error):  # a warehouse of an older version, or a sealed month that is lost, which is named
+        for row in rows_of(connection, levels_query(None)):
+            if (row["burn_rate"] or 0) > 1:
+                reached = f"{row['service']} {row['reached']:.2%} of {row['objective']:.1%} over the {row['window']}"
+                found.setdefault(row["account_id"], []).append(reached)
+    return found
 
 
 def _heartbeats(

@@ -9,6 +9,7 @@ from tradier_pipeline.warehouse import (
     exposure,
     period_returns,
     realized,
+    service,
     spread_book,
     statements,
     trade_results,
@@ -435,6 +436,7 @@ VIEWS = (
     *spread_book.VIEWS,
     *trade_results.VIEWS,
     RESTATEMENTS,
+    *service.VIEWS,
 )
 
 

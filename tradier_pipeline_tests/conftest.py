@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from tradier_pipeline import instance
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
+from tradier_pipeline.cli.app import PRIVATE_UMASK
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -181,7 +182,10 @@ def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "dagster"
     with pytest.MonkeyPatch.context() as unpatched:
         unpatched.setattr(instance, "_write_settings", WRITE_SETTINGS)
+        unpatched.setenv("TRADIER_DAGSTER_STORAGE", "")  # of files, whoever asks for it first
+        before = os.umask(PRIVATE_UMASK)  # as under our commands
         instance.open_instance(path).dispose()
+        os.umask(before)
     return path
 
 

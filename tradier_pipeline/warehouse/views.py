@@ -13,6 +13,7 @@ from tradier_pipeline.warehouse import (
     statements,
     trade_results,
 )
+from tradier_pipeline.warehouse.restatements import RESTATEMENTS
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -291,7 +292,8 @@ ORDER_EVENTS = View(
         FROM tradier_snapshots AS header JOIN steps USING (account_id, as_of, trade_date)
         JOIN orders AS before ON before.account_id = header.account_id AND before.as_of = previous_as_of
         LEFT JOIN orders AS now
-            ON now.account_id = header.account_id AND now.as_of = header.as_of AND now.order_id = before.order_id
+            ON now.account_id = header.account_id AND now.trade_date = header.trade_date
+            AND now.as_of = header.as_of AND now.order_id = before.order_id
         WHERE now.order_id IS NULL
     )
     FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM gone
@@ -432,6 +434,7 @@ VIEWS = (
     *day_profit.VIEWS,
     *spread_book.VIEWS,
     *trade_results.VIEWS,
+    RESTATEMENTS,
 )
 
 

@@ -20,6 +20,7 @@ from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, fil
 D = Decimal
 REFRESH = derived.refresh
 KO, F = ("KO", 100, 6500), ("F", 300, 3600)
+PUT = "KO251219P00060000"
 SHORT, LONG = ("SPY251219P00600000", -1, -155), ("SPY251219P00595000", 1, 63)
 
 
@@ -647,6 +648,25 @@ def test_an_account_that_moves_out_in_parts_is_stored_and_believed_the_next_date
         assert account.shows(ny(f"11-20 {at}"), *held, cash=cash) == "doubtful"
     assert account.shows(ny("11-21 09:31"), cash=0) == "good"
     assert account.mirror == {}
+
+
+def test_the_same_cash_without_a_cause_on_two_days_is_unexplained_on_both(account: ScriptedAccount) -> None:
+    account.shows(ny("11-20 10:00"), KO, cash=20000)
+    bought = filled(1, PUT, "buy_to_open", 1, 1, ny("11-20 10:30"))
+    account.shows(ny("11-20 10:20"), KO, cash=D("18765.44"))
+    for at, cash in (("10:31", "18664.99"), ("10:40", "18664.99"), ("15:50", "18664.99")):
+        assert account.shows(ny(f"11-20 {at}"), KO, (PUT, 1, 100), cash=D(cash), orders=[bought]) == "good"
+    account.shows(ny("11-21 10:00"), KO, (PUT, 1, 100), cash=D("18664.99"))
+    assert account.shows(ny("11-21 10:10"), KO, (PUT, 1, 100), cash=D("17430.43")) == "good"
+    sold = filled(2, PUT, "sell_to_close", 1, 1, ny("11-21 10:30"))
+    for at in ("10:31", "10:40"):
+        account.shows(ny(f"11-21 {at}"), KO, cash=D("17529.98"), orders=[sold])
+    assert [row[-1].split(";")[0] for row in account.changes("cash") if "-1234.56" in row[-1]] == [
+        "-1234.56 unexplained, new",
+        "-1234.56 unexplained, new",
+    ]
+    assert "what was in flight is explained now" not in explanation(account, "cash")
+    assert [subject for _, subject, _ in account.findings] == ["cash"]
 
 
 # --- clocks -----------------------------------------------------------------------------------------------------------

@@ -216,6 +216,18 @@ def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:
     assert undo(bulk) == 0
 
 
+def test_a_sealed_warehouse_of_the_version_before_is_brought_over(bulk: Warehouse, tmp_path: Path) -> None:
+    seal(bulk)
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    bulk.path.chmod(0o644)
+    with duckdb.connect(str(bulk.path)) as connection:
+        connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
+        connection.execute("DROP VIEW attributed_lots; DROP TABLE day_end_trades")
+    with bulk.staged() as staged:
+        assert staged.completed
+    assert differences(before, bulk.path) == {}
+
+
 def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(
     bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

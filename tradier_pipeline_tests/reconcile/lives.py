@@ -14,8 +14,9 @@ from random import Random
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import AccountState, Holding, OrderPart, PartKey, by_key
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, ended_in, may_owe_fractions, open_of
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, ended_in, may_owe_fractions
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
+from tradier_pipeline.reconcile.outstanding import Change, outstanding
 from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot, reach
 from tradier_pipeline_tests.reconcile.statements import Book
 
@@ -348,7 +349,7 @@ class Store:
     kept: list[Kept] = field(default_factory=list)
     tracked: list[FindingState] = field(default_factory=list)
     parts: dict[PartKey, OrderPart] = field(default_factory=dict)  # as good ones showed them last
-    outstanding: dict[str, list[tuple[datetime, bool, Decimal]]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)  # of good ones
     cash: defaultdict[date, set[Decimal]] = field(default_factory=lambda: defaultdict(set))  # of good ones
 
     def store(self, observation: Observation) -> Kept:
@@ -375,7 +376,13 @@ class Store:
         since = self._shown_since(observation)
         ended, owed = self._yet_to_come(observation)
         before = replace(good.observation, statement=replace(good.observation.statement, ended=ended, owed=owed))
-        return Good(before, self._carried(good), self._outstanding(observation), earlier_cash, since)
+        return Good(
+            before,
+            self._carried(good),
+            outstanding(self.changes, clock.trade_date(observation.statement.as_of)),
+            earlier_cash,
+            since,
+        )
 
     def _yet_to_come(self, observation: Observation) -> tuple[dict[str, Decimal], frozenset[str]]:
         """As the warehouse finds it."""
@@ -406,23 +413,13 @@ class Store:
             kept.found = last.findings(observation.statement)
             self.parts |= last.shown_since
         self.parts |= observation.statement.parts
-        for row in kept.found:
-            is_due = abs(row.change) < abs(row.explained) or bool(row.carried)
-            opened = [(observation.statement.as_of, is_due, amount) for amount in open_of(row)]
-            self.outstanding.setdefault(row.item, []).extend(opened)
+        day = clock.trade_date(observation.statement.as_of)
+        self.changes += [Change.of(row, day) for row in kept.found]
 
     def _earlier_cash(self, observation: Observation, good: Kept | None) -> set[Decimal]:
         """As the warehouse finds it."""
         last = good.observation.statement.cash if good else None
         return self.cash[clock.trade_date(observation.statement.as_of)] - {last}
-
-    def _outstanding(self, observation: Observation) -> dict[str, list[Decimal]]:
-        """As the warehouse sums it up."""
-        day = clock.trade_date(observation.statement.as_of)
-        return {
-            item: [amount for as_of, is_due, amount in rows if is_due or clock.trade_date(as_of) == day]
-            for item, rows in self.outstanding.items()
-        }
 
     def _known(self, good: Kept) -> Kept:
         """With what earlier good snapshots knew of orders that it does not list: what was known stays known."""
@@ -454,13 +451,18 @@ class Store:
             account_id="VA1",
             as_of=observation.statement.as_of,
             doubtful=kept.verdict == "doubtful",
-            settled=frozenset(
-                item for item, rows in self.outstanding.items() if not sum(amount for *_, amount in rows)
-            ),
+            settled=self._settled(),
         )
         said = findings_of(scope, evidence=kept.judgement.evidence, changes=kept.found)
         rows = update_findings([row for row in self.tracked if row.resolved_at is None], said, scope)
         self.tracked = [row for row in self.tracked if row.resolved_at is not None] + rows
+
+    def _settled(self) -> frozenset[str]:
+        """As the warehouse sums it up."""
+        left: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for row in self.changes:
+            left[row.item] += (row.unexplained if row.state in ("in_flight", "unexplained") else ZERO) - row.carried
+        return frozenset(item for item, amount in left.items() if not amount)
 
     @property
     def open_findings(self) -> set[tuple[str, str | None]]:

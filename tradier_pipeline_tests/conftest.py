@@ -42,9 +42,10 @@ from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
 from tradier_pipeline.simulator.world import EXCHANGE, ROUND_THE_CLOCK, World, to_milliseconds
-from tradier_pipeline.warehouse import rows, staging
+from tradier_pipeline.warehouse import reads, rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
+from tradier_pipeline_tests.support.connections import Pool
 from tradier_pipeline_tests.support.crash_child import Nursery, nursery
 
 if TYPE_CHECKING:
@@ -119,6 +120,12 @@ def _quick_warehouse(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(staging, "attach", attach_copy)
     patched.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
     patched.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_connections(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(staging, "duckdb", Pool(writes=True))
+    patched.setattr(reads, "duckdb", Pool())
 
 
 class Worlds:

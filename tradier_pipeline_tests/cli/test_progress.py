@@ -10,6 +10,7 @@ import pytest
 
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.terminal import on_terminal, plain
 
 
@@ -68,12 +69,13 @@ main()
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(
+@sampled(
     "name",
     [
         *("click", "tradier_pipeline.core.settings", "tradier_pipeline.cli.snapshots"),  # of every command
         *("dagster", "tradier_pipeline.warehouse.at_a_glance"),  # by the snapshot, and after it
     ],
+    kept=(0, 3, 4),
 )
 def test_an_interrupt_while_this_is_imported_is_one_line(name: str, home: Home, simulated: Simulated) -> None:
     program = [sys.executable, "-c", INTERRUPTING.format(name=name)]

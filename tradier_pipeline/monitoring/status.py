@@ -21,17 +21,16 @@ from tradier_pipeline.landing.manifest import FailureRecord
 from tradier_pipeline.landing.zone import Damaged, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.monitoring.service_levels import burning
 from tradier_pipeline.warehouse.reads import (
     check_account,
     connect_readonly,
     heartbeats,
     known_accounts,
     newest_headers,
-    rows_of,
     snapshot_ids,
 )
 from tradier_pipeline.warehouse.sealed import lost_files
-from tradier_pipeline.warehouse.service import levels_query
 from tradier_pipeline.warehouse.staging import sealed_directory
 from tradier_pipeline.warehouse.unpublished import unpublished
 
@@ -62,7 +61,7 @@ class AccountStatus:
 
     `not_published` is the newest landed snapshot if it is not in the warehouse. `landed_not_published` are all that the
     next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy. `burning`
-    are the service levels whose error budget does not last its window, each in words.
+    are the service levels whose error budget burns too fast, each in words.
     """
 
     account_id: str
@@ -124,7 +123,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     known: list[str] = []
     waiting_to_publish: dict[str, tuple[str, ...]] = {}
     lost: list[Damaged] = []
-    burning: dict[str, list[str]] = {}
+    burns: dict[str, tuple[str, ...]] = {}
     if settings.warehouse.exists() or not tried:
         with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
@@ -133,7 +132,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
             waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
             lost = [Damaged(str(path), f"{path}: {LOST}") for path in lost_files(connection)]
-            burning = _burning(connection)
+            burns = burning(connection)
     else:
         waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
@@ -147,7 +146,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
                 _account_status(zone, account, headers.get(account, {}), published),
                 heartbeats=_heartbeats(settings, account, beats),
                 landed_not_published=waiting_to_publish.get(account, ()),
-                burning=tuple(burning.get(account, ())),
+                burning=burns.get(account, ()),
             )
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)
@@ -198,16 +197,6 @@ def _unpublished(connection: duckdb.DuckDBPyConnection | None, zone: LandingZone
     with suppress(duckdb.Error):  # a warehouse of an older version lacks a table: nothing is known of it
         return tuple(str(landed.snapshot_id) for landed in unpublished(connection, zone, account_id))
     return ()
-
-
-def _burning(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    with suppress(duckdb.Error):  # a warehouse of an older version, or a sealed month that is lost, which is named
-        for row in rows_of(connection, levels_query(None)):
-            if (row["burn_rate"] or 0) > 1:
-                reached = f"{row['service']} {row['reached']:.2%} of {row['objective']:.1%} over the {row['window']}"
-                found.setdefault(row["account_id"], []).append(reached)
-    return found
 
 
 def _heartbeats(

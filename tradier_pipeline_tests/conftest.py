@@ -42,7 +42,7 @@ from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
 from tradier_pipeline.simulator.world import EXCHANGE, ROUND_THE_CLOCK, World, to_milliseconds
-from tradier_pipeline.warehouse import reads, rows, staging
+from tradier_pipeline.warehouse import derived, reads, rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
 from tradier_pipeline_tests.support.connections import Pool
@@ -259,6 +259,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     path = tmp_path / "home"
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(path))
     return Home(path)
+
+
+@pytest.fixture
+def without_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No publish makes the rows of days and curves, for tests that ask for neither.
+
+    Whenever they are made they are the same: warehouse/test_derived.
+    """
+    monkeypatch.setattr(derived, "refresh", lambda _connection: None)
 
 
 @pytest.fixture(scope="session")

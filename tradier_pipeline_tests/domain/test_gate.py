@@ -20,6 +20,8 @@ from tradier_pipeline.warehouse.reads import connect_readonly, trade_gates
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import ACCOUNT, land, rich, zone_in
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 OPEN = datetime(2025, 11, 20, 14, 30, tzinfo=UTC)
 CLOSE = datetime(2025, 11, 20, 21, 0, tzinfo=UTC)
 DAY = date(2025, 11, 20)

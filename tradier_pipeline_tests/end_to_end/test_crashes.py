@@ -183,6 +183,8 @@ def test_a_rebuild_killed_before_it_publishes_leaves_the_old_warehouse_and_the_n
     assert leftovers(crash.home.path) == []
 
 
+# a partition is replayed without a request and leaves identical rows: cycles/test_snapshot_job; any kill: above
+@pytest.mark.soak
 def test_killed_dagster_runs_are_completed_by_running_their_partitions_again(
     home: Home, simulated: Simulated, children: Nursery
 ) -> None:

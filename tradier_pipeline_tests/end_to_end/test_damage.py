@@ -33,6 +33,8 @@ from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 NOW = clock.now
 
 

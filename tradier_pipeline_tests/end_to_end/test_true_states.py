@@ -32,8 +32,7 @@ def ny(text: str) -> datetime:
 
 
 @pytest.fixture
-def account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
-    monkeypatch.setattr(derived, "refresh", lambda _connection: None)  # of days, which few tests ask for: see `lowest`
+def account(home: Home, without_days: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
     with scripted_account(home, monkeypatch) as scripted:
         yield scripted
 
@@ -137,8 +136,8 @@ def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: Script
     assert "may be IWM251121P00220000 assigned at 220" in change[4]
 
 
-@pytest.mark.parametrize(
-    ("held", "ended", "paid", "reported"),
+@sampled(
+    "held, ended, paid, reported",
     [
         (
             (("SPXW251121P06600000", -2, -2000), ("SPXW251121P06590000", 2, 1500)),
@@ -159,6 +158,7 @@ def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: Script
             "a settlement in cash of XSP251121C00600000: 7.4067 USD a share",
         ),
     ],
+    kept=(0, 1),
 )
 def test_an_index_settles_in_cash_that_may_come_statements_later(
     account: ScriptedAccount, held: Any, ended: str, paid: int, reported: str
@@ -171,14 +171,15 @@ def test_an_index_settles_in_cash_that_may_come_statements_later(
     assert not any(word in str(account.changes()) for word in ("assigned", "exercised"))
 
 
-@pytest.mark.parametrize(
-    ("symbol", "before", "after"),
+@sampled(
+    "symbol, before, after",
     [
         ("SPY251128P00600000", "11-28 13:05", "11-28 13:20"),  # a half day; options on it trade on for 15 minutes
         ("KO251128C00070000", "11-28 12:58", "11-28 13:01"),
         ("KO251120C00070000", "11-20 15:58", "11-20 16:01"),
         ("SPXW251120C07000000", "11-20 15:58", "11-20 16:16"),
     ],
+    kept=(0, 2, 3),
 )
 def test_nothing_expires_before_its_time(account: ScriptedAccount, symbol: str, before: str, after: str) -> None:
     day = before[:5]

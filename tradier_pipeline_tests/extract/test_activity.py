@@ -46,6 +46,8 @@ from tradier_pipeline_tests.support.activities import LISTS, body_of, day_value,
 from tradier_pipeline_tests.support.bodies import Body, dumps, warehouse_in_memory
 from tradier_pipeline_tests.support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 DAY = date(2026, 11, 13)  # a Friday
 DATES = (DAY - WINDOW, DAY)
 NIGHT = datetime(2026, 11, 14, 12, 10, tzinfo=UTC)

@@ -32,6 +32,8 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import kill_command, prove_published, stored
 from tradier_pipeline_tests.support.crash_child import Nursery
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:

@@ -152,6 +152,7 @@ def test_one_changed_value_in_any_column_is_found(bench: Bench, column: schema.C
     assert failed & {"conservation_follows_snapshots", "snapshot_atomic"}
 
 
+@pytest.mark.soak  # end_to_end/test_verdicts, on an account that has more of them
 def test_a_rebuild_comes_to_the_same_verdicts(home: Home, simulated: Simulated) -> None:
     for shares, cash in ((5, "1000.00"), (5, "6000.00"), (7, "6000.00"), (5, "6000.00"), (5, "6000.00")):
         holding(simulated, shares, cash=cash)

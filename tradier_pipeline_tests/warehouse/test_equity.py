@@ -20,7 +20,7 @@ from tradier_pipeline.landing.activity import WINDOW
 from tradier_pipeline.warehouse.equity import MAY_FOLLOW
 from tradier_pipeline_tests.support.bodies import warehouse_in_memory
 from tradier_pipeline_tests.support.histories import ONE, Histories, at
-from tradier_pipeline_tests.support.sampling import thinned
+from tradier_pipeline_tests.support.sampling import sampled, thinned
 
 # a week, a weekend, a week with Thanksgiving
 DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 24, 25, 26, 28)]
@@ -459,7 +459,7 @@ def test_other_accounts_change_nothing_of_an_account(connection: duckdb.DuckDBPy
 # ---------------------------------------------------------------- the evening that shows a flow
 
 
-@pytest.mark.parametrize("by_cash", [True, False])
+@sampled("by_cash", [True, False], kept=[1])  # by cash: test_money_dated_on_another_day...
 @pytest.mark.parametrize(
     ("worth", "dated", "shown"),
     [

@@ -176,7 +176,23 @@ def test_what_an_account_holds_now_is_never_sealed(bulk: Warehouse) -> None:
     with connect_readonly(bulk.path) as connection:
         hot = connection.execute("SELECT count(DISTINCT snapshot_id), max(as_of) FROM hot.positions").fetchall()
         newest = connection.execute("SELECT count(*), max(as_of) FROM newest_snapshots").fetchall()
+        kept = connection.execute("SELECT DISTINCT trade_date FROM hot.tradier_snapshots ORDER BY 1").fetchall()
     assert hot == newest
+    assert kept == [(DAYS[-1],)]  # the day before it has none; what the next snapshot is set beside
+
+
+def test_headers_and_balances_are_sealed_by_the_year_two_months_after_its_end(
+    bulk: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yearly = {table.name for table in sealed.YEARLY}
+    for now, years in (
+        (datetime(2026, 2, 27, 12, tzinfo=UTC), ()),
+        (datetime(2026, 3, 2, 12, tzinfo=UTC), (date(2025, 1, 1),)),
+    ):
+        monkeypatch.setattr(clock, "now", lambda now=now: now)
+        assert seal(bulk).years == years
+    found = {path.parent.name for path in (bulk.path.parent / "sealed").glob("*/2025.parquet")}
+    assert found == yearly
 
 
 def test_days_that_are_made_anew_are_made_from_sealed_months_too(
@@ -185,6 +201,7 @@ def test_days_that_are_made_anew_are_made_from_sealed_months_too(
     seal(bulk)
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     monkeypatch.setattr(derived, "_DAY_FINGERPRINT", derived._DAY_FINGERPRINT.replace(derived._DAYS_VERSION, "next"))
+    monkeypatch.setattr(derived, "_DAYS_VERSION", "next")
     with bulk.staged():
         pass
     kept = [day_end.table.name for day_end in DAY_ENDS]

@@ -47,6 +47,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "restore": "a home from a backup, proven by an audit",
         "watch": "for cron: whether history is current, without a daemon",
         "status": "age, failures, missed instants, disk, request budget",
+        "broker": "how the broker serves, and what service levels are reached",
         "simulate": "the simulated broker as a server",
     },
 }
@@ -72,6 +73,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "tables": ("tables",),
     "describe": ("describe portfolio_positions",),
     "export": ("export --format beancount -o books.beancount", "export --format form8949 --since 2026-01-01"),
+    "broker": ("broker --since 2026-11-01", "broker --table levels --format csv"),
     "gate": ("gate", "gate && ./trade.sh"),
     "findings": ("findings", "findings --all --format csv"),
     "ledger": ("ledger diff",),

@@ -34,7 +34,6 @@ from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.derived import DERIVED
 from tradier_pipeline.warehouse.reads import snapshot_ids
 from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_schema
-from tradier_pipeline.warehouse.views import PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS
 
 SHOWN = 3  # differing rows of a table
 
@@ -166,7 +165,7 @@ def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged
     """The views and macros beside those of this version. Those over sealed months have their files' names in them."""
     wanted = _of_this_version()
     stored = _definitions(connection)
-    moved = {*sealed.NAMES, PORTFOLIO_POSITIONS.name, PORTFOLIO_SPREADS.name}
+    moved = {one.name for one in (*sealed.TABLES, *sealed.NOW)}
     for name in sorted(wanted.keys() | stored.keys()):
         if _worded_alike(wanted.get(name)) != _worded_alike(stored.get(name)) and not (
             sealed.is_sealed(connection) and name in moved

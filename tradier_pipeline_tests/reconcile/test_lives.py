@@ -26,7 +26,7 @@ from tradier_pipeline_tests.reconcile.lives import (
     weather,
 )
 
-SAMPLE, MANY, SLICE = 20, 10_000, 500
+SAMPLE, MANY, SLICE = 8, 10_000, 500
 LONGEST = timedelta(minutes=MAX_LAG + 5)
 
 

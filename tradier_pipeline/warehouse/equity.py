@@ -20,9 +20,9 @@ a row may be off all together. Where an evening contradicts the date of a flow a
 are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
 shows as much, and one on which cash and equity alike show what the broker does not report. Where only the broker's own
 value is known, it is one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account
-without any snapshot it has to have doubled or halved. So are the days of
-securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner states what
-came or left.
+without any snapshot, or with stocks that were worth less than the leap, it has to have doubled or halved. So are the
+days of securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner
+states what came or left. A day of which the owner states that nothing did is not uncertain.
 """
 
 from __future__ import annotations
@@ -203,6 +203,7 @@ def _moves(flow: str) -> str:
 
 # Of a figure: as much as the flows of a day come to, by half.
 _LIKE_FLOW = "coalesce({} * sign(net) BETWEEN abs(net) / 2 AND abs(net) * 3 / 2, false)"
+_IS_OPTION = "coalesce(regexp_matches(symbol, '\\d{6}[CP]\\d{8}$'), true)"
 # The evenings of each account, and the flows with the evening that each counts on.
 _EVENINGS = rf"""
     numbered AS MATERIALIZED (
@@ -371,26 +372,34 @@ _EVENINGS = rf"""
         ANTI JOIN cash_spans USING (account_id, cash_span)
         WHERE unexplained IS NULL AND NOT any_stated AND number <= previous_number + {FAR}
         AND abs(profit_left - earned) >= base / 20
-    ), held_on AS ( -- days on which something was held or traded, as far as any report tells
-        SELECT account_id, trade_date AS since, trade_date AS until FROM account_activity
-        WHERE {kind_of("type")} IN {listed(TRADES)}
-        UNION ALL SELECT account_id, open_date, close_date FROM closed_lots
+    ), held_on AS ( -- days on which something was held or traded, as far as any report tells; `worth`: USD of a stock
+        SELECT account_id, trade_date AS since, trade_date AS until,
+               CASE WHEN NOT {_IS_OPTION} THEN abs(amount) END AS worth
+        FROM account_activity WHERE {kind_of("type")} IN {listed(TRADES)}
+        UNION ALL SELECT account_id, open_date, close_date,
+                         CASE WHEN NOT {_IS_OPTION} THEN greatest(abs(cost), abs(proceeds)) END FROM closed_lots
         UNION ALL -- from a trade on, if later ones of the history leave something of it, until an option expires
         SELECT account_id, min(trade_date),
-               coalesce(try_strptime(regexp_extract(symbol, '(\d{{6}})[CP]\d{{8}}$', 1), '%y%m%d')::DATE, '9999-12-31')
+               coalesce(try_strptime(regexp_extract(symbol, '(\d{{6}})[CP]\d{{8}}$', 1), '%y%m%d')::DATE, '9999-12-31'),
+               CASE WHEN NOT {_IS_OPTION} THEN sum(abs(amount)) END
         FROM account_activity WHERE {kind_of("type")} IN {listed(TRADES)} AND symbol IS NOT NULL
         GROUP BY account_id, symbol HAVING sum(quantity) <> 0
         UNION ALL -- until the next snapshot
-        SELECT account_id, trade_date, next_date
+        SELECT account_id, trade_date, next_date, worth
         FROM (SELECT account_id, trade_date, coalesce(lead(trade_date) OVER by_date, '9999-12-31') AS next_date
               FROM snapshot_days WHERE snapshots > 0 WINDOW by_date AS (PARTITION BY account_id ORDER BY trade_date))
-        SEMI JOIN (SELECT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)
-            USING (account_id, trade_date)
+        JOIN (SELECT account_id, trade_date, CASE WHEN asset_class = 'equity' THEN abs(worth) END AS worth
+              FROM day_end_positions WHERE quantity <> 0) USING (account_id, trade_date)
+    ), holding AS ( -- null: an option, which can move by any amount
+        SELECT leaps.account_id, i, CASE WHEN count(worth) = count(*) THEN sum(worth) END AS gross, true AS is_held
+        FROM leaps JOIN held_on ON held_on.account_id = leaps.account_id
+             AND since <= leaps.trade_date AND until >= date_before
+        GROUP BY leaps.account_id, i
     ), unheld AS MATERIALIZED (
-        SELECT leaps.*, EXISTS (FROM snapshot_days AS seen WHERE snapshots > 0 AND seen.account_id = leaps.account_id
-                                AND seen.trade_date <= leaps.trade_date) AS is_seen
-        FROM leaps WHERE NOT EXISTS (FROM held_on WHERE held_on.account_id = leaps.account_id
-                                     AND since <= leaps.trade_date AND until >= date_before)
+        SELECT leaps.*, is_held IS NULL AND EXISTS (
+                   FROM snapshot_days AS seen WHERE snapshots > 0 AND seen.account_id = leaps.account_id
+                   AND seen.trade_date <= leaps.trade_date) AS is_proven
+        FROM leaps LEFT JOIN holding USING (account_id, i) WHERE is_held IS NULL OR abs(leap) > gross
     ), doubts AS (
         SELECT account_id, i, reaches_previous, reaches_next, true AS before, true AS after,
                net::DECIMAL(24,2)::VARCHAR || ' USD are dated on a day whose equity does not show them' AS reason
@@ -426,20 +435,15 @@ _EVENINGS = rf"""
         FROM resettled JOIN cash_spans USING (account_id, cash_span)
         WHERE all_read AND abs(cash_spans.unexplained) >= base / 20
         AND abs(profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
-        UNION ALL -- no market moves an account that holds nothing; of one never seen only a leap is told from it
+        UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
+             -- latter, and of an account that was never seen, only a leap is told from it
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
-        FROM unheld WHERE is_seen OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
-        UNION ALL -- what was counted on it instead of on its own day explains it less than nothing did
+        FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
+        UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'
-        FROM resettled
-        WHERE shifted <> 0 AND abs(profit_left - earned) >= greatest(abs(profit - earned), base / 20)
-        UNION ALL -- what was counted on it instead of on its own day explains it less than nothing did
-        SELECT account_id, i, false, false, false, false,
-               'it is not decided which of the flows that are dated beside it it shows'
-        FROM resettled
-        WHERE shifted <> 0 AND abs(profit_left - earned) >= greatest(abs(profit - earned), base / 20)
+        FROM resettled WHERE shifted <> 0 AND abs(coalesce(unexplained, profit_left - earned)) >= base / 20
         UNION ALL -- by as much as flows that are dated on these come to, one alone or less another
         SELECT account_id, i + unnest(range(evenings)), false, false, false, false,
                'the broker dates flows beside it on days whose equity does not show them'
@@ -460,6 +464,8 @@ _EVENINGS = rf"""
         SELECT account_id, i, string_agg(DISTINCT reason, '; ' ORDER BY reason) AS doubt
         FROM (SELECT account_id, reason, unnest([i, CASE WHEN reaches_previous AND before THEN i - 1 END,
                                                     CASE WHEN reaches_next AND after THEN i + 1 END]) AS i FROM doubts)
+        ANTI JOIN (SELECT account_id, i FROM dated WHERE source = 'owner' AND amount = 0) AS confirmed
+            USING (account_id, i)
         WHERE i IS NOT NULL GROUP BY account_id, i
     )
 """  # noqa: S608

@@ -358,7 +358,7 @@ _EVENINGS = rf"""
     ), set_off AS MATERIALIZED ( -- what the first of some evenings has too much, and the others have too little of
         SELECT *, CASE WHEN abs(here_left + next_left) <= abs(here_left) / 10 THEN 2
                        WHEN abs(here_left + next_left + third_left) <= abs(here_left) / 10 THEN 3 END AS evenings
-        FROM lefts WHERE abs(here_left) >= base / 20 AND NOT is_stated
+        FROM lefts WHERE here_left <> 0 AND abs(here_left) >= base / 20 AND NOT is_stated
     ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
                                       - booked + shifted AS unexplained, all_read
@@ -443,7 +443,7 @@ _EVENINGS = rf"""
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'
-        FROM resettled WHERE shifted <> 0 AND abs(coalesce(unexplained, profit_left - earned)) >= base / 20
+        FROM resettled WHERE shifted <> 0 AND abs(coalesce(unexplained, profit_left - earned)) > base / 20
         UNION ALL -- by as much as flows that are dated on these come to, one alone or less another
         SELECT account_id, i + unnest(range(evenings)), false, false, false, false,
                'the broker dates flows beside it on days whose equity does not show them'

@@ -145,3 +145,30 @@ def test_only_a_day_that_is_uncertain_is_confirmed(broker: Broker, day: str, rep
     assert (result.exit_code in (1, 2), len(result.stderr.splitlines())) == (True, 1)
     assert reported in result.stderr
     assert str(LEAP) in result.stderr or reported == "format"
+
+
+@pytest.mark.parametrize("dated", [DAYS[2], DAYS[3]], ids=["that day", "a day late"])
+def test_an_account_that_was_emptied_and_filled_again_has_no_uncertain_day(broker: Broker, dated: date) -> None:
+    broker.reports([10_000, 10_000, 0, 0, 0, 7_000], event(dated, -10_000), event(DAYS[5], 7_000))
+    done("backfill", "--since", str(DAYS[0]))
+    found = returned()
+    assert (found["uncertain"], found["max_drawdown"], found["time_weighted"]["period"]) == ([], 0, 0)
+
+
+def test_deposits_that_are_dated_on_each_others_evenings_count_where_they_show(broker: Broker) -> None:
+    broker.reports([10_000, 10_000, 12_000, 17_000, 17_000, 17_000], event(DAYS[2], 5_000), event(DAYS[3], 2_000))
+    done("backfill", "--since", str(DAYS[0]))
+    days = curve()
+    assert [Decimal(days[str(day)]["deposits"]) for day in DAYS[2:4]] == [2_000, 5_000]
+    assert [days[str(day)]["return"] for day in DAYS[1:]] == [0] * 5
+    assert returned()["uncertain"] == []
+
+
+def test_evenings_that_set_each_other_off_by_a_flow_dated_on_them_are_uncertain(broker: Broker) -> None:
+    """Of two deposits of one date the smaller one came the evening before, which a market's move may hide."""
+    values = [10_000, 10_000, 13_000, 53_500, 53_500, 53_500]
+    broker.reports(values, event(DAYS[3], 2_500), event(DAYS[3], 40_000), bought(50, "100"))
+    done("backfill", "--since", str(DAYS[0]))
+    days = curve()
+    right = [days[str(day)]["uncertain"] or abs(days[str(day)]["return"]) <= 0.05 for day in DAYS[1:]]
+    assert right == [True] * 5

@@ -356,8 +356,8 @@ _EVENINGS = rf"""
                AS is_stated
         FROM resettled WINDOW by_number AS (PARTITION BY account_id ORDER BY i)
     ), set_off AS MATERIALIZED ( -- what the first of some evenings has too much, and the others have too little of
-        SELECT *, CASE WHEN abs(here_left + next_left) <= abs(here_left) / 10 THEN 2
-                       WHEN abs(here_left + next_left + third_left) <= abs(here_left) / 10 THEN 3 END AS evenings
+        SELECT *, CASE WHEN abs(here_left + next_left) <= abs(here_left) / 3 THEN 2
+                       WHEN abs(here_left + next_left + third_left) <= abs(here_left) / 3 THEN 3 END AS evenings
         FROM lefts WHERE here_left <> 0 AND abs(here_left) >= base / 20 AND NOT is_stated
     ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)

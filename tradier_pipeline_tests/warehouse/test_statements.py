@@ -425,6 +425,7 @@ def test_the_strategy_is_the_ledgers_word_where_it_has_the_trade(home: Home) -> 
             "0 AS exited, '{}' AS claimed, '{}' AS allocated, 'weekly_income' AS strategy, as_of AS opened_at, "
             f'\'{{"{SOLD}": "-1", "{BOUGHT}": "1"}}\' AS legs FROM tradier_snapshots'
         )
+        staged.connection.execute("UPDATE tradier_snapshots SET committed_at = committed_at + INTERVAL 1 SECOND")
     found = {row["strategy"]: row["lots"] for row in rows_of("pnl", "--by", "strategy")}
     assert found == {"weekly_income": 2, None: 1}
     assert rows_of("query", f"SELECT trade_id FROM attributed_lots WHERE symbol = '{BOUGHT}'") == [{"trade_id": "t-1"}]

@@ -71,6 +71,7 @@ SENSORS = {
     "gap_sensor",
     "alert_run_failure",
     "alert_run_recovery",
+    "alert_service_level",
     "alert_stale_snapshot",
 }
 

@@ -320,4 +320,6 @@ def _print_account_status(account: AccountStatus) -> None:
     for beat in account.heartbeats:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         echo(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
+    for level in account.burning:
+        echo(f"  budget burns    {level}")
     echo(f"  request budget  {left}")

@@ -129,6 +129,7 @@ def store_snapshot(
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
+            look_back(staged, typed)
             news = is_news(staged, typed)
             typed = with_verdict(staged.connection, typed, rules.calendar)
             ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
@@ -148,12 +149,18 @@ def store_snapshot(
     return typed, outcomes
 
 
+def look_back(staged: StagedWarehouse, typed: TypedSnapshot) -> None:
+    """Have what a snapshot that is about to be stored or proven is set beside, however long ago it was read."""
+    manifest = typed.landed.manifest
+    staged.look_back(manifest.account_id, manifest.as_of, typed.landed.snapshot_id.trade_date)
+
+
 def is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
     """Whether it is stored for the first time, and nothing good of its account that is newer."""
     manifest = typed.landed.manifest
     query = """
         SELECT count(*) FROM tradier_snapshots
-        WHERE account_id = ? AND (as_of >= ? AND verdict = 'good' OR snapshot_id = ?)
+        WHERE account_id = ? AND as_of >= ? AND (verdict = 'good' OR snapshot_id = ?)
     """
     found = staged.connection.execute(bind(query, manifest.account_id, manifest.as_of, manifest.snapshot_id))
     return found.fetchone() == (0,)
@@ -244,6 +251,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     typed = read_typed(landed)
     try:
         with warehouse.staged() as staged:
+            look_back(staged, typed)
             typed = with_verdict(staged.connection, typed, rules.calendar)
             raise _TrialEnds(_stored(staged, typed, rules))
     except _TrialEnds as trial:

@@ -274,14 +274,16 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
         late = _late_in_cash(now, good, filled, cash)
         if late:
             yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
-        elif _is_same_date(now, good):
-            # what cash lacks now, by itself: what was open before may hide it
-            lacking = cash.change - cash.explained
-            may_be_fees = -cash.fees_at_most <= lacking < 0
+            return
+        # what cash lacks now, by itself: what was open before may hide it
+        lacking = cash.change - cash.explained
+        lacking = ZERO if -cash.fees_at_most <= lacking < 0 else lacking
+        if _is_same_date(now, good):
             shown = {finding.item: finding.change for finding in found}
             listed = all(shown.get(symbol, ZERO) == quantity for symbol, quantity in traded.items())
-            lacking = ZERO if may_be_fees else lacking
             yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
+        elif cash.change * lacking > 0:
+            yield from _paid_over_night(now, good, lacking)
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:
@@ -319,6 +321,20 @@ def _counted_otherwise(
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
     elif _is_beyond_prices(by_quotes, now, good):
         yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
+
+
+def _paid_over_night(now: Observation, good: Observation, lacking: Decimal) -> Iterator[str]:
+    """That cash moved by what the balances count more or less of positions than are listed.
+
+    Over night prices alone prove nothing, and cash alone may be a deposit; the two are one amount where both are more
+    than prices explain.
+    """
+    uncounted = _uncounted(now, good)
+    if uncounted is None or not _is_beyond_prices(uncounted, now, good):
+        return
+    most = max(now.noise, good.noise)
+    if abs(lacking) > most and (_is_hidden(uncounted + lacking, now, good) or _is_worth(-lacking, uncounted)):
+        yield f"{_POSITIONS_BEHIND}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
 
 
 def _fills_unpriced(now: Observation, filled: Sequence[Fill]) -> bool:

@@ -11,6 +11,8 @@ takes back, a stated flow, a rebuild. A fingerprint has the query in it, too.
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
+from datetime import date
 from typing import Final
 
 import duckdb
@@ -27,7 +29,7 @@ from tradier_pipeline.warehouse.schema import (
     Derived,
     Table,
 )
-from tradier_pipeline.warehouse.sealed import reaching
+from tradier_pipeline.warehouse.sealed import note_seen, reaching, seen_spans
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 _ACCOUNT = Column("account_id", VARCHAR, "Account number", required=True)
@@ -165,17 +167,25 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them."""
-    changed = connection.execute(
-        f"""
-        SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
-        FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
-              FROM tradier_snapshots GROUP BY account_id, trade_date) AS now
-        FULL JOIN snapshot_days USING (account_id, trade_date)
-        LEFT JOIN equity_curve_rows USING (account_id, trade_date)
-        WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
-        """  # noqa: S608
-    ).fetchall()
+    """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them.
+
+    The headers of sealed years cannot have: they are looked at once, when their days were made by another version.
+    """
+    seen = seen_spans(connection, _DAYS_VERSION)
+    spans = " AND ".join(bind("trade_date NOT BETWEEN ? AND ?", *span) for span in seen or ()) or "true"
+    with nullcontext() if seen is not None else reaching(connection, date.min):
+        changed = connection.execute(
+            f"""
+            SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
+            FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
+                  FROM tradier_snapshots WHERE {spans} GROUP BY account_id, trade_date) AS now
+            FULL JOIN (FROM snapshot_days WHERE {spans}) AS snapshot_days USING (account_id, trade_date)
+            LEFT JOIN equity_curve_rows USING (account_id, trade_date)
+            WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
+            """  # noqa: S608
+        ).fetchall()
+    if seen is None:
+        note_seen(connection, _DAYS_VERSION)
     if not changed:
         return False
     listed = ", ".join(bind("(?, ?)", account_id, day) for account_id, day, _ in changed)

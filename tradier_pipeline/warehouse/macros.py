@@ -34,10 +34,14 @@ class Macro:
 
 
 def _at(name: str, table: Table, rows: str) -> Macro:
-    # by as_of, too: it lets DuckDB skip all but the rows around the instant
+    # the day first, which a small table knows, and then by as_of, too: DuckDB skips all but the rows around the instant
     newest = """(
         SELECT max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of
-        FROM tradier_snapshots WHERE as_of <= ts::TIMESTAMPTZ AND verdict = 'good' GROUP BY account_id
+        FROM tradier_snapshots SEMI JOIN (
+            SELECT account_id, max(trade_date) AS trade_date
+            FROM snapshot_days WHERE first_as_of <= ts::TIMESTAMPTZ GROUP BY account_id
+        ) USING (account_id, trade_date)
+        WHERE as_of <= ts::TIMESTAMPTZ AND verdict = 'good' GROUP BY account_id
     )"""
     return Macro(
         name,

@@ -20,6 +20,7 @@ from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, fil
 D = Decimal
 REFRESH = derived.refresh
 KO, F = ("KO", 100, 6500), ("F", 300, 3600)
+PRICES = (("KO", 65), ("F", 12))
 PUT = "KO251219P00060000"
 SHORT, LONG = ("SPY251219P00600000", -1, -155), ("SPY251219P00595000", 1, 63)
 
@@ -73,6 +74,18 @@ def test_a_call_that_was_exercised_early_is_its_shares_and_its_cash(account: Scr
     assert account.shows(ny("11-21 07:31"), ("KO", 200, 12900), cash=8000) == "good"
     assert {state for *_, state, _ in account.changes()} == {"explained"}
     assert "-2 exercised" in explanation(account, "KO251219C00060000")
+
+
+def test_cash_of_a_delivery_over_night_whose_shares_only_balances_count_is_in_doubt(account: ScriptedAccount) -> None:
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), price) for symbol, price in PRICES}
+    put = ("F251121P00012000", -3, -90)
+    account.shows(ny("11-21 16:20"), KO, put, cash=20000)
+    assert account.shows(ny("11-24 07:00"), KO, cash=16400, counted=[KO, F]) == "doubtful"
+    assert "positions behind balances: -3600 USD of cash moved" in account.evidence
+    assert account.shows(ny("11-24 07:20"), KO, F, cash=16400) == "good"
+    assert account.shows(ny("11-25 07:20"), KO, F, cash=19900) == "good"  # a deposit, which positions do not change by
+    assert {state for *_, state, _ in account.changes()} == {"explained", "in_flight"}
+    assert "+3 assigned" in explanation(account, "F251121P00012000")
 
 
 IWM = (

@@ -47,18 +47,25 @@ class Life:
         uncaused: items that changed without a cause that any list shows.
         happened: what else became of symbols, in a word.
         moves: what prices are multiplied with, for every five minutes; none if they stand still.
+        exchanged: new shares for one old, of a merger.
     """
 
     states: list[Books] = field(default_factory=list)
     uncaused: set[str] = field(default_factory=set)
     happened: set[tuple[str, str]] = field(default_factory=set)
     moves: tuple[Decimal, ...] = ()
+    exchanged: Decimal = Decimal(1)
 
     def factor(self, moment: datetime) -> Decimal:
         """What prices are multiplied with then."""
         if not self.moves:
             return Decimal(1)
         return self.moves[int((moment - OPENS[0] + timedelta(hours=12)) / (5 * MINUTE)) % len(self.moves)]
+
+    def price(self, symbol: str, moment: datetime) -> Decimal:
+        """USD that one share or contract is counted with then: shares of a merger are worth what they came for."""
+        each = (7 / self.exchanged).quantize(Decimal("0.0001")) if symbol == NEW_SHARES else Decimal(7)
+        return each * self.factor(moment)
 
     def at(self, moment: datetime) -> AccountState:
         """The last true state of then."""
@@ -252,7 +259,8 @@ def _take_over(random: Random, book: Book, life: Life, at: datetime) -> None:
     had = book.holdings.get(TAKEN_OVER, Holding(ZERO, ZERO))
     if had.quantity <= 0:
         return
-    due = had.quantity * random.choice((Decimal("1.025"), Decimal("0.5"), Decimal("0.3341")))
+    life.exchanged = random.choice((Decimal("1.025"), Decimal("0.5"), Decimal("0.3341")))
+    due = had.quantity * life.exchanged
     whole = Decimal(int(due))
     book.holdings[TAKEN_OVER] = Holding(ZERO, ZERO)
     book.holdings[NEW_SHARES] = Holding(whole, had.cost_basis * random.choice((Decimal(1), Decimal("1.1"))))
@@ -294,11 +302,10 @@ class Weather:
         lags = self.lags[name]
         return lags[minute // 5 % len(lags)] * MINUTE
 
-    def counted(self, life: Life, moment: datetime) -> tuple[AccountState, Decimal]:
-        """The positions that the balances count, and what their prices are multiplied with."""
+    def counted_at(self, moment: datetime) -> datetime:
+        """The time of which the balances count positions and prices."""
         minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
-        then = moment - self._lag("balances", minute, moment)
-        return life.at(then), life.factor(then)
+        return moment - self._lag("balances", minute, moment)
 
 
 CALM = Weather(dict.fromkeys(ENDPOINTS, (0,)), {name: frozenset() for name in ENDPOINTS}, OPENS[0])
@@ -472,10 +479,16 @@ class Store:
 def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
     """A snapshot as the broker lets it be seen."""
     statement, zero = sky.seen(life, moment)
-    counted, factor = sky.counted(life, moment)
-    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted.holdings, 7 * factor)
-    quoted = life.factor(moment - QUOTES_BEHIND) if life.moves else Decimal(1)
-    rows = [Row(symbol, holding.quantity, quoted) for symbol, holding in statement.holdings.items()]
+    counted_at = sky.counted_at(moment)
+    counted = {
+        symbol: holding.quantity * life.price(symbol, counted_at)
+        for symbol, holding in life.at(counted_at).holdings.items()
+    }
+    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted)
+    quoted_at = moment - QUOTES_BEHIND
+    rows = [
+        Row(symbol, holding.quantity, life.price(symbol, quoted_at)) for symbol, holding in statement.holdings.items()
+    ]
     cash = statement.cash
     return Observation(
         clock.iso(moment),
@@ -491,8 +504,8 @@ def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
             option_short_value=option_short,
         ),
         in_session=any(opened <= moment < opened + SESSION for opened in OPENS),
-        priced=sum((abs(holding.quantity) for holding in statement.holdings.values()), ZERO) * 7 * quoted,
-        worth=sum((holding.quantity for holding in statement.holdings.values()), ZERO) * 7 * quoted,
+        priced=sum((abs(row.quantity) * row.price for row in rows), ZERO),
+        worth=sum((row.quantity * row.price for row in rows), ZERO),
         reach=reach(rows, {}, delayed=bool(life.moves)),
         delayed=bool(life.moves),
     )
@@ -500,11 +513,11 @@ def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
 
 @dataclass(frozen=True)
 class Row:
-    """A position as it is quoted."""
+    """A position as it is quoted; `price` is of one share or contract."""
 
     symbol: str
     quantity: Decimal
-    factor: Decimal
+    price: Decimal
     bid: Decimal | None = None
     ask: Decimal | None = None
     last: Decimal | None = None
@@ -515,11 +528,10 @@ class Row:
 
     @property
     def mark(self) -> Decimal:
-        return 7 * self.factor / self.multiplier
+        return self.price / self.multiplier
 
 
-def _values(holdings: Mapping[str, Holding], price: Decimal) -> tuple[Decimal, Decimal, Decimal, Decimal]:
-    worth = {symbol: holding.quantity * price for symbol, holding in holdings.items()}
+def _values(worth: Mapping[str, Decimal]) -> tuple[Decimal, Decimal, Decimal, Decimal]:
     options = [value for symbol, value in worth.items() if classify(symbol).option]
     return _ups(worth.values()), _downs(worth.values()), _ups(options), _downs(options)
 

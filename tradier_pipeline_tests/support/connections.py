@@ -90,10 +90,11 @@ class Pooled:
         self._is_clean &= not changes and (self._pool.writes or not CREATES.search(query))
 
     def _is_emptied(self) -> bool:
+        """Whether nothing is attached any more. Of other files it has read the instance keeps parts, changed or not."""
         names = "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'"
         try:
             for (name,) in self._instance.execute(names).fetchall():
                 self._instance.execute(f'DETACH "{name}"')
+            return not self._instance.execute("FROM duckdb_external_file_cache() LIMIT 1").fetchall()
         except duckdb.Error:
             return False
-        return True

@@ -40,6 +40,17 @@ def test_one_that_may_have_changed_its_instance_is_not_taken_again(statement: st
         assert second._instance is not first._instance
 
 
+def test_one_that_read_another_file_is_not_taken_again(tmp_path: Path) -> None:
+    path = tmp_path / "one.parquet"
+    duckdb.execute(f"COPY (SELECT range AS number FROM range(100000)) TO '{path}'")
+    pool = Pool()
+    with pool.connect() as first:
+        assert first.execute(f"SELECT count(*) FROM '{path}'").fetchall() == [(100_000,)]
+        first.execute(f"SELECT sum(number) FROM '{path}'")
+    with pool.connect() as second:
+        assert second._instance is not first._instance
+
+
 def test_two_at_once_share_nothing() -> None:
     pool = Pool()
     with pool.connect() as first, pool.connect() as second:

@@ -136,7 +136,7 @@ def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(h
     assert "closes whose flows may not all be reported yet: 1" in november["note"]
 
 
-@pytest.mark.parametrize("accounts", [40, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("accounts", [15, pytest.param(1000, marks=pytest.mark.soak)])
 def test_the_statements_of_any_account_add_up_and_follow_each_other(accounts: int) -> None:
     """Random accounts with flows of every kind, on days with and without a session, and holes in what was read."""
     random = Random(7)

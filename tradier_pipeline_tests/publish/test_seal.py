@@ -223,6 +223,17 @@ def test_what_is_held_now_is_read_without_the_files(bulk: Warehouse) -> None:
         (bulk.path.parent / "away").rename(bulk.path.parent / "sealed")
 
 
+def test_a_sealed_warehouse_of_an_earlier_version_is_brought_over(bulk: Warehouse, tmp_path: Path) -> None:
+    seal(bulk)
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    with bulk.staged() as staged:
+        staged.connection.execute("DROP VIEW main.trade_gate; DROP MACRO TABLE main.position_history")
+        staged.connection.execute("CREATE OR REPLACE MACRO main.schema_version() AS 12")
+    with bulk.staged() as staged:
+        assert staged.completed
+    assert differences(before, bulk.path, only=()) == {}
+
+
 def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     seal(bulk)
@@ -352,20 +363,24 @@ DIES = """
 import os, sys
 from pathlib import Path
 from tradier_pipeline.publish import seal as sealing
+from tradier_pipeline.warehouse import staging
 from tradier_pipeline.warehouse.staging import Warehouse
-where = Warehouse if sys.argv[1] == "_publish_file" else sealing
+where = {"_publish_file": Warehouse, "_compact": staging}.get(sys.argv[1], sealing)
 setattr(where, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
 sealing.seal(Warehouse(Path(sys.argv[2])))
 """
 
 
-@pytest.mark.parametrize("step", ["_content", "_name", "_publish", "_is_same", "_move", "_publish_file", "_let_go"])
+@pytest.mark.parametrize(
+    "step", ["_content", "_name", "_publish", "_is_same", "_move", "_count", "_publish_file", "_let_go", "_compact"]
+)
 def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehouse, tmp_path: Path) -> None:
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path], check=False).returncode == 9
     assert differences(before, bulk.path) == {}
     seal(bulk)
     assert len(months(bulk)) == 3
+    assert bulk.path.stat().st_size < before.stat().st_size / 2
     assert differences(before, bulk.path) == {}
     assert [path for path in tmp_path.rglob(".*") if path.suffix not in (".lock", "")] == []
     assert all("." not in path.stem for path in (tmp_path / "sealed").glob("*/*.parquet"))

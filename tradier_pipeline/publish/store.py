@@ -285,18 +285,18 @@ def rebuild(
     published_before = _published(warehouse)
     if not forget:
         _refuse_loss(warehouse, zone, published_before)
-    landed, refused = _readable(zone)
+    landed, refused = readable(zone)
     # in a damaged archive, or of a damaged manifest; what is not landed at all is lost only with `forget`
     unreadable = set(published_before) - {str(found.snapshot_id) for found in landed}
     damaged = {one.path: one.reason for one in zone.damaged()}
     named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is listed by their ids
     with warehouse.staged(fresh=True) as staged:
-        staged.miss(list(_never_landed(zone, refused)))
+        staged.miss(list(never_landed(zone, refused)))
         kept_rows = staged.merge_snapshots(warehouse.path, () if forget else unreadable)
         published = 0
         for start in range(0, len(landed), REBUILD_BATCH):
             batch = landed[start : start + REBUILD_BATCH]
-            left_out = _rebuild_batch(staged, batch, rules, start, len(landed))
+            left_out = replay_batch(staged, batch, rules, start, len(landed))
             kept_rows += staged.merge_snapshots(
                 warehouse.path, () if forget else _damaged_since(batch, left_out, published_before)
             )
@@ -351,7 +351,7 @@ def _refuse_to_leave_out(staged: StagedWarehouse, published_before: Sequence[str
         )
 
 
-def _readable(zone: LandingZone) -> tuple[list[LandedSnapshot], dict[str, str]]:
+def readable(zone: LandingZone) -> tuple[list[LandedSnapshot], dict[str, str]]:
     """The landed snapshots in the order of reading, and those whose manifest cannot be read, with the reason."""
     landed: list[LandedSnapshot] = []
     unreadable: dict[str, str] = {}
@@ -395,7 +395,7 @@ def _kind(path: str) -> str:
     return "prices" if path.startswith(f"{PRICES}/") else "the activity"
 
 
-def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
+def never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
     """The missed instants of which nothing was landed, or nothing that can be read."""
     for account in zone.accounts():
         for snapshot_id, path in zone.attempts(account, EPOCH.date(), EPOCH).items():
@@ -456,7 +456,7 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     insert(staged.connection, schema.TRADE_GATE_READINGS, rows)
 
 
-def _rebuild_batch(
+def replay_batch(
     staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules, done: int, total: int
 ) -> dict[str, str]:
     """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused.

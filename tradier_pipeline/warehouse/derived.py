@@ -18,7 +18,7 @@ from typing import Final
 import duckdb
 
 from tradier_pipeline.warehouse.day_ends import DAY_ENDS
-from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, EXTERNAL_FLOW_ROWS, VIEWS
+from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     DATE,
@@ -118,8 +118,7 @@ CURVE_INPUTS: Final = Table(
     (Column("fingerprint", VARCHAR, "Of all rows that they follow from, and of their queries", required=True),),
 )
 
-_BESIDE_CURVES: Final = (ENVIRONMENTS, EXTERNAL_FLOW_ROWS)  # in the order in which they are read
-DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), *_BESIDE_CURVES, *CURVES)
+DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), ENVIRONMENTS, *CURVES)
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
@@ -150,9 +149,7 @@ _INPUTS: Final = {
     "activity_extracts": "account_id, resource, since, until, read_at",
     f"({ENVIRONMENTS.query})": "account_id, environment",
 }
-_CURVES_VERSION: Final = _version(
-    *(derived.query for derived in (EXTERNAL_FLOW_ROWS, *CURVES)), *(view.query for view in VIEWS)
-)
+_CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
 
 
 _SUMS: Final = " UNION ALL ".join(
@@ -208,9 +205,8 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
-    for derived in _BESIDE_CURVES:
-        connection.execute(f"DELETE FROM {derived.table.name}")  # noqa: S608
-        connection.execute(f"INSERT INTO {derived.table.name} {derived.query}")
+    connection.execute(f"DELETE FROM {ENVIRONMENTS.table.name}")  # noqa: S608
+    connection.execute(f"INSERT INTO {ENVIRONMENTS.table.name} {ENVIRONMENTS.query}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE all_curves AS {ALL_CURVES}")
     for curve in CURVES:
         columns = ", ".join(f'"{name}"' for name in curve.table.column_names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -327,9 +326,8 @@ def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) 
         connection.execute(views.view_ddl(view))
     if hot:
         sealed.show_now(connection, hot)
-        sealed.hot_first(connection)  # DuckDB takes a parameter for a column of a view, not of a table
     for macro in macros.MACROS:
-        connection.execute(macros.macro_ddl(replace(macro, name=f"main.{macro.name}")))
+        connection.execute(macros.macro_ddl(macro))
 
 
 def _know_words(connection: duckdb.DuckDBPyConnection, hot: Collection[str]) -> None:

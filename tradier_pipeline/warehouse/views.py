@@ -9,10 +9,12 @@ from tradier_pipeline.warehouse import (
     exposure,
     period_returns,
     realized,
+    service,
     spread_book,
     statements,
     trade_results,
 )
+from tradier_pipeline.warehouse.restatements import RESTATEMENTS
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -437,6 +439,8 @@ VIEWS = (
     *day_profit.VIEWS,
     *spread_book.VIEWS,
     *trade_results.VIEWS,
+    RESTATEMENTS,
+    *service.VIEWS,
 )
 
 

@@ -97,9 +97,11 @@ def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
                 pass
     if not done:
         return Sealing()
-    firsts = [sorted({file.month for file in done if file.is_yearly is yearly}) for yearly in (False, True)]
+    months, years = (
+        tuple(sorted({file.month for file in done if file.is_yearly is yearly})) for yearly in (False, True)
+    )
     rows, size = sum(file.row_count for file in done), sum(file.bytes for file in done)
-    return Sealing(*map(tuple, firsts), len(done), rows, size, before, warehouse.path.stat().st_size)
+    return Sealing(months, years, len(done), rows, size, before, warehouse.path.stat().st_size)
 
 
 def undo(warehouse: Warehouse) -> int:

@@ -111,7 +111,8 @@ def measure(home: Path) -> Iterator[Figure]:
     asked = [one for relation in relations for one in questions(relation, str(days[len(days) // 2].date))]
     for question in asked:
         yield _figure(warehouse.path, question)
-    done, years = seal(warehouse), int(os.environ.get("YEARS", "1"))
+    seal(warehouse)
+    years = int(os.environ.get("YEARS", "1"))
     if years > 1:
         add_earlier(warehouse, years)
     written, whole = warehouse.path.stat().st_size, size_of(home)

@@ -56,8 +56,10 @@ bench: developers  ## measure; ratios against a bare limit of the same run
 bench-cycles: developers  ## measure the cycles of a running `up`; takes half an hour
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_cycles
 
-bench-history: developers  ## measure what a year of minute history answers
-	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
+YEARS ?= 1
+
+bench-history: developers  ## measure what a year of minute history answers, or ten: make bench-history YEARS=10
+	YEARS=$(YEARS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
 soak: developers  ## the long proofs, and those by examples with many more of them
 	$(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak

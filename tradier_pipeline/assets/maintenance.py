@@ -81,6 +81,7 @@ def sealed_months(tradier: TradierResource) -> dg.MaterializeResult[None]:
         return dg.MaterializeResult(
             metadata={
                 "months": ", ".join(f"{month:%Y-%m}" for month in sealing.months),
+                "years": ", ".join(f"{year:%Y}" for year in sealing.years),
                 "files": sealing.files,
                 "rows": sealing.rows,
                 "sealed_mb": _megabytes(sealing.bytes),

@@ -153,7 +153,8 @@ def findings(
 def seal(settings: Settings, until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> None:
     """Seal the closed months: their rows become Parquet files, and the warehouse stays small. Nightly maintenance does.
 
-    Nothing changes for readers. A month is closed a week after its end.
+    Nothing changes for readers. A month is closed a week after its end; headers and balances are sealed by the year,
+    two months after its end.
     """
     from dataclasses import asdict
 
@@ -176,12 +177,21 @@ def seal(settings: Settings, until: datetime | None, repoint: bool, undo: bool, 
     with shown():
         sealed = sealing.seal(warehouse, until.date() if until else None)
     if as_json:
-        print_json(asdict(sealed) | {"months": [f"{month:%Y-%m}" for month in sealed.months]})
-    elif not sealed.months:
+        print_json(
+            asdict(sealed)
+            | {"months": [f"{month:%Y-%m}" for month in sealed.months], "years": [year.year for year in sealed.years]}
+        )
+    elif not sealed.files:
         echo("no closed month is left to seal")
     else:
-        months = f"{screen.plural(len(sealed.months), 'month')} to {sealed.months[-1]:%Y-%m}"
-        echo(f"sealed {months}: {sealed.rows:,} rows, {sealed.bytes / 1e6:,.1f} MB in {sealed.files} files")
+        parts = []
+        if sealed.months:
+            parts.append(f"{screen.plural(len(sealed.months), 'month')} to {sealed.months[-1]:%Y-%m}")
+        if sealed.years:
+            parts.append(f"{screen.plural(len(sealed.years), 'year')} to {sealed.years[-1]:%Y}")
+        echo(
+            f"sealed {' and '.join(parts)}: {sealed.rows:,} rows, {sealed.bytes / 1e6:,.1f} MB in {sealed.files} files"
+        )
         echo(f"the warehouse: {sealed.warehouse_before / 1e6:,.1f} MB before, {sealed.warehouse_after / 1e6:,.1f} now")
 
 

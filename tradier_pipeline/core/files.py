@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -165,12 +166,14 @@ def create_private(path: Path) -> None:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a file; one that is there keeps its mode. A file system that can share blocks copies none of them."""
+    if _cloned(source, target):
+        return
     if not hasattr(os, "copy_file_range"):
         shutil.copyfile(source, target)
         return
     with source.open("rb") as whole, target.open("wb") as new:
         left = os.fstat(whole.fileno()).st_size
-        try:
+        try:  # Linux lets both files share their blocks where it can: btrfs, xfs
             while left and (done := os.copy_file_range(whole.fileno(), new.fileno(), left)):
                 left -= done
         except OSError as error:
@@ -178,6 +181,21 @@ def copy(source: Path, target: Path) -> None:
                 raise
     if left:
         shutil.copyfile(source, target)
+
+
+def _cloned(source: Path, target: Path) -> bool:
+    """Whether a file now is another one's clone, which shares its blocks: of macOS's APFS. Else nothing was done."""
+    try:
+        clone_file = ctypes.CDLL(None, use_errno=True).clonefile
+    except (AttributeError, OSError):  # another system
+        return False
+    clone = target.with_name(f"{target.name}.clone")  # it makes a file, and takes none that is there
+    clone.unlink(missing_ok=True)
+    if clone_file(os.fsencode(source), os.fsencode(clone), 0) != 0:
+        return False
+    clone.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else PRIVATE_FILE)
+    clone.replace(target)
+    return True
 
 
 def sync(path: Path) -> None:

@@ -28,7 +28,7 @@ from tradier_pipeline.warehouse.reads import (
     heartbeats,
     known_accounts,
     newest_headers,
-    snapshot_ids,
+    published_among,
 )
 from tradier_pipeline.warehouse.sealed import lost_files
 from tradier_pipeline.warehouse.staging import sealed_directory
@@ -128,7 +128,8 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             known = known_accounts(connection) if account_id else []
-            published = set(snapshot_ids(connection))
+            landed = (next(zone.latest(account), None) for account in tried | headers.keys())
+            published = published_among(connection, [str(newest.snapshot_id) for newest in landed if newest])
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
             waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
             lost = [Damaged(str(path), f"{path}: {LOST}") for path in lost_files(connection)]

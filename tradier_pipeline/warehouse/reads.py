@@ -219,6 +219,13 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [snapshot_id for (snapshot_id,) in rows]
 
 
+def published_among(connection: duckdb.DuckDBPyConnection, wanted: Collection[str]) -> set[str]:
+    """Those of some snapshots that are published."""
+    listed = ", ".join(map(literal, sorted(wanted))) or "NULL"
+    query = f"SELECT snapshot_id FROM tradier_snapshots WHERE snapshot_id IN ({listed})"  # noqa: S608
+    return {snapshot_id for (snapshot_id,) in connection.execute(query).fetchall()}
+
+
 def activity_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Every published extract of the activity, as its directory in the landing zone."""
     return [path for (path,) in connection.execute("SELECT DISTINCT path FROM activity_extracts ORDER BY 1").fetchall()]

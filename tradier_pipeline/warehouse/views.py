@@ -265,22 +265,24 @@ ORDER_EVENTS = View(
         Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
         Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
     ),
-    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all,
-    # if each is inlined
+    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for
+    # all, if each is inlined
     """
-    WITH good AS NOT MATERIALIZED (
-        SELECT account_id, trade_date, as_of FROM tradier_snapshots WHERE verdict = 'good'
-    ), days AS (
-        SELECT account_id, trade_date,
-               lag(last_as_of) OVER (PARTITION BY account_id ORDER BY trade_date) AS before_as_of
-        FROM snapshot_days WHERE snapshots > 0
-    ), steps AS NOT MATERIALIZED (
-        SELECT account_id, trade_date, as_of, coalesce(lag(as_of) OVER of_day, before_as_of) AS previous_as_of
-        FROM good JOIN days USING (account_id, trade_date)
-        WINDOW of_day AS (PARTITION BY account_id, trade_date ORDER BY as_of)
+    WITH steps AS NOT MATERIALIZED ( -- of a date
+        SELECT account_id, trade_date, as_of,
+               lag(as_of) OVER (PARTITION BY account_id, trade_date ORDER BY as_of) AS previous_as_of
+        FROM tradier_snapshots WHERE verdict = 'good'
+    ), days AS NOT MATERIALIZED ( -- from the last of a date to the first of the next one
+        SELECT account_id, trade_date, first_as_of AS as_of, lag(trade_date) OVER of_account AS previous_date,
+               lag(last_as_of) OVER of_account AS previous_as_of
+        FROM snapshot_days WHERE snapshots > 0 WINDOW of_account AS (PARTITION BY account_id ORDER BY trade_date)
     ), earlier AS NOT MATERIALIZED ( -- what the snapshot before shows, by the date of the later one
-        SELECT steps.account_id, steps.as_of, steps.trade_date, order_id, status, exec_quantity
-        FROM steps JOIN orders ON orders.account_id = steps.account_id AND orders.as_of = previous_as_of
+        SELECT account_id, steps.as_of, trade_date, order_id, status, exec_quantity
+        FROM steps JOIN orders USING (account_id, trade_date) WHERE orders.as_of = previous_as_of
+        UNION ALL
+        SELECT days.account_id, days.as_of, days.trade_date, order_id, status, exec_quantity
+        FROM days JOIN orders ON orders.account_id = days.account_id AND orders.trade_date = previous_date
+                              AND orders.as_of = previous_as_of
     ), shown AS (
         SELECT now.snapshot_id, account_id, as_of, trade_date, order_id,
                CASE WHEN before.order_id IS NULL THEN 'appeared'
@@ -288,7 +290,8 @@ ORDER_EVENTS = View(
                     WHEN now.status <> before.status THEN 'status' END AS event,
                before.status AS previous_status, now.status, before.exec_quantity AS previous_exec_quantity,
                now.exec_quantity, now.avg_fill_price, now.remaining_quantity
-        FROM (FROM orders SEMI JOIN good USING (account_id, as_of, trade_date)) AS now
+        FROM (SELECT orders.* FROM orders JOIN tradier_snapshots AS header USING (account_id, as_of, trade_date)
+              WHERE verdict = 'good') AS now
         LEFT JOIN earlier AS before USING (account_id, as_of, trade_date, order_id)
     ), gone AS (
         SELECT header.snapshot_id, account_id, as_of, trade_date, order_id,

@@ -140,7 +140,7 @@ def ledger_beside_snapshot() -> list[Figure]:
 def _added_by_ledger(settings: Settings, broker: Broker) -> float:
     zone, warehouse = _zone(settings.home), _warehouse(settings.home)
     gc.freeze()  # as every launched run does
-    snapshots = iter([_landed(zone, broker) for _ in range(2 * ROUNDS + 2)])
+    snapshots = iter([landed_now(zone, broker) for _ in range(2 * ROUNDS + 2)])
     pairs = _pairs(
         lambda: store_snapshot(warehouse, next(snapshots), read_ledger=partial(read_relevant_ledger, settings)),
         lambda: store_snapshot(warehouse, next(snapshots)),
@@ -153,10 +153,10 @@ def year_of_snapshots() -> list[Figure]:
     with _home() as home, embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
         broker, zone = Broker(url, SecretStr(DEMO_TOKEN), "simulator"), _zone(home)
         empty, full = Warehouse(home / "empty.duckdb"), Warehouse(home / "full.duckdb")
-        landed = _landed(zone, broker)
+        landed = landed_now(zone, broker)
         store_snapshot(empty, landed)
         _fill_a_year(full, landed)
-        snapshots = iter([_landed(zone, broker) for _ in range(4 * ROUNDS + 4)])
+        snapshots = iter([landed_now(zone, broker) for _ in range(4 * ROUNDS + 4)])
         on_full, on_empty = _in_turn(
             lambda: _publish_only(full, next(snapshots)), lambda: _publish_only(empty, next(snapshots))
         )
@@ -203,12 +203,12 @@ def run_process_against_empty_job() -> list[Figure]:
 
 
 def _whole(zone: LandingZone, warehouse: Warehouse, broker: Broker) -> LandedSnapshot:
-    landed = _landed(zone, broker)
+    landed = landed_now(zone, broker)
     store_snapshot(warehouse, landed)
     return landed
 
 
-def _landed(zone: LandingZone, broker: Broker) -> LandedSnapshot:
+def landed_now(zone: LandingZone, broker: Broker) -> LandedSnapshot:
     landed = extract_snapshot(zone, broker, SnapshotId.now(DEMO_ACCOUNT), "bench")
     extract_quotes(zone, broker, landed)
     return landed
@@ -306,7 +306,7 @@ def _bring_up_to_date(home: Path, broker: Broker) -> None:
     """What the snapshots have shown is written to the ledger, and most of it was a month ago."""
     ledger = Ledger(home / "ledger.sqlite")
     read_ledger = partial(read_relevant_ledger, Settings(pipeline_home=home))
-    typed, _ = store_snapshot(_warehouse(home), _landed(_zone(home), broker), read_ledger=read_ledger)
+    typed, _ = store_snapshot(_warehouse(home), landed_now(_zone(home), broker), read_ledger=read_ledger)
     assert typed.reconciled
     apply(ledger, typed.landed.manifest.snapshot_id, typed.reconciled.changes)
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as connection:

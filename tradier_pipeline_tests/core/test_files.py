@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-from tradier_pipeline.core.files import write_whole
+import pytest
+
+from tradier_pipeline.core import files
+from tradier_pipeline.core.files import create_private, write_whole
 
 WRITES = """
 import os, signal, sys
@@ -49,3 +57,51 @@ def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one_and_what_a_
         living.wait()
     write_whole(path, b"of the last one")
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("refused", [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOSYS, None])
+def test_a_copy_is_whole_whether_the_system_can_share_blocks_or_not(
+    refused: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(refused, "not here")
+
+    if refused is not None:
+        monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    source, target = tmp_path / "published", tmp_path / "staged"
+    source.write_bytes(os.urandom(300_000))
+    create_private(target)
+    files.copy(source, target)
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_keeps_a_copy_from_being_whole_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    (tmp_path / "published").write_bytes(b"1")
+    with pytest.raises(OSError, match="full"):
+        files.copy(tmp_path / "published", tmp_path / "staged")
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_where_the_system_clones_files_a_copy_is_a_clone(
+    can: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone_file(source: bytes, clone: bytes, _: int) -> int:
+        assert not Path(os.fsdecode(clone)).exists()
+        if can:
+            shutil.copy(source, clone)
+        return 0 if can else -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(clonefile=clone_file))
+    source, target = tmp_path / "published", tmp_path / "staged"
+    source.write_bytes(b"rows")
+    source.chmod(0o444)
+    create_private(target)
+    files.copy(source, target)
+    assert target.read_bytes() == b"rows"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["published", "staged"]

@@ -367,21 +367,27 @@ DIES = """
 import os, sys
 from pathlib import Path
 from tradier_pipeline.publish import seal as sealing
+from tradier_pipeline.warehouse import staging
 from tradier_pipeline.warehouse.staging import Warehouse
-where = Warehouse if sys.argv[1] == "_publish_file" else sealing
+where = {"_publish_file": Warehouse, "_compact": staging}.get(sys.argv[1], sealing)
 setattr(where, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
 sealing.seal(Warehouse(Path(sys.argv[2])))
 """
 
 
-# while files are written, between file and warehouse, and when the warehouse has them
-@sampled("step", ["_content", "_name", "_publish", "_is_same", "_move", "_publish_file", "_let_go"], kept=(2, 5))
+# while files are written, between file and warehouse, when the warehouse has them, and when their room is given back
+@sampled(
+    "step",
+    ["_content", "_name", "_publish", "_is_same", "_move", "_count", "_publish_file", "_let_go", "_compact"],
+    kept=(2, 6, 8),
+)
 def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehouse, tmp_path: Path) -> None:
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path], check=False).returncode == 9
     assert differences(before, bulk.path) == {}
     seal(bulk)
     assert len(months(bulk)) == 3
+    assert bulk.path.stat().st_size < before.stat().st_size / 2
     assert differences(before, bulk.path) == {}
     assert [path for path in tmp_path.rglob(".*") if path.suffix not in (".lock", "")] == []
     assert all("." not in path.stem for path in (tmp_path / "sealed").glob("*/*.parquet"))

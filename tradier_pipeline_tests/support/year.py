@@ -91,8 +91,9 @@ def add_earlier(warehouse: Warehouse, years: int) -> None:
         connection = staged.connection
         upsert_sessions(connection, CALENDAR, since, last)
         for table in (schema.MISSED_SNAPSHOTS, schema.CHECK_RESULTS, schema.DAILY_SUMMARIES, *schema.ACTIVITY):
-            copies = " UNION ALL ".join(_shifted(table, table.name, year) for year in range(1, years))
-            connection.execute(f"INSERT INTO {table.name} {copies}")
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE the_year AS FROM {table.name}")
+            for year in range(1, years):
+                connection.execute(f"INSERT INTO {table.name} {_shifted(table, 'the_year', year)}")
         for file in files:
             query = f"DELETE FROM {sealed.FILES.name} WHERE table_name = ? AND month = ?"
             connection.execute(bind(query, file.table_name, file.month))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -155,8 +155,14 @@ def _extract(
         raise
 
 
-def extract(tradier: TradierResource, snapshot_id: SnapshotId, trigger: str, log: logging.Logger) -> LandedSnapshot:
-    """Land the required resources of a snapshot of now.
+def extract(
+    tradier: TradierResource,
+    snapshot_id: SnapshotId,
+    trigger: str,
+    log: logging.Logger,
+    may_repeat: Callable[[], bool] = lambda: True,
+) -> LandedSnapshot:
+    """Land the required resources of a snapshot of now; read them again while they may be torn and `may_repeat`.
 
     Raises:
         PipelineError: they were not read; what is known of it is in the landing zone.
@@ -164,7 +170,8 @@ def extract(tradier: TradierResource, snapshot_id: SnapshotId, trigger: str, log
     zone = tradier.landing_zone
     refuse_other_times(zone, snapshot_id, trigger)
     refuse_unknown_account(zone, tradier.settings.accounts, tradier.broker, snapshot_id.account_id)
-    return extract_snapshot(zone, tradier.broker, snapshot_id, trigger, ledger=tradier.ledger, log=log)
+    broker, ledger = tradier.broker, tradier.ledger
+    return extract_snapshot(zone, broker, snapshot_id, trigger, ledger=ledger, log=log, may_repeat=may_repeat)
 
 
 @dg.asset(

@@ -37,7 +37,7 @@ from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.gate import GateRules
-from tradier_pipeline.extract.budget import Budget, in_turn
+from tradier_pipeline.extract.budget import Budget, Spare, in_turn
 from tradier_pipeline.extract.snapshot import extract_quotes
 from tradier_pipeline.instance.partitions import remember_partitions
 from tradier_pipeline.instance.runs import FAILED_TAG, partitions_of
@@ -49,7 +49,7 @@ from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import connect_readonly, gate_evaluation
 
 AT_ONCE = 8  # accounts that are read at a time, with four requests each
-PATIENCE_S = 20.0  # then what is landed is published without those that are still being read
+PATIENCE_S = 30.0  # then what is landed is published without those that are still being read
 DECIDING = "trade_cycle"  # the cycle whose snapshots come with the gate and the ledger beside them
 LONGEST_CAUSE = 400  # characters of what is noted of an account that failed
 
@@ -95,7 +95,7 @@ def take_several(context: dg.OpExecutionContext, tradier: TradierResource) -> No
     results: Results = {}
     for snapshot_id in skipped:
         results[snapshot_id] = AccountResult(_skipped(tradier, snapshot_id, budget, trigger_of(context.run)))
-    for read in _read(context, tradier, taken):
+    for read in _read(context, tradier, taken, Spare(budget)):
         _publish(context, tradier, read, results)
     _note(context, results)
 
@@ -115,7 +115,7 @@ def _skipped(tradier: TradierResource, snapshot_id: SnapshotId, budget: Budget, 
 
 
 def _read(
-    context: dg.OpExecutionContext, tradier: TradierResource, snapshot_ids: Sequence[SnapshotId]
+    context: dg.OpExecutionContext, tradier: TradierResource, snapshot_ids: Sequence[SnapshotId], spare: Spare
 ) -> Iterator[Read]:
     """Read them side by side: all together if none takes long, else those that are landed first."""
     trigger = trigger_of(context.run)
@@ -124,7 +124,9 @@ def _read(
 
     def read(snapshot_id: SnapshotId) -> LandedSnapshot | PipelineError:
         try:
-            landed = tradier.landing_zone.find(snapshot_id) or extract(tradier, snapshot_id, trigger, context.log)
+            landed = tradier.landing_zone.find(snapshot_id) or extract(
+                tradier, snapshot_id, trigger, context.log, spare.take
+            )
             if landed.quotes is None:
                 extract_quotes(tradier.landing_zone, tradier.broker, landed)
         except PipelineError as error:

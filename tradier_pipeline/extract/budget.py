@@ -5,6 +5,7 @@ The broker counts the requests of a token by the minute. What is skipped is an i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +53,24 @@ class Budget:
             f"{self.accounts} accounts need {self.accounts * REQUESTS} requests, and the access token allows "
             f"{self.allowed} a minute: {self.fits} accounts"
         )
+
+
+class Spare:
+    """What of a minute's requests the first readings of all accounts leave over: for reading an account again.
+
+    Safe in threads.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._left = budget.allowed - min(budget.accounts, budget.fits) * REQUESTS
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether an account may be read once more."""
+        with self._lock:
+            is_enough = self._left >= REQUESTS
+            self._left -= REQUESTS * is_enough
+        return is_enough
 
 
 def in_turn(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 import dagster as dg
@@ -50,7 +51,12 @@ def partitions_of(run: dg.DagsterRun) -> tuple[str, ...]:
     """The keys of the partitions that a run is about: that of its tag, or one for each of several accounts."""
     if key := run.tags.get(PARTITION_TAG):
         return (key,)
-    accounts, _, instant = run.tags.get(SNAPSHOTS_TAG, "").rpartition("@")
+    return keys_together(run.tags.get(SNAPSHOTS_TAG, ""))
+
+
+def keys_together(tag: str) -> tuple[str, ...]:
+    """The keys that the tag of a run for several accounts means."""
+    accounts, _, instant = tag.rpartition("@")
     return tuple(f"{account_id}@{instant}" for account_id in accounts.split(",") if account_id)
 
 
@@ -60,6 +66,18 @@ def accounts_of(run: dg.DagsterRun) -> tuple[str, ...]:
     if account_id in (None, SEVERAL):
         return tuple(key.partition("@")[0] for key in partitions_of(run)) if account_id else ()
     return (account_id,)
+
+
+def failures_of(run: dg.DagsterRun) -> Mapping[str, str]:
+    """The accounts of a run for several that it says have failed, and why."""
+    found: dict[str, str] = json.loads(run.tags.get(FAILED_TAG, "{}"))
+    return found
+
+
+def failed_account(run: dg.DagsterRun, account_id: str | None) -> bool:
+    """Whether a run has failed as far as it is about an account: all of it, or of several accounts this one."""
+    failures = failures_of(run)
+    return account_id in failures if failures else run.status is dg.DagsterRunStatus.FAILURE
 
 
 def unfinished_partitions(instance: dg.DagsterInstance) -> set[str]:

@@ -36,9 +36,10 @@ from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.domain.budget import Budget, Spare
 from tradier_pipeline.domain.gate import GateRules
-from tradier_pipeline.extract.budget import Budget, Spare, in_turn
 from tradier_pipeline.extract.snapshot import extract_quotes
+from tradier_pipeline.extract.turns import in_turn
 from tradier_pipeline.instance.partitions import remember_partitions
 from tradier_pipeline.instance.runs import FAILED_TAG, partitions_of
 from tradier_pipeline.instance.storage import one_transaction

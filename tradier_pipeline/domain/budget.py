@@ -1,18 +1,12 @@
-"""How many accounts of one access token can be read in one minute, and whose turn it is when they are more.
-
-The broker counts the requests of a token by the minute. What is skipped is an instant that is missed, and says why.
-"""
+"""How many accounts of one access token can be read in one minute: the broker counts the requests of a token."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
-from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.zone import MISSED, REQUIRED_RESOURCES, LandingZone
-from tradier_pipeline.warehouse.unpublished import EPOCH
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 
 REQUESTS = len(REQUIRED_RESOURCES)  # of a snapshot; its quotes count as market data, of which as many are allowed
 ALLOWED: Mapping[str, int] = {"live": 120, "sandbox": 60, "simulator": 120}  # Tradier: a minute and token
@@ -48,6 +42,19 @@ class Budget:
         """Within so many minutes every account has its turn."""
         return -(-self.accounts // self.fits)
 
+    def warning(self, monitor_minutes: int) -> str | None:
+        """What becomes of the cycles if there are more accounts than can be read, and what helps; None: there are not.
+
+        Args:
+            monitor_minutes: between two snapshots of an account as they are wanted; 0: they are not.
+        """
+        if not self.is_exceeded:
+            return None
+        return (
+            f"{self}. Each account has its turn every {self.minutes * (monitor_minutes or 1)} minutes, and its other "
+            f"minutes are recorded as missed. Name at most {self.fits} in TRADIER_ACCOUNT_ID to have all of them."
+        )
+
     def __str__(self) -> str:
         return (
             f"{self.accounts} accounts need {self.accounts * REQUESTS} requests, and the access token allows "
@@ -71,20 +78,3 @@ class Spare:
             is_enough = self._left >= REQUESTS
             self._left -= REQUESTS * is_enough
         return is_enough
-
-
-def in_turn(
-    zone: LandingZone, snapshot_ids: Sequence[SnapshotId], budget: Budget
-) -> tuple[list[SnapshotId], list[SnapshotId]]:
-    """The snapshots that can be read now, those first whose accounts have waited longest, and those that cannot."""
-    if not budget.is_exceeded:
-        return list(snapshot_ids), []
-    ordered = sorted(snapshot_ids, key=lambda snapshot_id: _last_read(zone, snapshot_id))
-    return ordered[: budget.fits], ordered[budget.fits :]
-
-
-def _last_read(zone: LandingZone, snapshot_id: SnapshotId) -> datetime:
-    """When the account had its last turn on this day, whatever came of it."""
-    attempts = zone.attempts(snapshot_id.account_id, snapshot_id.trade_date, EPOCH)
-    tried = [SnapshotId.parse(key).instant for key, path in attempts.items() if not path.name.endswith(MISSED)]
-    return max(tried, default=EPOCH)

@@ -24,6 +24,7 @@ from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.processes import name_of
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId, SnapshotIdError
+from tradier_pipeline.domain.budget import Budget
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.partitions import PARTITION_TAG
@@ -125,14 +126,15 @@ def run_snapshots(
 ) -> list[SnapshotRun]:
     """Run the job `snapshot` for each account, one after the other, on partitions of now.
 
-    Several are one run of one instant. If Dagster's storage breaks under it they are taken one after the other: one
-    whose turn comes late gets its own instant, or it could not be read any more.
+    Several are one run of one instant, as many as the access token allows to read in a minute. If Dagster's storage
+    breaks under it they are taken one after the other: one whose turn comes late gets its own instant, or it could not
+    be read any more.
     """
     ids = [_id_of_now(account_id) for account_id in accounts]  # all are proven before the first is read
     instant = min(snapshot_id.instant for snapshot_id in ids)
     if len(ids) > 1:
         try:
-            return _run_several(instance, [replace(one, instant=instant) for one in ids], trigger)
+            return _run_together(instance, settings, accounts, trigger)
         except Exception as error:
             if instance.is_ephemeral or storage_error(error, Path(instance.root_directory)) is None:
                 raise
@@ -141,6 +143,18 @@ def run_snapshots(
         own = SnapshotId.now(account_id)
         snapshot_id = replace(own, instant=instant) if own.instant - instant < LONG_AGO else own
         runs.append(run_snapshot(instance, job, settings, snapshot_id, trigger))
+    return runs
+
+
+def _run_together(
+    instance: dg.DagsterInstance, settings: Settings, accounts: Sequence[str], trigger: str
+) -> list[SnapshotRun]:
+    fits = Budget.of(settings.environment, len(accounts)).fits
+    runs: list[SnapshotRun] = []
+    for start in range(0, len(accounts), fits):
+        instant = SnapshotId.now(accounts[0]).instant
+        ids = [SnapshotId(account_id, instant) for account_id in accounts[start : start + fits]]
+        runs += _run_several(instance, ids, trigger)
     return runs
 
 

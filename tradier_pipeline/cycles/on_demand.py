@@ -134,7 +134,7 @@ def run_snapshots(
     instant = min(snapshot_id.instant for snapshot_id in ids)
     if len(ids) > 1:
         try:
-            return _run_together(instance, settings, accounts, trigger)
+            return _run_together(instance, settings, [replace(one, instant=instant) for one in ids], trigger)
         except Exception as error:
             if instance.is_ephemeral or storage_error(error, Path(instance.root_directory)) is None:
                 raise
@@ -147,14 +147,13 @@ def run_snapshots(
 
 
 def _run_together(
-    instance: dg.DagsterInstance, settings: Settings, accounts: Sequence[str], trigger: str
+    instance: dg.DagsterInstance, settings: Settings, ids: Sequence[SnapshotId], trigger: str
 ) -> list[SnapshotRun]:
-    fits = Budget.of(settings.environment, len(accounts)).fits
-    runs: list[SnapshotRun] = []
-    for start in range(0, len(accounts), fits):
-        instant = SnapshotId.now(accounts[0]).instant
-        ids = [SnapshotId(account_id, instant) for account_id in accounts[start : start + fits]]
-        runs += _run_several(instance, ids, trigger)
+    fits = Budget.of(settings.environment, len(ids)).fits
+    runs = _run_several(instance, ids[:fits], trigger)
+    if rest := ids[fits:]:
+        instant = SnapshotId.now(rest[0].account_id).instant
+        runs += _run_together(instance, settings, [replace(one, instant=instant) for one in rest], trigger)
     return runs
 
 

@@ -17,10 +17,16 @@ from tradier_pipeline.warehouse.unpublished import EPOCH
 def in_turn(
     zone: LandingZone, snapshot_ids: Sequence[SnapshotId], budget: Budget
 ) -> tuple[list[SnapshotId], list[SnapshotId]]:
-    """The snapshots that can be read now, those first whose accounts have waited longest, and those that cannot."""
+    """The snapshots that can be read now, those first whose accounts have waited longest, and those that cannot.
+
+    Args:
+        snapshot_ids: of one instant; at least one.
+    """
+    first = int(snapshot_ids[0].instant.timestamp() // 60) % len(snapshot_ids)
+    rotated = [*snapshot_ids[first:], *snapshot_ids[:first]]  # who comes last may find the requests used up by others
     if not budget.is_exceeded:
-        return list(snapshot_ids), []
-    ordered = sorted(snapshot_ids, key=lambda snapshot_id: _last_read(zone, snapshot_id))
+        return rotated, []
+    ordered = sorted(rotated, key=lambda snapshot_id: _last_read(zone, snapshot_id))
     return ordered[: budget.fits], ordered[budget.fits :]
 
 

@@ -100,8 +100,9 @@ def test_one_run_publishes_all_by_one_rename_and_each_partition_shows_what_a_run
     checks = shown_checks(instance, {claim.asset for claim in CLAIMS})
     shown = statuses_of(checks)
     for claim in (one for one in CLAIMS if one not in LEDGER_CLAIMS):
-        assert {key for status, key in shown[claim.name] if status == "succeeded"} == set(keys), claim.name
-        assert checks[claim.name]["executionForLatestMaterialization"]["status"] == "SUCCEEDED"
+        holds = "failed" if claim.name == "cycle_on_time" else "succeeded"  # this is no minute of a cycle
+        assert shown[claim.name] == {(holds, key) for key in keys}, claim.name
+        assert checks[claim.name]["executionForLatestMaterialization"]["status"] == holds.upper()
 
 
 def test_a_run_of_several_reports_of_a_partition_what_a_run_of_one_does(
@@ -111,7 +112,7 @@ def test_a_run_of_several_reports_of_a_partition_what_a_run_of_one_does(
     alone = definitions().resolve_job_def("snapshot")
     tags = {"dagster/partition": f"{DEMO_ACCOUNT}@{own}", "tradier/trigger": "manual"}
     assert alone.execute_in_process(instance=instance, tags=tags).success
-    _, (key, *_) = run_together(instance, "manual")
+    _, (key, _) = run_together(instance, "manual", (SECOND, THIRD))
     for asset in (*RAW, *STORED):
         of_one, of_several = (
             instance.fetch_materializations(dg.AssetRecordsFilter(asset, asset_partitions=[partition]), limit=1)
@@ -159,7 +160,7 @@ def test_an_account_that_is_refused_costs_no_other(
     assert len(published) == 1
     with connect_readonly(home.warehouse.path) as connection:
         assert set(snapshot_ids(connection)) == set(keys[:2])
-        stored = connection.execute("SELECT count(*) FROM balances WHERE account_id = ?", [THIRD]).fetchone()
+        stored = connection.execute("SELECT count(*) FROM account_balances WHERE account_id = ?", [THIRD]).fetchone()
     assert stored == (0,)
     assert missed(home)[THIRD][0] == "refused"
     assert materialized(instance, RAW[0]) == set(keys)  # it is landed

@@ -150,14 +150,15 @@ def _run_together(
     instance: dg.DagsterInstance, settings: Settings, ids: Sequence[SnapshotId], trigger: str
 ) -> list[SnapshotRun]:
     fits = Budget.of(settings.environment, len(ids)).fits
-    runs = _run_several(instance, ids[:fits], trigger)
+    runs = run_several(instance, ids[:fits], trigger)
     if rest := ids[fits:]:
         instant = SnapshotId.now(rest[0].account_id).instant
         runs += _run_together(instance, settings, [replace(one, instant=instant) for one in rest], trigger)
     return runs
 
 
-def _run_several(instance: dg.DagsterInstance, ids: Sequence[SnapshotId], trigger: str) -> list[SnapshotRun]:
+def run_several(instance: dg.DagsterInstance, ids: Sequence[SnapshotId], trigger: str) -> list[SnapshotRun]:
+    """Run the job `snapshot_accounts` in this process for accounts at one instant, and say what came of each."""
     # who takes one account does without
     from tradier_pipeline.assets.several import collecting_results
     from tradier_pipeline.cycles.accounts_job import accounts_job

@@ -1,6 +1,7 @@
 """The sensors: requests become runs; fills, orders placed by hand and positions that are gone become requests."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -33,6 +34,9 @@ from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.missing_legs import read_gone
 from tradier_pipeline.warehouse.reads import connect_readonly
+
+# Dagster warns of a parameter that it gives itself, to every sensor of more than one job.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 MIN_SENSOR_INTERVAL_S = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
 GAPS_EVERY = 30  # seconds

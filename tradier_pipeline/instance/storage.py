@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -58,19 +58,6 @@ class PooledEventLogStorage(CompleteEventLog, ConsolidatedSqliteEventLogStorage)
             return
         with self._engine.connect() as connection, connection.begin():
             yield connection
-
-    @contextmanager
-    def one_transaction(self) -> Iterator[None]:
-        """What this thread stores and reads meanwhile is one transaction: one for each event takes three times as long.
-
-        Whoever else writes waits for its end.
-        """
-        with self._connect() as connection:
-            self._held.connection = connection
-            try:
-                yield
-            finally:
-                self._held.connection = None
 
     def has_table(self, table_name: str) -> bool:
         # asked of the same tables for every event, each time by a new engine: what there is, stays
@@ -154,10 +141,20 @@ class PooledSqliteStorage(DagsterSqliteStorage):
 
 @contextmanager
 def one_transaction(instance: DagsterInstance) -> Iterator[None]:
-    """Store the events of this thread at once, where the instance can."""
+    """What this thread stores and reads meanwhile is one transaction: one for each event takes three times as long.
+
+    Whoever else writes waits for its end. Storages other than the SQLite files do as ever.
+    """
     storage = instance.event_log_storage
-    with storage.one_transaction() if isinstance(storage, PooledEventLogStorage) else nullcontext():
+    if not isinstance(storage, PooledEventLogStorage):
         yield
+        return
+    with storage._connect() as connection:
+        storage._held.connection = connection
+        try:
+            yield
+        finally:
+            storage._held.connection = None
 
 
 class ConfiguredStorage(PooledSqliteStorage):

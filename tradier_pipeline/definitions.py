@@ -30,6 +30,7 @@ from tradier_pipeline.checks.history import (
 from tradier_pipeline.checks.published import published_equals_landed
 from tradier_pipeline.checks.trade_dates import summary_checks
 from tradier_pipeline.core.settings import Settings, load_settings
+from tradier_pipeline.cycles.accounts_job import snapshot_accounts
 from tradier_pipeline.cycles.alerts import run_failure_alert, run_recovery_alert
 from tradier_pipeline.cycles.daily import build_daily_schedules
 from tradier_pipeline.cycles.freshness import freshness_sensor
@@ -75,6 +76,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
         ],
         jobs=[
             snapshot,
+            snapshot_accounts,
             monitor_cycle,
             trade_cycle,
             account_sync,

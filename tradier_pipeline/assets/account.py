@@ -1,6 +1,6 @@
 """Where a person looks first: how every account stands by its newest snapshot, and where the rest of it is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dagster as dg
@@ -40,11 +40,12 @@ account = dg.AssetSpec(
 )
 
 
-def account_materialization(settings: Settings, own: SnapshotId) -> dg.AssetMaterialization | None:
-    """How the accounts stand now, if a published snapshot is the newest one of its account; of an older one nothing."""
+def account_materialization(settings: Settings, own: Collection[SnapshotId]) -> dg.AssetMaterialization | None:
+    """How the accounts stand now, if one of the published snapshots is the newest of its account; of older ones
+    nothing."""
     with connect_readonly(settings.warehouse) as connection:
         rows = accounts_now(connection)
-    if str(own) not in {row["snapshot_id"] for row in rows}:
+    if {row["snapshot_id"] for row in rows}.isdisjoint(map(str, own)):
         return None
     shown_rows = [_in_words(row) for row in rows]
     reports = sorted(settings.reports.glob("*/*.html"), key=lambda path: path.stat().st_mtime)

@@ -65,16 +65,22 @@ def claim_results(
 
 
 def claim_evaluations(
-    context: dg.AssetExecutionContext, claims: Sequence[Claim], outcomes: Sequence[Outcome], *, published: bool = True
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    claims: Sequence[Claim],
+    outcomes: Sequence[Outcome],
+    *,
+    published: bool = True,
+    partition: str | None = None,
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """What the claims say of a partition, for the step that has just materialized what they are about.
 
     Args:
         published: each is about the newest materialization of its asset; else the step has refused it, and about none.
+        partition: of a run that has none itself because it is about several.
     """
     results = (_result(claim, outcomes) for claim in claims)
     blocking = {claim.name for claim in claims if _may_block(claim)}
-    return evaluations(context, results, blocking=blocking, published=published)
+    return evaluations(context, results, blocking=blocking, published=published, partition=partition)
 
 
 def _may_block(claim: Claim) -> bool:

@@ -13,11 +13,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 
 def evaluations(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     results: Iterable[dg.AssetCheckResult],
     *,
     blocking: Collection[str] = (),
     published: bool = True,
+    partition: str | None = None,
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The results as what Dagster records of the partition of the run, if it has one.
 
@@ -25,8 +26,9 @@ def evaluations(
         results: with the key of their asset and their name.
         blocking: the names of those that block.
         published: each is about the newest materialization of its asset; else the step has refused it, and about none.
+        partition: of a run that has none itself because it is about several.
     """
-    partition = context.partition_key if context.has_partition_key else None
+    partition = partition or (context.partition_key if context.has_partition_key else None)
     targets: dict[dg.AssetKey, Target | None] = {}
     for result in results:
         key = result.asset_key

@@ -32,7 +32,12 @@ def trade_gate(context: dg.AssetExecutionContext, tradier: TradierResource) -> d
         if gate is None:
             raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
         context.log.info("ready" if gate["ready"] else f"not ready: {', '.join(gate['blockers'])}")
-        return dg.MaterializeResult(metadata=_metadata(gate))
+        return gate_result(gate)
+
+
+def gate_result(gate: dict[str, Any]) -> dg.MaterializeResult[None]:
+    """What is reported of a reading of the gate."""
+    return dg.MaterializeResult(asset_key="trade_gate", metadata=_metadata(gate))
 
 
 def _metadata(gate: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ before its own, and before anything is concluded from a day. `scheduled.json` in
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import CYCLES, MINUTE, Cadence, due, widest
 from tradier_pipeline.extract.connection import known_accounts
 from tradier_pipeline.instance.partitions import PARTITION_TAG
-from tradier_pipeline.instance.runs import ACCOUNT_TAG, unfinished_partitions
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, SEVERAL, accounts_of, partitions_of, unfinished_partitions
 from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.landing.zone import LandingZone
@@ -58,13 +58,13 @@ def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[Snapsh
     now = clock.now()
     path, zone = settings.home / FILE, LandingZone(settings.landing)
     before, until = _read(path), _minute(now - SETTLED)
-    found: list[SnapshotId] = []
-    reached: dict[str, datetime] = {}
-    for account_id in known_accounts(settings):
-        since = before.until.get(account_id) or _last_tick(instance, now) or _minute(now)
-        missed, reached[account_id] = _recorded(settings, instance, zone, account_id, since, until)
-        found += missed
-    after = Scheduled(until=reached)
+    begin = {
+        account_id: before.until.get(account_id) or _last_tick(instance, now) or _minute(now)
+        for account_id in known_accounts(settings)
+    }
+    recorded = _recorded(settings, instance, zone, {account_id: (since, until) for account_id, since in begin.items()})
+    found = [snapshot_id for missed, _ in recorded.values() for snapshot_id in missed]
+    after = Scheduled(until={account_id: reached for account_id, (_, reached) in recorded.items()})
     if after != before:
         write_whole(path, after.model_dump_json().encode())
     for newest in {missed.account_id: missed for missed in found}.values():
@@ -72,46 +72,65 @@ def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[Snapsh
     return found
 
 
-def record_gaps_before(settings: Settings, instance: dg.DagsterInstance, own: SnapshotId) -> None:
-    """Record the gaps of one account before a snapshot that is about to be published with them."""
-    since = _read(settings.home / FILE).until.get(own.account_id)
-    if since is not None:
-        zone = LandingZone(settings.landing)
-        _recorded(settings, instance, zone, own.account_id, since, own.instant - MAX_LATENESS)
+def record_gaps_before(settings: Settings, instance: dg.DagsterInstance, own: Iterable[SnapshotId]) -> None:
+    """Record the gaps of accounts before snapshots of theirs that are about to be published with them."""
+    reached = _read(settings.home / FILE).until
+    spans = {
+        one.account_id: (since, one.instant - MAX_LATENESS) for one in own if (since := reached.get(one.account_id))
+    }
+    _recorded(settings, instance, LandingZone(settings.landing), spans)
 
 
 def _recorded(
     settings: Settings,
     instance: dg.DagsterInstance,
     zone: LandingZone,
-    account_id: str,
-    since: datetime,
-    until: datetime,
-) -> tuple[list[SnapshotId], datetime]:
-    """The minutes after one and up to another that are recorded as missed now, and how far this came."""
-    since = max(since, until - LONGEST_GAP)
-    if since >= until:
-        return [], since
-    calendar, cadence = MarketCalendar.of(settings), Cadence.of(settings)
-    known = zone.attempts(account_id, clock.trade_date(since), clock.now()).keys()
-    alive = unfinished_partitions(instance)
-    causes = Causes(instance, since)
+    spans: Mapping[str, tuple[datetime, datetime]],
+) -> dict[str, tuple[list[SnapshotId], datetime]]:
+    """Of each account the minutes after one and up to another that are recorded as missed now, and how far this came.
+
+    Dagster is asked once for all of them.
+    """
+    starts = {account_id: max(since, until - LONGEST_GAP) for account_id, (since, until) in spans.items()}
+    if all(starts[account_id] >= until for account_id, (_, until) in spans.items()):
+        return {account_id: ([], since) for account_id, since in starts.items()}
+    look = _Look(settings, zone, unfinished_partitions(instance), Causes(instance, min(starts.values())))
+    return {
+        account_id: _recorded_of(look, account_id, starts[account_id], spans[account_id][1]) for account_id in spans
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the minutes of every account are judged by: `alive` are the partitions of runs that have not ended."""
+
+    settings: Settings
+    zone: LandingZone
+    alive: Collection[str]
+    causes: Causes
+
+
+def _recorded_of(look: _Look, account_id: str, since: datetime, until: datetime) -> tuple[list[SnapshotId], datetime]:
     found: list[SnapshotId] = []
+    if since >= until:
+        return found, since
+    calendar, cadence = MarketCalendar.of(look.settings), Cadence.of(look.settings)
+    known = look.zone.attempts(account_id, clock.trade_date(since), clock.now()).keys()
     minute = _minute(since)
     while (minute := minute + MINUTE) <= until:
         session = calendar.session_of(clock.trade_date(minute))
-        cycles = tuple(cycle for cycle in due(minute, session, cadence) if cycle not in causes.stopped)
+        cycles = tuple(cycle for cycle in due(minute, session, cadence) if cycle not in look.causes.stopped)
         snapshot_id = SnapshotId(account_id, minute)
         if not cycles or str(snapshot_id) in known:
             continue
-        if str(snapshot_id) in alive and minute > clock.now() - LONGEST_RUN:
+        if str(snapshot_id) in look.alive and minute > clock.now() - LONGEST_RUN:
             return found, minute - MINUTE
-        zone.record_missed(
+        look.zone.record_missed(
             MissedRecord(
                 snapshot_id=str(snapshot_id),
                 trigger=",".join(cycles),
                 recorded_at=clock.now(),
-                reason=causes.of(snapshot_id, cycles)[:LONGEST_REASON],
+                reason=look.causes.of(snapshot_id, cycles)[:LONGEST_REASON],
             )
         )
         found.append(snapshot_id)
@@ -162,20 +181,32 @@ class Causes:
 
     def _of_its_run(self, snapshot_id: SnapshotId) -> str | None:
         runs = self.instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: str(snapshot_id)}), limit=1)
-        for run in runs:
+        for run in runs or self._groups_of(snapshot_id):
             ended = run.status.value.lower() if run.is_finished else "killed"
             return f"its run {run.run_id} ended before anything was landed: {ended}"
         return None
 
+    def _groups_of(self, snapshot_id: SnapshotId) -> Iterable[dg.DagsterRun]:
+        """The runs for several accounts that were to take it."""
+        return [run for run in self._group_runs if str(snapshot_id) in partitions_of(run)]
+
+    @cached_property
+    def _group_runs(self) -> Sequence[dg.DagsterRun]:
+        return self.instance.get_runs(dg.RunsFilter(tags={ACCOUNT_TAG: SEVERAL}, created_after=self.since - MINUTE))
+
     def _of_another_run(self, snapshot_id: SnapshotId) -> str | None:
         """One of the account that was on at the minute."""
         at = snapshot_id.instant.timestamp()
-        for record in self.instance.get_run_records(
-            dg.RunsFilter(tags={ACCOUNT_TAG: snapshot_id.account_id}), limit=50
-        ):
+        of_account = dg.RunsFilter(tags={ACCOUNT_TAG: [snapshot_id.account_id, SEVERAL]})
+        for record in self.instance.get_run_records(of_account, limit=50):
+            if snapshot_id.account_id not in accounts_of(record.dagster_run):
+                continue
             started, ended = record.start_time or record.create_timestamp.timestamp(), record.end_time
             if started <= at + MAX_LATENESS.total_seconds() and (ended is None or ended >= at):
-                return f"overlap: {record.dagster_run.tags.get(PARTITION_TAG)} was still being taken"
+                keys = [
+                    key for key in partitions_of(record.dagster_run) if key.startswith(f"{snapshot_id.account_id}@")
+                ]
+                return f"overlap: {', '.join(keys)} was still being taken"
         return None
 
 

@@ -1,7 +1,8 @@
 """The raw extracts: what the broker sent, landed byte for byte."""
 
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -31,7 +32,7 @@ from tradier_pipeline.extract.snapshot import (
 )
 from tradier_pipeline.instance.partitions import SNAPSHOTS, only_if_landed, partition_of, remember_partition
 from tradier_pipeline.instance.runs import TRIGGER_TAG
-from tradier_pipeline.landing.manifest import PageRecord
+from tradier_pipeline.landing.manifest import PageRecord, QuotesManifest
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.publish.store import publish_missed
 
@@ -114,12 +115,17 @@ def raw_extracts(context: dg.AssetExecutionContext, tradier: TradierResource) ->
         landed = landed or _extract(context, tradier, snapshot_id, trigger)
         progress.step("read", _reported(landed), started)
         remember_partition(context.instance, snapshot_id)
-        for resource in REQUIRED_RESOURCES:
-            yield dg.MaterializeResult(
-                asset_key=raw_key(resource),
-                metadata=_landed_metadata(landed, resource),
-                data_version=data_version(landed.pages(resource)),
-            )
+        yield from raw_results(landed)
+
+
+def raw_results(landed: LandedSnapshot) -> Iterator[dg.MaterializeResult[None]]:
+    """What is reported of the required resources of a landed snapshot."""
+    for resource in REQUIRED_RESOURCES:
+        yield dg.MaterializeResult(
+            asset_key=raw_key(resource),
+            metadata=_landed_metadata(landed, resource),
+            data_version=data_version(landed.pages(resource)),
+        )
 
 
 def _reported(landed: LandedSnapshot) -> str:
@@ -142,14 +148,30 @@ def trigger_of(run: dg.DagsterRun) -> str:
 def _extract(
     context: dg.AssetExecutionContext, tradier: TradierResource, snapshot_id: SnapshotId, trigger: str
 ) -> LandedSnapshot:
-    zone = tradier.landing_zone
     try:
-        refuse_other_times(zone, snapshot_id, trigger)
-        refuse_unknown_account(zone, tradier.settings.accounts, tradier.broker, snapshot_id.account_id)
-        return extract_snapshot(zone, tradier.broker, snapshot_id, trigger, ledger=tradier.ledger, log=context.log)
+        return extract(tradier, snapshot_id, trigger, context.log)
     except PipelineError:
-        publish_missed(tradier.warehouse, zone, snapshot_id)
+        publish_missed(tradier.warehouse, tradier.landing_zone, snapshot_id)
         raise
+
+
+def extract(
+    tradier: TradierResource,
+    snapshot_id: SnapshotId,
+    trigger: str,
+    log: logging.Logger,
+    may_repeat: Callable[[], bool] = lambda: True,
+) -> LandedSnapshot:
+    """Land the required resources of a snapshot of now; read them again while they may be torn and `may_repeat`.
+
+    Raises:
+        PipelineError: they were not read; what is known of it is in the landing zone.
+    """
+    zone = tradier.landing_zone
+    refuse_other_times(zone, snapshot_id, trigger)
+    refuse_unknown_account(zone, tradier.settings.accounts, tradier.broker, snapshot_id.account_id)
+    broker, ledger = tradier.broker, tradier.ledger
+    return extract_snapshot(zone, broker, snapshot_id, trigger, ledger=ledger, log=log, may_repeat=may_repeat)
 
 
 @dg.asset(
@@ -174,11 +196,17 @@ def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> d
         manifest = landed.quotes or extract_quotes(zone, tradier.broker, landed)
         if manifest.reason:
             context.log.warning("no quotes: %s", manifest.reason)
-        facts = _landed_metadata(landed, "quotes") if manifest.pages else {}
-        return dg.MaterializeResult(
-            metadata={"state": manifest.state, "reason": manifest.reason or "-", **facts},
-            data_version=data_version(manifest.pages) if manifest.pages else None,
-        )
+        return quotes_result(landed, manifest)
+
+
+def quotes_result(landed: LandedSnapshot, manifest: QuotesManifest) -> dg.MaterializeResult[None]:
+    """What is reported of the quotes of a landed snapshot."""
+    facts = _landed_metadata(landed, "quotes") if manifest.pages else {}
+    return dg.MaterializeResult(
+        asset_key=raw_key("quotes"),
+        metadata={"state": manifest.state, "reason": manifest.reason or "-", **facts},
+        data_version=data_version(manifest.pages) if manifest.pages else None,
+    )
 
 
 def data_version(pages: Sequence[PageRecord]) -> dg.DataVersion:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from tradier_pipeline.assets.claims import claim_evaluations
 from tradier_pipeline.assets.raw import OWNERS
@@ -68,32 +69,40 @@ def reconciled_ledger(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """What was published with a snapshot, the findings that are open now, and the checks of the ledger as it is now."""
     with as_dagster_failure(), only_if_landed(context, tradier.landing_zone):
-        account_id = partition_of(context).account_id
         with connect_readonly(tradier.settings.warehouse) as connection:
             if gate_evaluation(connection, context.partition_key) is None:
                 raise dg.Failure(f"{context.partition_key} is not published. Materialize tradier_snapshot first.")
-            stored = reconciliation(connection, context.partition_key)
-            open_findings = findings(connection, account_id, resolved=False)
-        metadata = {
-            "order_reconciliation": _orders_metadata(stored["order_reconciliation"]),
-            "trade_reconciliation": _trades_metadata(stored["trade_reconciliation"]),
-            "findings": _findings_metadata(open_findings),
-        }
-        for key in sorted(context.selected_asset_keys):
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata[key.to_user_string()])
+            results = reconciliation_results(connection, partition_of(context))
+        yield from (results[key] for key in sorted(context.selected_asset_keys))
         claims = [claim for claim in LEDGER_CLAIMS if dg.AssetKey(claim.asset) in context.selected_asset_keys]
-        if claims and (outcomes := ledger_outcomes(context, tradier.settings)):
+        if claims and (outcomes := ledger_outcomes(context, tradier.settings, context.partition_key)):
             yield from claim_evaluations(context, claims, outcomes)
 
 
+def reconciliation_results(
+    connection: duckdb.DuckDBPyConnection, snapshot_id: SnapshotId
+) -> dict[dg.AssetKey, dg.MaterializeResult[None]]:
+    """What is reported of the ledger beside a published snapshot, and of the findings that are open now, by asset."""
+    stored = reconciliation(connection, str(snapshot_id))
+    open_findings = findings(connection, snapshot_id.account_id, resolved=False)
+    metadata = {
+        "order_reconciliation": _orders_metadata(stored["order_reconciliation"]),
+        "trade_reconciliation": _trades_metadata(stored["trade_reconciliation"]),
+        "findings": _findings_metadata(open_findings),
+    }
+    return {dg.AssetKey(name): dg.MaterializeResult(asset_key=name, metadata=found) for name, found in metadata.items()}
+
+
 def ledger_outcomes(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, settings: Settings
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext | dg.OpExecutionContext,
+    settings: Settings,
+    partition: str,
 ) -> list[Outcome]:
-    """What the rules say of the ledger as it is now, beside the snapshot of the partition.
+    """What the rules say of the ledger as it is now, beside the snapshot of a partition.
 
     None without a ledger, and none if it is not the newest snapshot: the ledger of its time is not kept.
     """
-    account_id = SnapshotId.parse(context.partition_key).account_id
+    account_id = SnapshotId.parse(partition).account_id
     try:
         if Ledger(settings.ledger).empty:
             return []
@@ -101,7 +110,7 @@ def ledger_outcomes(
     except LedgerError as error:
         context.log.warning(f"The ledger is not judged: {error}")
         return []
-    if found.facts.snapshot_id != context.partition_key:
+    if found.facts.snapshot_id != partition:
         context.log.info("not the newest snapshot: its checks are those of its own run")
         return []
     return [check.run(found) for check in RECONCILIATION_CHECKS]

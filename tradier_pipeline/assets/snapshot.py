@@ -1,6 +1,6 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +30,6 @@ from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.stated_flows import stated_rows
 from tradier_pipeline.publish.store import NotPublishedError, ReadLedger, store_snapshot
 from tradier_pipeline.reconcile.facts import LedgerState
-from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.typed import TypedSnapshot
@@ -101,13 +100,12 @@ def tradier_snapshot(
         landed = tradier.landing_zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize the raw extracts first.")
-        rules, read_ledger = GateRules.of(tradier.settings), _reading_ledger(context, tradier.settings)
-        if PROCESS_TAG not in context.run.tags:  # of the scheduler's
-            _record_gaps(context, tradier.settings, landed.snapshot_id)
+        own = landed.snapshot_id
+        rules, read_ledger = GateRules.of(tradier.settings), reading_ledger(context, tradier.settings)
         started = clock.now()
-        behind = _catch_up(context, tradier, landed.snapshot_id, rules)
+        behind = prepare_publishing(context, tradier, [own], rules)
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, read_ledger, _stopped_schedules(context))
+            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, read_ledger, stopped_cycles(context))
         except NotPublishedError as error:
             collect(error.outcomes)
             yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
@@ -115,21 +113,35 @@ def tradier_snapshot(
         collect(outcomes)
         ping_published(tradier.settings)
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
-        if typed.reconciled and tradier.settings.ledger_write == "apply":
-            _write_back(context, tradier.ledger, typed.reconciled)
-        yield dg.MaterializeResult(
-            asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), "publish_ms": publish_ms, **behind}
-        )
-        yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
-        yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
-        yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
-        if (newest := account_materialization(tradier.settings, landed.snapshot_id)) is not None:
+        write_back(context, tradier, typed)
+        yield from snapshot_results(typed, {"publish_ms": publish_ms, **behind})
+        if (newest := account_materialization(tradier.settings, [own])) is not None:
             yield newest
         # after what they are about: what is materialized later than it was checked counts as not checked
         yield from claim_evaluations(context, CLAIMS, outcomes)
 
 
-def _stopped_schedules(context: dg.AssetExecutionContext) -> tuple[str, ...] | None:
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
+
+
+def snapshot_results(typed: TypedSnapshot, more: Mapping[str, Any]) -> Iterator[dg.MaterializeResult[None]]:
+    """What is reported of a published snapshot, `more` of the snapshot itself."""
+    yield dg.MaterializeResult(asset_key=ASSET_KEY, metadata={**_snapshot_metadata(typed), **more})
+    yield dg.MaterializeResult(asset_key="portfolio_positions", metadata=_positions_metadata(typed))
+    yield dg.MaterializeResult(asset_key="option_spreads", metadata=_spreads_metadata(typed))
+    yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
+
+
+def prepare_publishing(
+    context: Context, tradier: TradierResource, own: Sequence[SnapshotId], rules: GateRules
+) -> dict[str, str]:
+    """Record what was missed before snapshots and publish what is behind; returns what to say of it."""
+    if PROCESS_TAG not in context.run.tags:  # of the scheduler's
+        _record_gaps(context, tradier.settings, own)
+    return _catch_up(context, tradier, own, rules)
+
+
+def stopped_cycles(context: Context) -> tuple[str, ...] | None:
     """Which cycles are switched off in the UI; None if Dagster's storage does not tell, which costs no snapshot."""
     try:
         return None if context.instance.is_ephemeral else stopped_schedules(context.instance)
@@ -138,18 +150,18 @@ def _stopped_schedules(context: dg.AssetExecutionContext) -> tuple[str, ...] | N
         return None
 
 
-def _record_gaps(context: dg.AssetExecutionContext, settings: Settings, own: SnapshotId) -> None:
-    """What was due before it and has no snapshot is published with it."""
+def _record_gaps(context: Context, settings: Settings, own: Sequence[SnapshotId]) -> None:
+    """What was due before snapshots and has none is published with them."""
     from tradier_pipeline.assets.missed_minutes import record_gaps_before  # the cycles know the assets
 
     try:
         record_gaps_before(settings, context.instance, own)
     except PipelineError as error:
-        context.log.warning(f"The minutes missed before it are not recorded yet: {error}")
+        context.log.warning(f"The minutes missed before are not recorded yet: {error}")
 
 
 def _catch_up(
-    context: dg.AssetExecutionContext, tradier: TradierResource, own: SnapshotId, rules: GateRules
+    context: Context, tradier: TradierResource, own: Sequence[SnapshotId], rules: GateRules
 ) -> dict[str, str]:
     """Publish first what earlier runs landed and did not publish; say so."""
     seconds = None if PROCESS_TAG in context.run.tags else CATCH_UP_S
@@ -159,11 +171,12 @@ def _catch_up(
         return {}
     context.log.warning(str(caught))
     if caught.remaining:
-        raise BehindError(str(caught), f"{own} is landed, and published in its turn: the next run goes on.")
+        landed = ", ".join(map(str, own))
+        raise BehindError(str(caught), f"{landed} is landed, and published in its turn: the next run goes on.")
     return {CAUGHT_UP: str(caught)}
 
 
-def _stated(context: dg.AssetExecutionContext, ledger: Ledger) -> list[dict[str, Any]]:
+def _stated(context: Context, ledger: Ledger) -> list[dict[str, Any]]:
     """The flows that the owner states; a ledger that cannot be read costs no snapshot."""
     try:
         return stated_rows(ledger)
@@ -172,7 +185,7 @@ def _stated(context: dg.AssetExecutionContext, ledger: Ledger) -> list[dict[str,
         return []
 
 
-def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> ReadLedger:
+def reading_ledger(context: Context, settings: Settings) -> ReadLedger:
     """Reads what the ledger says when it is asked; None if it cannot be read, which costs no snapshot."""
 
     def read_ledger(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> LedgerState | None:
@@ -185,12 +198,13 @@ def _reading_ledger(context: dg.AssetExecutionContext, settings: Settings) -> Re
     return read_ledger
 
 
-def _write_back(context: dg.AssetExecutionContext, ledger: Ledger, reconciled: Reconciliation) -> None:
+def write_back(context: Context, tradier: TradierResource, typed: TypedSnapshot) -> None:
     """Write to the ledger what a published snapshot has shown. What fails, the next snapshot proposes again."""
-    if not reconciled.changes:
+    reconciled = typed.reconciled
+    if reconciled is None or not reconciled.changes or tradier.settings.ledger_write != "apply":
         return
     try:
-        written = apply(ledger, reconciled.facts.snapshot_id, reconciled.changes)
+        written = apply(tradier.ledger, reconciled.facts.snapshot_id, reconciled.changes)
     except PipelineError as error:
         context.log.warning(f"Nothing was written to the ledger: {error}")
         return

@@ -27,6 +27,6 @@ def snapshot_claims(context: dg.AssetCheckExecutionContext, tradier: TradierReso
 def ledger_claims(context: dg.AssetCheckExecutionContext, tradier: TradierResource) -> Iterator[dg.AssetCheckResult]:
     """Set the ledger as it is now beside the newest snapshot; nothing for an older one, or without a ledger."""
     with as_dagster_failure():
-        outcomes = ledger_outcomes(context, tradier.settings)
+        outcomes = ledger_outcomes(context, tradier.settings, context.partition_key)
     if outcomes:
         yield from claim_results(context, LEDGER_CLAIMS, outcomes)

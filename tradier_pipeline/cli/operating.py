@@ -69,6 +69,8 @@ def status(settings: Settings, account: str | None, form: str, output: Path | No
     if state.oldest_request_age_s is not None:
         age = lasting(state.oldest_request_age_s)
         echo(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
+    if state.requests_warning:
+        echo(f"request limit: {state.requests_warning}")
     if state.ledger_error:
         echo(f"ledger cannot be read: {state.ledger_error}")
     if state.switched_off:

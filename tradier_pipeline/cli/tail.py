@@ -23,8 +23,7 @@ from tradier_pipeline.cycles.on_demand import first_failure
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import Cadence, next_due
 from tradier_pipeline.instance import open_instance
-from tradier_pipeline.instance.partitions import PARTITION_TAG
-from tradier_pipeline.instance.runs import PROCESS_TAG, failed_runs
+from tradier_pipeline.instance.runs import PROCESS_TAG, failed_runs, partitions_of
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
 from tradier_pipeline.warehouse.reads import connect_readonly, missed_since, published_since
 
@@ -168,7 +167,7 @@ class News:
         self._failed_since = now - LATE
         for run in runs:
             if run.run_id not in self._said and PROCESS_TAG not in run.tags:  # its caller knows
-                self._said |= {run.run_id, run.tags.get(PARTITION_TAG, "")}
+                self._said |= {run.run_id, *partitions_of(run)}
                 self._terminal.fail(_subject(run), _cause(instance, run))
 
     def _tell_warehouse(self) -> None:
@@ -228,10 +227,13 @@ class News:
 
 
 def _subject(run: dg.DagsterRun) -> str:
-    partition = run.tags.get(PARTITION_TAG)
+    keys = partitions_of(run)
+    if not keys:
+        return run.job_name
     with suppress(PipelineError):
-        return _named(partition or "")
-    return f"{run.job_name} {partition}" if partition else run.job_name
+        first, *others = map(SnapshotId.parse, keys)
+        return ", ".join([_named(str(first)), *(other.account_id for other in others)])
+    return f"{run.job_name} {', '.join(keys)}"
 
 
 def _cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -25,6 +25,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.http import is_loopback
 from tradier_pipeline.cli.output import warn
 from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
@@ -32,7 +33,8 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
 from tradier_pipeline.core.settings import STORAGE_VARIABLE, Settings
-from tradier_pipeline.extract.connection import connect
+from tradier_pipeline.domain.budget import Budget
+from tradier_pipeline.extract.connection import Broker, active_accounts, connect
 from tradier_pipeline.instance import StorageError, check_storage
 from tradier_pipeline.instance.databases import SWITCHES, Away, Broken, broken, inconsistent, set_aside
 
@@ -51,6 +53,7 @@ load_from:
 
 
 ANSWER_TIMEOUT_S = 1.0
+ONE_LOOK = RetryPolicy(attempts=1, deadline=5.0)
 REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one that serves every address is reached
 
 
@@ -120,6 +123,7 @@ def _up(settings: Settings, address: Address) -> None:
                 "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),
             }
         terminal = Terminal()
+        _warn_of_too_many_accounts(settings, broker)
         # of a real broker every run reads the settings itself: a token changed in .env counts from the next run on
         while not stopping.is_set():
             _make_usable(settings.dagster_home, environment, stopping)
@@ -129,6 +133,17 @@ def _up(settings: Settings, address: Address) -> None:
                     _set_aside(found)
         if stopping.number == signal.SIGTERM:
             warn("ended by SIGTERM; all it had started has ended")
+
+
+def _warn_of_too_many_accounts(settings: Settings, broker: Broker) -> None:
+    """Before the first minute is lost. Which accounts `all` means is asked once, and not waited for."""
+    accounts = settings.accounts
+    if accounts is None:
+        with suppress(PipelineError):
+            accounts = active_accounts(replace(broker, policy=ONE_LOOK))
+    budget = Budget.of(settings.environment, len(accounts or ()))
+    if warning := budget.warning(settings.monitor_minutes):
+        warn(warning)
 
 
 def _serve(

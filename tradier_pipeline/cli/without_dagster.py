@@ -15,7 +15,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.cycles.on_demand import SnapshotRun, run_snapshot
+from tradier_pipeline.cycles.on_demand import SnapshotRun, run_several, run_snapshot
 from tradier_pipeline.cycles.snapshot_job import snapshot_job
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import Cadence, due
@@ -25,7 +25,7 @@ from tradier_pipeline.landing.zone import LandingZone
 
 
 def take_due(settings: Settings) -> Iterator[SnapshotRun]:
-    """Take what is due at the current minute and not landed yet, one account after the other.
+    """Take what is due at the current minute and not landed yet; of several accounts all together.
 
     Raises:
         PipelineError: the accounts of the token cannot be read.
@@ -37,11 +37,13 @@ def take_due(settings: Settings) -> Iterator[SnapshotRun]:
     if not cycles:
         return
     zone = LandingZone(settings.landing)
-    for account_id in known_accounts(settings):
-        snapshot_id = SnapshotId(account_id, minute)
-        if zone.find(snapshot_id) is None:
-            with dg.DagsterInstance.ephemeral() as instance:
-                yield run_snapshot(instance, snapshot_job, settings, snapshot_id, ",".join(cycles))
+    ids = [SnapshotId(account_id, minute) for account_id in known_accounts(settings)]
+    wanted = [snapshot_id for snapshot_id in ids if zone.find(snapshot_id) is None]
+    with dg.DagsterInstance.ephemeral() as instance:
+        if len(wanted) > 1:
+            yield from run_several(instance, wanted, ",".join(cycles))
+        elif wanted:
+            yield run_snapshot(instance, snapshot_job, settings, wanted[0], ",".join(cycles))
 
 
 def _stopped(settings: Settings) -> tuple[str, ...]:

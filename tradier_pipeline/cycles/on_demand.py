@@ -16,6 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from tradier_pipeline import clock
 from tradier_pipeline.assets.claims import collecting_outcomes
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -23,10 +24,11 @@ from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.processes import name_of
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId, SnapshotIdError
+from tradier_pipeline.domain.budget import Budget
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.partitions import PARTITION_TAG
-from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG, snapshots_tags
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.catch_up import CAUGHT_UP
 from tradier_pipeline.publish.published_snapshot import TradierSnapshot
@@ -124,15 +126,70 @@ def run_snapshots(
 ) -> list[SnapshotRun]:
     """Run the job `snapshot` for each account, one after the other, on partitions of now.
 
-    They share one instant; one whose turn comes late gets its own, or it could not be read any more.
+    Several are one run of one instant, as many as the access token allows to read in a minute. If Dagster's storage
+    breaks under it they are taken one after the other: one whose turn comes late gets its own instant, or it could not
+    be read any more.
     """
     ids = [_id_of_now(account_id) for account_id in accounts]  # all are proven before the first is read
     instant = min(snapshot_id.instant for snapshot_id in ids)
+    if len(ids) > 1:
+        try:
+            return _run_together(instance, settings, [replace(one, instant=instant) for one in ids], trigger)
+        except Exception as error:
+            if instance.is_ephemeral or storage_error(error, Path(instance.root_directory)) is None:
+                raise
     runs: list[SnapshotRun] = []
     for account_id in accounts:
         own = SnapshotId.now(account_id)
         snapshot_id = replace(own, instant=instant) if own.instant - instant < LONG_AGO else own
         runs.append(run_snapshot(instance, job, settings, snapshot_id, trigger))
+    return runs
+
+
+def _run_together(
+    instance: dg.DagsterInstance, settings: Settings, ids: Sequence[SnapshotId], trigger: str
+) -> list[SnapshotRun]:
+    fits = Budget.of(settings.environment, len(ids)).fits
+    runs = run_several(instance, ids[:fits], trigger)
+    if rest := ids[fits:]:
+        instant = SnapshotId.now(rest[0].account_id).instant
+        runs += _run_together(instance, settings, [replace(one, instant=instant) for one in rest], trigger)
+    return runs
+
+
+def run_several(instance: dg.DagsterInstance, ids: Sequence[SnapshotId], trigger: str) -> list[SnapshotRun]:
+    """Run the job `snapshot_accounts` in this process for accounts at one instant, and say what came of each."""
+    # who takes one account does without
+    from tradier_pipeline.assets.several import collecting_results
+    from tradier_pipeline.cycles.accounts_job import accounts_job
+
+    with collecting_results() as results:
+        result = accounts_job().execute_in_process(
+            instance=instance,
+            run_config=QUIET,
+            tags={
+                **snapshots_tags([one.account_id for one in ids], clock.iso(ids[0].instant)),
+                TRIGGER_TAG: trigger,
+                PROCESS_TAG: name_of(os.getpid()),
+            },
+            raise_on_error=False,
+        )
+    if not instance.is_ephemeral and (text := _of_storage(result.all_events)):
+        raise explained(text, Path(instance.root_directory))
+    runs: list[SnapshotRun] = []
+    for snapshot_id in ids:
+        found = results.get(snapshot_id)
+        failure = str(found.failure) if found and found.failure else None
+        runs.append(
+            SnapshotRun(
+                snapshot_id=snapshot_id,
+                run_id=result.run_id,
+                published=found is not None and failure is None,
+                failure=failure if found else first_failure(result.all_events),
+                outcomes=found.outcomes if found else (),
+                caught_up=found.caught_up if found and snapshot_id == ids[0] else None,
+            )
+        )
     return runs
 
 

@@ -1,4 +1,5 @@
-"""The schedules: what is due at a minute becomes one run for each account. A tick writes nothing: see `gaps`.
+"""The schedules: what is due at a minute becomes a run; of several accounts one for all. A tick writes nothing: see
+`gaps`.
 
 Cycles that coincide share one run: the schedule of the widest requests it, the others skip and say so.
 """
@@ -14,6 +15,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
 from tradier_pipeline.cycles.accounts import running_partitions
+from tradier_pipeline.cycles.accounts_job import SNAPSHOT_ACCOUNTS
 from tradier_pipeline.cycles.defaults import SCHEDULES
 from tradier_pipeline.cycles.on_demand import ONLY_ERRORS
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -21,7 +23,7 @@ from tradier_pipeline.domain.cron import cron_schedules
 from tradier_pipeline.domain.ticks import Cadence, due, widest
 from tradier_pipeline.extract.connection import known_accounts
 from tradier_pipeline.instance.partitions import PARTITION_TAG
-from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG, snapshots_tags
 from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing.zone import LandingZone
 
@@ -33,7 +35,7 @@ NEVER_DUE = "30 9 * * 1-5"  # a schedule needs a cron string; by it one that som
 def _schedule(cycle: str, settings: Settings, cron: Sequence[str]) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=cycle,
-        job_name=cycle,
+        job_name=SNAPSHOT_ACCOUNTS if takes_several(settings) else cycle,
         cron_schedule=list(cron) or NEVER_DUE,
         execution_timezone=str(clock.NEW_YORK),
         default_status=SCHEDULES if cron else dg.DefaultScheduleStatus.STOPPED,
@@ -55,6 +57,11 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     return [_schedule(cycle, settings, cron) for cycle, cron in cron_schedules(settings).items()]
 
 
+def takes_several(settings: Settings) -> bool:
+    """Whether the cycles take the snapshots of several accounts, all of a minute by one run. A schedule has one job."""
+    return settings.accounts is None or len(settings.accounts) > 1
+
+
 def _description(cycle: str, settings: Settings, *, switched_on: bool) -> str:
     minutes = getattr(settings, SETTING[cycle])
     named = f"TRADIER_{SETTING[cycle].upper()}={minutes}"
@@ -74,7 +81,7 @@ def _description(cycle: str, settings: Settings, *, switched_on: bool) -> str:
 def requested(
     cycle: str, built: Settings, context: dg.ScheduleEvaluationContext
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """What the schedule of a cycle asks for at a minute: a run for each account, or why there is none.
+    """What the schedule of a cycle asks for at a minute: a run, or why there is none.
 
     Args:
         cycle: the name of the schedule.
@@ -100,31 +107,49 @@ def requested(
         cycles = tuple(name for name in cycles if name == cycle or name not in stopped)
     if (runner := widest(cycles)) != cycle:
         return dg.SkipReason(f"{runner} takes the snapshot of this minute")
-    return _for_each_account(settings, instant, cycles, context)
+    together = takes_several(built)
+    wanted, skipped = _wanted(settings, instant, context)
+    if not wanted:
+        return dg.SkipReason("; ".join(skipped))
+    for line in skipped:
+        context.log.warning(line)
+    if together:
+        return [_request_together(wanted, cycle, cycles)]
+    return [_request(snapshot_id, cycles) for snapshot_id in wanted]
 
 
-def _for_each_account(
-    settings: Settings, instant: datetime, cycles: tuple[str, ...], context: dg.ScheduleEvaluationContext
-) -> list[dg.RunRequest] | dg.SkipReason:
+def _wanted(
+    settings: Settings, instant: datetime, context: dg.ScheduleEvaluationContext
+) -> tuple[list[SnapshotId], list[str]]:
+    """The snapshots to take now, and why others are not."""
     zone = LandingZone(settings.landing)
     running = running_partitions(context.instance, zone)
-    requests: list[dg.RunRequest] = []
+    wanted: list[SnapshotId] = []
     skipped: list[str] = []
     for account_id in known_accounts(settings):
         try:
             snapshot_id = SnapshotId.parse(str(SnapshotId(account_id, instant)))
             reason = _reason_to_skip(zone, snapshot_id, running.get(account_id))
             if reason is None:
-                requests.append(_request(snapshot_id, cycles))
+                wanted.append(snapshot_id)
         except PipelineError as error:  # of one account; the others go on
             reason = str(error)
         if reason is not None:
             skipped.append(f"{account_id}: {reason}")
-    if not requests:
-        return dg.SkipReason("; ".join(skipped))
-    for line in skipped:
-        context.log.warning(line)
-    return requests
+    return wanted, skipped
+
+
+def _request_together(wanted: Sequence[SnapshotId], cycle: str, cycles: tuple[str, ...]) -> dg.RunRequest:
+    instant = clock.iso(wanted[0].instant)
+    return dg.RunRequest(
+        run_key=f"{cycle}@{instant}",  # of a tick that is evaluated again, too, whatever is landed by then
+        run_config=ONLY_ERRORS,
+        tags={
+            **snapshots_tags([snapshot_id.account_id for snapshot_id in wanted], instant),
+            PRIORITY_TAG: CYCLES_FIRST,
+            TRIGGER_TAG: ",".join(cycles),
+        },
+    )
 
 
 def _request(snapshot_id: SnapshotId, cycles: tuple[str, ...]) -> dg.RunRequest:

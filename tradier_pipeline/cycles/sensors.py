@@ -1,6 +1,7 @@
 """The sensors: requests become runs; fills, orders placed by hand and positions that are gone become requests."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,18 +20,23 @@ from tradier_pipeline.core.outcome import shown
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.accounts import running_partitions
+from tradier_pipeline.cycles.accounts_job import SNAPSHOT_ACCOUNTS, snapshot_accounts
 from tradier_pipeline.cycles.defaults import SENSORS
 from tradier_pipeline.cycles.on_demand import ONLY_ERRORS
+from tradier_pipeline.cycles.snapshot_job import snapshot
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.connection import Broker, connect, known_accounts
 from tradier_pipeline.instance.partitions import PARTITION_TAG
-from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG
+from tradier_pipeline.instance.runs import ACCOUNT_TAG, TRIGGER_TAG, snapshots_tags
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import HOLDING, SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.missing_legs import read_gone
 from tradier_pipeline.warehouse.reads import connect_readonly
+
+# Dagster warns of a parameter that it gives itself, to every sensor of more than one job.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 MIN_SENSOR_INTERVAL_S = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
 GAPS_EVERY = 30  # seconds
@@ -58,7 +64,7 @@ def gap_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 
 @dg.sensor(
-    job_name="snapshot",
+    jobs=[snapshot, snapshot_accounts],
     minimum_interval_seconds=MIN_SENSOR_INTERVAL_S,
     default_status=SENSORS,
     description="Takes a snapshot of every account for which a request waits in the ledger.",
@@ -77,7 +83,7 @@ def _requested(
 ) -> dg.SensorResult | dg.SkipReason:
     asked: dict[str, Any] = json.loads(context.cursor or "{}")
     running = running_partitions(context.instance, LandingZone(settings.landing))
-    requests: list[dg.RunRequest] = []
+    wanted: dict[str, list[str]] = {}  # by what for
     skipped: list[str] = []
     for account_id, account_requests in waiting.items():
         newest = account_requests[-1].request_id
@@ -88,14 +94,16 @@ def _requested(
         elif _just_asked(asked.get(account_id), newest):
             reason = "the run asked for did not answer them; asked again within a minute"
         else:
-            requests.append(_run_request(account_id, account_requests))
+            trigger = ",".join(dict.fromkeys(request.reason for request in account_requests))
+            wanted.setdefault(trigger, []).append(account_id)
             asked[account_id] = {"newest": newest, "at": clock.iso(clock.now())}
             continue
         skipped.append(f"{account_id}: {reason}")
-    if not requests:
+    if not wanted:
         return dg.SkipReason("; ".join(skipped))
     for line in skipped:
         context.log.info(line)
+    requests = [_run_request(accounts, trigger) for trigger, accounts in wanted.items()]
     return dg.SensorResult(run_requests=requests, cursor=json.dumps(asked))
 
 
@@ -106,11 +114,20 @@ def _just_asked(last: Mapping[str, Any] | None, newest: int) -> bool:
     )
 
 
-def _run_request(account_id: str, requests: Sequence[SnapshotRequest]) -> dg.RunRequest:
+def _run_request(accounts: Sequence[str], trigger: str) -> dg.RunRequest:
+    """A run for the accounts of which a snapshot is wanted for the same reason."""
+    account_id, *others = accounts
     snapshot_id = str(SnapshotId.now(account_id))
-    trigger = ",".join(dict.fromkeys(request.reason for request in requests))
+    if others:
+        return dg.RunRequest(
+            run_key=snapshot_id,
+            job_name=SNAPSHOT_ACCOUNTS,
+            run_config=ONLY_ERRORS,
+            tags={**snapshots_tags(accounts, snapshot_id.rpartition("@")[2]), TRIGGER_TAG: trigger},
+        )
     return dg.RunRequest(
         run_key=snapshot_id,
+        job_name="snapshot",
         run_config=ONLY_ERRORS,
         tags={PARTITION_TAG: snapshot_id, ACCOUNT_TAG: account_id, TRIGGER_TAG: trigger},
     )

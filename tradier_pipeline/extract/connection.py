@@ -72,7 +72,17 @@ def accounts_to_read(settings: Settings) -> tuple[str, ...]:
     if settings.accounts is not None:
         return settings.accounts
     with connect(settings) as broker:
-        (profile,) = broker.read(lambda client: client.fetch_account()).pages
+        return active_accounts(broker)
+
+
+def active_accounts(broker: Broker) -> tuple[str, ...]:
+    """Every active account of the profile.
+
+    Raises:
+        BrokerError: the profile was not read.
+        ExtractError: it lists no active account.
+    """
+    (profile,) = broker.read(lambda client: client.fetch_account()).pages
     listed = rows_of("account", [profile.body])
     active = tuple(str(row["account_number"]) for row in listed if row.get("status") == "active")
     if not active:

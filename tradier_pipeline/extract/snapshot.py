@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -49,11 +49,15 @@ def extract_snapshot(
     *,
     ledger: Ledger | None = None,
     log: logging.Logger = LOGGER,
+    may_repeat: Callable[[], bool] = lambda: True,
 ) -> LandedSnapshot:
     """Land the four required resources of a snapshot, or find them landed already.
 
     Every request for a snapshot of the account that waits in the ledger is answered by this one, whoever started it:
     claimed right before the first fetch, so what it asked about had happened by then.
+
+    Args:
+        may_repeat: whether there are requests left to read once more what may be torn.
 
     Raises:
         ExtractError: the instant is too long ago or in the future; nothing was requested.
@@ -72,7 +76,7 @@ def extract_snapshot(
         if ledger is not None:
             _claim_requests(ledger, snapshot_id, log)
         try:
-            received = broker.read(lambda client: _read_settled(client, snapshot_id, before))
+            received = broker.read(lambda client: _read_settled(client, snapshot_id, before, may_repeat))
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             failures = error.failures.values() if isinstance(error, SnapshotFetchError) else (error,)
@@ -119,7 +123,9 @@ class _Before:
     newest: LandedSnapshot | None
 
 
-async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _Before) -> Received:
+async def _read_settled(
+    client: BrokerClient, snapshot_id: SnapshotId, before: _Before, may_repeat: Callable[[], bool]
+) -> Received:
     """Read, and read again while it is still settling: at most twice more, and within the time of the snapshot.
 
     The last reading counts. Another one that fails costs nothing but the proof: what was read before it stays.
@@ -128,7 +134,7 @@ async def _read_settled(client: BrokerClient, snapshot_id: SnapshotId, before: _
     reading, is_settling = judged(received.resources, before.statements)
     readings = [reading]
     latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=SETTLE_S)
-    while is_settling and len(readings) <= REREADS and clock.now() < latest:
+    while is_settling and len(readings) <= REREADS and clock.now() < latest and may_repeat():
         await asyncio.sleep(SETTLE_S)
         try:
             received = await _receive(client, snapshot_id.account_id, before, (received.lookups, received.looked_up))

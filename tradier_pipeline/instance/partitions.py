@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,11 @@ def remember_partition(instance: dg.DagsterInstance, snapshot_id: SnapshotId) ->
     """A partition exists from when its snapshot is landed."""
     if not instance.has_dynamic_partition(str(SNAPSHOTS.name), str(snapshot_id)):
         instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id)])
+
+
+def remember_partitions(instance: dg.DagsterInstance, snapshot_ids: Iterable[SnapshotId]) -> None:
+    """Those of several landed snapshots; one that exists stays."""
+    instance.add_dynamic_partitions(str(SNAPSHOTS.name), [str(snapshot_id) for snapshot_id in snapshot_ids])
 
 
 @contextmanager

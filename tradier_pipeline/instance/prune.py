@@ -11,6 +11,7 @@ import dagster as dg
 
 from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
 from tradier_pipeline.instance.partitions import PARTITION_TAG, SNAPSHOTS
+from tradier_pipeline.instance.runs import SNAPSHOTS_TAG, keys_together
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # one run a day: a year of them takes less than an hour of cycles, and the UI plots what they report
@@ -44,6 +45,8 @@ def prune(instance: dg.DagsterInstance, before: datetime) -> Pruned:
         shutil.rmtree(Path(instance.storage_directory()) / run_id, ignore_errors=True)
     keys = [key for key in instance.get_dynamic_partitions(str(SNAPSHOTS.name)) if _is_before(key, before)]
     named = {key for _, values in instance.get_run_tags([PARTITION_TAG]) for key in values}
+    together = {value for _, values in instance.get_run_tags([SNAPSHOTS_TAG]) for value in values}
+    named |= {key for value in together for key in keys_together(value)}
     unnamed = [key for key in keys if key not in named]
     for key in unnamed:
         instance.delete_dynamic_partition(str(SNAPSHOTS.name), key)

@@ -14,6 +14,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import size_of
 from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.domain.budget import Budget
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import CYCLES, Cadence, is_late
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
@@ -88,7 +89,8 @@ class Status:
 
     `switched_off` are the cycles that were switched off in the UI; None, and why, if that is not known.
     `damaged` is what of the landing zone is passed over: it cannot be read or is not ours. `ledger_error`: why the
-    ledger cannot be read; how many requests wait is not known then (None).
+    ledger cannot be read; how many requests wait is not known then (None). `requests_warning`: there are more accounts
+    than the access token allows to read in a minute.
     """
 
     home: str
@@ -103,6 +105,7 @@ class Status:
     ledger_error: str | None = None
     switched_off: tuple[str, ...] | None = ()
     switches_error: str | None = None
+    requests_warning: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -162,7 +165,14 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         ledger_error=ledger_error,
         switched_off=switched_off,
         switches_error=switches_error,
+        requests_warning=_requests_warning(settings, tried),
     )
+
+
+def _requests_warning(settings: Settings, tried: Collection[str]) -> str | None:
+    """Whether there are more accounts than the access token allows to read; `all` are those of which anything is."""
+    accounts = tried if settings.accounts is None else settings.accounts
+    return Budget.of(settings.environment, len(accounts)).warning(settings.monitor_minutes)
 
 
 def _account_status(

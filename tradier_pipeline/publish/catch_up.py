@@ -7,7 +7,7 @@ landing zone has all of it. In the normal minute this costs one look at the newe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -83,7 +83,7 @@ def catch_up(
     warehouse: Warehouse,
     zone: LandingZone,
     rules: GateRules,
-    own: SnapshotId | None = None,
+    own: Collection[SnapshotId] | None = None,
     *,
     stated: Sequence[Row] = (),
     seconds: float | None = None,
@@ -91,7 +91,8 @@ def catch_up(
     """Publish what is landed and sound and not published, in order, and say what it was. Mostly nothing.
 
     Args:
-        own: the snapshot that is about to be published by the caller. Without it every account is looked at.
+        own: the snapshots that are about to be published by the caller, one of an account. Without them every account
+            is looked at.
         stated: the flows that the owner states, for a warehouse that is absent.
         seconds: stop after so long, and publish what was stored by then; None: never.
 
@@ -120,21 +121,31 @@ def catch_up(
     return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt)
 
 
-def _is_behind(warehouse: Warehouse, zone: LandingZone, own: SnapshotId | None) -> bool:
-    accounts = [own.account_id] if own else zone.accounts()
+def _is_behind(warehouse: Warehouse, zone: LandingZone, own: Collection[SnapshotId] | None) -> bool:
+    coming = _by_account(own)
+    accounts = zone.accounts() if own is None else list(coming)
     if not warehouse.path.exists():
-        return any(unpublished(None, zone, account, own) for account in zone.accounts()) or bool(landed_activity(zone))
+        first = next(iter(coming.values()), None)  # of other accounts, too, what is of now is not behind
+        waiting = any(unpublished(None, zone, account, coming.get(account, first)) for account in zone.accounts())
+        return waiting or bool(landed_activity(zone))
     # one of an older version may lack a table: the snapshot that completes it goes first, the next run catches up
     with suppress(duckdb.Error), connect_readonly(warehouse.path) as connection:
-        return any(unpublished(connection, zone, account, own) for account in accounts)
+        return any(unpublished(connection, zone, account, coming.get(account)) for account in accounts)
     return False
 
 
-def _pending(staged: StagedWarehouse, zone: LandingZone, own: SnapshotId | None) -> Iterator[LandedSnapshot]:
+def _by_account(own: Collection[SnapshotId] | None) -> Mapping[str, SnapshotId]:
+    return {snapshot_id.account_id: snapshot_id for snapshot_id in own or ()}
+
+
+def _pending(
+    staged: StagedWarehouse, zone: LandingZone, own: Collection[SnapshotId] | None
+) -> Iterator[LandedSnapshot]:
     settled = clock.now() - OTHERS_SETTLED
+    coming = _by_account(own)
     for account in zone.accounts():
-        ours = own is None or own.account_id == account
-        for landed in unpublished(staged.connection, zone, account, own if ours else None):
+        ours = own is None or account in coming
+        for landed in unpublished(staged.connection, zone, account, coming.get(account)):
             if ours or landed.snapshot_id.instant < settled:
                 yield landed
 

@@ -130,17 +130,7 @@ def store_snapshot(
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
-            look_back(staged, typed)
-            news = is_news(staged, typed)
-            typed = with_verdict(staged.connection, typed, rules.calendar)
-            ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
-            if ledger_state is not None and not ledger_state.empty:
-                typed = replace(
-                    typed, reconciled=reconcile_typed(staged.connection, typed, ledger_state, rules.calendar)
-                )
-            outcomes = store_verified(staged, typed, rules)
-            if news:
-                upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)
+            typed, outcomes = _store_and_judge(staged, typed, rules, read_ledger, stopped)
             note_heads(staged.connection, landed.zone)
             started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
@@ -148,6 +138,103 @@ def store_snapshot(
         publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause, outcomes=outcomes)
         raise
     progress.step("published", str(landed.snapshot_id), started)
+    return typed, outcomes
+
+
+Stored = tuple[TypedSnapshot, list[Outcome]]
+
+
+def store_snapshots(
+    warehouse: Warehouse,
+    zone: LandingZone,
+    landed: Sequence[LandedSnapshot],
+    not_landed: Sequence[SnapshotId] = (),
+    rules: GateRules = DEFAULT_RULES,
+    read_ledger: ReadLedger | None = None,
+    stopped: Collection[str] | None = None,
+) -> dict[SnapshotId, Stored | PipelineError]:
+    """Publish the landed snapshots of several accounts by one rename: each stored and verified by itself.
+
+    One that is refused is published as missed; it costs no other. Else as `store_snapshot`.
+
+    Args:
+        not_landed: those that were to be taken with them and were not: what the landing zone says of them is published.
+
+    Returns:
+        What was stored of each landed snapshot, or why it was refused.
+
+    Raises:
+        WarehouseError: the warehouse cannot be written; nothing is published.
+    """
+    kept: dict[SnapshotId, Stored | PipelineError] = {}
+    while True:
+        coming = [one for one in landed if one.snapshot_id not in kept]
+        try:
+            with warehouse.staged() as staged:
+                results = {
+                    one.snapshot_id: _stored_or_refused(staged, one, rules, read_ledger, stopped) for one in coming
+                }
+                for snapshot_id in not_landed:
+                    staged.miss(new_missed(staged.connection, zone, snapshot_id))
+                note_heads(staged.connection, zone)
+            return kept | results
+        except _PublishedBeforeError as found:  # what was proven then stays: once more from the start, without it
+            kept[found.snapshot_id] = found.error
+
+
+class _PublishedBeforeError(Exception):
+    """A snapshot that is in the warehouse already would be refused now."""
+
+    def __init__(self, snapshot_id: SnapshotId, error: PipelineError) -> None:
+        super().__init__(snapshot_id, error)
+        self.snapshot_id, self.error = snapshot_id, error
+
+
+def _stored_or_refused(
+    staged: StagedWarehouse,
+    landed: LandedSnapshot,
+    rules: GateRules,
+    read_ledger: ReadLedger | None,
+    stopped: Collection[str] | None,
+) -> Stored | PipelineError:
+    """Store one of several, or remove all of it again; raises _PublishedBeforeError."""
+    was_published = staged.has(str(landed.snapshot_id))
+    try:
+        return _store_and_judge(staged, read_typed(landed), rules, read_ledger, stopped)
+    except OF_ONE_SNAPSHOT as error:
+        refusal = error if isinstance(error, PipelineError) else _unusable(landed, error)
+        if was_published:
+            raise _PublishedBeforeError(landed.snapshot_id, refusal) from error
+        staged.refuse(refused_row(landed, error))
+        if isinstance(error, NotPublishedError):
+            store_results(staged.connection, landed, error.outcomes)
+        return refusal
+
+
+def _unusable(landed: LandedSnapshot, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"{landed.snapshot_id} was not published: {type(error).__name__}: {error}",
+        f"Its bytes are landed in {landed.directory}; the last good snapshot stays current. Report it.",
+    )
+
+
+def _store_and_judge(
+    staged: StagedWarehouse,
+    typed: TypedSnapshot,
+    rules: GateRules,
+    read_ledger: ReadLedger | None,
+    stopped: Collection[str] | None,
+) -> Stored:
+    """Store a snapshot in the copy, with its verdict, what the ledger says beside it, its checks and its findings."""
+    look_back(staged, typed)
+    news = is_news(staged, typed)
+    typed = with_verdict(staged.connection, typed, rules.calendar)
+    ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
+    if ledger_state is not None and not ledger_state.empty:
+        typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, ledger_state, rules.calendar))
+    outcomes = store_verified(staged, typed, rules)
+    if news:
+        upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)
     return typed, outcomes
 
 

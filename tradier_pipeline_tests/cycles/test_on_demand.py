@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import dagster as dg
 import pytest
 
-from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
@@ -76,21 +73,27 @@ def test_two_requests_are_two_snapshots(home: Home, simulated: Simulated) -> Non
         assert {key.partition("@")[0] for key in snapshot_ids(connection)} == {DEMO_ACCOUNT}
 
 
-@pytest.mark.parametrize(("seconds_each", "instants"), [(5, 1), (70, 3)])
-def test_accounts_share_an_instant_as_long_as_the_last_can_be_read_for_it(
-    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch, seconds_each: int, instants: int
-) -> None:
-    """A slow broker, or a busy machine: what comes too late for an instant is refused."""
+def test_accounts_share_an_instant_and_a_run(home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     accounts = {DEMO_ACCOUNT, "SIM00000002", "SIM00000003"}
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", ",".join(sorted(accounts)))
-    now, quotes = clock.now, "raw/*/*/*/quotes.manifest.json"  # the last that is read for a snapshot
-    monkeypatch.setattr(
-        clock, "now", lambda: now() + timedelta(seconds=seconds_each * len(list(home.path.glob(quotes))))
-    )
     with open_instance(home.path / "dagster") as instance:
         result = run_job(instance, job="request_snapshot")
         assert result.success, failure(result)
         keys = materialized(instance)
+        assert [run.job_name for run in instance.get_runs()] == ["snapshot_accounts", "request_snapshot"]
     assert {key.partition("@")[0] for key in keys} == accounts
-    assert len({key.partition("@")[2] for key in keys}) == instants
+    assert len({key.partition("@")[2] for key in keys}) == 1
+
+
+def test_more_accounts_than_a_minute_allows_are_several_runs(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
+    monkeypatch.setattr("tradier_pipeline.domain.budget.ALLOWED", {"simulator": 8})  # two accounts
+    with open_instance(home.path / "dagster") as instance:
+        result = run_job(instance, job="request_snapshot")
+        assert result.success, failure(result)
+        assert len(materialized(instance)) == 3
+        assert [run.job_name for run in instance.get_runs()] == [*["snapshot_accounts"] * 2, "request_snapshot"]

@@ -1,4 +1,4 @@
-"""The schedules, called as the daemon calls them: one run for each due minute and account, or a recorded miss."""
+"""The schedules, called as the daemon calls them: one run for each due minute, or a recorded miss."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.ticks import Cadence, due
 from tradier_pipeline.instance.partitions import PARTITION_TAG
+from tradier_pipeline.instance.runs import SNAPSHOTS_TAG, keys_together
 from tradier_pipeline.instance.switches import read_stopped_schedules, stopped_schedules
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -53,7 +54,7 @@ def missed(home: Home, account_id: str = DEMO_ACCOUNT) -> list[MissedRecord]:
 
 
 @sampled("first", [375, 0])
-def test_a_session_up_to_its_close_has_one_request_for_every_due_minute_and_account(
+def test_a_session_up_to_its_close_has_one_request_for_every_due_minute_of_all_accounts(
     home: Home, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     monkeypatch.setenv("TRADIER_ENV", "simulator")
@@ -67,22 +68,23 @@ def test_a_session_up_to_its_close_has_one_request_for_every_due_minute_and_acco
         for cycle, requests in every_cycle(instance, OPEN + minute * MINUTE).items():
             jobs[cycle] += len(requests)
             for request in requests:
-                assert request.run_key == request.tags[PARTITION_TAG]
-                asked[request.tags[PARTITION_TAG]] += 1
-                tags[request.tags[PARTITION_TAG]] = request.tags
+                assert request.run_key == f"{cycle}@{clock.iso(OPEN + minute * MINUTE)}"
+                for key in keys_together(request.tags[SNAPSHOTS_TAG]):
+                    asked[key] += 1
+                    tags[key] = request.tags
     due = [OPEN + minute * MINUTE for minute in minutes]
     expected = {f"{account}@{clock.iso(instant)}" for account in (DEMO_ACCOUNT, OTHER) for instant in due}
     assert asked == dict.fromkeys(expected, 1)
     trades = sum(minute % 15 == 0 for minute in minutes[:-1])
-    assert jobs == {"monitor_cycle": 2 * (len(due) - 1 - trades), "trade_cycle": 2 * trades, "account_sync": 2}
+    assert jobs == {"monitor_cycle": len(due) - 1 - trades, "trade_cycle": trades, "account_sync": 1}
     assert instance.get_dynamic_partitions("tradier_snapshots") == []  # each exists once it is landed
     assert tags[f"{OTHER}@2025-11-03T20:45:00Z"] == {
-        "dagster/partition": f"{OTHER}@2025-11-03T20:45:00Z",
+        ".dagster/tradier_snapshots": f"{DEMO_ACCOUNT},{OTHER}@2025-11-03T20:45:00Z",
         "dagster/priority": "10",
-        ".dagster/tradier_account": OTHER,
+        ".dagster/tradier_account": "several",
         "tradier/trigger": "monitor_cycle,trade_cycle",
     }
-    assert "tradier/trigger" not in tags[f"{OTHER}@2025-11-03T20:46:00Z"]  # its job says it
+    assert tags[f"{OTHER}@2025-11-03T20:46:00Z"]["tradier/trigger"] == "monitor_cycle"
     assert missed(home) == []
 
 
@@ -236,7 +238,7 @@ def test_a_tick_while_a_run_of_the_account_is_unfinished_skips_that_account_alon
     before = f"{DEMO_ACCOUNT}@2025-11-03T14:29:00Z"
     unfinished(instance, dg.DagsterRunStatus[status], before)
     ((request,), _) = evaluate(instance, "trade_cycle", OPEN)
-    assert request.run_key == f"{OTHER}@2025-11-03T14:30:00Z"
+    assert keys_together(request.tags[SNAPSHOTS_TAG]) == (f"{OTHER}@2025-11-03T14:30:00Z",)
 
 
 def test_a_run_whose_process_died_holds_nothing_up_and_one_that_lives_does(
@@ -286,11 +288,9 @@ def test_all_accounts_are_looked_up_once_an_hour(
     for minute in (0, 1, 30, 60):
         machine.time = OPEN + minute * MINUTE
         for requests in every_cycle(instance, machine.time).values():
-            assert [request.tags[".dagster/tradier_account"] for request in requests] == [
-                DEMO_ACCOUNT,
-                OTHER,
-                "SIM00000003",
-            ]
+            (request,) = requests
+            accounts = [key.partition("@")[0] for key in keys_together(request.tags[SNAPSHOTS_TAG])]
+            assert accounts == [DEMO_ACCOUNT, OTHER, "SIM00000003"]
     assert len(simulated.requests()) == 1
     machine.time = OPEN + 61 * MINUTE
     assert len(every_cycle(instance, machine.time)) == 1

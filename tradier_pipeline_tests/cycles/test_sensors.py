@@ -104,10 +104,23 @@ def test_requests_of_an_account_become_one_run_that_names_their_reasons(
             "dagster/partition": f"{OTHER}@2025-11-03T14:30:00Z",
         },
     ]
-    job = definitions().resolve_job_def(SENSORS["request_sensor"].job_name)
-    assert job.name == "snapshot"
+    job = definitions().resolve_job_def("snapshot")
     for request in requests:
+        assert request.job_name == "snapshot"
         assert dg.validate_run_config(job, request.run_config)
+
+
+def test_accounts_of_which_a_snapshot_is_wanted_for_the_same_reason_become_one_run(
+    home: Home, ledger: Ledger, requester: Sensor, machine: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{OTHER}")
+    ledger.request(DEMO_ACCOUNT, "manual")
+    ledger.request(OTHER, "manual")
+    ((request,), _) = requester.look()
+    assert request.job_name == "snapshot_accounts"
+    assert request.tags[".dagster/tradier_snapshots"] == f"{DEMO_ACCOUNT},{OTHER}@2025-11-03T14:30:00Z"
+    assert request.tags["tradier/trigger"] == "manual"
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTED", "CANCELING"])

@@ -138,7 +138,7 @@ def test_a_run_that_may_not_take_long_goes_on_where_the_last_one_stopped(
     home.warehouse.path.unlink()
     own = landed_only(home, simulated).snapshot_id
     remaining = []
-    while caught := catch_up(home.warehouse, home.zone, DEFAULT_RULES, own, seconds=0.0 + len(remaining)):
+    while caught := catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own], seconds=0.0 + len(remaining)):
         remaining.append(caught.remaining)
         assert len(remaining) < 5
     assert remaining[-1] == 0

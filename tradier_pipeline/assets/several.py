@@ -45,6 +45,7 @@ from tradier_pipeline.instance.runs import FAILED_TAG, partitions_of
 from tradier_pipeline.instance.storage import one_transaction
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.monitoring.ping import ping_published
 from tradier_pipeline.publish.store import NotPublishedError, Stored, store_snapshots
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import connect_readonly, gate_evaluation
@@ -183,6 +184,8 @@ def _publish(context: dg.OpExecutionContext, tradier: TradierResource, read: Rea
             write_back(context, tradier, result[0])
             results[one.snapshot_id] = AccountResult(None, tuple(result[1]), next(iter(behind.values()), None))
     published = [key for key in landed if results[key].failure is None]
+    if published:
+        ping_published(settings)
     if (newest := account_materialization(settings, published)) is not None:
         context.log_event(newest)
     if DECIDING in trigger_of(context.run).split(","):

@@ -29,17 +29,21 @@ def plist() -> dict[str, object]:
     return found
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tradier-pipeline.service", "tradier-pipeline-watch.service"])
+def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
     if (analyze := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd-analyze is not installed")
     program = tmp_path / "tradier-pipeline" / ".venv" / "bin" / "tradier-pipeline"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    text = UNIT.read_text().replace("%h", str(tmp_path))
-    (placed := tmp_path / UNIT.name).write_text(text)
-    verified = subprocess.run([analyze, "verify", "--man=no", placed], capture_output=True, text=True, check=False)
-    about_it = [line for line in verified.stderr.splitlines() if UNIT.name in line]
+    for file in DEPLOY.glob("*.service"):
+        (tmp_path / file.name).write_text(file.read_text().replace("%h", str(tmp_path)))
+    for file in DEPLOY.glob("*.timer"):
+        (tmp_path / file.name).write_text(file.read_text())
+    placed = [tmp_path / name, *tmp_path.glob(f"{Path(name).stem}.timer")]
+    verified = subprocess.run([analyze, "verify", "--man=no", *placed], capture_output=True, text=True, check=False)
+    about_it = [line for line in verified.stderr.splitlines() if name in line]
     assert (verified.returncode, about_it) == (0, []), verified.stderr
 
 
@@ -64,3 +68,14 @@ def test_both_start_a_command_that_exists_and_start_it_again_whenever_it_ends(by
     assert CliRunner().invoke(main, [*command[1:], "--help"]).exit_code == 0
     assert (service["Restart"], found["KeepAlive"]) == ("always", True)
     assert int(service["TimeoutStopSec"]) == found["ExitTimeOut"]
+
+
+def test_the_timer_starts_a_command_that_exists_and_needs_no_daemon() -> None:
+    parser = ConfigParser(interpolation=None, delimiters=("=",), strict=True)
+    parser.optionxform = str  # type: ignore[method-assign, assignment]
+    parser.read_string((DEPLOY / "tradier-pipeline-watch.service").read_text())
+    program, command = parser["Service"]["ExecStart"].split()
+    assert program.endswith("/.venv/bin/tradier-pipeline")
+    assert command in main.commands
+    assert parser["Service"]["Type"] == "oneshot"
+    assert "OnCalendar=" in (DEPLOY / "tradier-pipeline-watch.timer").read_text()

@@ -24,6 +24,7 @@ from tradier_pipeline.instance.switches import stopped_schedules
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.writeback import apply
+from tradier_pipeline.monitoring.ping import ping_published
 from tradier_pipeline.publish.catch_up import CAUGHT_UP, BehindError, catch_up
 from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.stated_flows import stated_rows
@@ -112,6 +113,7 @@ def tradier_snapshot(
             yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
             raise
         collect(outcomes)
+        ping_published(tradier.settings)
         publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
         if typed.reconciled and tradier.settings.ledger_write == "apply":
             _write_back(context, tradier.ledger, typed.reconciled)

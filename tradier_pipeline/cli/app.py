@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import helps, ledger, looking, operating, reading, returns, service, snapshots, today
+from tradier_pipeline.cli import helps, keeping, ledger, looking, operating, reading, returns, service, snapshots, today
 from tradier_pipeline.cli.output import print_error, warn
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -92,6 +92,10 @@ for command in (
     operating.up,
     operating.listen,
     operating.seal,
+    keeping.audit,
+    keeping.backup,
+    keeping.restore,
+    keeping.watch,
     ledger.flows,
     ledger.ledger,
 ):

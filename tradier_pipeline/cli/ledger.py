@@ -79,6 +79,26 @@ def add_flow(
         echo(_stated(flow))
 
 
+@flows.command(name="confirm")
+@click.option("--account", metavar="NUMBER", required=True, help="Account number.")
+@click.option("--date", "day", type=DAY, required=True, help="The session that is uncertain.")
+@click.option("--note", metavar="TEXT", help="Why, in words.")
+@JSON
+@with_settings
+def confirm_day(settings: Settings, account: str, day: datetime, note: str | None, as_json: bool) -> None:
+    """State that the change of an uncertain day is real: nothing came or left but what the broker reports.
+
+    The day has its return again, and counts. `flows remove` takes it back.
+    """
+    from tradier_pipeline.publish.stated_flows import confirm_day as confirm
+
+    flow = confirm(settings, account, day.date(), note)
+    if as_json:
+        print_json({"flow": flow.model_dump()})
+    else:
+        echo(_stated(flow))
+
+
 @flows.command(name="list")
 @ONLY_ACCOUNT
 @click.option("--all", "everything", is_flag=True, help="Those taken back, too.")
@@ -154,7 +174,8 @@ def _stated(flow: StatedFlow) -> str:
     note = f": {flow.note}" if flow.note else ""
     gone = f"; taken back by {flow.removed_by} {clock.iso(flow.removed_at)}" if flow.removed_at else ""
     stated = f"stated by {flow.stated_by} {clock.iso(flow.stated_at)}{gone}"
-    return f"{flow.flow_id}  {flow.trade_date}  {flow.account_id}  {signed(flow.amount)} USD{what}  ({stated}){note}"
+    amount = f"{signed(flow.amount)} USD{what}" if flow.amount or flow.symbol else "the change of this day is real"
+    return f"{flow.flow_id}  {flow.trade_date}  {flow.account_id}  {amount}  ({stated}){note}"
 
 
 @click.group(cls=Group)

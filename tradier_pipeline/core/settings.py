@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -67,6 +68,7 @@ REMEDIES = {
     "summary_after_close_minutes": "Set it to a multiple of 5 minutes, up to 240.",
     "max_age_seconds": "Set it to whole seconds, from 60 to 3600.",
     "alert_urls": "Set it to Apprise URLs, separated by spaces: mailto://..., json://..., slack://...",
+    "ping_url": "Set it to an https URL, or http for this machine; or leave it unset.",
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
     "ledger_write": "Set it to off, propose or apply.",
     "ui_token": "Set it to 16 characters or more, or leave it unset.",
@@ -108,6 +110,7 @@ class Settings(BaseModel):
     summary_after_close_minutes: int = Field(default=30, ge=0, le=240, multiple_of=5)
     max_age_seconds: int = Field(default=120, ge=60, le=3600)
     alert_urls: SecretStr | None = None
+    ping_url: SecretStr | None = None
     max_open_positions: int | None = Field(default=None, ge=0)
     ledger_write: LedgerWrite = "propose"
     ui_token: SecretStr | None = Field(default=None, min_length=16)
@@ -145,6 +148,13 @@ class Settings(BaseModel):
         if at.tzinfo or at.minute % 5 or at.second or at.microsecond:
             raise ValueError("not a time of day on a multiple of 5 minutes")
         return at
+
+    @field_validator("ping_url")
+    @classmethod
+    def _safe(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not is_safe_url(url.get_secret_value()):
+            raise ValueError("not an https URL")
+        return url
 
     @field_validator("broker_sensor_seconds")
     @classmethod
@@ -256,6 +266,27 @@ class Settings(BaseModel):
         return self.home / "dagster"
 
 
+def is_safe_url(text: str) -> bool:
+    """Whether what is sent there is encrypted, or stays on this machine."""
+    try:
+        url = urlsplit(text.strip())
+        host, _ = url.hostname, url.port  # a port that is none raises
+    except ValueError:
+        return False
+    if not host or not text.isprintable() or " " in text:
+        return False
+    if url.scheme == "http":
+        return host == "localhost" or _is_loopback(host)
+    return url.scheme == "https"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def load_settings() -> Settings:
     """Read the environment and `.env`.
 
@@ -303,12 +334,12 @@ def _refuse_unnamed_environment(sources: Sources) -> None:
 def _refuse_mixed_sources(sources: Sources) -> None:
     """Raise SettingsError if a file that happens to lie there decides whom a token, an alert or a run is sent to.
 
-    Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts and run history go.
+    Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts, pings and run history go.
     """
     token = sources.of("access_token")
     if token is None:
         return
-    for field in ("base_url", "alert_urls", "dagster_storage"):
+    for field in ("base_url", "alert_urls", "ping_url", "dagster_storage"):
         source = sources.of(field)
         own = sources.dotenv is not None and sources.dotenv.parent == sources.home
         if source in (None, token) or (field != "base_url" and (own or source == "the environment")):

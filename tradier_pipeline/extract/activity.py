@@ -19,7 +19,7 @@ from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.pages import Extract
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
-from tradier_pipeline.core.files import exclusive, file_directory, make_directory, writing
+from tradier_pipeline.core.files import exclusive, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.connection import Broker, explained_refusal
 from tradier_pipeline.extract.records import page_records
@@ -34,7 +34,7 @@ from tradier_pipeline.landing.activity import (
     resources_of,
 )
 from tradier_pipeline.landing.manifest import PageRecord, to_bytes
-from tradier_pipeline.landing.zone import FAILED, LOCK_TIMEOUT_S, MANIFEST, LandingZone
+from tradier_pipeline.landing.zone import FAILED, LOCK_TIMEOUT_S, LandingZone
 
 _MONTH = timedelta(days=28)
 
@@ -113,7 +113,7 @@ def _land(
         resources=resources,
     )
     directory = activity_directory(zone, wanted)
-    file_directory(directory, {**bodies, MANIFEST: to_bytes(manifest)})
+    zone.file(directory, bodies, to_bytes(manifest))
     return LandedActivity(directory)
 
 
@@ -138,7 +138,7 @@ def _keep(
     )
     directory = activity_directory(zone, wanted)
     stamp = clock.iso(failure.failed_at).replace(":", "-")
-    file_directory(directory.with_name(f"{directory.name}{FAILED}{stamp}"), {**bodies, MANIFEST: to_bytes(failure)})
+    zone.file(directory.with_name(f"{directory.name}{FAILED}{stamp}"), bodies, to_bytes(failure))
 
 
 def _records(extracts: Mapping[Resource, Extract]) -> tuple[dict[Resource, tuple[PageRecord, ...]], dict[str, bytes]]:

@@ -7,13 +7,13 @@ They belong to no account. What is landed is never fetched again; a later extrac
 
 from __future__ import annotations
 
-from tradier_pipeline.core.files import exclusive, file_directory, make_directory, writing
+from tradier_pipeline.core.files import exclusive, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.records import page_records
 from tradier_pipeline.landing.manifest import to_bytes
 from tradier_pipeline.landing.prices import LandedPrices, PriceManifest, PriceRange
-from tradier_pipeline.landing.zone import LOCK_TIMEOUT_S, MANIFEST, PRICES, LandingZone
+from tradier_pipeline.landing.zone import LOCK_TIMEOUT_S, PRICES, LandingZone
 
 
 def extract_prices(zone: LandingZone, broker: Broker, wanted: PriceRange) -> LandedPrices:
@@ -41,5 +41,5 @@ def extract_prices(zone: LandingZone, broker: Broker, wanted: PriceRange) -> Lan
                 code_version=CODE_VERSION,
                 pages=pages,
             )
-            file_directory(directory, {**bodies, MANIFEST: to_bytes(manifest)})
+            zone.file(directory, bodies, to_bytes(manifest))
     return LandedPrices(directory)

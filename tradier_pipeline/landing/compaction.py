@@ -15,7 +15,8 @@ from datetime import date
 from pathlib import Path
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import create_private, sync, writing
+from tradier_pipeline.core.files import create_private, file_sha256, sync, writing
+from tradier_pipeline.landing.chained import chain_of
 from tradier_pipeline.landing.day import Archive, Day
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
@@ -66,6 +67,8 @@ def compact(zone: LandingZone, before: date) -> Compaction:
 
 def _compact_day(day: Day) -> tuple[int, int]:
     """File what is in the directory of the day in its archive, then remove it; returns how many files and bytes."""
+    with chain_of(day.directory.parent).settled():
+        pass  # what a process left that died amid filing is no part of the day
     for leftover in day.directory.rglob(".*.tmp"):  # of processes that died
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     paths = sorted(day.directory.rglob("*"))
@@ -98,7 +101,8 @@ def _write_archive(day: Day, names: Collection[str]) -> None:
             for name in names:
                 if archive.read(name) != day.read(name):
                     raise LandingError(f"{partial} does not hold {name} as it was landed", "Check the disk.")
-        partial.replace(day.archive_path)
+        with chain_of(day.archive_path.parent).filing(day.archive_path.name, file_sha256(partial), "archived"):
+            partial.replace(day.archive_path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -8,6 +8,7 @@
     raw/<account>/<trade date>/<snapshot id, file-safe>.missed.json             never fetched, and why
     raw/<account>/<trade date>.zip                                              all of a closed day (`compaction`)
     raw/<account>/activity/                                                     what is posted overnight (`activity`)
+    raw/<account>/chain                                                         proves that this is as filed (`chain`)
     raw/_prices/                                                                daily prices of symbols (`prices`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged
@@ -16,6 +17,7 @@ since, or is not ours, never stops what comes: readers of the past pass it over,
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +39,8 @@ from tradier_pipeline.core.files import (
     writing,
 )
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.chain import CHAIN, LOCK
+from tradier_pipeline.landing.chained import chain_of
 from tradier_pipeline.landing.day import Day, id_of, is_partial
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import (
@@ -63,7 +67,7 @@ PROVEN_DAYS = 5  # the newest days of an account whose bytes `damaged` proves; o
 
 _DATE = "????-??-??"
 _ACCOUNT = re.compile(r"[A-Za-z0-9]{1,32}")
-_BESIDE_DAYS = frozenset({"activity", ".lock"})
+_BESIDE_DAYS = frozenset({"activity", ".lock", CHAIN, LOCK})
 
 
 T = TypeVar("T")
@@ -166,9 +170,14 @@ class LandedExtract:
     directory: Path
 
     @property
+    def zone(self) -> LandingZone:
+        """The landing zone it lies in."""
+        return LandingZone(self.directory.parents[self.DEPTH - 1])
+
+    @property
     def path(self) -> str:
         """Its directory relative to the landing zone."""
-        return LandingZone(self.directory.parents[self.DEPTH - 1]).relative(self.directory)
+        return self.zone.relative(self.directory)
 
     def proven_bodies(self, pages: Iterable[PageRecord]) -> tuple[bytes, ...]:
         """The bodies of pages, proven to be what was landed.
@@ -294,6 +303,27 @@ class LandingZone:
             for place, day in enumerate(reversed(days)):
                 yield from _damaged_day(day, prove=place < PROVEN_DAYS)
 
+    @contextmanager
+    def filing(self, path: Path, record: bytes) -> Iterator[None]:
+        """Announce a record in the chain of its account; file it within.
+
+        Raises:
+            BusyError, FileError: it cannot be announced; nothing is to be filed.
+        """
+        owner = self.root / path.relative_to(self.root).parts[0]
+        name = path.relative_to(owner).as_posix()
+        with chain_of(owner).filing(name, hashlib.sha256(record).hexdigest()):
+            yield
+
+    def file(self, directory: Path, bodies: Mapping[str, bytes], manifest: bytes) -> None:
+        """File bodies and the manifest that has their sha256, by one rename. Call it while nobody else files beside it.
+
+        Raises:
+            BusyError, FileError: it cannot be written; nothing was filed.
+        """
+        with self.filing(directory / MANIFEST, manifest):
+            file_directory(directory, {**bodies, MANIFEST: manifest})
+
     def land(self, manifest: Manifest, bodies: Mapping[str, bytes]) -> LandedSnapshot:
         """File a complete snapshot by one rename. Call it while `reading` the account.
 
@@ -306,12 +336,14 @@ class LandingZone:
         """
         snapshot_id = SnapshotId.parse(manifest.snapshot_id)
         directory = self._directory(snapshot_id)
-        file_directory(directory, {**bodies, MANIFEST: to_bytes(manifest)})
+        self.file(directory, bodies, to_bytes(manifest))
         return LandedSnapshot(snapshot_id, directory)
 
     def land_quotes(self, landed: LandedSnapshot, manifest: QuotesManifest, bodies: Mapping[str, bytes]) -> None:
         """File the quotes beside their snapshot; the manifest last, since it says that they are complete."""
-        add_files(landed.directory, {**bodies, QUOTES_MANIFEST: to_bytes(manifest)})  # its day may have been compacted
+        record = to_bytes(manifest)
+        with self.filing(landed.directory / QUOTES_MANIFEST, record):
+            add_files(landed.directory, {**bodies, QUOTES_MANIFEST: record})  # its day may have been compacted
         landed.__dict__.pop("quotes", None)
 
     def land_failed(self, failure: FailureRecord, bodies: Mapping[str, bytes]) -> Path:
@@ -319,7 +351,7 @@ class LandingZone:
         base = self._directory(SnapshotId.parse(failure.snapshot_id))
         stamp = clock.iso(failure.failed_at).replace(":", "-")
         directory = base.with_name(f"{base.name}{FAILED}{stamp}")
-        file_directory(directory, {**bodies, MANIFEST: to_bytes(failure)})
+        self.file(directory, bodies, to_bytes(failure))
         return directory
 
     def record_missed(self, missed: MissedRecord) -> None:
@@ -334,7 +366,9 @@ class LandingZone:
         day.archive()
         if day.holds(path.name):
             return
-        write_whole(path, to_bytes(missed))
+        record = to_bytes(missed)
+        with self.filing(path, record):
+            write_whole(path, record)
 
     def failures(
         self, account_id: str, *, since: datetime | None = None, day: date | None = None

@@ -36,6 +36,7 @@ from tradier_pipeline.publish.store import (
 )
 from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
 from tradier_pipeline.warehouse.typed import read_typed
@@ -115,6 +116,7 @@ def catch_up(
             activity, refused = len(extracts) - len(unkept), refused | unkept
         if rebuilt:
             insert(staged.connection, schema.STATED_FLOWS, stated)
+        note_heads(staged.connection, zone)
     return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt)
 
 

@@ -20,9 +20,11 @@ from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.vocabulary import settled
+from tradier_pipeline.reconcile.ends import End, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order_of
+from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
 from tradier_pipeline.warehouse import schema
@@ -67,6 +69,12 @@ _ENDED_BEFORE = f"""
     WHERE account_id = ? AND as_of BETWEEN ? AND ? AND (order_id IN ({{numbers}}) OR tag IN ({{names}}))
     GROUP BY order_id HAVING arg_max(raw_status, as_of) IN ({{ends}})
 """  # noqa: S608
+
+_MOVED = """
+    SELECT item, as_of, in_flight, explanation FROM conservation
+    WHERE account_id = ? AND (as_of >= ? AND as_of < ? OR snapshot_id = ?) AND item <> 'cash'
+    AND (in_flight <> 0 OR regexp_matches(explanation, '(assigned|exercised|expired|ended)')) ORDER BY as_of
+"""
 
 
 def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole: bool = True) -> list[Reconciliation]:
@@ -162,14 +170,30 @@ def reconcile_typed(
     """What a snapshot says about the ledger. The warehouse behind the connection says what was seen before it."""
     manifest = typed.landed.manifest
     session = calendar.session_of(clock.trade_date(manifest.as_of))
+    last_held = _last_held(connection, typed, ledger_state.trades)
     facts = facts_of(
         replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, ledger_state.orders))),
         before=holdings_before(connection, manifest.account_id, manifest.as_of),
-        last_held=_last_held(connection, typed, ledger_state.trades),
+        last_held=last_held,
+        ends=_ends(connection, typed) if last_held else None,
         closes=_closes(connection, ledger_state.trades),
         session_open=session.open if session else None,
     )
     return reconcile(ledger_state.orders, ledger_state.trades, facts, tag_prefix=ledger_state.tag_prefix)
+
+
+def _ends(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> dict[str, End]:
+    """What became of options in the last days."""
+    manifest = typed.landed.manifest
+    since = manifest.as_of - OUTSTANDING_DAYS
+    with reaching(connection, since):
+        rows = connection.execute(
+            bind(_MOVED, manifest.account_id, since, manifest.as_of, manifest.snapshot_id)
+        ).fetchall()
+    now = typed.conserved.findings if typed.conserved else ()  # else it is stored
+    moved = [Moved(one.item, manifest.as_of, one.in_flight, "; ".join(one.explanation)) for one in now]
+    stored = [Moved(*row) for row in rows if not now or row[1] < manifest.as_of]
+    return ends_of([*stored, *moved])
 
 
 def _ended_before(

@@ -20,11 +20,12 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
+from tradier_pipeline.core.files import create_private, exclusive, file_sha256, make_directory, sync, writing
 from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 from tradier_pipeline.warehouse.schema import Table
 from tradier_pipeline.warehouse.sealed import FILES, SealedFile, next_month
+from tradier_pipeline.warehouse.sealed_chain import sealed_chain
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.staging import Warehouse, insert, sealed_directory
 
@@ -88,6 +89,8 @@ def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
     with exclusive(root / ".lock", LOCK_TIMEOUT_S, f"{root} is being written"):
         with connect_readonly(warehouse.path) as connection:
             require_current(connection)
+            with sealed_chain(root).settled():
+                pass  # it begins with the files that are there
             _remove_unreferred(root, _known_files(connection))
         before = warehouse.path.stat().st_size
         done = [file for table in sealed.TABLES for file in _seal_table(warehouse, root, table, until)]
@@ -207,7 +210,8 @@ def _write(
             sync(partial)
             partial.chmod(0o444)
             path = _name(connection, table, directory, stem, proof)
-            partial.replace(path)
+            with sealed_chain(root).filing(path.relative_to(root).as_posix(), file_sha256(partial)):
+                partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         sync(directory)

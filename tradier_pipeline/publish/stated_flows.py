@@ -28,6 +28,7 @@ from tradier_pipeline.warehouse.staging import Warehouse, insert
 Kind = Literal["deposit", "withdrawal"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NEAR = timedelta(days=3)
+SHOWN = 10  # uncertain days that an error names
 
 Row = dict[str, Any]
 
@@ -106,6 +107,23 @@ def add_flow(
     )
     publish_stated(settings)
     return flow
+
+
+def confirm_day(settings: Settings, account_id: str, day: date, note: str | None = None) -> StatedFlow:
+    """State that what changed on an uncertain day is real, as a flow of nothing, and publish it.
+
+    Raises:
+        FlowError: the day is not uncertain, or was confirmed already; see `add_flow`.
+    """
+    with connect_readonly(settings.warehouse) as connection:
+        require_account(connection, account_id)
+        query = "SELECT trade_date FROM equity_curve WHERE account_id = ? AND uncertain ORDER BY trade_date DESC"
+        uncertain = [found for (found,) in connection.execute(bind(query, account_id)).fetchall()]
+    _refuse_what_was_stated(Ledger(settings.ledger), (account_id, day, Decimal(0), None, None, note))
+    if day not in uncertain:
+        there_are = ", ".join(str(found) for found in uncertain[:SHOWN]) or "none"
+        raise FlowError(f"{day} is not uncertain", f"Confirm one of the days that are: {there_are}.")
+    return add_flow(settings, account_id, day, Decimal(0), note=note)
 
 
 def remove_flow(settings: Settings, flow_id: int) -> StatedFlow:

@@ -30,6 +30,7 @@ from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.results import add_results, store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
+from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.prices import upsert_prices
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths, snapshot_ids
 from tradier_pipeline.warehouse.rows import table_rows
@@ -140,6 +141,7 @@ def store_snapshot(
             outcomes = store_verified(staged, typed, rules)
             if news:
                 upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)
+            note_heads(staged.connection, landed.zone)
             started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
@@ -175,7 +177,9 @@ def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: Marke
         WarehouseError: the warehouse cannot be written.
     """
     with warehouse.staged() as staged:
-        return _stored_activity(staged, landed, calendar)
+        stored = _stored_activity(staged, landed, calendar)
+        note_heads(staged.connection, landed.zone)
+    return stored
 
 
 def _stored_activity(
@@ -209,7 +213,9 @@ def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
         WarehouseError: the warehouse cannot be written.
     """
     with warehouse.staged() as staged:
-        return _stored_prices(staged, landed)
+        priced = _stored_prices(staged, landed)
+        note_heads(staged.connection, landed.zone)
+    return priced
 
 
 def _stored_prices(staged: StagedWarehouse, landed: LandedPrices) -> int:
@@ -307,6 +313,7 @@ def rebuild(
         unkept = store_activities(staged, extracts, rules.calendar) | store_prices_of(staged, landed_prices(zone))
         insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.merge_reconciled(warehouse.path)
+        note_heads(staged.connection, zone)
         if not forget:
             _refuse_to_leave_out(staged, published_before, refused)
     refused |= unkept | {path: reason for path, reason in damaged.items() if path not in named}

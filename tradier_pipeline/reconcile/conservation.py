@@ -57,6 +57,8 @@ MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 12
 MOST_DELIVERIES = 4  # candidates of what was delivered
 
+FITS_ALIKE = "which fits as others do"  # of one of several explanations that nothing tells apart
+
 _MAY_BE = "may be "
 _MERGER = "a merger for shares"
 _ENDED = re.compile(r"([+-][0-9.]+) (?:expired|ended) ")
@@ -338,6 +340,7 @@ class _Comparison:
         }
         self.left: Mapping[str, Decimal] = {}
         self.deliveries: dict[str, list[str]] = {}  # by shares, what else may have been delivered, the likeliest first
+        self.alike: dict[str, list[str]] = {}  # by contract, what may have been delivered: each explains all alike
         self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
 
     def changes(self) -> tuple[ItemChange, ...]:
@@ -518,12 +521,30 @@ class _Comparison:
             for option, done in zip(options, way.delivered, strict=True)
         )
         if abs(self._left(CASH) - paid) <= (fees if is_late else abs(paid) / 10):
-            return best
+            return self._untied(gone, best, [some for some in product(*ways) if rank(some) == rank(best)])
         # cash does not support it yet: it is certain only where the shares, or their cost, allow one way
         return [
             self._certain(underlying, options, some, way)
             for (underlying, options), some, way in zip(gone.items(), every, best, strict=True)
         ]
+
+    def _untied(
+        self, gone: Mapping[str, list[_Gone]], best: Sequence[_Delivery], alike: Sequence[Sequence[_Delivery]]
+    ) -> Sequence[_Delivery]:
+        """The likeliest ways, but none where others explain shares and cash alike and no cost of shares tells them."""
+        if not any(any(way.delivered) for way in best):
+            return best
+        found = []
+        for place, (underlying, options) in enumerate(gone.items()):
+            ways = list({some[place].delivered: some[place] for some in alike}.values())
+            fitting = [way for way in ways if way.brings_shares and self._fits_cost(underlying, options, way)]
+            certain = fitting if len(fitting) == 1 else ways
+            if len(certain) > 1:
+                reported = [_reported(options, way) for way in ways[:MOST_DELIVERIES]]
+                self.alike |= {one.symbol: reported for one in options}
+                certain = [_delivery(self._left(underlying), options, tuple(ZERO for _ in options))]
+            found += certain
+        return found
 
     def _certain(self, underlying: str, options: list[_Gone], ways: list[_Delivery], best: _Delivery) -> _Delivery:
         rivals = [way for way in ways if way.cost[:2] == best.cost[:2]]
@@ -549,13 +570,7 @@ class _Comparison:
     def _note_deliveries(self, underlying: str, options: list[_Gone], ways: list[_Delivery]) -> None:
         """Keep, for the shares, what may have been delivered where that is not certain."""
         self.deliveries[underlying] = [
-            " and ".join(
-                f"{gone.symbol} {gone.fate} at {unsigned(gone.option.strike)}"
-                for gone, done in zip(options, way.delivered, strict=True)
-                if done
-            )
-            for way in ways[:MOST_DELIVERIES]
-            if way.brings_shares and not way.left
+            _reported(options, way) for way in ways[:MOST_DELIVERIES] if way.brings_shares and not way.left
         ]
 
     def _book_delivery(self, underlying: str, options: list[_Gone], way: _Delivery) -> None:
@@ -570,7 +585,8 @@ class _Comparison:
                 paid = -shares * gone.option.strike
                 self._book("delivery", CASH, paid, f"for {signed(shares)} {underlying}, {gone.symbol} {what}")
             if gone.expired and gone.contracts != delivered and not gone.late:
-                what = "expired" if self._end_is_known(gone.option, self.now) else "ended"
+                is_known = self._end_is_known(gone.option, self.now) and gone.symbol not in self.alike
+                what = "expired" if is_known else "ended"
                 self._book("expiry", gone.symbol, delivered - gone.contracts, f"{what} {gone.option.expiration}")
 
     def _book_expiries(self) -> None:
@@ -627,7 +643,8 @@ class _Comparison:
         yield from found[:MOST_CANDIDATES]
 
     def _fates(self, symbol: str) -> Iterator[str]:
-        """What may have become of contracts that ended, as long as it does not show yet."""
+        """What may have become of contracts that ended, as long as it does not show, or shows several ways alike."""
+        yield from (f"{line}, {FITS_ALIKE}" for line in self.alike.get(symbol, ()))
         ended = -sum((cause.amount for cause in self.causes[symbol] if cause.kind == "expiry"), ZERO)
         option = classify(symbol).option
         if option is None or not ended or not self.moved.get(symbol) or self._end_is_known(option, self.now):
@@ -727,6 +744,7 @@ class _Comparison:
                 if fill.cash is None
             ),
             *self._fills_that_sum_to(-left),
+            *(f"{line}, {FITS_ALIKE}" for line in dict.fromkeys(line for some in self.alike.values() for line in some)),
             *(["an assignment or exercise fee"] if -MOST_DELIVERY_FEE * self._delivered_lots() <= left < 0 else []),
             *self._settlements(),
             *(
@@ -852,6 +870,14 @@ def _delivery(shares: Decimal, options: list[_Gone], choice: tuple[Decimal, ...]
         left=shares - net,
         lost=sum(map(abs, lost), ZERO),
         cash=sum((-count * gone.option.strike for gone, count in delivered), ZERO),
+    )
+
+
+def _reported(options: Sequence[_Gone], way: _Delivery) -> str:
+    return " and ".join(
+        f"{gone.symbol} {gone.fate} at {unsigned(gone.option.strike)}"
+        for gone, done in zip(options, way.delivered, strict=True)
+        if done
     )
 
 

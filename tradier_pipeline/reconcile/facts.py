@@ -11,6 +11,7 @@ from typing import Literal
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.records import EngineOrder, Trade
+from tradier_pipeline.reconcile.ends import End
 from tradier_pipeline.reconcile.missing_legs import Holdings
 
 Severity = Literal["info", "warn", "error"]
@@ -36,6 +37,7 @@ class Facts:
         shares_before: trade -> shares of its underlying when its legs were last seen.
         held_until: trade -> when that was.
         never_held: the trades that lack legs now and whose legs no snapshot has ever shown all.
+        ends: contract -> what became of it lately, where changes of the account prove it, or prove nothing.
         closes: New York date -> when its session closed; without, at 16:00.
         session_open: when the exchange opens on the New York date of `as_of`; None without a session.
         doubtful: the snapshot is in doubt: nothing is proposed, nor concluded from a position that it lacks.
@@ -52,6 +54,7 @@ class Facts:
     shares_before: Mapping[str, Decimal] = field(default_factory=dict)
     held_until: Mapping[str, datetime] = field(default_factory=dict)
     never_held: frozenset[str] = frozenset()
+    ends: Mapping[str, End] = field(default_factory=dict)
     closes: Mapping[date, datetime] = field(default_factory=dict)
     session_open: datetime | None = None
     doubtful: bool = False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tradier_pipeline.core.decimals import plain
 from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
+from tradier_pipeline.reconcile.ends import End
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, TradeFinding
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.order_matching import OrderRow, reconcile_orders
@@ -81,6 +82,7 @@ def facts_of(
     *,
     before: Holdings | None,
     last_held: Mapping[str, LastHeld | None] | None = None,
+    ends: Mapping[str, End] | None = None,
     closes: Mapping[date, datetime] | None = None,
     session_open: datetime | None = None,
 ) -> Facts:
@@ -105,6 +107,7 @@ def facts_of(
         shares_before={trade_id: last.shares for trade_id, last in seen.items()},
         held_until={trade_id: last.as_of for trade_id, last in seen.items()},
         never_held=frozenset((last_held or {}).keys() - seen.keys()),
+        ends=ends or {},
         closes=closes or {},
         session_open=session_open,
         doubtful=typed.verdict == "doubtful",

@@ -37,6 +37,7 @@ from tradier_pipeline.ledger.changes import LedgerChange, change_to
 from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
 from tradier_pipeline.ledger.vocabulary import STUCK
 from tradier_pipeline.reconcile.allocation import Allocation, allocate
+from tradier_pipeline.reconcile.ends import Fate
 from tradier_pipeline.reconcile.facts import Facts, Severity, TradeFinding
 from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes, executions_of, filled_legs, ratios
 from tradier_pipeline.reconcile.missing_legs import missing_legs
@@ -376,13 +377,25 @@ def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
     """
     over = _expired_at(view, facts)
     if over is not None and facts.as_of >= over:
+        known = _known_ends(view, facts)
+        if "uncertain" in known:
+            return None, over
         end = None if _end_is_open(view, facts) else "EXPIRED"
-        return _delivery(view, facts, in_part=True) or end, over
+        delivered = next((fate.upper() for fate in known if fate != "expired"), None)
+        return delivered or _delivery(view, facts, in_part=True) or end, over
     if delivery := _delivery(view, facts):
         return delivery, facts.as_of
     held_until = facts.held_until.get(view.trade.trade_id)
     since_today = held_until is not None and clock.trade_date(held_until) == clock.trade_date(facts.as_of)
     return None if since_today else "BROKER_ALREADY_FLAT", facts.as_of
+
+
+def _known_ends(view: _View, facts: Facts) -> list[Fate]:
+    """What became of its contracts since they were last seen, as far as the account shows: shorts first."""
+    since = facts.held_until.get(view.trade.trade_id, _BEGINNING)
+    symbols = sorted(view.claims, key=lambda symbol: view.claims[symbol])
+    ends = [facts.ends[symbol] for symbol in symbols if symbol in facts.ends]
+    return [end.fate for end in ends if end.as_of > since]
 
 
 def _options(view: _View) -> list[OptionSymbol]:

@@ -19,7 +19,9 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.domain.returns import Figures, Row, figures, standard_periods
+from tradier_pipeline.landing.chain import Head
 from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.warehouse.chain_heads import noted_head
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.realized import pnl_query
@@ -277,6 +279,7 @@ class Proof:
 
     rules: int | None
     unmet: tuple[str, ...]
+    chain: Head | None = None  # where the account's hash chain stood at the end of its date
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,7 +553,7 @@ def account_figures(
         premium=_read(connection, Premium, f"FROM ({pnl_query('premium', account_id)}) ORDER BY month DESC"),
         returns=({"asked": asked} if asked else {}) | _told_once(standard_periods(curve)),
         years=_years(connection, account_id, benchmark),
-        held=_held(connection, snapshot),
+        held=_held(connection, account_id, snapshot),
         findings=_findings(connection, bind("account_id = ? AND resolved_at IS NULL", account_id)),
         coverage=_read(
             connection, Coverage, f"FROM coverage WHERE {dates} AND longest_gap_s IS NOT NULL ORDER BY trade_date"
@@ -620,7 +623,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         missed=_grouped(missed),
         missed_instants=tuple(row[0] for row in missed),
         summary=_first(_read(connection, Summary, f"FROM newest_daily_summaries WHERE {of_day}")),
-        held=_held(connection, snapshot),
+        held=_held(connection, account_id, snapshot),
         findings=_findings(
             connection, bind("account_id = ? AND first_seen < ? AND last_seen >= ?", account_id, end, begin)
         ),
@@ -735,7 +738,7 @@ def _noted(months: dict[int, Cell]) -> str:
     return f"see {', '.join(marked)}" if marked else ""
 
 
-def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:
+def _held(connection: duckdb.DuckDBPyConnection, account_id: str, snapshot: Snapshot) -> Held:
     if snapshot.snapshot_id is None:
         return Held()
     # by as_of, too: it lets DuckDB skip all other rows of a long history
@@ -781,15 +784,16 @@ def _held(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> Held:
             f"FROM (FROM orders WHERE {of_snapshot}) LEFT JOIN ({order_legs}) USING (order_id) "
             "ORDER BY create_date DESC NULLS LAST, order_id DESC",
         ),
-        proof=_proof(connection, snapshot, of_snapshot),
+        proof=_proof(connection, account_id, snapshot, of_snapshot),
     )
 
 
-def _proof(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, of_snapshot: str) -> Proof:
+def _proof(connection: duckdb.DuckDBPyConnection, account_id: str, snapshot: Snapshot, of_snapshot: str) -> Proof:
     """How the snapshot stood the rules; how many there were of another version is not known."""
     rows = connection.execute(f"SELECT rule FROM check_results WHERE {of_snapshot} ORDER BY rule").fetchall()
     rules = len(CHECKS) if snapshot.code_version == CODE_VERSION else None
-    return Proof(rules, tuple(rule for (rule,) in rows))
+    chain = noted_head(connection, account_id, snapshot.trade_date)
+    return Proof(rules, tuple(rule for (rule,) in rows), chain)
 
 
 def _findings(connection: duckdb.DuckDBPyConnection, condition: str) -> tuple[FindingRow, ...]:

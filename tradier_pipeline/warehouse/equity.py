@@ -20,9 +20,9 @@ a row may be off all together. Where an evening contradicts the date of a flow a
 are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
 shows as much, and one on which cash and equity alike show what the broker does not report. Where only the broker's own
 value is known, it is one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account
-without any snapshot it has to have doubled or halved. So are the days of
-securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner states what
-came or left.
+without any snapshot, or with stocks that were worth less than the leap, it has to have doubled or halved. So are the
+days of securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner
+states what came or left. A day of which the owner states that nothing did is not uncertain.
 """
 
 from __future__ import annotations
@@ -203,6 +203,7 @@ def _moves(flow: str) -> str:
 
 # Of a figure: as much as the flows of a day come to, by half.
 _LIKE_FLOW = "coalesce({} * sign(net) BETWEEN abs(net) / 2 AND abs(net) * 3 / 2, false)"
+_IS_OPTION = "coalesce(regexp_matches(symbol, '\\d{6}[CP]\\d{8}$'), true)"
 # The evenings of each account, and the flows with the evening that each counts on.
 _EVENINGS = rf"""
     numbered AS MATERIALIZED (
@@ -249,7 +250,8 @@ _EVENINGS = rf"""
                cash - lag(cash) OVER by_number - coalesce(booked, 0) AS cash_left,
                coalesce(booked, 0) AS booked, coalesce(earned, 0) AS earned, count(cash) OVER earlier AS cash_span
         FROM known LEFT JOIN booked USING (account_id, i)
-        LEFT JOIN (SELECT account_id, i, sum(amount) AS earned FROM dated WHERE NOT external GROUP BY ALL)
+        LEFT JOIN (SELECT account_id, i, sum(amount) AS earned FROM dated
+                   WHERE NOT external AND kind <> 'unknown' GROUP BY ALL)
             USING (account_id, i)
         LEFT JOIN (SELECT account_id, i, sum(amount) AS sum_external, bool_or(source = 'owner') AS any_stated
                    FROM dated WHERE external GROUP BY ALL) USING (account_id, i)
@@ -259,6 +261,7 @@ _EVENINGS = rf"""
         SELECT *, lag(number) OVER by_number AS previous_number, lead(number) OVER by_number AS next_number,
                lag(profit) OVER by_number AS previous_profit, lead(profit) OVER by_number AS next_profit,
                lag(cash_left) OVER by_number AS previous_cash, lead(cash_left) OVER by_number AS next_cash,
+               lag(earned) OVER by_number AS previous_earned, lead(earned) OVER by_number AS next_earned,
                lag(net) OVER by_number AS previous_net, lead(net) OVER by_number AS next_net,
                lead(base) OVER by_number AS next_base
         FROM compared WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
@@ -274,11 +277,25 @@ _EVENINGS = rf"""
                    AND bool_or(i < first_i) AND count(left_) FILTER (i <= last_i) > last_i - first_i AS all_earlier,
                CASE WHEN all_later THEN 1 WHEN all_earlier THEN -1 END AS moves_together
         FROM (SELECT runs.*, i, number, net, coalesce(previous_net, 0) AS previous_net,
-                     coalesce(next_net, 0) AS next_net, coalesce(cash_left, profit) AS left_,
+                     coalesce(next_net, 0) AS next_net, coalesce(cash_left, profit - earned) AS left_,
                      CASE WHEN cash_left IS NOT NULL OR least >= base / 10 THEN 10 ELSE 100 END AS fits
               FROM runs JOIN around ON around.account_id = runs.account_id AND i BETWEEN first_i - 1 AND last_i + 1)
         GROUP BY account_id, first_i, last_i
         HAVING max(abs(left_)) >= any_value(least) / 2 AND max(number) - min(number) = count(*) - 1
+    ), exchanged AS ( -- two evenings in a row of which each shows what is dated on the other
+        SELECT account_id, i FROM around
+        WHERE net <> 0 AND next_net <> 0 AND NOT any_stated AND next_number <= number + {REACH}
+        AND abs(coalesce(cash_left, profit - earned) - next_net + net)
+            <= least(abs(net), abs(next_net), abs(next_net - net)) / 10
+        AND abs(coalesce(next_cash, next_profit - next_earned) + next_net - net)
+            <= least(abs(net), abs(next_net), abs(next_net - net)) / 10
+        AND (cash_left IS NOT NULL OR next_cash IS NOT NULL OR abs(next_net - net) >= base / 20)
+    ), whole_evenings AS ( -- whose flows count on another one all together
+        SELECT account_id, i, any_value(moves) AS moves_together
+        FROM (SELECT account_id, unnest(range(first_i, last_i + 1)) AS i, moves_together AS moves
+              FROM off_together WHERE moves_together IS NOT NULL
+              UNION ALL SELECT account_id, unnest([i, i + 1]), unnest([1, -1]) FROM exchanged)
+        GROUP BY account_id, i HAVING count(*) = 1
     ), tried AS (
         SELECT flow, account_id, i, dated_number, kind, external, amount, source,
                sum(amount) FILTER (external) OVER of_day AS net,
@@ -287,9 +304,10 @@ _EVENINGS = rf"""
                source = 'broker' AND cash_left IS NOT NULL AS here_is_cash,
                source = 'broker' AND next_cash IS NOT NULL AS next_is_cash,
                source = 'broker' AND previous_cash IS NOT NULL AS previous_is_cash,
-               CASE WHEN here_is_cash THEN cash_left ELSE profit END AS here,
-               CASE WHEN next_is_cash THEN next_cash ELSE next_profit END AS next_left,
-               CASE WHEN previous_is_cash THEN previous_cash ELSE previous_profit END AS previous_left,
+               CASE WHEN here_is_cash THEN cash_left ELSE profit - earned END AS here,
+               CASE WHEN next_is_cash THEN next_cash ELSE next_profit - next_earned END AS next_left,
+               CASE WHEN previous_is_cash THEN previous_cash ELSE previous_profit - previous_earned END
+               AS previous_left,
                profit, next_profit, previous_profit,
                coalesce(next_number IS NOT NULL AND number < dated_number + {REACH}, false) AS reaches_next,
                coalesce(previous_number >= dated_number - {REACH}, false) AS reaches_previous,
@@ -304,8 +322,7 @@ _EVENINGS = rf"""
     ), moved AS (
         SELECT likely.*, moves_together, CASE WHEN moves_together IS NOT NULL THEN moves_together
                               WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves
-        FROM likely LEFT JOIN off_together ON off_together.account_id = likely.account_id
-        AND i BETWEEN first_i AND last_i AND moves_together IS NOT NULL
+        FROM likely LEFT JOIN whole_evenings USING (account_id, i)
     ), placed AS MATERIALIZED ( -- a flow that its evening contradicts, and no neighbour explains, is doubtful
         SELECT moved.*, i + CASE -- of two that explain each other only the first moves: both count on one evening
                    WHEN moves = -1 AND moves_together IS NULL AND bool_or(moves = 1) OVER evening_before THEN 0
@@ -332,6 +349,16 @@ _EVENINGS = rf"""
                   UNION ALL SELECT account_id, counted, -amount FROM placed WHERE counted <> i)
             GROUP BY ALL
         ) USING (account_id, i)
+    ), lefts AS (
+        SELECT account_id, i, base, coalesce(unexplained, profit_left - earned) AS here_left,
+               lead(here_left) OVER by_number AS next_left, lead(here_left, 2) OVER by_number AS third_left,
+               bool_or(any_stated) OVER (PARTITION BY account_id ORDER BY i ROWS BETWEEN 2 PRECEDING AND 2 FOLLOWING)
+               AS is_stated
+        FROM resettled WINDOW by_number AS (PARTITION BY account_id ORDER BY i)
+    ), set_off AS MATERIALIZED ( -- what the first of some evenings has too much, and the others have too little of
+        SELECT *, CASE WHEN abs(here_left + next_left) <= abs(here_left) / 3 THEN 2
+                       WHEN abs(here_left + next_left + third_left) <= abs(here_left) / 3 THEN 3 END AS evenings
+        FROM lefts WHERE here_left <> 0 AND abs(here_left) >= base / 20 AND NOT is_stated
     ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
                                       - booked + shifted AS unexplained, all_read
@@ -345,26 +372,34 @@ _EVENINGS = rf"""
         ANTI JOIN cash_spans USING (account_id, cash_span)
         WHERE unexplained IS NULL AND NOT any_stated AND number <= previous_number + {FAR}
         AND abs(profit_left - earned) >= base / 20
-    ), held_on AS ( -- days on which something was held or traded, as far as any report tells
-        SELECT account_id, trade_date AS since, trade_date AS until FROM account_activity
-        WHERE {kind_of("type")} IN {listed(TRADES)}
-        UNION ALL SELECT account_id, open_date, close_date FROM closed_lots
+    ), held_on AS ( -- days on which something was held or traded, as far as any report tells; `worth`: USD of a stock
+        SELECT account_id, trade_date AS since, trade_date AS until,
+               CASE WHEN NOT {_IS_OPTION} THEN abs(amount) END AS worth
+        FROM account_activity WHERE {kind_of("type")} IN {listed(TRADES)}
+        UNION ALL SELECT account_id, open_date, close_date,
+                         CASE WHEN NOT {_IS_OPTION} THEN greatest(abs(cost), abs(proceeds)) END FROM closed_lots
         UNION ALL -- from a trade on, if later ones of the history leave something of it, until an option expires
         SELECT account_id, min(trade_date),
-               coalesce(try_strptime(regexp_extract(symbol, '(\d{{6}})[CP]\d{{8}}$', 1), '%y%m%d')::DATE, '9999-12-31')
+               coalesce(try_strptime(regexp_extract(symbol, '(\d{{6}})[CP]\d{{8}}$', 1), '%y%m%d')::DATE, '9999-12-31'),
+               CASE WHEN NOT {_IS_OPTION} THEN sum(abs(amount)) END
         FROM account_activity WHERE {kind_of("type")} IN {listed(TRADES)} AND symbol IS NOT NULL
         GROUP BY account_id, symbol HAVING sum(quantity) <> 0
         UNION ALL -- until the next snapshot
-        SELECT account_id, trade_date, next_date
+        SELECT account_id, trade_date, next_date, worth
         FROM (SELECT account_id, trade_date, coalesce(lead(trade_date) OVER by_date, '9999-12-31') AS next_date
               FROM snapshot_days WHERE snapshots > 0 WINDOW by_date AS (PARTITION BY account_id ORDER BY trade_date))
-        SEMI JOIN (SELECT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)
-            USING (account_id, trade_date)
+        JOIN (SELECT account_id, trade_date, CASE WHEN asset_class = 'equity' THEN abs(worth) END AS worth
+              FROM day_end_positions WHERE quantity <> 0) USING (account_id, trade_date)
+    ), holding AS ( -- null: an option, which can move by any amount
+        SELECT leaps.account_id, i, CASE WHEN count(worth) = count(*) THEN sum(worth) END AS gross, true AS is_held
+        FROM leaps JOIN held_on ON held_on.account_id = leaps.account_id
+             AND since <= leaps.trade_date AND until >= date_before
+        GROUP BY leaps.account_id, i
     ), unheld AS MATERIALIZED (
-        SELECT leaps.*, EXISTS (FROM snapshot_days AS seen WHERE snapshots > 0 AND seen.account_id = leaps.account_id
-                                AND seen.trade_date <= leaps.trade_date) AS is_seen
-        FROM leaps WHERE NOT EXISTS (FROM held_on WHERE held_on.account_id = leaps.account_id
-                                     AND since <= leaps.trade_date AND until >= date_before)
+        SELECT leaps.*, is_held IS NULL AND EXISTS (
+                   FROM snapshot_days AS seen WHERE snapshots > 0 AND seen.account_id = leaps.account_id
+                   AND seen.trade_date <= leaps.trade_date) AS is_proven
+        FROM leaps LEFT JOIN holding USING (account_id, i) WHERE is_held IS NULL OR abs(leap) > gross
     ), doubts AS (
         SELECT account_id, i, reaches_previous, reaches_next, true AS before, true AS after,
                net::DECIMAL(24,2)::VARCHAR || ' USD are dated on a day whose equity does not show them' AS reason
@@ -400,10 +435,23 @@ _EVENINGS = rf"""
         FROM resettled JOIN cash_spans USING (account_id, cash_span)
         WHERE all_read AND abs(cash_spans.unexplained) >= base / 20
         AND abs(profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
-        UNION ALL -- no market moves an account that holds nothing; of one never seen only a leap is told from it
+        UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
+             -- latter, and of an account that was never seen, only a leap is told from it
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
-        FROM unheld WHERE is_seen OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
+        FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
+        UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
+        SELECT account_id, i, false, false, false, false,
+               'it is not decided which of the flows that are dated beside it it shows'
+        FROM resettled WHERE shifted <> 0 AND abs(coalesce(unexplained, profit_left - earned)) > base / 20
+        UNION ALL -- by as much as flows that are dated on these come to, one alone or less another
+        SELECT account_id, i + unnest(range(evenings)), false, false, false, false,
+               'the broker dates flows beside it on days whose equity does not show them'
+        FROM set_off WHERE EXISTS (
+            FROM (SELECT account_id, i, amount FROM tried WHERE external
+                  UNION ALL SELECT account_id, i, net - next_net FROM around) AS off
+            WHERE off.account_id = set_off.account_id AND off.i >= set_off.i AND off.i < set_off.i + evenings
+            AND abs(abs(amount) - abs(here_left)) <= abs(here_left) / 4)
         UNION ALL -- beside its own day one that shows it
         SELECT account_id, i, reaches_previous, reaches_next,
                previous_profit * sign(amount) >= shows OR (amount = 0 AND abs(previous_profit) >= shows),
@@ -416,6 +464,8 @@ _EVENINGS = rf"""
         SELECT account_id, i, string_agg(DISTINCT reason, '; ' ORDER BY reason) AS doubt
         FROM (SELECT account_id, reason, unnest([i, CASE WHEN reaches_previous AND before THEN i - 1 END,
                                                     CASE WHEN reaches_next AND after THEN i + 1 END]) AS i FROM doubts)
+        ANTI JOIN (SELECT account_id, i FROM dated WHERE source = 'owner' AND amount = 0) AS confirmed
+            USING (account_id, i)
         WHERE i IS NOT NULL GROUP BY account_id, i
     )
 """  # noqa: S608

@@ -752,9 +752,21 @@ DAILY_SUMMARIES = Table(
     ),
 )
 
+CHAIN_HEADS = Table(
+    "chain_heads",
+    "One row per hash chain of the landing zone and date on which it grew: where it stood at the last publish of the "
+    "date. `tradier-pipeline audit` proves that the chain has come there, and that what was filed is as it was.",
+    (
+        _required("chain", VARCHAR, "The account number; _prices: of the daily prices of symbols"),
+        _required("trade_date", DATE, "America/New_York date of the publish"),
+        _required("entries", BIGINT, "Lines of the chain"),
+        _required("head", VARCHAR, "The hash of the last one: SHA-256, in hex"),
+    ),
+)
+
 ALL_TABLES = (
     *(*TABLES, MISSED_SNAPSHOTS, CHECK_RESULTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_PRICES),
-    DAILY_SUMMARIES,
+    *(DAILY_SUMMARIES, CHAIN_HEADS),
 )
 
 

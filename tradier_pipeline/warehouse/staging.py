@@ -122,7 +122,7 @@ class StagedWarehouse:
             with self._taking_over(path) as older:
                 for table in schema.RECONCILED:
                     self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
-                for table in (schema.FINDINGS, schema.DAILY_SUMMARIES):
+                for table in (schema.FINDINGS, schema.DAILY_SUMMARIES, schema.CHAIN_HEADS):
                     self._copy(table, older)
         except duckdb.Error:
             return False

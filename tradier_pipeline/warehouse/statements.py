@@ -31,7 +31,7 @@ LINES: Final = ("deposits", "withdrawals", "trading", "dividends", "interest", "
 # The known closes of each account with the one before: what is reported between two belongs to the later one.
 _KNOWN = """
     SELECT account_id, trade_date, equity, deposits, withdrawals, dividends, interest, -fees AS fees, pnl, "return",
-           growth, provisional, lag(equity) OVER so_far AS before, lag(growth) OVER so_far AS growth_before,
+           growth, provisional, uncertain, lag(equity) OVER so_far AS before, lag(growth) OVER so_far AS growth_before,
            lag(trade_date) OVER so_far AS before_date
     FROM ({curve}) WHERE equity IS NOT NULL WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
 """
@@ -107,7 +107,8 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
                CASE WHEN count("return") > 0 AND count(*) FILTER (pnl <> 0 AND "return" IS NULL) = 0
                     THEN product(greatest(1 + "return", 0)) FILTER ("return" IS NOT NULL) - 1 END AS "return",
                min(CASE WHEN peak > 0 THEN growth / peak - 1 END) AS fallen,
-               count(*) FILTER (provisional AND before IS NOT NULL) AS provisional
+               count(*) FILTER (provisional AND before IS NOT NULL) AS provisional,
+               count(*) FILTER (uncertain AND before IS NOT NULL) AS uncertain
         FROM falls GROUP BY account_id, period
     ), marked AS (
         SELECT *, (SELECT max(trade_date) FROM sessions
@@ -132,8 +133,9 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
                CASE WHEN skipped > 0
                     THEN 'sessions before it that were not read, so that the opening is older: ' || skipped END,
                CASE WHEN begins THEN 'the history began on ' || opening_date END,
-               CASE WHEN provisional > 0
-                    THEN 'closes whose flows may not all be reported yet: ' || provisional END
+               CASE WHEN uncertain > 0 THEN 'uncertain closes, whose flows are not known: ' || uncertain END,
+               CASE WHEN provisional > uncertain
+                    THEN 'closes whose flows may not all be reported yet: ' || provisional - uncertain END
            ) AS note
     FROM marked FULL JOIN highs USING (account_id, period) LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608

@@ -249,10 +249,7 @@ def _group(pid: int) -> list[str]:
     return found
 
 
-# compaction and rebuild are killed at named points: landing/test_compaction, test_crashes
-@sampled(
-    "name", list(KINDS), kept=[place for place, name in enumerate(KINDS) if name not in ("maintenance", "rebuild")]
-)
+@sampled("name", list(KINDS), kept=(1, 3))  # the others die at named points: landing/test_compaction, test_crashes
 def test_a_command_killed_at_random_moments_breaks_nothing(
     name: str, home: Home, unlimited: Simulated, children: Nursery
 ) -> None:

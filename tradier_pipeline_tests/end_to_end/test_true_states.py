@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,10 +12,14 @@ import pytest
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import SnapshotFetchError
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.ledger.records import Leg, Trade
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.publish.ledger_state import reconcile_newest
 from tradier_pipeline.warehouse import derived
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.sampling import sampled
-from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, package, scripted_account
+from tradier_pipeline_tests.support.scripted_account import ACCOUNT, ScriptedAccount, filled, package, scripted_account
 
 D = Decimal
 REFRESH = derived.refresh
@@ -113,6 +117,52 @@ def test_where_several_legs_may_have_been_delivered_each_is_named_and_none_is_a_
     assert "may be IWM251121C00240000 assigned at 240" in reported
     assert "may be IWM251121P00215000 exercised at 215" in reported
     assert account.changes("IWM")[-1][3] == "in_flight"
+
+
+def test_where_several_deliveries_fit_to_the_cent_each_is_a_candidate_and_none_a_fact(account: ScriptedAccount) -> None:
+    account.shows(ny("11-21 15:50"), KO, *IWM, cash=20000)
+    for at in ("11-24 09:31", "11-24 09:40"):  # a side lost its whole width: puts and calls have the same
+        assert account.shows(ny(at), KO, cash=19500) == "good"
+    for symbol, *_ in IWM:
+        (row, *_) = account.changes(symbol)
+        assert not [
+            line for line in row[-1].split("; ") if "expired" in line or line.endswith(("assigned", "exercised"))
+        ]
+    for one in ("IWM251121P00215000 exercised at 215 and IWM251121P00220000 assigned at 220", "IWM251121C00240000"):
+        assert f"may be {one}" in explanation(account, "cash")
+    assert [(code, subject) for code, subject, _ in account.findings] == [("change_unexplained", "cash")]
+
+
+def test_an_exercise_and_an_assignment_at_one_strike_do_not_end_in_the_ledger_as_expired(
+    account: ScriptedAccount,
+) -> None:
+    ours, other = "KO251121C00060000", ("KO251219C00060000", -1, -300)
+    begun = ny("11-20 10:00")
+    ledger = Ledger(account.home.path / "ledger.sqlite")
+    leg = Leg(option_symbol=ours, side="long", quantity=D(1))
+    ledger.record_trade(
+        Trade(
+            trade_id="t-1",
+            account_id=ACCOUNT,
+            symbol="KO",
+            status="OPEN",
+            quantity=D(1),
+            entry_price=D(1),
+            expiration=date(2025, 11, 21),
+            legs=(leg,),
+            created_at=begun,
+            opened_at=begun,
+        )
+    )
+    account.shows(ny("11-21 15:50"), KO, (ours, 1, 100), other, cash=20000)
+    account.shows(ny("11-21 16:20"), KO, other, cash=20000)
+    for at in ("11-24 09:31", "11-24 09:40", "11-24 10:10", "11-24 10:20"):  # no shares moved: both may be delivered
+        account.shows(ny(at), KO, cash=20000)
+    assert account.verdict() == "good"
+    (found,) = reconcile_newest(load_settings())
+    assert found.facts.ends[ours].fate == "uncertain"
+    assert [row.exit_reason for row in found.trades.rows] == [None]
+    assert not [change for change in found.changes if change.key == "t-1"]
 
 
 def test_what_ended_is_no_fact_until_the_next_session_and_shares_name_an_assignment(account: ScriptedAccount) -> None:

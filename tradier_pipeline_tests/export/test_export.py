@@ -343,3 +343,61 @@ def test_a_wrong_call_is_one_line(arguments: tuple[str, ...], reported: str, rep
     assert result.stdout == ""
     assert reported in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_odd_lots_are_accepted_and_right(home: Home, tmp_path: Path) -> None:
+    """A short sale, options that expired and were assigned, a part of a share, a lot that was corrected."""
+    cash = ("10000", "12999.65", "12829.30", "10049.30", "7549.30")
+    for day, money, held in zip(DAYS, cash, (0, -3000, "-2830", "-50", "2450"), strict=True):
+        show(home, day, money, held)
+    dated = {"open_date": f"{DAYS[1]}T00:00:00.000Z"}
+    part = lot(DAYS[4], Decimal("1.13"), "VTI", cost=Decimal("100.10"), proceeds=Decimal("101.23"))
+    lots = [
+        lot(DAYS[3], 220, "GME", cost=Decimal("2780"), proceeds=Decimal("3000")) | dated | {"quantity": -100},
+        lot(DAYS[4], 50, PUT, cost=Decimal(0), proceeds=Decimal(50)) | dated | {"quantity": -1},
+        lot(DAYS[4], -170, "SPY251107C00700000", cost=Decimal(170), proceeds=Decimal(0)) | dated | {"quantity": 1},
+        part | {"open_date": "2024-02-29T00:00:00.000Z", "quantity": Decimal("0.37215")},
+    ]
+    report(
+        home,
+        date(2025, 10, 1),
+        DAYS[4],
+        history=[
+            event(DAYS[0], Decimal(10_000)),
+            trade(DAYS[1], "2999.65", "GME", -100, 30, "0.35"),
+            trade(DAYS[2], "-170.35", "SPY251107C00700000", 1, "1.70", "0.35"),
+            trade(DAYS[3], "-2780", "GME", 100, "27.80"),
+            trade(DAYS[4], 0, PUT, 1, 0),
+            trade(DAYS[4], "-2500", "XSP", 50, 50),
+        ],
+        gainloss=lots,
+    )
+    for form, totals in TOTALS.items():
+        try:
+            found = totals(exported(form, tmp_path))
+        except pytest.skip.Exception:
+            continue
+        assert sum(found.values()) == 0
+        assert found[f"Assets:{ROOT}:Cash"] == Decimal("7549.30")
+    corrected = [one | {"gain_loss": 219, "proceeds": 2999} if one["symbol"] == "GME" else one for one in lots]
+    report(
+        home,
+        date(2025, 10, 1),
+        DAYS[4] + timedelta(days=1),
+        history=[event(DAYS[0], Decimal(10_000))],
+        gainloss=corrected,
+    )
+    lines = [line for line in exported("form8949", tmp_path).read_text().splitlines() if not line.startswith("#")]
+    rows = {row["description"]: row for row in csv.DictReader(lines)}
+    assert set(rows) == {
+        f"100 GME, short, opened {DAYS[1]}",
+        f"1 {PUT}, short, opened {DAYS[1]}",
+        "1 SPY251107C00700000",
+        "0.37215 VTI",
+    }
+    gme, put = rows[f"100 GME, short, opened {DAYS[1]}"], rows[f"1 {PUT}, short, opened {DAYS[1]}"]
+    call, vti = rows["1 SPY251107C00700000"], rows["0.37215 VTI"]
+    assert (gme["proceeds"], gme["cost"], gme["gain"], gme["term"]) == ("2999.00", "2780.00", "219.00", "short")
+    assert (put["proceeds"], put["cost"], put["gain"], put["date_acquired"]) == ("50.00", "0.00", "50.00", str(DAYS[4]))
+    assert (call["proceeds"], call["cost"], call["gain"]) == ("0.00", "170.00", "-170.00")
+    assert (vti["term"], vti["gain"], vti["date_acquired"]) == ("long", "1.13", "2024-02-29")

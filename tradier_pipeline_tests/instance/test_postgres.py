@@ -127,6 +127,7 @@ def test_what_is_no_database_of_postgres_is_refused_in_one_line(
     assert url not in refused.stderr
 
 
+@pytest.mark.soak  # an `up`, for what the command line proves above
 def test_a_schedule_that_dagster_itself_starts_writes_there(
     database: str, home: Home, simulated: Simulated, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import zipfile
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from filelock import FileLock
 
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing import day
+from tradier_pipeline.landing import compaction, day
 from tradier_pipeline.landing import zone as landing
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.landing.errors import LandingError
@@ -122,7 +123,10 @@ def test_a_compacted_day_is_one_file_and_reads_as_before(home: Home) -> None:
     files = sum(path.is_file() for path in directory(home).rglob("*"))
     compaction = compact(home.zone, DAY + timedelta(days=1))
     assert [(one.account_id, one.trade_date, one.files) for one in compaction.days] == [(ACCOUNT, DAY, files)]
-    assert {path.name for path in directory(home).parent.iterdir()} == {".lock", f"{DAY}.zip"}
+    assert {path.name for path in directory(home).parent.iterdir()} == {
+        *(".lock", "chain", ".chain.lock"),
+        f"{DAY}.zip",
+    }
     assert seen(home.zone.root) == before
     assert home.zone.find(SnapshotId(ACCOUNT, NOON + 9 * MINUTE)) is None
     assert compact(home.zone, DAY + timedelta(days=1)).days == ()
@@ -167,15 +171,13 @@ def test_what_is_filed_late_is_read_at_once_and_joins_the_archive_the_next_time(
 
 def test_what_is_filed_while_a_day_is_compacted_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(home.zone)
-    replace = Path.replace
+    remove = compaction._remove
 
-    def file_meanwhile(path: Path, target: Path) -> Path:
-        renamed = replace(path, target)
-        if path.name.endswith(".zip.tmp"):
-            miss(home.zone, NOON + 5 * MINUTE)  # takes no lock
-        return renamed
+    def file_meanwhile(files: Collection[Path], directories: Collection[Path]) -> None:
+        miss(home.zone, NOON + 5 * MINUTE)  # takes no lock of the account
+        remove(files, directories)
 
-    monkeypatch.setattr(Path, "replace", file_meanwhile)
+    monkeypatch.setattr(compaction, "_remove", file_meanwhile)
     compact(home.zone, date.max)
     assert len(list(home.zone.missed(ACCOUNT))) == 2
     assert len(list(home.zone.snapshots())) == 3
@@ -236,7 +238,7 @@ def test_an_archive_that_is_not_proven_never_gets_its_name(home: Home, monkeypat
     compaction = compact(home.zone, date.max)
     monkeypatch.undo()
     assert "as it was landed" in compaction.refused[f"{ACCOUNT}/{DAY}"]
-    assert {path.name for path in directory(home).parent.iterdir()} == {".lock", str(DAY)}
+    assert {path.name for path in directory(home).parent.iterdir()} == {".lock", ".chain.lock", "chain", str(DAY)}
     assert seen(home.zone.root) == before
 
 
@@ -282,7 +284,10 @@ class Killed:
             FileLock(home / "raw" / ACCOUNT / ".lock").acquire(timeout=0).lock.release()
             assert self.children.run(Job(home=str(home), work="compact")).code == 0, where
             assert seen(home / "raw") == wanted, where
-            assert {path.name for path in (home / "raw" / ACCOUNT).iterdir()} == {".lock", f"{DAY}.zip"}, where
+            assert {path.name for path in (home / "raw" / ACCOUNT).iterdir()} == {
+                *(".lock", "chain", ".chain.lock"),
+                f"{DAY}.zip",
+            }, where
             assert leftovers(home) == [], where
 
 

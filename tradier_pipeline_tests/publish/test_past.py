@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from tradier_pipeline_tests.warehouse.test_statements import report, show
 THURSDAY, FRIDAY, MONDAY = date(2025, 11, 20), date(2025, 11, 21), date(2025, 11, 24)
 KNOWN = "2025-11-22T09:00"  # New York, of the Saturday
 KNOWN_UTC = datetime(2025, 11, 22, 14, tzinfo=UTC)
+NOW = KNOWN_UTC + timedelta(days=10)
 TABLES = (
     "balances --by day",
     "balances --by month",
@@ -31,9 +33,24 @@ TABLES = (
 )
 
 
-@pytest.fixture
-def then(home: Home, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, dict[str, str]]:
     """A history of which much came to light later, and what was reported of it on the Saturday."""
+    home = Home(tmp_path_factory.mktemp("lived") / "home")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRADIER_PIPELINE_HOME", str(home.path))
+        return home, live(home, patched)
+
+
+@pytest.fixture
+def then(lived: tuple[Home, dict[str, str]], home: Home, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What was reported; of a copy of that history."""
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    shutil.copytree(lived[0].path, home.path)
+    return lived[1]
+
+
+def live(home: Home, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(clock, "now", lambda: KNOWN_UTC)
     show(home, THURSDAY, 10_000)
     show(home, FRIDAY, 15_100)
@@ -41,7 +58,7 @@ def then(home: Home, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     then = reported()
     assert run("report").exit_code == 0
     then["report"] = page(home.path)
-    monkeypatch.setattr(clock, "now", lambda: KNOWN_UTC + timedelta(days=10))
+    monkeypatch.setattr(clock, "now", lambda: NOW)
     show(home, MONDAY, 15_300)
     report(
         home,

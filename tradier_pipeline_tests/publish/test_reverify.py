@@ -14,6 +14,8 @@ from tradier_pipeline.publish.reverify import Reverified, reverify
 from tradier_pipeline.publish.store import NotPublishedError
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 
 def proven(*wanted: str, everything: bool = False) -> list[Reverified]:
     return list(reverify(load_settings(), wanted, everything=everything))

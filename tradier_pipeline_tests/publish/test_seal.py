@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,11 @@ EVERYTHING = """
 
 @pytest.fixture(scope="module")
 def filled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three months, made in bulk."""
+    """Three months, made in bulk: of each day the first two hours, which have all that happens."""
     path = tmp_path_factory.mktemp("filled") / "tradier.duckdb"
+    days = [replace(one, close=one.open + timedelta(hours=2)) for day in DAYS for one in sessions(1, day)]
     with Warehouse(path).staged() as staged:
-        fill(staged.connection, [one for day in DAYS for one in sessions(1, day)])
+        fill(staged.connection, days)
     return path
 
 

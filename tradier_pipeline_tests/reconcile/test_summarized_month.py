@@ -41,6 +41,7 @@ def snapshot(lived: Month) -> None:
         apply(lived.ledger, str(landed.snapshot_id), typed.reconciled.changes)
 
 
+@pytest.mark.soak  # the rules one by one: warehouse/test_summaries; a month of this engine: test_month
 def test_every_trade_is_summarized_once_and_agrees_with_the_closed_lots(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

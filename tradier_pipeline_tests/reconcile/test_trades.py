@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.ledger.changes import LedgerChange, changed
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
+from tradier_pipeline.reconcile.ends import End, Fate
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
@@ -572,6 +573,29 @@ def test_shares_that_came_on_the_evening_of_an_expiry_are_a_delivery_at_once():
 def test_a_spread_that_is_gone_before_the_close_of_its_last_day_did_not_expire():
     row = one([], [trade(opened_at=EARLIER)], shown(before=NOTHING, as_of=FRIDAY_CLOSE - timedelta(minutes=1)))
     assert (row.status, row.exit_reason) == ("CLOSED", "BROKER_ALREADY_FLAT")
+
+
+@pytest.mark.parametrize(
+    ("fate", "expected"),
+    [
+        ("uncertain", ("OPEN", None)),
+        ("assigned", ("CLOSED", "ASSIGNED")),
+        ("exercised", ("CLOSED", "EXERCISED")),
+        ("expired", ("CLOSED", "EXPIRED")),
+    ],
+)
+def test_the_ledger_says_of_an_end_what_the_account_proves_of_it(fate: Fate, expected: tuple[str, str | None]):
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=put(290)))
+    facts = shown(before=NOTHING, as_of=MONDAY_OPEN, shares={"t-1": 0})
+    row = one([], [held], replace(facts, ends={put(290): End(fate, FRIDAY_CLOSE)}))
+    assert (row.status, row.exit_reason) == expected
+
+
+def test_what_came_of_a_contract_before_it_was_last_held_is_not_its_end():
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=put(290)))
+    facts = shown(before=NOTHING, as_of=MONDAY_OPEN, shares={"t-1": 0})
+    before = replace(facts, held_until={"t-1": FRIDAY_CLOSE}, ends={put(290): End("assigned", EARLIER)})
+    assert one([], [held], before).exit_reason == "EXPIRED"
 
 
 HALF_DAY_CLOSE = datetime(2025, 12, 19, 18, tzinfo=UTC)

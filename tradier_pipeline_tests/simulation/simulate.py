@@ -37,13 +37,14 @@ OPEN = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
 DURABLE_CHANGES = 55  # of a minute, about
-BLUNT: Mapping[str, Mapping[str, Any]] = {  # what a network does to an answer
+BLUNT: Mapping[str, Mapping[str, Any]] = {
     "status": {"status": 500},
     "reset": {},
     "truncate": {},
     "html": {},
-    "body": {"body": '{"positions": {}}'},
+    "body": {},
 }
+SHAPELESS = ("{}", '{"%s": {}}', '{"%s": ""}', '{"%s": []}', "[]", '{"%s": {"none": "null"}}')  # of no documented form
 
 
 @dataclass
@@ -70,9 +71,11 @@ def disturbance(random: Random) -> Disturbance:
     what = random.choice(("network", "network", "lag", "lag", "kill", "kill", "disk", "off"))
     if what == "network":
         for path in random.sample(RESOURCES, random.randint(1, 2)):
-            kind = random.choice(list(BLUNT))
-            times = random.choice((1, 1, 20))  # once, or until the minute is given up
-            chosen.faults.append({"path": path, "kind": kind, "times": times, **BLUNT[kind]})
+            kind = random.choice((*BLUNT, "body", "body"))
+            times = random.choice((1, 20))  # once, or until the minute is given up
+            chosen.faults.append(
+                {"path": path, "kind": kind, "times": times, **BLUNT[kind], **_body(kind, path, random)}
+            )
     elif what == "lag":
         path = random.choice(("positions", "orders", "balances"))
         chosen.faults.append({"path": path, "kind": "lag", "seconds": random.choice((60, 300, 900, 1200))})
@@ -81,6 +84,12 @@ def disturbance(random: Random) -> Disturbance:
     else:
         chosen.durable, chosen.full = random.randint(1, DURABLE_CHANGES), what == "disk"
     return chosen
+
+
+def _body(kind: str, path: str, random: Random) -> dict[str, str]:
+    if kind != "body":
+        return {}
+    return {"body": random.choice(SHAPELESS).replace("%s", path.partition("/")[2] or path)}
 
 
 class BrokenInvariantError(AssertionError):
@@ -173,6 +182,8 @@ class Simulation:
                 return
             snapshot_id, verdict, _coherence, positions, orders = newest
             self._is_whole(connection, snapshot_id, positions, orders)
+            if not positions and all(self.truth.values()):  # it has held something all the time, in doubt or not
+                raise BrokenInvariantError(f"{snapshot_id} shows nothing, and the broker never said so")
             landed = LandingZone(self.home / "raw").find(SnapshotId.parse(snapshot_id))
             if landed is None:
                 raise BrokenInvariantError(f"{snapshot_id} is published and not landed")
@@ -195,7 +206,7 @@ class Simulation:
                 raise BrokenInvariantError(f"{table} has rows of {found[0]}, which is no snapshot")
 
     def _is_true(self, connection: Any, snapshot_id: str) -> None:
-        """What is called good is what was held: nothing lagging is believed, nothing failed is an empty list."""
+        """What is called good is what was held: nothing that lags is believed."""
         query = "SELECT symbol, quantity FROM positions WHERE snapshot_id = ?"
         shown = {symbol: Decimal(quantity) for symbol, quantity in connection.execute(query, [snapshot_id]).fetchall()}
         held = self.truth[SnapshotId.parse(snapshot_id).instant]

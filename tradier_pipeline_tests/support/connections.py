@@ -13,8 +13,8 @@ KEPT = re.compile(
     r"SET (threads = 1|TimeZone = 'UTC'|enable_progress_bar = false|force_compression = 'uncompressed'"
     r"|search_path = '[\w.,]+'|VARIABLE \w+ = .*)"
 )
-CHANGES = re.compile(r"\s*(SET|RESET|PRAGMA|LOAD|INSTALL)\b", re.IGNORECASE)
-CREATES = re.compile(r"\s*CREATE\b", re.IGNORECASE)  # by a reader: in memory
+CHANGES = re.compile(r"(?:^|;)\s*(SET|RESET|PRAGMA|LOAD|INSTALL)\b", re.IGNORECASE)
+CREATES = re.compile(r"(?:^|;)\s*CREATE\b", re.IGNORECASE)  # by a reader: in memory
 READS = frozenset({"fetchone", "fetchall", "fetchmany", "fetchnumpy", "fetchdf", "df", "description", "interrupt"})
 
 
@@ -86,14 +86,15 @@ class Pooled:
             self._instance.close()
 
     def _look_at(self, query: Any) -> None:
-        changes = not isinstance(query, str) or (CHANGES.match(query) and not KEPT.fullmatch(query))
-        self._is_clean &= not changes and (self._pool.writes or not CREATES.match(query))
+        changes = not isinstance(query, str) or (CHANGES.search(query) and not KEPT.fullmatch(query))
+        self._is_clean &= not changes and (self._pool.writes or not CREATES.search(query))
 
     def _is_emptied(self) -> bool:
+        """Whether nothing is attached any more. Of other files it has read the instance keeps parts, changed or not."""
         names = "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'"
         try:
             for (name,) in self._instance.execute(names).fetchall():
                 self._instance.execute(f'DETACH "{name}"')
+            return not self._instance.execute("FROM duckdb_external_file_cache() LIMIT 1").fetchall()
         except duckdb.Error:
             return False
-        return True

@@ -16,6 +16,8 @@ from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.end_to_end.test_damage import cut
 from tradier_pipeline_tests.extract.test_coherent_read import holding
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 
 def results(home: Home) -> list[dict[str, Any]]:
     with connect_readonly(home.warehouse.path) as connection:

@@ -494,7 +494,7 @@ def empty() -> Iterator[duckdb.DuckDBPyConnection]:
         yield staged.connection
 
 
-@settings(max_examples=dear_examples(2))
+@settings(max_examples=dear_examples(5))
 @given(
     trades=st.lists(lives(), max_size=8),
     read=st.sets(st.sampled_from(INSTANTS), min_size=1).map(sorted),

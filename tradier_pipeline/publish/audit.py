@@ -1,0 +1,172 @@
+"""Walking all that the home holds, offline: chains, landed bytes, archives, sealed months, warehouse; and the outside
+anchors of the chains' heads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import duckdb
+import httpx
+
+from tradier_pipeline import clock
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import create_private, sync, writing
+from tradier_pipeline.core.settings import Settings, is_safe_url
+from tradier_pipeline.landing.audit import Audited, Walked, audit_landing, walk
+from tradier_pipeline.landing.chain import Head
+from tradier_pipeline.landing.zone import Damaged, LandingZone
+from tradier_pipeline.verify import warehouse_audit
+from tradier_pipeline.warehouse.reads import connect_readonly, require_current
+from tradier_pipeline.warehouse.sealed_chain import sealed_chain
+from tradier_pipeline.warehouse.staging import sealed_directory
+
+ANCHOR_TIMEOUT_S = 10.0
+
+
+class AnchorError(PipelineError):
+    """An anchor cannot be written, sent or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was walked, and what of it is not as it was.
+
+    `snapshots`: how many stored ones were proven row by row; None: the warehouse was not looked at.
+    """
+
+    landing: Audited
+    sealed: Walked
+    snapshots: int | None
+    wrong: tuple[Damaged, ...]
+
+    @property
+    def chains(self) -> tuple[Walked, ...]:
+        return (*self.landing.chains, *([self.sealed] if self.sealed.links else []))
+
+    def lacks(self, anchors: Sequence[tuple[str, Head]]) -> Iterator[Damaged]:
+        """The heads that were anchored once and that no chain has come to."""
+        chains = {chain.name: chain for chain in self.chains}
+        for name, head in anchors:
+            if name not in chains or not chains[name].contains(head):
+                what = f"the chain of {name} has no line {head.number} of the hash {head.hash[:16]}..."
+                yield Damaged(
+                    f"anchor: {name} {head.number}", f"{what}, which was anchored: it was cut off or written anew"
+                )
+
+
+def audit(settings: Settings, *, rows: bool = True) -> Audit:
+    """Walk the home. Reads only; snapshots go on meanwhile.
+
+    Args:
+        rows: prove the stored rows, too, which takes the longest.
+
+    Raises:
+        BusyError: another process has been filing for a minute.
+    """
+    zone = LandingZone(settings.landing)
+    landing = audit_landing(zone)
+    root = sealed_directory(settings.warehouse)
+    of_sealed = walk(sealed_chain(root))
+    wrong = [*landing.wrong, *of_sealed.wrong]
+    snapshots = None
+    if settings.warehouse.exists():
+        snapshots, found = _audit_warehouse(settings, landing, of_sealed, rows=rows)
+        wrong += found
+    return Audit(landing, of_sealed, snapshots if rows else None, tuple(wrong))
+
+
+def _audit_warehouse(
+    settings: Settings, landing: Audited, of_sealed: Walked, *, rows: bool
+) -> tuple[int, list[Damaged]]:
+    path, zone = settings.warehouse, LandingZone(settings.landing)
+    places = {damage.path for damage in landing.wrong}
+    days = {Path(place) for place in places if place.endswith(".zip")}
+
+    def known(directory: Path) -> bool:
+        own = str(directory)
+        return any(place.startswith(own) for place in places) or directory.parent.with_suffix(".zip") in days
+
+    found: list[Damaged] = []
+    try:
+        with connect_readonly(path) as connection:
+            require_current(connection)
+            found += warehouse_audit.audit_bytes(connection, path)
+            if found:
+                return 0, found  # what cannot be read cannot be proven
+            (snapshots,) = connection.execute("SELECT count(*) FROM tradier_snapshots").fetchone() or (0,)
+            found += warehouse_audit.audit_heads(connection, landing.chains)
+            found += warehouse_audit.audit_sealed(connection, of_sealed, sealed_directory(path))
+            if rows:
+                found += warehouse_audit.audit_definitions(connection)
+                if not any(damage.path.endswith(".parquet") for damage in found):
+                    found += warehouse_audit.audit_derived(connection)
+                found += warehouse_audit.audit_rows(connection, zone, known)
+    except (PipelineError, duckdb.Error) as error:
+        found.append(Damaged(str(path), f"{path} cannot be read: {str(error).splitlines()[0][:300]}"))
+        return 0, found
+    return snapshots, found
+
+
+def anchor(where: str, chains: Sequence[Walked]) -> int:
+    """Append the heads to a file, or send them to a URL by POST, as JSON; returns how many.
+
+    Raises:
+        AnchorError: it cannot be written or was not taken.
+    """
+    at = clock.iso(clock.now())
+    heads = [{"at": at, "chain": one.name, "entries": one.head.number, "head": one.head.hash} for one in chains]
+    if where.startswith(("http://", "https://")):
+        _send(where, heads)
+    else:
+        _append(Path(where), heads)
+    return len(heads)
+
+
+def _append(path: Path, heads: Sequence[object]) -> None:
+    with writing(path):
+        create_private(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(head)}\n" for head in heads)
+        sync(path)
+
+
+def _send(url: str, heads: Sequence[object]) -> None:
+    host = urlsplit(url).hostname or "no host"
+    if not is_safe_url(url):
+        raise AnchorError("the URL of the anchor is not an https URL", "Use https; http is for this machine only.")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it quotes the URLs
+    try:
+        response = httpx.post(url, json={"heads": heads}, timeout=ANCHOR_TIMEOUT_S, follow_redirects=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise AnchorError(f"{host} did not take the anchor: {type(error).__name__}", "Try again.") from None
+    if not response.is_success:
+        raise AnchorError(f"{host} did not take the anchor: HTTP {response.status_code}", "Try again.")
+
+
+def read_anchors(path: Path) -> list[tuple[str, Head]]:
+    """What `anchor` has written to a file: chain and head.
+
+    Raises:
+        AnchorError: it cannot be read, or a line is none of an anchor.
+    """
+    remedy = "Name a file that `tradier-pipeline audit --anchor` has written."
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnchorError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", remedy) from None
+    anchors = []
+    for number, line in enumerate(lines, 1):
+        try:
+            one = json.loads(line)
+            anchors.append((str(one["chain"]), Head(int(one["entries"]), str(one["head"]))))
+        except (ValueError, KeyError, TypeError):
+            raise AnchorError(f"line {number} of {path} is no anchor", remedy) from None
+    if not anchors:
+        raise AnchorError(f"{path} has no anchor", remedy)
+    return anchors

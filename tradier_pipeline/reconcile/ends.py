@@ -1,0 +1,63 @@
+"""What became of options that went without a fill, as far as changes of the account prove it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+from tradier_pipeline.broker.symbols import classify, letters
+from tradier_pipeline.reconcile.conservation import FITS_ALIKE
+
+Fate = Literal["assigned", "exercised", "expired", "uncertain"]
+
+_FACT = re.compile(r"(?:^|; )[+-][0-9.]+ (assigned|exercised)(?:;|$)|(?:^|; )[^;]*?expired [0-9]")
+_ENDED = re.compile(r"(?:^|; )[+-][0-9.]+ ended [0-9]")
+
+
+class Moved(NamedTuple):
+    """What a stored verdict says of one position; `in_flight` contracts of it changed without a cause."""
+
+    item: str
+    as_of: datetime
+    in_flight: Decimal
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What became of a contract, and of when the snapshot is that says so."""
+
+    fate: Fate
+    as_of: datetime
+
+
+def ends_of(rows: Iterable[Moved]) -> dict[str, End]:
+    """By contract, its end, from the changes of some days, the oldest first.
+
+    One that ended is uncertain where several ways explain what came for it, or where another contract on the same
+    shares went without a cause: what was delivered for the two may have come to nothing.
+    """
+    found: dict[str, End] = {}
+    ended: dict[str, datetime] = {}
+    disturbed: dict[str, datetime] = {}
+    for row in rows:
+        option = classify(row.item).option
+        if option is None:
+            continue
+        if row.in_flight:
+            disturbed[letters(option.underlying)] = row.as_of
+        if FITS_ALIKE in row.explanation:
+            found[row.item] = End("uncertain", row.as_of)
+        elif (fact := _FACT.search(row.explanation)) is not None:
+            found[row.item] = End(fact[1] or "expired", row.as_of)  # type: ignore[arg-type]
+        elif _ENDED.search(row.explanation):
+            ended[row.item] = row.as_of
+    for symbol, as_of in ended.items():
+        option = classify(symbol).option
+        if option is not None and symbol not in found and disturbed.get(letters(option.underlying), as_of) > as_of:
+            found[symbol] = End("uncertain", as_of)
+    return found

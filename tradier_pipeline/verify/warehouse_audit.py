@@ -1,0 +1,239 @@
+"""The published warehouse beside what was landed: whatever of it is damaged or was changed is named with its place.
+
+Three questions, from bytes to meaning. Can every byte that holds a row be read (DuckDB has a checksum for each block; a
+block that nothing uses holds none)? Is every row what the landed bytes lead to (the rules of `verify_snapshot`)? Do the
+tables that follow from others hold what their queries give, and the views what this version defines?
+
+What followed from the ledger of a moment, findings, summaries and results of checks are in no landed byte: of these
+the first question alone is asked.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+
+from tradier_pipeline.core import progress
+from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import file_sha256
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.activity import landed_activity
+from tradier_pipeline.landing.audit import Walked
+from tradier_pipeline.landing.prices import landed_prices
+from tradier_pipeline.landing.zone import Damaged, LandedSnapshot, LandingZone
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify.activity import verify_activity
+from tradier_pipeline.verify.evidence import NEARBY
+from tradier_pipeline.warehouse import schema, sealed
+from tradier_pipeline.warehouse.chain_heads import noted_heads
+from tradier_pipeline.warehouse.derived import DERIVED
+from tradier_pipeline.warehouse.reads import snapshot_ids
+from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_schema
+
+SHOWN = 3  # differing rows of a table
+
+
+def audit_bytes(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[Damaged]:
+    """Read every column of every table that lies in the file."""
+    query = """
+        SELECT schema_name || '."' || table_name || '"' FROM duckdb_tables()
+        WHERE database_name = 'tradier' ORDER BY schema_name, table_name
+    """
+    for (table,) in connection.execute(query).fetchall():
+        progress.working(f"reading every byte of {table}")
+        try:
+            connection.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM {table}").fetchall()  # noqa: S608
+        except duckdb.Error as error:
+            yield Damaged(f"{path}: {table}", f"{table} in {path} cannot be read: {_first_line(error)}")
+
+
+def audit_heads(connection: duckdb.DuckDBPyConnection, chains: Sequence[Walked]) -> Iterator[Damaged]:
+    """The chains beside where the warehouse has seen them."""
+    walked = {chain.name: chain for chain in chains}
+    for name, day, head in noted_heads(connection):
+        if name not in walked or not walked[name].contains(head):
+            what = f"the chain of {name} has no line {head.number} of the hash that it had on {day}"
+            yield Damaged(
+                f"{schema.CHAIN_HEADS.name}: {name} {day}",
+                f"{what}, {head.hash[:16]}...: it was cut off or written anew",
+            )
+
+
+def audit_rows(
+    connection: duckdb.DuckDBPyConnection, zone: LandingZone, known: Callable[[Path], bool]
+) -> Iterator[Damaged]:
+    """Every stored snapshot and extract beside what was landed of it.
+
+    Args:
+        known: whether what is landed in a directory is named already: then its rows prove nothing.
+    """
+    published = snapshot_ids(connection)
+    yield from _ownerless(connection)
+    if sealed.is_sealed(connection):
+        sealed.hot_first(connection)
+    for done, snapshot_id in enumerate(published):
+        progress.working(f"proving {snapshot_id}", done, len(published))
+        named = SnapshotId.parse(snapshot_id)
+        landed = zone.find(named)
+        if landed is None:
+            yield Damaged(snapshot_id, f"{snapshot_id} is stored, and nothing is landed of it")
+        elif not known(landed.directory):
+            day = named.trade_date
+            with sealed.reaching(connection, day - NEARBY, day + NEARBY):
+                yield from _rows_of(landed, connection)
+    yield from _extracts(connection, zone, known)
+
+
+def _rows_of(landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
+    try:
+        for outcome in verify_snapshot(landed, connection):
+            if outcome.blocks:
+                where = outcome.differences[0].where if outcome.differences else outcome.check
+                compared = f"the check {outcome.check}: landed {outcome.broker}, stored {outcome.stored}"
+                yield Damaged(
+                    f"{landed.snapshot_id}: {where}", f"{landed.snapshot_id} is not stored as landed by {compared}"
+                )
+    except (PipelineError, duckdb.Error) as error:
+        yield Damaged(str(landed.snapshot_id), f"{landed.snapshot_id} cannot be proven: {_first_line(error)}")
+
+
+def _extracts(
+    connection: duckdb.DuckDBPyConnection, zone: LandingZone, known: Callable[[Path], bool]
+) -> Iterator[Damaged]:
+    for extract in landed_activity(zone):
+        if known(extract.directory) or not _is_stored(connection, "activity_extracts", extract.path):
+            continue
+        try:
+            outcome = verify_activity(extract, connection)
+        except (PipelineError, duckdb.Error) as error:
+            yield Damaged(extract.path, f"{extract.path} cannot be proven: {_first_line(error)}")
+            continue
+        if outcome.blocks:
+            first = outcome.differences[0]
+            compared = f"landed {first.broker}, stored {first.stored}"
+            yield Damaged(extract.path, f"{extract.path} is not stored as landed: {first.where}: {compared}")
+    landed = {one.path for one in (*landed_activity(zone), *landed_prices(zone))}
+    for table in ("activity_extracts", "daily_prices"):
+        for (path,) in connection.execute(f"SELECT DISTINCT path FROM {table} ORDER BY path").fetchall():  # noqa: S608
+            if path not in landed:
+                yield Damaged(f"{table}: {path}", f"{table} has rows of {path}, of which nothing is landed")
+
+
+def _is_stored(connection: duckdb.DuckDBPyConnection, table: str, path: str) -> bool:
+    return connection.execute(f"SELECT count(*) FROM {table} WHERE path = ?", [path]).fetchone() != (0,)  # noqa: S608
+
+
+def _ownerless(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
+    """Rows of a snapshot that is not stored."""
+    for table in (table for table in schema.TABLES if table is not schema.TRADIER_SNAPSHOTS):
+        query = (
+            f"SELECT DISTINCT snapshot_id FROM {table.name} ANTI JOIN tradier_snapshots USING (snapshot_id) ORDER BY 1"  # noqa: S608
+        )
+        for (snapshot_id,) in connection.execute(query).fetchall():
+            yield Damaged(
+                f"{table.name}: {snapshot_id}", f"{table.name} has rows of {snapshot_id}, which is not stored"
+            )
+
+
+def audit_derived(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
+    """The tables that follow from others beside what their queries give."""
+    for derived in DERIVED:
+        name = derived.table.name
+        progress.working(f"proving {name}")
+        columns = ", ".join(f'"{column}"' for column in derived.table.column_names)
+        stored, given = f"SELECT {columns} FROM {name}", f"SELECT {columns} FROM ({derived.query})"  # noqa: S608
+        for what, one, other in (
+            ("has a row that its query does not give", stored, given),
+            ("lacks a row that its query gives", given, stored),
+        ):
+            try:
+                rows = connection.execute(f"{one} EXCEPT ALL {other} LIMIT {SHOWN}").fetchall()
+            except duckdb.Error as error:
+                yield Damaged(name, f"{name} cannot be proven: {_first_line(error)}")
+                break
+            for row in rows:
+                shown = ", ".join(map(str, row[:4]))
+                yield Damaged(name, f"{name} {what}: {shown}")
+
+
+def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
+    """The views and macros beside those of this version. Those over sealed months have their files' names in them."""
+    wanted = _of_this_version()
+    stored = _definitions(connection)
+    moved = {one.name for one in (*sealed.TABLES, *sealed.NOW)}
+    for name in sorted(wanted.keys() | stored.keys()):
+        if _worded_alike(wanted.get(name)) != _worded_alike(stored.get(name)) and not (
+            sealed.is_sealed(connection) and name in moved
+        ):
+            how = (
+                "is not of this version"
+                if name not in wanted
+                else "is missing"
+                if name not in stored
+                else "was changed"
+            )
+            yield Damaged(name, f"the definition of {name} {how}")
+
+
+def _worded_alike(sql: str | None) -> str | None:
+    """What DuckDB adds, leaves out or puts in another order when it stores a view again means nothing."""
+    if sql is None:
+        return None
+    bare = re.sub(r'(NOT )?MATERIALIZED|[\s()"]', "", sql)
+    # the columns after these two have no order: of such a view another order of the same words is not seen
+    return "".join(sorted(bare)) if "EXCLUDE" in bare or "REPLACE" in bare else bare
+
+
+def _of_this_version() -> Mapping[str, str]:
+    """By an empty warehouse that was written and opened again: DuckDB words what it has stored in its own way."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "empty.duckdb"
+        with duckdb.connect(":memory:") as connection:
+            attach(connection, path, f"STORAGE_VERSION '{STORAGE_VERSION}'")
+            create_schema(connection)
+        with duckdb.connect(":memory:") as connection:
+            attach(connection, path, "READ_ONLY")
+            return _definitions(connection)
+
+
+def _definitions(connection: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
+    rows = connection.execute(
+        """
+        SELECT view_name, sql FROM duckdb_views()
+        WHERE database_name = 'tradier' AND schema_name = 'main' AND NOT internal
+        UNION ALL
+        SELECT function_name, string_agg(macro_definition, ' ' ORDER BY macro_definition) FROM duckdb_functions()
+        WHERE database_name = 'tradier' AND schema_name = 'main' AND NOT internal GROUP BY ALL
+        """
+    ).fetchall()
+    return dict(rows)
+
+
+def audit_sealed(connection: duckdb.DuckDBPyConnection, chain: Walked, root: Path) -> Iterator[Damaged]:
+    """The files of the sealed months: as they were announced, and with the rows that were moved into them."""
+    files = sealed.sealed_files(connection) if sealed.is_sealed(connection) else []
+    for done, file in enumerate(files):
+        path = root / file.path
+        progress.working(f"auditing {file.path}", done, len(files))
+        try:
+            sha256 = file_sha256(path)
+        except OSError as error:
+            yield Damaged(str(path), f"{path} is a sealed month and cannot be read: {error.strerror}")
+            continue
+        if chain.links and chain.current.get(file.path) != sha256:
+            yield Damaged(str(path), f"{path} is not what was sealed (sha256 differs)")
+    referred = {file.path for file in files}
+    for path in sorted(root.glob("*/*.parquet")):
+        name = path.relative_to(root).as_posix()
+        with suppress(OSError):
+            if chain.links and name not in referred and chain.current.get(name) != file_sha256(path):
+                yield Damaged(str(path), f"{path} was not sealed by this program")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300]

@@ -1,0 +1,91 @@
+"""An audit of sealed months and of what is posted overnight; and a backup of both."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tradier_pipeline import clock
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.extract.activity import extract_activity
+from tradier_pipeline.extract.prices import extract_prices
+from tradier_pipeline.landing.activity import ActivityRange
+from tradier_pipeline.landing.prices import PriceRange
+from tradier_pipeline.publish.audit import audit
+from tradier_pipeline.publish.seal import seal
+from tradier_pipeline.publish.store import store_activity, store_prices
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline_tests.conftest import ROUND_THE_CLOCK, Home, Simulated, take
+from tradier_pipeline_tests.publish.test_audit import change_a_byte, files, restored
+from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.scripted_account import filled, scripted_account
+
+CALL = "SPY261218C00700000"
+AUGUST = datetime(2026, 8, 3, 15, 0, tzinfo=UTC)
+NOVEMBER = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def sealed_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """Six snapshots of two months, of which both are sealed but for the newest one."""
+    with scripted_account(home, monkeypatch) as scripted:
+        for months in range(2):
+            for minutes in range(3):
+                at = AUGUST + timedelta(days=30 * months, minutes=minutes)
+                order = filled(100 + months, CALL, "buy_to_open", 1, 2, at - timedelta(hours=1))
+                scripted.shows(at, (CALL, months + 1, 200 * (months + 1)), cash=5000 - 200 * months, orders=[order])
+        monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
+        assert seal(home.warehouse).files
+        yield home
+
+
+def test_a_changed_byte_of_a_sealed_month_is_named(sealed_home: Home) -> None:
+    assert not audit(load_settings()).wrong
+    chosen = random.Random(18)
+    parquet = sorted((sealed_home.path / "sealed").rglob("*.parquet"))
+    for _ in range(20):
+        path = chosen.choice(parquet)
+        with restored(path):
+            change_a_byte(path, chosen.randrange(path.stat().st_size), chosen.randrange(1, 256))
+            assert str(path) in [damage.path for damage in audit(load_settings(), rows=False).wrong]
+    one, other = parquet[:2]
+    shutil.copy(other, one.with_name("2020-01.parquet"))
+    assert str(one.with_name("2020-01.parquet")) in [damage.path for damage in audit(load_settings(), rows=False).wrong]
+
+
+def test_sealed_months_are_backed_up_and_found_in_the_restored_home(sealed_home: Home, tmp_path: Path) -> None:
+    assert run("backup", str(tmp_path / "disk")).exit_code == 0
+    shutil.rmtree(sealed_home.path / "sealed")
+    result = run("restore", str(tmp_path / "disk"), "--to", str(tmp_path / "new"))
+    assert result.exit_code == 0, result.output
+    assert "all as filed" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Simulated]:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
+        yield Simulated(url)
+
+
+def test_a_changed_byte_of_activity_and_prices_is_named(home: Home, simulated: Simulated) -> None:
+    landed, _ = take(home, simulated.broker)
+    yesterday = clock.trade_date(clock.now()) - timedelta(days=1)
+    account = landed.manifest.account_id
+    activity = extract_activity(home.zone, simulated.broker, ActivityRange.of_day(account, yesterday))
+    store_activity(home.warehouse, activity, ROUND_THE_CLOCK)
+    prices = extract_prices(home.zone, simulated.broker, PriceRange("SPY", date(2026, 1, 2), yesterday))
+    store_prices(home.warehouse, prices)
+    assert not audit(load_settings()).wrong
+    chosen = random.Random(18)
+    posted = [path for path in files(home.zone.root) if "activity" in path.parts or "_prices" in path.parts]
+    assert len(posted) >= 6
+    for _ in range(20):
+        path = chosen.choice(posted)
+        with restored(path):
+            change_a_byte(path, chosen.randrange(path.stat().st_size), chosen.randrange(1, 256))
+            assert audit(load_settings(), rows=False).wrong, path

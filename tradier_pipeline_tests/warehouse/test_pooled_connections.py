@@ -1,0 +1,57 @@
+"""The connections that this suite takes again begin as new ones would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tradier_pipeline_tests.support.connections import Pool
+
+LEFT = "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
+
+
+def test_one_that_is_taken_again_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    pool = Pool(writes=True)
+    with pool.connect() as first:
+        first.execute(f"ATTACH '{tmp_path / 'a file'}' AS tradier; USE tradier")
+        first.execute("CREATE TABLE one AS SELECT 1; CREATE TEMP TABLE two AS SELECT 2")
+        first.execute("SET VARIABLE shown_since = 3")
+        first.execute("BEGIN; DELETE FROM one")
+    with pool.connect() as again:
+        assert again._instance is first._instance
+        assert again.execute(LEFT).fetchall() == [("memory",)]
+        assert again.execute("SELECT getvariable('shown_since')").fetchall() == [(None,)]
+        with pytest.raises(duckdb.CatalogException):
+            again.execute("FROM two")
+    with duckdb.connect(tmp_path / "a file") as file:
+        assert file.execute("FROM one").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "statement", ["SET memory_limit = '1GB'", "CREATE VIEW one AS SELECT 1", "SELECT 1; PRAGMA threads = 3"]
+)
+def test_one_that_may_have_changed_its_instance_is_not_taken_again(statement: str) -> None:
+    pool = Pool()
+    with pool.connect() as first:
+        first.execute(statement)
+    with pool.connect() as second:
+        assert second._instance is not first._instance
+
+
+def test_one_that_read_another_file_is_not_taken_again(tmp_path: Path) -> None:
+    path = tmp_path / "one.parquet"
+    duckdb.execute(f"COPY (SELECT range AS number FROM range(100000)) TO '{path}'")
+    pool = Pool()
+    with pool.connect() as first:
+        assert first.execute(f"SELECT count(*) FROM '{path}'").fetchall() == [(100_000,)]
+        first.execute(f"SELECT sum(number) FROM '{path}'")
+    with pool.connect() as second:
+        assert second._instance is not first._instance
+
+
+def test_two_at_once_share_nothing() -> None:
+    pool = Pool()
+    with pool.connect() as first, pool.connect() as second:
+        assert second._instance is not first._instance

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
-
-import duckdb
 
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
@@ -19,8 +16,7 @@ from tradier_pipeline.publish.store import verify_landed
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.evidence import NEARBY
 from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_account, snapshot_ids
-from tradier_pipeline.warehouse.sealed import hot_first, is_sealed, reaching
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sealed import hot_first, is_sealed, reaching, set_beside_since
 from tradier_pipeline.warehouse.staging import Warehouse
 
 
@@ -68,19 +64,10 @@ def reverify(
                 )
             if is_published := str(snapshot_id) in published:
                 day = snapshot_id.trade_date
-                with reaching(connection, _set_beside(connection, snapshot_id), day + NEARBY):
+                with reaching(
+                    connection, set_beside_since(connection, snapshot_id.account_id, day - NEARBY), day + NEARBY
+                ):
                     outcomes = verify_snapshot(landed, connection)
             else:
                 outcomes = verify_landed(warehouse, landed, rules)
             yield Reverified(str(snapshot_id), is_published, outcomes)
-
-
-def _set_beside(connection: duckdb.DuckDBPyConnection, snapshot_id: SnapshotId) -> date:
-    """The trade date from which on the snapshots are that a snapshot was set beside: of the last good one before it."""
-    query = """
-        SELECT coalesce(max(trade_date) FILTER (snapshots > 0), max(trade_date)) FROM snapshot_days
-        WHERE account_id = ? AND trade_date < ?
-    """
-    day = snapshot_id.trade_date
-    (before,) = connection.execute(bind(query, snapshot_id.account_id, day)).fetchone() or (None,)
-    return min(day - NEARBY, before or day)

@@ -84,7 +84,8 @@ def audit_rows(
             yield Damaged(snapshot_id, f"{snapshot_id} is stored, and nothing is landed of it")
         elif not known(landed.directory):
             day = named.trade_date
-            with sealed.reaching(connection, day - NEARBY, day + NEARBY):
+            since = sealed.set_beside_since(connection, named.account_id, day - NEARBY)
+            with sealed.reaching(connection, since, day + NEARBY):
                 yield from _rows_of(landed, connection)
     yield from _extracts(connection, zone, known)
 

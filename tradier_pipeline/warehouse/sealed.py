@@ -264,6 +264,19 @@ def hot_first(connection: duckdb.DuckDBPyConnection) -> None:
     _shown_since(connection, _hot_since(connection))
 
 
+def set_beside_since(connection: duckdb.DuckDBPyConnection, account_id: str, near: date) -> date:
+    """The trade date of the last good snapshot of an account up to a date; of any if none is good, or that date.
+
+    From there on lies what the snapshots after it were set beside.
+    """
+    query = """
+        SELECT coalesce(max(trade_date) FILTER (snapshots > 0), max(trade_date)) FROM snapshot_days
+        WHERE account_id = ? AND trade_date <= ?
+    """
+    (before,) = connection.execute(bind(query, account_id, near)).fetchone() or (None,)
+    return before or near
+
+
 _HOT_SINCE = f"""
     SELECT max(month + CASE WHEN table_name IN ({", ".join(map(literal, sorted(_YEARLY)))})
                             THEN INTERVAL 1 YEAR ELSE INTERVAL 1 MONTH END)::DATE FROM {FILES.name}

@@ -421,7 +421,8 @@ def test_snapshots_go_on_are_proven_and_are_rebuilt(account: ScriptedAccount, ho
     control = Warehouse(home.path.parent / "control" / "tradier.duckdb")
     for landed in home.zone.snapshots():
         store_snapshot(control, landed)
-    committed = {"tradier_snapshots", "newest_snapshots", "snapshot_days"}  # say when they were written
+    # say when they were written, and how long the chains were then
+    committed = {"tradier_snapshots", "newest_snapshots", "snapshot_days", "chain_heads"}
     assert differences(control.path, home.warehouse.path).keys() <= committed
     assert run("rebuild").exit_code == 0
     assert months(home.warehouse) == []

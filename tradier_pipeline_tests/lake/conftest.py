@@ -1,0 +1,66 @@
+"""A lake of each test: a database of one PostgreSQL, and a directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.lake.connection import EXTENSIONS, Lake, lake_of, open_lake, packaged
+from tradier_pipeline.lake.ship import Shipper
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.postgres import Postgres, postgres, why_not
+
+NUMBERS = count(1)
+
+
+@dataclass(frozen=True)
+class OfTest:
+    """A lake, and how the settings name it."""
+
+    server: Postgres
+    database: str
+    data: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"TRADIER_LAKE": self.server.address(self.database), "TRADIER_LAKE_DATA": f"{self.data}/"}
+
+    @property
+    def lake(self) -> Lake:
+        values = {name.removeprefix("TRADIER_").lower(): value for name, value in self.settings.items()}
+        return lake_of(Settings(**values))  # type: ignore[arg-type]
+
+    def shipper(self, home: Home) -> Shipper:
+        return Shipper(home.path, home.warehouse.path, self.lake)
+
+    def rows(self, sql: str) -> list[tuple]:
+        with open_lake(self.lake, read_only=True) as connection:
+            connection.execute("USE lake")
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    missing = [name for name in EXTENSIONS if packaged(name) is None]
+    reason = why_not() or (
+        f"DuckDB {duckdb.__version__} has no extension {', '.join(missing)}: pip install 'tradier-pipeline[lake]'"
+        if missing
+        else ""
+    )
+    if reason:
+        pytest.skip(reason)
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def lake(server: Postgres, tmp_path: Path) -> OfTest:
+    database = f"lake_{next(NUMBERS)}"
+    server.sql(f"CREATE DATABASE {database}")
+    return OfTest(server, database, tmp_path / "lake")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import helps, ledger, looking, operating, reading, returns, snapshots, today
+from tradier_pipeline.cli import helps, lake, ledger, looking, operating, reading, returns, snapshots, today
 from tradier_pipeline.cli.output import print_error, warn
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -91,6 +91,7 @@ for command in (
     operating.up,
     operating.listen,
     operating.seal,
+    lake.lake,
     ledger.flows,
     ledger.ledger,
 ):

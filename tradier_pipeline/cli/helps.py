@@ -42,6 +42,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "up": "a snapshot every minute of the session, and the UI",
         "listen": "a snapshot after every change of an order",
         "seal": "closed months become files of their own",
+        "lake": "the history of many machines in one place",
         "status": "age, failures, missed instants, disk, request budget",
         "simulate": "the simulated broker as a server",
     },
@@ -85,6 +86,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "up": ("up", "up --port 3001"),
     "listen": ("listen",),
     "seal": ("seal", "seal --until 2026-10", "seal --undo"),
+    "lake": ("lake ship", "lake status"),
+    "lake ship": ("lake ship", "lake ship --follow"),
+    "lake status": ("lake status",),
+    "lake maintain": ("lake maintain",),
     "status": ("status",),
     "simulate": ("simulate", "simulate --port 0"),
 }

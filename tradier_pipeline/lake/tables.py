@@ -76,7 +76,17 @@ SUPERSEDED: Final = Table(
     "One row per version of a unit that holds no more.",
     (_KIND, _UNIT, _SHIPMENT, _required("by_shipment", BIGINT, "The shipment that ended it")),
 )
-BOOKS: Final = (LAKES, SHIPMENTS, UNITS, SUPERSEDED)
+MAINTAINED: Final = Table(
+    f"{VERSIONS}.maintained",
+    "One row per time that the lake was maintained.",
+    (
+        _required("maintained_at", INSTANT, "UTC"),
+        _required("machine", VARCHAR, "The machine that did"),
+        _required("flushed_rows", BIGINT, "Rows that left the catalog for files"),
+        _required("merged_files", BIGINT, "Small files that became larger ones"),
+    ),
+)
+BOOKS: Final = (MAINTAINED, LAKES, SHIPMENTS, UNITS, SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)

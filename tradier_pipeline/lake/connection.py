@@ -207,7 +207,7 @@ def explained(lake: Lake) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:300]
+        text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:300].rstrip(" .")
         raise LakeError(
             f"the lake {lake.place} cannot be used: {text}",
             "Snapshots go on without it; what is published meanwhile is shipped once it answers.",

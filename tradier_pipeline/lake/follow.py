@@ -29,7 +29,8 @@ def follow(home: Path, warehouse: Path, lake: Lake, keep_days: int | None, tell:
         tell: is given each thing that a person ought to know, in a line.
     """
     shipper = Shipper(home, warehouse, lake)
-    trouble, failures, shipped, maintained = "", 0, (), 0.0
+    shipped: tuple[int, ...] = ()
+    trouble, failures, maintained = "", 0, 0.0
     try:
         while not stop.is_set():
             try:
@@ -39,9 +40,9 @@ def follow(home: Path, warehouse: Path, lake: Lake, keep_days: int | None, tell:
                     shipped = published
                     _say(done, tell)
                 if time.monotonic() >= maintained:
-                    maintained = time.monotonic() + MAINTAIN_EVERY_S
                     if published and maintain_if_due(lake, keep_days, clock.now()):
                         tell("the lake was maintained: what lay in its catalog is in files")
+                    maintained = time.monotonic() + MAINTAIN_EVERY_S
                 if trouble:
                     tell("the lake can be used again, and has all that is published here")
                 trouble, failures = "", 0

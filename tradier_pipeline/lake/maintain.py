@@ -72,7 +72,7 @@ def _is_due(connection: duckdb.DuckDBPyConnection, due: datetime) -> bool:
     query = f"SELECT max(maintained_at) FROM {ALIAS}.{MAINTAINED.name}"  # noqa: S608
     (last,) = connection.execute(query).fetchone() or (None,)
     if last is None:  # a new lake has nothing to maintain before its first night
-        query = f"SELECT min(since) FROM {ALIAS}.versions.lakes"
+        query = f"SELECT min(since) FROM {ALIAS}.versions.lakes"  # noqa: S608
         (last,) = connection.execute(query).fetchone() or (None,)
     return last is not None and last < due
 
@@ -80,8 +80,8 @@ def _is_due(connection: duckdb.DuckDBPyConnection, due: datetime) -> bool:
 def _maintain(connection: duckdb.DuckDBPyConnection, keep_days: int | None) -> Maintained:
     if version_of(connection, ALIAS) is None:
         raise LakeError("the lake has no tables yet", "Ship something first: `tradier-pipeline lake ship`.")
-    flushed = _sum(connection, f"SELECT sum(rows_flushed) FROM ducklake_flush_inlined_data('{ALIAS}')")
-    merged = _sum(connection, f"SELECT sum(files_processed) FROM ducklake_merge_adjacent_files('{ALIAS}')")
+    flushed = _sum(connection, f"SELECT sum(rows_flushed) FROM ducklake_flush_inlined_data('{ALIAS}')")  # noqa: S608
+    merged = _sum(connection, f"SELECT sum(files_processed) FROM ducklake_merge_adjacent_files('{ALIAS}')")  # noqa: S608
     if keep_days is not None:
         connection.execute(f"CALL ducklake_expire_snapshots('{ALIAS}', older_than => now() - INTERVAL {keep_days} DAY)")
     removed = 0

@@ -49,6 +49,10 @@ class LakeError(PipelineError):
     """The lake cannot be reached, read or written."""
 
 
+class NoLakeError(LakeError):
+    """Nothing has been shipped to it yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lake:
     """Where the lake is.
@@ -207,6 +211,10 @@ def explained(lake: Lake) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        if "creating a new DuckLake is explicitly disabled" in str(error):
+            raise NoLakeError(
+                f"there is nothing in the lake {lake.place} yet", "Ship something: `tradier-pipeline lake ship`."
+            ) from None
         text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:300].rstrip(" .")
         raise LakeError(
             f"the lake {lake.place} cannot be used: {text}",

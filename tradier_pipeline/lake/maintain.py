@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -83,17 +82,17 @@ def _maintain(connection: duckdb.DuckDBPyConnection, keep_days: int | None) -> M
     flushed = _sum(connection, f"SELECT sum(rows_flushed) FROM ducklake_flush_inlined_data('{ALIAS}')")  # noqa: S608
     merged = _sum(connection, f"SELECT sum(files_processed) FROM ducklake_merge_adjacent_files('{ALIAS}')")  # noqa: S608
     if keep_days is not None:
-        connection.execute(f"CALL ducklake_expire_snapshots('{ALIAS}', older_than => now() - INTERVAL {keep_days} DAY)")
+        query = f"FROM ducklake_expire_snapshots('{ALIAS}', older_than => now() - INTERVAL {keep_days} DAY)"
+        connection.execute(query).fetchall()
     removed = 0
     for function in ("ducklake_cleanup_old_files", "ducklake_delete_orphaned_files"):
         query = f"SELECT count(*) FROM {function}('{ALIAS}', older_than => now() - INTERVAL '{KEPT_FILES}')"  # noqa: S608
-        with suppress(duckdb.NotImplementedException):
-            removed += _sum(connection, query)
+        removed += _sum(connection, query)
     note = f"INSERT INTO {ALIAS}.{MAINTAINED.name} VALUES (?, ?, ?, ?)"  # noqa: S608
     connection.execute(bind(note, clock.now(), socket.gethostname(), flushed, merged))
     return Maintained(flushed, merged, removed)
 
 
 def _sum(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    (found,) = connection.execute(query).fetchone() or (0,)
+    ((found,),) = connection.execute(query).fetchall()  # to its end: what is not read to its end is taken back
     return int(found or 0)

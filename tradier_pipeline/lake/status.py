@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tradier_pipeline.lake.connection import ALIAS, Lake, explained, open_lake
+from tradier_pipeline.lake.connection import ALIAS, Lake, NoLakeError, explained, open_lake
 from tradier_pipeline.lake.tables import MAINTAINED, SHIPMENTS, version_of
 
 
@@ -35,13 +35,17 @@ class LakeStatus:
 
 def read_status(lake: Lake) -> LakeStatus:
     """Raises LakeError if the lake cannot be read."""
+    nothing = LakeStatus(lake.place, lake.data, None, 0, 0, (), None)
     with explained(lake):
-        connection = open_lake(lake, read_only=True)
+        try:
+            connection = open_lake(lake, read_only=True)
+        except NoLakeError:
+            return nothing
         try:
             connection.execute("BEGIN")  # one state of it
             version = version_of(connection, ALIAS)
             if version is None:
-                return LakeStatus(lake.place, lake.data, None, 0, 0, (), None)
+                return nothing
             query = f"""
                 SELECT home, max_by(machine, shipment), max(newest_as_of), max(shipped_at), count(*)
                 FROM {ALIAS}.{SHIPMENTS.name} GROUP BY home ORDER BY home

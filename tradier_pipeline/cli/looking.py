@@ -76,9 +76,10 @@ def trades(settings: Settings, account: str | None, everything: bool, form: str,
     """The trades of the ledger, each with its unrealized profit in USD."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.trades import trades_now
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
+    from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.reads import require_account
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         rows = trades_now(Ledger(settings.ledger), connection, account, everything=everything)
     if form != "text" or output:
@@ -100,9 +101,9 @@ def trades(settings: Settings, account: str | None, everything: bool, form: str,
 def tables(settings: Settings, form: str, output: Path | None) -> None:
     """The tables and views of the history, and what a row of each is."""
     from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
-    from tradier_pipeline.warehouse.reads import connect_readonly
+    from tradier_pipeline.lake.reads import connect_history
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
 
 
@@ -113,9 +114,9 @@ def tables(settings: Settings, form: str, output: Path | None) -> None:
 def describe(settings: Settings, name: str, form: str, output: Path | None) -> None:
     """The columns of a table or view: their types, units and meaning."""
     from tradier_pipeline.warehouse.listing import columns_query, comment_of
-    from tradier_pipeline.warehouse.reads import connect_readonly
+    from tradier_pipeline.lake.reads import connect_history
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         comment = comment_of(connection, name)
         if form == "text":
             styled(screen.bold(name))
@@ -127,9 +128,10 @@ def _show(
     settings: Settings, account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str
 ) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, rows_of
+    from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.reads import require_account, rows_of
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
             print_query(connection, query, form, output)

@@ -1,0 +1,114 @@
+"""TRADIER_READ=lake: the same commands and names, read from the lake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tradier_pipeline import history
+from tradier_pipeline.warehouse import derived, macros, schema, views
+from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.lake.conftest import OfTest
+from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.postgres import PASSWORD
+from tradier_pipeline_tests.support.year import fill, sessions
+
+COMMANDS = (
+    ("balances", "--by", "day", "--format", "json"),
+    ("balances", "--by", "month", "--format", "json"),
+    ("query", "SELECT symbol, quantity FROM portfolio_positions ORDER BY ALL", "--format", "json"),
+    ("query", "SELECT count(*) FROM daily_summaries", "--format", "json"),
+    ("query", "FROM positions_at(TIMESTAMPTZ '2025-01-02 15:00Z') ORDER BY symbol", "--format", "csv"),
+    ("query", "FROM position_history('SPY')", "--format", "csv"),
+    ("query", "SELECT rule, differences FROM check_results ORDER BY ALL", "--format", "json"),
+    ("returns", "--by", "month", "--benchmark", "off", "--format", "json"),
+    ("pnl", "--format", "json"),
+    ("exposure", "--format", "json"),
+)
+NOT_THERE = {"curve_inputs"}  # of a home's bookkeeping
+
+
+@pytest.fixture
+def both(lake: OfTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home, set by the settings, that is shipped."""
+    home = Home(tmp_path / "data")
+    with home.warehouse.staged() as staged:
+        fill(staged.connection, sessions(2))
+        for table in schema.TABLES:
+            staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '15:00'")
+        derived.refresh(staged.connection)
+    shipper = lake.shipper(home)
+    shipper.ship()
+    shipper.close()
+    for name, value in lake.settings.items():
+        monkeypatch.setenv(name, value)
+    return home
+
+
+def test_every_command_and_frame_says_the_same_of_the_lake_as_of_the_home(
+    both: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home = [run(*command) for command in COMMANDS]
+    frame = history.equity_curve()
+    monkeypatch.setenv("TRADIER_READ", "lake")
+    both.warehouse.path.unlink()  # of the home nothing is read any more
+    for command, before in zip(COMMANDS, at_home, strict=True):
+        after = run(*command)
+        assert (command, after.exit_code, after.stdout) == (command, before.exit_code, before.stdout)
+        assert PASSWORD not in after.output
+    assert history.equity_curve().equals(frame)
+    written = run("report", "--format", "json") if False else run("report", "-o", "page.html")
+    assert written.exit_code == 0, written.stderr
+    assert "VA12345678" in Path("page.html").read_text()
+
+
+def test_every_table_view_and_macro_of_a_home_is_in_the_lake(both: Home, lake: OfTest) -> None:
+    del both
+    names = [table.name for table in (*schema.ALL_TABLES, *derived.TABLES)] + [view.name for view in views.VIEWS]
+    for name in names:
+        if name not in NOT_THERE:
+            lake.rows(f"DESCRIBE {name}")
+    assert len(lake.rows("SELECT DISTINCT function_name FROM duckdb_functions() WHERE database_name = 'lake'")) > len(
+        macros.MACROS
+    )
+
+
+def test_sql_reaches_the_lake_and_no_other_file(both: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    del both
+    monkeypatch.setenv("TRADIER_READ", "lake")
+    secret = tmp_path.parent / "secret.csv"
+    secret.write_text("a\n1\n")
+    assert run("query", f"FROM read_csv('{secret}')").exit_code == 1
+    assert run("query", "SELECT count(*) FROM positions").exit_code == 0
+    assert run("query", "DELETE FROM versions.positions").exit_code == 1
+    assert PASSWORD not in run("query", "SELECT * FROM duckdb_databases(), duckdb_secrets()", "--format", "json").output
+
+
+def test_a_lake_that_does_not_answer_is_one_line(lake: OfTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (lake.settings | {"TRADIER_READ": "lake"}).items():
+        monkeypatch.setenv(name, value)
+    nothing = run("balances")
+    assert nothing.exit_code == 1
+    assert "there is nothing in the lake" in nothing.stderr
+
+
+def test_where_nothing_is_set_no_extension_is_loaded_and_nothing_of_the_lake_imported(home: Home) -> None:
+    with home.warehouse.staged() as staged:
+        fill(staged.connection, sessions(1))
+    before = {name for name in sys.modules if name.startswith("tradier_pipeline.lake")}
+    for name in before:
+        del sys.modules[name]
+    try:
+        assert run("balances", "--by", "day").exit_code == 0
+        assert {name for name in sys.modules if name.startswith("tradier_pipeline.lake.")} <= {"tradier_pipeline.lake.reads"}
+    finally:
+        pass
+    with connect_readonly(home.warehouse.path) as connection:
+        query = "SELECT extension_name FROM duckdb_extensions() WHERE loaded AND extension_name IN ('ducklake', 'postgres_scanner')"
+        assert connection.execute(query).fetchall() == []
+    assert not (home.path / "lake.json").exists()
+    json.dumps(sorted(before))

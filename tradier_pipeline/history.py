@@ -448,9 +448,7 @@ def _frame(
     sql: str, decimals: bool, tz: str | tzinfo, home: str | Path | None, *, any_version: bool = False
 ) -> pd.DataFrame:
     """What a query returns, each column of the pandas type that its DuckDB type asks for."""
-    source = (
-        connect_history(load_settings()) if home is None else connect_readonly(Path(home).expanduser() / WAREHOUSE)
-    )
+    source = connect_history(load_settings()) if home is None else connect_readonly(Path(home).expanduser() / WAREHOUSE)
     with source as connection:
         if not any_version:
             require_current(connection)

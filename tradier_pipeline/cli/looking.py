@@ -76,10 +76,9 @@ def trades(settings: Settings, account: str | None, everything: bool, form: str,
     """The trades of the ledger, each with its unrealized profit in USD."""
     from tradier_pipeline.ledger.store import Ledger
     from tradier_pipeline.publish.trades import trades_now
-    from tradier_pipeline.lake.reads import connect_history
-    from tradier_pipeline.warehouse.reads import require_account
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
 
-    with connect_history(settings) as connection:
+    with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account, settings.accounts or ())
         rows = trades_now(Ledger(settings.ledger), connection, account, everything=everything)
     if form != "text" or output:
@@ -100,8 +99,8 @@ def trades(settings: Settings, account: str | None, everything: bool, form: str,
 @with_settings
 def tables(settings: Settings, form: str, output: Path | None) -> None:
     """The tables and views of the history, and what a row of each is."""
-    from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
     from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
 
     with connect_history(settings) as connection:
         print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
@@ -113,8 +112,8 @@ def tables(settings: Settings, form: str, output: Path | None) -> None:
 @with_settings
 def describe(settings: Settings, name: str, form: str, output: Path | None) -> None:
     """The columns of a table or view: their types, units and meaning."""
-    from tradier_pipeline.warehouse.listing import columns_query, comment_of
     from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.listing import columns_query, comment_of
 
     with connect_history(settings) as connection:
         comment = comment_of(connection, name)

@@ -179,8 +179,8 @@ def exposure(
     Of the newest good snapshot of each account, or over time. A figure is missing where it is of any of the positions;
     coverage is the share of option positions that the broker gave greeks of.
     """
-    from tradier_pipeline.warehouse.exposure import exposure_query, in_text
     from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.exposure import exposure_query, in_text
     from tradier_pipeline.warehouse.reads import require_account
 
     first, last = (moment.date() if moment else None for moment in (since, until))
@@ -321,8 +321,8 @@ def report(
 
     reports/index.html links them all.
     """
-    from tradier_pipeline.report import index_path, write_every_report, write_reports
     from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.report import index_path, write_every_report, write_reports
     from tradier_pipeline.warehouse.reads import require_account
 
     if day and (since or until):

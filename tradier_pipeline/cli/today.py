@@ -49,8 +49,8 @@ def today(settings: Settings, account: str | None, target: int, days: int, as_js
     Of the last trade date with a snapshot. An exit may be due where a spread made --target of its maximum profit,
     expires within --days, or has its short strike in the money.
     """
-    from tradier_pipeline.report.figures import day_figures, index_figures
     from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.report.figures import day_figures, index_figures
     from tradier_pipeline.warehouse.reads import newest_as_of, newest_trade_date, require_account
 
     with connect_history(settings) as connection:

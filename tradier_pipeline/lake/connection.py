@@ -39,7 +39,6 @@ _OF_SECRET: Final = {
     "user": "USER",
     "password": "PASSWORD",
     "dbname": "DATABASE",
-    "passfile": "PASSFILE",
 }
 _S3: Final = ("key_id", "secret", "session_token", "region", "endpoint", "url_style", "use_ssl")
 _S3_SCHEMES: Final = ("s3://", "r2://", "gcs://")

@@ -13,6 +13,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.lake.reads import connect_history
 from tradier_pipeline.report.figures import (
     AccountFigures,
     DayFigures,
@@ -24,7 +25,6 @@ from tradier_pipeline.report.figures import (
     report_days,
 )
 from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
-from tradier_pipeline.lake.reads import connect_history
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ LOCK: Final = "deployment"
 EXTENSIONS: Final = ("postgres_scanner", "ducklake")
 INLINED_ROWS: Final = 1000  # an insert of fewer rows lies in the catalog until the nightly flush
 CONNECT_TIMEOUT_S: Final = "10"
+CREATE_WAIT_S: Final = 60.0
+NOT_THERE: Final = "creating a new DuckLake is explicitly disabled"
 LOCK_KEY: Final = 0x7472_6164_6965  # of PostgreSQL's advisory lock, in the database of the catalog
 # a machine that is gone without a word loses the lock within half a minute
 LOCK_OPTIONS: Final = {
@@ -89,7 +91,9 @@ def lake_of(settings: Settings) -> Lake:
     if settings.lake is None or settings.lake_data is None:
         raise SettingsError("TRADIER_LAKE is not set", "Set it to ducklake:postgres:..., and TRADIER_LAKE_DATA.")
     catalog = settings.lake.get_secret_value().removeprefix(LAKE_PREFIX)
-    return Lake(conninfo(catalog), settings.lake_data, _s3(settings.lake_s3_file))
+    data = settings.lake_data
+    place = data if "://" in data else f"{Path(data).expanduser().absolute()}/"
+    return Lake(conninfo(catalog), place, _s3(settings.lake_s3_file))
 
 
 def conninfo(text: str) -> dict[str, str]:
@@ -153,23 +157,25 @@ def open_lake(lake: Lake, alias: str = ALIAS, *, read_only: bool = False) -> duc
 
 
 def attach(connection: duckdb.DuckDBPyConnection, lake: Lake, alias: str, *, read_only: bool) -> None:
-    """Attach the lake; its secrets are where no error and no view of DuckDB shows them."""
+    """Attach the lake; its secrets are where no error and no view of DuckDB shows them.
+
+    One that is not there yet is made, unless it is to be read only, by one machine alone.
+    """
     told = ", ".join(f"{_OF_SECRET[key]} {literal(value)}" for key, value in lake.catalog.items() if key in _OF_SECRET)
     connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_catalog (TYPE postgres, {told})")
     if lake.s3:
         keys = ", ".join(f"{name} {literal(value)}" for name, value in lake.s3.items())
         connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_data (TYPE s3, {keys})")
-    options = (
-        ["META_SECRET 'lake_catalog'", "READ_ONLY"]
-        if read_only
-        else [
-            "META_SECRET 'lake_catalog'",
-            f"DATA_PATH {literal(lake.data)}",
-            f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS}",
-        ]
-    )
-    place = literal(f"ducklake:postgres:{_other(lake)}")
-    connection.execute(f"ATTACH {place} AS {alias} ({', '.join(options)})")
+    options = ["META_SECRET 'lake_catalog'"]
+    options += ["READ_ONLY"] if read_only else [f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS}"]
+    place = f"{literal(f'ducklake:postgres:{_other(lake)}')} AS {alias}"
+    try:
+        connection.execute(f"ATTACH {place} ({', '.join([*options, 'CREATE_IF_NOT_EXISTS false'])})")
+    except duckdb.InvalidInputException as error:
+        if read_only or NOT_THERE not in str(error):
+            raise
+        with alone(connection, lake, CREATE_WAIT_S):
+            connection.execute(f"ATTACH {place} ({', '.join([*options, f'DATA_PATH {literal(lake.data)}'])})")
 
 
 def _other(lake: Lake) -> str:
@@ -210,7 +216,7 @@ def explained(lake: Lake) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        if "creating a new DuckLake is explicitly disabled" in str(error):
+        if NOT_THERE in str(error):
             raise NoLakeError(
                 f"there is nothing in the lake {lake.place} yet", "Ship something: `tradier-pipeline lake ship`."
             ) from None

@@ -155,7 +155,18 @@ class Shipper:
             state.save(self.home, replace(before, shipment=last, snapshots=count, periods=now))
 
     def _proven(self, connection: duckdb.DuckDBPyConnection, before: Shipped) -> Shipped:
-        """What the home remembers if it is of this lake as it is now; else nothing. Makes the tables of a new lake."""
+        """What the home remembers if it is of this lake as it is now; else nothing. Makes the tables of a new lake.
+
+        Raises:
+            LakeError: its files are elsewhere than the settings say, or it is of a later version.
+        """
+        query = f"SELECT value FROM ducklake_options('{ALIAS}') WHERE option_name = 'data_path'"  # noqa: S608
+        (data,) = connection.execute(query).fetchone() or ("",)
+        if data.rstrip("/") != self.lake.data.rstrip("/"):
+            raise LakeError(
+                f"the files of the lake {self.lake.place} are in {data}, and TRADIER_LAKE_DATA is {self.lake.data}",
+                f"Set TRADIER_LAKE_DATA={data}, or TRADIER_LAKE to another database.",
+            )
         if version_of(connection, ALIAS) != schema.SCHEMA_VERSION:
             with alone(connection, self.lake, LOCK_WAIT_S), transaction(connection), _inside(connection, ALIAS):
                 create(connection, ALIAS, uuid4().hex)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,11 @@ def test_the_commands_ship_and_say_what_is_there(lake: OfTest, bulk: Home, monke
     assert (found["accounts"], len(found["homes"])) == (1, 1)
     assert json.loads(run("lake", "maintain", "--json").stdout)["flushed_rows"] > 0
     assert PASSWORD not in run("lake", "status").output
+
+
+def test_a_lake_whose_files_are_elsewhere_is_refused(lake: OfTest, bulk: Home, tmp_path: Path) -> None:
+    shipped(lake, bulk)
+    with bulk.warehouse.staged() as staged:
+        staged.connection.execute("UPDATE findings SET text = 'another'")
+    with pytest.raises(LakeError, match="TRADIER_LAKE_DATA is"):
+        shipped(replace(lake, data=tmp_path / "elsewhere"), bulk)

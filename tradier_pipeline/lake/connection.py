@@ -220,7 +220,7 @@ def explained(lake: Lake) -> Iterator[None]:
             raise NoLakeError(
                 f"there is nothing in the lake {lake.place} yet", "Ship something: `tradier-pipeline lake ship`."
             ) from None
-        text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:300].rstrip(" .")
+        text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:600].rstrip(" .")
         raise LakeError(
             f"the lake {lake.place} cannot be used: {text}",
             "Snapshots go on without it; what is published meanwhile is shipped once it answers.",

@@ -43,7 +43,7 @@ from tradier_pipeline.warehouse.sealed import month_of
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 HOME: Final = "tradier.main"
-BATCH: Final = 300  # snapshots a commit, of those that have waited; what belongs to one instant stays together
+BATCH: Final = 2000  # snapshots a commit, of those that have waited; what belongs to one instant stays together
 LOCK_WAIT_S: Final = 60.0
 STORED_NOW, SAME, DROPPED, LEFT = "stored", "same", "dropped", "left"
 GONE: Final = (DROPPED, LEFT)

@@ -7,7 +7,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-
 COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header --no-annotate --no-emit-index-url --constraint constraints.txt
 
-.PHONY: install developers lock run test up bench bench-cycles bench-history soak docs lint clean
+.PHONY: install developers lock run test up bench bench-cycles bench-history soak simulate docs lint clean
 
 install: $(STAMP)  ## what snapshots, the UI and the reports need
 developers: $(DEVELOPERS)  ## and what the tests and `make lint` need
@@ -61,6 +61,12 @@ bench-history: developers  ## measure what a year of minute history answers
 
 soak: developers  ## the long proofs, and those by examples with many more of them
 	$(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
+
+SEEDS ?= 1-10
+MINUTES ?= 30
+
+simulate: developers  ## minutes in which everything goes wrong; make simulate SEEDS=7 MINUTES=60 repeats one life
+	$(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES)
 
 docs: developers  ## docs/tables.md anew, from the schema
 	$(BIN)/python -m tradier_pipeline_tests.support.reference

@@ -6,13 +6,14 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # typing takes as long to import as all else that the command line needs to answer Ctrl-C
 if TYPE_CHECKING:
-    from tradier_pipeline.api import request_snapshot, sync_tradier_snapshot
+    from tradier_pipeline.api import known_at, request_snapshot, sync_tradier_snapshot
     from tradier_pipeline.publish.published_snapshot import TradierSnapshot
 
-__all__ = ["TradierSnapshot", "request_snapshot", "sync_tradier_snapshot"]
+__all__ = ["TradierSnapshot", "known_at", "request_snapshot", "sync_tradier_snapshot"]
 
 _HOMES = {
     "TradierSnapshot": "tradier_pipeline.publish.published_snapshot",
+    "known_at": "tradier_pipeline.api",
     "request_snapshot": "tradier_pipeline.api",
     "sync_tradier_snapshot": "tradier_pipeline.api",
 }

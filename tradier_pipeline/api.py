@@ -1,6 +1,9 @@
-"""Asking for a snapshot from outside: for the command line and Python callers."""
+"""Asking for a snapshot, or for what was known, from outside: for the command line and Python callers."""
 
 from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
 
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -78,3 +81,27 @@ def request_snapshot(
     from tradier_pipeline.api import write_requests  # settings take a moment to import
 
     return write_requests(account_id, reason, order_id, note)
+
+
+def known_at(instant: datetime, *, home: str | Path | None = None) -> Path:
+    """The home of what was known at an instant, for the argument `home` of everything in `tradier_pipeline.history`.
+
+    It is replayed from what had been landed by then, once for each instant, and knows nothing of what was posted late,
+    corrected, confirmed or stated since.
+
+    Args:
+        instant: with its zone.
+        home: what TRADIER_PIPELINE_HOME would be; None: as it is set.
+
+    Raises:
+        ValueError: the instant has no zone.
+        PipelineError: nothing had been read by then, or it is yet to come.
+    """
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant} has no zone; make it datetime(..., tzinfo=...)")
+    from tradier_pipeline.publish.past import home_as_known
+
+    settings = load_settings()
+    if home is not None:
+        settings = settings.model_copy(update={"pipeline_home": Path(home).expanduser().absolute()})
+    return home_as_known(settings, instant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,6 +16,17 @@ MAX_OFFSET, OFFSET_STEP = timedelta(hours=14), timedelta(minutes=15)  # of zones
 def now() -> datetime:
     """The current instant in UTC."""
     return datetime.now(UTC)
+
+
+@contextmanager
+def standing_at(instant: datetime) -> Iterator[None]:
+    """Let the clock say an instant for a while: what is told as it was known then has no other now."""
+    global now  # the one clock
+    before, now = now, lambda: instant
+    try:
+        yield
+    finally:
+        now = before
 
 
 def is_wrong(skew: timedelta) -> bool:

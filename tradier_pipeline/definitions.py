@@ -45,8 +45,11 @@ from tradier_pipeline.cycles.jobs import (
 from tradier_pipeline.cycles.maintenance import maintenance, nightly_maintenance
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.cycles.sensors import build_sensors
+from tradier_pipeline.cycles.service_levels import service_level_alert
 from tradier_pipeline.cycles.snapshot_job import SNAPSHOT_ASSETS, snapshot, snapshot_job
 from tradier_pipeline.instance import in_temporary_home
+
+ALERTS = (freshness_sensor, run_failure_alert, run_recovery_alert, service_level_alert)
 
 
 def build_definitions(settings: Settings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -82,7 +85,13 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             account_activity_job,
         ],
         schedules=[*build_schedules(settings), *build_daily_schedules(settings), nightly_maintenance],
-        sensors=[*build_sensors(settings), freshness_sensor, run_failure_alert, run_recovery_alert],
+        sensors=[
+            *build_sensors(settings),
+            freshness_sensor,
+            run_failure_alert,
+            run_recovery_alert,
+            service_level_alert,
+        ],
         resources={"tradier": TradierResource(), **(resources or {})},
         executor=dg.in_process_executor,
     )

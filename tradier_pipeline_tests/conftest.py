@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from tradier_pipeline import instance
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.models import Balances
+from tradier_pipeline.cli.app import PRIVATE_UMASK
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -41,9 +42,10 @@ from tradier_pipeline.simulator.exchange import advance
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.strategy import DEMO_ACCOUNTS, DEMO_SEED, AccountPlan, create_world
 from tradier_pipeline.simulator.world import EXCHANGE, ROUND_THE_CLOCK, World, to_milliseconds
-from tradier_pipeline.warehouse import rows, staging
+from tradier_pipeline.warehouse import derived, reads, rows, staging
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
+from tradier_pipeline_tests.support.connections import Pool
 from tradier_pipeline_tests.support.crash_child import Nursery, nursery
 
 if TYPE_CHECKING:
@@ -120,6 +122,12 @@ def _quick_warehouse(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_connections(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(staging, "duckdb", Pool(writes=True))
+    patched.setattr(reads, "duckdb", Pool())
+
+
 class Worlds:
     """What `create_world` does for the demo, but the days behind a world are lived through once in ten minutes.
 
@@ -174,7 +182,10 @@ def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "dagster"
     with pytest.MonkeyPatch.context() as unpatched:
         unpatched.setattr(instance, "_write_settings", WRITE_SETTINGS)
+        unpatched.setenv("TRADIER_DAGSTER_STORAGE", "")  # of files, whoever asks for it first
+        before = os.umask(PRIVATE_UMASK)  # as under our commands
         instance.open_instance(path).dispose()
+        os.umask(before)
     return path
 
 
@@ -248,6 +259,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     path = tmp_path / "home"
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(path))
     return Home(path)
+
+
+@pytest.fixture
+def without_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No publish makes the rows of days and curves, for tests that ask for neither.
+
+    Whenever they are made they are the same: warehouse/test_derived.
+    """
+    monkeypatch.setattr(derived, "refresh", lambda _connection: None)
 
 
 @pytest.fixture(scope="session")

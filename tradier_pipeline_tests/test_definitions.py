@@ -71,6 +71,7 @@ SENSORS = {
     "gap_sensor",
     "alert_run_failure",
     "alert_run_recovery",
+    "alert_service_level",
     "alert_stale_snapshot",
 }
 
@@ -249,7 +250,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["dg", "check", "defs"], "All definitions loaded successfully"),
+        pytest.param(["dg", "check", "defs"], "All definitions loaded successfully", marks=pytest.mark.soak),
         pytest.param(["dg", "list", "defs", "--json"], '"request_snapshot"', marks=pytest.mark.soak),
         (["dagster", "definitions", "validate", "-w", "workspace.yaml"], "Validation successful for code location"),
     ],

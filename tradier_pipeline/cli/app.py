@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import helps, lake, ledger, looking, operating, reading, returns, snapshots, today
+from tradier_pipeline.cli import helps, lake, ledger, looking, operating, reading, returns, service, snapshots, today
 from tradier_pipeline.cli.output import print_error, warn
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -85,6 +85,7 @@ for command in (
     reading.report,
     returns.returns,
     operating.status,
+    service.broker,
     operating.gate,
     operating.findings,
     operating.simulate,

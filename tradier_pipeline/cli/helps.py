@@ -44,6 +44,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "seal": "closed months become files of their own",
         "lake": "the history of many machines in one place",
         "status": "age, failures, missed instants, disk, request budget",
+        "broker": "how the broker serves, and what service levels are reached",
         "simulate": "the simulated broker as a server",
     },
 }
@@ -69,6 +70,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "tables": ("tables",),
     "describe": ("describe portfolio_positions",),
     "export": ("export --format beancount -o books.beancount", "export --format form8949 --since 2026-01-01"),
+    "broker": ("broker --since 2026-11-01", "broker --table levels --format csv"),
     "gate": ("gate", "gate && ./trade.sh"),
     "findings": ("findings", "findings --all --format csv"),
     "ledger": ("ledger diff",),

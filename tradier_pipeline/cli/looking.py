@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tradier_pipeline.cli import screen
+from tradier_pipeline.cli.as_known import with_settings_as_known
 from tradier_pipeline.cli.options import ONLY_ACCOUNT, between, table
 from tradier_pipeline.cli.output import print_query, print_rows, styled, warn, with_settings
 from tradier_pipeline.warehouse.schema import DATE, DECIMAL, INSTANT, INTEGER, VARCHAR
@@ -28,7 +29,7 @@ Shown = Callable[["list[dict[str, Any]]"], None]
 @click.command()
 @ONLY_ACCOUNT
 @table
-@with_settings
+@with_settings_as_known
 def portfolio(settings: Settings, account: str | None, form: str, output: Path | None) -> None:
     """What is held now: every position with its mark, value and profit, in USD."""
     from tradier_pipeline.warehouse.now import positions_query
@@ -39,7 +40,7 @@ def portfolio(settings: Settings, account: str | None, form: str, output: Path |
 @click.command()
 @ONLY_ACCOUNT
 @table
-@with_settings
+@with_settings_as_known
 def spreads(settings: Settings, account: str | None, form: str, output: Path | None) -> None:
     """The option spreads that are held now, with profit, days to expiration and the distance to the short strike."""
     from tradier_pipeline.warehouse.now import spreads_query
@@ -51,7 +52,7 @@ def spreads(settings: Settings, account: str | None, form: str, output: Path | N
 @ONLY_ACCOUNT
 @between("First trade date. Default: the newest only.", "Last trade date.")
 @table
-@with_settings
+@with_settings_as_known
 def orders(
     settings: Settings,
     account: str | None,

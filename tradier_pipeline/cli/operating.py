@@ -11,6 +11,7 @@ import click
 
 from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
+from tradier_pipeline.cli.as_known import with_settings_as_known
 from tradier_pipeline.cli.grouped import grouped, joined
 from tradier_pipeline.cli.options import ACCOUNT, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import (
@@ -116,7 +117,7 @@ def gate(settings: Settings, account: str | None, form: str, output: Path | None
 @click.option("--all", "everything", is_flag=True, help="Resolved ones, too.")
 @table
 @JSON
-@with_settings
+@with_settings_as_known
 def findings(
     settings: Settings, account: str | None, everything: bool, form: str, output: Path | None, as_json: bool
 ) -> None:
@@ -319,4 +320,6 @@ def _print_account_status(account: AccountStatus) -> None:
     for beat in account.heartbeats:
         told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
         echo(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
+    for level in account.burning:
+        echo(f"  budget burns    {level}")
     echo(f"  request budget  {left}")

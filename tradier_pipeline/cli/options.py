@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+
+from tradier_pipeline import clock
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; decimals are strings.")
 ACCOUNT = click.option("--account", metavar="NUMBER", help="Account number. Default: those of TRADIER_ACCOUNT_ID.")
@@ -44,7 +46,32 @@ class _Day(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} does not match the format YYYY-MM-DD.", param, ctx)
 
 
+class _Instant(click.ParamType):  # type: ignore[type-arg]
+    """A date (the end of that New York day), or a date and time, New York's where no zone is named."""
+
+    name = "instant"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "INSTANT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            read = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date and no time like 2026-11-20T16:30.", param, ctx)
+        if len(value) <= len("2026-11-20"):
+            read += timedelta(days=1)
+        return (read if read.tzinfo else read.replace(tzinfo=clock.NEW_YORK)).astimezone(UTC)
+
+
 DAY = _Day()
+KNOWN_AT = click.option(
+    "--known-at",
+    type=_Instant(),
+    help="As it was known then: a date (its end) or 2026-11-20T16:30, New York. The first time takes a replay.",
+)
 OUTPUT = click.option("--output", "-o", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 
 

@@ -11,6 +11,7 @@ import click
 
 from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
+from tradier_pipeline.cli.as_known import with_settings_as_known
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, OUTPUT, between, table
 from tradier_pipeline.cli.output import (
     _write_text,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sql")
 @table
-@with_settings
+@with_settings_as_known
 def query(settings: Settings, sql: str, form: str, output: Path | None) -> None:
     """Run one SQL query, read-only, such as "FROM daily_balances"."""
     from tradier_pipeline.lake.reads import connect_history
@@ -59,7 +60,7 @@ def query(settings: Settings, sql: str, form: str, output: Path | None) -> None:
 )
 @click.option("--total", is_flag=True, help="All accounts of each environment as one: of months, quarters or years.")
 @table
-@with_settings
+@with_settings_as_known
 def balances(
     settings: Settings,
     account: str | None,
@@ -119,7 +120,7 @@ def balances(
     help="One row per account and what.",
 )
 @table
-@with_settings
+@with_settings_as_known
 def pnl(
     settings: Settings,
     account: str | None,
@@ -163,7 +164,7 @@ def pnl(
     help="Of the last good snapshot of each trade date, or of every one. Default: of each day, if dates are named.",
 )
 @table
-@with_settings
+@with_settings_as_known
 def exposure(
     settings: Settings,
     account: str | None,
@@ -199,7 +200,7 @@ def exposure(
 @click.option("--since", "--from", type=DAY, help="First date; of lots, of closing.")
 @click.option("--until", "--to", type=DAY, help="Last date; of lots, of closing.")
 @OUTPUT
-@with_settings
+@with_settings_as_known
 def export(
     settings: Settings,
     account: str | None,
@@ -305,7 +306,7 @@ def summary(
 @click.option("--all", "every", is_flag=True, help="Also of every trade date that has a snapshot and no report yet.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser; of several the page that links them all.")
 @JSON
-@with_settings
+@with_settings_as_known
 def report(
     settings: Settings,
     account: str | None,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradier_pipeline.cli.as_known import with_settings_as_known
 from tradier_pipeline.cli.options import BENCHMARK, JSON, ONLY_ACCOUNT, between, table
 from tradier_pipeline.cli.output import (
     echo,
     print_json,
     print_query,
     signed,
-    with_settings,
 )
 from tradier_pipeline.cli.tables import print_lines
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @BENCHMARK
 @table
 @JSON
-@with_settings
+@with_settings_as_known
 def returns(
     settings: Settings,
     account: str | None,

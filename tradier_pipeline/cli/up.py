@@ -31,10 +31,10 @@ from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
-from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.settings import STORAGE_VARIABLE, Settings
 from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.instance import StorageError, check_storage
-from tradier_pipeline.instance.databases import SWITCHES, Broken, broken, inconsistent, set_aside
+from tradier_pipeline.instance.databases import SWITCHES, Away, Broken, broken, inconsistent, set_aside
 
 STOP_TIMEOUT_S = 8.0
 LOOK_EVERY_S, LOOK_AGAIN_S = 5.0, 1.0  # at Dagster's databases; again, when one could not be written
@@ -111,6 +111,7 @@ def _up(settings: Settings, address: Address) -> None:
             "DAGSTER_HOME": str(settings.dagster_home),
             "TRADIER_PIPELINE_HOME": str(settings.home),
             "TRADIER_UI_TOKEN": address.token or "",
+            STORAGE_VARIABLE: settings.dagster_storage.get_secret_value() if settings.dagster_storage else "",
             "PYTHONUNBUFFERED": "1",
         }
         if settings.broker_url is None:  # the embedded simulator never sees the user's token
@@ -222,7 +223,7 @@ class _StorageWatch:
     def __init__(self, dagster_home: Path) -> None:
         self._dagster_home = dagster_home
         self._next = time.monotonic() + LOOK_EVERY_S
-        self._before: Broken | None = None
+        self._before: Broken | Away | None = None
         self._suspicious = False
         self.damaged: list[Broken] = []
 
@@ -253,7 +254,7 @@ def _make_usable(dagster_home: Path, environment: Mapping[str, str], stopping: _
             if reported:
                 warn("Dagster's storage can be used again")
             return _open(dagster_home)
-        if found.damaged:
+        if isinstance(found, Broken) and found.damaged:
             _set_aside(found)
             continue
         if found.reason != reported:

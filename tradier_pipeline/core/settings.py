@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import time
 from pathlib import Path
 from typing import Literal, Self
@@ -39,6 +40,8 @@ DEMO_ACCOUNT = "SIM00000001"
 DEMO_TOKEN = "simulator"  # noqa: S105 - opens nothing but the simulated broker
 
 WAREHOUSE = "tradier.duckdb"
+STORAGE_VARIABLE = "TRADIER_DAGSTER_STORAGE"
+POSTGRES_URL = r"postgres(ql)?(\+psycopg2)?://[^\s/?#]+/[^\s/?#]+(\?\S*)?$"
 
 BASE_URLS: dict[Environment, str] = {
     "sandbox": "https://sandbox.tradier.com",
@@ -69,6 +72,7 @@ REMEDIES = {
     "max_open_positions": "Set it to a whole number, or leave it unset for no limit.",
     "ledger_write": "Set it to off, propose or apply.",
     "ui_token": "Set it to 16 characters or more, or leave it unset.",
+    "dagster_storage": "Set it to postgresql://user:password@host:port/database, or leave it unset.",
     "benchmark": "Set it to a symbol, such as SPY or BRK/B, or to off.",
     "lake": "Set it to ducklake:postgres:host=... dbname=... user=..., or ducklake:postgres:postgresql://...",
     "lake_data": "Set it to a directory, or to an address such as s3://bucket/prefix.",
@@ -84,6 +88,7 @@ class Settings(BaseModel):
 
     `base_url` is None when the environment's own URL is meant. `pipeline_home` is absolute.
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
+    `dagster_storage` is the URL of a PostgreSQL database that Dagster's run history is kept in; None: in the home.
     `benchmark` is the symbol that returns are compared with; empty (`off`): none.
     `lake` and `lake_data`: the catalog and the files of the lake that what is published is shipped to; None: none.
     `lake_keep_days`: how long its own older states are kept; None: for ever. `read`: where the history is read.
@@ -116,6 +121,7 @@ class Settings(BaseModel):
     ledger_write: LedgerWrite = "propose"
     ui_token: SecretStr | None = Field(default=None, min_length=16)
     order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
+    dagster_storage: SecretStr | None = None
     benchmark: str = Field(default="SPY", pattern=r"^([A-Z0-9]{1,8}([/.][A-Z0-9]{1,4})?)?$")
 
     lake: SecretStr | None = None
@@ -126,10 +132,17 @@ class Settings(BaseModel):
 
     @field_validator("lake")
     @classmethod
-    def _of_postgres(cls, lake: SecretStr | None) -> SecretStr | None:
+    def _of_ducklake(cls, lake: SecretStr | None) -> SecretStr | None:
         if lake is not None and not lake.get_secret_value().startswith(LAKE_PREFIX):
             raise ValueError("not a DuckLake in PostgreSQL")
         return lake
+
+    @field_validator("dagster_storage")
+    @classmethod
+    def _of_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not re.match(POSTGRES_URL, url.get_secret_value()):
+            raise ValueError("not the URL of a PostgreSQL database")
+        return url
 
     @field_validator("benchmark", mode="before")
     @classmethod
@@ -289,6 +302,23 @@ def load_settings() -> Settings:
     return settings
 
 
+def read_dagster_storage() -> str | None:
+    """The URL of the database that Dagster writes to, for its own processes; None: files in the home.
+
+    They read this setting alone: whatever else is malformed, why a run failed is recorded. `up` hands it down, so that
+    all that it starts write to one place.
+
+    Raises:
+        SettingsError: it is malformed, or the file that may set it.
+    """
+    url = os.environ.get(STORAGE_VARIABLE)
+    if url is None:
+        url = find_sources(os.environ).values.get("dagster_storage", "")
+    if url and not re.match(POSTGRES_URL, url):
+        raise SettingsError(f"{STORAGE_VARIABLE} is malformed", REMEDIES["dagster_storage"])
+    return url or None
+
+
 def _refuse_unnamed_environment(sources: Sources) -> None:
     """Raise SettingsError if the default, the simulator, would be read by somebody who has named an account."""
     for field in ("access_token", "account_id"):
@@ -297,17 +327,17 @@ def _refuse_unnamed_environment(sources: Sources) -> None:
 
 
 def _refuse_mixed_sources(sources: Sources) -> None:
-    """Raise SettingsError if a file that happens to lie there decides whom a token or an alert is sent to.
+    """Raise SettingsError if a file that happens to lie there decides whom a token, an alert or a run is sent to.
 
-    Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts go.
+    Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts and run history go.
     """
     token = sources.of("access_token")
     if token is None:
         return
-    for field in ("base_url", "alert_urls"):
+    for field in ("base_url", "alert_urls", "dagster_storage"):
         source = sources.of(field)
         own = sources.dotenv is not None and sources.dotenv.parent == sources.home
-        if source in (None, token) or (field == "alert_urls" and (own or source == "the environment")):
+        if source in (None, token) or (field != "base_url" and (own or source == "the environment")):
             continue
         raise SettingsError(
             f"TRADIER_ACCESS_TOKEN is set in {token}, but {_variable(field)} in {source}", "Set both in one place."

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import create_private, exclusive, make_directory, writing
+from tradier_pipeline.core.settings import read_dagster_storage
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -101,8 +103,20 @@ def storage_error(error: BaseException, dagster_home: Path) -> StorageError | No
     return explained(str(getattr(chain, "orig", None) or chain).splitlines()[0], dagster_home)
 
 
+def unusable(url: str, reason: str) -> StorageError:
+    """What PostgreSQL says of the database, with a remedy; without the password."""
+    parts = urlsplit(url)
+    place = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    return StorageError(
+        f"Dagster's storage at {place} cannot be used: {reason}",
+        "Start that server, or correct TRADIER_DAGSTER_STORAGE.",
+    )
+
+
 def explained(text: str, dagster_home: Path) -> StorageError:
-    """What SQLite says of one of Dagster's databases, with a remedy."""
+    """What SQLite says of one of Dagster's databases, with a remedy; or PostgreSQL of the one that is set."""
+    if url := read_dagster_storage():
+        return unusable(url, text)
     remedy = next((remedy for words, remedy in REMEDIES.items() if words in text), DAMAGED)
     return StorageError(f"Dagster's storage in {dagster_home} cannot be used: {text}", remedy)
 

@@ -1,4 +1,4 @@
-"""Whether Dagster's SQLite databases can be written, looked at from outside of Dagster and in a moment."""
+"""Whether Dagster's databases can be written, looked at from outside of Dagster and in a moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tradier_pipeline.instance import REMEDIES, StorageError, explained
+from tradier_pipeline.core.settings import read_dagster_storage
+from tradier_pipeline.instance import REMEDIES, StorageError, explained, unusable
+from tradier_pipeline.instance.postgres import reason_of
 
 DATABASES = ("history/runs.db", "history/event_log.db", "schedules/schedules.db")
 SWITCHES = "schedules.db"
@@ -35,13 +37,27 @@ class Broken:
         return explained(self.reason, dagster_home)
 
 
-def broken(dagster_home: Path, *, in_use: bool) -> Broken | None:
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A server that cannot be used now, and what PostgreSQL says of it. Waiting may help; nothing is set aside."""
+
+    url: str
+    reason: str
+
+    def error(self, _dagster_home: Path) -> StorageError:
+        """It in one line, with a remedy."""
+        return unusable(self.url, self.reason)
+
+
+def broken(dagster_home: Path, *, in_use: bool) -> Broken | Away | None:
     """The first database that cannot be written now.
 
     Args:
         dagster_home: Dagster's directory.
         in_use: Dagster has them open: one that is absent was taken away from under it.
     """
+    if url := read_dagster_storage():
+        return Away(url, reason) if (reason := reason_of(url)) else None
     for name in DATABASES:
         path = dagster_home / name
         if (in_use or path.exists()) and (reason := _problem(path)):

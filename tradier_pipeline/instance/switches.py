@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.settings import read_dagster_storage
+from tradier_pipeline.instance import InstanceError
+from tradier_pipeline.instance.postgres import schedules_with
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -30,11 +33,16 @@ def stopped_schedules(instance: DagsterInstance) -> tuple[str, ...]:
 
 
 def read_stopped_schedules(dagster_home: Path) -> tuple[str, ...]:
-    """The same from the files alone: in a moment, and without touching anything.
+    """The same from the databases alone: in a moment, and without touching anything.
 
     Raises:
         SwitchesError: they cannot be read.
     """
+    if url := read_dagster_storage():
+        try:
+            return schedules_with(url, _STOPPED)
+        except InstanceError as error:
+            raise SwitchesError(error.cause, error.remedy) from None
     path = dagster_home / "schedules" / "schedules.db"
     if not path.exists():
         return ()

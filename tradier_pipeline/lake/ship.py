@@ -39,7 +39,6 @@ from tradier_pipeline.lake.tables import (
 from tradier_pipeline.warehouse import schema, staging
 from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 from tradier_pipeline.warehouse.schema import Table
-from tradier_pipeline.warehouse.sealed import month_of
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 HOME: Final = "tradier.main"
@@ -200,6 +199,10 @@ def _inside(connection: duckdb.DuckDBPyConnection, database: str) -> Iterator[No
         connection.execute("USE tradier")
 
 
+def _month_of(day: date) -> date:
+    return day.replace(day=1)
+
+
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
     (count,) = connection.execute(query).fetchone() or (0,)
     return int(count)
@@ -211,7 +214,7 @@ def _periods(connection: duckdb.DuckDBPyConnection) -> Periods:
     Of snapshots by what `snapshot_days` says of a day, so that nobody reads the headers of years every minute.
     """
     (newest,) = connection.execute("SELECT max(trade_date) FROM snapshot_days").fetchone() or (None,)
-    recent = month_of(month_of(newest or clock.now().date()) - timedelta(days=1))
+    recent = _month_of(_month_of(newest or clock.now().date()) - timedelta(days=1))
     sources = [(SNAPSHOT, "account_id", "trade_date", "hash(trade_date, fingerprint)", "snapshot_days")]
     sources += [(kind.name, kind.account, kind.day, hashed(kind.table, of_lake=False), kind.name) for kind in KINDS]
     found: Periods = {}
@@ -240,7 +243,7 @@ def _within(keys: Iterable[str], account: str, day: str) -> str:
     conditions = []
     for period, group in groupby(split, key=lambda one: one[0]):
         first = date.fromisoformat(period if len(period) > 7 else f"{period}-01")
-        last = first if len(period) > 7 else month_of(first + timedelta(days=31)) - timedelta(days=1)
+        last = first if len(period) > 7 else _month_of(first + timedelta(days=31)) - timedelta(days=1)
         accounts = ", ".join(literal(account_id) for _, account_id in group)
         conditions.append(f"{day} BETWEEN {literal(first)} AND {literal(last)} AND {account} IN ({accounts})")
     return f"({' OR '.join(conditions)})"

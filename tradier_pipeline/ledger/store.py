@@ -168,11 +168,11 @@ class Ledger:
         stated_by: str,
     ) -> StatedFlow:
         """Write a flow that the owner states. `amount`: USD, negative for a withdrawal."""
-        values = (account_id, day, kind, amount, symbol, quantity, note, stated_by)
+        values = (account_id, day, kind, amount, symbol, quantity, note, stated_by, clock.now())
         with self._writing() as connection:
             cursor = connection.execute(
-                "INSERT INTO stated_flows (account_id, trade_date, kind, amount, symbol, quantity, note, stated_by) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                "INSERT INTO stated_flows (account_id, trade_date, kind, amount, symbol, quantity, note, stated_by, "
+                "stated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                 [_to_text(value) for value in values],
             )
             (flow,) = _read(StatedFlow, cursor)

@@ -21,6 +21,7 @@ from tradier_pipeline.landing.manifest import FailureRecord
 from tradier_pipeline.landing.zone import Damaged, LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.records import SnapshotRequest
 from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.monitoring.service_levels import burning
 from tradier_pipeline.warehouse.reads import (
     check_account,
     connect_readonly,
@@ -59,7 +60,8 @@ class AccountStatus:
     """The state of one account's history. The first fields are None, and `snapshots` 0, before its first snapshot.
 
     `not_published` is the newest landed snapshot if it is not in the warehouse. `landed_not_published` are all that the
-    next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy.
+    next snapshot publishes: landed by runs that died, or beside a warehouse that is absent or an older copy. `burning`
+    are the service levels whose error budget burns too fast, each in words.
     """
 
     account_id: str
@@ -77,6 +79,7 @@ class AccountStatus:
     verdict: str | None = None
     verdict_evidence: str | None = None
     landed_not_published: tuple[str, ...] = ()
+    burning: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     known: list[str] = []
     waiting_to_publish: dict[str, tuple[str, ...]] = {}
     lost: list[Damaged] = []
+    burns: dict[str, tuple[str, ...]] = {}
     if settings.warehouse.exists() or not tried:
         with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
@@ -128,6 +132,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
             beats = {(beat["account_id"], beat["cycle"]): beat["as_of"] for beat in heartbeats(connection)}
             waiting_to_publish = {account: _unpublished(connection, zone, account) for account in tried}
             lost = [Damaged(str(path), f"{path}: {LOST}") for path in lost_files(connection)]
+            burns = burning(connection)
     else:
         waiting_to_publish = {account: _unpublished(None, zone, account) for account in tried}
     if account_id is not None:
@@ -141,6 +146,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
                 _account_status(zone, account, headers.get(account, {}), published),
                 heartbeats=_heartbeats(settings, account, beats),
                 landed_not_published=waiting_to_publish.get(account, ()),
+                burning=burns.get(account, ()),
             )
             for account in sorted(tried | headers.keys())
             if account_id in (None, account)

@@ -28,6 +28,7 @@ from tradier_pipeline.publish.store import (
     OF_ONE_SNAPSHOT,
     NotPublishedError,
     is_news,
+    look_back,
     refused_row,
     store_activities,
     store_prices_of,
@@ -176,6 +177,7 @@ def _publish(
 def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) -> None:
     """As it would have been stored in its minute, but for the ledger: what it said then is not known any more."""
     typed = read_typed(landed)
+    look_back(staged, typed)
     news = is_news(staged, typed)
     typed = with_verdict(staged.connection, typed, rules.calendar)
     store_verified(staged, typed, rules, with_missed=False)

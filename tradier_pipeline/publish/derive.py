@@ -28,10 +28,10 @@ from tradier_pipeline.reconcile.findings import (
     unknown_words,
     update_findings,
 )
+from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, reach
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
-    OUTSTANDING_DAYS,
     SANDBOX,
     clock_error,
     has_terms,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+
+import duckdb
 
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
@@ -17,6 +20,7 @@ from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.evidence import NEARBY
 from tradier_pipeline.warehouse.reads import connect_readonly, newest_snapshot_ids, require_account, snapshot_ids
 from tradier_pipeline.warehouse.sealed import hot_first, is_sealed, reaching
+from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import Warehouse
 
 
@@ -43,11 +47,11 @@ def reverify(
     named = [SnapshotId.parse(text) for text in wanted]
     with connect_readonly(settings.warehouse) as connection:
         require_account(connection, account_id, settings.accounts or ())
+        published = set(known := snapshot_ids(connection))
         if is_sealed(connection):  # each snapshot is proven by its own months alone
             hot_first(connection)
-        published = snapshot_ids(connection)
         if not named:
-            chosen = map(SnapshotId.parse, published if everything else newest_snapshot_ids(connection))
+            chosen = map(SnapshotId.parse, known if everything else newest_snapshot_ids(connection))
             named = [snapshot_id for snapshot_id in chosen if account_id in (None, snapshot_id.account_id)]
         for done, snapshot_id in enumerate(named):
             progress.working(f"proving {snapshot_id}", done, len(named))
@@ -64,8 +68,19 @@ def reverify(
                 )
             if is_published := str(snapshot_id) in published:
                 day = snapshot_id.trade_date
-                with reaching(connection, day - NEARBY, day + NEARBY):
+                with reaching(connection, _set_beside(connection, snapshot_id), day + NEARBY):
                     outcomes = verify_snapshot(landed, connection)
             else:
                 outcomes = verify_landed(warehouse, landed, rules)
             yield Reverified(str(snapshot_id), is_published, outcomes)
+
+
+def _set_beside(connection: duckdb.DuckDBPyConnection, snapshot_id: SnapshotId) -> date:
+    """The trade date from which on the snapshots are that a snapshot was set beside: of the last good one before it."""
+    query = """
+        SELECT coalesce(max(trade_date) FILTER (snapshots > 0), max(trade_date)) FROM snapshot_days
+        WHERE account_id = ? AND trade_date < ?
+    """
+    day = snapshot_id.trade_date
+    (before,) = connection.execute(bind(query, snapshot_id.account_id, day)).fetchone() or (None,)
+    return min(day - NEARBY, before or day)

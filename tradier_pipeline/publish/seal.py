@@ -1,4 +1,5 @@
-"""Sealing: the closed months of the tables that grow by the minute become Parquet files, written once and never again.
+"""Sealing: closed months and years of the tables that grow by the minute become Parquet files, written once and never
+again.
 
 A crash at any point loses nothing. A file is whole, fsynced and proven before it gets its name, and readers see it with
 the one publish that takes its rows out of the warehouse; until then it is a file that nobody refers to.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -20,22 +21,31 @@ from tradier_pipeline import clock
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import create_private, exclusive, make_directory, sync, writing
-from tradier_pipeline.warehouse import sealed
+from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 from tradier_pipeline.warehouse.schema import Table
 from tradier_pipeline.warehouse.sealed import FILES, SealedFile, next_month
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
-from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert, sealed_directory
+from tradier_pipeline.warehouse.staging import Warehouse, insert, sealed_directory
 
 OPEN_DAYS = timedelta(days=7)  # what the next snapshots look back at, and what is likely to be proven again
+OPEN_DAYS_OF_YEAR = timedelta(days=60)  # of the headers, which every snapshot looks back at
 UNREFERRED_S = 86_400.0  # a reader that opened the warehouse before may still be at a file that is replaced
 LOCK_TIMEOUT_S = 5.0
 ROWS_OF_GROUP = 20_480  # what is read to see one instant
 
-# the newest snapshots of an account are never sealed: what it holds now is found without a look at old months
-_KEPT = """
-    SELECT max_by(snapshot_id, as_of) FROM tradier_snapshots GROUP BY account_id
-    UNION SELECT max_by(snapshot_id, as_of) FROM tradier_snapshots WHERE verdict = 'good' GROUP BY account_id
+# Never sealed are the newest snapshots of an account: what it holds now is found without a look at old months. Of the
+# tables with a row a snapshot it is all since the day before its newest good one: what a next snapshot is set beside,
+# what a long doubt leaves to be confirmed, and which of the newest day's are published.
+_NEWEST = """
+    SELECT max_by(snapshot_id, as_of) FROM {headers} GROUP BY account_id
+    UNION SELECT max_by(snapshot_id, as_of) FROM {headers} WHERE verdict = 'good' GROUP BY account_id
+"""
+_SINCE_GOOD = """
+    SELECT snapshot_id FROM {headers} JOIN (
+        SELECT account_id, coalesce(max(trade_date) FILTER (verdict = 'good'), min(trade_date)) - 1 AS since
+        FROM {headers} GROUP BY account_id
+    ) USING (account_id) WHERE trade_date >= since
 """
 
 
@@ -45,9 +55,12 @@ class SealError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """What was sealed: months, files, rows, their bytes; and the bytes of the warehouse before and after."""
+    """What was sealed: months, and years of the tables with a row a snapshot, by their first days; files, rows, their
+    bytes; and the bytes of the warehouse before and after.
+    """
 
     months: tuple[date, ...] = ()
+    years: tuple[date, ...] = ()
     files: int = 0
     rows: int = 0
     bytes: int = 0
@@ -56,7 +69,9 @@ class Sealing:
 
 
 def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
-    """Seal every month that is closed: one that ended OPEN_DAYS ago, or more.
+    """Seal every month that ended OPEN_DAYS ago, or more, and every year that ended OPEN_DAYS_OF_YEAR ago.
+
+    Table by table, each in a publish of its own: who publishes snapshots meanwhile waits for one table, not for all.
 
     Args:
         until: the last month; None: every closed one.
@@ -64,7 +79,7 @@ def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
     Raises:
         BusyError: another process seals, or has been writing the warehouse for half a minute.
         FileError: the disk is full, or the home cannot be written.
-        SealError: a file was not what it should be; nothing was published.
+        SealError: a file was not what it should be; of its table nothing was published.
         WarehouseError: nothing has been published yet, or the file is of another version.
     """
     root = sealed_directory(warehouse.path)
@@ -74,13 +89,21 @@ def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
         with connect_readonly(warehouse.path) as connection:
             require_current(connection)
             _remove_unreferred(root, _known_files(connection))
-            months = _closed_months(connection, until)
-            made = [file for month in months for file in _write_month(connection, root, month)]
-        return _publish(warehouse, root, made) if made else Sealing()
+        before = warehouse.path.stat().st_size
+        done = [file for table in sealed.TABLES for file in _seal_table(warehouse, root, table, until)]
+        if done or _is_hollow(warehouse):
+            progress.working("giving back the room of what is sealed")
+            with warehouse.staged(compact=True):
+                pass
+    if not done:
+        return Sealing()
+    firsts = [sorted({file.month for file in done if file.is_yearly is yearly}) for yearly in (False, True)]
+    rows, size = sum(file.row_count for file in done), sum(file.bytes for file in done)
+    return Sealing(*map(tuple, firsts), len(done), rows, size, before, warehouse.path.stat().st_size)
 
 
 def undo(warehouse: Warehouse) -> int:
-    """Bring all sealed months back into the warehouse; returns how many.
+    """Bring all that is sealed back into the warehouse; returns how many months.
 
     Raises:
         BusyError, FileError, WarehouseError: it cannot be written; everything is as it was.
@@ -88,67 +111,100 @@ def undo(warehouse: Warehouse) -> int:
     with warehouse.staged() as staged:
         if not staged.sealed:
             return 0
+        files = sealed.sealed_files(staged.connection)
         with transaction(staged.connection):
-            months = {file.month for file in sealed.sealed_files(staged.connection)}
-            files = sealed.unseal(staged.connection, months)
+            sealed.unseal(staged.connection, files)
     _let_go(sealed_directory(warehouse.path), files)
-    return len(months)
+    return len({file.month for file in files if not file.is_yearly})
 
 
-def _closed_months(connection: duckdb.DuckDBPyConnection, until: date | None) -> list[date]:
-    """The closed months that have rows which are not sealed, the oldest first."""
-    is_sealed = sealed.is_sealed(connection)
-    before = sealed.month_of(clock.trade_date(clock.now()) - OPEN_DAYS)
+def _is_hollow(warehouse: Warehouse) -> bool:
+    """Whether most of the warehouse is room that is free: of a process that died before it gave it back."""
+    with connect_readonly(warehouse.path) as connection:
+        query = "SELECT free_blocks > used_blocks FROM pragma_database_size() WHERE database_name = 'tradier'"
+        return connection.execute(query).fetchone() == (True,)
+
+
+def _seal_table(warehouse: Warehouse, root: Path, table: Table, until: date | None) -> list[SealedFile]:
+    with connect_readonly(warehouse.path) as connection:
+        kept = _kept(connection, table)
+        made = [
+            file
+            for first in _closed(connection, table, kept, until)
+            if (file := _write_file(connection, root, table, first, kept))
+        ]
+    return _publish(warehouse, root, table, made) if made else []
+
+
+def _kept(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
+    """The query of the snapshots whose rows of a table stay."""
+    headers = sealed.stored_name(schema.TRADIER_SNAPSHOTS, sealed.hot_tables(connection))
+    return (_SINCE_GOOD if table in sealed.YEARLY else _NEWEST).format(headers=headers)
+
+
+def _closed(connection: duckdb.DuckDBPyConnection, table: Table, kept: str, until: date | None) -> list[date]:
+    """The closed months or years of a table that have rows which are not sealed, the oldest first."""
+    open_days = OPEN_DAYS_OF_YEAR if table in sealed.YEARLY else OPEN_DAYS
+    before = sealed.period_of(table, clock.trade_date(clock.now()) - open_days)
     if until is not None:
-        before = min(before, next_month(until))
-    names = [sealed.stored_name(table, sealed=is_sealed) for table in sealed.TABLES]
-    open_rows = " UNION ALL ".join(f"SELECT snapshot_id, trade_date FROM {name}" for name in names)  # noqa: S608
-    query = f"""
-        SELECT DISTINCT date_trunc('month', trade_date)::DATE AS month FROM ({open_rows})
-        WHERE trade_date < ? AND snapshot_id NOT IN ({_KEPT}) ORDER BY month
-    """  # noqa: S608
-    return [month for (month,) in connection.execute(bind(query, before)).fetchall()]
+        before = min(before, sealed.period_of(table, next_month(until)))
+    name = sealed.stored_name(table, sealed.hot_tables(connection))
+    query = f"SELECT DISTINCT trade_date FROM {name} WHERE trade_date < ? AND snapshot_id NOT IN ({kept})"  # noqa: S608
+    return sorted({sealed.period_of(table, day) for (day,) in connection.execute(bind(query, before)).fetchall()})
 
 
-def _rows(table: Table, month: date) -> str:
-    """All rows of a table that a file of a month has: those that are sealed already, too."""
-    span = bind("trade_date >= ? AND trade_date < ?", month, next_month(month))
-    return f"main.{table.name} WHERE {span} AND snapshot_id NOT IN ({_KEPT})"
+def _of(table: Table, first: date) -> str:
+    """The condition of the rows of a month or year."""
+    return bind("trade_date >= ? AND trade_date < ?", first, sealed.period_end(table, first))
 
 
-def _write_month(connection: duckdb.DuckDBPyConnection, root: Path, month: date) -> Iterator[SealedFile]:
-    for table in sealed.TABLES:
-        progress.working(f"sealing {month:%Y-%m}: {table.name}")
-        count, content = connection.execute(
-            sealed.fingerprint_query(sealed.listed(table), _rows(table, month))
-        ).fetchone() or (0, "")
-        if count:
-            path = _write(connection, root, table, month, (count, content))
-            size = (root / path).stat().st_size
-            yield SealedFile(table.name, month, path, count, content, size, table.column_names, clock.now())
+def _rows(table: Table, first: date, kept: str) -> str:
+    """All rows of a table that a file has: those that are sealed already, too."""
+    return f"main.{table.name} WHERE {_of(table, first)} AND snapshot_id NOT IN ({kept})"
 
 
-def _write(connection: duckdb.DuckDBPyConnection, root: Path, table: Table, month: date, proof: tuple[int, str]) -> str:
+def _write_file(
+    connection: duckdb.DuckDBPyConnection, root: Path, table: Table, first: date, kept: str
+) -> SealedFile | None:
+    """None: there is no row."""
+    stem = f"{first:%Y}" if table in sealed.YEARLY else f"{first:%Y-%m}"
+    progress.working(f"sealing {stem}: {table.name}")
+    rows = _rows(table, first, kept)
+    count, content = connection.execute(sealed.fingerprint_query(sealed.listed(table), rows)).fetchone() or (0, "")
+    if not count:
+        return None
+    path = _write(connection, root, table, stem, rows, (count, content))
+    size = (root / path).stat().st_size
+    return SealedFile(table.name, first, path, count, content, size, table.column_names, clock.now())
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, root: Path, table: Table, stem: str, rows: str, proof: tuple[int, str]
+) -> str:
     """Write a file, prove it, and give it its name; one that is there with the same rows is taken.
+
+    Args:
+        stem: how its name begins.
+        rows: what follows FROM.
 
     Returns:
         Its path relative to `root`.
     """
     directory = root / table.name
-    partial = directory / f".{month:%Y-%m}.tmp"
+    partial = directory / f".{stem}.tmp"
     with writing(directory):
         make_directory(directory)
         partial.unlink(missing_ok=True)
         create_private(partial)
-        rows = f"SELECT {sealed.listed(table)} FROM {_rows(table, month)} ORDER BY ALL"  # noqa: S608
+        query = f"SELECT {sealed.listed(table)} FROM {rows} ORDER BY ALL"  # noqa: S608
         options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_OF_GROUP}, USE_TMP_FILE false"
         try:
-            _run(connection, f"COPY ({rows}) TO {literal(str(partial))} ({options})", partial)
+            _run(connection, f"COPY ({query}) TO {literal(str(partial))} ({options})", partial)
             if _content(connection, table, partial) != proof:
                 raise SealError(f"{partial} is not what the warehouse has of {table.name}", "Check the disk.")
             sync(partial)
             partial.chmod(0o444)
-            path = _name(connection, table, directory, month, proof)
+            path = _name(connection, table, directory, stem, proof)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -157,12 +213,12 @@ def _write(connection: duckdb.DuckDBPyConnection, root: Path, table: Table, mont
 
 
 def _name(
-    connection: duckdb.DuckDBPyConnection, table: Table, directory: Path, month: date, proof: tuple[int, str]
+    connection: duckdb.DuckDBPyConnection, table: Table, directory: Path, stem: str, proof: tuple[int, str]
 ) -> Path:
-    """The first name of a month that is free: what is there with other rows may be at a reader's hands."""
+    """The first name of a month or year that is free: what is there with other rows may be at a reader's hands."""
     number = 1
     while True:
-        path = directory / (f"{month:%Y-%m}.parquet" if number == 1 else f"{month:%Y-%m}.{number}.parquet")
+        path = directory / (f"{stem}.parquet" if number == 1 else f"{stem}.{number}.parquet")
         if not path.exists():
             return path
         with suppress(duckdb.Error):  # a damaged one is nobody's
@@ -184,50 +240,61 @@ def _run(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
         raise SealError(f"cannot write {path}: {str(error).splitlines()[0][:300]}", "Free some space.") from None
 
 
-def _publish(warehouse: Warehouse, root: Path, made: Sequence[SealedFile]) -> Sealing:
-    """Take the rows of the files out of the warehouse and show them from there, in one publish.
+def _publish(warehouse: Warehouse, root: Path, table: Table, made: Sequence[SealedFile]) -> list[SealedFile]:
+    """Take the rows of the files of a table out of the warehouse and show them from there, in one publish.
 
-    A month of which a row has changed since its files were written stays open until the next time.
+    What has had a row changed since its file was written stays open until the next time.
+
+    Returns:
+        The files that stand for their rows now.
     """
-    before = warehouse.path.stat().st_size
     replaced: list[SealedFile] = []
-    with warehouse.staged(compact=True) as staged:
-        months = sorted({file.month for file in made})
-        months = [month for month in months if _is_same(staged.connection, month, made)]
+    with warehouse.staged() as staged:
+        kept = _kept(staged.connection, table)
+        files = [file for file in made if _is_same(staged.connection, table, file, kept)]
         with transaction(staged.connection):
-            replaced = _move(staged, root, months, [file for file in made if file.month in months])
-    _let_go(root, [old for old in replaced if old.path not in {file.path for file in made}])
-    files = [file for file in made if file.month in months]
-    rows, size = sum(file.row_count for file in files), sum(file.bytes for file in files)
-    return Sealing(tuple(months), len(files), rows, size, before, warehouse.path.stat().st_size)
+            replaced = _move(staged.connection, root, table, files, kept)
+    _let_go(root, [old for old in replaced if old.path not in {file.path for file in files}])
+    return files
 
 
-def _is_same(connection: duckdb.DuckDBPyConnection, month: date, made: Sequence[SealedFile]) -> bool:
-    """Whether the rows of a month are those of its files."""
-    files = {file.table_name: (file.row_count, file.fingerprint) for file in made if file.month == month}
-    for table in sealed.TABLES:
-        found = connection.execute(sealed.fingerprint_query(sealed.listed(table), _rows(table, month))).fetchone()
-        if found != files.get(table.name, (0, "0")):
-            return False
-    return True
+def _is_same(connection: duckdb.DuckDBPyConnection, table: Table, file: SealedFile, kept: str) -> bool:
+    """Whether the rows of a file are those of the warehouse."""
+    query = sealed.fingerprint_query(sealed.listed(table), _rows(table, file.month, kept))
+    return connection.execute(query).fetchone() == (file.row_count, file.fingerprint)
 
 
-def _move(staged: StagedWarehouse, root: Path, months: Sequence[date], files: Sequence[SealedFile]) -> list[SealedFile]:
-    """Let the files stand for their rows. Returns the files whose place they take."""
-    connection = staged.connection
-    closed = " OR ".join(bind("trade_date >= ? AND trade_date < ?", month, next_month(month)) for month in months)
-    gone = f"({closed or 'false'}) AND snapshot_id NOT IN ({_KEPT})"
-    if staged.sealed:
-        for table in sealed.TABLES:
-            connection.execute(f"DELETE FROM {sealed.HOT}.{table.name} WHERE {gone}")  # noqa: S608
+def _move(
+    connection: duckdb.DuckDBPyConnection, root: Path, table: Table, files: Sequence[SealedFile], kept: str
+) -> list[SealedFile]:
+    """Let the files stand for their rows. Returns the files whose place they take.
+
+    Raises:
+        SealError: that would change how many rows there are.
+    """
+    if not files:
+        return []
+    before = _count(connection, table)
+    closed = " OR ".join(f"({_of(table, file.month)})" for file in files)
+    gone = f"({closed}) AND snapshot_id NOT IN ({kept})"
+    if table.name in sealed.hot_tables(connection):
+        connection.execute(f"DELETE FROM {sealed.HOT}.{table.name} WHERE {gone}")  # noqa: S608
     else:
-        sealed.begin(connection, f"NOT ({gone})")
-    replaced = [file for file in sealed.sealed_files(connection) if file.month in months]
-    for month in months:
-        connection.execute(bind(f"DELETE FROM {FILES.name} WHERE month = ?", month))  # noqa: S608
+        sealed.begin(connection, table, f"NOT ({gone})")
+    firsts = {file.month for file in files}
+    replaced = [one for one in sealed.sealed_files(connection) if one.table_name == table.name and one.month in firsts]
+    for first in firsts:
+        connection.execute(bind(f"DELETE FROM {FILES.name} WHERE table_name = ? AND month = ?", table.name, first))  # noqa: S608
     insert(connection, FILES, [_as_row(file) for file in files])
-    sealed.show(connection, root)
+    sealed.show(connection, root, {table.name})
+    if (now := _count(connection, table)) != before:
+        raise SealError(f"sealing {table.name} would leave {now} of {before} rows", "Nothing was changed; report it.")
     return replaced
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: Table) -> int:
+    (count,) = connection.execute(f"SELECT count(*) FROM main.{table.name}").fetchone() or (0,)  # noqa: S608
+    return int(count)
 
 
 def _as_row(file: SealedFile) -> dict[str, object]:

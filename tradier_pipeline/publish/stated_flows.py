@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from getpass import getuser
 from typing import Any, Literal, get_args
@@ -36,10 +36,17 @@ class FlowError(PipelineError):
     """A flow cannot be stated so."""
 
 
-def stated_rows(ledger: Ledger) -> list[Row]:
-    """The flows that stand, as rows of the warehouse's table."""
+def stated_rows(ledger: Ledger, at: datetime | None = None) -> list[Row]:
+    """The flows that stand, now or at an instant, as rows of the warehouse's table."""
     flows = ledger.stated_flows() if ledger.exists else []
-    return [flow.model_dump(include=set(schema.STATED_FLOWS.column_names)) for flow in flows if not flow.removed_at]
+    names = set(schema.STATED_FLOWS.column_names)
+    return [flow.model_dump(include=names) for flow in flows if _stands(flow, at)]
+
+
+def _stands(flow: StatedFlow, at: datetime | None) -> bool:
+    if at is None:
+        return flow.removed_at is None
+    return flow.stated_at <= at and (flow.removed_at is None or at < flow.removed_at)
 
 
 def publish_stated(settings: Settings) -> None:

@@ -129,6 +129,7 @@ def store_snapshot(
     try:
         typed = read_typed(landed)
         with warehouse.staged() as staged:
+            look_back(staged, typed)
             news = is_news(staged, typed)
             typed = with_verdict(staged.connection, typed, rules.calendar)
             ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
@@ -148,12 +149,18 @@ def store_snapshot(
     return typed, outcomes
 
 
+def look_back(staged: StagedWarehouse, typed: TypedSnapshot) -> None:
+    """Have what a snapshot that is about to be stored or proven is set beside, however long ago it was read."""
+    manifest = typed.landed.manifest
+    staged.look_back(manifest.account_id, manifest.as_of, typed.landed.snapshot_id.trade_date)
+
+
 def is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
     """Whether it is stored for the first time, and nothing good of its account that is newer."""
     manifest = typed.landed.manifest
     query = """
         SELECT count(*) FROM tradier_snapshots
-        WHERE account_id = ? AND (as_of >= ? AND verdict = 'good' OR snapshot_id = ?)
+        WHERE account_id = ? AND as_of >= ? AND (verdict = 'good' OR snapshot_id = ?)
     """
     found = staged.connection.execute(bind(query, manifest.account_id, manifest.as_of, manifest.snapshot_id))
     return found.fetchone() == (0,)
@@ -244,6 +251,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     typed = read_typed(landed)
     try:
         with warehouse.staged() as staged:
+            look_back(staged, typed)
             typed = with_verdict(staged.connection, typed, rules.calendar)
             raise _TrialEnds(_stored(staged, typed, rules))
     except _TrialEnds as trial:
@@ -277,18 +285,18 @@ def rebuild(
     published_before = _published(warehouse)
     if not forget:
         _refuse_loss(warehouse, zone, published_before)
-    landed, refused = _readable(zone)
+    landed, refused = readable(zone)
     # in a damaged archive, or of a damaged manifest; what is not landed at all is lost only with `forget`
     unreadable = set(published_before) - {str(found.snapshot_id) for found in landed}
     damaged = {one.path: one.reason for one in zone.damaged()}
     named = {str(found.directory) for found in zone.snapshots()}  # what is wrong with these is listed by their ids
     with warehouse.staged(fresh=True) as staged:
-        staged.miss(list(_never_landed(zone, refused)))
+        staged.miss(list(never_landed(zone, refused)))
         kept_rows = staged.merge_snapshots(warehouse.path, () if forget else unreadable)
         published = 0
         for start in range(0, len(landed), REBUILD_BATCH):
             batch = landed[start : start + REBUILD_BATCH]
-            left_out = _rebuild_batch(staged, batch, rules, start, len(landed))
+            left_out = replay_batch(staged, batch, rules, start, len(landed))
             kept_rows += staged.merge_snapshots(
                 warehouse.path, () if forget else _damaged_since(batch, left_out, published_before)
             )
@@ -343,7 +351,7 @@ def _refuse_to_leave_out(staged: StagedWarehouse, published_before: Sequence[str
         )
 
 
-def _readable(zone: LandingZone) -> tuple[list[LandedSnapshot], dict[str, str]]:
+def readable(zone: LandingZone) -> tuple[list[LandedSnapshot], dict[str, str]]:
     """The landed snapshots in the order of reading, and those whose manifest cannot be read, with the reason."""
     landed: list[LandedSnapshot] = []
     unreadable: dict[str, str] = {}
@@ -387,7 +395,7 @@ def _kind(path: str) -> str:
     return "prices" if path.startswith(f"{PRICES}/") else "the activity"
 
 
-def _never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
+def never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
     """The missed instants of which nothing was landed, or nothing that can be read."""
     for account in zone.accounts():
         for snapshot_id, path in zone.attempts(account, EPOCH.date(), EPOCH).items():
@@ -448,7 +456,7 @@ def _judge_older(staged: StagedWarehouse, rules: GateRules) -> None:
     insert(staged.connection, schema.TRADE_GATE_READINGS, rows)
 
 
-def _rebuild_batch(
+def replay_batch(
     staged: StagedWarehouse, batch: list[LandedSnapshot], rules: GateRules, done: int, total: int
 ) -> dict[str, str]:
     """Store a batch in one transaction, then verify one by one in the order of reading, removing what is refused.

@@ -157,7 +157,7 @@ def settle(
 
     Args:
         carried: what the statement before left in flight.
-        outstanding: what each of the statements before left open for good, less what has settled it (see `open_of`).
+        outstanding: what the statements before left open, and nothing has settled since.
             A change that settles one of them, or all, explains both, however late it comes.
     """
     is_open = any(sum(amounts, ZERO) for amounts in (outstanding or {}).values())
@@ -194,12 +194,6 @@ def unsigned(amount: Decimal) -> str:
     return f"{text}0" if len(fraction) == 1 else text
 
 
-def open_of(finding: ItemVerdict) -> tuple[Decimal, ...]:
-    """What one verdict adds to what is outstanding of its item: what it leaves open, less what it was handed."""
-    left = finding.unexplained if finding.state in ("in_flight", "unexplained") else ZERO
-    return tuple(amount for amount in (left, -finding.carried) if amount and left != finding.carried)
-
-
 def ended_in(explanation: Iterable[str]) -> Decimal:
     """The contracts, as they were held, that the explanation of a finding says to have ended."""
     found = (match for line in explanation if (match := _ENDED.match(line)))
@@ -213,17 +207,12 @@ def may_owe_fractions(explanation: str) -> bool:
 
 def _settled(change: ItemChange, amounts: Sequence[Decimal]) -> Decimal:
     """The outstanding amount that a change settles, to the cent or but for its fees; 0 if there is none."""
-    left = list(amounts)
-    for amount in amounts:
-        if amount in left and -amount in left:
-            left.remove(amount)
-            left.remove(-amount)
-    for amount in (*left, sum(left, ZERO)):
+    for amount in (*amounts, sum(amounts, ZERO)):
         rest = change.unexplained + amount
         if amount * change.unexplained < 0 and -max(change.fees_at_most, CENT) < rest < CENT:
             return amount
     # the cash of a delivery comes with its fee
-    of_deliveries = [amount for amount in left if change.item == CASH and not amount % DELIVERY_STEP]
+    of_deliveries = [amount for amount in amounts if change.item == CASH and not amount % DELIVERY_STEP]
     for count, amount in [(1, amount) for amount in of_deliveries] + [(len(of_deliveries), sum(of_deliveries, ZERO))]:
         fee = -(change.unexplained + amount)
         if amount * change.unexplained < 0 and LEAST_DELIVERY_FEE <= fee <= MOST_DELIVERY_FEE * count:

@@ -274,11 +274,16 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
         late = _late_in_cash(now, good, filled, cash)
         if late:
             yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
-        elif _is_same_date(now, good):
-            # what cash lacks now, by itself: what was open before may hide it
-            lacking = cash.change - cash.explained
-            may_be_fees = -cash.fees_at_most <= lacking < 0
-            yield from _counted_otherwise(now, good, filled, ZERO if may_be_fees else lacking, moved=bool(odd))
+            return
+        # what cash lacks now, by itself: what was open before may hide it
+        lacking = cash.change - cash.explained
+        lacking = ZERO if -cash.fees_at_most <= lacking < 0 else lacking
+        if _is_same_date(now, good):
+            shown = {finding.item: finding.change for finding in found}
+            listed = all(shown.get(symbol, ZERO) == quantity for symbol, quantity in traded.items())
+            yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
+        elif cash.change * lacking > 0:
+            yield from _paid_over_night(now, good, lacking)
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:
@@ -291,13 +296,14 @@ def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], c
 
 
 def _counted_otherwise(
-    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool
+    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, listed: bool
 ) -> Iterator[str]:
     """That the balances count other positions than are listed: for an amount that is known, or beyond what prices do.
 
     Args:
         lacking: USD of cash that changed without a cause.
         moved: a position changed without a cause, too.
+        listed: the positions moved by what filled since.
     """
     by_balances = now.figures.market_value - good.figures.market_value
     by_quotes = _uncounted(now, good)
@@ -307,12 +313,28 @@ def _counted_otherwise(
     if uncounted is not None and abs(lacking) >= MIN_VALUE and (hides or _is_worth(-lacking, uncounted)):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
-    elif by_quotes is None or _is_hidden(by_quotes, now, good) or _is_worth(_paid(filled), by_balances):
-        return  # balances that moved by what filled count no other positions, whatever quotes say
+    elif by_quotes is None or _is_hidden(by_quotes, now, good):
+        return
+    elif _is_worth(_paid(filled), by_balances) and (listed or _fits_better(now, good)):
+        return  # balances that moved as the list did, by what filled, count no other positions, whatever quotes say
     elif some := _not_in_positions(by_quotes, filled):
         yield f"{_POSITIONS_BEHIND}: these count {', '.join(some)}, the list does not"
     elif _is_beyond_prices(by_quotes, now, good):
         yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
+
+
+def _paid_over_night(now: Observation, good: Observation, lacking: Decimal) -> Iterator[str]:
+    """That cash moved by what the balances count more or less of positions than are listed.
+
+    Over night prices alone prove nothing, and cash alone may be a deposit; the two are one amount where both are more
+    than prices explain.
+    """
+    uncounted = _uncounted(now, good)
+    if uncounted is None or not _is_beyond_prices(uncounted, now, good):
+        return
+    most = max(now.noise, good.noise)
+    if abs(lacking) > most and (_is_hidden(uncounted + lacking, now, good) or _is_worth(-lacking, uncounted)):
+        yield f"{_POSITIONS_BEHIND}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
 
 
 def _fills_unpriced(now: Observation, filled: Sequence[Fill]) -> bool:
@@ -328,6 +350,11 @@ def _is_hidden(value: Decimal, now: Observation, good: Observation) -> bool:
 def _uncounted(now: Observation, good: Observation) -> Decimal | None:
     """By how much the balances' positions changed otherwise than the listed ones; None if a quote is missing."""
     return None if now.gap is None or good.gap is None else now.gap - good.gap
+
+
+def _fits_better(now: Observation, good: Observation) -> bool:
+    """Whether the balances come nearer to what is listed than before."""
+    return abs(now.gap or ZERO) <= abs(good.gap or ZERO)
 
 
 def _is_beyond_prices(uncounted: Decimal, now: Observation, good: Observation) -> bool:

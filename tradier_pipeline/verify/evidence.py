@@ -19,6 +19,7 @@ from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shorten
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.unpublished import EPOCH
 
 Row = dict[str, Any]
 
@@ -162,13 +163,16 @@ class Evidence:
     def previous(self) -> Row | None:
         """The header of the published snapshot of this account that was read last before this one: a good one, if
         there is any."""
-        as_of = self.landed.manifest.as_of
         sql = (
-            "SELECT * FROM tradier_snapshots WHERE account_id = ? AND as_of < ? "
+            "SELECT * FROM tradier_snapshots WHERE account_id = ? AND as_of < ? AND as_of > ? "
             "ORDER BY verdict = 'doubtful', as_of DESC LIMIT 1"
         )
-        rows = self.query(sql, self.account_id, as_of)
-        return rows[0] if rows else None
+        as_of = self.landed.manifest.as_of
+        for since in (as_of - NEARBY, EPOCH):  # mostly it is near, and found without a look at a year of them
+            rows = self.query(sql, self.account_id, as_of, since)
+            if rows and (since == EPOCH or rows[0]["verdict"] == "good"):
+                return rows[0]
+        return None
 
     def missed_between(self, first_day: date, last_day: date) -> list[Row]:
         """The stored instants of the account without a snapshot, by the New York dates of the instants."""

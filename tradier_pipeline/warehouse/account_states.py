@@ -25,6 +25,7 @@ from tradier_pipeline.reconcile.account_state import (
     part_of,
 )
 from tradier_pipeline.reconcile.conservation import Open, ended_in, may_owe_fractions
+from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, outstanding
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sealed import reaching
@@ -101,14 +102,9 @@ _IN_FLIGHT = """
     SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
 """
 
-# what came and what was due are two things: two changes without a cause on different dates have nothing in common
-_OUTSTANDING = """
-    SELECT item, list(amount ORDER BY as_of) FROM (
-        SELECT item, as_of, CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END AS rest,
-               unnest([rest, -carried]) AS amount, carried
-        FROM conservation WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
-        AND (trade_date = ? OR abs(change) < abs(explained) OR carried <> 0)
-    ) WHERE amount <> 0 AND rest <> carried GROUP BY item
+_LEFT_OPEN = """
+    SELECT item, trade_date, change, carried, explained, unexplained, in_flight, state FROM conservation
+    WHERE account_id = ? AND as_of <= ? AND trade_date >= ? AND (in_flight <> 0 OR carried <> 0) ORDER BY as_of
 """
 
 _YET_TO_COME = """
@@ -117,8 +113,6 @@ _YET_TO_COME = """
     AND regexp_matches(explanation, ' (expired|ended) | paid in cash|a merger for shares')
     ORDER BY item, as_of
 """
-
-OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +186,11 @@ def stored_observation(
 def _outstanding(
     connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
 ) -> dict[str, list[Decimal]]:
-    """By item, what stored snapshots left open: a change of today that had no cause, a cause that no change showed."""
+    """By item, what stored snapshots left open that a change of now may settle."""
     day = clock.trade_date(now)
-    query = bind(_OUTSTANDING, account_id, until, day - OUTSTANDING_DAYS, day)
-    return dict(connection.execute(query).fetchall())
+    # what was open at the start of the last days may have been settled in them
+    query = bind(_LEFT_OPEN, account_id, until, day - 2 * OUTSTANDING_DAYS)
+    return outstanding(map(Change._make, connection.execute(query).fetchall()), day)
 
 
 def _yet_to_come(

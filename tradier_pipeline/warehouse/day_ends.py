@@ -9,7 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Derived, Table
+from tradier_pipeline.warehouse.schema import (
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DECIMAL,
+    INSTANT,
+    INTEGER,
+    VARCHAR,
+    WORDS,
+    Column,
+    Derived,
+    Table,
+)
 
 _KEY: Final = "account_id, trade_date"
 _ENDS: Final = "(SELECT account_id, last_as_of AS as_of FROM snapshot_days WHERE snapshots > 0)"
@@ -46,16 +58,37 @@ def _positions(dates: str) -> str:
 
 def _executions(dates: str) -> str:
     return f"""
+    WITH listed AS (
+        FROM (FROM orders {dates}) {_AT_END}
+    )
     SELECT {_KEY}, order_id, leg_no::INTEGER AS leg_no, symbol, transaction_date,
            CASE WHEN side LIKE 'buy%' THEN exec_quantity WHEN side LIKE 'sell%' THEN -exec_quantity END AS bought,
-           avg_fill_price AS price
-    FROM (SELECT {_KEY}, as_of, order_id, 0 AS leg_no, coalesce(option_symbol, symbol) AS symbol, side,
-                 exec_quantity, avg_fill_price, transaction_date
-          FROM (FROM orders {dates}) WHERE class IN ('equity', 'option')
+           avg_fill_price AS price,
+           coalesce(side IN ('buy_to_open', 'sell_to_open', 'buy', 'sell_short'), false) AS opens, tag, strategy
+    FROM (SELECT {_KEY}, order_id, 0 AS leg_no, coalesce(option_symbol, symbol) AS symbol, side,
+                 exec_quantity, avg_fill_price, transaction_date, tag, strategy
+          FROM listed WHERE class IN ('equity', 'option')
           UNION ALL
-          SELECT {_KEY}, as_of, order_id, leg_no, coalesce(option_symbol, symbol), side,
-                 exec_quantity, avg_fill_price, transaction_date FROM (FROM order_legs {dates}))
-    {_AT_END} WHERE exec_quantity > 0
+          SELECT {_KEY}, order_id, leg_no, coalesce(option_symbol, symbol), side,
+                 exec_quantity, avg_fill_price, transaction_date, tag, strategy
+          FROM (SELECT * FROM (FROM order_legs {dates}) {_AT_END})
+          LEFT JOIN (SELECT account_id, as_of, order_id, tag, strategy FROM listed) USING (account_id, as_of, order_id))
+    WHERE exec_quantity > 0
+    """  # noqa: S608
+
+
+def _order_spreads(dates: str) -> str:
+    return f"""
+    SELECT {_KEY}, order_id, arg_max(strategy, as_of) AS strategy
+    FROM (FROM option_spreads {dates}) WHERE order_id IS NOT NULL GROUP BY {_KEY}, order_id
+    """  # noqa: S608
+
+
+def _trades(dates: str) -> str:
+    return f"""
+    SELECT {_KEY}, trade_id, strategy, json_keys(legs) AS symbols,
+           (opened_at AT TIME ZONE 'America/New_York')::DATE AS open_date
+    FROM (FROM trade_reconciliation {dates}) {_AT_END} WHERE legs IS NOT NULL AND opened_at IS NOT NULL
     """  # noqa: S608
 
 
@@ -103,6 +136,9 @@ DAY_ENDS: Final = (
                 Column("transaction_date", INSTANT, "As in orders (UTC)"),
                 Column("bought", DECIMAL, "Filled so far: shares or contracts, negative when sold; null: neither"),
                 Column("price", DECIMAL, "USD per share; the average of these fills"),
+                Column("opens", BOOLEAN, "Whether its side opens a position, or may: buy, sell_short"),
+                Column("tag", VARCHAR, "Of its order, as in orders"),
+                Column("strategy", VARCHAR, "Of its order, as in orders"),
             ),
         ),
         _executions,
@@ -121,5 +157,32 @@ DAY_ENDS: Final = (
             ),
         ),
         _spread_legs,
+    ),
+    DayEnd(
+        Table(
+            "day_order_spreads",
+            "One row per account, trade date and order that opened an option spread of it. Kept by every publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("order_id", BIGINT, "The broker's order id", required=True),
+                Column("strategy", VARCHAR, "As in option_spreads, at the last snapshot that shows it"),
+            ),
+        ),
+        _order_spreads,
+    ),
+    DayEnd(
+        Table(
+            "day_end_trades",
+            "One row per account, trade date and opened trade of the ledger, as it was reconciled with the last good "
+            "snapshot of the date. Kept by every publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("trade_id", VARCHAR, "The engine's own id", required=True),
+                Column("strategy", VARCHAR, "The ledger's word"),
+                Column("symbols", WORDS, "The contracts that were opened"),
+                Column("open_date", DATE, "America/New_York date on which it was opened"),
+            ),
+        ),
+        _trades,
     ),
 )

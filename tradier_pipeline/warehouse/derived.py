@@ -11,12 +11,14 @@ takes back, a stated flow, a rebuild. A fingerprint has the query in it, too.
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
+from datetime import date
 from typing import Final
 
 import duckdb
 
 from tradier_pipeline.warehouse.day_ends import DAY_ENDS
-from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, EXTERNAL_FLOW_ROWS, VIEWS
+from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES, VIEWS
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     DATE,
@@ -27,7 +29,7 @@ from tradier_pipeline.warehouse.schema import (
     Derived,
     Table,
 )
-from tradier_pipeline.warehouse.sealed import reaching
+from tradier_pipeline.warehouse.sealed import note_seen, reaching, seen_spans
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 _ACCOUNT = Column("account_id", VARCHAR, "Account number", required=True)
@@ -116,8 +118,7 @@ CURVE_INPUTS: Final = Table(
     (Column("fingerprint", VARCHAR, "Of all rows that they follow from, and of their queries", required=True),),
 )
 
-_BESIDE_CURVES: Final = (ENVIRONMENTS, EXTERNAL_FLOW_ROWS)  # in the order in which they are read
-DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), *_BESIDE_CURVES, *CURVES)
+DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), ENVIRONMENTS, *CURVES)
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
@@ -148,9 +149,7 @@ _INPUTS: Final = {
     "activity_extracts": "account_id, resource, since, until, read_at",
     f"({ENVIRONMENTS.query})": "account_id, environment",
 }
-_CURVES_VERSION: Final = _version(
-    *(derived.query for derived in (EXTERNAL_FLOW_ROWS, *CURVES)), *(view.query for view in VIEWS)
-)
+_CURVES_VERSION: Final = _version(*(curve.query for curve in CURVES), *(view.query for view in VIEWS))
 
 
 _SUMS: Final = " UNION ALL ".join(
@@ -168,17 +167,25 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them."""
-    changed = connection.execute(
-        f"""
-        SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
-        FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
-              FROM tradier_snapshots GROUP BY account_id, trade_date) AS now
-        FULL JOIN snapshot_days USING (account_id, trade_date)
-        LEFT JOIN equity_curve_rows USING (account_id, trade_date)
-        WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
-        """  # noqa: S608
-    ).fetchall()
+    """Make anew the days whose snapshots have changed. Returns whether the curves have the equity of one of them.
+
+    The headers of sealed years cannot have: they are looked at once, when their days were made by another version.
+    """
+    seen = seen_spans(connection, _DAYS_VERSION)
+    spans = " AND ".join(bind("trade_date NOT BETWEEN ? AND ?", *span) for span in seen or ()) or "true"
+    with nullcontext() if seen is not None else reaching(connection, date.min):
+        changed = connection.execute(
+            f"""
+            SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
+            FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
+                  FROM tradier_snapshots WHERE {spans} GROUP BY account_id, trade_date) AS now
+            FULL JOIN (FROM snapshot_days WHERE {spans}) AS snapshot_days USING (account_id, trade_date)
+            LEFT JOIN equity_curve_rows USING (account_id, trade_date)
+            WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
+            """  # noqa: S608
+        ).fetchall()
+    if seen is None:
+        note_seen(connection, _DAYS_VERSION)
     if not changed:
         return False
     listed = ", ".join(bind("(?, ?)", account_id, day) for account_id, day, _ in changed)
@@ -198,9 +205,8 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
-    for derived in _BESIDE_CURVES:
-        connection.execute(f"DELETE FROM {derived.table.name}")  # noqa: S608
-        connection.execute(f"INSERT INTO {derived.table.name} {derived.query}")
+    connection.execute(f"DELETE FROM {ENVIRONMENTS.table.name}")  # noqa: S608
+    connection.execute(f"INSERT INTO {ENVIRONMENTS.table.name} {ENVIRONMENTS.query}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE all_curves AS {ALL_CURVES}")
     for curve in CURVES:
         columns = ", ".join(f'"{name}"' for name in curve.table.column_names)

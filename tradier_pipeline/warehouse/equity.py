@@ -456,14 +456,14 @@ EXTERNAL_FLOWS = View(
     ),
     "FROM external_flow_rows",
 )
-EXTERNAL_FLOW_ROWS = Derived(
-    Table("external_flow_rows", "The rows of external_flows, kept by every publish.", EXTERNAL_FLOWS.columns),
-    f"""
-    WITH {_EVENINGS}
+_OF_FLOWS = """
     SELECT placed.account_id, dated.trade_date, CASE WHEN counted > 1 THEN known.trade_date END AS counted_on,
            placed.kind, placed.amount, dated.description, placed.source, is_doubtful AS doubtful
     FROM placed JOIN dated USING (flow) JOIN known ON known.account_id = placed.account_id AND known.i = counted
-    """,  # noqa: S608
+"""
+EXTERNAL_FLOW_ROWS = Derived(
+    Table("external_flow_rows", "The rows of external_flows, kept by every publish.", EXTERNAL_FLOWS.columns),
+    f"WITH {_EVENINGS} {_OF_FLOWS}",
 )
 
 # Of `days`: those of an account, or of all together, with what has come into the sum that day (`joined`) or left it
@@ -610,11 +610,12 @@ TOTAL_EQUITY_CURVE_ROWS = Derived(
     f"WITH {_ACCOUNT_DAYS} FROM ({_OF_ALL})",
 )
 
-CURVES = (EQUITY_CURVE_ROWS, TOTAL_EQUITY_CURVE_ROWS)
-# The rows of both, each with the name of its table: the days that both follow from are computed once.
+CURVES = (EXTERNAL_FLOW_ROWS, EQUITY_CURVE_ROWS, TOTAL_EQUITY_CURVE_ROWS)
+# The rows of all, each with the name of its table: the evenings and days that they follow from are computed once.
 ALL_CURVES = f"""
     WITH {_ACCOUNT_DAYS}
-    SELECT '{EQUITY_CURVE_ROWS.table.name}' AS of_table, * FROM ({_OF_ACCOUNTS})
+    SELECT '{EXTERNAL_FLOW_ROWS.table.name}' AS of_table, * FROM ({_OF_FLOWS})
+    UNION ALL BY NAME SELECT '{EQUITY_CURVE_ROWS.table.name}' AS of_table, * FROM ({_OF_ACCOUNTS})
     UNION ALL BY NAME SELECT '{TOTAL_EQUITY_CURVE_ROWS.table.name}' AS of_table, * FROM ({_OF_ALL})
 """  # noqa: S608
 VIEWS = (ACTIVITY_KINDS, CASH_FLOWS, EXTERNAL_FLOWS, EQUITY_CURVE, TOTAL_EQUITY_CURVE)

@@ -36,20 +36,25 @@ _GREEKS: Final[Mapping[str, str]] = {
 }
 
 
+# What is read twice is written twice: a condition on account and date does not reach a part that two others share.
 def quoted(snapshots: str = "") -> str:
-    """`quoted`, the quotes with one price each, and `prices`, those of what may be an underlying.
+    """The quotes of what is held, as `quoted`.
 
     Args:
         snapshots: the join that leaves the wanted ones; none is needed where only rows of wanted ones join them.
     """
-    return f"""
-    quoted AS NOT MATERIALIZED (
-        SELECT {MOMENT}, symbol, underlying, contract_size, {_MIDDLE} AS price, {", ".join(_GREEKS)}
-        FROM quotes {snapshots}
-    ), prices AS (
-        SELECT {MOMENT}, symbol AS underlying, price AS underlying_price FROM quoted
-    )
-    """  # noqa: S608
+    columns = f"{MOMENT}, symbol, underlying, contract_size, {', '.join(_GREEKS)}"
+    return f"(SELECT {columns} FROM quotes {snapshots}) AS quoted"  # noqa: S608
+
+
+def prices(snapshots: str = "") -> str:
+    """One price of each quote, of what may be an underlying, as `prices`; see `quoted`."""
+    columns = f"{MOMENT}, symbol AS underlying, {_MIDDLE} AS underlying_price"
+    return f"(SELECT {columns} FROM quotes {snapshots}) AS prices"  # noqa: S608
+
+
+def _quotes_of(snapshots: str) -> str:
+    return "" if snapshots == GOOD_OF_DAY else snapshots
 
 
 def out_of_the_money(option: str = "") -> str:
@@ -63,7 +68,7 @@ def out_of_the_money(option: str = "") -> str:
 
 
 def _legs(snapshots: str) -> str:
-    """`legs`, what is held, a row per position with its greeks, beside `quoted` and `prices`.
+    """`legs`, what is held, a row per position with its greeks.
 
     Args:
         snapshots: the join that leaves the wanted ones.
@@ -74,14 +79,14 @@ def _legs(snapshots: str) -> str:
         for name in _GREEKS
     )
     return f"""
-    {quoted("" if snapshots == GOOD_OF_DAY else snapshots)}, legs AS (
+    legs AS (
         SELECT held.* EXCLUDE underlying, coalesce(held.underlying, quoted.underlying, root, symbol) AS underlying,
                coalesce(contract_size, multiplier) AS size, asset_class IN ('option', 'adjusted_option') AS is_option,
                expiration - trade_date AS days_left, {of_leg}
         FROM (SELECT {KEYS}, symbol, quantity, asset_class, root, underlying, expiration, option_type, strike,
                      multiplier
               FROM positions {snapshots}) AS held
-        LEFT JOIN quoted USING ({MOMENT}, symbol) WHERE quantity <> 0
+        LEFT JOIN {quoted(_quotes_of(snapshots))} USING ({MOMENT}, symbol) WHERE quantity <> 0
     )
     """  # noqa: S608
 
@@ -120,7 +125,8 @@ def _by_underlying(snapshots: str) -> str:
     SELECT {KEYS}, environment, underlying, underlying_price, coalesce(shares, 0)::{DECIMAL} AS shares,
            {", ".join(_GREEKS)}, delta * underlying_price::DOUBLE AS dollar_delta,
            option_legs, legs_with_greeks, {_COVERAGE}, {_AMOUNTS}, next_expiration
-    FROM summed LEFT JOIN prices USING ({MOMENT}, underlying) LEFT JOIN account_environments USING (account_id)
+    FROM summed LEFT JOIN {prices(_quotes_of(snapshots))} USING ({MOMENT}, underlying)
+    LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608
 
 
@@ -162,7 +168,7 @@ def _expiring(snapshots: str) -> str:
     WITH {_legs(snapshots)}, measured AS (
         SELECT legs.*, underlying_price,
                {out_of_the_money()} AS distance
-        FROM legs LEFT JOIN prices USING ({MOMENT}, underlying)
+        FROM legs LEFT JOIN {prices(_quotes_of(snapshots))} USING ({MOMENT}, underlying)
         WHERE is_option AND days_left <= {LATER_DAYS}
     )
     SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration, days_left::INTEGER AS days_left,

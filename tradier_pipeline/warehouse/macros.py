@@ -34,10 +34,14 @@ class Macro:
 
 
 def _at(name: str, table: Table, rows: str) -> Macro:
-    # by as_of, too: it lets DuckDB skip all but the rows around the instant
+    # the day first, which a small table knows, and then by as_of, too: DuckDB skips all but the rows around the instant
     newest = """(
         SELECT max_by(snapshot_id, as_of) AS snapshot_id, max(as_of) AS as_of
-        FROM tradier_snapshots WHERE as_of <= ts::TIMESTAMPTZ AND verdict = 'good' GROUP BY account_id
+        FROM tradier_snapshots SEMI JOIN (
+            SELECT account_id, max(trade_date) AS trade_date
+            FROM snapshot_days WHERE first_as_of <= ts::TIMESTAMPTZ GROUP BY account_id
+        ) USING (account_id, trade_date)
+        WHERE as_of <= ts::TIMESTAMPTZ AND verdict = 'good' GROUP BY account_id
     )"""
     return Macro(
         name,
@@ -55,9 +59,9 @@ ORDERS_AT = _at("orders_at", ORDERS, "The orders")
 
 POSITION_HISTORY = Macro(
     "position_history",
-    ("symbol",),
+    ("of_symbol",),  # no name of a column: DuckDB refuses the macro where sealed months make a table a view
     "One row per account and span of time in which its position in a symbol was the same; none where it had none. A "
-    "session of which nothing was read ends a span. Doubtful snapshots do not count. symbol: as in positions.",
+    "session of which nothing was read ends a span. Doubtful snapshots do not count. of_symbol: as in positions.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("symbol", VARCHAR, "As in positions"),
@@ -88,7 +92,7 @@ POSITION_HISTORY = Macro(
         FROM days SEMI JOIN sessions ON before < sessions.trade_date AND sessions.trade_date < days.trade_date
     ), held AS (
         SELECT account_id, as_of, sum(quantity) AS quantity, sum(cost_basis) AS cost_basis
-        FROM positions WHERE positions.symbol = symbol GROUP BY account_id, as_of
+        FROM positions WHERE positions.symbol = of_symbol GROUP BY account_id, as_of
     ), compared AS (
         SELECT account_id, as_of, quantity, cost_basis, after_gap, row_number() OVER of_account AS n,
                lag(as_of) OVER of_account AS before_as_of, lag(quantity) OVER of_account AS before_quantity,
@@ -111,7 +115,7 @@ POSITION_HISTORY = Macro(
            spans.cost_basis::DECIMAL(24,8) AS cost_basis, from_as_of, last_as_of, until_as_of, gap,
            max(mark) AS mark, snapshots
     FROM spans JOIN positions ON positions.account_id = spans.account_id AND positions.as_of = last_as_of
-                              AND positions.symbol = symbol
+                              AND positions.symbol = of_symbol
     WHERE spans.quantity IS NOT NULL
     GROUP BY spans.account_id, positions.symbol, spans.quantity, spans.cost_basis, from_as_of, last_as_of, until_as_of,
              gap, snapshots

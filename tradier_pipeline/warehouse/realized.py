@@ -19,7 +19,6 @@ Group = Literal["symbol", "underlying", "strategy", "tag", "day", "month", "acco
 PnlBy = Literal[Group, MonthlyBy]
 
 _NEW_YORK_DATE = "({instant} AT TIME ZONE 'America/New_York')::DATE"
-_OPENING = "side IN ('buy_to_open', 'sell_to_open', 'buy', 'sell_short') AND exec_quantity > 0"
 
 
 def _agreed(name: str) -> str:
@@ -27,41 +26,26 @@ def _agreed(name: str) -> str:
     return f"CASE WHEN count({name}) = count(*) AND min({name}) = max({name}) THEN min({name}) END AS {name}"
 
 
-# What was filled or ended on a date is in every list of that date from then on: its last one has all.
+# What was filled or ended on a date is in every list of that date from then on: its last one, which is kept, has all.
 _ATTRIBUTED = f"""
-    WITH wanted AS (
-        SELECT DISTINCT account_id, symbol FROM closed_lots
-    ), last_of_day AS MATERIALIZED (
-        SELECT account_id, max(as_of) AS as_of FROM tradier_snapshots WHERE verdict = 'good'
-        GROUP BY account_id, trade_date
-    ), last_orders AS (
-        FROM orders SEMI JOIN last_of_day USING (account_id, as_of)
-    ), fills AS (
-        SELECT account_id, order_id, option_symbol AS symbol, transaction_date
-        FROM order_legs SEMI JOIN last_of_day USING (account_id, as_of) WHERE {_OPENING}
-        UNION ALL
-        SELECT account_id, order_id, coalesce(option_symbol, symbol), transaction_date
-        FROM last_orders WHERE class IN ('equity', 'option') AND {_OPENING}
-    ), opening AS (
+    WITH opening AS (
         SELECT DISTINCT account_id, order_id, symbol, {_NEW_YORK_DATE.format(instant="transaction_date")} AS open_date
-        FROM fills SEMI JOIN wanted USING (account_id, symbol)
+        FROM day_end_executions SEMI JOIN closed_lots USING (account_id, symbol) WHERE opens
     ), tags AS (
-        SELECT account_id, order_id, arg_max(tag, as_of) AS tag, arg_max(strategy, as_of) AS word
-        FROM last_orders GROUP BY account_id, order_id
+        SELECT account_id, order_id, arg_max(tag, trade_date) AS tag, arg_max(strategy, trade_date) AS word
+        FROM day_end_executions GROUP BY account_id, order_id
     ), spreads AS (
-        SELECT account_id, order_id, arg_max(strategy, as_of) AS spread
-        FROM option_spreads WHERE order_id IS NOT NULL GROUP BY account_id, order_id
+        SELECT account_id, order_id, arg_max(strategy, trade_date) AS spread
+        FROM day_order_spreads GROUP BY account_id, order_id
     ), by_order AS (
         SELECT account_id, symbol, open_date, {", ".join(map(_agreed, ("order_id", "tag", "order_strategy")))}
         FROM (SELECT *, coalesce(spread, word) AS order_strategy
               FROM opening LEFT JOIN tags USING (account_id, order_id) LEFT JOIN spreads USING (account_id, order_id))
         GROUP BY account_id, symbol, open_date
     ), trades AS (
-        SELECT account_id, trade_id, arg_max(strategy, as_of) AS trade_strategy,
-               unnest(json_keys(arg_max(legs, as_of))) AS symbol,
-               {_NEW_YORK_DATE.format(instant="arg_max(opened_at, as_of)")} AS open_date
-        FROM trade_reconciliation SEMI JOIN last_of_day USING (account_id, as_of)
-        WHERE legs IS NOT NULL AND opened_at IS NOT NULL GROUP BY account_id, trade_id
+        SELECT account_id, trade_id, arg_max(strategy, trade_date) AS trade_strategy,
+               unnest(arg_max(symbols, trade_date)) AS symbol, arg_max(open_date, trade_date) AS open_date
+        FROM day_end_trades GROUP BY account_id, trade_id
     ), by_trade AS (
         SELECT account_id, symbol, open_date, {", ".join(map(_agreed, ("trade_id", "trade_strategy")))}
         FROM trades GROUP BY account_id, symbol, open_date

@@ -1,8 +1,9 @@
-"""Closed months of the tables that grow by the minute, as Parquet files beside the warehouse.
+"""Closed months and years of the tables that grow by the minute, as Parquet files beside the warehouse.
 
-
-A month that is sealed lies in `sealed/<table>/<YYYY-MM>.parquet`. What is not sealed is then in the schema `hot`, and
-`main` shows both as a view under the table's name. A warehouse without a sealed month has neither.
+Of a table with many rows a snapshot a closed month lies in `sealed/<table>/<YYYY-MM>.parquet`, of one with about one
+row a snapshot a closed year in `sealed/<table>/<YYYY>.parquet`: a question about all years then opens ten files. What
+is not sealed is in the schema `hot`, and `main` shows both as a view under the table's name. Each table is sealed by
+itself: one of which nothing is sealed yet is a table of `main`.
 
 Whoever publishes reads the hot rows only, which are as many after ten years as after one: `hot_first`. They have at
 least the last days, and the newest snapshots of every account. Who has to look back further says how far: `reaching`.
@@ -10,7 +11,8 @@ least the last days, and the newest snapshots of every account. Who has to look 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -21,25 +23,39 @@ import duckdb
 
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.schema import BIGINT, DATE, INSTANT, VARCHAR, WORDS, Column, Table
-from tradier_pipeline.warehouse.sql import bind, literal
-from tradier_pipeline.warehouse.views import PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, view_ddl
+from tradier_pipeline.warehouse.sql import bind, literal, transaction
+from tradier_pipeline.warehouse.views import (
+    NEWEST_SNAPSHOTS,
+    PORTFOLIO_POSITIONS,
+    PORTFOLIO_SPREADS,
+    TRADE_GATE,
+    view_ddl,
+)
 
 HOT = "hot"
 FOLDER = "sealed"
-TABLES = (
+MONTHLY = (
     *(schema.POSITIONS, schema.ORDERS, schema.ORDER_LEGS, schema.QUOTES, schema.RAW_PAYLOADS),
     *(schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS, *schema.RECONCILED),
 )
-"""The tables with many rows a snapshot. The others stay in the file whole."""
+"""The tables with many rows a snapshot: a file a month."""
 
-NAMES = frozenset(table.name for table in TABLES)
+YEARLY = (
+    *(schema.TRADIER_SNAPSHOTS, schema.ACCOUNTS, schema.ACCOUNT_BALANCES, schema.TRADE_GATE_READINGS),
+    schema.CONSERVATION,
+)
+"""The tables with about one row a snapshot: a file a year."""
+
+TABLES = (*MONTHLY, *YEARLY)
+_BY_NAME = {table.name: table for table in TABLES}
+_YEARLY = frozenset(table.name for table in YEARLY)
 
 FILES = Table(
     f"{HOT}.sealed_files",
-    "One row per table and month that is sealed: the Parquet file that has its rows.",
+    "One row per table and month, or year, that is sealed: the Parquet file that has its rows.",
     (
         Column("table_name", VARCHAR, "The table", required=True),
-        Column("month", DATE, "The first day of the month, by trade_date", required=True),
+        Column("month", DATE, "The first day of the month or year that the file has, by trade_date", required=True),
         Column("path", VARCHAR, "The file, relative to the directory `sealed` of the home", required=True),
         Column("row_count", BIGINT, "Its rows", required=True),
         Column("fingerprint", VARCHAR, "The sum of the hashes of its rows, by DuckDB's hash()", required=True),
@@ -49,10 +65,21 @@ FILES = Table(
     ),
 )
 
+SEEN = Table(
+    f"{HOT}.days_seen",
+    "One row: what has made the days of the sealed headers. They are looked at again by another one only.",
+    (Column("version", VARCHAR, "Of the queries that made them", required=True),),
+)
+
+NOW = (NEWEST_SNAPSHOTS, PORTFOLIO_POSITIONS, PORTFOLIO_SPREADS, TRADE_GATE)
+"""The views that the newest snapshots answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """A Parquet file that has the rows of a table of one month. `path` is relative to the directory of the files."""
+    """A Parquet file that has the rows of a table of one month or year, which begins on `month`. `path` is relative to
+    the directory of the files.
+    """
 
     table_name: str
     month: date
@@ -63,18 +90,43 @@ class SealedFile:
     columns: tuple[str, ...]
     sealed_at: datetime
 
+    @property
+    def is_yearly(self) -> bool:
+        return self.table_name in _YEARLY
 
-def stored_name(table: Table, *, sealed: bool) -> str:
-    """The table that holds the rows that are not sealed, as a statement that changes it names it."""
-    return f"{HOT}.{table.name}" if sealed and table.name in NAMES else table.name
+    @property
+    def end(self) -> date:
+        """The first day that it has no more."""
+        return period_end(_BY_NAME[self.table_name], self.month)
 
 
-def month_of(day: date) -> date:
-    return day.replace(day=1)
+def hot_tables(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """The tables of which a part is sealed, or was."""
+    query = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'tradier' AND schema_name = ?"
+    return frozenset(name for (name,) in connection.execute(bind(query, HOT)).fetchall())
+
+
+def stored_name(table: Table, hot: Collection[str]) -> str:
+    """The table that holds the rows that are not sealed, as a statement that changes it names it.
+
+    Args:
+        hot: the tables of which a part is sealed.
+    """
+    return f"{HOT if table.name in hot else 'main'}.{table.name}"
+
+
+def period_of(table: Table, day: date) -> date:
+    """The first day of the month or year that is sealed as one."""
+    return day.replace(day=1, month=1) if table.name in _YEARLY else day.replace(day=1)
+
+
+def period_end(table: Table, first: date) -> date:
+    """The first day after a month or year."""
+    return date(first.year + 1, 1, 1) if table.name in _YEARLY else next_month(first)
 
 
 def next_month(month: date) -> date:
-    return month_of(month + timedelta(days=31))
+    return (month + timedelta(days=31)).replace(day=1)
 
 
 def listed(table: Table) -> str:
@@ -127,13 +179,14 @@ def _branch(file: SealedFile) -> tuple[int, tuple[str, ...]]:
 
 def is_sealed(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the warehouse that the connection is at has ever had a sealed month."""
-    query = "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'tradier' AND schema_name = ?"
-    return connection.execute(bind(query, HOT)).fetchone() != (0,)
+    return bool(hot_tables(connection))
 
 
-def sealed_files(connection: duckdb.DuckDBPyConnection) -> list[SealedFile]:
-    """The files that have the sealed months, by table and month."""
-    rows = connection.execute(f"SELECT {listed(FILES)} FROM {FILES.name} ORDER BY table_name, month").fetchall()  # noqa: S608
+def sealed_files(connection: duckdb.DuckDBPyConnection, table: Table | None = None) -> list[SealedFile]:
+    """The files that have the sealed months and years, of one table or of all, by table and month."""
+    which = f"WHERE table_name = {literal(table.name)}" if table else ""
+    query = f"SELECT {listed(FILES)} FROM {FILES.name} {which} ORDER BY table_name, month"  # noqa: S608
+    rows = connection.execute(query).fetchall()
     return [SealedFile(**dict(zip(FILES.column_names, row, strict=True)) | {"columns": tuple(row[6])}) for row in rows]
 
 
@@ -165,37 +218,43 @@ def directories(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return list(dict.fromkeys([root, _unglobbed(root)]))
 
 
-def begin(connection: duckdb.DuckDBPyConnection, which: str) -> None:
-    """Bring the rows that are not sealed to where such rows lie, in the caller's transaction, and drop the others.
+def begin(connection: duckdb.DuckDBPyConnection, table: Table, which: str) -> None:
+    """Bring the rows of a table that are not sealed to where such rows lie, in the caller's transaction, and drop the
+    others.
 
     Args:
         which: the condition of those that are not sealed.
     """
-    connection.execute(f"CREATE SCHEMA {HOT}")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {HOT}")
     connection.execute(schema.ddl(FILES))
-    for table in TABLES:
-        connection.execute(schema.ddl(table, f"{HOT}.{table.name}"))
-        connection.execute(
-            f"INSERT INTO {HOT}.{table.name} SELECT {listed(table)} FROM main.{table.name} WHERE {which}"  # noqa: S608
-        )
-        connection.execute(f"DROP TABLE main.{table.name}")
+    connection.execute(schema.ddl(table, f"{HOT}.{table.name}"))
+    connection.execute(
+        f"INSERT INTO {HOT}.{table.name} SELECT {listed(table)} FROM main.{table.name} WHERE {which}"  # noqa: S608
+    )
+    connection.execute(f"DROP TABLE main.{table.name}")
 
 
-def show(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Let the views of `main` show what is hot and what is sealed, in files below a directory."""
+def show(connection: duckdb.DuckDBPyConnection, root: Path, tables: Collection[str] = ()) -> None:
+    """Let the views of `main` show what is hot and what is sealed, in files below a directory.
+
+    Args:
+        tables: those whose files have changed; empty: all.
+    """
     connection.execute(f"CREATE OR REPLACE MACRO {HOT}.sealed_root() AS {literal(str(root))}")
-    files = sealed_files(connection)
+    files, hot = sealed_files(connection), hot_tables(connection)
     for table in TABLES:
-        query = both(table, [file for file in files if file.table_name == table.name], root)
-        connection.execute(f"CREATE OR REPLACE VIEW main.{table.name} AS {query}")
-        connection.execute(schema.comments("VIEW", f"main.{table.name}", table.comment, table.columns))
-    show_now(connection)
+        if table.name in (tables or hot):
+            query = both(table, [file for file in files if file.table_name == table.name], root)
+            connection.execute(f"CREATE OR REPLACE VIEW main.{table.name} AS {query}")
+            connection.execute(schema.comments("VIEW", f"main.{table.name}", table.comment, table.columns))
+    show_now(connection, hot)
 
 
-def show_now(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let the views of what is held now read the hot rows alone: those of newest snapshots are never sealed."""
-    for view, table in ((PORTFOLIO_POSITIONS, schema.POSITIONS), (PORTFOLIO_SPREADS, schema.OPTION_SPREADS)):
-        query = view.query.replace(f"FROM {table.name} ", f"FROM {HOT}.{table.name} AS {table.name} ", 1)
+def show_now(connection: duckdb.DuckDBPyConnection, hot: Collection[str]) -> None:
+    """Let the views of what is so now read the hot rows alone: those of newest snapshots are never sealed."""
+    names = "|".join(table.name for table in TABLES if table.name in hot)
+    for view in NOW if names else ():
+        query = re.sub(rf"\b(FROM|JOIN) ({names})\b", rf"\1 {HOT}.\2 AS \2", view.query)
         connection.execute(view_ddl(replace(view, name=f"main.{view.name}", query=query)))
 
 
@@ -205,9 +264,15 @@ def hot_first(connection: duckdb.DuckDBPyConnection) -> None:
     _shown_since(connection, _hot_since(connection))
 
 
+_HOT_SINCE = f"""
+    SELECT max(month + CASE WHEN table_name IN ({", ".join(map(literal, sorted(_YEARLY)))})
+                            THEN INTERVAL 1 YEAR ELSE INTERVAL 1 MONTH END)::DATE FROM {FILES.name}
+"""  # noqa: S608
+
+
 def _hot_since(connection: duckdb.DuckDBPyConnection) -> date:
-    (newest,) = connection.execute(f"SELECT max(month) FROM {FILES.name}").fetchone() or (None,)  # noqa: S608
-    return next_month(newest) if newest else date.min
+    (since,) = connection.execute(_HOT_SINCE).fetchone() or (None,)
+    return since or date.min
 
 
 def _shown_since(connection: duckdb.DuckDBPyConnection, since: date) -> None:
@@ -224,7 +289,7 @@ def reaching(
         since: a trade date, or an instant on it.
         until: the last trade date that is looked at, unless it is hot.
     """
-    first = month_of(since.date() - timedelta(days=1) if isinstance(since, datetime) else since)
+    first = since.date() - timedelta(days=1) if isinstance(since, datetime) else since
     (shown,) = connection.execute("SELECT getvariable('shown_since')").fetchone() or (None,)
     if shown is None or shown <= first:  # None: the bare names are the views
         yield
@@ -239,7 +304,9 @@ def reaching(
 def _reach(connection: duckdb.DuckDBPyConnection, since: date, until: date) -> None:
     root = sealed_root(connection)
     # a month that is lost keeps no snapshot from being stored: `status` names it
-    files = [file for file in sealed_files(connection) if since <= file.month <= until and is_there(file, root)]
+    files = [
+        file for file in sealed_files(connection) if since < file.end and file.month <= until and is_there(file, root)
+    ]
     for table in TABLES:
         connection.execute(f"DROP VIEW IF EXISTS temp.main.{table.name}")
         if of_table := [file for file in files if file.table_name == table.name]:
@@ -247,21 +314,71 @@ def _reach(connection: duckdb.DuckDBPyConnection, since: date, until: date) -> N
     _shown_since(connection, since)
 
 
-def unseal(connection: duckdb.DuckDBPyConnection, months: Iterable[date]) -> list[SealedFile]:
-    """Bring the rows of sealed months back into the file, in the caller's transaction; returns the files they were in.
+def unseal(connection: duckdb.DuckDBPyConnection, files: Sequence[SealedFile]) -> None:
+    """Bring the rows of files back into the warehouse, in the caller's transaction.
 
-    Those stay where they are: somebody may be reading them.
+    The files stay where they are: somebody may be reading them.
     """
-    wanted, root = set(months), sealed_root(connection)
-    files = [file for file in sealed_files(connection) if file.month in wanted]
-    tables = {table.name: table for table in TABLES}
+    root = sealed_root(connection)
     for file in files:
-        names = ", ".join(f'"{name}"' for name in tables[file.table_name].column_names if name in file.columns)
+        names = ", ".join(f'"{name}"' for name in _BY_NAME[file.table_name].column_names if name in file.columns)
         source = parquet([root / file.path])
         connection.execute(f"INSERT INTO {HOT}.{file.table_name} ({names}) SELECT {names} FROM {source}")  # noqa: S608
-    for month in {file.month for file in files}:
-        connection.execute(bind(f"DELETE FROM {FILES.name} WHERE month = ?", month))  # noqa: S608
+        connection.execute(
+            bind(f"DELETE FROM {FILES.name} WHERE table_name = ? AND month = ?", file.table_name, file.month)  # noqa: S608
+        )
     if files:
-        show(connection, root)
+        show(connection, root, {file.table_name for file in files})
         _shown_since(connection, _hot_since(connection))
-    return files
+
+
+def unseal_day(connection: duckdb.DuckDBPyConnection, day: date) -> None:
+    """Bring back the months and years that have a trade date, in the caller's transaction."""
+    unseal(connection, [file for file in sealed_files(connection) if file.month <= day < file.end])
+
+
+def unseal_around(connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, day: date) -> None:
+    """Bring back the years of headers that a snapshot of long ago lies in, or looks back at, as far as they are sealed.
+
+    What is newer than all that is stored of its account needs none: the newest days are never sealed.
+
+    Args:
+        day: the trade date of the snapshot.
+    """
+    headers = sealed_files(connection, schema.TRADIER_SNAPSHOTS)
+    is_open = not any(file.month <= day < file.end for file in headers)
+    if not headers or (is_open and _good_before(connection, f"{HOT}.tradier_snapshots", account_id, as_of)):
+        return
+    since = _good_before(connection, "main.tradier_snapshots", account_id, as_of) or day
+    files = [file for file in sealed_files(connection) if file.is_yearly]
+    with transaction(connection):
+        unseal(connection, [file for file in files if file.month <= day and since < file.end])
+
+
+def _good_before(connection: duckdb.DuckDBPyConnection, name: str, account_id: str, as_of: datetime) -> date | None:
+    query = f"SELECT max(trade_date) FROM {name} WHERE account_id = ? AND as_of < ? AND verdict = 'good'"  # noqa: S608
+    (day,) = connection.execute(bind(query, account_id, as_of)).fetchone() or (None,)
+    return day  # type: ignore[no-any-return]
+
+
+def seen_spans(connection: duckdb.DuckDBPyConnection, version: str) -> list[tuple[date, date]] | None:
+    """The first and last dates of the years whose headers are sealed; None if a version has not seen all of them yet.
+
+    Whoever has made something of all headers need not look at these again: a file never changes, and what changes a
+    sealed year brings it back.
+    """
+    if connection.execute("SELECT getvariable('shown_since')").fetchone() == (None,):
+        return []  # the bare names are the views, or nothing is sealed
+    if SEEN.name not in {f"{HOT}.{name}" for name in hot_tables(connection)}:
+        return None
+    if connection.execute(f"SELECT version FROM {SEEN.name}").fetchone() != (version,):  # noqa: S608
+        return None
+    files = sealed_files(connection, schema.TRADIER_SNAPSHOTS)
+    return [(file.month, file.end - timedelta(days=1)) for file in files]
+
+
+def note_seen(connection: duckdb.DuckDBPyConnection, version: str) -> None:
+    """Note that a version has made what it makes of all headers, sealed ones too; see `seen_spans`."""
+    connection.execute(schema.ddl(SEEN))
+    connection.execute(f"DELETE FROM {SEEN.name}")  # noqa: S608
+    connection.execute(bind(f"INSERT INTO {SEEN.name} VALUES (?)", version))  # noqa: S608

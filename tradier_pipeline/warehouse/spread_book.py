@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, out_of_the_money, quoted
+from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, out_of_the_money, prices, quoted
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -30,38 +30,34 @@ _OF_LEG: Final = ", ".join(
     for name in _GREEKS
 )
 
-# The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last. The
-# same legs at the same cost have the same zeros at every snapshot of a day. Nothing here is read twice: a condition on
-# the date would not reach what is.
-_PAYOFF: Final = "account_id, trade_date, legs, cost"
+# The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last. All
+# of it is of the row itself: a condition on the date does not reach, in sealed months, what is read twice.
 _UNITS: Final = "leg.quantity * leg.size"
 _BREAK_EVENS: Final = f"""
-    points AS (
-        SELECT *, unnest(list_distinct(list_prepend(0, list_transform(legs, lambda leg: leg.strike))))::{DECIMAL}
-               AS price
-        FROM (SELECT DISTINCT {_PAYOFF} FROM spreads WHERE has_payoff AND cost IS NOT NULL)
-    ), worths AS (
-        SELECT *, (list_sum(list_transform(legs, lambda leg: {_UNITS} * CASE leg.option_type
-                       WHEN 'call' THEN greatest(price - leg.strike, 0)
-                       WHEN 'put' THEN greatest(leg.strike - price, 0) ELSE price END)) - cost)::{DECIMAL} AS worth,
+    bends AS (
+        SELECT *, list_sort(list_distinct(list_prepend(0::{DECIMAL}, list_transform(legs, lambda leg: leg.strike))))
+                  AS bends,
                coalesce(list_sum(list_transform(
                    list_filter(legs, lambda leg: leg.option_type IS DISTINCT FROM 'put'), lambda leg: {_UNITS})), 0)
                AS slope
-        FROM points
-    ), segments AS (
-        SELECT *, lead(price) OVER of_payoff AS next_price, lead(worth) OVER of_payoff AS next_worth
-        FROM worths WINDOW of_payoff AS (PARTITION BY {_PAYOFF} ORDER BY price)
+        FROM spreads
+    ), worths AS (
+        SELECT *, CASE WHEN has_payoff THEN list_transform(bends, lambda price: (list_sum(list_transform(
+                   legs, lambda leg: {_UNITS} * CASE leg.option_type
+                       WHEN 'call' THEN greatest(price - leg.strike, 0)
+                       WHEN 'put' THEN greatest(leg.strike - price, 0) ELSE price END)) - cost)::{DECIMAL}) END
+                   AS worths
+        FROM bends
     ), zeros AS (
-        SELECT {_PAYOFF}, CASE
-                   WHEN worth = 0 THEN CASE WHEN price > 0 AND (next_worth <> 0 OR next_worth IS NULL) THEN price END
-                   WHEN next_price IS NULL THEN CASE WHEN sign(worth) * sign(slope) < 0 THEN price - worth / slope END
-                   WHEN sign(worth) * sign(next_worth) < 0
-                   THEN price + (next_price - price) * (worth / (worth - next_worth)) END AS zero
-        FROM segments
-    ), break_evens AS (
-        SELECT {_PAYOFF}, min(zero)::{DECIMAL} AS break_even_low,
-               CASE WHEN count(zero) > 1 THEN max(zero) END::{DECIMAL} AS break_even_high
-        FROM zeros GROUP BY {_PAYOFF}
+        SELECT *, list_filter(list_transform(range(1, len(worths) + 1), lambda i: CASE
+                   WHEN worths[i] = 0
+                   THEN CASE WHEN bends[i] > 0 AND (worths[i + 1] <> 0 OR worths[i + 1] IS NULL) THEN bends[i] END
+                   WHEN i = len(worths)
+                   THEN CASE WHEN sign(worths[i]) * sign(slope) < 0 THEN bends[i] - worths[i] / slope END
+                   WHEN sign(worths[i]) * sign(worths[i + 1]) < 0
+                   THEN bends[i] + (bends[i + 1] - bends[i]) * (worths[i] / (worths[i] - worths[i + 1])) END),
+               lambda zero: zero IS NOT NULL) AS zeros
+        FROM worths
     )
 """  # noqa: S608
 
@@ -101,23 +97,24 @@ SPREAD_BOOK = View(
         Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
     ),
     f"""
-    WITH {quoted()}, sums AS (
+    WITH sums AS (
         SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
                {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)},
                list({{'strike': strike, 'option_type': option_type, 'quantity': quantity, 'size': size}}) AS legs
         FROM (SELECT {_SPREAD}, leg.asset_class, leg.option_type, leg.strike, leg.quantity,
                      CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size, {_OF_LEG}
-              FROM option_spread_legs AS leg LEFT JOIN quoted USING ({MOMENT}, symbol))
+              FROM option_spread_legs AS leg LEFT JOIN {quoted()} USING ({MOMENT}, symbol))
         GROUP BY {_SPREAD}
     ), spreads AS (
         FROM (SELECT option_spreads.* FROM option_spreads {GOOD_OF_DAY}) JOIN sums USING ({_SPREAD})
     ), {_BREAK_EVENS}, measured AS (
-        SELECT spreads.*, underlying_price, break_even_low, break_even_high,
+        SELECT zeros.*, underlying_price, list_min(zeros)::{DECIMAL} AS break_even_low,
+               CASE WHEN len(zeros) > 1 THEN list_max(zeros) END::{DECIMAL} AS break_even_high,
                list_sort(list_transform(
                    list_filter(legs, lambda leg: leg.quantity < 0 AND leg.strike IS NOT NULL),
                    lambda leg: {{'away': {out_of_the_money("leg.")}, 'strike': leg.strike,
                                 'option_type': leg.option_type}}))[1] AS short
-        FROM spreads LEFT JOIN prices USING ({MOMENT}, underlying) LEFT JOIN break_evens USING ({_PAYOFF})
+        FROM zeros LEFT JOIN {prices()} USING ({MOMENT}, underlying)
     )
     SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
            (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
@@ -164,7 +161,7 @@ ASSIGNMENT_RISK = View(
         Column("shares_held", DECIMAL, "Shares of the underlying that are held, for all of its calls together"),
     ),
     f"""
-    WITH {quoted()}, shares AS (
+    WITH shares AS (
         SELECT {MOMENT}, symbol AS underlying, sum(quantity) AS shares FROM positions
         WHERE asset_class = 'equity' GROUP BY {MOMENT}, symbol
     ), shorts AS (
@@ -173,7 +170,7 @@ ASSIGNMENT_RISK = View(
         FROM positions {GOOD_OF_DAY} AND quantity < 0 AND option_type IS NOT NULL
     ), measured AS (
         SELECT shorts.*, underlying_price, {out_of_the_money()} AS distance, shares, cash
-        FROM shorts LEFT JOIN prices USING ({MOMENT}, underlying) LEFT JOIN shares USING ({MOMENT}, underlying)
+        FROM shorts LEFT JOIN {prices()} USING ({MOMENT}, underlying) LEFT JOIN shares USING ({MOMENT}, underlying)
         LEFT JOIN (SELECT {MOMENT}, cash FROM account_balances) USING ({MOMENT})
     )
     SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration,

@@ -57,6 +57,15 @@ class StagedWarehouse:
             if self.completed:
                 _note_version(self.connection)
 
+    def look_back(self, account_id: str, as_of: datetime, day: date) -> None:
+        """Have what a snapshot that is about to be stored or proven is set beside, however long ago it was read.
+
+        Args:
+            day: its trade date.
+        """
+        if self.sealed:
+            sealed.unseal_around(self.connection, account_id, as_of, day)
+
     def miss(self, missed: Sequence[Row]) -> None:
         """Add the rows of missed instants, each in the place of an older one, in one transaction."""
         if missed:
@@ -151,10 +160,9 @@ class StagedWarehouse:
     def _unseal(self, snapshot_id: str) -> None:
         """Bring back the month of a stored snapshot if it is sealed: its rows are about to be replaced."""
         if self.sealed:
-            query = "SELECT date_trunc('month', trade_date)::DATE FROM tradier_snapshots WHERE snapshot_id = ?"
-            sealed.unseal(
-                self.connection, [month for (month,) in self.connection.execute(bind(query, snapshot_id)).fetchall()]
-            )
+            query = "SELECT trade_date FROM tradier_snapshots WHERE snapshot_id = ?"
+            for (day,) in self.connection.execute(bind(query, snapshot_id)).fetchall():
+                sealed.unseal_day(self.connection, day)
 
     def _delete(self, snapshot_id: str, tables: Iterable[schema.Table]) -> None:
         for table in tables:
@@ -294,39 +302,40 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
         _note_version(connection)
 
 
-def _complete(connection: duckdb.DuckDBPyConnection, *, is_sealed: bool = False) -> None:
+def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) -> None:
     """Create the tables, columns, views and macros that are not there yet."""
     _rename_versioned(connection)
     found = connection.execute("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL").fetchall()
     older = dict(found)
     for table in (*schema.ALL_TABLES, *derived.TABLES):
-        name = sealed.stored_name(table, sealed=is_sealed)
+        name = sealed.stored_name(table, hot)
         for column in table.columns:
             if column.name not in older.get(table.name, table.column_names):
                 connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column.name}" {column.type}')
         connection.execute(schema.ddl(table, name))
-    if is_sealed:
+    if hot:
         sealed.show(connection, sealed.sealed_root(connection))
     # what was torn to an earlier version is in doubt to this one
+    headers = sealed.stored_name(schema.TRADIER_SNAPSHOTS, hot)
     connection.execute(
-        "UPDATE tradier_snapshots SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "
+        f"UPDATE {headers} SET verdict = CASE coherence WHEN 'torn' THEN 'doubtful' ELSE 'good' END, "  # noqa: S608
         "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
     )
-    _know_words(connection, is_sealed=is_sealed)
+    _know_words(connection, hot)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
-    if is_sealed:
-        sealed.show_now(connection)
+    if hot:
+        sealed.show_now(connection, hot)
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
 
 
-def _know_words(connection: duckdb.DuckDBPyConnection, *, is_sealed: bool) -> None:
+def _know_words(connection: duckdb.DuckDBPyConnection, hot: Collection[str]) -> None:
     """Statuses that an earlier version did not know, and stored as unknown."""
     for table in (schema.ORDERS, schema.ORDER_LEGS):
         for word, known in WORKING_WORDS.items():
             where = f"WHERE status = 'unknown' AND raw_status = {literal(word)}"
-            name = sealed.stored_name(table, sealed=is_sealed)
+            name = sealed.stored_name(table, hot)
             connection.execute(f"UPDATE {name} SET status = {literal(known)} {where}")  # noqa: S608
 
 
@@ -364,7 +373,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> StagedWarehou
     completed = bool(version < schema.SCHEMA_VERSION)
     if completed:
         with transaction(connection):
-            _complete(connection, is_sealed=hot > 0)
+            _complete(connection, sealed.hot_tables(connection))
     if hot:
         if sealed.sealed_root(connection) != (root := sealed_directory(path)):  # the home was moved
             sealed.show(connection, root)

@@ -9,10 +9,12 @@ from tradier_pipeline.warehouse import (
     exposure,
     period_returns,
     realized,
+    service,
     spread_book,
     statements,
     trade_results,
 )
+from tradier_pipeline.warehouse.restatements import RESTATEMENTS
 from tradier_pipeline.warehouse.schema import (
     ACCOUNT_BALANCES,
     BIGINT,
@@ -263,36 +265,38 @@ ORDER_EVENTS = View(
         Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
         Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
     ),
-    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all
+    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for all,
+    # if each is inlined
     """
-    WITH good AS (
+    WITH good AS NOT MATERIALIZED (
         SELECT account_id, trade_date, as_of FROM tradier_snapshots WHERE verdict = 'good'
     ), days AS (
         SELECT account_id, trade_date,
-               lag(max(as_of)) OVER (PARTITION BY account_id ORDER BY trade_date) AS before_as_of
-        FROM good GROUP BY account_id, trade_date
-    ), steps AS (
+               lag(last_as_of) OVER (PARTITION BY account_id ORDER BY trade_date) AS before_as_of
+        FROM snapshot_days WHERE snapshots > 0
+    ), steps AS NOT MATERIALIZED (
         SELECT account_id, trade_date, as_of, coalesce(lag(as_of) OVER of_day, before_as_of) AS previous_as_of
         FROM good JOIN days USING (account_id, trade_date)
         WINDOW of_day AS (PARTITION BY account_id, trade_date ORDER BY as_of)
+    ), earlier AS NOT MATERIALIZED ( -- what the snapshot before shows, by the date of the later one
+        SELECT steps.account_id, steps.as_of, steps.trade_date, order_id, status, exec_quantity
+        FROM steps JOIN orders ON orders.account_id = steps.account_id AND orders.as_of = previous_as_of
     ), shown AS (
-        SELECT now.snapshot_id, now.account_id, now.as_of, now.trade_date, now.order_id,
+        SELECT now.snapshot_id, account_id, as_of, trade_date, order_id,
                CASE WHEN before.order_id IS NULL THEN 'appeared'
                     WHEN coalesce(now.exec_quantity, 0) <> coalesce(before.exec_quantity, 0) THEN 'fill'
                     WHEN now.status <> before.status THEN 'status' END AS event,
                before.status AS previous_status, now.status, before.exec_quantity AS previous_exec_quantity,
                now.exec_quantity, now.avg_fill_price, now.remaining_quantity
-        FROM orders AS now JOIN steps USING (account_id, as_of, trade_date)
-        LEFT JOIN orders AS before
-            ON before.account_id = now.account_id AND before.as_of = previous_as_of AND before.order_id = now.order_id
+        FROM (FROM orders SEMI JOIN good USING (account_id, as_of, trade_date)) AS now
+        LEFT JOIN earlier AS before USING (account_id, as_of, trade_date, order_id)
     ), gone AS (
-        SELECT header.snapshot_id, header.account_id, header.as_of, header.trade_date, before.order_id,
+        SELECT header.snapshot_id, account_id, as_of, trade_date, order_id,
                'left' AS event, before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
-        FROM tradier_snapshots AS header JOIN steps USING (account_id, as_of, trade_date)
-        JOIN orders AS before ON before.account_id = header.account_id AND before.as_of = previous_as_of
-        LEFT JOIN orders AS now
-            ON now.account_id = header.account_id AND now.as_of = header.as_of AND now.order_id = before.order_id
-        WHERE now.order_id IS NULL
+        FROM earlier AS before JOIN tradier_snapshots AS header USING (account_id, as_of, trade_date)
+        LEFT JOIN (SELECT account_id, as_of, trade_date, order_id, true AS is_shown FROM orders) AS now
+            USING (account_id, as_of, trade_date, order_id)
+        WHERE is_shown IS NULL
     )
     FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM gone
     """,
@@ -432,6 +436,8 @@ VIEWS = (
     *day_profit.VIEWS,
     *spread_book.VIEWS,
     *trade_results.VIEWS,
+    RESTATEMENTS,
+    *service.VIEWS,
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.terminal import on_terminal, plain
 
 
@@ -30,14 +31,15 @@ def test_a_terminal_that_moves_nothing_is_told_in_lines(home: Home, simulated: S
     assert "\nbalances: attempt 2 of 4, " in reported
 
 
-@pytest.mark.parametrize(
-    ("command", "reported"),
+@sampled(
+    "command, reported",
     [
         ("rebuild", "proving what is stored"),
         ("verify --all", "proving "),
         ("report", "report of "),
         ("backfill", "read"),
     ],
+    kept=(0, 2, 3),
 )
 def test_work_over_many_things_says_how_far_it_is_on_a_terminal_only(
     command: str, reported: str, home: Home, simulated: Simulated
@@ -68,12 +70,13 @@ main()
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(
+@sampled(
     "name",
     [
         *("click", "tradier_pipeline.core.settings", "tradier_pipeline.cli.snapshots"),  # of every command
         *("dagster", "tradier_pipeline.warehouse.at_a_glance"),  # by the snapshot, and after it
     ],
+    kept=(0, 3, 4),
 )
 def test_an_interrupt_while_this_is_imported_is_one_line(name: str, home: Home, simulated: Simulated) -> None:
     program = [sys.executable, "-c", INTERRUPTING.format(name=name)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import pytest
@@ -30,9 +30,13 @@ from tradier_pipeline_tests.instance.test_storage_damage import RUNS, garbage
 from tradier_pipeline_tests.support.dagster_runs import materialized
 from tradier_pipeline_tests.support.ports import free_port
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+
 T = TypeVar("T")
 DEADLINE_S = 90.0  # of one wait; on an idle machine `up` is ready after 6 s
 NO_CYCLES = dict.fromkeys(("TRADIER_MONITOR_MINUTES", "TRADIER_TRADE_MINUTES", "TRADIER_SYNC_MINUTES"), "0")
+USERS_TOKEN = "0123456789abcdefSECRET789012"
 RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "tradier_pipeline") { __typename } }'
 
 LAUNCH = """
@@ -41,6 +45,7 @@ mutation Launch($params: ExecutionParams!) {
 }
 """
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+SUCCEEDED = "{ runsOrError(filter: {statuses: [SUCCESS]}) { ... on Runs { results { runId } } } }"
 LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
   __typename ... on RepositoryLocation { repositories { name } } } } } } }
@@ -165,6 +170,12 @@ class Lived:
         run_id = launched["run"]["runId"]
         return run_id, until("the end of the run", lambda: self.up.finished(run_id))
 
+    def succeeded(self) -> str:
+        """A run that went well: of a test before, or of a new snapshot."""
+        until("up", self.up.ready)
+        runs = [run["runId"] for run in self.up.ask(SUCCEEDED)["runsOrError"]["results"]]
+        return runs[0] if runs else self.launch()[0]
+
     def request(self) -> None:
         Ledger(self.home.path / "ledger.sqlite").request(DEMO_ACCOUNT, "manual")
 
@@ -208,6 +219,46 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(liv
     assert not any(" - dagster" in one for one in lived.log)
 
 
+def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks(
+    lived: Lived, browser: Browser
+) -> None:
+    from playwright.sync_api import expect
+
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.set_default_timeout(DEADLINE_S * 1000)
+    expect.set_options(timeout=DEADLINE_S * 1000)
+
+    def shown(text: str | re.Pattern[str]) -> Locator:
+        """The first that a person sees: the UI has copies of its labels only to measure them."""
+        return page.get_by_text(text, exact=True).filter(visible=True).first
+
+    before = set(lived.published())
+    page.goto(lived.up.url)
+    page.get_by_role("link", name="Lineage").click()
+    for group in ("raw", "snapshot", "portfolio", "reconciliation", "reporting"):
+        expect(shown(group)).to_be_visible()
+    page.goto(f"{lived.up.url}/assets/tradier_snapshot?view=lineage")
+    for asset in ("account", "balances", "positions", "orders", "quotes", "tradier_snapshot", "daily_summary"):
+        expect(shown(asset)).to_be_visible()
+
+    page.goto(f"{lived.up.url}/locations/tradier_pipeline/jobs/request_snapshot/playground")
+    page.get_by_role("button", name="Launch Run").click()
+    expect(shown("RUN_SUCCESS")).to_be_visible()
+    snapshot_id = shown(re.compile(f"^{DEMO_ACCOUNT}@")).inner_text()
+    assert set(lived.published()) == before | {snapshot_id}
+
+    page.goto(f"{lived.up.url}/assets/tradier_snapshot?view=partitions&partition={snapshot_id}")
+    expect(shown(f"Materialized ({len(before) + 1})")).to_be_visible()
+    expect(shown(snapshot_id)).to_be_visible()
+
+    page.goto(f"{lived.up.url}/assets/tradier_snapshot?view=checks")
+    page.get_by_placeholder("Filter checks").fill("positions_equal_broker")
+    shown("positions_equal_broker").click()
+    expect(shown("Passed")).to_be_visible()
+    expect(shown(snapshot_id)).to_be_visible()
+    page.close()
+
+
 def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:
     before = len(lived.published())
     lived.simulated.admin("DELETE", "requests")
@@ -239,8 +290,7 @@ def test_up_sets_a_damaged_database_aside_and_goes_on(lived: Lived) -> None:
 
 def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_its_daemon(lived: Lived) -> None:
     """The last one: it ends the `up` that the others go on with."""
-    run_id, status = lived.launch()
-    assert status == "SUCCESS"
+    run_id = lived.succeeded()
     newest = max(lived.published())
     assert newest.startswith(f"{DEMO_ACCOUNT}@")
     with open_instance(lived.home.path / "dagster") as instance:
@@ -251,6 +301,8 @@ def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_it
     lived.up.process.wait()
     until("the end of all", lambda: True if not family(lived.home) else None)
 
+    # and with the broker that `up` has in it, who must not see the user's token
+    (lived.folder / ".env").write_text(f"TRADIER_ENV=simulator\nTRADIER_ACCESS_TOKEN={USERS_TOKEN}\n")
     with running(lived.folder, lived.settings) as again:
         assert again.finished(run_id) == "SUCCESS"
         assert len(family(lived.home)) >= 4
@@ -260,9 +312,11 @@ def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_it
         assert family(lived.home) == []
     assert "tradier-pipeline: error: the daemon ended with exit code -9. Its last lines above say why." in lived.log
     assert not any("Traceback" in line for line in lived.log[printed:])
+    assert not any(USERS_TOKEN in line for line in lived.log)
 
 
-@pytest.mark.parametrize("serving", [False, True], ids=["starting", "serving"])
+# what serves is ended like what starts: it is heard here, and all that serves ends above
+@pytest.mark.parametrize("serving", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["starting", "serving"])
 def test_sigterm_ends_it_and_all_it_has_started(home: Home, tmp_path: Path, serving: bool) -> None:
     port = free_port()
     with (tmp_path / "up.log").open("w") as log:

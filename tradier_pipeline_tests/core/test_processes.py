@@ -21,6 +21,7 @@ from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.launcher import WORKER_TAG, ForkingRunLauncher
 from tradier_pipeline_tests.cli.test_up import _alive, _content, until
 from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.sampling import sampled
 
 SLEEP = "import time; time.sleep(600)"
 # a parent that starts a module as `up` does, which starts a process itself
@@ -75,7 +76,7 @@ def test_a_recorded_id_that_belongs_to_somebody_else_now_is_not_signalled(
             assert (somebody.poll() is None) is not signalled or somebody.wait(10) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@sampled("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_what_was_started_ends_with_a_parent_that_is_killed(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "child.py").write_text(CHILD)
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, env={**os.environ, "PYTHONPATH": "."})

@@ -20,6 +20,8 @@ from tradier_pipeline.warehouse.reads import connect_readonly, trade_gates
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import ACCOUNT, land, rich, zone_in
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 OPEN = datetime(2025, 11, 20, 14, 30, tzinfo=UTC)
 CLOSE = datetime(2025, 11, 20, 21, 0, tzinfo=UTC)
 DAY = date(2025, 11, 20)
@@ -61,8 +63,9 @@ class Published:
         return str(landed.snapshot_id)
 
     def gate(self, sql: str = "") -> dict[str, Any]:
-        with self.warehouse.staged() as staged:
-            staged.connection.execute(sql)
+        if sql:
+            with self.warehouse.staged() as staged:
+                staged.connection.execute(sql)
         with connect_readonly(self.warehouse.path) as connection:
             (gate,) = trade_gates(connection)
         return gate

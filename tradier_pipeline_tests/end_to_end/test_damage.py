@@ -18,6 +18,8 @@ from tradier_pipeline.cli import main
 from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import FailureRecord
@@ -29,6 +31,9 @@ from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.schema import MISSED_SNAPSHOTS
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
+from tradier_pipeline_tests.support.sampling import sampled
+
+pytestmark = pytest.mark.usefixtures("without_days")
 
 NOW = clock.now
 
@@ -158,6 +163,7 @@ SINGLE = (
     *(f"quotes.manifest.json, {kind}" for kind in ("garbage", "another document", "a directory")),
     *("a manifest without pages", "an archive of this day"),
 )
+NEWEST = ("orders.json, a directory", "manifest.json, missing", "an archive of this day")
 OF_A_FILE = tuple(kind for kind in DAMAGE if kind.partition(", ")[0] in FILES)
 STRANGERS = tuple(kind for kind in DAMAGE if kind not in (*OF_A_FILE, *SINGLE))
 
@@ -188,13 +194,30 @@ def costs_no_other_snapshot(home: Home, simulated: Simulated, two_landed: Home, 
         assert [reason for reason in rebuilt.refused.values() if any(name in reason for name in known)], path
 
 
-@pytest.mark.parametrize(
-    "kind", [*SINGLE, *(pytest.param(kind, marks=pytest.mark.soak) for kind in DAMAGE if kind not in SINGLE)]
-)
+@sampled("kind", list(DAMAGE), kept=[place for place, kind in enumerate(DAMAGE) if kind in NEWEST])
 def test_damage_is_named_and_costs_no_other_snapshot(
     kind: str, home: Home, simulated: Simulated, two_landed: Home
 ) -> None:
     costs_no_other_snapshot(home, simulated, two_landed, [kind])
+
+
+def landed_only(home: Home, broker: Broker) -> LandedSnapshot:
+    landed = extract_snapshot(home.zone, broker, SnapshotId.now(DEMO_ACCOUNT), "test")
+    extract_quotes(home.zone, broker, landed)
+    return landed
+
+
+def test_damages_of_many_snapshots_are_each_named_and_cost_no_other(home: Home, simulated: Simulated) -> None:
+    of_one = [kind for kind in SINGLE if kind not in NEWEST]
+    landed = [landed_only(home, simulated.broker) for _ in of_one]
+    whole = str(take(home, simulated.broker)[0].snapshot_id)
+    paths = {DAMAGE[kind](one): str(one.snapshot_id) for kind, one in zip(of_one, landed, strict=True)}
+    damaged = [one.path for one in read_status(load_settings()).damaged]
+    assert [path for path in paths if not any(str(path).startswith(name) for name in damaged)] == []
+    rebuilt = rebuild(home.warehouse, home.zone, lambda _: None)
+    assert whole in published(home)
+    refused = [f"{name} {reason}" for name, reason in rebuilt.refused.items()]
+    assert [path for path, snapshot_id in paths.items() if not any(snapshot_id in one for one in refused)] == []
 
 
 def test_each_of_many_strangers_is_named_and_they_cost_no_snapshot(
@@ -249,7 +272,7 @@ def test_orders_are_followed_from_the_newest_snapshot_that_can_be_read(
 
 
 @pytest.mark.parametrize("damage", [removed, lambda path: cut(path / "manifest.json")], ids=["removed", "cut"])
-@pytest.mark.parametrize("failures", [1, 2])
+@sampled("failures", [1, 2], kept=[1])
 def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(
     damage: Callable[[Path], Path], failures: int, home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:

@@ -34,6 +34,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import leftovers, prove_published
 from tradier_pipeline_tests.support.crash_child import End, Job, Nursery
 from tradier_pipeline_tests.support.dagster_runs import new_key, run_job
+from tradier_pipeline_tests.support.sampling import sampled
 
 ONLY_SEED = os.environ.get("KILLS_SEED")
 FIRST = int(os.environ.get("KILLS_FROM", "0"))  # the number of the first batch: other ones than the last time
@@ -248,14 +249,18 @@ def _group(pid: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", KINDS)
+# compaction and rebuild are killed at named points: landing/test_compaction, test_crashes
+@sampled(
+    "name", list(KINDS), kept=[place for place, name in enumerate(KINDS) if name not in ("maintenance", "rebuild")]
+)
 def test_a_command_killed_at_random_moments_breaks_nothing(
     name: str, home: Home, unlimited: Simulated, children: Nursery
 ) -> None:
     Killing(name, home, unlimited, children).run(1)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.soak  # that it ends in one line, once: cli/test_cli
+@pytest.mark.parametrize("kills", [50])
 def test_a_snapshot_asked_to_end_at_random_moments_breaks_nothing(
     kills: int, home: Home, unlimited: Simulated, children: Nursery
 ) -> None:

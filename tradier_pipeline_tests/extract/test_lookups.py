@@ -16,6 +16,9 @@ from tradier_pipeline.extract import lookups
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.support.sampling import sampled
+
+pytestmark = pytest.mark.usefixtures("without_days")
 
 GTC = {"duration": "gtc", "create_date": "2026-11-10T15:00:00.000Z", "transaction_date": "2026-11-10T15:00:00.100Z"}
 
@@ -163,7 +166,7 @@ def test_an_order_that_cannot_be_read_for_a_while_has_not_lost_what_it_had_fille
     assert not failed(outcomes) & {"positions_follow_fills", "conservation_follows_snapshots", "changes_explained"}
 
 
-@pytest.mark.parametrize("minutes", [1, 3])
+@sampled("minutes", [1, 3])
 def test_orders_that_are_listed_again_after_minutes_of_null_are_no_second_fills(
     home: Home, simulated: Simulated, minutes: int
 ) -> None:

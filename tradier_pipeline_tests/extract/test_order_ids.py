@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.cli.test_cli import document, error_line, run
@@ -13,6 +15,8 @@ from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.bodies import dumps, leg, order, spread
 from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT
+
+pytestmark = pytest.mark.usefixtures("without_days")
 
 SNAPSHOT = ("snapshot", "--account", DEMO_ACCOUNT, "--json")
 PATH = f"/accounts/{DEMO_ACCOUNT}/orders"
@@ -72,7 +76,7 @@ def test_an_order_with_a_text_id_that_leaves_the_list_is_followed(home: Home, si
     ]
 
 
-@sampled("spoiled", ["../../x", "", "7.5", 7.5, True, None, 2**63, "9" * 30, [7], {}], kept=(0, 3, 5, 7))
+@sampled("spoiled", ["../../x", "", "7.5", 7.5, True, None, 2**63, "9" * 30, [7], {}], kept=(0, 5))
 def test_an_id_that_is_no_number_costs_its_snapshot_and_not_the_next(
     home: Home, simulated: Simulated, spoiled: Any
 ) -> None:
@@ -98,7 +102,7 @@ def test_a_listed_order_without_status_costs_its_snapshot_and_not_the_next(home:
     assert stored(home, "SELECT order_id, status FROM orders") == [(7, "open")]
 
 
-@sampled("spoiled", [{"status": None}, {"id": 8}, {"id": "../../x"}, {"create_date": "soon"}], kept=(0, 1))
+@sampled("spoiled", [{"status": None}, {"id": 8}, {"id": "../../x"}, {"create_date": "soon"}], kept=[1])
 def test_an_answer_by_id_that_cannot_be_stored_costs_no_snapshot_and_is_asked_for_again(
     home: Home, simulated: Simulated, spoiled: dict[str, Any]
 ) -> None:

@@ -74,7 +74,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
 
 
-@sampled("kind", list(DAMAGE), kept=(0, 2, 6, 7))
+@sampled("kind", list(DAMAGE), kept=(0, 6))
 def test_a_snapshot_is_published_and_the_run_history_is_said_to_lack_it(
     kind: str, home: Home, broker: None, dagster_home: Path
 ) -> None:

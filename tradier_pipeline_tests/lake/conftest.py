@@ -10,11 +10,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.settings import LAKE_PREFIX, Settings
 from tradier_pipeline.lake.connection import EXTENSIONS, Lake, lake_of, open_lake, packaged
 from tradier_pipeline.lake.ship import Shipper
 from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.support.postgres import Postgres, postgres, why_not
+from tradier_pipeline_tests.support.postgres import Postgres, serving
 
 NUMBERS = count(1)
 
@@ -29,7 +29,7 @@ class OfTest:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"TRADIER_LAKE": self.server.address(self.database), "TRADIER_LAKE_DATA": f"{self.data}/"}
+        return {"TRADIER_LAKE": f"{LAKE_PREFIX}{self.server.url(self.database)}", "TRADIER_LAKE_DATA": f"{self.data}/"}
 
     @property
     def lake(self) -> Lake:
@@ -48,19 +48,15 @@ class OfTest:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
     missing = [name for name in EXTENSIONS if packaged(name) is None]
-    reason = why_not() or (
-        f"DuckDB {duckdb.__version__} has no extension {', '.join(missing)}: pip install 'tradier-pipeline[lake]'"
-        if missing
-        else ""
-    )
-    if reason:
-        pytest.skip(reason)
-    with postgres() as running:
+    if missing:
+        names = ", ".join(missing)
+        pytest.skip(f"DuckDB {duckdb.__version__} has no extension {names}: pip install 'tradier-pipeline[lake]'")
+    with serving() as running:
         yield running
 
 
 @pytest.fixture
 def lake(server: Postgres, tmp_path: Path) -> OfTest:
     database = f"lake_{next(NUMBERS)}"
-    server.sql(f"CREATE DATABASE {database}")
+    server.create(database)
     return OfTest(server, database, tmp_path / "lake")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.settings import LAKE_PREFIX
 from tradier_pipeline.lake import ship as shipping
 from tradier_pipeline.lake import state
 from tradier_pipeline.lake.connection import ALIAS, LakeError, alone, open_lake
@@ -242,7 +243,11 @@ def test_no_error_shows_the_password(
 ) -> None:
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(bulk.path))
     nobody = lake.settings["TRADIER_LAKE"].replace(f":{lake.server.port}/", f":{free_port()}/")
-    for address in (nobody, lake.server.address("no_such_database"), nobody.replace("://lake:", "://nobody:")):
+    for address in (
+        nobody,
+        f"{LAKE_PREFIX}{lake.server.url('no_such_database')}",
+        nobody.replace("://tester:", "://nobody:"),
+    ):
         monkeypatch.setenv("TRADIER_LAKE", address)
         monkeypatch.setenv("TRADIER_LAKE_DATA", lake.settings["TRADIER_LAKE_DATA"])
         result = run(*command)

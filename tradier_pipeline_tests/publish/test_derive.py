@@ -32,6 +32,7 @@ from tradier_pipeline_tests.support.bodies import (
     warehouse_in_memory,
     zone_in,
 )
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.verify.test_mutations import ANOTHER
 
 MINUTE = timedelta(minutes=1)
@@ -135,7 +136,7 @@ def test_an_order_read_by_its_id_explains_what_it_filled(bench: Bench) -> None:
     ]
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@sampled("column", COLUMNS, kept=range(0, len(COLUMNS), 3))
 def test_one_changed_value_in_any_column_is_found(bench: Bench, column: schema.Column) -> None:
     from tradier_pipeline.verify import verify_snapshot
 
@@ -151,6 +152,7 @@ def test_one_changed_value_in_any_column_is_found(bench: Bench, column: schema.C
     assert failed & {"conservation_follows_snapshots", "snapshot_atomic"}
 
 
+@pytest.mark.soak  # end_to_end/test_verdicts, on an account that has more of them
 def test_a_rebuild_comes_to_the_same_verdicts(home: Home, simulated: Simulated) -> None:
     for shares, cash in ((5, "1000.00"), (5, "6000.00"), (7, "6000.00"), (5, "6000.00"), (5, "6000.00")):
         holding(simulated, shares, cash=cash)

@@ -28,6 +28,7 @@ from tradier_pipeline.warehouse.sql import literal
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, scripted_account
 from tradier_pipeline_tests.support.year import fill, sessions
 
@@ -176,7 +177,23 @@ def test_what_an_account_holds_now_is_never_sealed(bulk: Warehouse) -> None:
     with connect_readonly(bulk.path) as connection:
         hot = connection.execute("SELECT count(DISTINCT snapshot_id), max(as_of) FROM hot.positions").fetchall()
         newest = connection.execute("SELECT count(*), max(as_of) FROM newest_snapshots").fetchall()
+        kept = connection.execute("SELECT DISTINCT trade_date FROM hot.tradier_snapshots ORDER BY 1").fetchall()
     assert hot == newest
+    assert kept == [(DAYS[-1],)]  # the day before it has none; what the next snapshot is set beside
+
+
+def test_headers_and_balances_are_sealed_by_the_year_two_months_after_its_end(
+    bulk: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yearly = {table.name for table in sealed.YEARLY}
+    for now, years in (
+        (datetime(2026, 2, 27, 12, tzinfo=UTC), ()),
+        (datetime(2026, 3, 2, 12, tzinfo=UTC), (date(2025, 1, 1),)),
+    ):
+        monkeypatch.setattr(clock, "now", lambda now=now: now)
+        assert seal(bulk).years == years
+    found = {path.parent.name for path in (bulk.path.parent / "sealed").glob("*/2025.parquet")}
+    assert found == yearly
 
 
 def test_days_that_are_made_anew_are_made_from_sealed_months_too(
@@ -185,6 +202,7 @@ def test_days_that_are_made_anew_are_made_from_sealed_months_too(
     seal(bulk)
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     monkeypatch.setattr(derived, "_DAY_FINGERPRINT", derived._DAY_FINGERPRINT.replace(derived._DAYS_VERSION, "next"))
+    monkeypatch.setattr(derived, "_DAYS_VERSION", "next")
     with bulk.staged():
         pass
     kept = [day_end.table.name for day_end in DAY_ENDS]
@@ -216,6 +234,18 @@ def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:
     assert undo(bulk) == 0
 
 
+def test_a_sealed_warehouse_of_the_version_before_is_brought_over(bulk: Warehouse, tmp_path: Path) -> None:
+    seal(bulk)
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    bulk.path.chmod(0o644)
+    with duckdb.connect(str(bulk.path)) as connection:
+        connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
+        connection.execute("DROP VIEW attributed_lots; DROP TABLE day_end_trades")
+    with bulk.staged() as staged:
+        assert staged.completed
+    assert differences(before, bulk.path) == {}
+
+
 def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(
     bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,18 +260,71 @@ def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(
 def test_rows_that_change_while_files_are_written_stay_open(bulk: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = sealing._publish
 
-    def late(*arguments: object) -> sealing.Sealing:
-        with bulk.staged() as staged:
-            staged.connection.execute("DELETE FROM quotes WHERE trade_date = '2025-02-03' AND symbol = 'F'")
-        return publish(*arguments)  # type: ignore[arg-type]
+    def late(warehouse: Warehouse, root: Path, table: schema.Table, made: list[sealed.SealedFile]) -> object:
+        if table is schema.QUOTES:
+            with bulk.staged() as staged:
+                staged.connection.execute("DELETE FROM quotes WHERE trade_date = '2025-02-03' AND symbol = 'F'")
+        return publish(warehouse, root, table, made)
 
     monkeypatch.setattr(sealing, "_publish", late)
-    assert [month.month for month in seal(bulk).months] == [1, 3]
+    seal(bulk)
+    with connect_readonly(bulk.path) as connection:
+        files = sealed.sealed_files(connection, schema.QUOTES)
+    assert [file.month.month for file in files] == [1, 3]
     monkeypatch.setattr(sealing, "_publish", publish)
-    assert [month.month for month in seal(bulk).months] == [2]
+    done = seal(bulk)
+    assert ([month.month for month in done.months], done.files) == ([2], 1)
     with connect_readonly(bulk.path) as connection:
         query = "SELECT count(*) FROM quotes WHERE trade_date = '2025-02-03' AND symbol = 'F'"
         assert connection.execute(query).fetchall() == [(0,)]
+
+
+def test_a_snapshot_that_is_due_while_a_year_is_sealed_for_the_first_time_is_stored(
+    account: ScriptedAccount, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, due = sealing._write, iter(range(100))
+
+    def meanwhile(*arguments: Any) -> str:
+        path = write(*arguments)
+        order = filled(110, CALL, "buy_to_open", 1, 2, NOVEMBER - timedelta(hours=1))
+        at = NOVEMBER + timedelta(minutes=next(due))
+        assert account.shows(at, (CALL, 4, 800), cash=4400, orders=[order]) == "good"
+        return path
+
+    monkeypatch.setattr(sealing, "_write", meanwhile)
+    done = seal(home.warehouse)
+    assert len(done.months) == 3
+    taken = next(due)
+    assert taken >= done.files > 10  # what was newest until then is sealed the next time
+    found = account.rows("SELECT count(*), count(DISTINCT snapshot_id) FROM positions WHERE trade_date = '2026-11-20'")
+    assert found == [(taken, taken)]
+    assert account.rows("SELECT count(*) FROM tradier_snapshots") == [(9 + taken,)]
+
+
+def test_two_years_are_sealed_and_brought_back_as_far_as_an_old_snapshot_needs_them(
+    account: ScriptedAccount, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime(2028, 3, 10, 15, 0, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda: at)
+    assert account.shows(at, (CALL, 3, 600), cash=4600) == "good"
+    before = Path(shutil.copy(home.warehouse.path, tmp_path / "before.duckdb"))
+    failing = blocking("--all")
+    assert [year.year for year in seal(home.warehouse).years] == [2026]
+    assert differences(before, home.warehouse.path, only=()) == {}
+    assert blocking("--all") == failing
+
+    committed = {"tradier_snapshots", "newest_snapshots", "snapshot_days"}  # say when they were written
+    taken = sorted(home.zone.snapshots(), key=lambda landed: landed.snapshot_id)
+    for landed in (taken[-1], taken[4], taken[0]):  # the first is set beside one of the sealed year
+        store_snapshot(home.warehouse, landed)
+        assert differences(before, home.warehouse.path).keys() <= committed
+        assert not list((home.path / "sealed").glob("*/.*"))
+    with connect_readonly(home.warehouse.path) as connection:
+        assert sealed.sealed_files(connection, schema.TRADIER_SNAPSHOTS) == []
+    seal(home.warehouse)
+    assert differences(before, home.warehouse.path).keys() <= committed
+    assert account.shows(at + timedelta(minutes=1), (CALL, 3, 600), cash=4600) == "good"
+    assert set(blocking("--all")) == set(failing)  # the option that it holds still is one more that expired
 
 
 def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(bulk: Warehouse, tmp_path: Path) -> None:
@@ -289,7 +372,8 @@ sealing.seal(Warehouse(Path(sys.argv[2])))
 """
 
 
-@pytest.mark.parametrize("step", ["_content", "_name", "_publish", "_is_same", "_move", "_publish_file", "_let_go"])
+# while files are written, between file and warehouse, and when the warehouse has them
+@sampled("step", ["_content", "_name", "_publish", "_is_same", "_move", "_publish_file", "_let_go"], kept=(2, 5))
 def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehouse, tmp_path: Path) -> None:
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path], check=False).returncode == 9

@@ -14,8 +14,9 @@ from random import Random
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import AccountState, Holding, OrderPart, PartKey, by_key
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, ended_in, may_owe_fractions, open_of
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, ended_in, may_owe_fractions
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
+from tradier_pipeline.reconcile.outstanding import Change, outstanding
 from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot, reach
 from tradier_pipeline_tests.reconcile.statements import Book
 
@@ -46,18 +47,25 @@ class Life:
         uncaused: items that changed without a cause that any list shows.
         happened: what else became of symbols, in a word.
         moves: what prices are multiplied with, for every five minutes; none if they stand still.
+        exchanged: new shares for one old, of a merger.
     """
 
     states: list[Books] = field(default_factory=list)
     uncaused: set[str] = field(default_factory=set)
     happened: set[tuple[str, str]] = field(default_factory=set)
     moves: tuple[Decimal, ...] = ()
+    exchanged: Decimal = Decimal(1)
 
     def factor(self, moment: datetime) -> Decimal:
         """What prices are multiplied with then."""
         if not self.moves:
             return Decimal(1)
         return self.moves[int((moment - OPENS[0] + timedelta(hours=12)) / (5 * MINUTE)) % len(self.moves)]
+
+    def price(self, symbol: str, moment: datetime) -> Decimal:
+        """USD that one share or contract is counted with then: shares of a merger are worth what they came for."""
+        each = (7 / self.exchanged).quantize(Decimal("0.0001")) if symbol == NEW_SHARES else Decimal(7)
+        return each * self.factor(moment)
 
     def at(self, moment: datetime) -> AccountState:
         """The last true state of then."""
@@ -251,7 +259,8 @@ def _take_over(random: Random, book: Book, life: Life, at: datetime) -> None:
     had = book.holdings.get(TAKEN_OVER, Holding(ZERO, ZERO))
     if had.quantity <= 0:
         return
-    due = had.quantity * random.choice((Decimal("1.025"), Decimal("0.5"), Decimal("0.3341")))
+    life.exchanged = random.choice((Decimal("1.025"), Decimal("0.5"), Decimal("0.3341")))
+    due = had.quantity * life.exchanged
     whole = Decimal(int(due))
     book.holdings[TAKEN_OVER] = Holding(ZERO, ZERO)
     book.holdings[NEW_SHARES] = Holding(whole, had.cost_basis * random.choice((Decimal(1), Decimal("1.1"))))
@@ -293,11 +302,10 @@ class Weather:
         lags = self.lags[name]
         return lags[minute // 5 % len(lags)] * MINUTE
 
-    def counted(self, life: Life, moment: datetime) -> tuple[AccountState, Decimal]:
-        """The positions that the balances count, and what their prices are multiplied with."""
+    def counted_at(self, moment: datetime) -> datetime:
+        """The time of which the balances count positions and prices."""
         minute = int((moment - OPENS[0] + timedelta(hours=12)) / MINUTE)
-        then = moment - self._lag("balances", minute, moment)
-        return life.at(then), life.factor(then)
+        return moment - self._lag("balances", minute, moment)
 
 
 CALM = Weather(dict.fromkeys(ENDPOINTS, (0,)), {name: frozenset() for name in ENDPOINTS}, OPENS[0])
@@ -348,7 +356,7 @@ class Store:
     kept: list[Kept] = field(default_factory=list)
     tracked: list[FindingState] = field(default_factory=list)
     parts: dict[PartKey, OrderPart] = field(default_factory=dict)  # as good ones showed them last
-    outstanding: dict[str, list[tuple[datetime, bool, Decimal]]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)  # of good ones
     cash: defaultdict[date, set[Decimal]] = field(default_factory=lambda: defaultdict(set))  # of good ones
 
     def store(self, observation: Observation) -> Kept:
@@ -375,7 +383,13 @@ class Store:
         since = self._shown_since(observation)
         ended, owed = self._yet_to_come(observation)
         before = replace(good.observation, statement=replace(good.observation.statement, ended=ended, owed=owed))
-        return Good(before, self._carried(good), self._outstanding(observation), earlier_cash, since)
+        return Good(
+            before,
+            self._carried(good),
+            outstanding(self.changes, clock.trade_date(observation.statement.as_of)),
+            earlier_cash,
+            since,
+        )
 
     def _yet_to_come(self, observation: Observation) -> tuple[dict[str, Decimal], frozenset[str]]:
         """As the warehouse finds it."""
@@ -406,23 +420,13 @@ class Store:
             kept.found = last.findings(observation.statement)
             self.parts |= last.shown_since
         self.parts |= observation.statement.parts
-        for row in kept.found:
-            is_due = abs(row.change) < abs(row.explained) or bool(row.carried)
-            opened = [(observation.statement.as_of, is_due, amount) for amount in open_of(row)]
-            self.outstanding.setdefault(row.item, []).extend(opened)
+        day = clock.trade_date(observation.statement.as_of)
+        self.changes += [Change.of(row, day) for row in kept.found]
 
     def _earlier_cash(self, observation: Observation, good: Kept | None) -> set[Decimal]:
         """As the warehouse finds it."""
         last = good.observation.statement.cash if good else None
         return self.cash[clock.trade_date(observation.statement.as_of)] - {last}
-
-    def _outstanding(self, observation: Observation) -> dict[str, list[Decimal]]:
-        """As the warehouse sums it up."""
-        day = clock.trade_date(observation.statement.as_of)
-        return {
-            item: [amount for as_of, is_due, amount in rows if is_due or clock.trade_date(as_of) == day]
-            for item, rows in self.outstanding.items()
-        }
 
     def _known(self, good: Kept) -> Kept:
         """With what earlier good snapshots knew of orders that it does not list: what was known stays known."""
@@ -454,13 +458,18 @@ class Store:
             account_id="VA1",
             as_of=observation.statement.as_of,
             doubtful=kept.verdict == "doubtful",
-            settled=frozenset(
-                item for item, rows in self.outstanding.items() if not sum(amount for *_, amount in rows)
-            ),
+            settled=self._settled(),
         )
         said = findings_of(scope, evidence=kept.judgement.evidence, changes=kept.found)
         rows = update_findings([row for row in self.tracked if row.resolved_at is None], said, scope)
         self.tracked = [row for row in self.tracked if row.resolved_at is not None] + rows
+
+    def _settled(self) -> frozenset[str]:
+        """As the warehouse sums it up."""
+        left: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for row in self.changes:
+            left[row.item] += (row.unexplained if row.state in ("in_flight", "unexplained") else ZERO) - row.carried
+        return frozenset(item for item, amount in left.items() if not amount)
 
     @property
     def open_findings(self) -> set[tuple[str, str | None]]:
@@ -470,10 +479,16 @@ class Store:
 def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
     """A snapshot as the broker lets it be seen."""
     statement, zero = sky.seen(life, moment)
-    counted, factor = sky.counted(life, moment)
-    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted.holdings, 7 * factor)
-    quoted = life.factor(moment - QUOTES_BEHIND) if life.moves else Decimal(1)
-    rows = [Row(symbol, holding.quantity, quoted) for symbol, holding in statement.holdings.items()]
+    counted_at = sky.counted_at(moment)
+    counted = {
+        symbol: holding.quantity * life.price(symbol, counted_at)
+        for symbol, holding in life.at(counted_at).holdings.items()
+    }
+    long, short, option_long, option_short = (ZERO,) * 4 if zero else _values(counted)
+    quoted_at = moment - QUOTES_BEHIND
+    rows = [
+        Row(symbol, holding.quantity, life.price(symbol, quoted_at)) for symbol, holding in statement.holdings.items()
+    ]
     cash = statement.cash
     return Observation(
         clock.iso(moment),
@@ -489,8 +504,8 @@ def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
             option_short_value=option_short,
         ),
         in_session=any(opened <= moment < opened + SESSION for opened in OPENS),
-        priced=sum((abs(holding.quantity) for holding in statement.holdings.values()), ZERO) * 7 * quoted,
-        worth=sum((holding.quantity for holding in statement.holdings.values()), ZERO) * 7 * quoted,
+        priced=sum((abs(row.quantity) * row.price for row in rows), ZERO),
+        worth=sum((row.quantity * row.price for row in rows), ZERO),
         reach=reach(rows, {}, delayed=bool(life.moves)),
         delayed=bool(life.moves),
     )
@@ -498,11 +513,11 @@ def observe(life: Life, sky: Weather, moment: datetime) -> Observation:
 
 @dataclass(frozen=True)
 class Row:
-    """A position as it is quoted."""
+    """A position as it is quoted; `price` is of one share or contract."""
 
     symbol: str
     quantity: Decimal
-    factor: Decimal
+    price: Decimal
     bid: Decimal | None = None
     ask: Decimal | None = None
     last: Decimal | None = None
@@ -513,11 +528,10 @@ class Row:
 
     @property
     def mark(self) -> Decimal:
-        return 7 * self.factor / self.multiplier
+        return self.price / self.multiplier
 
 
-def _values(holdings: Mapping[str, Holding], price: Decimal) -> tuple[Decimal, Decimal, Decimal, Decimal]:
-    worth = {symbol: holding.quantity * price for symbol, holding in holdings.items()}
+def _values(worth: Mapping[str, Decimal]) -> tuple[Decimal, Decimal, Decimal, Decimal]:
     options = [value for symbol, value in worth.items() if classify(symbol).option]
     return _ups(worth.values()), _downs(worth.values()), _ups(options), _downs(options)
 

@@ -29,6 +29,8 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
 from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 MINUTE = timedelta(minutes=1)
 YESTERDAY = AS_OF - timedelta(days=1)
 OPEN = LedgerState(trades=(trade(opened_at=YESTERDAY, created_at=YESTERDAY, entry_price=Decimal("2.05")),))

@@ -9,6 +9,7 @@ instead, killed at a point too, or after a delay; or a command line on a termina
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import gc
 import importlib
@@ -24,7 +25,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -211,6 +212,10 @@ class Job:
     arguments: tuple[str, ...] = ()  # of the work `command`; of `job`: its name
     kill_after: float | None = None  # seconds; of a command or a job
     days_later: int = 0  # what its clock is ahead by
+    now: str | None = None  # of the work `minute`: what its clock says
+    durable: int | None = None  # of the work `minute`: its how manieth change of the disk is the last, or fails
+    planted: str | None = None  # likewise: a mistake of `simulation.planted`
+    full: bool = False  # that change finds the disk full, and so does every later one
     synced: str | None = None  # a file that lists every file and directory made to outlive a power failure
     terminal: str | None = None  # of the work `terminal`: the device that its command has
     environment: Mapping[str, str] | None = None  # likewise: all that there is of it
@@ -464,7 +469,59 @@ def _dagster_job(job: Job) -> None:
             raise SystemExit(1)
 
 
-WHOLE: dict[str, Callable[[Job], None]] = {"command": _command, "job": _dagster_job, "terminal": _on_terminal}
+_DURABLE = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync")
+
+
+def _disturb(job: Job) -> None:
+    """Die before one of the changes that last, or let the disk be full from there on."""
+    calls = itertools.count(1)
+    disk_full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def disturbed(change: Callable[..., Any], removes: bool) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            number = next(calls)
+            if number == job.durable and not job.full:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if job.full and job.durable is not None and number >= job.durable and not removes:
+                raise disk_full
+            return change(*arguments, **named)
+
+        return wrapped
+
+    for name in _DURABLE:
+        setattr(os, name, disturbed(getattr(os, name), name in ("unlink", "rmdir")))
+
+
+def _minute(job: Job) -> None:
+    """What `up` does at a minute: account for those before it, and take what is due."""
+    from tradier_pipeline.assets.missed_minutes import record_gaps
+    from tradier_pipeline.cli.without_dagster import take_due
+    from tradier_pipeline.core.settings import load_settings
+    from tradier_pipeline.instance import open_instance
+
+    _in_its_home(job)
+    now = datetime.fromisoformat(job.now or "")
+    started = time.monotonic()
+    clock.now = lambda: now + timedelta(seconds=time.monotonic() - started)
+    if job.planted is not None:
+        from tradier_pipeline_tests.simulation.planted import PLANTED
+
+        PLANTED[job.planted]()
+    if job.durable is not None:
+        _disturb(job)
+    settings = load_settings()
+    with open_instance(settings.dagster_home) as instance:
+        record_gaps(settings, instance)
+    for run in take_due(settings):
+        os.write(REPORT, f"{'published' if run.published else run.error}\n".encode())
+
+
+WHOLE: dict[str, Callable[[Job], None]] = {
+    "command": _command,
+    "job": _dagster_job,
+    "minute": _minute,
+    "terminal": _on_terminal,
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own: Debian's, on a private port and directory, as a user that is not root."""
+"""A PostgreSQL server of the machine's own packages, on a private port and directory."""
 
 from __future__ import annotations
 
@@ -7,99 +7,97 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tradier_pipeline_tests.support.ports import free_port
 
-USER, PASSWORD = "lake", "not-for-logs-7f3a"
-DEBIAN = Path("/usr/lib/postgresql")
+PASSWORD = "kept-secret"
+_PLACES = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin")
 
 
-def binaries() -> Path | None:
-    """Where `initdb` and `pg_ctl` are; None: there is no PostgreSQL."""
-    installed = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
-    found = str(installed[-1]) if installed else shutil.which("initdb")
-    return Path(found).parent if found else None
+def programs() -> Path | None:
+    """Where initdb and pg_ctl are; None: this machine has no server."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    found_in = [path for place in _PLACES for path in Path("/").glob(f"{place[1:]}/initdb")]
+    return max(found_in).parent if found_in else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Postgres:
-    """A server that runs until `stop`; it keeps its port and its databases."""
+    """A server.
+
+    Attributes:
+        directory: its own, with `data` in it.
+        port: on the loopback interface.
+    """
 
     bin: Path
     directory: Path
     port: int
 
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://tester:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+
     def start(self) -> None:
-        options = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 -c fsync=off"
-        log = str(self.directory / "log")
-        self._run("pg_ctl", "-D", str(self.directory / "data"), "-o", options, "-l", log, "-w", "start")
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -k {self.directory}"
+        self._run("pg_ctl", "-D", self._data, "-l", str(self.directory / "log"), "-o", options, "-w", "start")
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.directory / "data"), "-m", "immediate", "-w", "stop")
+        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
-    def create(self) -> None:
-        secret = self.directory / "secret"
+    def create(self, database: str) -> str:
+        """An empty database; returns its URL."""
+        self._run("psql", self.url(), "-qc", f'CREATE DATABASE "{database}"')
+        return self.url(database)
+
+    def initialize(self) -> None:
+        secret = self.directory / "password"
         secret.write_text(PASSWORD)
+        self._own(secret)
+        self._run("initdb", "-D", self._data, "-U", "tester", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync")
+
+    @property
+    def _data(self) -> str:
+        return str(self.directory / "data")
+
+    def _own(self, path: Path) -> None:
         if os.getuid() == 0:
-            shutil.chown(secret, "postgres")
-        data = str(self.directory / "data")
-        self._run("initdb", "-D", data, "-U", USER, "--auth", "scram-sha-256", "--pwfile", str(secret), "--no-sync")
+            shutil.chown(path, "postgres", "postgres")
 
-    def sql(self, query: str, database: str = "postgres") -> str:
-        address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database)
-        return self._run("psql", *address, "-At", "-c", query).strip()
-
-    def address(self, database: str) -> str:
-        """As TRADIER_LAKE has it, password included."""
-        return f"ducklake:postgres:postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
-
-    def _run(self, *command: str) -> str:
+    def _run(self, program: str, *arguments: str) -> None:
+        # it refuses to serve root
+        user = pwd.getpwnam("postgres").pw_uid if os.getuid() == 0 else None
         done = subprocess.run(
-            [*_as_somebody(), str(self.bin / command[0]), *command[1:]],
-            env=os.environ | {"PGPASSWORD": PASSWORD, "LC_ALL": "C"},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if command[0] == "psql" else subprocess.DEVNULL,  # the server would hold it open
-            text=True,
-            check=True,
+            [str(self.bin / program), *arguments],
+            user=user,
+            cwd=self.directory,
+            stdout=subprocess.DEVNULL,  # a server keeps what it inherits open
+            stderr=subprocess.DEVNULL,
+            check=False,
         )
-        return done.stdout or ""
-
-
-def _as_somebody() -> Sequence[str]:
-    """PostgreSQL refuses root."""
-    if os.getuid() != 0:
-        return ()
-    return ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups")
-
-
-def why_not() -> str:
-    """Why there can be none; "" if it can."""
-    if binaries() is None:
-        return "no PostgreSQL: neither is initdb in the PATH nor /usr/lib/postgresql there"
-    if os.getuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
-        return "PostgreSQL refuses root, and there is no user postgres"
-    return ""
+        assert done.returncode == 0, f"{program} {arguments}: {done.returncode}"
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server with an empty data directory, stopped and removed at the end."""
-    directory = Path(tempfile.mkdtemp(prefix="tradier-postgres-", dir="/tmp"))  # where its user may go, too
-    found = binaries()
-    assert found is not None
-    server = Postgres(found, directory, free_port())
-    try:
-        if os.getuid() == 0:
-            shutil.chown(directory, "postgres")
-        server.create()
+def serving() -> Iterator[Postgres]:
+    """A server for a while; a test without one on its machine is skipped."""
+    found = programs()
+    if found is None:
+        pytest.skip("no PostgreSQL server on this machine")
+    if os.getuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
+        pytest.skip("PostgreSQL serves no root, and there is no user postgres")
+    with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        server = Postgres(found, Path(name), free_port())
+        server._own(server.directory)
+        server.initialize()
         server.start()
-        yield server
-    finally:
-        if (directory / "data" / "postmaster.pid").exists():
+        try:
+            yield server
+        finally:
             server.stop()
-        shutil.rmtree(directory, ignore_errors=True)

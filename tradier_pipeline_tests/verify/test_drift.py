@@ -26,6 +26,7 @@ from tradier_pipeline_tests.support.bodies import (
     rich,
     spread,
 )
+from tradier_pipeline_tests.support.sampling import thinned
 from tradier_pipeline_tests.verify.incidents import PUT, Bench
 
 
@@ -93,7 +94,9 @@ NEW_FIELDS: list[tuple[str, str, Answers]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "example", "answer"), NEW_FIELDS, ids=[path for path, _, _ in NEW_FIELDS])
+@pytest.mark.parametrize(
+    ("path", "example", "answer"), thinned([pytest.param(*case, id=case[0]) for case in NEW_FIELDS], 3)
+)
 def test_an_unknown_field_is_told_by_its_path_with_an_example(
     bench: Bench, path: str, example: str, answer: Answers
 ) -> None:
@@ -163,7 +166,9 @@ MISSING: list[tuple[str, Answers]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "answer"), MISSING, ids=[f"{n}-{path}" for n, (path, _) in enumerate(MISSING)])
+@pytest.mark.parametrize(
+    ("path", "answer"), thinned([pytest.param(*case, id=f"{n}-{case[0]}") for n, case in enumerate(MISSING)], 3)
+)
 def test_a_documented_field_that_is_missing_is_told(bench: Bench, path: str, answer: Answers) -> None:
     assert reported(bench, "fields_complete", answer) == {path: "missing in 1 of 1"}
 

@@ -19,6 +19,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import ACCOUNT, Body, answers, balances, land
 from tradier_pipeline_tests.support.histories import at
+from tradier_pipeline_tests.support.sampling import sampled
 
 THURSDAY, FRIDAY, MONDAY = date(2025, 11, 20), date(2025, 11, 21), date(2025, 11, 24)
 SUNDAY = MONDAY - timedelta(days=1)
@@ -76,11 +77,7 @@ def test_the_fees_of_a_trade_that_no_snapshot_saw_are_not_its_price(home: Home) 
     assert rows(home, *figures) == [(Decimal("-5000.35"), Decimal("-5000.35"), Decimal("-0.35"), 0)]
 
 
-@pytest.mark.parametrize(
-    "unclear",
-    [{"symbol": "SPY1251219P00600000"}, {"price": 0}, {"quantity": 0}],
-    ids=["adjusted contract", "no price", "no quantity"],
-)
+@sampled("unclear", [{"symbol": "SPY1251219P00600000"}, {"price": 0}, {"quantity": 0}])
 def test_fees_that_history_does_not_let_one_tell_are_null(home: Home, unclear: Body) -> None:
     show(home, THURSDAY, 1000)
     show(home, FRIDAY, 889)

@@ -141,7 +141,7 @@ HAPPENINGS = st.lists(
     max_size=8,
 )
 LONG = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-QUICK = settings(LONG, max_examples=2, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+QUICK = settings(LONG, max_examples=1, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def _follow(happenings: list[Any]) -> None:

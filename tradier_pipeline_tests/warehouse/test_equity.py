@@ -20,6 +20,7 @@ from tradier_pipeline.landing.activity import WINDOW
 from tradier_pipeline.warehouse.equity import MAY_FOLLOW
 from tradier_pipeline_tests.support.bodies import warehouse_in_memory
 from tradier_pipeline_tests.support.histories import ONE, Histories, at
+from tradier_pipeline_tests.support.sampling import sampled, thinned
 
 # a week, a weekend, a week with Thanksgiving
 DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 24, 25, 26, 28)]
@@ -458,7 +459,7 @@ def test_other_accounts_change_nothing_of_an_account(connection: duckdb.DuckDBPy
 # ---------------------------------------------------------------- the evening that shows a flow
 
 
-@pytest.mark.parametrize("by_cash", [True, False])
+@sampled("by_cash", [True, False], kept=[1])  # by cash: test_money_dated_on_another_day...
 @pytest.mark.parametrize(
     ("worth", "dated", "shown"),
     [
@@ -518,22 +519,24 @@ FLAT = (10_000,) * 9
 IN_TURN = (10_000, 10_000, 15_000, 22_000, 22_000, 22_000, 22_000, 22_000, 22_000)
 
 
-@pytest.mark.parametrize("by_cash", [True, False])
-@pytest.mark.parametrize(
-    ("worth", "flows"),
-    [
-        ((*FLAT[:5], *(30_000,) * 4), [(WED, 20_000)]),
-        ((*FLAT[:3], *(30_000,) * 6), [(NEXT_TUE, 20_000)]),
-        ((*FLAT[:7], *(30_000,) * 2), [(TUE, 20_000)]),
-        ((*FLAT[:3], *(30_000,) * 6), [(MON, 20_000)]),
-        (FLAT, [(THU, 20_000), (FRI, -20_000)]),  # it bounced, and no evening shows it
-        (IN_TURN, [(TUE, 5_000), (WED, 7_000)]),
-        (IN_TURN, [(THU, 5_000), (FRI, 7_000)]),
-        ((10_000, 15_000, 20_000, *(25_000,) * 6), [(WED, 5_000), (THU, 5_000), (FRI, 5_000)]),
-        ((10_000, 10_010, 9_990, 10_400, 10_410, *(10_400,) * 4), [(WED, 400)]),
-        ((10_000, 10_010, 10_415, 10_400, 10_410, *(10_400,) * 4), [(THU, 400)]),
-        ((10_000, 10_010, 9_995, 9_700, 9_710, *(9_700,) * 4), [(WED, -300)]),
-    ],
+OFF = [
+    ((*FLAT[:5], *(30_000,) * 4), [(WED, 20_000)]),
+    ((*FLAT[:3], *(30_000,) * 6), [(NEXT_TUE, 20_000)]),
+    ((*FLAT[:7], *(30_000,) * 2), [(TUE, 20_000)]),
+    ((*FLAT[:3], *(30_000,) * 6), [(MON, 20_000)]),
+    (FLAT, [(THU, 20_000), (FRI, -20_000)]),  # it bounced, and no evening shows it
+    (IN_TURN, [(TUE, 5_000), (WED, 7_000)]),
+    (IN_TURN, [(THU, 5_000), (FRI, 7_000)]),
+    ((10_000, 15_000, 20_000, *(25_000,) * 6), [(WED, 5_000), (THU, 5_000), (FRI, 5_000)]),
+    ((10_000, 10_010, 9_990, 10_400, 10_410, *(10_400,) * 4), [(WED, 400)]),
+    ((10_000, 10_010, 10_415, 10_400, 10_410, *(10_400,) * 4), [(THU, 400)]),
+    ((10_000, 10_010, 9_995, 9_700, 9_710, *(9_700,) * 4), [(WED, -300)]),
+]
+
+
+@pytest.mark.parametrize(  # each once, by cash or by equity alone
+    ("worth", "flows", "by_cash"),
+    thinned([pytest.param(*case, by_cash) for by_cash in (True, False) for case in OFF], 2),
 )
 def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
     write: Write, worth: tuple[int, ...], flows: list[tuple[date, int]], by_cash: bool

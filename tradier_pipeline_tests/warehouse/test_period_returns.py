@@ -24,6 +24,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event
 from tradier_pipeline_tests.support.bodies import dumps
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_server import Answer, ScriptedServer, answer
 
 ONE, TWO = "VA12345678", "VA87654321"
@@ -257,7 +258,7 @@ def test_sessions_that_were_not_read_mark_the_month_and_the_one_that_is_measured
     assert "no return of SPY: no prices of SPY are known of these days" in run("returns").stdout
 
 
-@pytest.mark.parametrize("missing", ["absent", "NaN", None, 0])
+@sampled("missing", ["absent", "NaN", None, 0], kept=(0, 1))
 def test_where_the_benchmark_has_no_price_its_return_is_null_and_the_day_is_named(
     home: Home, broker: Broker, missing: Any
 ) -> None:

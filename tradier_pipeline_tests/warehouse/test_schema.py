@@ -73,7 +73,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reader(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect_readonly(published) as connection:
         yield connection

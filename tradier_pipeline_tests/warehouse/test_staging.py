@@ -32,6 +32,7 @@ from tradier_pipeline.warehouse.staging import WarehouseError, insert
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount, take
 from tradier_pipeline_tests.end_to_end.test_crashes import stored
 from tradier_pipeline_tests.support.crash_child import Job, Nursery
+from tradier_pipeline_tests.support.sampling import sampled
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +264,7 @@ def _disk_full_on_what_is_missed(_: staging.StagedWarehouse, missed: list[object
         raise WarehouseError("cannot write", "Free some space.")
 
 
-@pytest.mark.parametrize("damage", ["text", "empty", "cut", "torn page", "header"])
+@sampled("damage", ["text", "empty", "cut", "torn page", "header"], kept=(0, 3, 4))
 def test_a_corrupt_warehouse_names_the_rebuild_and_the_rebuild_repairs_it(
     home: Home, damage: str, good: LandedSnapshot
 ) -> None:
@@ -335,7 +336,7 @@ def test_writers_of_different_snapshots_wait_for_each_other(
     assert sorted(_published(home)) == sorted([str(good.snapshot_id), *(job.snapshot_id for job in jobs)])
 
 
-@pytest.mark.parametrize("where", ["K2", "K5"])
+@sampled("where", ["K2", "K5"], kept=[1])
 def test_processes_asked_for_one_snapshot_fetch_it_once(
     home: Home, simulated: Simulated, children: Nursery, where: str
 ) -> None:

@@ -1,0 +1,187 @@
+"""How the broker and this pipeline serve: latency, doubt and absence by day, and the service levels they come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from tradier_pipeline.warehouse.schema import BIGINT, DATE, DOUBLE, INSTANT, INTEGER, VARCHAR, Column, View
+from tradier_pipeline.warehouse.sql import where
+
+FRESH_S = 120  # a newest snapshot that is older is stale, as by default for the gate and the alert
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A service level that is aimed at: the share of good events, and what they are of."""
+
+    name: str
+    share: float
+    of: str
+
+
+OBJECTIVES: Final = (
+    Objective("coverage", 0.99, "instants of the cycles that were due: a snapshot of them was published"),
+    Objective(
+        "freshness",
+        0.99,
+        f"seconds of sessions with cycles: the newest snapshot was no older than {FRESH_S} s",
+    ),
+    Objective("coherence", 0.95, "snapshots that were judged: they show one state of the account"),
+    Objective("verification", 0.999, "whole answers: what was stored equalled what was landed, and was published"),
+)
+_WINDOWS = (("day", 1), ("week", 7), ("month", 30))
+
+_MS = "(date_diff('microsecond', started_at, ended_at) / 1000)::DOUBLE"
+
+BROKER_LATENCY = View(
+    "broker_latency",
+    "One row per account, trade date, hour and resource that was read: how long the broker took.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date of the snapshots"),
+        Column("hour", INTEGER, "Hour of New York in which the request began, 0 to 23"),
+        Column("resource", VARCHAR, "account, balances, positions, orders, order or quotes"),
+        Column("reads", BIGINT, "Bodies that were read"),
+        Column("retries", BIGINT, "Requests beyond the first that they took"),
+        Column("median_ms", DOUBLE, "Milliseconds of the request that succeeded: half took less"),
+        Column("p95_ms", DOUBLE, "Milliseconds: 95 % took less"),
+        Column("worst_ms", DOUBLE, "Milliseconds of the slowest"),
+        Column("bytes", BIGINT, "Of the bodies"),
+    ),
+    f"""
+    SELECT account_id, trade_date, date_part('hour', started_at AT TIME ZONE 'America/New_York')::INTEGER AS hour,
+           resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
+           median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms, sum(bytes)::BIGINT AS bytes
+    FROM (SELECT *, {_MS} AS ms FROM raw_payloads) GROUP BY ALL
+    """,  # noqa: S608
+)
+
+# what was in doubt stays recognisable when it is confirmed: its evidence tells both
+DOUBTFUL_SPANS = View(
+    "doubtful_spans",
+    "One row per time that snapshots of an account were in doubt: from the first one until the next without doubt.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date of its first snapshot"),
+        Column("since", INSTANT, "As-of of the first snapshot in doubt (UTC)"),
+        Column("until", INSTANT, "As-of of the next snapshot without doubt (UTC); null: there is none yet"),
+        Column("seconds", DOUBLE, "How long it took; null: it goes on"),
+        Column("snapshots", BIGINT, "Snapshots in doubt"),
+        Column("confirmed", BIGINT, "Those of them that were confirmed since"),
+        Column("evidence", VARCHAR, "What contradicted the first one"),
+    ),
+    """
+    WITH judged AS (
+        SELECT account_id, trade_date, as_of, verdict, verdict_evidence, verdict_evidence IS NOT NULL AS in_doubt,
+               count(*) FILTER (verdict_evidence IS NULL) OVER earlier AS span
+        FROM tradier_snapshots WINDOW earlier AS (PARTITION BY account_id ORDER BY as_of)
+    )
+    SELECT doubted.account_id, min(doubted.trade_date) AS trade_date, min(doubted.as_of) AS since,
+           min(after.as_of) AS until, epoch(min(after.as_of) - min(doubted.as_of)) AS seconds, count(*) AS snapshots,
+           count(*) FILTER (doubted.verdict = 'good') AS confirmed, arg_min(doubted.verdict_evidence, doubted.as_of)
+               AS evidence
+    FROM judged AS doubted
+    LEFT JOIN judged AS after ON after.account_id = doubted.account_id AND after.span = doubted.span + 1
+        AND NOT after.in_doubt
+    WHERE doubted.in_doubt GROUP BY doubted.account_id, doubted.span
+    """,
+)
+
+_CYCLES = "regexp_matches(coalesce(trigger, 'monitor_cycle'), 'monitor_cycle|trade_cycle|account_sync')"
+
+SERVICE_LEVELS = View(
+    "service_levels",
+    "One row per account, window and service level, up to its newest trade date: what is aimed at, what was reached, "
+    "and how fast the error budget burns. "
+    + " ".join(f"{one.name[0].upper()}{one.name[1:]} is of {one.of}." for one in OBJECTIVES),
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("window", VARCHAR, "day, week (7 days) or month (30 days)"),
+        Column("since", DATE, "First New York date of the window"),
+        Column("until", DATE, "Last one: the newest trade date of the account"),
+        Column("service", VARCHAR, ", ".join(one.name for one in OBJECTIVES)),
+        Column("objective", DOUBLE, "Share that is aimed at, 0.99 = 99 %"),
+        Column("events", DOUBLE, "How many there were"),
+        Column("bad", DOUBLE, "How many of them were not good"),
+        Column("reached", DOUBLE, "Share of good ones; null: there were none"),
+        Column("budget_left", DOUBLE, "Share of the error budget of the window that is left; negative: overspent"),
+        Column("burn_rate", DOUBLE, "1: the budget lasts exactly the window; 2: half of it; null: there were none"),
+    ),
+    f"""
+    WITH windows AS (
+        SELECT account_id, unnest({[name for name, _ in _WINDOWS]}) AS "window",
+               (until - unnest({[days - 1 for _, days in _WINDOWS]})::INTEGER)::DATE AS since, until
+        FROM (SELECT account_id, max(trade_date) AS until FROM tradier_snapshots GROUP BY account_id)
+    ), recent AS (
+        SELECT snapshots.* FROM tradier_snapshots AS snapshots JOIN windows USING (account_id)
+        WHERE "window" = 'month' AND trade_date BETWEEN since AND until
+    ), absent AS (
+        SELECT missed.* FROM missed_snapshots AS missed JOIN windows USING (account_id)
+        WHERE "window" = 'month' AND trade_date BETWEEN since AND until
+    ), due AS (
+        SELECT account_id, trade_date, 0 AS bad FROM recent WHERE {_CYCLES}
+        UNION ALL SELECT account_id, trade_date, 1 FROM absent WHERE {_CYCLES}
+    ), readings AS (
+        SELECT account_id, trade_date, session_open, least(session_close, now()) AS session_close,
+               coalesce(list_sort(list(epoch_us(as_of)) FILTER (as_of BETWEEN session_open AND session_close)), [])
+                   AS inside
+        FROM (SELECT DISTINCT account_id, trade_date FROM due) JOIN sessions USING (trade_date)
+        LEFT JOIN recent USING (account_id, trade_date) WHERE session_open < now() GROUP BY ALL
+    ), gaps AS (
+        SELECT account_id, trade_date, epoch(session_close - session_open) AS seconds,
+               list_sum([greatest(0, gap - {FRESH_S * 1_000_000}) FOR gap IN list_transform(
+                   list_zip(list_prepend(epoch_us(session_open), inside),
+                            list_append(inside, epoch_us(session_close))),
+                   lambda ends: ends[2] - ends[1])]) / 1e6 AS stale
+        FROM readings
+    ), days AS (
+        SELECT account_id, trade_date, 'coverage' AS service, 1.0::DOUBLE AS events, bad::DOUBLE AS bad FROM due
+        UNION ALL SELECT account_id, trade_date, 'freshness', seconds, least(stale, seconds) FROM gaps
+        UNION ALL SELECT account_id, trade_date, 'coherence', 1, (coherence = 'torn')::INTEGER FROM recent
+                  WHERE coherence IN ('coherent', 'torn')
+        UNION ALL SELECT account_id, trade_date, 'verification', 1, 0 FROM recent
+        UNION ALL SELECT account_id, trade_date, 'verification', 1, 1 FROM absent WHERE kind = 'refused'
+    ), objectives AS (
+        SELECT unnest({[one.name for one in OBJECTIVES]}) AS service, unnest({[one.share for one in OBJECTIVES]})
+            AS objective
+    ), summed AS (
+        SELECT windows.account_id, "window", windows.since, windows.until, objectives.service,
+               any_value(objective)::DOUBLE AS objective,
+               coalesce(sum(events), 0) AS events, coalesce(sum(bad), 0) AS bad
+        FROM windows CROSS JOIN objectives
+        LEFT JOIN days ON days.account_id = windows.account_id AND days.service = objectives.service
+            AND days.trade_date BETWEEN windows.since AND windows.until
+        GROUP BY ALL
+    )
+    SELECT account_id, "window", since, until, service, objective, events, bad,
+           CASE WHEN events > 0 THEN 1 - bad / events END AS reached,
+           1 - burn_rate AS budget_left, burn_rate
+    FROM (SELECT *, CASE WHEN events > 0 THEN bad / events / (1 - objective) END AS burn_rate FROM summed)
+    ORDER BY account_id, since DESC, service
+    """,  # noqa: S608
+)
+
+
+def latency_query(account: str | None, since: date | None, until: date | None) -> str:
+    """By account and resource over trade dates: reads, retries, milliseconds in the median, at 95 % and at worst."""
+    return f"""
+    SELECT account_id, resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
+           median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms
+    FROM (SELECT *, {_MS} AS ms FROM raw_payloads {where(account, since, until)})
+    GROUP BY ALL ORDER BY account_id, resource
+    """  # noqa: S608
+
+
+def spans_query(account: str | None, since: date | None, until: date | None) -> str:
+    """The spans in doubt over trade dates, oldest first."""
+    return f"FROM doubtful_spans {where(account, since, until)} ORDER BY account_id, since"
+
+
+def levels_query(account: str | None) -> str:
+    """The service levels of each window."""
+    return f"FROM service_levels {where(account)} ORDER BY account_id, since DESC, service"
+
+
+VIEWS = (BROKER_LATENCY, DOUBTFUL_SPANS, SERVICE_LEVELS)

@@ -1,0 +1,114 @@
+"""How the broker and the pipeline serve: from snapshots over HTTP to `tradier-pipeline broker`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tradier_pipeline import clock
+from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.command_line import rows_of, run
+from tradier_pipeline_tests.support.scripted_account import ACCOUNT, ScriptedAccount, scripted_account
+
+OPEN = datetime(2025, 11, 20, 14, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    with scripted_account(home, monkeypatch) as scripted:
+        yield scripted
+
+
+def level(service: str, window: str = "day") -> dict[str, object]:
+    (found,) = [
+        row for row in rows_of("broker", "--table", "levels") if (row["service"], row["window"]) == (service, window)
+    ]
+    return found
+
+
+def miss(account: ScriptedAccount, at: datetime) -> None:
+    named = {"snapshot_id": f"{ACCOUNT}@{clock.iso(at)}", "trigger": "monitor_cycle"}
+    account.home.zone.record_missed(MissedRecord(**named, recorded_at=at, reason="late"))
+
+
+def test_latency_is_that_of_each_resource_over_the_dates_asked_for(account: ScriptedAccount) -> None:
+    for number in range(3):
+        account.shows(OPEN + number * MINUTE, ("KO", 100, 6000), cash=1000)
+    found = {row["resource"]: row for row in rows_of("broker")}
+    assert set(found) == {"account", "balances", "positions", "orders", "quotes"}
+    for row in found.values():
+        assert (row["reads"], row["retries"]) == (3, 0)
+        assert 0 <= row["median_ms"] <= row["p95_ms"] <= row["worst_ms"]
+    assert rows_of("broker", "--since", "2025-11-21") == []
+    assert run("broker").stdout.splitlines()[0].split()[:2] == ["resource", "reads"]
+
+
+def test_a_time_in_doubt_lasts_until_the_next_snapshot_without_doubt_and_stays_listed_when_it_was_confirmed(
+    account: ScriptedAccount,
+) -> None:
+    account.shows(OPEN, ("KO", 100, 6000), cash=1000)
+    for minutes in (1, 2):
+        assert account.shows(OPEN + minutes * MINUTE, cash=1000, counted=[("KO", 100, 6000)]) == "doubtful"
+    assert account.shows(OPEN + 3 * MINUTE, ("KO", 100, 6000), cash=1000) == "good"
+    (span,) = rows_of("broker", "--table", "doubt")
+    assert (span["snapshots"], span["confirmed"]) == (2, 0)
+    assert 115 < span["seconds"] < 125
+    assert "KO" in span["evidence"]
+    assert "in doubt: 1 time" in run("broker").stdout
+
+
+def test_a_doubt_that_goes_on_has_no_end(account: ScriptedAccount) -> None:
+    account.shows(OPEN, ("KO", 100, 6000), cash=1000)
+    account.shows(OPEN + MINUTE, cash=1000, counted=[("KO", 100, 6000)])
+    (span,) = rows_of("broker", "--table", "doubt")
+    assert (span["until"], span["seconds"]) == (None, None)
+    assert "still" in run("broker").stdout
+
+
+def test_instants_that_were_missed_burn_the_budget_of_coverage(account: ScriptedAccount) -> None:
+    for number in range(9):
+        account.shows(OPEN + number * MINUTE, ("KO", 100, 6000), cash=1000)
+    miss(account, OPEN + 9 * MINUTE)
+    account.shows(OPEN + 10 * MINUTE, ("KO", 100, 6000), cash=1000)
+    coverage = level("coverage")
+    assert (coverage["events"], coverage["bad"]) == (1.0, 1.0)  # those of a test are nobody's cycle
+    assert coverage["burn_rate"] == pytest.approx(100)
+    assert coverage["budget_left"] == pytest.approx(-99)
+    assert "budget burns    coverage 0.00% of 99.0% over the week" in run("status").stdout
+
+
+def test_seconds_without_a_fresh_snapshot_burn_the_budget_of_freshness(
+    account: ScriptedAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    miss(account, OPEN + MINUTE)
+    for minutes in (0, 2, 12):
+        account.shows(OPEN + minutes * MINUTE, ("KO", 100, 6000), cash=1000)
+    freshness = level("freshness")
+    session = 390 * 60
+    stale = (12 - 2) * 60 - 120 + (390 - 12) * 60 - 120
+    assert freshness["events"] == session
+    assert freshness["bad"] == pytest.approx(stale, abs=2)
+    assert freshness["reached"] == pytest.approx(1 - stale / session, abs=1e-3)
+
+
+def test_a_session_of_which_every_minute_was_missed_was_never_fresh(account: ScriptedAccount) -> None:
+    miss(account, OPEN)
+    account.shows(OPEN + timedelta(hours=8), ("KO", 100, 6000), cash=1000)
+    assert level("freshness")["reached"] == pytest.approx(120 / (390 * 60))
+
+
+def test_who_takes_snapshots_by_hand_owes_no_freshness(account: ScriptedAccount) -> None:
+    account.shows(OPEN, ("KO", 100, 6000), cash=1000)
+    assert level("freshness")["reached"] is None
+    assert "budget burns" not in run("status").stdout
+
+
+def test_a_window_without_events_reaches_nothing_and_burns_nothing(account: ScriptedAccount) -> None:
+    account.shows(OPEN, ("KO", 100, 6000), cash=1000)
+    coverage = level("coverage", "month")
+    assert (coverage["events"], coverage["reached"], coverage["burn_rate"]) == (0.0, None, None)
+    assert level("verification")["reached"] == 1.0

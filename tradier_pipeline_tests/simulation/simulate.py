@@ -1,0 +1,255 @@
+"""Minutes of an account from one seed: its life, the network, lagging endpoints, kills and full disks in a row.
+
+`python -m tradier_pipeline_tests.simulation.simulate --seeds 1-20 --minutes 30` (or `make simulate`). Every minute is
+what `up` does at one, in a process of its own that reads a simulated broker over HTTP: extract, land, store, verify,
+publish, reconcile. The seed decides the account's trades, what goes wrong, and where the process dies. After every
+minute the invariants are looked at from outside; the first that does not hold is printed with its seed, which replays
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline_tests.conftest import Simulated
+from tradier_pipeline_tests.support.crash_child import End, Job, nursery
+
+OPEN = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
+DURABLE_CHANGES = 55  # of a minute, about
+BLUNT: Mapping[str, Mapping[str, Any]] = {  # what a network does to an answer
+    "status": {"status": 500},
+    "reset": {},
+    "truncate": {},
+    "html": {},
+    "body": {"body": '{"positions": {}}'},
+}
+
+
+@dataclass
+class Disturbance:
+    """What goes wrong in one minute."""
+
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    durable: int | None = None
+    full: bool = False
+    skipped: bool = False  # nobody runs: the machine was off
+
+    @property
+    def name(self) -> str:
+        kinds = sorted({fault["kind"] for fault in self.faults})
+        ends = ["off"] if self.skipped else ["full disk"] if self.full else ["killed"] if self.durable else []
+        return " and ".join([*kinds, *ends]) or "nothing"
+
+
+def disturbance(random: Random) -> Disturbance:
+    """Half of the minutes are undisturbed: what was broken has to mend itself."""
+    chosen = Disturbance()
+    if random.random() < 0.5:
+        return chosen
+    what = random.choice(("network", "network", "lag", "lag", "kill", "kill", "disk", "off"))
+    if what == "network":
+        for path in random.sample(RESOURCES, random.randint(1, 2)):
+            kind = random.choice(list(BLUNT))
+            times = random.choice((1, 1, 20))  # once, or until the minute is given up
+            chosen.faults.append({"path": path, "kind": kind, "times": times, **BLUNT[kind]})
+    elif what == "lag":
+        path = random.choice(("positions", "orders", "balances"))
+        chosen.faults.append({"path": path, "kind": "lag", "seconds": random.choice((60, 300, 900, 1200))})
+    elif what == "off":
+        chosen.skipped = True
+    else:
+        chosen.durable, chosen.full = random.randint(1, DURABLE_CHANGES), what == "disk"
+    return chosen
+
+
+class BrokenInvariantError(AssertionError):
+    """An invariant that does not hold, in words."""
+
+
+@dataclass
+class Simulation:
+    """One seed, minute by minute.
+
+    `truth`: minute -> what was held, symbol -> quantity. `tally`: how minutes ended, by what went wrong.
+    """
+
+    seed: int
+    home: Path
+    simulated: Simulated
+    planted: str | None = None
+    random: Random = field(init=False)
+    now: datetime = OPEN
+    begun: datetime | None = None
+    truth: dict[datetime, dict[str, Decimal]] = field(default_factory=dict)
+    tally: Counter[str] = field(default_factory=Counter)
+    lagging: set[datetime] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.random = Random(f"simulation {self.seed}")
+
+    def run(self, minutes: int) -> None:
+        """Raises BrokenInvariantError."""
+        self.simulated.admin("POST", "clock", {"now": self.now.isoformat()})
+        self.simulated.admin("POST", "reset", {"seed": self.seed})
+        for _ in range(minutes):
+            self._live(disturbance(self.random))
+        for _ in range(2):
+            self._live(Disturbance())
+        self._every_minute_is_accounted_for()
+
+    def _live(self, wrong: Disturbance) -> None:
+        self.simulated.admin("POST", "clock", {"now": self.now.isoformat()})
+        self.truth[self.now] = self._held()
+        self.simulated.heal()
+        if wrong.faults:
+            self.simulated.admin("POST", "faults", wrong.faults)
+            if any(fault["kind"] == "lag" for fault in wrong.faults):
+                self.lagging.add(self.now)
+        outcome = "off"
+        if not wrong.skipped:
+            ended = nursery().run(self._job(wrong))
+            outcome = self._outcome(ended, wrong)
+            self.begun = self.begun or self.now
+        self.tally[f"{wrong.name}: {outcome}"] += 1
+        self._what_is_published_is_whole_and_true()
+        self.now += MINUTE
+
+    def _job(self, wrong: Disturbance) -> Job:
+        at = (self.now + timedelta(seconds=1)).isoformat()
+        return Job(
+            home=str(self.home),
+            url=self.simulated.url,
+            work="minute",
+            now=at,
+            durable=wrong.durable,
+            full=wrong.full,
+            planted=self.planted,
+        )
+
+    def _outcome(self, ended: End, wrong: Disturbance) -> str:
+        if ended.signal is not None:
+            return "died"
+        if "unexpected" in ended.error and not wrong.full:
+            raise BrokenInvariantError(f"the minute ended with {ended.error}")
+        return "published" if "published" in ended.lines else "refused"
+
+    def _held(self) -> dict[str, Decimal]:
+        account = self.simulated.admin("GET", "world")["accounts"][DEMO_ACCOUNT]
+        return {symbol: Decimal(str(one["quantity"])) for symbol, one in account["positions"].items()}
+
+    # --- the invariants -----------------------------------------------------------------------------------------------
+
+    def _what_is_published_is_whole_and_true(self) -> None:
+        path = self.home / "tradier.duckdb"
+        if not path.exists():
+            return
+        with connect_readonly(path) as connection:
+            newest = connection.execute(
+                "SELECT snapshot_id, verdict, coherence, positions_count, orders_count FROM tradier_snapshots "
+                "ORDER BY as_of DESC LIMIT 1"
+            ).fetchone()
+            if newest is None:
+                return
+            snapshot_id, verdict, _coherence, positions, orders = newest
+            self._is_whole(connection, snapshot_id, positions, orders)
+            landed = LandingZone(self.home / "raw").find(SnapshotId.parse(snapshot_id))
+            if landed is None:
+                raise BrokenInvariantError(f"{snapshot_id} is published and not landed")
+            failed = [outcome for outcome in verify_snapshot(landed, connection) if outcome.blocks]
+            if failed:
+                raise BrokenInvariantError(f"{snapshot_id} is published and fails {failed[0].check}")
+            if verdict == "good":
+                self._is_true(connection, snapshot_id)
+
+    def _is_whole(self, connection: Any, snapshot_id: str, positions: int, orders: int) -> None:
+        counts = {"account_balances": 1, "accounts": 1, "positions": positions, "orders": orders}
+        for table, expected in counts.items():
+            query = f"SELECT count(*) FROM {table} WHERE snapshot_id = ?"
+            (found,) = connection.execute(query, [snapshot_id]).fetchone()
+            if found != expected:
+                raise BrokenInvariantError(f"{snapshot_id}: {found} rows of {table}, not {expected}")
+        for table in (one.name for one in schema.TABLES if one is not schema.TRADIER_SNAPSHOTS):
+            query = f"SELECT snapshot_id FROM {table} ANTI JOIN tradier_snapshots USING (snapshot_id) LIMIT 1"
+            if found := connection.execute(query).fetchone():
+                raise BrokenInvariantError(f"{table} has rows of {found[0]}, which is no snapshot")
+
+    def _is_true(self, connection: Any, snapshot_id: str) -> None:
+        """What is called good is what was held: nothing lagging is believed, nothing failed is an empty list."""
+        query = "SELECT symbol, quantity FROM positions WHERE snapshot_id = ?"
+        shown = {symbol: Decimal(quantity) for symbol, quantity in connection.execute(query, [snapshot_id]).fetchall()}
+        held = self.truth[SnapshotId.parse(snapshot_id).instant]
+        if shown != held:
+            different = sorted(shown.items() ^ held.items())
+            raise BrokenInvariantError(f"{snapshot_id} is good and not what was held: {different[:4]}")
+
+    def _every_minute_is_accounted_for(self) -> None:
+        if not (self.home / "tradier.duckdb").exists():
+            raise BrokenInvariantError("nothing was published, also of undisturbed minutes")
+        with connect_readonly(self.home / "tradier.duckdb") as connection:
+            rows = connection.execute(
+                "SELECT snapshot_id FROM tradier_snapshots UNION ALL SELECT snapshot_id FROM missed_snapshots"
+            ).fetchall()
+        known = Counter(SnapshotId.parse(one).instant for (one,) in rows)
+        minute = self.begun or self.now
+        while minute < self.now:
+            if known[minute] != 1:
+                raise BrokenInvariantError(f"{minute:%H:%M} is accounted for {known[minute]} times")
+            minute += MINUTE
+
+
+@contextmanager
+def simulation(seed: int, directory: Path, planted: str | None = None) -> Iterator[Simulation]:
+    """A home and a broker for one seed; with a mistake of `planted`, if one is named."""
+    home = directory / f"seed-{seed}" / "home"
+    home.parent.mkdir()
+    with embedded_simulator(None, limits=None) as url:
+        yield Simulation(seed, home, Simulated(url), planted)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulate", description="Minutes of an account from one seed.")
+    parser.add_argument("--seeds", default="1-10", help="such as 7 or 1-20")
+    parser.add_argument("--minutes", type=int, default=30)
+    asked = parser.parse_args()
+    first, _, last = asked.seeds.partition("-")
+    tally: Counter[str] = Counter()
+    broken, started = 0, time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="simulation-") as directory:
+        for seed in range(int(first), int(last or first) + 1):
+            with simulation(seed, Path(directory)) as lived:
+                try:
+                    lived.run(asked.minutes)
+                except BrokenInvariantError as error:
+                    broken += 1
+                    sys.stdout.write(f"seed {seed} at {lived.now:%H:%M}: {error}\n")
+                tally += lived.tally
+    minutes = sum(tally.values())
+    for name, count in sorted(tally.items()):
+        sys.stdout.write(f"{count:6}  {name}\n")
+    sys.stdout.write(f"{minutes} minutes in {time.monotonic() - started:.0f} s, {broken} seeds broke an invariant\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

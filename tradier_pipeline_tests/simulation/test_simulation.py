@@ -1,0 +1,35 @@
+"""Minutes in which everything goes wrong keep every invariant; a planted mistake breaks one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tradier_pipeline_tests.simulation.planted import PLANTED
+from tradier_pipeline_tests.simulation.simulate import BrokenInvariantError, simulation
+
+FOUND_BY = range(100, 110)  # seeds; most mistakes are found by the first
+QUICK = "store: a figure is off by one"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "minutes"), [(range(1, 2), 10), pytest.param(range(1, 101), 30, marks=pytest.mark.soak)]
+)
+def test_every_minute_keeps_every_invariant(seeds: range, minutes: int, tmp_path: Path) -> None:
+    for seed in seeds:
+        with simulation(seed, tmp_path) as lived:
+            lived.run(minutes)
+
+
+@pytest.mark.parametrize(
+    "mistake", [pytest.param(name, marks=() if name == QUICK else pytest.mark.soak) for name in PLANTED]
+)
+def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
+    for seed in FOUND_BY:
+        with simulation(seed, tmp_path, planted=mistake) as lived:
+            try:
+                lived.run(25)
+            except BrokenInvariantError:
+                return
+    raise AssertionError(f"{len(FOUND_BY)} seeds did not find: {mistake}")

@@ -39,6 +39,7 @@ from tradier_pipeline.instance.databases import SWITCHES, Away, Broken, broken, 
 STOP_TIMEOUT_S = 8.0
 LOOK_EVERY_S, LOOK_AGAIN_S = 5.0, 1.0  # at Dagster's databases; again, when one could not be written
 MALFORMED = "malformed"  # says SQLite of a file with damaged pages
+SHIP = ["tradier_pipeline.cli", "lake", "ship", "--follow"]
 SHIP_AGAIN_S = 15.0  # after its process ended
 FLUSH_AFTER_S = 1.0  # of silence
 LOCK = ".up.lock"
@@ -175,7 +176,7 @@ class _Shipping(ExitStack):
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         super().__init__()
-        self._commands = {"the lake": ["tradier_pipeline.cli", "lake", "ship", "--follow"]} if settings.lake else {}
+        self._commands = {"the lake": SHIP} if settings.lake else {}
         self._environment = environment
         self._processes: Mapping[str, _Process] = {}
         self._next = 0.0

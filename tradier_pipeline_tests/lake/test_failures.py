@@ -170,16 +170,16 @@ def many(lake: OfTest, published: list[Home], tmp_path: Path, machines: int) -> 
 
 
 def test_machines_that_ship_at_once_lose_and_double_nothing_and_no_reader_sees_a_part(
-    lake: OfTest, published: list[Home], tmp_path: Path
+    new_lake: OfTest, published: list[Home], tmp_path: Path
 ) -> None:
-    many(lake, published, tmp_path, 2)
+    many(new_lake, published, tmp_path, 2)
 
 
 @pytest.mark.soak
 def test_eight_machines_that_ship_at_once_lose_and_double_nothing_and_no_reader_sees_a_part(
-    lake: OfTest, published: list[Home], tmp_path: Path
+    new_lake: OfTest, published: list[Home], tmp_path: Path
 ) -> None:
-    many(lake, published, tmp_path, 8)
+    many(new_lake, published, tmp_path, 8)
 
 
 def test_while_the_catalog_is_down_publishing_goes_on_and_the_lake_catches_up(

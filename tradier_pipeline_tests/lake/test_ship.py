@@ -96,7 +96,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
     with home.warehouse.staged() as staged:
         fill(staged.connection, sessions(2))
         for table in schema.TABLES:
-            staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '15:30'")
+            staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:40'")
         derived.refresh(staged.connection)
     return home
 
@@ -256,9 +256,9 @@ def test_no_error_shows_the_password(
         assert PASSWORD not in result.output
 
 
-def test_the_commands_ship_and_say_what_is_there(lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_ship_and_say_what_is_there(new_lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(bulk.path))
-    for name, value in lake.settings.items():
+    for name, value in new_lake.settings.items():
         monkeypatch.setenv(name, value)
     assert "nothing is shipped yet" in run("lake", "status").stdout
     assert run("lake", "ship").stdout.startswith("shipped ")

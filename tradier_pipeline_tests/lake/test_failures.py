@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -118,12 +118,16 @@ def killed(lake: OfTest, published: list[Home], tmp_path: Path, times: int) -> N
     home = Home(tmp_path / "killed")
     shutil.copytree(published[0].path, home.path)
     generator = random.Random(7)
+    started = time.monotonic()
+    assert ship(lake, home).wait(240) == 0
+    whole = time.monotonic() - started
     with read_meanwhile(lake.lake) as wrong:
         for number in range(times):
-            shutil.copy(published[number % MINUTES].warehouse.path, home.path / "next.duckdb")
+            shutil.copy(published[(number + 1) % MINUTES].warehouse.path, home.path / "next.duckdb")
             (home.path / "next.duckdb").replace(home.warehouse.path)
             process = ship(lake, home)
-            time.sleep(generator.uniform(0.3, 4.0))  # from its start to what is after its commit
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(generator.uniform(0.3, 1.1) * whole)  # its first third is Python's start
             process.send_signal(signal.SIGKILL)
             process.communicate()
         shutil.copy(published[-1].warehouse.path, home.path / "next.duckdb")

@@ -91,10 +91,10 @@ def test_the_lake_of_two_homes_has_what_a_rebuild_of_all_landed_bytes_has_and_ea
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Two sessions of an account, made in bulk, an hour of each."""
+    """The morning of an account, made in bulk."""
     home = Home(tmp_path_factory.mktemp("filled"))
     with home.warehouse.staged() as staged:
-        fill(staged.connection, sessions(2))
+        fill(staged.connection, sessions(1))
         for table in schema.TABLES:
             staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:40'")
         derived.refresh(staged.connection)

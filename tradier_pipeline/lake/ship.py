@@ -37,7 +37,7 @@ from tradier_pipeline.lake.tables import (
     version_of,
 )
 from tradier_pipeline.warehouse import schema, staging
-from tradier_pipeline.warehouse.reads import connect_readonly, require_current
+from tradier_pipeline.warehouse.reads import connect_readonly, of_sealed, require_current
 from tradier_pipeline.warehouse.schema import Table
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
@@ -125,7 +125,7 @@ class Shipper:
             WarehouseError: nothing is published yet, or the file cannot be read or is of another version.
         """
         try:
-            with explained(self.lake):
+            with explained(self.lake), _sealed_months():
                 return list(self._ship())
         except BaseException:
             self.close()
@@ -188,6 +188,17 @@ def _home(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Iterator[No
         yield
     finally:
         connection.execute("USE memory; DETACH tradier")
+
+
+@contextmanager
+def _sealed_months() -> Iterator[None]:
+    """Say of a file of the home that is lost what to do about it: it is no fault of the lake."""
+    try:
+        yield
+    except duckdb.IOException as error:
+        if (lost := of_sealed(error)) is None:
+            raise
+        raise lost from None
 
 
 @contextmanager

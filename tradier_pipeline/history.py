@@ -7,7 +7,7 @@ Arguments that mean the same everywhere:
     since, until: first and last New York date, as `date` or `"2026-11-20"`, both included; None: no limit.
     decimals: amounts as exact `Decimal` in columns of dtype object, instead of float64.
     tz: the zone of the instants: a name or a `tzinfo`.
-    home: what TRADIER_PIPELINE_HOME would be; None: as it is set.
+    home: what TRADIER_PIPELINE_HOME would be; None: as it is set, or the lake where TRADIER_READ is lake.
 
 The type of a column follows from what it holds, not from whether a value is missing:
     instants            datetime64[us, tz]      missing: NaT
@@ -42,6 +42,7 @@ import pandas as pd
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import WAREHOUSE, load_settings
+from tradier_pipeline.lake.reads import connect_history
 from tradier_pipeline.warehouse.exposure import Each, ExposureBy, exposure_query
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import By, balances_query, connect_readonly, findings_query, require_current
@@ -447,8 +448,8 @@ def _frame(
     sql: str, decimals: bool, tz: str | tzinfo, home: str | Path | None, *, any_version: bool = False
 ) -> pd.DataFrame:
     """What a query returns, each column of the pandas type that its DuckDB type asks for."""
-    warehouse = load_settings().warehouse if home is None else Path(home).expanduser() / WAREHOUSE
-    with connect_readonly(warehouse) as connection:
+    source = connect_history(load_settings()) if home is None else connect_readonly(Path(home).expanduser() / WAREHOUSE)
+    with source as connection:
         if not any_version:
             require_current(connection)
         connection.execute("SET python_enable_replacements = false")  # an unknown table is no variable of this module

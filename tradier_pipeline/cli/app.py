@@ -10,7 +10,19 @@ from typing import Any
 
 import click
 
-from tradier_pipeline.cli import helps, keeping, ledger, looking, operating, reading, returns, service, snapshots, today
+from tradier_pipeline.cli import (
+    helps,
+    keeping,
+    lake,
+    ledger,
+    looking,
+    operating,
+    reading,
+    returns,
+    service,
+    snapshots,
+    today,
+)
 from tradier_pipeline.cli.output import print_error, warn
 from tradier_pipeline.core import collector
 from tradier_pipeline.core.errors import PipelineError
@@ -96,6 +108,7 @@ for command in (
     keeping.backup,
     keeping.restore,
     keeping.watch,
+    lake.lake,
     ledger.flows,
     ledger.ledger,
 ):

@@ -26,6 +26,6 @@ def with_settings_as_known(command: Callable[..., int | None]) -> Callable[..., 
         with shown():
             home = home_as_known(settings, known_at)
         with clock.standing_at(known_at):
-            return command(settings.model_copy(update={"pipeline_home": home}), **arguments)
+            return command(settings.model_copy(update={"pipeline_home": home, "read": "home"}), **arguments)
 
     return KNOWN_AT(report_errors(run))

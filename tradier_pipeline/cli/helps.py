@@ -46,6 +46,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "backup": "copy what is new to another disk, while snapshots go on",
         "restore": "a home from a backup, proven by an audit",
         "watch": "for cron: whether history is current, without a daemon",
+        "lake": "the history of many machines in one place",
         "status": "age, failures, missed instants, disk, request budget",
         "broker": "how the broker serves, and what service levels are reached",
         "simulate": "the simulated broker as a server",
@@ -95,6 +96,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "backup": ("backup /mnt/usb/tradier", "backup /mnt/usb/tradier --keep 10"),
     "restore": ("restore /mnt/usb/tradier --to ~/tradier-home",),
     "watch": ("watch", "watch --call '/usr/local/bin/page-me'", "watch --url https://hc-ping.com/ID/fail"),
+    "lake": ("lake ship", "lake status"),
+    "lake ship": ("lake ship", "lake ship --follow"),
+    "lake status": ("lake status",),
+    "lake maintain": ("lake maintain",),
     "status": ("status",),
     "simulate": ("simulate", "simulate --port 0"),
 }

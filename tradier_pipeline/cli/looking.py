@@ -100,10 +100,10 @@ def trades(settings: Settings, account: str | None, everything: bool, form: str,
 @with_settings
 def tables(settings: Settings, form: str, output: Path | None) -> None:
     """The tables and views of the history, and what a row of each is."""
+    from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.listing import TABLES_IN_TEXT, TABLES_QUERY
-    from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         print_query(connection, TABLES_IN_TEXT if form == "text" else TABLES_QUERY, form, output)
 
 
@@ -113,10 +113,10 @@ def tables(settings: Settings, form: str, output: Path | None) -> None:
 @with_settings
 def describe(settings: Settings, name: str, form: str, output: Path | None) -> None:
     """The columns of a table or view: their types, units and meaning."""
+    from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.listing import columns_query, comment_of
-    from tradier_pipeline.warehouse.reads import connect_readonly
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         comment = comment_of(connection, name)
         if form == "text":
             styled(screen.bold(name))
@@ -128,9 +128,10 @@ def _show(
     settings: Settings, account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str
 ) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, rows_of
+    from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.reads import require_account, rows_of
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
             print_query(connection, query, form, output)

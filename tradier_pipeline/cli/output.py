@@ -212,7 +212,12 @@ def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:
     from tradier_pipeline.warehouse import sealed
     from tradier_pipeline.warehouse.sql import literal
 
-    allowed = ", ".join(map(literal, [directory, *sealed.directories(connection)]))
+    query = "SELECT count(*) FROM duckdb_databases() WHERE database_name = 'tradier' AND type = 'ducklake'"
+    of_lake: list[str] = []
+    if connection.execute(query).fetchone() == (1,):
+        query = "SELECT value FROM ducklake_options('tradier') WHERE option_name = 'data_path'"
+        of_lake = [path for (path,) in connection.execute(query).fetchall()]
+    allowed = ", ".join(map(literal, [directory, *sealed.directories(connection), *of_lake]))
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 @with_settings_as_known
 def query(settings: Settings, sql: str, form: str, output: Path | None) -> None:
     """Run one SQL query, read-only, such as "FROM daily_balances"."""
-    from tradier_pipeline.warehouse.reads import connect_readonly
+    from tradier_pipeline.lake.reads import connect_history
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         print_query(connection, sql, form, output)
 
 
@@ -78,9 +78,9 @@ def balances(
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
     from tradier_pipeline.cli.tables import in_new_york
+    from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.reads import (
         balances_query,
-        connect_readonly,
         equity_lines,
         require_account,
         statement_in_text,
@@ -90,7 +90,7 @@ def balances(
     if total and (account or by not in ("month", "quarter", "year")):
         raise click.UsageError("--total is of all accounts, --by month, quarter or year")
     asked = (account, since.date() if since else None, until.date() if until else None)
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         if form == "text":  # a program gets a table without rows, and a line that names those there are
             require_account(connection, account, settings.accounts or ())
         lines = equity_lines(connection, *asked, by)
@@ -135,10 +135,11 @@ def pnl(
     From the broker's closed lots, which it reports over night. A close may be several lots, a spread has one for each
     leg; how whole trades did is in the view `trade_statistics` and in the report.
     """
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
+    from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.reads import require_account
     from tradier_pipeline.warehouse.realized import in_text, pnl_query
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
         if form == "text" and connection.sql(sql).fetchone() is None:
@@ -179,11 +180,12 @@ def exposure(
     Of the newest good snapshot of each account, or over time. A figure is missing where it is of any of the positions;
     coverage is the share of option positions that the broker gave greeks of.
     """
+    from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.exposure import exposure_query, in_text
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
+    from tradier_pipeline.warehouse.reads import require_account
 
     first, last = (moment.date() if moment else None for moment in (since, until))
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
         if form == "text" and connection.sql(sql).fetchone() is None:
@@ -215,12 +217,13 @@ def export(
     from tradier_pipeline.export.form8949 import form8949, wanted
     from tradier_pipeline.export.journal import journal
     from tradier_pipeline.export.plaintext import beancount, hledger
-    from tradier_pipeline.warehouse.reads import closed_lots, connect_readonly, known_closes, movements, require_account
+    from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, require_account
 
     if since and until and since > until:
         raise click.UsageError("--since is after --until")
     first, last = (moment.date() if moment else None for moment in (since, until))
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         lots = closed_lots(connection, account)
         if form == "form8949":
@@ -319,15 +322,16 @@ def report(
 
     reports/index.html links them all.
     """
+    from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.report import index_path, write_every_report, write_reports
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account
+    from tradier_pipeline.warehouse.reads import require_account
 
     if day and (since or until):
         raise click.UsageError("--day goes without --since and --until")
     if every and (day or since or until or output):
         raise click.UsageError("--all goes without --day, --since, --until and --output")
     first, last, only = (moment.date() if moment else None for moment in (since, until, day))
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
     with progress_shown():
         reports = (

@@ -58,7 +58,8 @@ def returns(
     month, quarter or year. Volatility and Sharpe ratio are those of the daily returns, by 252 sessions a year, with a
     risk-free rate of 0. The benchmark is measured by its prices over the same days.
     """
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_prices
+    from tradier_pipeline.lake.reads import connect_history
+    from tradier_pipeline.warehouse.reads import require_prices
 
     symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
     asked = (account, since.date() if since else None, until.date() if until else None)
@@ -66,7 +67,7 @@ def returns(
         raise click.UsageError("--total is of all accounts, with --by or --table")
     if (form != "text" or output) and not (by or as_table):
         raise click.UsageError("--format and --output are those of --by and --table; see --json")
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         if benchmark and symbol:
             require_prices(connection, symbol)
         if by or as_table:

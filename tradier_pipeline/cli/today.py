@@ -49,10 +49,11 @@ def today(settings: Settings, account: str | None, target: int, days: int, as_js
     Of the last trade date with a snapshot. An exit may be due where a spread made --target of its maximum profit,
     expires within --days, or has its short strike in the money.
     """
+    from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.report.figures import day_figures, index_figures
-    from tradier_pipeline.warehouse.reads import connect_readonly, newest_as_of, newest_trade_date, require_account
+    from tradier_pipeline.warehouse.reads import newest_as_of, newest_trade_date, require_account
 
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         accounts = [account] if account else sorted(newest_as_of(connection))
         days_of = [day_figures(connection, one, newest_trade_date(connection, one)) for one in accounts]

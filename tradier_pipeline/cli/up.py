@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,8 @@ from tradier_pipeline.instance.databases import SWITCHES, Away, Broken, broken, 
 STOP_TIMEOUT_S = 8.0
 LOOK_EVERY_S, LOOK_AGAIN_S = 5.0, 1.0  # at Dagster's databases; again, when one could not be written
 MALFORMED = "malformed"  # says SQLite of a file with damaged pages
+SHIP = ["tradier_pipeline.cli", "lake", "ship", "--follow"]
+SHIP_AGAIN_S = 15.0  # after its process ended
 FLUSH_AFTER_S = 1.0  # of silence
 LOCK = ".up.lock"
 LOCATION = "tradier_pipeline"  # run history and the switches of schedules are kept by it
@@ -173,13 +175,40 @@ def _serve(
     with _reported(News(settings, terminal)), _running(server, environment, watch.read, failures) as serving:
         while not (socket_path.exists() or stopping.wait(0.1)):
             _refuse_ended(serving)
-        with _running(clients, environment, watch.read, failures) as processes:
+        shipping = _Shipping(settings, environment)
+        with _running(clients, environment, watch.read, failures) as processes, shipping:
             answers = False
             while not (stopping.wait(0.5) or watch.is_broken()):
                 _refuse_ended({**serving, **processes})
+                shipping.keep()
                 if not answers and (answers := _answers(address)):
                     terminal.say("UI at ", (address.url, "bold"), "; stop with Ctrl-C")
     return watch.damaged
+
+
+class _Shipping(ExitStack):
+    """The committer of this machine where there is a lake. Nothing else depends on it: one that ends begins again."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self._commands = {"the lake": SHIP} if settings.lake else {}
+        self._environment = environment
+        self._processes: Mapping[str, _Process] = {}
+        self._next = 0.0
+
+    def keep(self) -> None:
+        """Start it if it does not run, at most once in a while."""
+        ended = all(process.poll() is not None for process in self._processes.values())
+        if self._commands and ended and time.monotonic() >= self._next:
+            for name, process in self._processes.items():
+                warn(f"{name}: its process ended with exit code {process.returncode} and is started again")
+            self.close()
+            self._next = time.monotonic() + SHIP_AGAIN_S
+            self._processes = self.enter_context(_running(self._commands, self._environment, _show_of_lake))
+
+
+def _show_of_lake(line: str) -> None:
+    warn(f"the lake: {line}")
 
 
 @contextmanager

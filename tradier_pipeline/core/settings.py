@@ -33,6 +33,8 @@ from tradier_pipeline.core.sources import (
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
 LedgerWrite = Literal["off", "propose", "apply"]
+Read = Literal["home", "lake"]
+LAKE_PREFIX = "ducklake:postgres:"
 
 # unlike any real number: demo history can never be taken for that of a real account
 DEMO_ACCOUNT = "SIM00000001"
@@ -74,6 +76,11 @@ REMEDIES = {
     "ui_token": "Set it to 16 characters or more, or leave it unset.",
     "dagster_storage": "Set it to postgresql://user:password@host:port/database, or leave it unset.",
     "benchmark": "Set it to a symbol, such as SPY or BRK/B, or to off.",
+    "lake": "Set it to ducklake:postgres:host=... dbname=... user=..., or ducklake:postgres:postgresql://...",
+    "lake_data": "Set it to a directory, or to an address such as s3://bucket/prefix.",
+    "lake_s3_file": "Set it to a file of lines KEY_ID=..., SECRET=..., ENDPOINT=....",
+    "lake_keep_days": "Set it to whole days from 1 on, or leave it unset: the lake then forgets nothing.",
+    "read": "Set it to home or lake.",
     "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
@@ -85,6 +92,8 @@ class Settings(BaseModel):
     The minutes are between two ticks of a cycle; 0 switches the cycle off. Times of day are New York's.
     `dagster_storage` is the URL of a PostgreSQL database that Dagster's run history is kept in; None: in the home.
     `benchmark` is the symbol that returns are compared with; empty (`off`): none.
+    `lake` and `lake_data`: the catalog and the files of the lake that what is published is shipped to; None: none.
+    `lake_keep_days`: how long its own older states are kept; None: for ever. `read`: where the history is read.
     `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
@@ -117,6 +126,19 @@ class Settings(BaseModel):
     order_tag_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,255}$")
     dagster_storage: SecretStr | None = None
     benchmark: str = Field(default="SPY", pattern=r"^([A-Z0-9]{1,8}([/.][A-Z0-9]{1,4})?)?$")
+
+    lake: SecretStr | None = None
+    lake_data: str | None = None
+    lake_s3_file: Path | None = None
+    lake_keep_days: int | None = Field(default=None, ge=1, le=36500)
+    read: Read = "home"
+
+    @field_validator("lake")
+    @classmethod
+    def _of_ducklake(cls, lake: SecretStr | None) -> SecretStr | None:
+        if lake is not None and not lake.get_secret_value().startswith(LAKE_PREFIX):
+            raise ValueError("not a DuckLake in PostgreSQL")
+        return lake
 
     @field_validator("dagster_storage")
     @classmethod
@@ -167,6 +189,10 @@ class Settings(BaseModel):
     def _complete(self) -> Self:
         if self.sync_until <= self.sync_from:
             raise SettingsError("TRADIER_SYNC_UNTIL is not after TRADIER_SYNC_FROM", REMEDIES["sync_until"])
+        if self.lake is not None and self.lake_data is None:
+            raise SettingsError("TRADIER_LAKE is set, and TRADIER_LAKE_DATA is not", REMEDIES["lake_data"])
+        if self.read == "lake" and self.lake is None:
+            raise SettingsError("TRADIER_READ is lake, and TRADIER_LAKE is not set", REMEDIES["lake"])
         if self.env == "simulator":
             return self
         for field in ("access_token", "account_id"):

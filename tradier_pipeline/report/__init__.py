@@ -13,6 +13,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.lake.reads import connect_history
 from tradier_pipeline.report.figures import (
     AccountFigures,
     DayFigures,
@@ -24,7 +25,6 @@ from tradier_pipeline.report.figures import (
     report_days,
 )
 from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
-from tradier_pipeline.warehouse.reads import connect_readonly
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def write_reports(
         FileError: a file cannot be written.
     """
     written: list[Report] = []
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         accounts = [account_id] if account_id else account_ids(connection, day)
         if output and len(accounts) > 1:
             raise ReportError(f"{output} cannot hold the reports of {len(accounts)} accounts", "Choose one: --account.")
@@ -96,7 +96,7 @@ def write_every_report(settings: Settings, account_id: str | None = None) -> lis
     Raises:
         ReportError, WarehouseError, FileError: as of `write_reports`.
     """
-    with connect_readonly(settings.warehouse) as connection:
+    with connect_history(settings) as connection:
         wanted = [
             (one, day)
             for one in ([account_id] if account_id else account_ids(connection))

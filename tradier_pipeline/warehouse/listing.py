@@ -27,10 +27,19 @@ TABLES_IN_TEXT = f"""
 
 
 def columns_query(table: str) -> str:
-    """The columns of a table or view, in their order, with types and comments."""
+    """The columns of a table or view, in their order, with types and comments.
+
+    In the lake every table is a view, and only the versions below it have comments.
+    """
     return bind(
-        "SELECT column_name AS column, data_type AS type, comment AS meaning FROM duckdb_columns() "
-        "WHERE database_name = 'tradier' AND schema_name = 'main' AND table_name = ? ORDER BY column_index",
+        """
+        SELECT shown.column_name AS column, shown.data_type AS type, coalesce(shown.comment, stored.comment) AS meaning
+        FROM duckdb_columns() AS shown
+        LEFT JOIN (FROM duckdb_columns() WHERE database_name = 'tradier' AND schema_name = 'versions') AS stored
+            USING (table_name, column_name)
+        WHERE shown.database_name = 'tradier' AND shown.schema_name = 'main' AND table_name = ?
+        ORDER BY shown.column_index
+        """,
         table,
     )
 

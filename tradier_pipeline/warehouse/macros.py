@@ -126,12 +126,12 @@ POSITION_HISTORY = Macro(
 MACROS = (POSITIONS_AT, BALANCES_AT, ORDERS_AT, POSITION_HISTORY)
 
 
+def macro_query(macro: Macro) -> str:
+    """CREATE MACRO, or put it in the place of an older one."""
+    return f"CREATE OR REPLACE MACRO {macro.name}({', '.join(macro.parameters)}) AS TABLE {macro.query}"
+
+
 def macro_ddl(macro: Macro) -> str:
-    """CREATE MACRO, or put it in the place of an older one. DuckDB has no comments on the columns of a macro: its own
-    tells them.
-    """
+    """CREATE MACRO with its comment. DuckDB has no comments on the columns of a macro: its own tells them."""
     columns = "".join(f"\n{column.name}: {column.comment}" for column in macro.columns)
-    return (
-        f"CREATE OR REPLACE MACRO {macro.name}({', '.join(macro.parameters)}) AS TABLE {macro.query}; "
-        f"COMMENT ON MACRO TABLE {macro.name} IS {literal(macro.comment + columns)}"
-    )
+    return f"{macro_query(macro)}; COMMENT ON MACRO TABLE {macro.name} IS {literal(macro.comment + columns)}"

@@ -39,7 +39,20 @@ from tradier_pipeline_tests.support.sampling import sampled
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
     *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
-    *("exposure", "export", "portfolio", "spreads", "orders", "trades", "tables", "describe", "today", "seal"),
+    *(
+        "exposure",
+        "export",
+        "portfolio",
+        "spreads",
+        "orders",
+        "trades",
+        "tables",
+        "describe",
+        "today",
+        "seal",
+        "lake",
+        "broker",
+    ),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from tradier_pipeline.cli import up
-from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, Settings
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.server import embedded_simulator
@@ -355,6 +355,29 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, file=open("stubborn.pid", "w"), flush=True)
 child.wait()
 """
+
+
+def test_what_ships_to_the_lake_is_started_again_when_it_ends_and_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shipping.py").write_text("import sys; print('the catalog is gone'); sys.exit(3)")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(up, "SHIP", ["shipping"])
+    monkeypatch.setattr(up, "SHIP_AGAIN_S", 0.0)
+    with up._Shipping(Settings(lake="ducklake:postgres:dbname=lake", lake_data="/lake"), dict(os.environ)) as shipping:
+        shipping.keep()
+        (first,) = shipping._processes.values()
+        assert first.wait(DEADLINE_S) == 3
+        shipping.keep()
+        (second,) = shipping._processes.values()
+        assert second.pid != first.pid
+    assert second.poll() is not None
+
+
+def test_without_a_lake_nothing_is_started_that_ships() -> None:
+    with up._Shipping(Settings(), dict(os.environ)) as shipping:
+        shipping.keep()
+        assert not shipping._processes
 
 
 def test_what_does_not_end_when_asked_is_ended_with_all_it_started(

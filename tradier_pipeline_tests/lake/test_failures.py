@@ -173,6 +173,7 @@ def many(lake: OfTest, published: list[Home], tmp_path: Path, machines: int) -> 
     assert lake.rows("SELECT count(*), count(DISTINCT shipment) FROM versions.shipments")[0][0] == machines * MINUTES
 
 
+@pytest.mark.soak
 def test_machines_that_ship_at_once_lose_and_double_nothing_and_no_reader_sees_a_part(
     new_lake: OfTest, published: list[Home], tmp_path: Path
 ) -> None:
@@ -186,6 +187,7 @@ def test_eight_machines_that_ship_at_once_lose_and_double_nothing_and_no_reader_
     many(new_lake, published, tmp_path, 8)
 
 
+@pytest.mark.soak
 def test_while_the_catalog_is_down_publishing_goes_on_and_the_lake_catches_up(
     lake: OfTest, published: list[Home], tmp_path: Path
 ) -> None:

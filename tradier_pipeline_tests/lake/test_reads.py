@@ -46,6 +46,7 @@ def both(lake: OfTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
+@pytest.mark.soak
 def test_every_command_and_frame_says_the_same_of_the_lake_as_of_the_home(
     both: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

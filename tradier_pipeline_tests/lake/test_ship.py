@@ -117,6 +117,7 @@ def shipped(lake: OfTest, home: Home) -> list[Shipment]:
 ALL = [table.name for table in schema.ALL_TABLES]
 
 
+@pytest.mark.soak
 def test_what_has_changed_at_home_holds_in_the_lake_and_what_was_is_kept(lake: OfTest, bulk: Home) -> None:
     shipped(lake, bulk)
     assert differences(lake, bulk, ALL) == {}
@@ -142,6 +143,7 @@ def test_what_has_changed_at_home_holds_in_the_lake_and_what_was_is_kept(lake: O
     assert shipped(lake, bulk) == []
 
 
+@pytest.mark.soak
 def test_a_home_that_forgot_what_it_shipped_ships_nothing_twice(lake: OfTest, bulk: Home) -> None:
     shipped(lake, bulk)
     before = lake.rows("SELECT count(*) FROM versions.positions")
@@ -151,6 +153,7 @@ def test_a_home_that_forgot_what_it_shipped_ships_nothing_twice(lake: OfTest, bu
     assert differences(lake, bulk, ALL) == {}
 
 
+@pytest.mark.soak
 def test_a_home_that_lost_its_warehouse_takes_nothing_out_of_the_lake(lake: OfTest, bulk: Home, filled: Home) -> None:
     shipped(lake, bulk)
     with bulk.warehouse.staged(fresh=True) as staged:
@@ -163,6 +166,7 @@ def test_a_home_that_lost_its_warehouse_takes_nothing_out_of_the_lake(lake: OfTe
     assert lake.rows("SELECT count(DISTINCT account_id) FROM tradier_snapshots") == [(2,)]
 
 
+@pytest.mark.soak
 def test_an_account_that_moved_to_another_home_is_there_once(lake: OfTest, bulk: Home, tmp_path: Path) -> None:
     shipped(lake, bulk)
     other = Home(Path(shutil.copytree(bulk.path, tmp_path / "other")))
@@ -216,6 +220,7 @@ def test_nobody_ships_while_another_machine_does(lake: OfTest, bulk: Home, monke
     assert len(shipped(lake, bulk)) == 1
 
 
+@pytest.mark.soak
 def test_maintenance_moves_rows_from_the_catalog_into_files_and_changes_none(lake: OfTest, bulk: Home) -> None:
     shipped(lake, bulk)
     for text in ("one", "other"):

@@ -37,7 +37,7 @@ from tradier_pipeline_tests.verify.test_mutations import ANOTHER
 
 MINUTE = timedelta(minutes=1)
 PUTS = ("SPY251219P00602500", "SPY251219P00597500")
-COLUMNS = [pytest.param(column, id=column.name) for column in schema.CONSERVATION.columns]
+COLUMNS = list(schema.CONSERVATION.columns)
 
 
 def account(cash: Any, *held: Any, orders: Any = ()) -> Answers:

@@ -87,6 +87,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "flows add --account VA12345678 --date 2026-11-02 --amount 5000",
         "flows add --account VA12345678 --date 2026-11-02 --symbol SPY --quantity 10 --value 6800",
     ),
+    "flows confirm": ("flows confirm --account VA12345678 --date 2026-11-02 --note 'sold the house'",),
     "flows list": ("flows list",),
     "flows remove": ("flows remove 3",),
     "up": ("up", "up --port 3001"),

@@ -38,21 +38,9 @@ from tradier_pipeline_tests.support.sampling import sampled
 
 COMMANDS = (
     *("snapshot", "request", "verify", "rebuild", "query", "balances", "returns", "pnl", "status", "gate", "findings"),
-    *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows"),
-    *(
-        "exposure",
-        "export",
-        "portfolio",
-        "spreads",
-        "orders",
-        "trades",
-        "tables",
-        "describe",
-        "today",
-        "seal",
-        "lake",
-        "broker",
-    ),
+    *("simulate", "up", "listen", "ledger", "backfill", "summary", "report", "flows", "exposure", "export"),
+    *("portfolio", "spreads", "orders", "trades", "tables", "describe", "today", "seal", "lake", "broker"),
+    *("audit", "backup", "restore", "watch"),
 )
 UNKNOWN = f"{DEMO_ACCOUNT}@2026-01-05T14:31:00Z"
 
@@ -185,9 +173,11 @@ def test_every_help_ends_with_examples_that_can_be_called(path: str) -> None:
 
 
 def test_the_shell_completes_commands() -> None:
-    asked = {"COMP_WORDS": "tradier-pipeline ba", "COMP_CWORD": "1", "_TRADIER_PIPELINE_COMPLETE": "bash_complete"}
+    asked = {"COMP_WORDS": "tradier-pipeline re", "COMP_CWORD": "1", "_TRADIER_PIPELINE_COMPLETE": "bash_complete"}
     result = CliRunner().invoke(main, [], prog_name="tradier-pipeline", env=asked)
-    assert result.stdout.splitlines() == ["plain,backfill", "plain,balances"]
+    assert result.stdout.splitlines() == [
+        f"plain,{name}" for name in ("rebuild", "report", "request", "restore", "returns")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -72,20 +72,16 @@ DOUBTFUL_SPANS = View(
         Column("confirmed", BIGINT, "Those of them that were confirmed since"),
         Column("evidence", VARCHAR, "What contradicted the first one"),
     ),
+    # snapshots in doubt one after another have the same next one without doubt
     """
-    WITH judged AS (
-        SELECT account_id, trade_date, as_of, verdict, verdict_evidence, verdict_evidence IS NOT NULL AS in_doubt,
-               count(*) FILTER (verdict_evidence IS NULL) OVER earlier AS span
-        FROM tradier_snapshots WINDOW earlier AS (PARTITION BY account_id ORDER BY as_of)
-    )
-    SELECT doubted.account_id, min(doubted.trade_date) AS trade_date, min(doubted.as_of) AS since,
-           min(after.as_of) AS until, epoch(min(after.as_of) - min(doubted.as_of)) AS seconds, count(*) AS snapshots,
-           count(*) FILTER (doubted.verdict = 'good') AS confirmed, arg_min(doubted.verdict_evidence, doubted.as_of)
-               AS evidence
-    FROM judged AS doubted
-    LEFT JOIN judged AS after ON after.account_id = doubted.account_id AND after.span = doubted.span + 1
-        AND NOT after.in_doubt
-    WHERE doubted.in_doubt GROUP BY doubted.account_id, doubted.span
+    SELECT doubted.account_id, min(doubted.trade_date) AS trade_date, min(doubted.as_of) AS since, after.as_of AS until,
+           epoch(after.as_of - min(doubted.as_of)) AS seconds, count(*) AS snapshots,
+           count(*) FILTER (verdict = 'good') AS confirmed, arg_min(verdict_evidence, doubted.as_of) AS evidence
+    FROM (SELECT account_id, trade_date, as_of, verdict, verdict_evidence FROM tradier_snapshots
+          WHERE verdict_evidence IS NOT NULL) AS doubted
+    ASOF LEFT JOIN (SELECT account_id, as_of FROM tradier_snapshots WHERE verdict_evidence IS NULL) AS after
+        ON doubted.account_id = after.account_id AND doubted.as_of < after.as_of
+    GROUP BY doubted.account_id, after.as_of
     """,
 )
 

@@ -23,9 +23,8 @@ from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline_tests.conftest import ROUND_THE_CLOCK, Home, Simulated, take
 from tradier_pipeline_tests.publish.test_audit import change_a_byte, files, restored
 from tradier_pipeline_tests.support.command_line import run
-from tradier_pipeline_tests.support.scripted_account import filled, scripted_account
+from tradier_pipeline_tests.support.scripted_account import scripted_account, three_a_month
 
-CALL = "SPY261218C00700000"
 AUGUST = datetime(2026, 8, 3, 15, 0, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
@@ -34,11 +33,7 @@ NOVEMBER = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 def sealed_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """Six snapshots of two months, of which both are sealed but for the newest one."""
     with scripted_account(home, monkeypatch) as scripted:
-        for months in range(2):
-            for minutes in range(3):
-                at = AUGUST + timedelta(days=30 * months, minutes=minutes)
-                order = filled(100 + months, CALL, "buy_to_open", 1, 2, at - timedelta(hours=1))
-                scripted.shows(at, (CALL, months + 1, 200 * (months + 1)), cash=5000 - 200 * months, orders=[order])
+        three_a_month(scripted, AUGUST, 2)
         monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
         assert seal(home.warehouse).files
         yield home

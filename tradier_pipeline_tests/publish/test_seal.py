@@ -30,10 +30,15 @@ from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.sampling import sampled
-from tradier_pipeline_tests.support.scripted_account import ScriptedAccount, filled, scripted_account
+from tradier_pipeline_tests.support.scripted_account import (
+    CALL,
+    ScriptedAccount,
+    filled,
+    scripted_account,
+    three_a_month,
+)
 from tradier_pipeline_tests.support.year import fill, sessions
 
-CALL = "SPY261218C00700000"
 DAYS = (date(2025, 1, 2), date(2025, 2, 3), date(2025, 2, 4), date(2025, 2, 5), date(2025, 3, 3))  # nothing of the 4th
 AUGUST = datetime(2026, 8, 3, 15, 0, tzinfo=UTC)
 TABLES = tuple(table.name for table in schema.ALL_TABLES)
@@ -65,11 +70,7 @@ def bulk(filled_home: Path, tmp_path: Path) -> Warehouse:
 def account(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
     """An account with three snapshots in August, September and October each; it is 20 November."""
     with scripted_account(home, monkeypatch) as scripted:
-        for months in range(3):
-            for minutes in range(3):
-                at = AUGUST + timedelta(days=30 * months, minutes=minutes)
-                order = filled(100 + months, CALL, "buy_to_open", 1, 2, at - timedelta(hours=1))
-                scripted.shows(at, (CALL, months + 1, 200 * (months + 1)), cash=5000 - 200 * months, orders=[order])
+        three_a_month(scripted, AUGUST, 3)
         monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
         yield scripted
 

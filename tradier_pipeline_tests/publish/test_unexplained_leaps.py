@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,30 +16,18 @@ from tradier_pipeline import clock
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event, lot
 from tradier_pipeline_tests.support.command_line import rows_of, run
-from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer
+from tradier_pipeline_tests.support.scripted_server import ScriptedServer, answer, serving
 
 ACCOUNT = "VA12345678"
 DAYS = [date(2026, 2, day) for day in (2, 3, 4, 5, 6, 9)]
 LEAP = DAYS[3]
 
 
+@dataclass
 class Broker:
-    """A broker in a thread of its own that reports daily values, a history and closed lots."""
+    """A broker that reports daily values, a history and closed lots."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.server = ScriptedServer()
-        self._await(self.server.__aenter__())
-
-    def _await(self, waited: Any) -> None:
-        asyncio.run_coroutine_threadsafe(waited, self._loop).result(timeout=20)
-
-    def close(self) -> None:
-        self._await(self.server.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+    server: ScriptedServer
 
     def reports(self, values: Sequence[Any], *events: Any, lots: Sequence[Any] = ()) -> None:
         path = f"/v1/accounts/{ACCOUNT}"
@@ -55,10 +42,9 @@ def broker(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setattr(clock, "now", lambda: datetime(2026, 3, 10, 13, tzinfo=UTC))
     for name, value in {"ENV": "live", "ACCESS_TOKEN": "a-token-of-the-tests", "ACCOUNT_ID": ACCOUNT}.items():
         monkeypatch.setenv(f"TRADIER_{name}", value)
-    scripted = Broker()
-    monkeypatch.setenv("TRADIER_BASE_URL", scripted.server.url)
-    yield scripted
-    scripted.close()
+    with serving() as server:
+        monkeypatch.setenv("TRADIER_BASE_URL", server.url)
+        yield Broker(server)
 
 
 def done(*arguments: str) -> Result:

@@ -28,6 +28,7 @@ from tradier_pipeline_tests.support.bodies import Body, dumps, listed
 from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
 
 ACCOUNT, TOKEN = "6YA00017", "token-of-a-test"
+CALL = "SPY261218C00700000"
 ZERO = Decimal(0)
 
 Held = tuple[str, Any, Any]  # symbol, signed quantity, cost in USD
@@ -206,6 +207,15 @@ class ScriptedAccount:
 
 def _sides(values: Sequence[Decimal]) -> tuple[Decimal, Decimal]:
     return sum((one for one in values if one > 0), ZERO), sum((one for one in values if one < 0), ZERO)
+
+
+def three_a_month(account: ScriptedAccount, first: datetime, months: int) -> None:
+    """Three snapshots in each of some months; one more call was bought before each month's first."""
+    for month in range(months):
+        for minutes in range(3):
+            at = first + timedelta(days=30 * month, minutes=minutes)
+            order = filled(100 + month, CALL, "buy_to_open", 1, 2, at - timedelta(hours=1))
+            account.shows(at, (CALL, month + 1, 200 * (month + 1)), cash=5000 - 200 * month, orders=[order])
 
 
 def filled(number: int, symbol: str, side: str, quantity: Any, price: Any, at: datetime, **fields: Any) -> Body:

@@ -177,14 +177,15 @@ class ScriptedServer:
 
 
 @contextmanager
-def serving(script: Answer, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
-    """A server in a thread of its own that answers every path by one script."""
+def serving(script: Answer | None = None, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+    """A server in a thread of its own; it answers every path by one script, if one is given."""
     ready, loop, servers = threading.Event(), asyncio.new_event_loop(), list[ScriptedServer]()
     ended = asyncio.Event()
 
     async def serve() -> None:
         async with ScriptedServer(tls=tls) as server:
-            server._scripts = _Everywhere(script)
+            if script is not None:
+                server._scripts = _Everywhere(script)
             servers.append(server)
             ready.set()
             await ended.wait()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
 import shutil
 import statistics
-import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -25,7 +24,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event
 from tradier_pipeline_tests.support.bodies import dumps
 from tradier_pipeline_tests.support.sampling import sampled
-from tradier_pipeline_tests.support.scripted_server import Answer, ScriptedServer, answer
+from tradier_pipeline_tests.support.scripted_server import Answer, ScriptedServer, answer, serving
 
 ONE, TWO = "VA12345678", "VA87654321"
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
@@ -48,23 +47,11 @@ DAYS = sessions(date(2025, 12, 31), date(2026, 2, 5))  # the last close of a yea
 JANUARY = sum(day.month == 1 for day in DAYS)
 
 
+@dataclass
 class Broker:
-    """A scripted broker in a thread of its own, as the command meets it."""
+    """A scripted broker, as the command meets it."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.server = ScriptedServer()
-        self._await(self.server.__aenter__())
-
-    def _await(self, waited: Any) -> None:
-        asyncio.run_coroutine_threadsafe(waited, self._loop).result(timeout=20)
-
-    def close(self) -> None:
-        self._await(self.server.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+    server: ScriptedServer
 
     def account(self, number: str, values: Mapping[date, Any], *events: Any) -> None:
         """What it reports of an account: the value at each close, and the history, which reaches back to the first."""
@@ -91,10 +78,9 @@ def broker(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setattr(clock, "now", lambda: NOW)
     for name, value in {"ENV": "live", "ACCESS_TOKEN": "a-token-of-the-tests", "ACCOUNT_ID": ONE}.items():
         monkeypatch.setenv(f"TRADIER_{name}", value)
-    scripted = Broker()
-    monkeypatch.setenv("TRADIER_BASE_URL", scripted.server.url)
-    yield scripted
-    scripted.close()
+    with serving() as server:
+        monkeypatch.setenv("TRADIER_BASE_URL", server.url)
+        yield Broker(server)
 
 
 def grown(start: int, returns: Sequence[float], days: Sequence[date] = DAYS) -> dict[date, Decimal]:

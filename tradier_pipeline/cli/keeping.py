@@ -25,16 +25,15 @@ SHOWN_WRONG = 100
 @click.option("--anchor", metavar="FILE|URL", help="Then append the heads of the chains to FILE, or POST them to URL.")
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Prove that the chains still have the heads that --anchor has written to FILE.",
+    metavar="FILE|URL",
+    help="Prove that the chains still have the heads that --anchor has written to FILE, or that URL answers with.",
 )
 @click.option(
     "--quick", is_flag=True, help="Do not prove the stored rows: landed bytes, archives, chains, files alone."
 )
 @JSON
 @with_settings
-def audit(settings: Settings, anchor: str | None, against: Path | None, quick: bool, as_json: bool) -> int:
+def audit(settings: Settings, anchor: str | None, against: str | None, quick: bool, as_json: bool) -> int:
     """Prove that all is as it was filed: chains, landed bytes, archives, sealed months, stored rows. Needs no network.
 
     Names what was changed, removed, inserted or reordered, with its place. Exit code 1 if anything was.

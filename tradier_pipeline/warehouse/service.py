@@ -85,31 +85,40 @@ BROKER_FAILURES = View(
     """,  # noqa: S608
 )
 
+# the words of `reconcile.verdict`: which list contradicts fills, or the other one, as one that runs behind does
+_BEHIND: Final = r"(positions|balances) behind "
+
 LAGS_BEHIND_FILLS = View(
     "lags_behind_fills",
-    "One row per time that positions, or the cash of the balances, had not moved yet for what had filled: from the "
-    "first snapshot that shows this until the next without it. As short as the cycle can tell.",
+    "One row per time that positions, or balances, did not show yet what had filled, or what the other one showed: "
+    "from the first snapshot of this until the next without it. As short as the cycle can tell.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "America/New_York date of its first snapshot"),
-        Column("resource", VARCHAR, "positions or balances"),
-        Column("since", INSTANT, "As-of of the first snapshot that lags (UTC)"),
-        Column("until", INSTANT, "As-of of the next good one that does not (UTC); null: there is none yet"),
+        Column("resource", VARCHAR, "positions or balances: what ran behind"),
+        Column("since", INSTANT, "As-of of the first snapshot that shows it (UTC)"),
+        Column("until", INSTANT, "As-of of the next one that does not (UTC); null: there is none yet"),
         Column("seconds", DOUBLE, "From one to the other: it lasted no longer; null: it goes on"),
-        Column("snapshots", BIGINT, "Good snapshots that lag"),
+        Column("snapshots", BIGINT, "Snapshots that show it"),
+        Column("evidence", VARCHAR, "What the first one contradicted"),
     ),
-    """
-    WITH judged AS (
-        SELECT account_id, trade_date, as_of, resource, bool_or(state = 'in_flight' AND (item = 'cash') = is_cash) AS lags
-        FROM conservation CROSS JOIN (VALUES ('positions', false), ('balances', true)) AS resources (resource, is_cash)
-        GROUP BY ALL
+    f"""
+    WITH behind AS (
+        SELECT account_id, trade_date, as_of, verdict_evidence,
+               unnest(list_distinct(regexp_extract_all(verdict_evidence, {literal(_BEHIND)}, 1))) AS resource
+        FROM tradier_snapshots WHERE verdict_evidence IS NOT NULL
+    ), others AS (
+        SELECT account_id, as_of, resource
+        FROM tradier_snapshots CROSS JOIN (VALUES ('positions'), ('balances')) AS resources (resource)
+        WHERE NOT contains(coalesce(verdict_evidence, ''), resource || ' behind ')
     )
-    SELECT behind.account_id, min(behind.trade_date) AS trade_date, behind.resource, min(behind.as_of) AS since,
-           after.as_of AS until, epoch(after.as_of - min(behind.as_of)) AS seconds, count(*) AS snapshots
-    FROM (FROM judged WHERE lags) AS behind ASOF LEFT JOIN (FROM judged WHERE NOT lags) AS after
-        ON behind.account_id = after.account_id AND behind.resource = after.resource AND behind.as_of < after.as_of
-    GROUP BY behind.account_id, behind.resource, after.as_of
-    """,
+    SELECT behind.account_id, min(trade_date) AS trade_date, behind.resource, min(behind.as_of) AS since,
+           others.as_of AS until, epoch(others.as_of - min(behind.as_of)) AS seconds, count(*) AS snapshots,
+           arg_min(verdict_evidence, behind.as_of) AS evidence
+    FROM behind ASOF LEFT JOIN others ON behind.account_id = others.account_id
+        AND behind.resource = others.resource AND behind.as_of < others.as_of
+    GROUP BY behind.account_id, behind.resource, others.as_of
+    """,  # noqa: S608
 )
 
 # what was in doubt stays recognisable when it is confirmed: its evidence tells both

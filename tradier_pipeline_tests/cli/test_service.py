@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.errors import ExtractError
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline_tests.conftest import Home
@@ -58,7 +58,7 @@ def test_an_instant_that_the_broker_did_not_answer_is_a_failure_of_what_it_did_n
 ) -> None:
     account.shows(OPEN, ("KO", 100, 6000), cash=1000)
     account.server.instead = {"positions": Broken("{}", 503), "orders": Broken("{}", 503)}
-    with pytest.raises(ExtractError):
+    with pytest.raises(PipelineError):
         account.shows(OPEN + MINUTE, ("KO", 100, 6000), cash=1000)
     account.server.instead = {}
     account.shows(OPEN + 2 * MINUTE, ("KO", 100, 6000), cash=1000)
@@ -71,7 +71,7 @@ def test_an_instant_that_the_broker_did_not_answer_is_a_failure_of_what_it_did_n
 def test_what_had_filled_and_was_not_held_yet_ran_behind_for_as_long(account: ScriptedAccount) -> None:
     account.shows(OPEN, cash=7000)
     bought = [filled(1, "KO", "buy", 100, 60, OPEN + MINUTE - timedelta(seconds=5))]
-    assert account.shows(OPEN + MINUTE, cash=7000, orders=bought) == "good"
+    assert account.shows(OPEN + MINUTE, cash=7000, orders=bought) == "doubtful"
     account.shows(OPEN + 2 * MINUTE, ("KO", 100, 6000), cash=1000, orders=bought)
     lags = {row["resource"]: row for row in rows_of("broker", "--table", "lags")}
     assert set(lags) == {"positions", "balances"}

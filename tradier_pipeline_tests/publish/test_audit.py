@@ -339,5 +339,4 @@ def test_a_changed_word_of_a_missed_minute_is_named(held: Home, simulated: Simul
     with duckdb.connect(held.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (1,)
         connection.execute(f"UPDATE missed_snapshots SET {change}")
-    (place,) = places()
-    assert place.startswith("missed_snapshots: ")
+    assert "missed_snapshots" in [place.partition(": ")[0] for place in places()]

@@ -234,7 +234,7 @@ def read_list(place: Place, name: str) -> BackupList:
     try:
         found = BackupList.model_validate_json(place.read(name))
     except (OSError, ValidationError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is damaged"
+        what = (error.strerror or "it is not there") if isinstance(error, OSError) else "it is damaged"
         raise BackupError(
             f"cannot read {path}: {what}", "Name an older backup, or back up into a new folder."
         ) from None

@@ -155,11 +155,16 @@ class ObjectStore:
             self._system, self._root = fsspec.core.url_to_fs(url)
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _reaching(self, *, may_lack: bool = False) -> Iterator[None]:
+        """Turn what a library raises into one line; `may_lack`: FileNotFoundError is for the caller."""
         try:
             yield
-        except (FileNotFoundError, PipelineError):
+        except PipelineError:
             raise
+        except FileNotFoundError as error:
+            if may_lack:
+                raise
+            raise BackupError(f"{self.name} is not there: {error}", "Make it first.") from None
         except ImportError as error:
             library = str(error).splitlines()[0][:200]
             remedy = "Install what fsspec wants for it, such as `pip install 'tradier-pipeline[s3]'` for s3."
@@ -202,7 +207,7 @@ class ObjectStore:
         return sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
 
     def read(self, name: str) -> bytes:
-        with self._reaching():
+        with self._reaching(may_lack=True):
             body: bytes = self._system.cat_file(f"{self._root}/{name}")
         return body
 
@@ -219,7 +224,7 @@ class ObjectStore:
         self._sizes[sha256] = partial.stat().st_size
 
     def open(self, sha256: str) -> BinaryIO:
-        with self._reaching():
+        with self._reaching(may_lack=True):
             opened: BinaryIO = self._system.open(self._path(sha256), "rb")
         return opened
 

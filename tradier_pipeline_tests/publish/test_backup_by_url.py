@@ -97,15 +97,19 @@ def test_an_object_that_is_damaged_or_gone_restores_nothing_and_is_sent_again_by
 def test_a_backup_that_breaks_off_is_not_named(
     held: Home, system: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str, body: bytes) -> None:
-        raise PermissionError("Access Denied: key-of-the-owner")
+    def refused(error: Exception) -> str:
+        def refuse(*_: object, **__: object) -> None:
+            raise error
 
-    with monkeypatch.context() as patched:
-        patched.setattr(type(system), "pipe_file", lambda self, path, body, **_: refuse(path, body))
-        result = run("backup", STORE)
-    assert result.exit_code == 1
-    assert "memory://backups/tradier cannot be reached: PermissionError: Access Denied" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+        with monkeypatch.context() as patched:
+            patched.setattr(type(system), "pipe_file", refuse)
+            result = run("backup", STORE)
+        assert result.exit_code == 1
+        assert len(result.stderr.strip().splitlines()) == 1
+        return result.stderr
+
+    assert f"{STORE} cannot be reached: PermissionError: Access Denied" in refused(PermissionError("Access Denied"))
+    assert f"{STORE} is not there: no such bucket" in refused(FileNotFoundError("no such bucket"))
     assert "no such backup" in run("restore", STORE, "--to", str(held.path / "new")).stderr
 
 

@@ -642,8 +642,11 @@ def _broker(connection: duckdb.DuckDBPyConnection, account_id: str, since: date,
     """None if nothing was read over these dates."""
     asked = (account_id, since, until)
     resources, hours = (
-        _read(connection, Latency, f"FROM (SELECT *, {name} AS name FROM ({service.latency_query(*asked, by)}))")
-        for by, name in (("resource", "resource"), ("hour", "printf('%02d:00', hour)"))
+        _read(connection, Latency, f"FROM (SELECT *, {name} AS name FROM ({query}))")
+        for name, query in (
+            ("resource", service.latency_query(*asked, "resource")),
+            ("printf('%02d:00', hour)", service.latency_query(*asked, "hour")),
+        )
     )
     if not resources:
         return None

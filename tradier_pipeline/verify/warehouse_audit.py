@@ -159,15 +159,16 @@ def audit_posted(
     """
     progress.working("proving what was posted overnight")
     stored = {"activity_extracts": set[str](), "daily_prices": set[str]()}
-    for table, paths in stored.items():
-        paths |= {path for (path,) in connection.execute(f"SELECT DISTINCT path FROM {table}").fetchall()}  # noqa: S608
+    for name, paths in stored.items():
+        paths |= {path for (path,) in connection.execute(f"SELECT DISTINCT path FROM {name}").fetchall()}  # noqa: S608
     activity = [extract for extract in landed_activity(zone) if extract.path in stored["activity_extracts"]]
     prices = [extract for extract in landed_prices(zone) if extract.path in stored["daily_prices"]]
     with duckdb.connect(":memory:") as anew:
         anew.execute("SET TimeZone = 'UTC'")
         for table in POSTED:
             anew.execute(schema.ddl(table))
-        unproven = {_owner(one.path) for one in (*activity, *prices) if known(one.directory) or not _store(anew, one)}
+        extracts: list[LandedActivity | LandedPrices] = [*activity, *prices]
+        unproven = {_owner(one.path) for one in extracts if known(one.directory) or not _store(anew, one)}
         for table in POSTED:
             yield from _rows_that_differ(connection, anew, table, unproven)
 

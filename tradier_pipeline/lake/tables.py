@@ -88,7 +88,7 @@ MAINTAINED: Final = Table(
 )
 COMMENTS: Final = Table(
     f"{VERSIONS}.comments",
-    "One row per table, view, macro and column of them: DuckLake has no comments on the columns of views, nor on macros.",
+    "One row per table, view, macro and column of them: DuckLake itself has none on columns of views, nor on macros.",
     (
         _required("schema_version", INTEGER, "Of the tables, as in a home"),
         _required("name", VARCHAR, "The table, view or macro"),

@@ -50,6 +50,10 @@ class LakeError(PipelineError):
     """The lake cannot be reached, read or written."""
 
 
+class UnavailableError(LakeError):
+    """PostgreSQL, the object store or DuckDB refused; it may be another part, or another text, the next time."""
+
+
 class NoLakeError(LakeError):
     """Nothing has been shipped to it yet."""
 
@@ -223,7 +227,7 @@ def explained(lake: Lake) -> Iterator[None]:
                 f"there is nothing in the lake {lake.place} yet", "Ship something: `tradier-pipeline lake ship`."
             ) from None
         text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:600].rstrip(" .")
-        raise LakeError(
+        raise UnavailableError(
             f"the lake {lake.place} cannot be used: {text}",
             "Snapshots go on without it; what is published meanwhile is shipped once it answers.",
         ) from None

@@ -10,12 +10,13 @@ from typing import Final
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.lake.connection import Lake
+from tradier_pipeline.lake.connection import Lake, UnavailableError
 from tradier_pipeline.lake.maintain import maintain_if_due
 from tradier_pipeline.lake.ship import Shipment, Shipper
 
 LOOK_EVERY_S: Final = 1.0  # whether something was published
 RETRY_S: Final = (2.0, 5.0, 15.0)  # after a failure, and after each that follows; the last one for ever
+AGAIN_S: Final = 3600.0  # after which trouble that lasts is reported again
 MAINTAIN_EVERY_S: Final = 600.0  # whether the lake is to be maintained
 
 Report = Callable[[str], None]
@@ -24,7 +25,7 @@ Report = Callable[[str], None]
 def follow(
     home: Path, warehouse: Path, lake: Lake, keep_days: int | None, report: Report, stop: threading.Event
 ) -> None:
-    """Ship until `stop` is set. Whatever fails is reported once, and tried again: the home never waits for the lake.
+    """Ship until `stop` is set. Whatever fails is reported once an hour and tried again; the home never waits for the lake.
 
     Args:
         keep_days: how long the lake's own older states are kept; None: for ever.
@@ -32,7 +33,7 @@ def follow(
     """
     shipper = Shipper(home, warehouse, lake)
     shipped: tuple[int, ...] = ()
-    trouble, failures, maintained = "", 0, 0.0
+    trouble, failures, reported, maintained = "", 0, 0.0, 0.0
     try:
         while not stop.is_set():
             try:
@@ -51,9 +52,10 @@ def follow(
                 stop.wait(LOOK_EVERY_S)
             except PipelineError as error:
                 shipped = ()
-                if str(error) != trouble:
-                    trouble = str(error)
-                    report(trouble)
+                found = type(error).__name__ if isinstance(error, UnavailableError) else str(error)
+                if found != trouble or time.monotonic() >= reported + AGAIN_S:
+                    trouble, reported = found, time.monotonic()
+                    report(str(error))
                 stop.wait(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
     finally:

@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 def follow(
     home: Path, warehouse: Path, lake: Lake, keep_days: int | None, report: Report, stop: threading.Event
 ) -> None:
-    """Ship until `stop` is set. Whatever fails is reported once an hour and tried again; the home never waits for the lake.
+    """Ship until `stop` is set. Whatever fails is reported once an hour and tried again: the home never waits for it.
 
     Args:
         keep_days: how long the lake's own older states are kept; None: for ever.

@@ -350,13 +350,10 @@ def test_a_rule_that_does_not_hold_is_shown_in_full(home: Home, simulated: Simul
     assert "  ok   " not in reported
 
 
-def test_snapshot_as_json_is_one_document_with_exact_amounts(
-    home: Home, simulated: Simulated, program: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = program("snapshot", "--json")
-    stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (0, "")
-    taken = json.loads(stdout)
+def test_snapshot_as_json_is_one_document_with_exact_amounts(home: Home, simulated: Simulated) -> None:
+    result = run("snapshot", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    taken = json.loads(result.stdout)
     with connect_readonly(home.warehouse.path) as connection:
         (stored,) = connection.execute("SELECT equity, cash FROM account_balances").fetchall()
     assert [Decimal(taken["balances"][name]) for name in ("equity", "cash")] == list(stored)

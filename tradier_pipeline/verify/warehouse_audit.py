@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -190,6 +191,7 @@ def _worded_alike(sql: str | None) -> str | None:
     return "".join(sorted(bare)) if "EXCLUDE" in bare or "REPLACE" in bare else bare
 
 
+@cache
 def _of_this_version() -> Mapping[str, str]:
     """By an empty warehouse that was written and opened again: DuckDB words what it has stored in its own way."""
     with tempfile.TemporaryDirectory() as directory:

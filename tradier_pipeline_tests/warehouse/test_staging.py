@@ -136,6 +136,7 @@ def _make_version_1(path: Path) -> None:
         connection.execute("DROP TABLE trade_gate_readings; DROP TABLE missed_snapshots")
 
 
+@pytest.mark.soak  # of the version before: below
 def test_a_warehouse_of_the_first_version_is_completed_by_the_next_snapshot(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
@@ -321,6 +322,7 @@ def test_a_second_writer_is_told_who_holds_the_warehouse(
     store_snapshot(home.warehouse, good)  # what the dead held is free
 
 
+@pytest.mark.soak  # of one snapshot: below
 def test_writers_of_different_snapshots_wait_for_each_other(
     home: Home, simulated: Simulated, children: Nursery, good: LandedSnapshot
 ) -> None:

@@ -148,7 +148,7 @@ HAPPENINGS = st.lists(
     max_size=8,
 )
 LONG = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-QUICK = settings(LONG, max_examples=1, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+QUICK = settings(LONG, phases=[Phase.explicit, Phase.reuse])
 
 
 def _follow(happenings: list[Any], every: int = 1) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,43 @@ def bulk(filled_home: Path, tmp_path: Path) -> Warehouse:
     return Warehouse(Path(shutil.copy(filled_home, tmp_path / "tradier.duckdb")))
 
 
+@pytest.fixture(scope="module")
+def sealed_home(filled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, sealed."""
+    path = Path(shutil.copy(filled_home, tmp_path_factory.mktemp("sealed") / "tradier.duckdb"))
+    seal(Warehouse(path))
+    return path
+
+
 @pytest.fixture
-def account(request: pytest.FixtureRequest, home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+def sealed_bulk(sealed_home: Path, tmp_path: Path) -> Warehouse:
+    shutil.copytree(sealed_home.parent, tmp_path, dirs_exist_ok=True)
+    warehouse = Warehouse(tmp_path / "tradier.duckdb")
+    assert warehouse.repoint()
+    return warehouse
+
+
+@cache
+def lived(directory: Path, months: int) -> Home:
+    """A home with three snapshots a month of an account from August on, made once."""
+    home = Home(directory / str(months) / "home")
+    with pytest.MonkeyPatch.context() as patched, scripted_account(home, patched) as scripted:
+        three_a_month(scripted, AUGUST, months)
+    return home
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lives")
+
+
+@pytest.fixture
+def account(
+    request: pytest.FixtureRequest, home: Home, lives: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ScriptedAccount]:
     """An account with three snapshots in August, September and October each, or less months; it is 20 November."""
+    shutil.copytree(lived(lives, getattr(request, "param", 3)).path, home.path)
     with scripted_account(home, monkeypatch) as scripted:
-        three_a_month(scripted, AUGUST, getattr(request, "param", 3))
         monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
         yield scripted
 
@@ -131,11 +164,10 @@ def test_every_table_view_and_macro_shows_the_same_rows_before_and_after(bulk: W
 
 
 def test_a_plain_reader_sees_rows_and_comments_from_any_directory(
-    bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sealed_bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seal(bulk)
     monkeypatch.chdir("/")
-    with duckdb.connect(bulk.path, read_only=True) as plain:
+    with duckdb.connect(sealed_bulk.path, read_only=True) as plain:
         count = plain.execute("SELECT count(*) FROM positions WHERE trade_date = '2025-02-03'").fetchall()
         assert count > [(0,)]
         query = (
@@ -177,9 +209,8 @@ def test_a_month_is_sealed_a_week_after_its_end(bulk: Warehouse, monkeypatch: py
     assert months(bulk) == ["2025-01", "2025-02"]
 
 
-def test_what_an_account_holds_now_is_never_sealed(bulk: Warehouse) -> None:
-    seal(bulk)
-    with connect_readonly(bulk.path) as connection:
+def test_what_an_account_holds_now_is_never_sealed(sealed_home: Path) -> None:
+    with connect_readonly(sealed_home) as connection:
         hot = connection.execute("SELECT count(DISTINCT snapshot_id), max(as_of) FROM hot.positions").fetchall()
         newest = connection.execute("SELECT count(*), max(as_of) FROM newest_snapshots").fetchall()
         kept = connection.execute("SELECT DISTINCT trade_date FROM hot.tradier_snapshots ORDER BY 1").fetchall()
@@ -202,9 +233,9 @@ def test_headers_and_balances_are_sealed_by_the_year_two_months_after_its_end(
 
 
 def test_days_that_are_made_anew_are_made_from_sealed_months_too(
-    bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sealed_bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seal(bulk)
+    bulk = sealed_bulk
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     monkeypatch.setattr(derived, "_DAY_FINGERPRINT", derived._DAY_FINGERPRINT.replace(derived._DAYS_VERSION, "next"))
     monkeypatch.setattr(derived, "_DAYS_VERSION", "next")
@@ -229,18 +260,16 @@ def test_what_is_held_now_is_read_without_the_files(bulk: Warehouse) -> None:
         (bulk.path.parent / "away").rename(bulk.path.parent / "sealed")
 
 
-def test_undo_brings_all_back(bulk: Warehouse, tmp_path: Path) -> None:
-    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
-    seal(bulk)
-    assert undo(bulk) == 3
-    assert months(bulk) == []
+def test_undo_brings_all_back(sealed_bulk: Warehouse, filled_home: Path, tmp_path: Path) -> None:
+    assert undo(sealed_bulk) == 3
+    assert months(sealed_bulk) == []
     shutil.move(tmp_path / "sealed", tmp_path / "away")
-    assert differences(before, bulk.path) == {}
-    assert undo(bulk) == 0
+    assert differences(filled_home, sealed_bulk.path) == {}
+    assert undo(sealed_bulk) == 0
 
 
-def test_a_sealed_warehouse_of_the_version_before_is_brought_over(bulk: Warehouse, tmp_path: Path) -> None:
-    seal(bulk)
+def test_a_sealed_warehouse_of_the_version_before_is_brought_over(sealed_bulk: Warehouse, tmp_path: Path) -> None:
+    bulk = sealed_bulk
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     bulk.path.chmod(0o644)
     with duckdb.connect(str(bulk.path)) as connection:
@@ -335,8 +364,9 @@ def test_two_years_are_sealed_and_brought_back_as_far_as_an_old_snapshot_needs_t
     assert set(blocking("--all")) == set(failing)  # the option that it holds still is one more that expired
 
 
-def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(bulk: Warehouse, tmp_path: Path) -> None:
-    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(
+    bulk: Warehouse, filled_home: Path, tmp_path: Path
+) -> None:
     seal(bulk)
     for number, name in enumerate(("it's [moved] *", "moved again")):
         (tmp_path / name).mkdir()
@@ -349,7 +379,7 @@ def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(bulk: War
         else:
             with bulk.staged():
                 pass
-        assert differences(before, bulk.path) == {}
+        assert differences(filled_home, bulk.path) == {}
 
 
 def test_files_that_nothing_refers_to_go_after_a_day(bulk: Warehouse, tmp_path: Path) -> None:

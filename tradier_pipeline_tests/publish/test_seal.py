@@ -365,9 +365,9 @@ def test_two_years_are_sealed_and_brought_back_as_far_as_an_old_snapshot_needs_t
 
 
 def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(
-    bulk: Warehouse, filled_home: Path, tmp_path: Path
+    sealed_bulk: Warehouse, filled_home: Path, tmp_path: Path
 ) -> None:
-    seal(bulk)
+    bulk = sealed_bulk
     for number, name in enumerate(("it's [moved] *", "moved again")):
         (tmp_path / name).mkdir()
         for what in ("tradier.duckdb", "sealed"):

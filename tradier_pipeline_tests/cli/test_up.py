@@ -268,9 +268,7 @@ def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None
     lived.up.ask(RELOAD)
     assert len(lived.published()) == before
     lived.has_published(before + 1)
-    lived.simulated.heal()
-    lived.request()
-    lived.has_published(before + 2)
+    lived.simulated.heal()  # that what is requested then is taken: the next test
     with connect_readonly(lived.home.warehouse.path) as connection:
         (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
     assert version

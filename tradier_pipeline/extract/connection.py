@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.broker.decode import rows_of
-from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
+from tradier_pipeline.broker.errors import AccountRefusedError, AuthError, BrokerError
 from tradier_pipeline.broker.pages import Extract
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.settings import Settings
@@ -76,22 +76,36 @@ class SharedProfile:
         self._lock = threading.Lock()
         self._asked_at: datetime | None = None
         self._answer: Future[Extract] = Future()
+        self._first: Future[Extract] | None = None
+
+    def first(self) -> Future[Extract]:
+        """The first answer, asked for now if nobody did."""
+        with self._lock:
+            if self._first is None:
+                self._ask_anew()
+                self._first = self._answer
+            return self._first
 
     def since(self, newest: datetime | None) -> Future[Extract]:
         """The answer to a request that began after an instant (None: any) and not long ago."""
         with self._lock:
             if not self._serves(newest):
-                self._asked_at, self._answer = clock.now(), Future()
-                self._answer.set_running_or_notify_cancel()  # one that gives up does not cancel it for the others
-                context = copy_context()
-                threading.Thread(target=context.run, args=(self._ask, self._answer), name="tradier-profile").start()
+                self._ask_anew()
             return self._answer
+
+    def _ask_anew(self) -> None:
+        self._asked_at, self._answer = clock.now(), Future()
+        self._answer.set_running_or_notify_cancel()  # one that gives up does not cancel it for the others
+        context = copy_context()
+        threading.Thread(target=context.run, args=(self._ask, self._answer), name="tradier-profile").start()
 
     def _serves(self, newest: datetime | None) -> bool:
         if self._asked_at is None or not timedelta() <= clock.now() - self._asked_at <= PROFILE_SHARED:
             return False
-        failed = self._answer.done() and self._answer.exception() is not None
-        return not failed and (newest is None or newest < self._asked_at)
+        failure = self._answer.exception() if self._answer.done() else None
+        if failure is not None:
+            return isinstance(failure, AuthError)  # no later attempt can differ
+        return newest is None or newest < self._asked_at
 
     def _ask(self, answer: Future[Extract]) -> None:
         try:
@@ -102,7 +116,13 @@ class SharedProfile:
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[Broker]:
-    """The broker the settings name; the embedded simulated one when they name none."""
+    """The broker the settings name; the embedded simulated one when they name none.
+
+    Args:
+        settings: of one token: see `Settings.by_token` and `Settings.of_account`.
+    """
+    if settings.tokens is not None:
+        raise PipelineError("there are several access tokens, and none was chosen", "Name an account.")
     if settings.broker_url is not None:
         yield Broker(settings.broker_url, settings.token, settings.environment)
         return

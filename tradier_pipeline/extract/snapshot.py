@@ -82,7 +82,9 @@ def extract_snapshot(
         if ledger is not None:
             _claim_requests(ledger, snapshot_id, log)
         try:
-            received = broker.read(lambda client: _read_settled(client, snapshot_id, before, may_repeat, broker.profile))
+            received = broker.read(
+                lambda client: _read_settled(client, snapshot_id, before, may_repeat, broker.profile)
+            )
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             failures = error.failures.values() if isinstance(error, SnapshotFetchError) else (error,)

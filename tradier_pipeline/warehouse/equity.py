@@ -68,8 +68,8 @@ def history_read(day: str, after: str) -> str:
     )
 
 
-# The flows that the owner states and the broker's history has had since, each with the date that it gives: one row of it
-# explains one flow. What was in the history already when a flow was stated is another one.
+# The flows that the owner states and the broker's history has had since, each with the date that it gives: one row of
+# it explains one flow. What was in the history already when a flow was stated is another one.
 POSTED = f"""
     SELECT flow_id, posted.trade_date AS posted_on
     FROM (SELECT *, row_number() OVER (PARTITION BY account_id, trade_date, amount ORDER BY flow_id) AS nth
@@ -88,7 +88,8 @@ POSTED = f"""
 CASH_FLOWS = View(
     "cash_flows",
     "One row per cash movement of an account that is no trade, as the broker's history counts it now, and per flow "
-    "that the owner states, until the broker's history has it, too. Commissions and fees of trades are in the amounts of the trades.",
+    "that the owner states, until the broker's history has it, too. Commissions and fees of "
+    "trades are in the amounts of the trades.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "The date that the broker gives; it tells no time of day"),
@@ -637,7 +638,7 @@ _OF_ALL = f"""
                AS final_equity
         FROM account_days ASOF JOIN stays
         ON account_days.account_id = stays.account_id AND account_days.number >= stays.number
-    ), journals AS ( -- of an evening, what came from another account of the owner or went to one: equal ones are opposed
+    ), journals AS ( -- what came from another account of the owner or went to one; equal ones of an evening are opposed
         SELECT known.trade_date, known.place, placed.amount,
                row_number() OVER (PARTITION BY known.place, known.number, placed.amount) AS nth,
                nth <= least(count(*) FILTER (placed.amount > 0) OVER alike,

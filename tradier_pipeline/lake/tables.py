@@ -15,7 +15,7 @@ import duckdb
 
 from tradier_pipeline.lake.connection import INLINED_ROWS, LakeError
 from tradier_pipeline.warehouse import derived, macros, schema, views
-from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Table
+from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Table, View
 from tradier_pipeline.warehouse.sql import bind, literal
 
 VERSIONS: Final = "versions"  # the schema of what is added; `main` has what holds
@@ -185,7 +185,7 @@ def holding(table: Table, kind: str) -> str:
     return f"SELECT {columns} FROM {VERSIONS}.{table.name} AS stored ANTI JOIN {ended} USING (unit, shipment)"  # noqa: S608
 
 
-def _shown() -> Iterator[tuple[Table | views.View, str]]:
+def _shown() -> Iterator[tuple[Table | View, str]]:
     """What each view shows, and its query."""
     for table, kind in STORED:
         yield table, holding(table, kind)

@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,7 @@ def _without_wording(tree: Any) -> Any:
     return [_without_wording(one) for one in tree] if isinstance(tree, list) else tree
 
 
+@cache
 def _of_this_version() -> Mapping[str, str]:
     """By an empty warehouse that was written and opened again: DuckDB words what it has stored in its own way."""
     with tempfile.TemporaryDirectory() as directory:

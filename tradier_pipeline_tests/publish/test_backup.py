@@ -25,6 +25,7 @@ from tradier_pipeline.publish.backup import BackupList
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline_tests.conftest import ROUND_THE_CLOCK, Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.sampling import sampled
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +147,10 @@ main(["backup", folder])
 """
 
 
-@pytest.mark.parametrize(
+@sampled(
     "step",
     [("folder", "put", "1"), ("folder", "put", "6"), ("module", "_take_ledger", "1"), ("folder", "write", "1")],
+    kept=(1, 3),
 )
 def test_a_backup_that_is_killed_is_not_named_and_the_next_one_mends_it(
     held: Home, tmp_path: Path, step: tuple[str, str, str]

@@ -835,6 +835,25 @@ def test_a_split_with_a_fraction_is_a_candidate_beside_shares_that_were_bought_s
     assert "may be cash for fractions of XYZ" in explanation(account, "cash")
 
 
+@sampled(
+    "held, left, paid, reported",
+    [
+        (("GME", -300, -7500), ("GME", -200, -5000), -2510, "a buy-in by the broker: 25.10 USD a share"),
+        (("GME", -300, -7500), ("GME", -200, -5000), -2510, "a trade that no order shows: 25.10 USD a share"),
+        (SHORT, None, D("-203.50"), "a trade that no order shows: 2.035 USD a share"),
+    ],
+    kept=(0, 1, 2),
+)
+def test_what_the_broker_traded_by_itself_is_named_by_what_was_paid(
+    account: ScriptedAccount, held: Any, left: Any, paid: Any, reported: str
+) -> None:
+    account.shows(ny("11-20 10:00"), KO, held, cash=20000)
+    for at in ("10:30", "10:40", "10:51"):
+        account.shows(ny(f"11-20 {at}"), KO, *([left] if left else []), cash=20000 + paid)
+    assert account.verdict() == "good"
+    assert f"may be {reported}" in explanation(account, held[0])
+
+
 def test_more_shares_at_unchanged_cost_may_be_a_stock_dividend(account: ScriptedAccount) -> None:
     account.shows(ny("11-20 15:50"), ("XYZ", 100, 3000), cash=2000)
     for at in ("11-21 08:00", "11-21 09:31"):

@@ -217,7 +217,7 @@ def test_contracts_that_shares_without_a_cause_may_have_come_for_did_not_just_ex
 @sampled(
     "held, kept, at",
     [
-        ((("NVDA", 40, 4000), ("NVDA251219C00200000", 2, 500), KO), (KO,), "11-20 10:30"),
+        ((("NVDA", 40, 4000), ("NVDA251219C00200000", 2, 500), KO), (KO,), "11-21 07:30"),
         ((("NVDA", 200, 20000), ("NVDA251219C00200000", -2, -500), KO), (KO,), "11-20 10:30"),
         ((("NVDA", 200, 20000), ("NVDA251219C00200000", -2, -500), KO, F), (F,), "11-21 07:30"),
     ],

@@ -127,10 +127,9 @@ SERVICE_LEVELS = View(
         LEFT JOIN recent USING (account_id, trade_date) WHERE session_open < now() GROUP BY ALL
     ), gaps AS (
         SELECT account_id, trade_date, epoch(session_close - session_open) AS seconds,
-               list_sum([greatest(0, gap - {FRESH_S * 1_000_000}) FOR gap IN list_transform(
-                   list_zip(list_prepend(epoch_us(session_open), inside),
-                            list_append(inside, epoch_us(session_close))),
-                   lambda ends: ends[2] - ends[1])]) / 1e6 AS stale
+               list_sum([greatest(0, ends[2] - ends[1] - {FRESH_S * 1_000_000}) FOR ends IN list_zip(
+                   list_prepend(epoch_us(session_open), inside),
+                   list_append(inside, epoch_us(session_close)))]) / 1e6 AS stale
         FROM readings
     ), days AS (
         SELECT account_id, trade_date, 'coverage' AS service, 1.0::DOUBLE AS events, bad::DOUBLE AS bad FROM due

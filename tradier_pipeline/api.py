@@ -37,7 +37,7 @@ def _accounts(settings: Settings, account_id: str | None) -> tuple[str, ...]:
     if settings.accounts is not None and account_id not in settings.accounts:
         raise PipelineError(
             f"{account_id[:80]} is not an account of this home ({', '.join(settings.accounts)})",
-            "Add it to TRADIER_ACCOUNT_ID.",
+            f"Add it to TRADIER_{'ACCOUNT_ID' if settings.tokens is None else 'TOKENS'}.",
         )
     return (account_id,)
 

@@ -121,7 +121,7 @@ def describe(settings: Settings, name: str, form: str, output: Path | None) -> N
         if form == "text":
             styled(screen.bold(name))
             styled("\n".join(screen.wrapped(comment)))
-        print_query(connection, columns_query(name), form, output)
+        print_query(connection, columns_query(name, of_lake=settings.read == "lake"), form, output)
 
 
 def _show(

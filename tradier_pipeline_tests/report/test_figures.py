@@ -29,7 +29,7 @@ SOURCES = (
     *("day_profit", "day_profit_lines", "spread_book", "stock_book", "book_by_underlying", "book_total"),
     *("assignment_risk", "expiring_options", "exposure", "account_exposure", "trade_statistics", "premium_by_month"),
     *("account_statements", "equity_curve", "account_balances", "option_spread_legs", "order_legs", "orders"),
-    *("monthly_returns", "yearly_returns", "newest_daily_summaries", "coverage"),
+    *("monthly_returns", "yearly_returns", "newest_daily_summaries", "coverage", "service_levels"),
 )
 MINUS = "\N{MINUS SIGN}"
 

@@ -141,11 +141,11 @@ _INPUTS: Final = {
     "sessions": "trade_date, session_close",
     _CLOSES: "account_id, trade_date, is_close, last, cash",
     "broker_daily_balances": "account_id, trade_date, value, last_read_at",
-    "account_activity": "account_id, trade_date, type, amount, description, symbol, quantity",
+    "account_activity": "account_id, trade_date, type, amount, description, symbol, quantity, first_read_at",
     "closed_lots": "account_id, open_date, close_date",
     _HOLDING_DAYS: "account_id, trade_date",
     "(SELECT account_id, trade_date FROM snapshot_days WHERE snapshots > 0)": "account_id, trade_date",
-    "stated_flows": "account_id, trade_date, kind, amount, note",
+    "stated_flows": "flow_id, account_id, trade_date, kind, amount, symbol, note, stated_at",
     "activity_extracts": "account_id, resource, since, until, read_at",
     f"({ENVIRONMENTS.query})": "account_id, environment",
 }

@@ -28,6 +28,7 @@ from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import ROUND_THE_CLOCK, Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.scripted_server import Answer, answer, reset, serving
 
 SEED = 18
 LOCKS = (".lock", ".chain.lock")
@@ -265,3 +266,77 @@ def test_each_of_a_thousand_changed_bytes_is_named(held: Home) -> None:
     print(f"seed {SEED + 1}: {named} named, {without_effect} in blocks that nothing uses, {len(missed)} missed")  # noqa: T201
     assert not missed
     assert named + without_effect == 1_000
+
+
+def test_heads_that_were_sent_to_a_url_prove_the_chains_later(held: Home) -> None:
+    with serving() as server:
+        url = f"{server.url}/secret/anchors"
+        server.on("/secret/anchors", answer("", status=201))
+        sent = run("audit", "--anchor", url, "--json")
+        assert sent.exit_code == 0, sent.output
+        assert json.loads(sent.stdout)["anchored"] == 1
+        (request,) = server.requests
+        assert request.method == "POST"
+        body = request.body
+        server.on("/secret/anchors", answer(body))
+        assert run("audit", "--against", url).exit_code == 0
+        server.on("/secret/anchors", answer(body.replace(json.loads(body)["heads"][0]["head"][:8], "0" * 8)))
+        cut = run("audit", "--against", url)
+        assert cut.exit_code == 1
+        assert "which was anchored" in cut.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "cause"),
+    [
+        ("--anchor", answer("", status=500), "127.0.0.1 did not take the anchor: HTTP 500"),
+        ("--anchor", reset(), "127.0.0.1 did not take the anchor: "),
+        ("--anchor", answer("", status=302, headers={"Location": "/elsewhere"}), "did not take the anchor: HTTP 302"),
+        ("--against", answer("", status=404), "127.0.0.1 did not give the anchor: HTTP 404"),
+        ("--against", answer("<html>"), "line 1 of 127.0.0.1 is no anchor"),
+        ("--against", answer(""), "127.0.0.1 has no anchor"),
+    ],
+)
+def test_a_url_that_fails_is_one_line_without_its_path(held: Home, option: str, given: Answer, cause: str) -> None:
+    with serving(given) as server:
+        result = run("audit", option, f"{server.url}/secret")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if "error" in line]
+    assert cause in line
+    assert "secret" not in result.output
+
+
+def test_an_anchor_is_sent_to_no_stranger_in_the_clear(held: Home) -> None:
+    result = run("audit", "--anchor", "http://example.com/secret")
+    assert result.exit_code == 1
+    assert "not an https URL" in result.stderr
+
+
+def test_a_view_whose_columns_are_named_otherwise_is_named_also_where_it_leaves_some_out(held: Home) -> None:
+    """Of two columns that swap their names, as many letters are the same."""
+    path = held.warehouse.path
+    path.chmod(0o644)
+    with duckdb.connect(path) as connection:
+        query = "SELECT sql FROM duckdb_views() WHERE view_name = 'account_exposure'"
+        ((sql,),) = connection.execute(query).fetchall()
+        assert "EXCLUDE" in sql
+        swapped = sql.replace("theta", "in_between").replace("vega", "theta").replace("in_between", "vega")
+        assert swapped != sql
+        connection.execute(swapped.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+    assert places() == ["account_exposure"]
+
+
+def test_views_that_are_stored_again_and_again_stay_as_they_are(held: Home, simulated: Simulated) -> None:
+    for _ in range(3):
+        take(held, simulated.broker)
+        assert not places()
+
+
+@pytest.mark.parametrize("change", ["reason = 'because'", "recorded_at = recorded_at + INTERVAL 1 SECOND"])
+def test_a_changed_word_of_a_missed_minute_is_named(held: Home, simulated: Simulated, change: str) -> None:
+    take(held, simulated.broker)
+    held.warehouse.path.chmod(0o644)
+    with duckdb.connect(held.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (1,)
+        connection.execute(f"UPDATE missed_snapshots SET {change}")
+    assert "missed_snapshots" in [place.partition(": ")[0] for place in places()]

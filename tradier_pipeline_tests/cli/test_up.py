@@ -262,13 +262,14 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
 def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:
     before = len(lived.published())
     lived.simulated.admin("DELETE", "requests")
-    lived.simulated.fault("/orders", "delay", seconds=8)
+    lived.simulated.fault("/orders", "delay", seconds=8)  # three times, if the reload takes as long
+    lived.simulated.fault("/orders", "status", status=503, times=2)
     lived.request()
     until("the first request", lambda: lived.simulated.requests() or None)
     lived.up.ask(RELOAD)
     assert len(lived.published()) == before
-    lived.has_published(before + 1)
-    lived.simulated.heal()  # that what is requested then is taken: the next test
+    lived.simulated.heal()
+    lived.has_published(before + 1)  # that what is requested then is taken: the next test
     with connect_readonly(lived.home.warehouse.path) as connection:
         (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
     assert version

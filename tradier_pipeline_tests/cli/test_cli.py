@@ -332,7 +332,7 @@ def test_a_fill_since_the_snapshot_before_is_told(home: Home, simulated: Simulat
     works = order(1, symbol="F", quantity=1, remaining_quantity=1)
     world = {"account": DEMO_ACCOUNT, "cash": 1000, "positions": [], "orders": [works]}
     simulated.admin("POST", "world", json.loads(dumps(world)))
-    run("snapshot")
+    take(home, simulated.broker)
     filled = works | {"status": "filled", "exec_quantity": 1, "avg_fill_price": 2, "remaining_quantity": 0}
     held = {"symbol": "F", "quantity": 1, "cost_basis": 2}
     world = {"account": DEMO_ACCOUNT, "cash": 998, "orders": [filled], "positions": [held]}

@@ -65,7 +65,7 @@ def until(what: str, attempt: Callable[[], T | None], seconds: float = DEADLINE_
     while time.monotonic() < end:
         if (answer := attempt()) is not None:
             return answer
-        time.sleep(0.2)  # each try takes from what is waited for
+        time.sleep(0.4)  # each try takes from what is waited for
     raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
@@ -75,11 +75,11 @@ class Up:
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
+        self._client = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30)
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> Any:
         asked = {"query": query, "variables": variables or {}}
-        plain: dict[str, Any] = {"trust_env": False, "verify": False}  # without the certificates loaded for each
-        answer = httpx.post(f"{self.url}/graphql", json=asked, timeout=30, **plain).json()
+        answer = self._client.post("/graphql", json=asked).json()
         assert "errors" not in answer, answer
         return answer["data"]
 

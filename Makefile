@@ -38,6 +38,8 @@ lock:  ## requirements.lock and requirements-dev.lock anew, from pyproject.toml 
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
+# compiled once, whatever the shell says: tests, and all that the many processes that they start import
+COMPILED = env -u PYTHONDONTWRITEBYTECODE
 # in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
 
@@ -46,7 +48,7 @@ IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 test: developers  ## the whole test suite
-	$(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 PORT ?= 3000
 
@@ -65,7 +67,7 @@ bench-history: developers  ## measure what a year of minute history answers, or 
 	YEARS=$(YEARS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
 soak: developers  ## the long proofs, and those by examples with many more of them
-	$(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
+	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
 
 SEEDS ?= 1-10
 MINUTES ?= 30

@@ -217,8 +217,8 @@ def test_more_accounts_than_the_requests_of_a_minute_have_their_turns_and_the_ot
 def test_the_warning_names_what_each_account_gets() -> None:
     assert Budget.of("live", 39).warning(1) is None
     assert Budget.of("sandbox", 20).warning(1) == (
-        "20 accounts need 61 requests, and the access token allows 60 a minute: 19 accounts. The cadence that fits: each "
-        "account has its turn every 2 minutes, and its other minutes are recorded as missed. Name at most 19 in "
+        "20 accounts need 61 requests, and the access token allows 60 a minute: 19 accounts. The cadence that fits: "
+        "each account has its turn every 2 minutes, and its other minutes are recorded as missed. Name at most 19 in "
         "TRADIER_ACCOUNT_ID to have all of them."
     )
 

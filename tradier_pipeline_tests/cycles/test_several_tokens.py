@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -15,13 +16,14 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.schedules import _by_token
-from tradier_pipeline.instance.runs import snapshots_tags
+from tradier_pipeline.instance.runs import SNAPSHOTS_TAG, keys_together, snapshots_tags
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock
 from tradier_pipeline_tests.support.command_line import run
-from tradier_pipeline_tests.support.dagster_runs import definitions
+from tradier_pipeline_tests.support.dagster_runs import definitions, evaluate
 
 OURS, THEIRS = "0123456789abcdefSECRET789012", "0123456789abcdefOTHERS789012"
 FIRST, SECOND = ("VA00000001", "VA00000002"), ("VB00000001",)
@@ -146,3 +148,18 @@ def test_accounts_on_demand_that_a_minute_has_no_requests_for_wait_for_the_next_
     assert asked(two.first) == {"profile": 2, "balances": 2, "positions": 2, "orders": 2}
     with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (0,)
+
+
+def test_a_cycle_asks_for_a_run_for_each_token(
+    two: Two, instance: dg.DagsterInstance, machine: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_TOKENS", two.file.read_text())  # the text does as well as the file
+    machine.time = OPEN + MINUTE + timedelta(seconds=1)
+    requests, _ = evaluate(instance, "monitor_cycle", OPEN + MINUTE)
+    asked_for = {request.run_key: keys_together(request.tags[SNAPSHOTS_TAG]) for request in requests}
+    at = clock.iso(OPEN + MINUTE)
+    assert asked_for == {
+        f"monitor_cycle/first@{at}": tuple(f"{account}@{at}" for account in FIRST),
+        f"monitor_cycle/second@{at}": tuple(f"{account}@{at}" for account in SECOND),
+    }
+    assert {request.job_name for request in requests} <= {None, "snapshot_accounts"}

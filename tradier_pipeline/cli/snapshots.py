@@ -76,7 +76,9 @@ def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bo
         print_json(documents[0] if len(runs) == 1 else {"snapshots": documents})
     else:
         for run in runs:
-            echo(f"\n{run.snapshot_id.account_id}" if len(runs) > 1 else "")
+            echo()
+            if len(runs) > 1:
+                echo(run.snapshot_id.account_id)
             if run.published:
                 _print_snapshot(settings, taken[run.snapshot_id], verbose=verbose)
             else:

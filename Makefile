@@ -41,9 +41,12 @@ run: install  ## take a snapshot, prove it, show it
 # in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
 
-# worksteal: a worker takes half of the tests in their order, so what a module prepares is prepared once
+# worksteal: a worker takes a part of the tests in their order, so what a module prepares is prepared once; one worker
+# more than there are cores works while others wait for what they have started
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 test: developers  ## the whole test suite
-	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 PORT ?= 3000
 
@@ -67,8 +70,9 @@ soak: developers  ## the long proofs, and those by examples with many more of th
 SEEDS ?= 1-10
 MINUTES ?= 30
 
-simulate: developers  ## minutes in which everything goes wrong; make simulate SEEDS=7 MINUTES=60 repeats one life
-	$(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES)
+simulate: developers  ## minutes in which everything goes wrong; SEEDS=7 MINUTES=60 repeats one; JUDGE=1: judging alone
+	$(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES) \
+		$(if $(JUDGE),--judge)
 
 docs: developers  ## docs/tables.md anew, from the schema
 	$(BIN)/python -m tradier_pipeline_tests.support.reference

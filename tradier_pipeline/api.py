@@ -97,7 +97,7 @@ def known_at(instant: datetime, *, home: str | Path | None = None) -> Path:
         ValueError: the instant has no zone.
         PipelineError: nothing had been read by then, or it is yet to come.
     """
-    if instant.tzinfo is None:
+    if not isinstance(instant, datetime) or instant.tzinfo is None:
         raise ValueError(f"{instant} has no zone; make it datetime(..., tzinfo=...)")
     from tradier_pipeline.publish.past import home_as_known
 

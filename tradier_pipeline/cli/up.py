@@ -28,7 +28,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.http import is_loopback
 from tradier_pipeline.cli.output import warn
-from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
+from tradier_pipeline.cli.tail import Failures, News, Output, Terminal, next_due_text
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
@@ -193,7 +193,8 @@ def _serve(
                 _refuse_ended({**serving, **processes})
                 shipping.keep()
                 if not answers and (answers := _answers(address)):
-                    terminal.say("UI at ", (address.url, "bold"), "; stop with Ctrl-C")
+                    due = next_due_text(settings)  # on a holiday nothing else would be said for a day
+                    terminal.say("UI at ", (address.url, "bold"), f"; next snapshot due {due}; stop with Ctrl-C")
     return watch.damaged
 
 

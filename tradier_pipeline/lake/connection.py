@@ -50,6 +50,10 @@ class LakeError(PipelineError):
     """The lake cannot be reached, read or written."""
 
 
+class UnavailableError(LakeError):
+    """PostgreSQL, the object store or DuckDB refused; it may be another part, or another text, the next time."""
+
+
 class NoLakeError(LakeError):
     """Nothing has been shipped to it yet."""
 
@@ -59,9 +63,9 @@ class Lake:
     """Where the lake is.
 
     Attributes:
-        catalog: what PostgreSQL's client library is told, by its own names; has the password.
+        catalog: connection parameters of PostgreSQL, by libpq's names; has the password.
         data: the directory, or the address in an object store, of its Parquet files.
-        s3: what DuckDB is told of the object store, by its own names; has the key.
+        s3: parameters of DuckDB's S3 secret, by its names; has the key.
     """
 
     catalog: Mapping[str, str] = field(repr=False)
@@ -161,8 +165,10 @@ def attach(connection: duckdb.DuckDBPyConnection, lake: Lake, alias: str, *, rea
 
     One that is not there yet is made, unless it is to be read only, by one machine alone.
     """
-    told = ", ".join(f"{_OF_SECRET[key]} {literal(value)}" for key, value in lake.catalog.items() if key in _OF_SECRET)
-    connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_catalog (TYPE postgres, {told})")
+    parameters = ", ".join(
+        f"{_OF_SECRET[key]} {literal(value)}" for key, value in lake.catalog.items() if key in _OF_SECRET
+    )
+    connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_catalog (TYPE postgres, {parameters})")
     if lake.s3:
         keys = ", ".join(f"{name} {literal(value)}" for name, value in lake.s3.items())
         connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_data (TYPE s3, {keys})")
@@ -221,7 +227,7 @@ def explained(lake: Lake) -> Iterator[None]:
                 f"there is nothing in the lake {lake.place} yet", "Ship something: `tradier-pipeline lake ship`."
             ) from None
         text = " ".join(lake.redacted(str(error)).split("Stack Trace")[0].split())[:600].rstrip(" .")
-        raise LakeError(
+        raise UnavailableError(
             f"the lake {lake.place} cannot be used: {text}",
             "Snapshots go on without it; what is published meanwhile is shipped once it answers.",
         ) from None
@@ -241,10 +247,10 @@ def alone(connection: duckdb.DuckDBPyConnection, lake: Lake, wait_s: float) -> I
         holding.execute(f"ATTACH IF NOT EXISTS {literal(_other(lake))} AS {LOCK} (TYPE postgres, SECRET lake_catalog)")
         holding.execute("BEGIN")
         options = LOCK_OPTIONS | {"lock_timeout": f"{int(wait_s * 1000)}ms"}
-        told = ", ".join(
+        configured = ", ".join(
             f"set_config({literal(name)}, {literal(value)}, false) AS {name}" for name, value in options.items()
         )
-        query = f"SELECT {told}, pg_advisory_xact_lock({LOCK_KEY})::text AS lock"
+        query = f"SELECT {configured}, pg_advisory_xact_lock({LOCK_KEY})::text AS lock"
         try:
             holding.execute(f"FROM postgres_query({literal(LOCK)}, {literal(query)})").fetchall()
         except duckdb.Error as error:

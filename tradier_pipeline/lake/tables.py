@@ -13,10 +13,10 @@ from typing import Final
 
 import duckdb
 
-from tradier_pipeline.lake.connection import LakeError
+from tradier_pipeline.lake.connection import INLINED_ROWS, LakeError
 from tradier_pipeline.warehouse import derived, macros, schema, views
-from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Table
-from tradier_pipeline.warehouse.sql import literal
+from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Table, View
+from tradier_pipeline.warehouse.sql import bind, literal
 
 VERSIONS: Final = "versions"  # the schema of what is added; `main` has what holds
 SNAPSHOT: Final = "snapshot"
@@ -86,7 +86,17 @@ MAINTAINED: Final = Table(
         _required("merged_files", BIGINT, "Small files that became larger ones"),
     ),
 )
-BOOKS: Final = (MAINTAINED, LAKES, SHIPMENTS, UNITS, SUPERSEDED)
+COMMENTS: Final = Table(
+    f"{VERSIONS}.comments",
+    "One row per table, view, macro and column of them: DuckLake itself has none on columns of views, nor on macros.",
+    (
+        _required("schema_version", INTEGER, "Of the tables, as in a home"),
+        _required("name", VARCHAR, "The table, view or macro"),
+        _required("column_name", VARCHAR, "The column; empty: the comment is on the whole"),
+        _required("comment", VARCHAR, "What it is, with the unit"),
+    ),
+)
+BOOKS: Final = (MAINTAINED, COMMENTS, LAKES, SHIPMENTS, UNITS, SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +185,22 @@ def holding(table: Table, kind: str) -> str:
     return f"SELECT {columns} FROM {VERSIONS}.{table.name} AS stored ANTI JOIN {ended} USING (unit, shipment)"  # noqa: S608
 
 
-def _shown() -> Iterator[tuple[str, str, str]]:
-    """Name, comment and query of every view."""
+def _shown() -> Iterator[tuple[Table | View, str]]:
+    """What each view shows, and its query."""
     for table, kind in STORED:
-        yield table.name, table.comment, holding(table, kind)
+        yield table, holding(table, kind)
     for one in derived.DERIVED:
-        yield one.table.name, one.table.comment, one.query
+        yield one.table, one.query
     for view in views.VIEWS:
-        yield view.name, view.comment, view.query
+        yield view, view.query
+
+
+def _comments() -> Iterator[tuple[str, str, str]]:
+    """Name, column and comment of all that a reader sees; of the whole the column is empty."""
+    for shown in (*(shown for shown, _ in _shown()), *macros.MACROS):
+        yield shown.name, "", shown.comment
+        for column in shown.columns:
+            yield shown.name, column.name, column.comment
 
 
 def create(connection: duckdb.DuckDBPyConnection, lake: str, lake_id: str) -> None:
@@ -235,15 +253,19 @@ def _show(connection: duckdb.DuckDBPyConnection) -> None:
     pending = list(_shown())
     while pending:
         waiting = []
-        for name, comment, query in pending:
+        for shown, query in pending:
             try:
-                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+                connection.execute(f"CREATE OR REPLACE VIEW {shown.name} AS {query}")
             except duckdb.CatalogException:
-                waiting.append((name, comment, query))
+                waiting.append((shown, query))
                 continue
-            connection.execute(f"COMMENT ON VIEW {name} IS {literal(comment)}")  # DuckLake has none on their columns
+            connection.execute(f"COMMENT ON VIEW {shown.name} IS {literal(shown.comment)}")
         if len(waiting) == len(pending):
-            connection.execute(f"CREATE OR REPLACE VIEW {waiting[0][0]} AS {waiting[0][2]}")
+            connection.execute(f"CREATE OR REPLACE VIEW {waiting[0][0].name} AS {waiting[0][1]}")
         pending = waiting
     for macro in macros.MACROS:
         connection.execute(macros.macro_query(macro))
+    rows = [bind("(?, ?, ?, ?)", schema.SCHEMA_VERSION, *row) for row in _comments()]
+    for start in range(0, len(rows), INLINED_ROWS - 1):  # a new lake has no file
+        values = ", ".join(rows[start : start + INLINED_ROWS - 1])
+        connection.execute(f"INSERT INTO {COMMENTS.name} VALUES {values}")  # noqa: S608

@@ -198,7 +198,7 @@ def _account_status(
         failures_24h=len(failures),
         last_failure=_failure_line(failures[-1]) if failures else None,
         missed_24h=len(missed),
-        request_budget=_request_budget(newest),
+        request_budget=request_budget(newest),
         heartbeats=(),
         verdict=header.get("verdict"),
         verdict_evidence=header.get("verdict_evidence"),
@@ -248,7 +248,7 @@ def _failure_line(failure: FailureRecord) -> str:
     return f"{failure.snapshot_id}: {next(iter(failure.errors.values()))}"
 
 
-def _request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
+def request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     """The tightest figure any answer of the newest snapshot carried."""
     if landed is None:
         return None

@@ -270,6 +270,7 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
         if finding.item in traded:  # also where its fills offset each other
             moved = signed(finding.change)
             yield f"positions behind fills: {finding.item} {signed(traded[finding.item])} filled, {moved} shown"
+    yield from _legless_behind(now, good, found)
     if cash := next((finding for finding in found if finding.item == CASH), None):
         late = _late_in_cash(now, good, filled, cash)
         if late:
@@ -284,6 +285,15 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
             yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
         elif cash.change * lacking > 0:
             yield from _paid_over_night(now, good, lacking)
+
+
+def _legless_behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:
+    """The orders whose legs are not known that filled since, where no option on what they name has moved."""
+    moved = {option.underlying for finding in found if finding.change and (option := classify(finding.item).option)}
+    for key, order in now.statement.legless.items():
+        had = good.statement.legless.get(key)
+        if order.symbol and order.symbol not in moved and order.filled > (had.filled if had else ZERO):
+            yield f"positions behind fills: order {order.order_id} filled, and no option on {order.symbol} has moved"
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:

@@ -204,7 +204,8 @@ _REPORTED = f"""
                   - coalesce(marks, 0) AS unexplained,
                change - coalesce(deposits, 0) + coalesce(withdrawals, 0) AS profit,
                (SELECT count(*) FROM sessions
-                WHERE sessions.trade_date > since_date AND sessions.trade_date < parts.trade_date) AS skipped
+                WHERE sessions.trade_date > since_date AND sessions.trade_date < parts.trade_date) AS skipped,
+               since < (SELECT session_close FROM sessions WHERE sessions.trade_date = since_date) AS since_early
         FROM parts
     )
 """  # noqa: S608
@@ -255,6 +256,8 @@ DAY_PROFIT = View(
            concat_ws('; ', CASE WHEN NOT reported THEN '{NOT_REPORTED}' END,
                      CASE WHEN reported AND fees IS NULL THEN 'the fees of a trade are not known' END,
                      CASE WHEN skipped > 0 THEN 'sessions between that were not read: ' || skipped END,
+                     CASE WHEN since_early THEN 'it is compared with a snapshot from before the close of '
+                          || since_date END,
                      CASE WHEN NOT trading_known THEN 'a position has no quote, or a fill no price' END) AS note
     FROM totals LEFT JOIN account_environments USING (account_id)
     """,  # noqa: S608

@@ -26,20 +26,23 @@ TABLES_IN_TEXT = f"""
 """  # noqa: S608
 
 
-def columns_query(table: str) -> str:
+def columns_query(table: str, *, of_lake: bool) -> str:
     """The columns of a table or view, in their order, with types and comments.
 
-    In the lake every table is a view, and only the versions below it have comments.
+    Args:
+        of_lake: there all are views, and a table has the comments on their columns.
     """
+    comment = "shown.comment"
+    if of_lake:
+        comment = """(
+            SELECT max_by(comment, schema_version) FROM versions.comments
+            WHERE name = shown.table_name AND column_name = shown.column_name
+        )"""
     return bind(
-        """
-        SELECT shown.column_name AS column, shown.data_type AS type, coalesce(shown.comment, stored.comment) AS meaning
-        FROM duckdb_columns() AS shown
-        LEFT JOIN (FROM duckdb_columns() WHERE database_name = 'tradier' AND schema_name = 'versions') AS stored
-            USING (table_name, column_name)
-        WHERE shown.database_name = 'tradier' AND shown.schema_name = 'main' AND table_name = ?
-        ORDER BY shown.column_index
-        """,
+        f"""
+        SELECT column_name AS column, data_type AS type, {comment} AS meaning FROM duckdb_columns() AS shown
+        WHERE database_name = 'tradier' AND schema_name = 'main' AND table_name = ? ORDER BY column_index
+        """,  # noqa: S608
         table,
     )
 

@@ -110,6 +110,7 @@ def test_the_cost_of_the_shares_tells_which_leg_of_a_condor_was_assigned(account
     assert account.findings == []
 
 
+@pytest.mark.soak  # several deliveries that fit: below
 def test_where_several_legs_may_have_been_delivered_each_is_named_and_none_is_a_fact(account: ScriptedAccount) -> None:
     account.shows(ny("11-21 16:20"), *IWM, cash=20000)
     account.shows(ny("11-24 09:00"), ("IWM", -100, -22222), cash=20000)
@@ -177,6 +178,7 @@ def test_what_ended_is_no_fact_until_the_next_session_and_shares_name_an_assignm
     assert account.findings == []
 
 
+@pytest.mark.soak  # candidates that are no fact: above
 def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: ScriptedAccount) -> None:
     account.shows(ny("11-21 15:50"), *IWM, cash=50000)
     account.shows(ny("11-21 17:20"), cash=50000)
@@ -208,7 +210,6 @@ def test_shares_after_an_expiry_at_another_price_are_no_delivery(account: Script
             "a settlement in cash of XSP251121C00600000: 7.4067 USD a share",
         ),
     ],
-    kept=(0, 1),
 )
 def test_an_index_settles_in_cash_that_may_come_statements_later(
     account: ScriptedAccount, held: Any, ended: str, paid: int, reported: str
@@ -229,7 +230,7 @@ def test_an_index_settles_in_cash_that_may_come_statements_later(
         ("KO251120C00070000", "11-20 15:58", "11-20 16:01"),
         ("SPXW251120C07000000", "11-20 15:58", "11-20 16:16"),
     ],
-    kept=(0, 2, 3),
+    kept=(0, 3),
 )
 def test_nothing_expires_before_its_time(account: ScriptedAccount, symbol: str, before: str, after: str) -> None:
     day = before[:5]
@@ -280,6 +281,7 @@ def test_an_emptied_account_is_believed_the_next_date(account: ScriptedAccount) 
     assert account.mirror == {}
 
 
+@pytest.mark.soak  # of positions with a worth: above
 def test_worthless_positions_that_only_the_list_shows_are_not_gone_within_half_an_hour(
     account: ScriptedAccount,
 ) -> None:
@@ -357,6 +359,7 @@ def test_fills_that_offset_each_other_are_behind_until_positions_show_both(accou
     assert account.findings == []
 
 
+@pytest.mark.soak  # of a purchase: above
 def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: ScriptedAccount) -> None:
     sold = filled(8, "F", "sell_short", 100, 12, ny("11-20 10:00") + timedelta(seconds=30))
     short = ("F", -100, -1200)
@@ -368,7 +371,7 @@ def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: Script
     assert account.findings == []
 
 
-@sampled("seen", ["", "10:00", "10:00 10:01 10:12"], kept=[0, 2])
+@sampled("seen", ["", "10:00", "10:00 10:01 10:12"], kept=[2])
 def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
     account: ScriptedAccount, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +473,7 @@ def test_shares_that_came_and_are_not_listed_are_in_doubt_beside_delayed_quotes(
     assert account.shows(ny("11-20 10:02"), F, counted=(F, ("T", 40, 480)), cash=20000) == "doubtful"
 
 
+@pytest.mark.soak  # fills that offset each other: above
 def test_a_transfer_that_offsets_a_fill_does_not_hide_that_positions_are_behind(account: ScriptedAccount) -> None:
     account.server.marks["F"] = dict.fromkeys(("last", "bid", "ask"), 12)
     sold = filled(8, "F", "sell", 150, 12, ny("11-20 10:01") + timedelta(seconds=30))
@@ -516,7 +520,7 @@ def test_a_fill_that_only_balances_show_is_not_hidden_by_a_deposit_before_it(acc
     assert [subject for _, subject, _ in account.findings] == ["cash"]  # of the deposit
 
 
-@pytest.mark.parametrize("deposit", [0, 17])
+@sampled("deposit", [0, 17], kept=[1])
 def test_cash_that_fills_did_not_move_is_not_called_fees(account: ScriptedAccount, deposit: int) -> None:
     put, call = ("SPY251219P00600000", -3, -21), ("KO260115C00070000", 2, 14)
     for symbol in (put[0], call[0]):
@@ -611,7 +615,7 @@ def test_numbers_of_many_digits_are_stored_rounded_in_every_list(account: Script
     assert account.rows("SELECT avg_fill_price FROM order_legs WHERE leg_id = 92") == [(D("0.63333333"),)]
 
 
-@sampled("number", ["../../x", "", None, D("1.5"), "38400001 ", True, 10**30], kept=(0, 2))
+@sampled("number", ["../../x", "", None, D("1.5"), "38400001 ", True, 10**30], kept=(2,))
 def test_an_order_id_that_is_none_does_not_hurt_the_next_snapshot(account: ScriptedAccount, number: Any) -> None:
     bad = filled(20, "KO", "buy", 100, 65, ny("11-20 09:59")) | {"id": number}
     account.shows(ny("11-20 10:00"), KO, cash=2000)
@@ -648,7 +652,7 @@ def test_damaged_and_foreign_files_do_not_hurt_the_next_snapshot(account: Script
         (101, 9000, 151, D("8970.30"), "3 for 2, with 0.50"),
         (7, 700, 17, D("680.00"), "5 for 2, with 0.50"),
     ],
-    kept=(1, 3),
+    kept=(3,),
 )
 def test_a_split_that_leaves_a_fraction_is_a_candidate_and_so_is_its_cash(
     account: ScriptedAccount, had: int, cost: Any, has: int, left: Any, ratio: str
@@ -683,6 +687,7 @@ def test_cash_for_shares_that_went_is_one_candidate_with_them(account: ScriptedA
     assert "may be a cash merger or redemption: 47.00 USD a share" in explanation(account, "OLD")
 
 
+@pytest.mark.soak  # for all shares: above
 def test_cash_for_a_part_of_the_shares_is_one_candidate_with_them(account: ScriptedAccount) -> None:
     account.shows(ny("11-20 15:50"), ("OLD", 100, 4000), KO, cash=2000)
     for at in ("11-21 08:00", "11-21 09:31"):
@@ -706,6 +711,7 @@ def test_shares_of_an_unquoted_symbol_alone_in_an_account_of_zeros_are_good(acco
     assert account.findings == []
 
 
+@pytest.mark.soak  # at once: an emptied account, above
 def test_an_account_that_moves_out_in_parts_is_stored_and_believed_the_next_date(account: ScriptedAccount) -> None:
     account.shows(ny("11-20 10:00"), KO, F, cash=2000)
     for at, held, cash in (("10:30", (KO,), 2000), ("10:45", (), 2000), ("11:45", (), 0)):
@@ -739,7 +745,7 @@ def test_the_same_cash_without_a_cause_on_two_days_is_unexplained_on_both(accoun
 @sampled(
     "seconds, verdict",
     [(4, "good"), (30, "good"), (61, "doubtful"), (-61, "doubtful"), (600, "doubtful"), (7 * 3600, "doubtful")],
-    kept=(1, 2, 3),
+    kept=(1, 2),
 )
 def test_a_wrong_clock_is_doubtful_and_costs_nothing_after_it(
     account: ScriptedAccount, seconds: int, verdict: str

@@ -26,11 +26,13 @@ class OfTest:
 
     server: Postgres
     database: str
-    data: Path
+    data: Path | str
+    s3_file: Path | None = None
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"TRADIER_LAKE": f"{LAKE_PREFIX}{self.server.url(self.database)}", "TRADIER_LAKE_DATA": f"{self.data}/"}
+        found = {"TRADIER_LAKE": f"{LAKE_PREFIX}{self.server.url(self.database)}", "TRADIER_LAKE_DATA": f"{self.data}/"}
+        return found | ({"TRADIER_LAKE_S3_FILE": str(self.s3_file)} if self.s3_file else {})
 
     @property
     def lake(self) -> Lake:

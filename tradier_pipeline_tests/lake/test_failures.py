@@ -12,18 +12,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from tradier_pipeline.lake.connection import ALIAS, Lake, LakeError, open_lake
+from tradier_pipeline.lake.maintain import maintain
 from tradier_pipeline.warehouse import derived, schema
-from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.lake.conftest import OfTest
+from tradier_pipeline_tests.support.object_store import BUCKET, SECRET, ObjectStore, storing
+from tradier_pipeline_tests.support.postgres import Postgres
 from tradier_pipeline_tests.support.year import fill, sessions
 
 MINUTES = 3
+DOWN_S = float(os.environ.get("TRADIER_TEST_DOWN_S", "180"))  # how long a part of the lake is down
 # every snapshot that can be seen is whole: as many positions and payloads as its header and its home say
 TORN = """
     SELECT snapshot_id FROM tradier_snapshots
@@ -132,11 +137,14 @@ def killed(lake: OfTest, published: list[Home], tmp_path: Path, times: int) -> N
             process.communicate()
         shutil.copy(published[-1].warehouse.path, home.path / "next.duckdb")
         (home.path / "next.duckdb").replace(home.warehouse.path)
+        other = Home(tmp_path / "other")  # of another machine
+        shutil.copytree(published[-1].path, other.path)
         started = time.monotonic()
-        last = ship(lake, home)  # the lock of one that is dead holds nobody up
-        _, said = last.communicate(timeout=120)
-        assert last.returncode == 0, said
-        assert time.monotonic() - started < 60
+        for one in (other, home):  # the lock of one that is dead holds nobody up
+            last = ship(lake, one)
+            _, said = last.communicate(timeout=300)
+            assert last.returncode == 0, said
+            assert time.monotonic() - started < 60 + 2 * whole
     assert wrong == []
     assert {row[0] for row in lake.rows("SELECT snapshot_id FROM tradier_snapshots")} == held(home)
 
@@ -210,6 +218,89 @@ def test_while_the_catalog_is_down_publishing_goes_on_and_the_lake_catches_up(
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+class Following:
+    """`lake ship --follow` of a home, and what it said."""
+
+    def __init__(self, lake: OfTest, home: Home) -> None:
+        self.process = ship(lake, home, "--follow")
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.said.extend(line.decode() for line in self.process.stderr)
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(120)
+        finally:
+            self.process.kill()
+            self._reader.join()
+
+
+@contextmanager
+def following(lake: OfTest, home: Home) -> Iterator[Following]:
+    found = Following(lake, home)
+    try:
+        yield found
+    except BaseException:
+        found.end()
+        raise
+    assert found.end() == 0
+
+
+def outlasted(lake: OfTest, home: Home, simulated: Simulated, part: Postgres | ObjectStore, down_s: float) -> None:
+    """Snapshots of two accounts are taken while a part of the lake is down: none fails, and the lake gets all."""
+    accounts = ("SIM00000001", "SIM00000002")
+    for account_id in accounts:
+        take(home, simulated.broker, account_id)
+    with following(lake, home) as committer:
+        _until(lambda: _shipped(lake) == len(accounts), 300)
+        maintain(lake.lake, None)  # what is known of the snapshots lies in files, as it does after a night
+        part.stop()
+        taken = [*accounts]
+        try:
+            ends = time.monotonic() + down_s
+            while time.monotonic() < ends:
+                for account_id in accounts:
+                    take(home, simulated.broker, account_id)
+                    taken.append(account_id)
+                time.sleep(1.0)
+        finally:
+            part.start()
+        assert len(held(home)) == len(taken)
+        _until(lambda: _shipped(lake) == len(taken), 300)
+        _until(lambda: len(committer.said) > 1, 60)
+        assert committer.process.poll() is None
+    trouble = [line for line in committer.said if "cannot be used" in line]
+    assert len(trouble) == 1, committer.said
+    assert "Snapshots go on without it" in trouble[0]
+    assert [line for line in committer.said if "can be used again" in line] == committer.said[-1:]
+    assert SECRET not in "".join(committer.said)
+    assert {row[0] for row in lake.rows("SELECT snapshot_id FROM tradier_snapshots")} == held(home)
+    for query in (TORN, DOUBLED, LOST):
+        assert lake.rows(query) == []
+
+
+@pytest.mark.soak
+def test_while_the_catalog_is_down_for_minutes_snapshots_go_on_and_the_lake_catches_up(
+    new_lake: OfTest, tmp_path: Path, simulated: Simulated
+) -> None:
+    outlasted(new_lake, Home(tmp_path / "home"), simulated, new_lake.server, DOWN_S)
+
+
+@pytest.mark.soak
+def test_while_the_object_store_is_down_for_minutes_snapshots_go_on_and_the_lake_catches_up(
+    new_lake: OfTest, tmp_path: Path, simulated: Simulated
+) -> None:
+    with storing() as store:
+        (tmp_path / "s3").write_text(store.settings_file())
+        lake = replace(new_lake, data=f"s3://{BUCKET}/tradier", s3_file=tmp_path / "s3")
+        outlasted(lake, Home(tmp_path / "home"), simulated, store, DOWN_S)
 
 
 def _shipped(lake: OfTest) -> int:

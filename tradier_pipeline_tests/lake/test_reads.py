@@ -25,8 +25,11 @@ COMMANDS = (
     ("query", "FROM positions_at(TIMESTAMPTZ '2025-01-02 15:00Z') ORDER BY symbol", "--format", "csv"),
     ("query", "SELECT rule, differences FROM check_results ORDER BY ALL", "--format", "json"),
     ("returns", "--by", "month", "--benchmark", "off", "--format", "json"),
+    ("describe", "positions", "--format", "json"),
+    ("describe", "portfolio_positions"),
 )
-NOT_THERE = {"curve_inputs"}  # of a home's bookkeeping
+OF_READERS = {table.name for table in (*schema.ALL_TABLES, *derived.TABLES)} | {view.name for view in views.VIEWS}
+OF_READERS -= {"curve_inputs"}  # of a home's bookkeeping
 
 
 @pytest.fixture
@@ -66,13 +69,28 @@ def test_every_command_and_frame_says_the_same_of_the_lake_as_of_the_home(
 
 def test_every_table_view_and_macro_of_a_home_is_in_the_lake(both: Home, lake: OfTest) -> None:
     del both
-    names = {table.name for table in (*schema.ALL_TABLES, *derived.TABLES)} | {view.name for view in views.VIEWS}
     with open_lake(lake.lake, read_only=True) as connection:
         connection.execute("USE lake")
-        for name in sorted(names - NOT_THERE):
+        for name in sorted(OF_READERS):
             connection.execute(f"DESCRIBE {name}")
         for macro in macros.MACROS:
             connection.execute(f"DESCRIBE FROM {macro.name}({', '.join('NULL' for _ in macro.parameters)})")
+
+
+def test_every_column_has_the_comment_that_it_has_at_home(
+    both: Home, lake: OfTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect_readonly(both.warehouse.path) as connection:
+        query = "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE database_name = 'tradier'"
+        at_home = {row for row in connection.execute(query).fetchall() if row[0] in OF_READERS}
+    assert at_home
+    assert at_home <= set(lake.rows("SELECT name, column_name, comment FROM versions.comments"))
+    assert {macro.name for macro in macros.MACROS} <= {
+        row[0] for row in lake.rows("SELECT name FROM versions.comments")
+    }
+    described = run("describe", "portfolio_positions").stdout
+    monkeypatch.setenv("TRADIER_READ", "lake")
+    assert run("describe", "portfolio_positions").stdout == described
 
 
 def test_sql_reaches_the_lake_and_no_other_file(both: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.cli.up import _warn_of_too_many_accounts
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.schedules import _by_token
@@ -111,9 +112,11 @@ def test_a_token_that_is_refused_leaves_the_accounts_of_the_other_stored(
 
 
 def test_what_a_token_allows_is_counted_for_each_and_status_says_what_fits(
-    home: Home, two: Two, monkeypatch: pytest.MonkeyPatch
+    home: Home, two: Two, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tradier_pipeline.domain.budget.ALLOWED", {"sandbox": 6})  # one account
+    _warn_of_too_many_accounts(load_settings())  # as `up` does before anything else
+    assert "the access token first allows 6 a minute" in capsys.readouterr().err
     run("snapshot", "--account", SECOND[0])
     warning = json.loads(run("status", "--json").stdout)["requests_warning"]
     assert warning.startswith(

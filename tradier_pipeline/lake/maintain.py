@@ -16,7 +16,7 @@ from tradier_pipeline.warehouse.sql import bind
 
 WAIT_S: Final = 300.0
 KEPT_FILES: Final = "1 day"  # of files that nobody refers to: a reader or a commit may still be at one
-FLUSH_ROWS: Final = 50_000  # in the catalog: every commit reads them all, and is 1.4 times as dear beside 200,000
+FLUSH_ROWS: Final = 30_000  # in the catalog: every commit reads them all, and is 1.4 times as dear beside 50,000
 DUE_AT_HOUR: Final = 1  # New York; the sessions are over, and the day's postings not read yet
 
 

@@ -70,13 +70,17 @@ def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bo
             warn(f"the run history lacks {run.snapshot_id}: {run.history_error}")
     if as_json:
         documents = [
-            _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
+            _snapshot_document(taken[run.snapshot_id], settings.of_account(run.snapshot_id.account_id))
+            if run.published
+            else _failure_document(run)
             for run in runs
         ]
         print_json(documents[0] if len(runs) == 1 else {"snapshots": documents})
     else:
         for run in runs:
-            echo(f"\n{run.snapshot_id.account_id}" if len(runs) > 1 else "")
+            echo()
+            if len(runs) > 1:
+                echo(run.snapshot_id.account_id)
             if run.published:
                 _print_snapshot(settings, taken[run.snapshot_id], verbose=verbose)
             else:

@@ -672,10 +672,17 @@ class _Comparison:
             *self.deliveries.get(symbol, ()),
             *(["an assignment or exercise: whole hundreds"] if self._may_be_delivered(symbol, left) else []),
             *(self._behind_shares(symbol) if multiplier(symbol) == 1 else ()),
+            *self._unlisted_trade(symbol),
             *self._other_day(),
             "a transfer or a correction: no order tells of it",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _unlisted_trade(self, symbol: str) -> Iterator[str]:
+        """What cash was paid for the one position that changed without a cause, as of a trade by the broker itself."""
+        left, cash, size = self.left[symbol], self._left(CASH), multiplier(symbol)
+        if size and left * cash < 0 and sum(map(bool, self.left.values())) == 1:
+            yield f"a trade that no order shows: {_price(-cash / left / size)} USD a share, fees included"
 
     def _fates(self, symbol: str) -> Iterator[str]:
         """What may have become of contracts that ended, as long as it does not show, or shows several ways alike."""
@@ -709,7 +716,8 @@ class _Comparison:
             yield f"a stock dividend of {unsigned(round(100 * (new.quantity / old.quantity - 1), 4))} %"
         yield from self._exchanges(symbol)
         if symbol in self._paid_out():
-            what = "a cash merger or redemption" if not new.quantity else "a tender or redemption of a part"
+            part = "a buy-in by the broker" if old.quantity < 0 else "a tender or redemption of a part"
+            what = "a cash merger or redemption" if not new.quantity else part
             yield f"{what}: {_price(-cash / self.left[symbol])} USD a share"
 
     def _paid_out(self) -> list[str]:

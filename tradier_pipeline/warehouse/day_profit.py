@@ -198,15 +198,17 @@ _REPORTED = f"""
         LEFT JOIN trade_fees USING ({_KEY}) LEFT JOIN traded USING ({_KEY})
         LEFT JOIN valued AS now ON now.account_id = days.account_id AND now.trade_date = days.trade_date
         LEFT JOIN valued AS before ON before.account_id = days.account_id AND before.trade_date = since_date
+    ), numbered AS (
+        SELECT trade_date, session_close, row_number() OVER (ORDER BY trade_date) AS number FROM sessions
     ), totals AS (
-        SELECT *, change - trading - coalesce(fees, 0) - coalesce(dividends, 0) - coalesce(interest, 0)
+        SELECT parts.*, change - trading - coalesce(fees, 0) - coalesce(dividends, 0) - coalesce(interest, 0)
                   - coalesce(tax, 0) - coalesce(adjustments, 0) - coalesce(deposits, 0) + coalesce(withdrawals, 0)
                   - coalesce(marks, 0) AS unexplained,
                change - coalesce(deposits, 0) + coalesce(withdrawals, 0) AS profit,
-               (SELECT count(*) FROM sessions
-                WHERE sessions.trade_date > since_date AND sessions.trade_date < parts.trade_date) AS skipped,
-               since < (SELECT session_close FROM sessions WHERE sessions.trade_date = since_date) AS since_early
-        FROM parts
+               coalesce(before_now.number, 0) - coalesce(until_since.number, 0) AS skipped,
+               until_since.trade_date = since_date AND since < until_since.session_close AS since_early
+        FROM parts ASOF LEFT JOIN numbered AS before_now ON parts.trade_date > before_now.trade_date
+        ASOF LEFT JOIN numbered AS until_since ON since_date >= until_since.trade_date
     )
 """  # noqa: S608
 _ALL = f"{_DAYS}, {_MOVES}, {_TRADING}, {_REPORTED}"

@@ -33,7 +33,7 @@ OBJECTIVES: Final = (
 )
 _WINDOWS = (("day", 1), ("week", 7), ("month", 30))
 
-_MS = "(date_diff('microsecond', started_at, ended_at) / 1000)::DOUBLE"
+_MS = "((epoch_us(ended_at) - epoch_us(started_at)) / 1000)::DOUBLE"  # date_diff asks the time zone: 30 times as long
 
 BROKER_LATENCY = View(
     "broker_latency",
@@ -51,10 +51,12 @@ BROKER_LATENCY = View(
         Column("bytes", BIGINT, "Of the bodies"),
     ),
     f"""
-    SELECT account_id, trade_date, date_part('hour', started_at AT TIME ZONE 'America/New_York')::INTEGER AS hour,
-           resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
-           median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms, sum(bytes)::BIGINT AS bytes
-    FROM (SELECT *, {_MS} AS ms FROM raw_payloads) GROUP BY ALL
+    SELECT account_id, trade_date, hour, resource, reads, retries, parts[1] AS median_ms, parts[2] AS p95_ms, worst_ms,
+           bytes
+    FROM (SELECT account_id, trade_date, date_part('hour', started_at AT TIME ZONE 'America/New_York')::INTEGER AS hour,
+                 resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
+                 quantile_cont(ms, [0.5, 0.95]) AS parts, max(ms) AS worst_ms, sum(bytes)::BIGINT AS bytes
+          FROM (SELECT *, {_MS} AS ms FROM raw_payloads) GROUP BY ALL)
     """,  # noqa: S608
 )
 
@@ -190,10 +192,9 @@ SERVICE_LEVELS = View(
         LEFT JOIN recent USING (account_id, trade_date) WHERE session_open < now() GROUP BY ALL
     ), gaps AS (
         SELECT account_id, trade_date, epoch(session_close - session_open) AS seconds,
-               list_sum([greatest(0, gap - {FRESH_S * 1_000_000}) FOR gap IN list_transform(
-                   list_zip(list_prepend(epoch_us(session_open), inside),
-                            list_append(inside, epoch_us(session_close))),
-                   lambda ends: ends[2] - ends[1])]) / 1e6 AS stale
+               list_sum([greatest(0, ends[2] - ends[1] - {FRESH_S * 1_000_000}) FOR ends IN list_zip(
+                   list_prepend(epoch_us(session_open), inside),
+                   list_append(inside, epoch_us(session_close)))]) / 1e6 AS stale
         FROM readings
     ), days AS (
         SELECT account_id, trade_date, 'coverage' AS service, 1.0::DOUBLE AS events, bad::DOUBLE AS bad FROM due

@@ -332,7 +332,7 @@ def test_a_fill_since_the_snapshot_before_is_told(home: Home, simulated: Simulat
     works = order(1, symbol="F", quantity=1, remaining_quantity=1)
     world = {"account": DEMO_ACCOUNT, "cash": 1000, "positions": [], "orders": [works]}
     simulated.admin("POST", "world", json.loads(dumps(world)))
-    run("snapshot")
+    take(home, simulated.broker)
     filled = works | {"status": "filled", "exec_quantity": 1, "avg_fill_price": 2, "remaining_quantity": 0}
     held = {"symbol": "F", "quantity": 1, "cost_basis": 2}
     world = {"account": DEMO_ACCOUNT, "cash": 998, "orders": [filled], "positions": [held]}
@@ -531,7 +531,7 @@ def test_balances_by_account_and_date(taken: str, history: Home) -> None:
     assert len(document(run("balances", "--format", "json", *shown))) == 1
 
 
-@sampled("by", ["snapshot", "hour", "day", "month", "year"], kept=(0, 3))
+@sampled("by", ["snapshot", "hour", "day", "month", "year"], kept=(3,))
 def test_no_balances_are_told_beside_what_there_is(by: str, taken: str, history: Home) -> None:
     with connect_readonly(history.warehouse.path) as connection:
         ((day,),) = connection.execute("SELECT trade_date FROM account_balances").fetchall()
@@ -632,10 +632,7 @@ def test_balances_by_period_are_the_same_in_every_format(
     assert [period for period in periods if period.removesuffix("-05") not in text] == []
 
 
-@pytest.mark.parametrize(
-    ("by", "blocks"),
-    [("snapshot", "▁▃▂ █"), ("hour", "▂▁ █"), ("day", "▁ █"), ("month", "▁█")],
-)
+@sampled("by, blocks", [("snapshot", "▁▃▂ █"), ("hour", "▂▁ █"), ("day", "▁ █"), ("month", "▁█")], kept=(0, 2))
 def test_balances_as_text_end_with_a_line_of_equity_that_fits_and_shows_gaps(
     by: str, blocks: str, week: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ def until(what: str, attempt: Callable[[], T | None], seconds: float = DEADLINE_
     while time.monotonic() < end:
         if (answer := attempt()) is not None:
             return answer
-        time.sleep(0.2)  # each try takes from what is waited for
+        time.sleep(0.4)  # each try takes from what is waited for
     raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
@@ -75,11 +75,11 @@ class Up:
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
+        self._client = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30)
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> Any:
         asked = {"query": query, "variables": variables or {}}
-        plain: dict[str, Any] = {"trust_env": False, "verify": False}  # without the certificates loaded for each
-        answer = httpx.post(f"{self.url}/graphql", json=asked, timeout=30, **plain).json()
+        answer = self._client.post("/graphql", json=asked).json()
         assert "errors" not in answer, answer
         return answer["data"]
 
@@ -262,13 +262,14 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
 def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:
     before = len(lived.published())
     lived.simulated.admin("DELETE", "requests")
-    lived.simulated.fault("/orders", "delay", seconds=8)
+    lived.simulated.fault("/orders", "delay", seconds=8)  # three times, if the reload takes as long
+    lived.simulated.fault("/orders", "status", status=503, times=2)
     lived.request()
     until("the first request", lambda: lived.simulated.requests() or None)
     lived.up.ask(RELOAD)
     assert len(lived.published()) == before
-    lived.has_published(before + 1)
-    lived.simulated.heal()  # that what is requested then is taken: the next test
+    lived.simulated.heal()
+    lived.has_published(before + 1)  # that what is requested then is taken: the next test
     with connect_readonly(lived.home.warehouse.path) as connection:
         (version,) = connection.execute("SELECT DISTINCT code_version FROM tradier_snapshots").fetchone() or ("",)
     assert version

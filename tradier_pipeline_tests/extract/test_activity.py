@@ -464,6 +464,7 @@ def expected_rows(found: list[Read]) -> set[tuple[Any, ...]]:
 # ---------------------------------------------------------------- rebuilt, proven
 
 
+@pytest.mark.soak  # any order of what was read does: test_any_order_of_extracts
 def test_a_rebuild_gives_identical_rows(home: Home, simulated: Simulated) -> None:
     take(home, simulated.broker)
     for wanted in (yesterday(), ActivityRange.of_day(DEMO_ACCOUNT, days_ago(2))):

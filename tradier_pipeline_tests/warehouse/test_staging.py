@@ -201,6 +201,7 @@ def test_a_warehouse_of_the_version_before_is_brought_over_with_what_was_taken_b
         assert connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
 
 
+@pytest.mark.soak  # a snapshot completes it: above
 def test_only_a_snapshot_completes_an_older_warehouse_whatever_is_published_before_it(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:

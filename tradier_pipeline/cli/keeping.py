@@ -110,9 +110,10 @@ def backup(settings: Settings, where: str, keep: int, as_json: bool) -> None:
 @click.argument("where", metavar="FOLDER|URL")
 @click.option("--to", type=click.Path(path_type=Path), metavar="HOME", help="Where to. Default: the home that is set.")
 @click.option("--at", metavar="INSTANT", help="The beginning of a backup's name. Default: the newest.")
+@click.option("--quick", is_flag=True, help="Do not prove the stored rows, which takes hours of a long history.")
 @JSON
 @with_settings
-def restore(settings: Settings, where: str, to: Path | None, at: str | None, as_json: bool) -> int:
+def restore(settings: Settings, where: str, to: Path | None, at: str | None, quick: bool, as_json: bool) -> int:
     """Restore a home from the backups in FOLDER or at URL, and prove it by an audit. The home has to be empty.
 
     The next snapshot continues its history.
@@ -122,7 +123,7 @@ def restore(settings: Settings, where: str, to: Path | None, at: str | None, as_
 
     with shown():
         done = backups.restore(where, to or settings.home, at)
-        audited = auditing.audit(settings.model_copy(update={"pipeline_home": done.home}))
+        audited = auditing.audit(settings.model_copy(update={"pipeline_home": done.home}), rows=not quick)
     wrong = audited.wrong
     if as_json:
         print_json(_as_document(done) | {"wrong": [{"path": one.path, "reason": one.reason} for one in wrong]})

@@ -7,7 +7,8 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-
 COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header --no-annotate --no-emit-index-url --constraint constraints.txt
 
-.PHONY: install developers lock run test up bench bench-cycles bench-history soak simulate docs lint clean
+.PHONY: install developers lock run test up bench bench-cycles bench-history bench-lake bench-recovery soak simulate docs \
+	lint clean
 
 install: $(STAMP)  ## what snapshots, the UI and the reports need
 developers: $(DEVELOPERS)  ## and what the tests and `make lint` need
@@ -65,6 +66,14 @@ YEARS ?= 1
 
 bench-history: developers  ## measure what a year of minute history answers, or ten: make bench-history YEARS=10
 	YEARS=$(YEARS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
+
+bench-lake: developers  ## measure a commit to a lake of 100,000 snapshots against one to an empty lake
+	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_lake
+
+SESSIONS ?= 2
+
+bench-recovery: developers  ## measure backup, restore and audit: make bench-recovery SESSIONS=252 is a year
+	$(IN_MEMORY) SESSIONS=$(SESSIONS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_recovery
 
 soak: developers  ## the long proofs, and those by examples with many more of them
 	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak

@@ -6,12 +6,17 @@ import plistlib
 import shutil
 import subprocess
 from configparser import ConfigParser
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 
 from tradier_pipeline.cli import main
+from tradier_pipeline.core.settings import Settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNIT, PLIST = DEPLOY / "tradier-pipeline.service", DEPLOY / "tradier-pipeline.plist"
@@ -88,3 +93,30 @@ def test_launchd_watches_as_often_as_the_timer_and_keeps_nothing_running() -> No
     program, command, *options = found["ProgramArguments"]
     assert program.endswith("/.venv/bin/tradier-pipeline")
     assert "TRADIER_WATCH_REASON" in main.commands[command].make_context(command, options).params["call"]
+
+
+def helm_values() -> Any:
+    return yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())
+
+
+def test_the_helm_values_name_a_launcher_a_module_commands_and_settings_that_exist() -> None:
+    values = helm_values()
+    launcher = values["runLauncher"]["config"]["customRunLauncher"]
+    assert hasattr(import_module(launcher["module"]), launcher["class"])
+    known = {f"TRADIER_{name}".upper() for name in Settings.model_fields} | {"TRADIER_PIPELINE_HOME"}
+    for deployment in values["dagster-user-deployments"]["deployments"]:
+        flag, module = deployment["dagsterApiGrpcArgs"]
+        assert (flag, find_spec(module) is None) == ("-m", False)
+        for sidecar in deployment["sidecarContainers"]:
+            assert CliRunner().invoke(main, [*sidecar["command"][1:], "--help"]).exit_code == 0
+        containers = [deployment, *deployment["sidecarContainers"]]
+        assert {variable["name"] for container in containers for variable in container["env"]} <= known
+        mounted = {mount["name"] for container in containers for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in deployment["volumes"]}
+
+
+def test_the_helm_values_have_no_secret_and_one_daemon_that_retries_nothing() -> None:
+    values = helm_values()
+    assert values["dagsterDaemon"]["runRetries"] == {"enabled": False}
+    assert "replicaCount" not in values["dagsterDaemon"]
+    assert "password" not in str(values).replace("PasswordSecret", "").lower()

@@ -43,7 +43,7 @@ from tradier_pipeline.warehouse.sql import bind, literal, transaction
 
 HOME: Final = "tradier.main"
 BATCH: Final = 2000  # snapshots a commit, of those that have waited; what belongs to one instant stays together
-LOCK_WAIT_S: Final = 60.0
+LOCK_WAIT_S: Final = 300.0  # whoever waits is served in turn; the lock of one that is gone is free within half a minute
 STORED_NOW, SAME, DROPPED, LEFT = "stored", "same", "dropped", "left"
 GONE: Final = (DROPPED, LEFT)
 # what tells that a snapshot may have changed since it was looked at

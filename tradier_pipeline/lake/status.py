@@ -54,7 +54,7 @@ def read_status(lake: Lake) -> LakeStatus:
             connection.execute(f"USE {ALIAS}")
             query = "SELECT count(DISTINCT account_id), count(*) FROM tradier_snapshots"
             accounts, snapshots = connection.execute(query).fetchone() or (0, 0)
-            query = f"SELECT max(maintained_at) FROM {MAINTAINED.name}"  # noqa: S608
+            query = f"SELECT max(maintained_at) FROM {MAINTAINED.name} WHERE is_whole"  # noqa: S608
             (maintained,) = connection.execute(query).fetchone() or (None,)
             return LakeStatus(lake.place, lake.data, version, accounts, snapshots, homes, maintained)
         finally:

@@ -15,7 +15,18 @@ import duckdb
 
 from tradier_pipeline.lake.connection import INLINED_ROWS, LakeError
 from tradier_pipeline.warehouse import derived, macros, schema, views
-from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, INSTANT, INTEGER, VARCHAR, Column, Table, View
+from tradier_pipeline.warehouse.schema import (
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DECIMAL,
+    INSTANT,
+    INTEGER,
+    VARCHAR,
+    Column,
+    Table,
+    View,
+)
 from tradier_pipeline.warehouse.sql import bind, literal
 
 VERSIONS: Final = "versions"  # the schema of what is added; `main` has what holds
@@ -84,6 +95,7 @@ MAINTAINED: Final = Table(
         _required("machine", VARCHAR, "The machine that did"),
         _required("flushed_rows", BIGINT, "Rows that left the catalog for files"),
         _required("merged_files", BIGINT, "Small files that became larger ones"),
+        _required("is_whole", BOOLEAN, "Whether files were merged and cleaned, too, as every night"),
     ),
 )
 COMMENTS: Final = Table(

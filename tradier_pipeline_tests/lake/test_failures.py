@@ -172,8 +172,10 @@ def many(lake: OfTest, published: list[Home], tmp_path: Path, machines: int) -> 
                 home.path.mkdir(exist_ok=True)
                 shutil.copy(minutes[minute].warehouse.path, home.warehouse.path)
                 processes.append(ship(lake, home))
+            if minute:
+                maintain(lake.lake, None)  # as it comes between the commits, every night
             for process in processes:
-                _, said = process.communicate(timeout=240)
+                _, said = process.communicate(timeout=600)
                 assert process.returncode == 0, said
     assert wrong == []
     assert {row[0] for row in lake.rows("SELECT snapshot_id FROM tradier_snapshots")} == set().union(*map(held, homes))
@@ -218,6 +220,33 @@ def test_while_the_catalog_is_down_publishing_goes_on_and_the_lake_catches_up(
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+@pytest.mark.soak
+def test_a_dump_of_the_catalog_and_a_copy_of_the_files_after_it_are_a_lake_that_catches_up(
+    lake: OfTest, published: list[Home], tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    shutil.copytree(published[0].path, home.path)
+    assert ship(lake, home).wait(240) == 0
+    maintain(lake.lake, None)
+    dump = lake.server.directory / "lake.sql"  # where its user may write
+    lake.server._run("pg_dump", "-f", str(dump), lake.server.url(lake.database))
+    kept = shutil.copytree(lake.data, tmp_path / "kept")
+    shutil.copy(published[-1].warehouse.path, home.warehouse.path)
+    assert ship(lake, home).wait(240) == 0
+    maintain(lake.lake, None)
+
+    lake.server._run("psql", lake.server.url(), "-qc", f"DROP DATABASE {lake.database} WITH (FORCE)")
+    shutil.rmtree(lake.data)
+    shutil.copytree(kept, lake.data)
+    lake.server.create(lake.database)
+    lake.server._run("psql", lake.server.url(lake.database), "-qf", str(dump))
+    assert {row[0] for row in lake.rows("SELECT snapshot_id FROM tradier_snapshots")} == held(published[0])
+    assert ship(lake, home).wait(240) == 0
+    assert {row[0] for row in lake.rows("SELECT snapshot_id FROM tradier_snapshots")} == held(home)
+    for query in (TORN, DOUBLED, LOST):
+        assert lake.rows(query) == []
 
 
 class Following:

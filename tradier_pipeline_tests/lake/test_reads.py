@@ -12,7 +12,7 @@ from tradier_pipeline import history
 from tradier_pipeline.lake.connection import EXTENSIONS, open_lake
 from tradier_pipeline.warehouse import derived, macros, schema, views
 from tradier_pipeline.warehouse.reads import connect_readonly
-from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.lake.conftest import OfTest
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.postgres import PASSWORD
@@ -112,21 +112,48 @@ def test_a_lake_that_does_not_answer_is_one_line(new_lake: OfTest, monkeypatch: 
     assert "there is nothing in the lake" in nothing.stderr
 
 
-def test_where_nothing_is_set_no_extension_is_loaded_and_nothing_of_the_lake_imported(home: Home) -> None:
-    with home.warehouse.staged() as staged:
-        fill(staged.connection, sessions(1))
-    code = f"""
+WITHOUT_A_LAKE = """
 import sys
+from pathlib import Path
+
+def found():
+    maps = Path("/proc/self/maps")
+    loaded = ["an extension"] if maps.exists() and ".duckdb_extension" in maps.read_text() else []
+    of_lake = ("tradier_pipeline.lake", "duckdb_extension")
+    return loaded + sorted(name for name in sys.modules if name.startswith(of_lake))
+
+from pydantic import SecretStr
+import tradier_pipeline.definitions
+import tradier_pipeline.cycles.snapshot_job
+from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.connection import Broker
+from tradier_pipeline.extract.snapshot import extract_snapshot
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.warehouse.staging import Warehouse
+home, url = Path(sys.argv[1]), sys.argv[2]
+broker = Broker(url, SecretStr("simulator"), "simulator")
+landed = extract_snapshot(LandingZone(home / "raw"), broker, SnapshotId.now("SIM00000001"), "test")
+store_snapshot(Warehouse(home / "tradier.duckdb"), landed, read_ledger=lambda *_: None)
+print(found())
 from tradier_pipeline.cli import main
 try:
-    main([{'"balances", "--by", "day"'}])
+    main(["balances", "--by", "day"])
 except SystemExit as end:
     assert not end.code
-import tradier_pipeline.definitions
-print(sorted(name for name in sys.modules if name.startswith(("tradier_pipeline.lake.", "duckdb_extension"))))
+print(found())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['tradier_pipeline.lake.reads']"
+
+
+def test_where_nothing_is_set_no_extension_is_loaded_and_nothing_of_the_lake_imported(
+    home: Home, simulated: Simulated
+) -> None:
+    command = [sys.executable, "-c", WITHOUT_A_LAKE, str(home.path), simulated.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    of_run, *_, of_reader = done.stdout.splitlines()
+    assert of_run == "[]"
+    assert of_reader == "['tradier_pipeline.lake', 'tradier_pipeline.lake.reads']"
     with connect_readonly(home.warehouse.path) as connection:
         query = "SELECT extension_name FROM duckdb_extensions() WHERE loaded"
         loaded = {name for (name,) in connection.execute(query).fetchall()}

@@ -14,6 +14,7 @@ import pytest
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.settings import LAKE_PREFIX
+from tradier_pipeline.lake import maintain as maintaining
 from tradier_pipeline.lake import ship as shipping
 from tradier_pipeline.lake import state
 from tradier_pipeline.lake.connection import ALIAS, LakeError, alone, open_lake
@@ -240,6 +241,23 @@ def test_it_is_maintained_once_a_night_whoever_looks(lake: OfTest, bulk: Home) -
     assert not maintain_if_due(lake.lake, None, clock.now())
     assert maintain_if_due(lake.lake, None, tomorrow)
     assert not maintain_if_due(lake.lake, None, clock.now())
+
+
+def test_what_lies_in_the_catalog_is_flushed_before_it_is_much_and_the_night_comes_all_the_same(
+    lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped(lake, bulk)
+    noted = "SELECT is_whole, flushed_rows > 0 FROM versions.maintained ORDER BY maintained_at"
+    assert not maintain_if_due(lake.lake, None, clock.now())
+    assert lake.rows(noted) == []
+    monkeypatch.setattr(maintaining, "FLUSH_ROWS", 10)
+    for _ in range(2):  # the second time there is nothing
+        assert not maintain_if_due(lake.lake, None, clock.now())
+        assert lake.rows(noted) == [(False, True)]
+    assert maintain_if_due(lake.lake, None, clock.now() + timedelta(days=1))
+    assert lake.rows(noted)[0] == (False, True)
+    assert [is_whole for is_whole, _ in lake.rows(noted)] == [False, True]
+    assert differences(lake, bulk, ["positions", "findings"]) == {}
 
 
 @pytest.mark.parametrize("command", [("lake", "ship"), ("lake", "status"), ("lake", "maintain")])

@@ -31,7 +31,7 @@ from tradier_pipeline.core.sources import (
 )
 from tradier_pipeline.core.tokens import REMEDY as TOKENS_REMEDY
 from tradier_pipeline.core.tokens import VARIABLE as TOKENS
-from tradier_pipeline.core.tokens import TokenGroup, directory_of, read_groups
+from tradier_pipeline.core.tokens import TokenGroup, directory_of, file_of, read_groups
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
@@ -395,9 +395,12 @@ def load_settings() -> Settings:
     """
     sources = find_sources(os.environ)
     values: dict[str, object] = dict(sources.values)
+    private = [sources.home, sources.dotenv]
     if text := sources.values.get("tokens"):
         in_file = "tokens" not in sources.from_environment
-        groups = read_groups(text, directory_of(sources.dotenv, in_file=in_file))
+        beside = directory_of(sources.dotenv, in_file=in_file)
+        groups = read_groups(text, beside)
+        private.append(file_of(text, beside))
         values["tokens"] = groups
         if "env" not in values:
             values["env"] = _most_real(groups)
@@ -409,7 +412,7 @@ def load_settings() -> Settings:
     _refuse_unnamed_environment(sources)
     _refuse_mixed_sources(sources)
     settings._dotenv = sources.dotenv
-    settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, (sources.home, sources.dotenv)))))
+    settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, private))))
     return settings
 
 

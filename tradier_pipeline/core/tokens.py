@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from tradier_pipeline.core.sources import SettingsError, open_to_others, refuse_strangers
+from tradier_pipeline.core.sources import SettingsError, refuse_strangers
 
 VARIABLE = "TRADIER_TOKENS"
 REMEDY = (
@@ -83,18 +83,22 @@ def read_groups(value: str, beside: Path) -> tuple[TokenGroup, ...]:
     return groups
 
 
+def file_of(value: str, beside: Path) -> Path | None:
+    """The file that `TRADIER_TOKENS` names; None: it is the text of the groups."""
+    if value.lstrip().startswith(("[", "{")) or "\n" in value.strip() or "=" in value:
+        return None
+    return beside / Path(value.strip()).expanduser()
+
+
 def _text(value: str, beside: Path) -> tuple[str, str]:
     """The text, and what to call where it is from."""
-    if value.lstrip().startswith(("[", "{")) or "\n" in value.strip() or "=" in value:
-        return value, VARIABLE
     try:
-        path = beside / Path(value.strip()).expanduser()
+        path = file_of(value, beside)
+        if path is None:
+            return value, VARIABLE
         if not path.is_file():
             raise SettingsError(f"{VARIABLE} is neither a file that is there nor the text of groups", REMEDY)
         refuse_strangers(path)
-        if reason := open_to_others(path):
-            what, _, remedy = reason.partition(": ")
-            raise SettingsError(f"{VARIABLE}: {what}", f"It holds access tokens: {remedy}.")
         return path.read_text(encoding="utf-8"), f"{VARIABLE} ({path})"
     except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as error:
         reason = (error.strerror or "") if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -7,7 +7,8 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-
 COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header --no-annotate --no-emit-index-url --constraint constraints.txt
 
-.PHONY: install developers lock run test up bench bench-cycles bench-history bench-lake soak simulate docs lint clean
+.PHONY: install developers lock run test up bench bench-cycles bench-history bench-lake bench-recovery soak simulate docs \
+	lint clean
 
 install: $(STAMP)  ## what snapshots, the UI and the reports need
 developers: $(DEVELOPERS)  ## and what the tests and `make lint` need
@@ -38,12 +39,17 @@ lock:  ## requirements.lock and requirements-dev.lock anew, from pyproject.toml 
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
+# compiled once, whatever the shell says: tests, and all that the many processes that they start import
+COMPILED = env -u PYTHONDONTWRITEBYTECODE
 # in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
 
-# worksteal: a worker takes half of the tests in their order, so what a module prepares is prepared once
+# worksteal: a worker takes a part of the tests in their order, so what a module prepares is prepared once; one worker
+# more than there are cores works while others wait for what they have started
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 test: developers  ## the whole test suite
-	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 PORT ?= 3000
 
@@ -64,14 +70,20 @@ bench-history: developers  ## measure what a year of minute history answers, or 
 bench-lake: developers  ## measure a commit to a lake of 100,000 snapshots against one to an empty lake
 	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_lake
 
+SESSIONS ?= 2
+
+bench-recovery: developers  ## measure backup, restore and audit: make bench-recovery SESSIONS=252 is a year
+	$(IN_MEMORY) SESSIONS=$(SESSIONS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_recovery
+
 soak: developers  ## the long proofs, and those by examples with many more of them
-	$(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
+	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
 
 SEEDS ?= 1-10
 MINUTES ?= 30
 
-simulate: developers  ## minutes in which everything goes wrong; make simulate SEEDS=7 MINUTES=60 repeats one life
-	$(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES)
+simulate: developers  ## minutes in which everything goes wrong; SEEDS=7 MINUTES=60 repeats one; JUDGE=1: judging alone
+	$(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES) \
+		$(if $(JUDGE),--judge)
 
 docs: developers  ## docs/tables.md anew, from the schema
 	$(BIN)/python -m tradier_pipeline_tests.support.reference

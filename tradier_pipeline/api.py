@@ -37,7 +37,7 @@ def _accounts(settings: Settings, account_id: str | None) -> tuple[str, ...]:
     if settings.accounts is not None and account_id not in settings.accounts:
         raise PipelineError(
             f"{account_id[:80]} is not an account of this home ({', '.join(settings.accounts)})",
-            "Add it to TRADIER_ACCOUNT_ID.",
+            f"Add it to TRADIER_{'ACCOUNT_ID' if settings.tokens is None else 'TOKENS'}.",
         )
     return (account_id,)
 
@@ -97,7 +97,7 @@ def known_at(instant: datetime, *, home: str | Path | None = None) -> Path:
         ValueError: the instant has no zone.
         PipelineError: nothing had been read by then, or it is yet to come.
     """
-    if instant.tzinfo is None:
+    if not isinstance(instant, datetime) or instant.tzinfo is None:
         raise ValueError(f"{instant} has no zone; make it datetime(..., tzinfo=...)")
     from tradier_pipeline.publish.past import home_as_known
 

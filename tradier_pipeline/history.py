@@ -513,7 +513,12 @@ def _moment(day: object) -> date | None:
 
 
 def _instant(ts: datetime | str) -> datetime:
-    instant = datetime.fromisoformat(ts) if isinstance(ts, str) else ts
+    try:
+        instant = datetime.fromisoformat(ts) if isinstance(ts, str) else ts
+    except ValueError:
+        instant = None
+    if not isinstance(instant, datetime):
+        raise ValueError(f"{ts!r} is no instant; write it like 2026-11-20T15:00-05:00")
     if instant.tzinfo is None:
         raise ValueError(f"{ts} has no zone; write it like 2026-11-20T15:00-05:00")
     return instant

@@ -47,6 +47,7 @@ from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS, attach_copy, copy_schema
 from tradier_pipeline_tests.support.connections import Pool
 from tradier_pipeline_tests.support.crash_child import Nursery, nursery
+from tradier_pipeline_tests.support.curves import MadeCurves
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,6 +81,7 @@ def pytest_collection_finish() -> None:
 # Dagster's ninety revisions, which Alembic would import anew for each of the three databases of each home opened.
 ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
 WRITE_SETTINGS = instance._write_settings
+MAKE_CURVES = derived._make_curves
 if find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment] # the HTTP library looks for it at every request
 
@@ -120,6 +122,12 @@ def _quick_warehouse(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(staging, "attach", attach_copy)
     patched.setattr(staging, "create_schema", copy_schema)  # where the blocks are of another size
     patched.setattr(staging, "BLOCK_SIZE", SMALL_BLOCKS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_curves(patched: pytest.MonkeyPatch) -> None:
+    """Curves of what they were made of before are copies; warehouse/test_derived has them made each time."""
+    patched.setattr(derived, "_make_curves", MadeCurves().make)
 
 
 @pytest.fixture(scope="session", autouse=True)

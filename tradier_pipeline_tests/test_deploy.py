@@ -86,6 +86,15 @@ def test_the_timer_starts_a_command_that_exists_and_needs_no_daemon() -> None:
     assert "OnCalendar=" in (DEPLOY / "tradier-pipeline-watch.timer").read_text()
 
 
+def test_launchd_watches_as_often_as_the_timer_and_keeps_nothing_running() -> None:
+    found = plistlib.loads((DEPLOY / "tradier-pipeline-watch.plist").read_bytes())
+    assert found["StartInterval"] == 5 * 60
+    assert "KeepAlive" not in found
+    program, command, *options = found["ProgramArguments"]
+    assert program.endswith("/.venv/bin/tradier-pipeline")
+    assert "TRADIER_WATCH_REASON" in main.commands[command].make_context(command, options).params["call"]
+
+
 def helm_values() -> Any:
     return yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())
 

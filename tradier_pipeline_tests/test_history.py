@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tradier_pipeline import history
+from tradier_pipeline import history, known_at
 from tradier_pipeline.clock import NEW_YORK, trade_date
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.publish.store import store_snapshot
@@ -379,6 +380,11 @@ def test_a_home_is_where_it_is_said_to_be(home: Path, tmp_path: Path) -> None:
         (lambda: history.balances(since="yesterday"), "yesterday"),
         (lambda: history.positions_at(datetime(2025, 11, 20, 15)), "has no zone"),  # noqa: DTZ001
         (lambda: history.positions_at("2025-11-20 15:00"), "2025-11-20 15:00 has no zone"),
+        *(
+            (lambda moment=moment: history.positions_at(moment), "is no instant; write it like 2026-11-20T15:00-05:00")
+            for moment in ("2026-11", "yesterday", np.datetime64("2026-11-20"), date(2026, 11, 20), 20261120, None)
+        ),
+        (lambda: known_at("2026-11-20"), "has no zone"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_argument_is_told(home: Path, call: Callable[[], pd.DataFrame], reported: str) -> None:

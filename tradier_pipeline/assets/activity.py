@@ -76,7 +76,7 @@ def raw_activity(context: dg.AssetExecutionContext, tradier: TradierResource) ->
             landed = find_activity(tradier.landing_zone, wanted)
             context.log.info("replaying %s" if landed else "reading %s", wanted)
             try:
-                extracts.append(landed or extract_activity(tradier.landing_zone, tradier.broker, wanted))
+                extracts.append(landed or _extract(tradier, wanted))
             except PipelineError as error:
                 context.log.error(f"{wanted.account_id}: {error}")
                 failures.append(error)
@@ -138,6 +138,10 @@ def stored_activity(
             yield from evaluations(context, [proven], blocking={ACTIVITY_CHECK})
             for group in OF_ACTIVITY:
                 yield from evaluations(context, group.results(context, connection))
+
+
+def _extract(tradier: TradierResource, wanted: ActivityRange) -> LandedActivity:
+    return extract_activity(tradier.landing_zone, tradier.broker_of(wanted.account_id), wanted)
 
 
 def _wanted(context: dg.AssetExecutionContext, tradier: TradierResource) -> list[ActivityRange]:

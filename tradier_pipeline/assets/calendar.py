@@ -39,7 +39,8 @@ def raw_calendar(
     """Read the broker's calendar of this month and the next, and set it beside the one in use."""
     with as_dagster_failure():
         calendar = MarketCalendar.of(tradier.settings)
-        pages = read_calendar(tradier.broker, calendar, clock.trade_date(clock.now()))
+        today = clock.trade_date(clock.now())
+        pages = tradier.of_any_token(lambda broker: read_calendar(broker, calendar, today))
         yield dg.MaterializeResult(
             metadata={
                 "months": ", ".join(page.file.removesuffix(".json") for page in pages),

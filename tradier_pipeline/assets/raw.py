@@ -23,6 +23,7 @@ from tradier_pipeline.broker.models import (
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.snapshot_id import SnapshotId
+from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import (
     UNASKED,
     extract_quotes,
@@ -161,16 +162,21 @@ def extract(
     trigger: str,
     log: logging.Logger,
     may_repeat: Callable[[], bool] = lambda: True,
+    broker: Broker | None = None,
 ) -> LandedSnapshot:
     """Land the required resources of a snapshot of now; read them again while they may be torn and `may_repeat`.
+
+    Args:
+        broker: that of the account's token, if it shares an answer with others.
 
     Raises:
         PipelineError: they were not read; what is known of it is in the landing zone.
     """
     zone = tradier.landing_zone
     refuse_other_times(zone, snapshot_id, trigger)
-    refuse_unknown_account(zone, tradier.settings.accounts, tradier.broker, snapshot_id.account_id)
-    broker, ledger = tradier.broker, tradier.ledger
+    broker = broker or tradier.broker_of(snapshot_id.account_id)
+    refuse_unknown_account(zone, tradier.settings.accounts, broker, snapshot_id.account_id)
+    ledger = tradier.ledger
     return extract_snapshot(zone, broker, snapshot_id, trigger, ledger=ledger, log=log, may_repeat=may_repeat)
 
 
@@ -193,7 +199,7 @@ def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> d
         landed = zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize raw/positions first.")
-        manifest = landed.quotes or extract_quotes(zone, tradier.broker, landed)
+        manifest = landed.quotes or extract_quotes(zone, tradier.broker_of(landed.snapshot_id.account_id), landed)
         if manifest.reason:
             context.log.warning("no quotes: %s", manifest.reason)
         return quotes_result(landed, manifest)

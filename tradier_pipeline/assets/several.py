@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -35,22 +36,26 @@ from tradier_pipeline.assets.snapshot import (
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.outcome import Outcome
-from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.domain.budget import Budget, Spare
+from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId
+from tradier_pipeline.domain.budget import Budget
 from tradier_pipeline.domain.gate import GateRules
+from tradier_pipeline.domain.ticks import CYCLES
+from tradier_pipeline.extract.allowance import Allowance
+from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes
 from tradier_pipeline.extract.turns import in_turn
 from tradier_pipeline.instance.partitions import remember_partitions
 from tradier_pipeline.instance.runs import FAILED_TAG, partitions_of
 from tradier_pipeline.instance.storage import one_transaction
 from tradier_pipeline.landing.manifest import MissedRecord
-from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.landing.zone import REQUIRED_RESOURCES, LandedSnapshot
 from tradier_pipeline.monitoring.ping import ping_published
 from tradier_pipeline.publish.store import NotPublishedError, Stored, store_snapshots
 from tradier_pipeline.verify.claims import CLAIMS, LEDGER_CLAIMS
 from tradier_pipeline.warehouse.reads import connect_readonly, gate_evaluation
 
-AT_ONCE = 8  # accounts that are read at a time, with four requests each
+AT_ONCE = 8  # accounts of a token that are read at a time, with three requests each
 PATIENCE_S = 30.0  # then what is landed is published without those that are still being read
 DECIDING = "trade_cycle"  # the cycle whose snapshots come with the gate and the ledger beside them
 LONGEST_CAUSE = 400  # characters of what is noted of an account that failed
@@ -92,12 +97,18 @@ def take_several(context: dg.OpExecutionContext, tradier: TradierResource) -> No
             f"the job {context.run.job_name} takes the snapshots that a cycle asks for, and none was named",
             "Launch the job request_snapshot, which takes a snapshot of now of every account.",
         )
-    budget = Budget.of(tradier.settings.environment, len(snapshot_ids))
-    taken, skipped = in_turn(tradier.landing_zone, snapshot_ids, budget)
     results: Results = {}
-    for snapshot_id in skipped:
-        results[snapshot_id] = AccountResult(_skipped(tradier, snapshot_id, budget, trigger_of(context.run)))
-    for read in _read(context, tradier, taken, Spare(budget)):
+    readers: dict[SnapshotId, _OfToken] = {}
+    for group, of_token in _by_token(tradier.settings, snapshot_ids, results).items():
+        settings = tradier.settings.of_account(of_token[0].account_id)
+        budget = Budget.of(settings.environment, len(of_token), group)
+        taken, skipped = in_turn(tradier.landing_zone, of_token, budget)
+        allowance = Allowance(budget.allowed, len(taken))
+        readers |= dict.fromkeys(taken, _OfToken(tradier.brokers[group].sharing_profile(), allowance))
+        for snapshot_id in skipped:
+            reason = f"{budget}; it has its turn within {budget.minutes} minutes"
+            results[snapshot_id] = AccountResult(_skipped(context, tradier, snapshot_id, reason, allowance))
+    for read in _read(context, tradier, readers):
         _publish(context, tradier, read, results)
     _note(context, results)
 
@@ -105,44 +116,110 @@ def take_several(context: dg.OpExecutionContext, tradier: TradierResource) -> No
 Read = Mapping[SnapshotId, "LandedSnapshot | PipelineError"]
 
 
-def _skipped(tradier: TradierResource, snapshot_id: SnapshotId, budget: Budget, trigger: str) -> PipelineError:
-    """Record an instant for which the requests are not enough."""
-    zone = tradier.landing_zone
-    if zone.find(snapshot_id) is None:
-        reason = f"{budget}; it has its turn within {budget.minutes} minutes"
+class NoRequestsError(ExtractError):
+    """The token had no requests left for an account. `until` is when there are some again."""
+
+    def __init__(self, cause: str, remedy: str, until: datetime) -> None:
+        super().__init__(cause, remedy)
+        self.until = until
+
+
+@dataclass(frozen=True, slots=True)
+class _OfToken:
+    """What the accounts of one token share in a run."""
+
+    broker: Broker
+    allowance: Allowance
+
+
+def _by_token(
+    settings: Settings, snapshot_ids: Sequence[SnapshotId], results: Results
+) -> dict[str | None, list[SnapshotId]]:
+    """The snapshots by the group of the token that reads them; those of no token are failures among the results."""
+    found: dict[str | None, list[SnapshotId]] = {}
+    for snapshot_id in snapshot_ids:
+        try:
+            found.setdefault(settings.of_account(snapshot_id.account_id).group, []).append(snapshot_id)
+        except PipelineError as error:
+            results[snapshot_id] = AccountResult(error)
+    return found
+
+
+def _skipped(
+    context: dg.OpExecutionContext,
+    tradier: TradierResource,
+    snapshot_id: SnapshotId,
+    reason: str,
+    allowance: Allowance,
+) -> PipelineError:
+    """Record an instant for which the requests are not enough, unless somebody waits and asks again."""
+    zone, trigger = tradier.landing_zone, trigger_of(context.run)
+    is_due = not set(trigger.split(",")).isdisjoint(CYCLES)
+    if zone.find(snapshot_id) is None and (is_due or _collected.get() is None):
         zone.record_missed(
             MissedRecord(snapshot_id=str(snapshot_id), trigger=trigger, recorded_at=clock.now(), reason=reason)
         )
-    return ExtractError(f"{snapshot_id} was skipped: {budget}", "Name fewer accounts, or use another access token.")
+    remedy = "Name fewer accounts, or use another access token."
+    return NoRequestsError(f"{snapshot_id} was skipped: {reason}", remedy, allowance.ends_at)
 
 
 def _read(
-    context: dg.OpExecutionContext, tradier: TradierResource, snapshot_ids: Sequence[SnapshotId], spare: Spare
+    context: dg.OpExecutionContext, tradier: TradierResource, readers: Mapping[SnapshotId, _OfToken]
 ) -> Iterator[Read]:
-    """Read them side by side: all together if none takes long, else those that are landed first."""
-    trigger = trigger_of(context.run)
-    _ = tradier.settings, tradier.broker  # made once, before the threads want them
-    progress.working(f"reading {len(snapshot_ids)} accounts")
+    """Read them side by side: all together if none takes long, else those that are landed first.
 
-    def read(snapshot_id: SnapshotId) -> LandedSnapshot | PipelineError:
-        try:
-            landed = tradier.landing_zone.find(snapshot_id) or extract(
-                tradier, snapshot_id, trigger, context.log, spare.take
-            )
-            if landed.quotes is None:
-                extract_quotes(tradier.landing_zone, tradier.broker, landed)
-        except PipelineError as error:
-            return error
-        return landed
-
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="account") as pool:
+    Each token has readers of its own: one that does not answer holds up no account of another.
+    """
+    progress.working(f"reading {len(readers)} accounts")
+    with ExitStack() as stack:
+        pools = {
+            id(reader.allowance): stack.enter_context(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="account"))
+            for reader in readers.values()
+        }
         waiting: dict[Future[LandedSnapshot | PipelineError], SnapshotId] = {
-            pool.submit(copy_context().run, read, snapshot_id): snapshot_id for snapshot_id in snapshot_ids
+            pools[id(reader.allowance)].submit(
+                copy_context().run, _read_one, context, tradier, snapshot_id, reader
+            ): snapshot_id
+            for snapshot_id, reader in readers.items()
         }
         while waiting:
             done, _unfinished = wait(waiting, timeout=PATIENCE_S)
             if done:
                 yield {waiting.pop(future): future.result() for future in done}
+
+
+def _read_one(
+    context: dg.OpExecutionContext, tradier: TradierResource, snapshot_id: SnapshotId, reader: _OfToken
+) -> LandedSnapshot | PipelineError:
+    zone = tradier.landing_zone
+    try:
+        landed = zone.find(snapshot_id) or _extracted(context, tradier, snapshot_id, reader)
+        if landed.quotes is None:
+            extract_quotes(zone, reader.broker, landed)
+    except PipelineError as error:
+        return error
+    return landed
+
+
+def _extracted(
+    context: dg.OpExecutionContext, tradier: TradierResource, snapshot_id: SnapshotId, reader: _OfToken
+) -> LandedSnapshot:
+    """Read an account once its token has the requests. Raises PipelineError."""
+    allowance, profile = reader.allowance, reader.broker.profile
+    assert profile is not None
+    with suppress(PipelineError):  # then the account's own read fails, and files why
+        # before all else: what it says is left counts whatever else the token was used for
+        allowance.heard(profile.first().result().pages)
+    reading = allowance.begin(snapshot_id.instant + MAX_LATENESS - timedelta(seconds=1))
+    if reading is None:
+        reason = f"the requests of its access token are used up until {clock.iso(allowance.ends_at)}"
+        raise _skipped(context, tradier, snapshot_id, reason, allowance)
+    landed: LandedSnapshot | None = None
+    try:
+        landed = extract(tradier, snapshot_id, trigger_of(context.run), context.log, reading.may_repeat, reader.broker)
+    finally:
+        reading.end([page for name in REQUIRED_RESOURCES for page in landed.pages(name)] if landed else ())
+    return landed
 
 
 def _publish(context: dg.OpExecutionContext, tradier: TradierResource, read: Read, results: Results) -> None:

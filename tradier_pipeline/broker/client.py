@@ -169,8 +169,11 @@ class BrokerClient:
     ) -> None:
         await self._http.__aexit__(kind, error, traceback)
 
-    async def fetch_snapshot(self, account: str) -> dict[str, Extract]:
+    async def fetch_snapshot(self, account: str, profile: Awaitable[Extract] | None = None) -> dict[str, Extract]:
         """Read account, balances, positions and orders in parallel, under one deadline.
+
+        Args:
+            profile: the answer that holds all accounts of the token, if somebody asks for it already.
 
         Raises:
             SnapshotFetchError: if any of them failed. A refused credential ends the other reads at once; after any
@@ -179,7 +182,7 @@ class BrokerClient:
         path = _account_path(account)
         deadline = self._deadline()
         reads = {
-            "account": self._single("account", _PROFILE, deadline),
+            "account": self._single("account", _PROFILE, deadline) if profile is None else _awaited(profile),
             "balances": self._single("balances", _Request(1, f"{path}/balances"), deadline),
             "positions": self._single("positions", _Request(1, f"{path}/positions"), deadline),
             "orders": self._orders(path, deadline),
@@ -460,6 +463,10 @@ class BrokerClient:
 
     def _masked(self, text: AnyStr) -> AnyStr:
         return masked(text, self._token)
+
+
+async def _awaited(extract: Awaitable[Extract]) -> Extract:
+    return await extract
 
 
 def _account_path(account: str) -> str:

@@ -25,16 +25,15 @@ SHOWN_WRONG = 100
 @click.option("--anchor", metavar="FILE|URL", help="Then append the heads of the chains to FILE, or POST them to URL.")
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Prove that the chains still have the heads that --anchor has written to FILE.",
+    metavar="FILE|URL",
+    help="Prove that the chains still have the heads that --anchor has written to FILE, or that URL answers with.",
 )
 @click.option(
     "--quick", is_flag=True, help="Do not prove the stored rows: landed bytes, archives, chains, files alone."
 )
 @JSON
 @with_settings
-def audit(settings: Settings, anchor: str | None, against: Path | None, quick: bool, as_json: bool) -> int:
+def audit(settings: Settings, anchor: str | None, against: str | None, quick: bool, as_json: bool) -> int:
     """Prove that all is as it was filed: chains, landed bytes, archives, sealed months, stored rows. Needs no network.
 
     Names what was changed, removed, inserted or reordered, with its place. Exit code 1 if anything was.
@@ -85,36 +84,36 @@ def _print_audit(done: Audit, anchors: int) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("where", metavar="FOLDER|URL")
 @click.option("--keep", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many backups stay.")
 @JSON
 @with_settings
-def backup(settings: Settings, folder: Path, keep: int, as_json: bool) -> None:
-    """Back the home up into FOLDER, on another disk. Only what is new is copied; snapshots go on meanwhile.
+def backup(settings: Settings, where: str, keep: int, as_json: bool) -> None:
+    """Back the home up into FOLDER, on another disk, or an object store, such as s3://bucket/tradier.
 
+    Only what is new is copied; snapshots go on meanwhile.
     Not copied: Dagster's run history, and .env, which holds the token.
     """
-    from tradier_pipeline.publish.backup import SUFFIX
     from tradier_pipeline.publish.backup import backup as back_up
+    from tradier_pipeline.publish.backup_places import SUFFIX
 
     with shown():
-        done = back_up(settings, folder, keep)
+        done = back_up(settings, where, keep)
     if as_json:
         print_json(_as_document(done))
         return
-    name = done.path.name.removesuffix(SUFFIX)
-    echo(f"{folder}: {name}, {done.files:,} files, {done.bytes / 1e6:,.1f} MB")
+    echo(f"{where}: {done.name.removesuffix(SUFFIX)}, {done.files:,} files, {done.bytes / 1e6:,.1f} MB")
     echo(f"copied {done.copied_files:,} files, {done.copied_bytes / 1e6:,.1f} MB in {done.seconds:,.1f} s")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("where", metavar="FOLDER|URL")
 @click.option("--to", type=click.Path(path_type=Path), metavar="HOME", help="Where to. Default: the home that is set.")
 @click.option("--at", metavar="INSTANT", help="The beginning of a backup's name. Default: the newest.")
 @JSON
 @with_settings
-def restore(settings: Settings, folder: Path, to: Path | None, at: str | None, as_json: bool) -> int:
-    """Restore a home from the backups in FOLDER, and prove it by an audit. The home has to be empty.
+def restore(settings: Settings, where: str, to: Path | None, at: str | None, as_json: bool) -> int:
+    """Restore a home from the backups in FOLDER or at URL, and prove it by an audit. The home has to be empty.
 
     The next snapshot continues its history.
     """
@@ -122,7 +121,7 @@ def restore(settings: Settings, folder: Path, to: Path | None, at: str | None, a
     from tradier_pipeline.publish import backup as backups
 
     with shown():
-        done = backups.restore(folder, to or settings.home, at)
+        done = backups.restore(where, to or settings.home, at)
         audited = auditing.audit(settings.model_copy(update={"pipeline_home": done.home}))
     wrong = audited.wrong
     if as_json:

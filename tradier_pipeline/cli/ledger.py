@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,10 +128,20 @@ def list_flows(
     if as_json:
         print_json({"flows": [flow.model_dump() for flow in found]})
         return
+    posted = _posted(settings) if found else {}
     for flow in found:
-        echo(_stated(flow))
+        since = posted.get(flow.flow_id)
+        echo(_stated(flow) + (f"; the broker's history has it of {since}, and that counts" if since else ""))
     if not found:
         echo("no stated flows")
+
+
+def _posted(settings: Settings) -> Mapping[int, date]:
+    from tradier_pipeline.warehouse.reads import connect_readonly, posted_flows
+
+    with suppress(PipelineError), connect_readonly(settings.warehouse) as connection:
+        return posted_flows(connection)
+    return {}  # nothing is published yet: the ledger alone has them
 
 
 def _require_account(settings: Settings, store: Ledger, account: str | None) -> None:

@@ -184,12 +184,16 @@ def _print_positions(rows: list[dict[str, Any]]) -> None:
         }
         for row in rows
     ]
-    shown.append(
-        dict.fromkeys(shown[0])
-        | {"what": "total", "account_id": "", "quantity": "", "days": ""}
-        | {key: _total(rows, key) for key in ("market_value", "unrealized_pl")}
-        | {"weight": _percent(_weight(rows))}
-    )
+    environments = sorted({row["environment"] or "" for row in rows})
+    for environment in environments:  # money of one is never added to another's
+        of_one = [row for row in rows if (row["environment"] or "") == environment]
+        shown.append(
+            dict.fromkeys(shown[0])
+            | {"what": "total" if len(environments) == 1 else f"total {environment}"}
+            | {"account_id": "", "quantity": "", "days": ""}
+            | {key: _total(of_one, key) for key in ("market_value", "unrealized_pl")}
+            | {"weight": _percent(_weight(of_one))}
+        )
     figures = {"quantity": "quantity", "mark": "mark", "market_value": "value", "unrealized_pl": "profit"}
     beside = {"days": "days", "weight": "weight"} | _accounts(rows)
     print_rows_of(shown, {"what": "position"} | figures | beside, profits=["unrealized_pl"])

@@ -330,8 +330,8 @@ def _print_account_status(account: AccountStatus) -> None:
     echo(f"  failed in 24 h  {account.failures_24h}{f', last: {account.last_failure}' if account.last_failure else ''}")
     echo(f"  missed in 24 h  {account.missed_24h}")
     for beat in account.heartbeats:
-        told_last = f"last published {clock.iso(beat.last)}" if beat.last else "none published yet"
-        echo(f"  {beat.cycle:<14}  {told_last}{', late' if beat.late else ''}")
+        last = f"last published {screen.when(beat.last)} New York" if beat.last else "none published yet"
+        echo(f"  {beat.cycle:<14}  {last}{', late' if beat.late else ''}")
     for level in account.burning:
         echo(f"  budget burns    {level}")
     echo(f"  request budget  {left}")

@@ -59,11 +59,11 @@ class _Instant(click.ParamType):  # type: ignore[type-arg]
             return value
         try:
             read = datetime.fromisoformat(value)
-        except ValueError:
+            if len(value) <= len("2026-11-20"):
+                read += timedelta(days=1)
+            return (read if read.tzinfo else read.replace(tzinfo=clock.NEW_YORK)).astimezone(UTC)
+        except (ValueError, OverflowError):  # of the last day that there is, or a time before the first
             self.fail(f"{value!r} is no date and no time like 2026-11-20T16:30.", param, ctx)
-        if len(value) <= len("2026-11-20"):
-            read += timedelta(days=1)
-        return (read if read.tzinfo else read.replace(tzinfo=clock.NEW_YORK)).astimezone(UTC)
 
 
 DAY = _Day()

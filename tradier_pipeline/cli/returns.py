@@ -234,5 +234,7 @@ def _marks(one: Figures) -> Iterator[str]:
     for day, reason in one.uncertain:
         yield f"{day} is uncertain and left out of the returns: {reason}"
     yield from one.notes
+    for day in one.confirmed:
+        yield f"{day} counts as the broker reports it: the owner states that nothing else came or left"
     if one.stated:
         yield f"{signed(one.stated)} USD of deposits less withdrawals are stated by the owner"

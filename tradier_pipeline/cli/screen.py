@@ -25,7 +25,7 @@ def money(amount: Decimal | None, *, sign: bool = False) -> str:
     """USD with thousands and cents; a hyphen where there is none. Below a dollar, parts of a cent are kept."""
     if amount is None:
         return "-"
-    parts = abs(amount) < 1 and amount != round(amount, 2)
+    parts = abs(amount) < 1 and round(amount, 4) != round(amount, 2)
     text = f"{round(amount, 4 if parts else 2):{'+' if sign else ''},.{4 if parts else 2}f}"
     text = text.rstrip("0") if parts else text
     return text.replace("-", "") if not Decimal(text.replace(",", "")) and not sign else text

@@ -25,9 +25,9 @@ MOST_SPANS = 5
 @click.option(
     "--table",
     "which",
-    type=click.Choice(["latency", "doubt", "levels"]),
+    type=click.Choice(["latency", "hours", "lags", "restated", "doubt", "levels"]),
     default="latency",
-    help="With --format or --output: which of the three.",
+    help="With --format or --output: which of them.",
 )
 @between(f"First trade date. Default: {DAYS} days ago.", "Last trade date.")
 @table
@@ -41,7 +41,7 @@ def broker(
     form: str,
     output: Path | None,
 ) -> None:
-    """How the broker serves - latency, retries, doubt - and the service levels that history reaches."""
+    """How the broker serves - latency, failures, lags, restated values, doubt - and the service levels of history."""
     from tradier_pipeline.warehouse import service
     from tradier_pipeline.warehouse.reads import connect_readonly, require_account, require_current, rows_of
 
@@ -49,6 +49,9 @@ def broker(
     last = until.date() if until else None
     queries = {
         "latency": service.latency_query(account, first, last),
+        "hours": service.latency_query(account, first, last, "hour"),
+        "lags": service.lags_query(account, first, last),
+        "restated": service.restated_query(account, first, last),
         "doubt": service.spans_query(account, first, last),
         "levels": service.levels_query(account),
     }
@@ -58,23 +61,71 @@ def broker(
         if form != "text" or output:
             print_query(connection, queries[which], form, output)
             return
-        latency, spans, levels = (rows_of(connection, query) for query in queries.values())
-    _print_latency(latency)
+        latency, hours, lags, restated, spans, levels = (rows_of(connection, query) for query in queries.values())
+    _print_latency(latency, "resource")
+    _print_latency(hours, "hour")
+    _print_room(settings, account)
+    _print_lags(lags)
+    _print_restated(restated)
     _print_spans(spans)
     _print_levels(levels)
 
 
-def _print_latency(found: list[dict[str, Any]]) -> None:
+def _print_latency(found: list[dict[str, Any]], by: str) -> None:
     from tradier_pipeline.cli.tables import print_rows_of
 
     if not found:
-        echo("nothing was read of the broker over these dates")
+        if by == "resource":
+            echo("nothing was read of the broker over these dates")
         return
     milliseconds = ("median_ms", "p95_ms", "worst_ms")
-    whole = [row | {name: f"{row[name]:,.0f}" for name in milliseconds} for row in found]
-    columns = {"resource": "resource", "reads": "reads", "retries": "retries", "median_ms": "median ms"}
+    whole = [
+        row
+        | {name: "-" if row[name] is None else f"{row[name]:,.0f}" for name in milliseconds}
+        | {by: "-" if row[by] is None else f"{row[by]:02}:00" if by == "hour" else row[by]}
+        for row in found
+    ]
+    columns = {by: by, "reads": "reads", "retries": "retries", "failures": "failures", "median_ms": "median ms"}
     columns |= {"p95_ms": "p95 ms", "worst_ms": "worst ms", "account_id": "account"}
     print_rows_of(whole, columns)
+
+
+def _print_room(settings: Settings, account: str | None) -> None:
+    """How many requests the broker still allowed when it answered the newest snapshot of each account."""
+    from tradier_pipeline.landing.zone import LandingZone
+    from tradier_pipeline.monitoring.status import request_budget
+
+    zone = LandingZone(settings.landing)
+    for one in [account] if account else zone.accounts():
+        budget = request_budget(next(zone.latest(one), None))
+        if budget:
+            echo(f"rate limit: {budget.available:,} of {budget.allowed:,} requests a minute were left to {one}")
+
+
+def _print_lags(found: list[dict[str, Any]]) -> None:
+    if not found:
+        echo("behind fills: never")
+    for row in found:
+        lasted = ", ".join(
+            f"{name} {_seconds(row[key])}"
+            for name, key in (("median", "median_s"), ("p95", "p95_s"), ("worst", "worst_s"))
+        )
+        still = f", {row['going_on']} of them still" if row["going_on"] else ""
+        times = screen.plural(row["times"], "time")
+        echo(f"behind fills: {row['resource']} of {row['account_id']} {times}, {lasted}{still}")
+
+
+def _print_restated(found: list[dict[str, Any]]) -> None:
+    if not found:
+        echo("restated: nothing")
+    for row in found:
+        what = f"{row['source']} {row['reason']} {screen.plural(row['changes'], 'time')}"
+        late = screen.plural(row["days_late"], "day")
+        echo(f"restated: {what}, up to {screen.money(row['largest'])} USD, up to {late} later ({row['account_id']})")
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} s"
 
 
 def _print_spans(found: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -50,7 +51,7 @@ def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bo
     """
     if not as_json:
         echo(settings.identity, flush=True)
-    begins = settings.broker_url is None and not settings.warehouse.exists()
+    begins = settings.is_embedded and not settings.warehouse.exists()
     with shown(steps=not as_json):
         progress.working("starting")
         with collector.paused():
@@ -69,13 +70,17 @@ def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bo
             warn(f"the run history lacks {run.snapshot_id}: {run.history_error}")
     if as_json:
         documents = [
-            _snapshot_document(taken[run.snapshot_id], settings) if run.published else _failure_document(run)
+            _snapshot_document(taken[run.snapshot_id], settings.of_account(run.snapshot_id.account_id))
+            if run.published
+            else _failure_document(run)
             for run in runs
         ]
         print_json(documents[0] if len(runs) == 1 else {"snapshots": documents})
     else:
         for run in runs:
-            echo(f"\n{run.snapshot_id.account_id}" if len(runs) > 1 else "")
+            echo()
+            if len(runs) > 1:
+                echo(run.snapshot_id.account_id)
             if run.published:
                 _print_snapshot(settings, taken[run.snapshot_id], verbose=verbose)
             else:
@@ -242,9 +247,11 @@ def backfill(
     accounts = (account,) if account else accounts_to_read(settings)
     documents: list[dict[str, Any]] = []
     prices: dict[str, Any] | None = None
-    with connect(settings) as broker:
+    with ExitStack() as stack:
+        brokers = {one.group: stack.enter_context(connect(one)) for one in settings.by_token}
         for account_id in accounts:
             try:
+                broker = brokers[settings.of_account(account_id).group]
                 with shown():
                     done = read_past(settings, broker, account_id, since.date() if since else None)
             except PipelineError as error:
@@ -260,7 +267,10 @@ def backfill(
         begins = [document["since"] for document in documents if document["published"]]
         symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
         if symbol and begins:
-            prices = _backfilled_prices(settings, broker, symbol, min(begins))
+            for of_token in brokers.values():  # the market is the same for every token
+                prices = _backfilled_prices(settings, of_token, symbol, min(begins))
+                if prices["published"]:
+                    break
     if as_json:
         print_json({"accounts": documents, "benchmark": prices})
     elif prices:

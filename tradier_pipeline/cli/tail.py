@@ -191,7 +191,7 @@ class News:
         recent = [row for row in rows if row["as_of"] > newest - OLDER]
         if older := len(rows) - len(recent):
             self._terminal.say(f"{older:,} older snapshots published")
-        due = self._next_due()
+        due = next_due_text(self._settings)
         for row in recent:
             good = row["verdict"] == "good"
             evidence = "" if good or not row["verdict_evidence"] else f" ({row['verdict_evidence'][:LONGEST]})"
@@ -214,16 +214,18 @@ class News:
             for snapshot_id in ids if len(ids) <= ONE_BY_ONE else ():
                 self._terminal.fail(_named(snapshot_id), reason, "missed")
 
-    def _next_due(self) -> str:
-        now = clock.now()
-        stopped: tuple[str, ...] = ()
-        with suppress(SwitchesError):
-            stopped = read_stopped_schedules(self._settings.dagster_home)
-        found = next_due(now, MarketCalendar.of(self._settings), Cadence.of(self._settings), stopped)
-        if found is None:
-            return "not within a week"
-        local = found.astimezone(clock.NEW_YORK)
-        return f"{local:%H:%M}" if clock.trade_date(found) == clock.trade_date(now) else f"{local:%a %Y-%m-%d %H:%M}"
+
+def next_due_text(settings: Settings) -> str:
+    """When the next snapshot is due in New York, with the day unless it is today."""
+    now = clock.now()
+    stopped: tuple[str, ...] = ()
+    with suppress(SwitchesError):
+        stopped = read_stopped_schedules(settings.dagster_home)
+    found = next_due(now, MarketCalendar.of(settings), Cadence.of(settings), stopped)
+    if found is None:
+        return "not within a week"
+    local = found.astimezone(clock.NEW_YORK)
+    return f"{local:%H:%M}" if clock.trade_date(found) == clock.trade_date(now) else f"{local:%a %Y-%m-%d %H:%M}"
 
 
 def _subject(run: dg.DagsterRun) -> str:

@@ -28,7 +28,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.client import RetryPolicy
 from tradier_pipeline.broker.http import is_loopback
 from tradier_pipeline.cli.output import warn
-from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
+from tradier_pipeline.cli.tail import Failures, News, Output, Terminal, next_due_text
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
@@ -109,7 +109,7 @@ def up(settings: Settings, address: Address) -> None:
 
 def _up(settings: Settings, address: Address) -> None:
     stopping = _stop_on_signals()
-    with connect(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
+    with _embedded(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(settings.dagster_home),
@@ -118,14 +118,14 @@ def _up(settings: Settings, address: Address) -> None:
             STORAGE_VARIABLE: settings.dagster_storage.get_secret_value() if settings.dagster_storage else "",
             "PYTHONUNBUFFERED": "1",
         }
-        if settings.broker_url is None:  # the embedded simulator never sees the user's token
+        if broker is not None:  # the embedded simulator never sees the user's token
             environment |= {
                 "TRADIER_ENV": settings.environment,
                 "TRADIER_BASE_URL": broker.url,
                 "TRADIER_ACCESS_TOKEN": broker.token.get_secret_value(),
             }
         terminal = Terminal()
-        _warn_of_too_many_accounts(settings, broker)
+        _warn_of_too_many_accounts(settings)
         # of a real broker every run reads the settings itself: a token changed in .env counts from the next run on
         while not stopping.is_set():
             _make_usable(settings.dagster_home, environment, stopping)
@@ -137,15 +137,26 @@ def _up(settings: Settings, address: Address) -> None:
             warn("ended by SIGTERM; all it had started has ended")
 
 
-def _warn_of_too_many_accounts(settings: Settings, broker: Broker) -> None:
+@contextmanager
+def _embedded(settings: Settings) -> Iterator[Broker | None]:
+    """The simulated broker that is built in, if it is the one to read; it lives as long as `up`."""
+    if not settings.is_embedded:
+        yield None
+        return
+    with connect(settings) as broker:
+        yield broker
+
+
+def _warn_of_too_many_accounts(settings: Settings) -> None:
     """Before the first minute is lost. Which accounts `all` means is asked once, and not waited for."""
-    accounts = settings.accounts
-    if accounts is None:
-        with suppress(PipelineError):
-            accounts = active_accounts(replace(broker, policy=ONE_LOOK))
-    budget = Budget.of(settings.environment, len(accounts or ()))
-    if warning := budget.warning(settings.monitor_minutes):
-        warn(warning)
+    for one in settings.by_token:
+        accounts = one.accounts
+        if accounts is None:
+            with suppress(PipelineError), connect(one) as broker:
+                accounts = active_accounts(replace(broker, policy=ONE_LOOK))
+        budget = Budget.of(one.environment, len(accounts or ()), one.group)
+        if warning := budget.warning(settings.monitor_minutes):
+            warn(warning)
 
 
 def _serve(
@@ -182,7 +193,8 @@ def _serve(
                 _refuse_ended({**serving, **processes})
                 shipping.keep()
                 if not answers and (answers := _answers(address)):
-                    terminal.say("UI at ", (address.url, "bold"), "; stop with Ctrl-C")
+                    due = next_due_text(settings)  # on a holiday nothing else would be said for a day
+                    terminal.say("UI at ", (address.url, "bold"), f"; next snapshot due {due}; stop with Ctrl-C")
     return watch.damaged
 
 

@@ -29,6 +29,9 @@ from tradier_pipeline.core.sources import (
     find_sources,
     open_to_others,
 )
+from tradier_pipeline.core.tokens import REMEDY as TOKENS_REMEDY
+from tradier_pipeline.core.tokens import VARIABLE as TOKENS
+from tradier_pipeline.core.tokens import TokenGroup, directory_of, read_groups
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
@@ -81,6 +84,7 @@ REMEDIES = {
     "lake_s3_file": "Set it to a file of lines KEY_ID=..., SECRET=..., ENDPOINT=....",
     "lake_keep_days": "Set it to whole days from 1 on, or leave it unset: the lake then forgets nothing.",
     "read": "Set it to home or lake.",
+    "tokens": TOKENS_REMEDY,
     "order_tag_prefix": "Set it to what your orders' tags begin with: letters, digits and hyphens.",
 }
 
@@ -94,6 +98,7 @@ class Settings(BaseModel):
     `benchmark` is the symbol that returns are compared with; empty (`off`): none.
     `lake` and `lake_data`: the catalog and the files of the lake that what is published is shipped to; None: none.
     `lake_keep_days`: how long its own older states are kept; None: for ever. `read`: where the history is read.
+    `tokens`: the groups of several access tokens, instead of one token with its accounts; None: there is one.
     `max_age_seconds` and `max_open_positions` (None: no limit) are what the trade gate asks of a snapshot.
     """
 
@@ -101,6 +106,7 @@ class Settings(BaseModel):
 
     env: Environment = "simulator"
     access_token: SecretStr | None = None
+    tokens: tuple[TokenGroup, ...] | None = None
     account_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]{1,32}(\s*,\s*[A-Za-z0-9]{1,32})*$")
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/\s@?#]+/?$")
     pipeline_home: Path = Field(default_factory=default_home)
@@ -153,6 +159,7 @@ class Settings(BaseModel):
         reported = symbol.strip().upper() if isinstance(symbol, str) else symbol
         return "" if reported == "OFF" else reported
 
+    _group: str | None = PrivateAttr(default=None)
     _dotenv: Path | None = PrivateAttr(default=None)
     _notices: tuple[str, ...] = PrivateAttr(default=())
 
@@ -193,6 +200,9 @@ class Settings(BaseModel):
             raise SettingsError("TRADIER_LAKE is set, and TRADIER_LAKE_DATA is not", REMEDIES["lake_data"])
         if self.read == "lake" and self.lake is None:
             raise SettingsError("TRADIER_READ is lake, and TRADIER_LAKE is not set", REMEDIES["lake"])
+        if self.tokens is not None:
+            self._refuse_two_ways()
+            return self
         if self.env == "simulator":
             return self
         for field in ("access_token", "account_id"):
@@ -201,6 +211,61 @@ class Settings(BaseModel):
                     f"{_variable(field)} is not set, and TRADIER_ENV={self.env} needs it", REMEDIES[field]
                 )
         return self
+
+    def _refuse_two_ways(self) -> None:
+        for field in ("access_token", "account_id"):
+            if getattr(self, field) is not None:
+                raise SettingsError(
+                    f"both {TOKENS} and {_variable(field)} are set", "Set one: the groups have tokens and accounts."
+                )
+        for group in self.tokens or ():
+            if (group.environment or self.env) == "simulator" and not (group.base_url or self.base_url):
+                raise SettingsError(
+                    f"the group {group.name} of {TOKENS} has the environment simulator and no base_url",
+                    "The simulated broker that is built in has one token: start `tradier-pipeline simulate`, or leave "
+                    f"{TOKENS} unset.",
+                )
+
+    @property
+    def by_token(self) -> tuple[Settings, ...]:
+        """The settings of each access token: the same but for token, accounts, environment and URL."""
+        return tuple(self._of(group) for group in self.tokens) if self.tokens is not None else (self,)
+
+    def _of(self, group: TokenGroup) -> Settings:
+        own = self.model_copy(
+            update={
+                "tokens": None,
+                "access_token": group.token,
+                "account_id": ",".join(group.accounts),
+                "env": group.environment or self.env,
+                "base_url": group.base_url or self.base_url,
+            }
+        )
+        own._group = group.name
+        return own
+
+    def of_account(self, account_id: str) -> Settings:
+        """The settings of the token that an account is read with.
+
+        Raises:
+            SettingsError: there are several tokens, and it is no account of theirs.
+        """
+        if self.tokens is None:
+            return self
+        for group in self.tokens:
+            if account_id in group.accounts:
+                return self._of(group)
+        raise SettingsError(f"{account_id} is in no group of {TOKENS}", "Add it to the group whose token reads it.")
+
+    @property
+    def group(self) -> str | None:
+        """The name of the token's group; None where there is but one token."""
+        return self._group
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the broker is the simulated one that is built in."""
+        return self.tokens is None and self.broker_url is None
 
     @property
     def dotenv(self) -> Path | None:
@@ -215,14 +280,20 @@ class Settings(BaseModel):
     @property
     def broker_host(self) -> str:
         """Whom the pipeline reads, for people."""
+        if self.tokens is not None:
+            return ", ".join(dict.fromkeys(one.broker_host for one in self.by_token))
         return urlsplit(self.broker_url).netloc if self.broker_url else "embedded simulated broker"
 
     @property
     def identity(self) -> str:
         """Whether what is read is simulated or real, of which accounts, whose answers, where it is kept and which file
         says so, in one line."""
-        kind = {"simulator": "SIMULATED", "sandbox": "SANDBOX", "live": "REAL"}[self.environment]
+        kinds = {"simulator": "SIMULATED", "sandbox": "SANDBOX", "live": "REAL"}
+        kind = " and ".join(dict.fromkeys(kinds[one.environment] for one in self.by_token))
         accounts = "all accounts" if self.accounts is None else f"account {', '.join(self.accounts)}"
+        if self.tokens is not None:
+            names = ", ".join(f"{group.name} ({len(group.accounts)})" for group in self.tokens)
+            accounts = f"accounts of {len(self.tokens)} tokens: {names}"
         dotenv = f", .env {self.dotenv}" if self.dotenv else ""
         return f"{kind} {accounts}, {self.broker_host}, home {self.home}{dotenv}"
 
@@ -246,6 +317,8 @@ class Settings(BaseModel):
     @property
     def accounts(self) -> tuple[str, ...] | None:
         """The account numbers to read, each once; in the simulator by default the demo account. None means all."""
+        if self.tokens is not None:
+            return tuple(account for group in self.tokens for account in group.accounts)
         if self.account_id == "all":
             return None
         named = (self.account_id or DEMO_ACCOUNT).split(",")
@@ -321,8 +394,15 @@ def load_settings() -> Settings:
             message names the variable and never its value.
     """
     sources = find_sources(os.environ)
+    values: dict[str, object] = dict(sources.values)
+    if text := sources.values.get("tokens"):
+        in_file = "tokens" not in sources.from_environment
+        groups = read_groups(text, directory_of(sources.dotenv, in_file=in_file))
+        values["tokens"] = groups
+        if "env" not in values:
+            values["env"] = _most_real(groups)
     try:
-        settings = Settings(**sources.values)  # type: ignore[arg-type]
+        settings = Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         field = str(error.errors(include_input=False)[0]["loc"][0])
         raise SettingsError(f"{_variable(field)} is malformed", REMEDIES[field]) from None
@@ -331,6 +411,16 @@ def load_settings() -> Settings:
     settings._dotenv = sources.dotenv
     settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, (sources.home, sources.dotenv)))))
     return settings
+
+
+def _most_real(groups: tuple[TokenGroup, ...]) -> str:
+    """What the home is of where TRADIER_ENV does not say it: each group has to, then."""
+    for group in groups:
+        if group.environment is None:
+            raise SettingsError(
+                f"the group {group.name} of {TOKENS} has no environment, and TRADIER_ENV is not set", REMEDIES["env"]
+            )
+    return max((group.environment or "simulator" for group in groups), key=["simulator", "sandbox", "live"].index)
 
 
 def read_dagster_storage() -> str | None:
@@ -362,7 +452,8 @@ def _refuse_mixed_sources(sources: Sources) -> None:
 
     Tradier's own URLs are nobody's setting. The home's own `.env` may name where alerts, pings and run history go.
     """
-    token = sources.of("access_token")
+    field_of_token = "tokens" if sources.of("tokens") else "access_token"
+    token = sources.of(field_of_token)
     if token is None:
         return
     for field in ("base_url", "alert_urls", "ping_url", "dagster_storage"):
@@ -371,7 +462,8 @@ def _refuse_mixed_sources(sources: Sources) -> None:
         if source in (None, token) or (field != "base_url" and (own or source == "the environment")):
             continue
         raise SettingsError(
-            f"TRADIER_ACCESS_TOKEN is set in {token}, but {_variable(field)} in {source}", "Set both in one place."
+            f"{_variable(field_of_token)} is set in {token}, but {_variable(field)} in {source}",
+            "Set both in one place.",
         )
 
 

@@ -106,7 +106,7 @@ def _default_home(working_directory: Path) -> tuple[Path, str]:
     default, earlier = default_home(), working_directory / "data"
     if earlier == default or not any((earlier / name).exists() for name in _HOME_FILES):
         return default, ""
-    _refuse_strangers(earlier)
+    refuse_strangers(earlier)
     return earlier, (
         f"the home is {earlier}, because there is one in the working directory; from elsewhere it would be {default}. "
         f"Set TRADIER_PIPELINE_HOME={earlier}"
@@ -140,11 +140,11 @@ def _read(path: Path) -> tuple[Path, dict[str, str]] | None:
             raise SettingsError(f"line {binding.original.line} of {path} is malformed", "Write NAME=value.")
     values = _ours({one.key: one.value for one in bindings if one.key and one.value})
     if values:
-        _refuse_strangers(path)
+        refuse_strangers(path)
     return path, values
 
 
-def _refuse_strangers(path: Path) -> None:
+def refuse_strangers(path: Path) -> None:
     """Raise SettingsError if a file or home that was only found, not named, is another user's."""
     owner, us = path.stat().st_uid, os.geteuid()
     if us not in (0, owner) and owner != 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TypeAlias
 
 from tradier_pipeline.broker.client import BrokerClient
@@ -31,18 +32,29 @@ def listen(settings: Settings, on_change: OnChange, tell: Callable[[str], None])
     Raises:
         PipelineError: it cannot begin: no accounts, unusable settings, a missing package.
     """
-    accounts = accounts_to_read(settings)
-    with connect(settings) as broker:
-        asyncio.run(_until_a_signal(broker, accounts, on_change, tell))
+    with ExitStack() as stack:
+        listened = [(stack.enter_context(connect(one)), accounts_to_read(one)) for one in settings.by_token]
+        asyncio.run(_until_a_signal(listened, on_change, tell))
 
 
 async def _until_a_signal(
-    broker: Broker, accounts: Sequence[str], on_change: OnChange, tell: Callable[[str], None]
+    listened: Sequence[tuple[Broker, Sequence[str]]], on_change: OnChange, tell: Callable[[str], None]
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await listen_until(stop, broker, accounts, on_change, tell)
+
+    async def of_token(broker: Broker, accounts: Sequence[str]) -> None:
+        try:
+            await listen_until(stop, broker, accounts, on_change, tell)
+        except* PipelineError as errors:
+            if len(listened) == 1:
+                raise errors.exceptions[0] from None
+            tell(f"{', '.join(accounts)} error: {errors.exceptions[0]}")
+
+    async with asyncio.TaskGroup() as group:
+        for broker, accounts in listened:
+            group.create_task(of_token(broker, accounts))
 
 
 async def listen_until(

@@ -8,23 +8,24 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 
 from tradier_pipeline import clock
 from tradier_pipeline.assets.claims import collecting_outcomes
-from tradier_pipeline.core import collector
+from tradier_pipeline.core import collector, progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.processes import name_of
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId, SnapshotIdError
-from tradier_pipeline.domain.budget import Budget
 from tradier_pipeline.extract.connection import accounts_to_read
 from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
 from tradier_pipeline.instance.partitions import PARTITION_TAG
@@ -38,6 +39,7 @@ from tradier_pipeline.warehouse.typed import read_typed
 SnapshotJob = Callable[[], dg.JobDefinition]
 
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
+ROUNDED_S = 0.5  # beside the end of a window, which the broker reports by its own clock
 LONG_AGO = MAX_LATENESS / 2  # the other half is for reading until the answers agree
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
 CHECKS_FAILED = "DagsterAssetCheckFailedError"  # of a run of checks alone; no public name
@@ -57,8 +59,9 @@ class SnapshotFailedError(PipelineError):
 class SnapshotRun:
     """A finished run of the job `snapshot`.
 
-    `caught_up`: what it published before, landed by runs that had died. `history_error`: why Dagster's run history
-    lacks this run.
+    `waits_until`: when there are requests for it again, if its token had none left.
+    `caught_up`: what it published before, landed by runs that had died.
+    `history_error`: why Dagster's run history lacks this run.
     """
 
     snapshot_id: SnapshotId
@@ -67,6 +70,7 @@ class SnapshotRun:
     failure: str | None
     outcomes: tuple[Outcome, ...]
     caught_up: str | None = None
+    waits_until: datetime | None = None
     history_error: StorageError | None = None
 
     @property
@@ -85,8 +89,9 @@ def take_snapshot(job: SnapshotJob, account_id: str | None, *, trigger: str) -> 
     """Take one snapshot of one account now and return it. See `tradier_pipeline.sync_tradier_snapshot`."""
     settings = load_settings()
     if account_id is None and (settings.accounts is None or len(settings.accounts) > 1):
+        where = "TRADIER_TOKENS" if settings.tokens else f"TRADIER_ACCOUNT_ID={settings.account_id}"
         raise PipelineError(
-            f"TRADIER_ACCOUNT_ID={settings.account_id} names more than one account",
+            f"{where} names more than one account",
             "Pass the account_id you want; the command `tradier-pipeline snapshot` takes all of them.",
         )
     (run,) = take_snapshots(job, settings, account_id, trigger=trigger)
@@ -134,7 +139,7 @@ def run_snapshots(
     instant = min(snapshot_id.instant for snapshot_id in ids)
     if len(ids) > 1:
         try:
-            return _run_together(instance, settings, [replace(one, instant=instant) for one in ids], trigger)
+            return _run_together(instance, [replace(one, instant=instant) for one in ids], trigger)
         except Exception as error:
             if instance.is_ephemeral or storage_error(error, Path(instance.root_directory)) is None:
                 raise
@@ -146,21 +151,37 @@ def run_snapshots(
     return runs
 
 
-def _run_together(
-    instance: dg.DagsterInstance, settings: Settings, ids: Sequence[SnapshotId], trigger: str
-) -> list[SnapshotRun]:
-    fits = Budget.of(settings.environment, len(ids)).fits
-    runs = run_several(instance, ids[:fits], trigger)
-    if rest := ids[fits:]:
-        instant = SnapshotId.now(rest[0].account_id).instant
-        runs += _run_together(instance, settings, [replace(one, instant=instant) for one in rest], trigger)
-    return runs
+def _run_together(instance: dg.DagsterInstance, ids: Sequence[SnapshotId], trigger: str) -> list[SnapshotRun]:
+    """Take them at one instant; those for which a token has no requests left wait for its next minute.
+
+    Each token takes as many as its minute allows. Who waits has an instant of its own, of when there are requests
+    again. It ends once all were taken, or a minute took none.
+    """
+    taken: dict[str, SnapshotRun] = {}
+    waiting = list(ids)
+    while waiting:
+        runs = run_several(instance, waiting, trigger)
+        taken |= {run.snapshot_id.account_id: run for run in runs}
+        again = [run for run in runs if run.waits_until is not None]
+        if len(again) == len(runs):
+            break
+        if again:
+            _wait_until(max(run.waits_until for run in again if run.waits_until), len(again))
+        waiting = [SnapshotId.now(run.snapshot_id.account_id) for run in again]
+        waiting = [replace(one, instant=waiting[0].instant) for one in waiting]
+    return [taken[one.account_id] for one in ids]
+
+
+def _wait_until(instant: datetime, accounts: int) -> None:
+    seconds = min(max((instant - clock.now()).total_seconds(), 0.0), MAX_LATENESS.total_seconds()) + ROUNDED_S
+    progress.working(f"waiting {seconds:.0f} s for the next minute's requests: {accounts} accounts", urgent=True)
+    time.sleep(seconds)
 
 
 def run_several(instance: dg.DagsterInstance, ids: Sequence[SnapshotId], trigger: str) -> list[SnapshotRun]:
     """Run the job `snapshot_accounts` in this process for accounts at one instant, and say what came of each."""
     # who takes one account does without
-    from tradier_pipeline.assets.several import collecting_results
+    from tradier_pipeline.assets.several import NoRequestsError, collecting_results
     from tradier_pipeline.cycles.accounts_job import accounts_job
 
     with collecting_results() as results:
@@ -188,6 +209,7 @@ def run_several(instance: dg.DagsterInstance, ids: Sequence[SnapshotId], trigger
                 failure=failure if found else first_failure(result.all_events),
                 outcomes=found.outcomes if found else (),
                 caught_up=found.caught_up if found and snapshot_id == ids[0] else None,
+                waits_until=found.failure.until if found and isinstance(found.failure, NoRequestsError) else None,
             )
         )
     return runs

@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -40,6 +41,7 @@ warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefi
 
 MIN_SENSOR_INTERVAL_S = 1  # seconds; Dagster looks every 5, and would skip every other look at an interval of just that
 GAPS_EVERY = 30  # seconds
+AT_ONCE = 8  # tokens that are asked at a time
 ASKED_AGAIN = timedelta(minutes=1)
 ONE_LOOK = RetryPolicy(attempts=1, deadline=10.0)  # the next look comes soon
 
@@ -83,19 +85,19 @@ def _requested(
 ) -> dg.SensorResult | dg.SkipReason:
     asked: dict[str, Any] = json.loads(context.cursor or "{}")
     running = running_partitions(context.instance, LandingZone(settings.landing))
-    wanted: dict[str, list[str]] = {}  # by what for
+    wanted: dict[tuple[str, str | None], list[str]] = {}  # by what for, and by the token's group
     skipped: list[str] = []
     for account_id, account_requests in waiting.items():
         newest = account_requests[-1].request_id
         if settings.accounts is not None and account_id not in settings.accounts:
-            reason = "not an account of TRADIER_ACCOUNT_ID"
+            reason = f"not an account of TRADIER_{'ACCOUNT_ID' if settings.tokens is None else 'TOKENS'}"
         elif account_id in running:  # it answers them, or the next look does
             reason = f"{running[account_id]} is still being taken"
         elif _just_asked(asked.get(account_id), newest):
             reason = "the run asked for did not answer them; asked again within a minute"
         else:
             trigger = ",".join(dict.fromkeys(request.reason for request in account_requests))
-            wanted.setdefault(trigger, []).append(account_id)
+            wanted.setdefault((trigger, settings.of_account(account_id).group), []).append(account_id)
             asked[account_id] = {"newest": newest, "at": clock.iso(clock.now())}
             continue
         skipped.append(f"{account_id}: {reason}")
@@ -103,7 +105,7 @@ def _requested(
         return dg.SkipReason("; ".join(skipped))
     for line in skipped:
         context.log.info(line)
-    requests = [_run_request(accounts, trigger) for trigger, accounts in wanted.items()]
+    requests = [_run_request(accounts, trigger) for (trigger, _), accounts in wanted.items()]
     return dg.SensorResult(run_requests=requests, cursor=json.dumps(asked))
 
 
@@ -192,15 +194,25 @@ def _broker_sensor(seconds: int) -> dg.SensorDefinition:
                 return dg.SkipReason("the exchange is closed")
             ledger = Ledger(settings.ledger)
             asked = {request.account_id for request in ledger.waiting()}
-            with connect(settings) as broker:
-                news = [
-                    _look(settings, ledger, replace(broker, policy=ONE_LOOK), account_id)
-                    for account_id in known_accounts(settings)
-                    if account_id not in asked
-                ]
+            with ThreadPoolExecutor(AT_ONCE) as pool:  # a token that does not answer holds up no other
+                looks = [pool.submit(_look_at_all, one, ledger, asked) for one in settings.by_token]
+                news = [line for look in looks for line in look.result()]
             return dg.SkipReason("; ".join(line for line in news if line) or "no order has changed")
 
     return broker_sensor
+
+
+def _look_at_all(settings: Settings, ledger: Ledger, asked: Collection[str]) -> list[str | None]:
+    """What is new of the accounts of one token; what keeps it from being read is told, and costs no other."""
+    try:
+        with connect(settings) as broker:
+            brief = replace(broker, policy=ONE_LOOK)
+            accounts = [account_id for account_id in known_accounts(settings) if account_id not in asked]
+            return [_look(settings, ledger, brief, account_id) for account_id in accounts]
+    except PipelineError as error:
+        if settings.group is None:
+            raise
+        return [f"{settings.group}: {error}"]
 
 
 def _look(settings: Settings, ledger: Ledger, broker: Broker, account_id: str) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
 
-REQUESTS = len(REQUIRED_RESOURCES)  # of a snapshot; its quotes count as market data, of which as many are allowed
+SHARED = 1  # the profile lists all accounts of the token: it is asked for once, whatever their number
+EACH = len(REQUIRED_RESOURCES) - SHARED  # of an account; its quotes are market data, of which as many are allowed
 ALLOWED: Mapping[str, int] = {"live": 120, "sandbox": 60, "simulator": 120}  # Tradier: a minute and token
 
 
@@ -19,19 +19,26 @@ class Budget:
     Attributes:
         allowed: requests a minute.
         accounts: of the token.
+        name: of the token's group in TRADIER_TOKENS; None where there is but one token.
     """
 
     allowed: int
     accounts: int
+    name: str | None = None
 
     @classmethod
-    def of(cls, environment: str, accounts: int) -> Budget:
-        return cls(ALLOWED[environment], accounts)
+    def of(cls, environment: str, accounts: int, name: str | None = None) -> Budget:
+        return cls(ALLOWED[environment], accounts, name)
+
+    @property
+    def requests(self) -> int:
+        """What all accounts need in a minute in which each is read."""
+        return self.accounts * EACH + SHARED
 
     @property
     def fits(self) -> int:
         """So many accounts can be read in one minute."""
-        return self.allowed // REQUESTS
+        return (self.allowed - SHARED) // EACH
 
     @property
     def is_exceeded(self) -> bool:
@@ -50,31 +57,16 @@ class Budget:
         """
         if not self.is_exceeded:
             return None
+        where = f"in the group {self.name} of TRADIER_TOKENS" if self.name else "in TRADIER_ACCOUNT_ID"
+        every = self.minutes * (monitor_minutes or 1)
         return (
-            f"{self}. Each account has its turn every {self.minutes * (monitor_minutes or 1)} minutes, and its other "
-            f"minutes are recorded as missed. Name at most {self.fits} in TRADIER_ACCOUNT_ID to have all of them."
+            f"{self}. The cadence that fits: each account has its turn every {every} minutes, and its other "
+            f"minutes are recorded as missed. Name at most {self.fits} {where} to have all of them."
         )
 
     def __str__(self) -> str:
+        token = f"the access token {self.name}" if self.name else "the access token"
         return (
-            f"{self.accounts} accounts need {self.accounts * REQUESTS} requests, and the access token allows "
+            f"{self.accounts} accounts need {self.requests} requests, and {token} allows "
             f"{self.allowed} a minute: {self.fits} accounts"
         )
-
-
-class Spare:
-    """What of a minute's requests the first readings of all accounts leave over: for reading an account again.
-
-    Safe in threads.
-    """
-
-    def __init__(self, budget: Budget) -> None:
-        self._left = budget.allowed - min(budget.accounts, budget.fits) * REQUESTS
-        self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        """Whether an account may be read once more."""
-        with self._lock:
-            is_enough = self._left >= REQUESTS
-            self._left -= REQUESTS * is_enough
-        return is_enough

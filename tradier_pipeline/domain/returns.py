@@ -78,6 +78,7 @@ class Figures:
         benchmark: None if returns are compared with none.
         since_it_began: the history is younger than the period: it is measured from its beginning.
         stated: the part of deposits less withdrawals that the owner states.
+        confirmed: sessions that would be uncertain, but that the owner states to be as the broker reports them.
     """
 
     since: date
@@ -103,6 +104,7 @@ class Figures:
     notes: tuple[str, ...] = ()
     since_it_began: bool = False
     stated: Decimal = Decimal(0)
+    confirmed: tuple[date, ...] = ()
     volatility: float | None = None
     sharpe: float | None = None
     risk_reason: str | None = None
@@ -186,6 +188,7 @@ def figures(rows: Sequence[Row], since: date | None = None, until: date | None =
         gaps=sum(row["gap"] and start["trade_date"] < row["trade_date"] <= end["trade_date"] for row in rows),
         provisional=sum(row["provisional"] for row in days),
         uncertain=uncertain,
+        confirmed=tuple(row["trade_date"] for row in days if row.get("confirmed")),
         notes=() if reason else tuple(_notes(days)),
         **_risk([value for _, value in returns]),
         usable_days=len(returns),

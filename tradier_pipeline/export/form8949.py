@@ -50,8 +50,14 @@ def form8949(lots: Iterable[Row]) -> tuple[str, tuple[str, ...]]:
     Returns:
         The text, and what to know about it.
     """
-    rows = sorted((_line(lot) for lot in lots), key=lambda row: row["term"] != "short")
+    lots = list(lots)
+    real = [lot for lot in lots if lot["environment"] in (None, "live")]
+    paper = sorted({f"{lot['account_id']} ({lot['environment']})" for lot in lots if lot not in real})
+    rows = sorted((_line(lot) for lot in real or lots), key=lambda row: row["term"] != "short")
     notes = tuple(_notes(rows))
+    if paper:
+        what = "are left out; --account has those of one" if real else "are all that there are: they are no sales"
+        notes = (*notes, f"Lots without real money {what}: {', '.join(paper)}.")
     text = io.StringIO()
     text.writelines(f"# {note}\n" for note in notes)
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")

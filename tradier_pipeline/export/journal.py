@@ -118,6 +118,11 @@ class Chart:
         return self._name("Income", "Unrealized")
 
     @property
+    def opening(self) -> str:
+        """What was before the books: all live accounts share the name that beancount has for it."""
+        return OPENING if self.broker == "Tradier" else f"Equity:{self.broker}:Opening-Balances"
+
+    @property
     def unexplained(self) -> str:
         return self._name("Equity", "Unexplained")
 
@@ -165,7 +170,7 @@ def journal(
     for account_id, (moved, closed, known) in sorted(by_account.items()):
         environment = next(row["environment"] for row in (*moved, *closed, *known))
         books = _Books(Chart(account_id, environment), moved, closed, known)
-        entries += _between(books.entries, since, until)
+        entries += _between(books.entries, since, until, books.chart.opening)
         assertions += [one for one in books.assertions if _is_in(one.day, since, until)]
         notes += books.notes
     entries.sort(key=lambda entry: entry.day)
@@ -197,7 +202,7 @@ class _Books:
             return
         so_far = sum((self._cash_of(row) for day, row in moved if day <= first["trade_date"]), ZERO)
         days = [first["trade_date"], *(day for day, _ in moved), *(row["close_date"] for row in lots)]
-        self._post(min(days) - NEXT_DAY, "Opening balance", self.chart.cash, OPENING, first["cash"] - so_far)
+        self._post(min(days) - NEXT_DAY, "Opening balance", self.chart.cash, self.chart.opening, first["cash"] - so_far)
 
     def _keep(
         self, moved: Sequence[tuple[date, Row]], lots: Sequence[Row], closes: Sequence[Row], used: Sequence[Row]
@@ -254,7 +259,7 @@ class _Books:
             self.assertions.append(Assertion(day, chart.cash, row["cash"]))
         change = row["equity"] - self.held[chart.cash] - self.held[chart.cost] - self.held[chart.valuation]
         if begins:
-            self._post(day, "Opening valuation", chart.valuation, OPENING, change)
+            self._post(day, "Opening valuation", chart.valuation, chart.opening, change)
         elif doubt:
             text = "Value whose change nothing explains"
             self._post(day, text, chart.valuation, chart.unexplained, change, {"reason": doubt}, doubtful=True)
@@ -329,7 +334,7 @@ def _doubts(closes: Sequence[Row], used: Sequence[Row]) -> dict[date, str | None
     return doubts
 
 
-def _between(entries: Sequence[Entry], since: date | None, until: date | None) -> list[Entry]:
+def _between(entries: Sequence[Entry], since: date | None, until: date | None, opening: str) -> list[Entry]:
     """The entries between two days, and what was before as one entry."""
     held: dict[str, Decimal] = defaultdict(Decimal)
     for entry in entries:
@@ -340,7 +345,7 @@ def _between(entries: Sequence[Entry], since: date | None, until: date | None) -
     within = [entry for entry in entries if _is_in(entry.day, since, until)]
     if not since or not assets:
         return within
-    rest = Posting(OPENING, -sum((one.amount for one in assets), ZERO))
+    rest = Posting(opening, -sum((one.amount for one in assets), ZERO))
     return [Entry(since - NEXT_DAY, "Opening balance", (*assets, *([rest] if rest.amount else []))), *within]
 
 

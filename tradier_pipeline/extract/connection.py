@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -16,7 +17,8 @@ from pydantic import SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker.client import BrokerClient, RetryPolicy
 from tradier_pipeline.broker.decode import rows_of
-from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
+from tradier_pipeline.broker.errors import AccountRefusedError, AuthError, BrokerError
+from tradier_pipeline.broker.pages import Extract
 from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -24,17 +26,22 @@ from tradier_pipeline.ledger.store import Ledger
 
 T = TypeVar("T")
 
+PROFILE_SHARED = timedelta(seconds=5)  # a third of how far apart the answers of a snapshot may be
 CHECK_SETTINGS = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV."
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where to read from, and with which token."""
+    """Where to read from, and with which token.
+
+    `profile`: the answer that its readers have in common; None: each asks for its own.
+    """
 
     url: str
     token: SecretStr
     environment: str
     policy: RetryPolicy | None = None
+    profile: SharedProfile | None = field(default=None, compare=False)
 
     def read(self, read: Callable[[BrokerClient], Awaitable[T]]) -> T:
         """Run one read to its end, wherever the caller is: also inside the event loop of a notebook."""
@@ -45,10 +52,77 @@ class Broker:
 
         return _run(session)
 
+    def sharing_profile(self) -> Broker:
+        """The same broker for several accounts that are read side by side: its profile is asked for once."""
+        return replace(self, profile=SharedProfile(self))
+
+    def read_profile(self) -> Extract:
+        """The profile with all accounts of the token. Raises BrokerError: it was not read."""
+        if self.profile is not None:
+            return self.profile.since(None).result()
+        return self.read(lambda client: client.fetch_account())
+
+
+class SharedProfile:
+    """The one answer that lists all accounts of a token, for accounts that are read side by side.
+
+    Each lands its bytes as its own. So that a snapshot stays one reading in one short window, an answer is shared for
+    `PROFILE_SHARED` from the start of its request, and never with an account of which something newer is landed. One
+    that failed is told to all who wait for it; who comes later asks again. Safe in threads.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._lock = threading.Lock()
+        self._asked_at: datetime | None = None
+        self._answer: Future[Extract] = Future()
+        self._first: Future[Extract] | None = None
+
+    def first(self) -> Future[Extract]:
+        """The first answer, asked for now if nobody did."""
+        with self._lock:
+            if self._first is None:
+                self._ask_anew()
+                self._first = self._answer
+            return self._first
+
+    def since(self, newest: datetime | None) -> Future[Extract]:
+        """The answer to a request that began after an instant (None: any) and not long ago."""
+        with self._lock:
+            if not self._serves(newest):
+                self._ask_anew()
+            return self._answer
+
+    def _ask_anew(self) -> None:
+        self._asked_at, self._answer = clock.now(), Future()
+        self._answer.set_running_or_notify_cancel()  # one that gives up does not cancel it for the others
+        context = copy_context()
+        threading.Thread(target=context.run, args=(self._ask, self._answer), name="tradier-profile").start()
+
+    def _serves(self, newest: datetime | None) -> bool:
+        if self._asked_at is None or not timedelta() <= clock.now() - self._asked_at <= PROFILE_SHARED:
+            return False
+        failure = self._answer.exception() if self._answer.done() else None
+        if failure is not None:
+            return isinstance(failure, AuthError)  # no later attempt can differ
+        return newest is None or newest < self._asked_at
+
+    def _ask(self, answer: Future[Extract]) -> None:
+        try:
+            answer.set_result(self._broker.read(lambda client: client.fetch_account()))
+        except BaseException as error:
+            answer.set_exception(error)
+
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[Broker]:
-    """The broker the settings name; the embedded simulated one when they name none."""
+    """The broker the settings name; the embedded simulated one when they name none.
+
+    Args:
+        settings: of one token: see `Settings.by_token` and `Settings.of_account`.
+    """
+    if settings.tokens is not None:
+        raise PipelineError("there are several access tokens, and none was chosen", "Name an account.")
     if settings.broker_url is not None:
         yield Broker(settings.broker_url, settings.token, settings.environment)
         return
@@ -82,7 +156,7 @@ def active_accounts(broker: Broker) -> tuple[str, ...]:
         BrokerError: the profile was not read.
         ExtractError: it lists no active account.
     """
-    (profile,) = broker.read(lambda client: client.fetch_account()).pages
+    (profile,) = broker.read_profile().pages
     listed = rows_of("account", [profile.body])
     active = tuple(str(row["account_number"]) for row in listed if row.get("status") == "active")
     if not active:
@@ -94,7 +168,7 @@ def active_accounts(broker: Broker) -> tuple[str, ...]:
 
 def accounts_of_token(broker: Broker) -> tuple[str, ...]:
     """The accounts that the profile lists, active or not. Raises BrokerError: it was not read."""
-    (profile,) = broker.read(lambda client: client.fetch_account()).pages
+    (profile,) = broker.read_profile().pages
     return tuple(str(row.get("account_number")) for row in rows_of("account", [profile.body]))
 
 

@@ -18,7 +18,13 @@ from tradier_pipeline.core.errors import ExtractError, PipelineError
 from tradier_pipeline.core.snapshot_id import CLOCK_SKEW, MAX_LATENESS, SnapshotId
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.coherent_read import Earlier, earlier, judged, unlisted
-from tradier_pipeline.extract.connection import Broker, accounts_of_token, explained_refusal, not_of_token
+from tradier_pipeline.extract.connection import (
+    Broker,
+    SharedProfile,
+    accounts_of_token,
+    explained_refusal,
+    not_of_token,
+)
 from tradier_pipeline.extract.lookups import NOTHING_ASKED, Asked, followed, legless, look_up, vanished
 from tradier_pipeline.extract.records import attempt_records, page_records
 from tradier_pipeline.landing.manifest import (
@@ -76,7 +82,9 @@ def extract_snapshot(
         if ledger is not None:
             _claim_requests(ledger, snapshot_id, log)
         try:
-            received = broker.read(lambda client: _read_settled(client, snapshot_id, before, may_repeat))
+            received = broker.read(
+                lambda client: _read_settled(client, snapshot_id, before, may_repeat, broker.profile)
+            )
         except BrokerError as error:
             _keep(zone, broker, snapshot_id, trigger, error)
             failures = error.failures.values() if isinstance(error, SnapshotFetchError) else (error,)
@@ -124,20 +132,25 @@ class _Before:
 
 
 async def _read_settled(
-    client: BrokerClient, snapshot_id: SnapshotId, before: _Before, may_repeat: Callable[[], bool]
+    client: BrokerClient,
+    snapshot_id: SnapshotId,
+    before: _Before,
+    may_repeat: Callable[[], bool],
+    shared: SharedProfile | None,
 ) -> Received:
     """Read, and read again while it is still settling: at most twice more, and within the time of the snapshot.
 
     The last reading counts. Another one that fails costs nothing but the proof: what was read before it stays.
     """
-    received = await _receive(client, snapshot_id.account_id, before)
+    received = await _receive(client, snapshot_id.account_id, before, shared)
     reading, is_settling = judged(received.resources, before.statements)
     readings = [reading]
     latest = snapshot_id.instant + MAX_LATENESS - timedelta(seconds=SETTLE_S)
     while is_settling and len(readings) <= REREADS and clock.now() < latest and may_repeat():
         await asyncio.sleep(SETTLE_S)
         try:
-            received = await _receive(client, snapshot_id.account_id, before, (received.lookups, received.looked_up))
+            asked = (received.lookups, received.looked_up)
+            received = await _receive(client, snapshot_id.account_id, before, shared, asked)
         except BrokerError as error:
             reported = (*reading.evidence, f"not read again: {error.what}")
             readings[-1] = reading.model_copy(update={"evidence": reported})
@@ -147,8 +160,18 @@ async def _read_settled(
     return replace(received, readings=tuple(readings))
 
 
-async def _receive(client: BrokerClient, account_id: str, before: _Before, asked: Asked = NOTHING_ASKED) -> Received:
-    extracts = await client.fetch_snapshot(account_id)
+async def _receive(
+    client: BrokerClient,
+    account_id: str,
+    before: _Before,
+    shared: SharedProfile | None,
+    asked: Asked = NOTHING_ASKED,
+) -> Received:
+    profile = None
+    if shared is not None:
+        newest = before.newest.manifest.as_of_end if before.newest else None
+        profile = asyncio.wrap_future(shared.since(newest))
+    extracts = await client.fetch_snapshot(account_id, profile)
     _refuse_other_account(extracts, account_id)
     orders = extracts["orders"]
     without_legs = legless(before.newest, orders, asked)

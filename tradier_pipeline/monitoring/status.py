@@ -170,9 +170,10 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
 
 
 def _requests_warning(settings: Settings, tried: Collection[str]) -> str | None:
-    """Whether there are more accounts than the access token allows to read; `all` are those of which anything is."""
-    accounts = tried if settings.accounts is None else settings.accounts
-    return Budget.of(settings.environment, len(accounts)).warning(settings.monitor_minutes)
+    """Whether there are more accounts than an access token allows to read; `all` are those of which anything is."""
+    accounts = {one.group: tried if one.accounts is None else one.accounts for one in settings.by_token}
+    budgets = [Budget.of(one.environment, len(accounts[one.group]), one.group) for one in settings.by_token]
+    return " ".join(filter(None, (budget.warning(settings.monitor_minutes) for budget in budgets))) or None
 
 
 def _account_status(
@@ -197,7 +198,7 @@ def _account_status(
         failures_24h=len(failures),
         last_failure=_failure_line(failures[-1]) if failures else None,
         missed_24h=len(missed),
-        request_budget=_request_budget(newest),
+        request_budget=request_budget(newest),
         heartbeats=(),
         verdict=header.get("verdict"),
         verdict_evidence=header.get("verdict_evidence"),
@@ -247,7 +248,7 @@ def _failure_line(failure: FailureRecord) -> str:
     return f"{failure.snapshot_id}: {next(iter(failure.errors.values()))}"
 
 
-def _request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
+def request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     """The tightest figure any answer of the newest snapshot carried."""
     if landed is None:
         return None

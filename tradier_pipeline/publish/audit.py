@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
@@ -18,11 +19,14 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import create_private, sync, writing
 from tradier_pipeline.core.settings import Settings, is_safe_url
+from tradier_pipeline.domain.daily_summary import content_key
 from tradier_pipeline.landing.audit import Audited, Walked, audit_landing, walk
 from tradier_pipeline.landing.chain import Head
 from tradier_pipeline.landing.zone import Damaged, LandingZone
+from tradier_pipeline.publish.missed import missed_row
 from tradier_pipeline.verify import warehouse_audit
-from tradier_pipeline.warehouse.reads import connect_readonly, require_current
+from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import connect_readonly, require_current, rows_of
 from tradier_pipeline.warehouse.sealed_chain import sealed_chain
 from tradier_pipeline.warehouse.staging import sealed_directory
 
@@ -107,10 +111,40 @@ def _audit_warehouse(
                 if not any(damage.path.endswith(".parquet") for damage in found):
                     found += warehouse_audit.audit_derived(connection)
                 found += warehouse_audit.audit_rows(connection, zone, known)
+                found += warehouse_audit.audit_posted(connection, zone, known)
+                found += _missed_rows(connection, zone, known)
+                found += _summaries(connection)
     except (PipelineError, duckdb.Error) as error:
         found.append(Damaged(str(path), f"{path} cannot be read: {str(error).splitlines()[0][:300]}"))
         return 0, found
     return snapshots, found
+
+
+def _missed_rows(
+    connection: duckdb.DuckDBPyConnection, zone: LandingZone, known: Callable[[Path], bool]
+) -> Iterator[Damaged]:
+    """The instants without a snapshot beside the records that tell of them. Why one was refused no record tells."""
+    for stored in rows_of(connection, f"FROM {schema.MISSED_SNAPSHOTS.name} ORDER BY snapshot_id"):
+        path, named = zone.root / stored["path"], f"{schema.MISSED_SNAPSHOTS.name}: {stored['snapshot_id']}"
+        if known(path):
+            continue
+        try:
+            given = missed_row(
+                zone, path, stored["snapshot_id"], stored["reason"] if stored["kind"] == "refused" else None
+            )
+        except (PipelineError, ValueError) as error:
+            yield Damaged(named, f"{named} cannot be proven: {str(error).splitlines()[0][:300]}")
+            continue
+        for column in (name for name, value in given.items() if stored[name] != value):
+            yield Damaged(named, f"{named}: {column} is {stored[column]}, and {given[column]} was recorded")
+
+
+def _summaries(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
+    """Each revision of a day's summary has the hash of its figures in it."""
+    for row in rows_of(connection, f"FROM {schema.DAILY_SUMMARIES.name} ORDER BY account_id, trade_date, revision"):
+        if content_key(row) != row["content_key"]:
+            named = f"{schema.DAILY_SUMMARIES.name}: {row['account_id']} {row['trade_date']} revision {row['revision']}"
+            yield Damaged(named, f"{named} does not have the figures that it was made with")
 
 
 def anchor(where: str, chains: Sequence[Walked]) -> int:
@@ -121,11 +155,16 @@ def anchor(where: str, chains: Sequence[Walked]) -> int:
     """
     at = clock.iso(clock.now())
     heads = [{"at": at, "chain": one.name, "entries": one.head.number, "head": one.head.hash} for one in chains]
-    if where.startswith(("http://", "https://")):
+    if is_url(where):
         _send(where, heads)
     else:
         _append(Path(where), heads)
     return len(heads)
+
+
+def is_url(where: str) -> bool:
+    """Whether an anchor is a URL, and not a file."""
+    return where.startswith(("http://", "https://"))
 
 
 def _append(path: Path, heads: Sequence[object]) -> None:
@@ -137,36 +176,53 @@ def _append(path: Path, heads: Sequence[object]) -> None:
 
 
 def _send(url: str, heads: Sequence[object]) -> None:
-    host = urlsplit(url).hostname or "no host"
+    response = _asked("POST", url, "did not take", json={"heads": heads})
+    if not response.is_success:
+        raise AnchorError(f"{_host(url)} did not take the anchor: HTTP {response.status_code}", "Try again.")
+
+
+def _asked(method: str, url: str, failing: str, **content: Any) -> httpx.Response:
+    """What a URL of the owner's answers. The URL is a secret: no message and no log has more of it than the host."""
     if not is_safe_url(url):
         raise AnchorError("the URL of the anchor is not an https URL", "Use https; http is for this machine only.")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it quotes the URLs
     try:
-        response = httpx.post(url, json={"heads": heads}, timeout=ANCHOR_TIMEOUT_S, follow_redirects=False)
+        return httpx.request(method, url, timeout=ANCHOR_TIMEOUT_S, follow_redirects=False, **content)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise AnchorError(f"{host} did not take the anchor: {type(error).__name__}", "Try again.") from None
-    if not response.is_success:
-        raise AnchorError(f"{host} did not take the anchor: HTTP {response.status_code}", "Try again.")
+        raise AnchorError(f"{_host(url)} {failing} the anchor: {type(error).__name__}", "Try again.") from None
 
 
-def read_anchors(path: Path) -> list[tuple[str, Head]]:
-    """What `anchor` has written to a file: chain and head.
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or "no host"
+
+
+def read_anchors(where: str) -> list[tuple[str, Head]]:
+    """What `anchor` has written to a file, or what a URL keeps of what was sent to it: chain and head.
 
     Raises:
-        AnchorError: it cannot be read, or a line is none of an anchor.
+        AnchorError: it cannot be read, or something in it is no anchor.
     """
-    remedy = "Name a file that `tradier-pipeline audit --anchor` has written."
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnchorError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", remedy) from None
-    anchors = []
-    for number, line in enumerate(lines, 1):
+    if is_url(where):
+        name, remedy = _host(where), "Name a URL that answers GET with what `tradier-pipeline audit --anchor` has sent."
+        response = _asked("GET", where, "did not give")
+        if not response.is_success:
+            raise AnchorError(f"{name} did not give the anchor: HTTP {response.status_code}", remedy)
+        text = response.text
+    else:
+        name, remedy = where, "Name a file that `tradier-pipeline audit --anchor` has written."
         try:
-            one = json.loads(line)
-            anchors.append((str(one["chain"]), Head(int(one["entries"]), str(one["head"]))))
-        except (ValueError, KeyError, TypeError):
-            raise AnchorError(f"line {number} of {path} is no anchor", remedy) from None
+            text = Path(where).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            cause = getattr(error, "strerror", None) or "not UTF-8"
+            raise AnchorError(f"cannot read {where}: {cause}", remedy) from None
+    anchors = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            document = json.loads(line)
+            heads = document.get("heads", [document])
+            anchors += [(str(one["chain"]), Head(int(one["entries"]), str(one["head"]))) for one in heads]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise AnchorError(f"line {number} of {name} is no anchor", remedy) from None
     if not anchors:
-        raise AnchorError(f"{path} has no anchor", remedy)
+        raise AnchorError(f"{name} has no anchor", remedy)
     return anchors

@@ -1,8 +1,6 @@
-"""Backing a home up into a folder, while it is written, and restoring it.
+"""Backing a home up into a folder or an object store, while it is written, and restoring it.
 
-    <folder>/objects/<2 letters>/<sha256>     every file once, by its content; written aside, fsynced, renamed
-    <folder>/<instant>.backup.json            what a backup consists of, written last: path, bytes, SHA-256, time
-
+Every file is there once, by its content; what a backup consists of is written last: path, bytes, SHA-256, time.
 A backup that was killed has no list: the next one goes on with what it has copied. What the warehouse has seen is
 landed, and what is landed is in its chain, so the warehouse is copied first, and each chain with the files it has by
 then.
@@ -16,38 +14,30 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Final
-from uuid import uuid4
 
 import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tradier_pipeline import clock
 from tradier_pipeline.core import progress
-from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, sync, write_whole, writing
+from tradier_pipeline.core.files import copy, create_private, make_directory, sync, writing
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.landing.chain import CHAIN, Chain
 from tradier_pipeline.landing.chained import OwnFiles, chains_of
+from tradier_pipeline.publish.backup_places import SUFFIX, BackupError, Place, place_of
 from tradier_pipeline.warehouse import sealed
 from tradier_pipeline.warehouse.sealed_chain import sealed_chain
 from tradier_pipeline.warehouse.staging import Warehouse, attach, sealed_directory
 
-SUFFIX: Final = ".backup.json"
-LOCK_TIMEOUT_S: Final = 5.0
 TRIES: Final = 5  # of an account whose days are compacted meanwhile
 KEPT: Final = 3
 _BESIDE: Final = ("calendar", "simulator")  # small files, each written whole
-
-
-class BackupError(PipelineError):
-    """A backup cannot be made, read or restored."""
 
 
 class FileRecord(BaseModel):
@@ -74,9 +64,9 @@ class BackupList(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """What a backup came to: its list, its files and bytes; how many and how much of them had to be copied."""
+    """What a backup came to: its name, its files and bytes; how many and how much of them had to be copied."""
 
-    path: Path
+    name: str
     files: int
     bytes: int
     copied_files: int
@@ -96,10 +86,10 @@ class Restored:
 
 
 class _Store:
-    """The folder: objects by their content."""
+    """What a backup takes of a home: objects by their content."""
 
-    def __init__(self, root: Path, known: Mapping[tuple[str, int, int], FileRecord]) -> None:
-        self.root = root
+    def __init__(self, place: Place, known: Mapping[tuple[str, int, int], FileRecord]) -> None:
+        self.place = place
         self._known = known
         self.files: list[FileRecord] = []
         self.copied_files = self.copied_bytes = 0
@@ -108,10 +98,10 @@ class _Store:
         """A file of the home, copied unless the backup before had it. Raises FileNotFoundError if it has gone."""
         status = path.stat()
         known = self._known.get((name, status.st_size, status.st_mtime_ns))
-        if known is not None and self._object(known.sha256).exists():
+        if known is not None and self.place.has(known.sha256, known.bytes):
             self.files.append(known)
             return
-        with self._partial() as partial:
+        with self.place.partial() as partial:
             with path.open("rb") as source, partial.open("wb") as target:  # one open file is one state of it
                 status = os.fstat(source.fileno())
                 digest = hashlib.sha256()
@@ -121,70 +111,46 @@ class _Store:
             self._file(partial, name, digest.hexdigest(), status.st_mtime_ns)
 
     def take_bytes(self, body: bytes, name: str) -> None:
-        with self._partial() as partial:
+        with self.place.partial() as partial:
             partial.write_bytes(body)
             self._file(partial, name, hashlib.sha256(body).hexdigest(), 0)
 
     def _file(self, partial: Path, name: str, sha256: str, mtime_ns: int) -> None:
-        place, size = self._object(sha256), partial.stat().st_size
+        size = partial.stat().st_size
         self.files.append(FileRecord(path=name, bytes=size, mtime_ns=mtime_ns, sha256=sha256))
-        if place.exists():
-            return
-        sync(partial)
-        make_directory(place.parent)
-        partial.replace(place)
-        sync(place.parent)
-        self.copied_files, self.copied_bytes = self.copied_files + 1, self.copied_bytes + size
-
-    def _object(self, sha256: str) -> Path:
-        return object_path(self.root, sha256)
-
-    @contextmanager
-    def _partial(self) -> Iterator[Path]:
-        partial = self.root / f".{uuid4().hex}.tmp"
-        create_private(partial)
-        try:
-            yield partial
-        finally:
-            partial.unlink(missing_ok=True)
+        if not self.place.has(sha256, size):
+            self.place.put(sha256, partial)
+            self.copied_files, self.copied_bytes = self.copied_files + 1, self.copied_bytes + size
 
 
-def object_path(root: Path, sha256: str) -> Path:
-    return root / "objects" / sha256[:2] / sha256
-
-
-def backup(settings: Settings, folder: Path, keep: int = KEPT) -> BackedUp:
+def backup(settings: Settings, where: str, keep: int = KEPT) -> BackedUp:
     """Back the home up; only what the backup before lacks is copied. Snapshots go on meanwhile.
 
     Args:
+        where: a folder, or the URL of an object store.
         keep: how many backups stay, this one among them.
 
     Raises:
-        BackupError: the folder is in the home, or there is nothing to back up.
-        BusyError: another backup into the folder is going on.
+        BackupError: the folder is in the home, the store cannot be reached, or there is nothing to back up.
+        BusyError: another backup is going on.
         FileError: the folder cannot be written; the backups before stay.
     """
     started = time.monotonic()
     home = settings.home.resolve()
-    if folder.resolve().is_relative_to(home):
-        raise BackupError(f"{folder} is in the home {home}", "Name a folder elsewhere, on another disk.")
+    place = place_of(where)
     if not settings.landing.is_dir():
         raise BackupError(f"there is nothing to back up in {home}", "Set TRADIER_PIPELINE_HOME.")
-    with writing(folder):
-        make_directory(folder)
-    with exclusive(folder / ".lock", LOCK_TIMEOUT_S, f"{folder} is being written"), writing(folder):
-        for leftover in folder.glob(".*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        store = _Store(folder, _newest_files(folder))
+    with place.held(home):
+        store = _Store(place, _newest_files(place))
         _take_home(settings, store)
         at = clock.now()
-        path = folder / f"{clock.iso(at).replace(':', '-')}{SUFFIX}"
+        name = f"{clock.iso(at).replace(':', '-')}{SUFFIX}"
         made = BackupList(at=at, home=str(home), code_version=CODE_VERSION, files=tuple(store.files))
-        write_whole(path, made.model_dump_json(indent=0).encode())
-        _prune(folder, keep)
+        place.write(name, made.model_dump_json(indent=0).encode())
+        _prune(place, keep)
     size = sum(one.bytes for one in store.files)
     seconds = time.monotonic() - started
-    return BackedUp(path, len(store.files), size, store.copied_files, store.copied_bytes, seconds)
+    return BackedUp(name, len(store.files), size, store.copied_files, store.copied_bytes, seconds)
 
 
 def _take_home(settings: Settings, store: _Store) -> None:
@@ -203,8 +169,7 @@ def _take_home(settings: Settings, store: _Store) -> None:
 
 def _take_warehouse(settings: Settings, store: _Store) -> None:
     """The published file as it is now, and the files of its sealed months."""
-    with TemporaryDirectory(prefix=".warehouse.", suffix=".tmp", dir=store.root) as directory:
-        taken = Path(directory) / settings.warehouse.name
+    with store.place.partial() as taken:
         copy(settings.warehouse, taken)
         store.take(taken, settings.warehouse.name)
         try:
@@ -251,8 +216,7 @@ def _take_owner(settings: Settings, chain: Chain, store: _Store) -> None:
 
 def _take_ledger(settings: Settings, store: _Store) -> None:
     """The ledger by SQLite's own backup, which its writers do not disturb."""
-    with TemporaryDirectory(prefix=".ledger.", suffix=".tmp", dir=store.root) as directory:
-        taken = Path(directory) / settings.ledger.name
+    with store.place.partial() as taken:
         try:
             with (
                 closing(sqlite3.connect(f"{settings.ledger.resolve().as_uri()}?mode=ro", uri=True)) as source,
@@ -264,17 +228,13 @@ def _take_ledger(settings: Settings, store: _Store) -> None:
         store.take(taken, settings.ledger.name)
 
 
-def lists_of(folder: Path) -> list[Path]:
-    """The lists of the backups in a folder, the oldest first."""
-    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
-
-
-def read_list(path: Path) -> BackupList:
+def read_list(place: Place, name: str) -> BackupList:
     """What a backup consists of. Raises BackupError if its list is damaged or leaves the home."""
+    path = f"{place.name}/{name}"
     try:
-        found = BackupList.model_validate_json(path.read_bytes())
+        found = BackupList.model_validate_json(place.read(name))
     except (OSError, ValidationError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is damaged"
+        what = (error.strerror or "it is not there") if isinstance(error, OSError) else "it is damaged"
         raise BackupError(
             f"cannot read {path}: {what}", "Name an older backup, or back up into a new folder."
         ) from None
@@ -285,32 +245,30 @@ def read_list(path: Path) -> BackupList:
     return found
 
 
-def _newest_files(folder: Path) -> dict[tuple[str, int, int], FileRecord]:
+def _newest_files(place: Place) -> dict[tuple[str, int, int], FileRecord]:
     """What the newest backup has; nothing if its list is damaged: then all is read again."""
+    newest = place.lists()[-1:]
     with suppress(BackupError):
-        return {
-            (one.path, one.bytes, one.mtime_ns): one for path in lists_of(folder)[-1:] for one in read_list(path).files
-        }
+        return {(one.path, one.bytes, one.mtime_ns): one for name in newest for one in read_list(place, name).files}
     return {}
 
 
-def _prune(folder: Path, keep: int) -> None:
+def _prune(place: Place, keep: int) -> None:
     """Remove the oldest lists, and the objects that no list has any more; none while a list cannot be read."""
-    for path in lists_of(folder)[:-keep]:
-        path.unlink()
+    lists = place.lists()
+    place.remove(lists[:-keep], [])
     try:
-        kept = {file.sha256 for path in lists_of(folder) for file in read_list(path).files}
+        kept = {file.sha256 for name in lists[-keep:] for file in read_list(place, name).files}
     except BackupError:
         return
-    for path in (folder / "objects").glob("??/*"):
-        if path.name not in kept:
-            path.unlink()
+    place.remove([], [sha256 for sha256 in place.objects() if sha256 not in kept])
 
 
-def restore(folder: Path, home: Path, at: str | None = None) -> Restored:
+def restore(where: str, home: Path, at: str | None = None) -> Restored:
     """Restore a home from a backup; every file is proven by its SHA-256, and the home appears by one rename.
 
     Args:
+        where: the folder, or the URL of an object store.
         home: where to; nothing may be there, or an empty directory.
         at: the beginning of the name of the backup; None: the newest.
 
@@ -319,14 +277,16 @@ def restore(folder: Path, home: Path, at: str | None = None) -> Restored:
         FileError: the home cannot be written.
     """
     started = time.monotonic()
-    lists = [path for path in lists_of(folder) if at is None or path.name.startswith(at.replace(":", "-"))]
+    place = place_of(where)
+    there = place.lists()
+    lists = [name for name in there if at is None or name.startswith(at.replace(":", "-"))]
     if not lists:
-        named = ", ".join(path.name.removesuffix(SUFFIX) for path in lists_of(folder)) or "none"
-        raise BackupError(f"there is no such backup in {folder}", f"Those there are: {named}.")
+        named = ", ".join(name.removesuffix(SUFFIX) for name in there) or "none"
+        raise BackupError(f"there is no such backup in {place.name}", f"Those there are: {named}.")
     home = home.resolve()
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise BackupError(f"{home} is not empty", "Restore into a new directory: --to, or TRADIER_PIPELINE_HOME.")
-    found = read_list(lists[-1])
+    found = read_list(place, lists[-1])
     partial = home.with_name(f".{home.name}.restoring.tmp")
     with writing(home):
         make_directory(home.parent)
@@ -335,7 +295,7 @@ def restore(folder: Path, home: Path, at: str | None = None) -> Restored:
         try:
             for done, file in enumerate(found.files):
                 progress.working("restoring", done, len(found.files))
-                _restore_file(folder, partial, file)
+                _restore_file(place, partial, file)
             _sync_directories(partial)
             if home.exists():
                 home.rmdir()
@@ -350,13 +310,13 @@ def restore(folder: Path, home: Path, at: str | None = None) -> Restored:
     return Restored(home, found.at, len(found.files), size, time.monotonic() - started)
 
 
-def _restore_file(folder: Path, home: Path, file: FileRecord) -> None:
-    source, target = object_path(folder, file.sha256), home / file.path
+def _restore_file(place: Place, home: Path, file: FileRecord) -> None:
+    source, target = place.where(file.sha256), home / file.path
     make_directory(target.parent)
     digest = hashlib.sha256()
     create_private(target)
     try:
-        with source.open("rb") as body, target.open("wb") as restored:
+        with place.open(file.sha256) as body, target.open("wb") as restored:
             while block := body.read(1 << 20):
                 digest.update(block)
                 restored.write(block)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -27,8 +27,9 @@ from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
+from tradier_pipeline.reconcile.yet_to_come import Line
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.account_states import LAST_GOOD
+from tradier_pipeline.warehouse.account_states import LAST_GOOD, OPENED
 from tradier_pipeline.warehouse.reads import (
     connect_readonly,
     newest_snapshot_ids,
@@ -70,11 +71,13 @@ _ENDED_BEFORE = f"""
     GROUP BY order_id HAVING arg_max(raw_status, as_of) IN ({{ends}})
 """  # noqa: S608
 
-_MOVED = """
-    SELECT item, as_of, in_flight, explanation FROM conservation
-    WHERE account_id = ? AND (as_of >= ? AND as_of < ? OR snapshot_id = ?) AND item <> 'cash'
-    AND (in_flight <> 0 OR regexp_matches(explanation, '(assigned|exercised|expired|ended)')) ORDER BY as_of
-"""
+_MOVED = f"""
+    SELECT item, as_of, in_flight, {OPENED}, explanation FROM conservation
+    WHERE account_id = ? AND (as_of >= ? AND as_of < ? OR snapshot_id = ?) AND (
+        in_flight <> 0 OR carried <> 0
+        OR (item <> 'cash' AND regexp_matches(explanation, '(assigned|exercised|expired|ended)'))
+    ) ORDER BY as_of
+"""  # noqa: S608
 
 
 def reconcile_newest(settings: Settings, account_id: str | None = None, *, whole: bool = True) -> list[Reconciliation]:
@@ -175,23 +178,27 @@ def reconcile_typed(
         replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, ledger_state.orders))),
         before=holdings_before(connection, manifest.account_id, manifest.as_of),
         last_held=last_held,
-        ends=_ends(connection, typed) if last_held else None,
+        ends=_ends(connection, typed, last_held.values()) if last_held else None,
         closes=_closes(connection, ledger_state.trades),
         session_open=session.open if session else None,
     )
     return reconcile(ledger_state.orders, ledger_state.trades, facts, tag_prefix=ledger_state.tag_prefix)
 
 
-def _ends(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> dict[str, End]:
-    """What became of options in the last days."""
+def _ends(
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, last_held: Iterable[LastHeld | None]
+) -> dict[str, End]:
+    """What became of options in the last days, or since they were last held: no end gets more certain by waiting."""
     manifest = typed.landed.manifest
-    since = manifest.as_of - OUTSTANDING_DAYS
+    since = min([manifest.as_of - OUTSTANDING_DAYS, *(held.as_of for held in last_held if held)])
     with reaching(connection, since):
         rows = connection.execute(
             bind(_MOVED, manifest.account_id, since, manifest.as_of, manifest.snapshot_id)
         ).fetchall()
     now = typed.conserved.findings if typed.conserved else ()  # else it is stored
-    moved = [Moved(one.item, manifest.as_of, one.in_flight, "; ".join(one.explanation)) for one in now]
+    moved = [
+        Moved(one.item, manifest.as_of, one.in_flight, Line.of(one).opened, "; ".join(one.explanation)) for one in now
+    ]
     stored = [Moved(*row) for row in rows if not now or row[1] < manifest.as_of]
     return ends_of([*stored, *moved])
 

@@ -97,6 +97,8 @@ class AccountState:
         terms: by option symbol, what quotes reported.
         ended: contracts of the options that expired lately, as they were held: their shares or cash may be yet to come.
         owed: the shares of which fractions may be yet to be paid.
+        claimed: the contracts that may stand behind shares or cash of the last days whose cause is not known.
+        gone: shares of each symbol that changed lately without a cause: they may be yet to be paid for.
     """
 
     as_of: datetime
@@ -110,6 +112,8 @@ class AccountState:
     terms: Mapping[str, Terms] = field(default_factory=dict)
     ended: Mapping[str, Decimal] = field(default_factory=dict)
     owed: frozenset[str] = frozenset()
+    claimed: frozenset[str] = frozenset()
+    gone: Mapping[str, Decimal] = field(default_factory=dict)
 
     def held(self, symbol: str) -> Holding:
         """The position in a symbol; an empty one if there is none."""
@@ -134,6 +138,11 @@ class Fill:
     def lacks_multiplier(self) -> bool:
         """Whether it is only for the size of its contract that the cash is not known."""
         return self.cash is None and bool(self.part.price)
+
+    @property
+    def is_taken_back(self) -> bool:
+        """Whether the order has filled less than before: the trade was busted or corrected."""
+        return abs(self.part.filled) < abs(self.part.filled - self.quantity)
 
     @property
     def symbol(self) -> str:

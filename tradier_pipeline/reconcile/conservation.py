@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -59,8 +59,9 @@ MOST_DELIVERIES = 4  # candidates of what was delivered
 
 FITS_ALIKE = "which fits as others do"  # of one of several explanations that nothing tells apart
 
-_MAY_BE = "may be "
+MAY_BE = "may be "
 _MERGER = "a merger for shares"
+_SPIN_OFF = "by a spin-off of"
 _ENDED = re.compile(r"([+-][0-9.]+) (?:expired|ended) ")
 
 Kind = Literal["fill", "expiry", "delivery", "corporate_action"]
@@ -118,7 +119,7 @@ class Open:
     @classmethod
     def of(cls, amount: Decimal, fees_at_most: Decimal | None, explanation: Iterable[str]) -> Self:
         """What a finding with such an explanation left open."""
-        return cls(amount, fees_at_most or ZERO, tuple(line for line in explanation if line.startswith(_MAY_BE)))
+        return cls(amount, fees_at_most or ZERO, tuple(line for line in explanation if line.startswith(MAY_BE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +204,8 @@ def ended_in(explanation: Iterable[str]) -> Decimal:
 
 
 def may_owe_fractions(explanation: str) -> bool:
-    """Whether a split or a merger that may have left fractions is among what an explanation names."""
-    return _FOR_FRACTIONS in explanation or _MERGER in explanation
+    """Whether a split, a merger or a spin-off that may have left fractions is among what an explanation names."""
+    return any(words in explanation for words in (_FOR_FRACTIONS, _MERGER, _SPIN_OFF))
 
 
 def _settled(change: ItemChange, amounts: Sequence[Decimal]) -> Decimal:
@@ -246,7 +247,7 @@ def _finding(change: ItemChange, carried: Open) -> ItemVerdict:
     state: State
     if not left:
         reported = ["what was in flight is explained now"] if carried.amount else []
-        reported += [] if change.unexplained else [f"{_MAY_BE}{line}" for line in change.candidates]
+        reported += [] if change.unexplained else [f"{MAY_BE}{line}" for line in change.candidates]
         state, text = "explained", reported if reported or change.causes else ["no change"]
     elif -fees <= left < 0:
         state, text = (
@@ -256,7 +257,7 @@ def _finding(change: ItemChange, carried: Open) -> ItemVerdict:
     else:
         state = "unexplained" if old else "in_flight"
         since = "since two statements" if old else "new"
-        behind = (*(f"{_MAY_BE}{line}" for line in change.candidates), *carried.behind)
+        behind = (*(f"{MAY_BE}{line}" for line in change.candidates), *carried.behind)
         text = [f"{signed(left)} unexplained, {since}", *dict.fromkeys(behind)]
     return ItemVerdict(
         item=change.item,
@@ -339,6 +340,7 @@ class _Comparison:
             for symbol in sorted({*before.holdings, *now.holdings, *filled})
         }
         self.left: Mapping[str, Decimal] = {}
+        self.delivered_on: Collection[str] = ()  # the shares that options which went may have delivered
         self.deliveries: dict[str, list[str]] = {}  # by shares, what else may have been delivered, the likeliest first
         self.alike: dict[str, list[str]] = {}  # by contract, what may have been delivered: each explains all alike
         self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
@@ -373,19 +375,20 @@ class _Comparison:
     def _book_fill(self, fill: Fill) -> None:
         if fill.quantity:
             up_to = f", of up to {signed(fill.part.filled)} that may have filled before" if fill.at_most else ""
-            self._book("fill", fill.symbol, fill.quantity, f"filled, {fill.order}{up_to}")
+            what = "taken back of what had filled" if fill.is_taken_back else "filled"
+            self._book("fill", fill.symbol, fill.quantity, f"{what}, {fill.order}{up_to}")
         if fill.cash:
             self._book("fill", CASH, fill.cash, f"for {signed(fill.quantity)} {fill.symbol}, {fill.order}")
 
     def _book_corporate_actions(self) -> None:
         """Splits, and symbols that became others: the quantity or the name changed, and the cost to the cent not."""
         filled = {fill.symbol for fill in self.fills}
+        for symbol in self.moved:
+            old, new = self.before.held(symbol), self._apart_from_fills(symbol)
+            ratio = _ratio(old.quantity, new.quantity) if new else None
+            if new and ratio and old.cost_basis == new.cost_basis != 0:
+                self._book("corporate_action", symbol, self._left(symbol), f"by a split, {ratio}")
         left = [symbol for symbol in self.moved if symbol not in filled and self.moved[symbol]]
-        for symbol in left:
-            old, new = self.before.held(symbol), self.now.held(symbol)
-            ratio = _ratio(old.quantity, new.quantity)
-            if ratio and old.cost_basis == new.cost_basis != 0:
-                self._book("corporate_action", symbol, self.moved[symbol], f"by a split, {ratio}")
         gone = [symbol for symbol in left if self.now.held(symbol) is NOTHING]
         come = [symbol for symbol in left if self.before.held(symbol) is NOTHING]
         pairs = [pair for pair in product(gone, come) if self._may_have_become(*pair)]
@@ -397,6 +400,17 @@ class _Comparison:
             self._book("corporate_action", old_symbol, -old.quantity, f"became {new_symbol}{how}")
             self._book("corporate_action", new_symbol, new.quantity, f"came from {old_symbol}{how}")
         self._book_spin_offs([symbol for symbol in come if not self.causes[symbol]], filled)
+
+    def _apart_from_fills(self, symbol: str) -> Holding | None:
+        """The position without what was added to it since; None if that is not all, or its cost is not known."""
+        now, filled = self.now.held(symbol), [fill for fill in self.fills if fill.symbol == symbol]
+        quantity = sum((fill.quantity for fill in filled), ZERO)
+        if self._left(symbol) != self.moved[symbol] - quantity:
+            return None
+        was = self.before.held(symbol).quantity
+        if any(fill.at_most or fill.cash is None or fill.quantity * was <= 0 for fill in filled):
+            return None
+        return Holding(now.quantity - quantity, now.cost_basis + sum((fill.cash or ZERO for fill in filled), ZERO))
 
     def _may_have_become(self, old_symbol: str, new_symbol: str) -> bool:
         """Whether a position that went and one that came are one at an unchanged cost, under another name."""
@@ -430,7 +444,7 @@ class _Comparison:
                 continue
             for symbol in some:
                 cost = unsigned(self.now.held(symbol).cost_basis)
-                text = f"by a spin-off of {parent}, which gave up {cost} USD of its cost"
+                text = f"{_SPIN_OFF} {parent}, which gave up {cost} USD of its cost"
                 self._book("corporate_action", symbol, self.moved[symbol], text)
 
     def _book_ended_options(self) -> None:
@@ -442,6 +456,7 @@ class _Comparison:
             underlying = self._underlying(late.symbol, late.option)
             if self._left(underlying) and underlying not in self._filled():
                 gone[underlying].append(late)
+        self.delivered_on = gone.keys()
         ways = {underlying: self._ways(underlying, options) for underlying, options in gone.items()}
         for (underlying, options), way in zip(gone.items(), self._likeliest(gone, list(ways.values())), strict=True):
             self._book_delivery(underlying, options, way)
@@ -552,11 +567,27 @@ class _Comparison:
             fitting = [way for way in rivals if self._fits_cost(underlying, options, way)]
             if len(fitting) == 1:
                 return fitting[0]
-        if not any(best.delivered) or (len(rivals) == 1 and not any(gone.late for gone in options)):
+        if not any(best.delivered):
             return best
-        if not best.brings_shares and not any(gone.late for gone in options):
+        is_only = len(rivals) == 1 or not best.brings_shares
+        if is_only and not any(gone.late for gone in options) and not self._may_be_moved(options, best):
             return best
         return next(way for way in ways if not any(way.delivered))
+
+    def _may_be_moved(self, options: list[_Gone], way: _Delivery) -> bool:
+        """Whether shares and options may have left the account together: then nothing was delivered.
+
+        Other shares moved than a delivery brings, other positions left as well, or living contracts went while the
+        exchange was open: what is delivered is delivered over night.
+        """
+        if way.left:
+            return True
+        others = (symbol for symbol in self.moved.keys() - self.delivered_on if multiplier(symbol) == 1)
+        if any(self._left(symbol) and self.now.held(symbol) is NOTHING for symbol in others):
+            return True
+        opened = self.now.session_open
+        is_open = opened is not None and not self.other_day and opened <= self.before.as_of
+        return is_open and any(done and not gone.expired for gone, done in zip(options, way.delivered, strict=True))
 
     def _fits_cost(self, underlying: str, options: list[_Gone], way: _Delivery) -> bool:
         """Whether the cost of the shares that came is what they were delivered at, with or without the premium."""
@@ -570,7 +601,9 @@ class _Comparison:
     def _note_deliveries(self, underlying: str, options: list[_Gone], ways: list[_Delivery]) -> None:
         """Keep, for the shares, what may have been delivered where that is not certain."""
         self.deliveries[underlying] = [
-            _reported(options, way) for way in ways[:MOST_DELIVERIES] if way.brings_shares and not way.left
+            _reported(options, way)
+            for way in ways[:MOST_DELIVERIES]
+            if way.brings_shares and abs(way.left) < abs(way.left + way.net)
         ]
 
     def _book_delivery(self, underlying: str, options: list[_Gone], way: _Delivery) -> None:
@@ -596,6 +629,8 @@ class _Comparison:
         options = {symbol: classify(symbol).option for symbol in self.moved if self._left(symbol)}
         changed = {self._underlying(symbol, option) if option else symbol for symbol, option in options.items()}
         for gone in self._late():
+            if gone.symbol in self.before.claimed:
+                continue  # what came without a cause may have come for it
             is_new = self._end_is_known(gone.option, self.now) and not self._end_is_known(gone.option, self.before)
             if is_new and not self.causes[gone.symbol] and self._underlying(gone.symbol, gone.option) not in changed:
                 text = f"expired {gone.option.expiration}: nothing was delivered for {signed(gone.contracts)}"
@@ -636,11 +671,18 @@ class _Comparison:
             ),
             *self.deliveries.get(symbol, ()),
             *(["an assignment or exercise: whole hundreds"] if self._may_be_delivered(symbol, left) else []),
-            *(self._behind_shares(symbol) if multiplier(symbol) == 1 and left == self.moved[symbol] else ()),
+            *(self._behind_shares(symbol) if multiplier(symbol) == 1 else ()),
+            *self._unlisted_trade(symbol),
             *self._other_day(),
             "a transfer or a correction: no order tells of it",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _unlisted_trade(self, symbol: str) -> Iterator[str]:
+        """What cash was paid for the one position that changed without a cause, as of a trade by the broker itself."""
+        left, cash, size = self.left[symbol], self._left(CASH), multiplier(symbol)
+        if size and left * cash < 0 and sum(map(bool, self.left.values())) == 1:
+            yield f"a trade that no order shows: {_price(-cash / left / size)} USD a share, fees included"
 
     def _fates(self, symbol: str) -> Iterator[str]:
         """What may have become of contracts that ended, as long as it does not show, or shows several ways alike."""
@@ -661,8 +703,10 @@ class _Comparison:
 
     def _behind_shares(self, symbol: str) -> Iterator[str]:
         """What a company may have done to shares that changed without a fill or another cause."""
-        old, new = self.before.held(symbol), self.now.held(symbol)
+        old, new = self.before.held(symbol), self._apart_from_fills(symbol)
         cash = self._left(CASH)
+        if new is None:
+            return
         if ratio := _ratio(old.quantity, new.quantity):
             yield f"a split, {ratio}, and the cost was changed as well"
         yield from _with_fractions(old, new)
@@ -670,10 +714,11 @@ class _Comparison:
             yield "a reinvested dividend"
         if 2 * old.quantity > new.quantity > old.quantity > 0 and new.cost_basis == old.cost_basis:
             yield f"a stock dividend of {unsigned(round(100 * (new.quantity / old.quantity - 1), 4))} %"
-        if symbol in self._paid_out():
-            what = "a cash merger or redemption" if new is NOTHING else "a tender or redemption of a part"
-            yield f"{what}: {_price(-cash / self.left[symbol])} USD a share"
         yield from self._exchanges(symbol)
+        if symbol in self._paid_out():
+            part = "a buy-in by the broker" if old.quantity < 0 else "a tender or redemption of a part"
+            what = "a cash merger or redemption" if not new.quantity else part
+            yield f"{what}: {_price(-cash / self.left[symbol])} USD a share"
 
     def _paid_out(self) -> list[str]:
         """The shares that went, or a part of them, while cash came for them, or that were owed and were paid for."""
@@ -696,8 +741,11 @@ class _Comparison:
             if other == symbol or multiplier(other) != 1 or rest * self.left[symbol] >= 0:
                 continue
             if self.now.held(went) is NOTHING and self.before.held(went).quantity == -self.left[went]:
-                each = f"{-self.left[came] / self.left[went]:.4f}"
-                yield f"{_MERGER}: {each} {came} for each {went}"
+                each = f"{-self.left[came] / self.left[went]:.4f} {came}"
+                if went in self._paid_out():
+                    paid = _price(-self._left(CASH) / self.left[went])
+                    yield f"{_MERGER} and cash: {each} and {paid} USD for each {went}"
+                yield f"{_MERGER}: {each} for each {went}"
 
     def _settlements(self) -> Iterator[str]:
         """Expired options that settle in cash, alone or as a spread, of which the cash that is left may come."""
@@ -744,6 +792,7 @@ class _Comparison:
                 if fill.cash is None
             ),
             *self._fills_that_sum_to(-left),
+            *self._deliveries_that_sum_to(-left),
             *(f"{line}, {FITS_ALIKE}" for line in dict.fromkeys(line for some in self.alike.values() for line in some)),
             *(["an assignment or exercise fee"] if -MOST_DELIVERY_FEE * self._delivered_lots() <= left < 0 else []),
             *self._settlements(),
@@ -769,6 +818,11 @@ class _Comparison:
                 for symbol, held in self.before.holdings.items()
                 if multiplier(symbol) == 1 and _is_dividend(left, held.quantity)
             ),
+            *(
+                f"a cash merger or redemption of {symbol}, which went before: {_price(-left / shares)} USD a share"
+                for symbol, shares in sorted(self.before.gone.items())
+                if shares * left < 0 and shares * self.now.held(symbol).quantity <= 0
+            ),
             *self._other_day(),
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
@@ -777,7 +831,8 @@ class _Comparison:
     def _with_fractions(self) -> Iterator[str]:
         """The shares that a split or a merger, now or lately, may have left fractions of."""
         for symbol, rest in self.left.items():
-            split = any(_with_fractions(self.before.held(symbol), self.now.held(symbol)))
+            now = self._apart_from_fills(symbol)
+            split = now is not None and any(_with_fractions(self.before.held(symbol), now))
             if split or (rest > 0 and any(self._exchanges(symbol))):
                 yield symbol
         yield from sorted(symbol for symbol in self.before.owed if symbol in self.now.holdings)
@@ -814,6 +869,14 @@ class _Comparison:
                 if abs(sum((fill.cash or ZERO for fill in some), ZERO) - amount) < CENT:
                     orders = ", ".join(dict.fromkeys(fill.order for fill in some))
                     yield f"{orders}: {signed(amount)} USD that cash may not show yet"
+
+    def _deliveries_that_sum_to(self, amount: Decimal) -> Iterator[str]:
+        due = [cause for cause in self.causes[CASH] if cause.kind == "delivery"][:MOST_SUMMED]
+        for size in range(len(due), 0, -1):
+            for some in combinations(due, size):
+                if abs(sum((one.amount for one in some), ZERO) - amount) < CENT:
+                    yield f"{signed(amount)} USD of what was delivered, which cash may not show yet"
+                    return
 
     def _other_day(self) -> list[str]:
         since = self.before.as_of_end.astimezone(clock.NEW_YORK)

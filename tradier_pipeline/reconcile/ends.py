@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.reconcile.conservation import FITS_ALIKE
+from tradier_pipeline.reconcile.yet_to_come import Line, claimed
 
 Fate = Literal["assigned", "exercised", "expired", "uncertain"]
 
@@ -19,11 +20,17 @@ _ENDED = re.compile(r"(?:^|; )[+-][0-9.]+ ended [0-9]")
 
 
 class Moved(NamedTuple):
-    """What a stored verdict says of one position; `in_flight` contracts of it changed without a cause."""
+    """What a stored verdict says of one position, or of cash.
+
+    Attributes:
+        in_flight: as much of it changed without a cause.
+        opened: by how much more of it was open than before, or less.
+    """
 
     item: str
     as_of: datetime
     in_flight: Decimal
+    opened: Decimal
     explanation: str
 
 
@@ -38,9 +45,11 @@ class End:
 def ends_of(rows: Iterable[Moved]) -> dict[str, End]:
     """By contract, its end, from the changes of some days, the oldest first.
 
-    One that ended is uncertain where several ways explain what came for it, or where another contract on the same
-    shares went without a cause: what was delivered for the two may have come to nothing.
+    One that ended is uncertain where several ways explain what came for it, where shares or cash came without a cause
+    that may be for it, or where another contract on the same shares went without a cause: what was delivered for the
+    two may have come to nothing.
     """
+    rows = list(rows)
     found: dict[str, End] = {}
     ended: dict[str, datetime] = {}
     disturbed: dict[str, datetime] = {}
@@ -56,8 +65,11 @@ def ends_of(rows: Iterable[Moved]) -> dict[str, End]:
             found[row.item] = End(fact[1] or "expired", row.as_of)  # type: ignore[arg-type]
         elif _ENDED.search(row.explanation):
             ended[row.item] = row.as_of
+    open_for = claimed(Line(row.item, row.opened, row.explanation.split("; ")) for row in rows)
     for symbol, as_of in ended.items():
         option = classify(symbol).option
-        if option is not None and symbol not in found and disturbed.get(letters(option.underlying), as_of) > as_of:
+        if option is None or symbol in found:
+            continue
+        if symbol in open_for or disturbed.get(letters(option.underlying), as_of) > as_of:
             found[symbol] = End("uncertain", as_of)
     return found

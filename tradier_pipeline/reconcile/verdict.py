@@ -37,6 +37,7 @@ from tradier_pipeline.reconcile.conservation import (
     ItemVerdict,
     Open,
     changes,
+    may_owe_fractions,
     settle,
     signed,
 )
@@ -267,9 +268,10 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
     traded = {fill.symbol: sum((one.quantity for one in filled if one.symbol == fill.symbol), ZERO) for fill in filled}
     odd = [finding for finding in found if finding.item != CASH and finding.in_flight]
     for finding in odd:
-        if finding.item in traded:  # also where its fills offset each other
+        if finding.item in traded and not _may_be_split(finding, now, good):  # also where its fills offset each other
             moved = signed(finding.change)
             yield f"positions behind fills: {finding.item} {signed(traded[finding.item])} filled, {moved} shown"
+    yield from _legless_behind(now, good, found)
     if cash := next((finding for finding in found if finding.item == CASH), None):
         late = _late_in_cash(now, good, filled, cash)
         if late:
@@ -284,6 +286,20 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
             yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
         elif cash.change * lacking > 0:
             yield from _paid_over_night(now, good, lacking)
+
+
+def _may_be_split(finding: ItemVerdict, now: Observation, good: Observation) -> bool:
+    """Whether the position shows all that filled, and the rest is what a split over night leaves, cost included."""
+    return not _is_same_date(now, good) and any(map(may_owe_fractions, finding.explanation))
+
+
+def _legless_behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:
+    """The orders whose legs are not known that filled since, where no option on what they name has moved."""
+    moved = {option.underlying for finding in found if finding.change and (option := classify(finding.item).option)}
+    for key, order in now.statement.legless.items():
+        had = good.statement.legless.get(key)
+        if order.symbol and order.symbol not in moved and order.filled > (had.filled if had else ZERO):
+            yield f"positions behind fills: order {order.order_id} filled, and no option on {order.symbol} has moved"
 
 
 def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from tradier_pipeline import clock
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.core.settings import Settings
+from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.lake.reads import connect_history
+from tradier_pipeline.landing.errors import LandingError
+from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.monitoring.status import request_budget
 from tradier_pipeline.report.figures import (
     AccountFigures,
     DayFigures,
@@ -73,12 +78,24 @@ def write_reports(
             figures = (
                 day_figures(connection, one, day)
                 if day
-                else account_figures(connection, one, since, until, settings.benchmark)
+                else _with_room(settings, account_figures(connection, one, since, until, settings.benchmark))
             )
             written.append(_write_report(settings, figures, output))
         if output is None:
             write_index(settings, connection)
     return written
+
+
+def _with_room(settings: Settings, figures: AccountFigures) -> AccountFigures:
+    """With what the broker's answers to the snapshot said of its rate limit, which is landed and in no table."""
+    snapshot_id = figures.snapshot.snapshot_id
+    budget = None
+    if figures.broker and snapshot_id:
+        with suppress(LandingError):  # what is damaged is named by `status`; the report is of the warehouse
+            budget = request_budget(LandingZone(settings.landing).find(SnapshotId.parse(snapshot_id)))
+    if not (figures.broker and budget):
+        return figures
+    return replace(figures, broker=replace(figures.broker, allowed=budget.allowed, available=budget.available))
 
 
 def _write_report(settings: Settings, figures: DayFigures | AccountFigures, output: Path | None = None) -> Report:

@@ -21,6 +21,7 @@ from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.domain.returns import Figures, Row, figures, standard_periods
 from tradier_pipeline.landing.chain import Head
 from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.warehouse import service
 from tradier_pipeline.warehouse.chain_heads import noted_head
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
@@ -41,6 +42,7 @@ LINE_NAMES: Mapping[str, str] = {  # of the lines of a day's profit that are of 
     "marks": "The broker's marks against the quotes read after it",
     "unexplained": "Unexplained",
 }
+CARD = timedelta(days=29)  # before the newest snapshot: what the broker's card is of, unless dates are asked for
 LONGEST_LINE = timedelta(minutes=5)  # between two snapshots; more only where the day's snapshots are further apart
 
 
@@ -429,6 +431,79 @@ class Year:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """How the broker answered for a resource, or in an hour of New York: milliseconds, None without a read.
+
+    `failures`: instants of which it was not read.
+    """
+
+    name: str | None
+    reads: int
+    retries: int
+    failures: int
+    median_ms: float | None
+    p95_ms: float | None
+    worst_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How often, and for how many seconds, a resource did not show yet what had filled."""
+
+    resource: str
+    times: int
+    median_s: float | None
+    p95_s: float | None
+    worst_s: float | None
+    going_on: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restated:
+    """What the broker reported otherwise later, by source and reason; USD, and days after the date."""
+
+    source: str
+    reason: str
+    changes: int
+    largest: Decimal | None
+    days_late: int
+    newest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLevel:
+    """A row of `service_levels` of the month; shares, 0.99 = 99 %."""
+
+    service: str
+    objective: float
+    events: float
+    bad: float
+    reached: float | None
+    budget_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerCard:
+    """How the broker served over the trade dates from `since` to `until`, and history over the month.
+
+    `doubts` are how often snapshots were in doubt, and for how many seconds at worst. `allowed` and `available`: the
+    requests a minute that the broker's answers to the snapshot spoke of; None if they did not.
+    """
+
+    since: date
+    until: date
+    resources: tuple[Latency, ...]
+    hours: tuple[Latency, ...]
+    lags: tuple[Lag, ...]
+    restated: tuple[Restated, ...]
+    doubts: int
+    longest_doubt_s: float | None
+    levels: tuple[ServiceLevel, ...]
+    allowed: int | None = None
+    available: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFigures:
     """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
 
@@ -453,6 +528,7 @@ class AccountFigures:
     held: Held
     findings: tuple[FindingRow, ...]
     coverage: tuple[Coverage, ...]
+    broker: BrokerCard | None
 
     @property
     def newest(self) -> EquityDay | None:
@@ -557,6 +633,38 @@ def account_figures(
         findings=_findings(connection, bind("account_id = ? AND resolved_at IS NULL", account_id)),
         coverage=_read(
             connection, Coverage, f"FROM coverage WHERE {dates} AND longest_gap_s IS NOT NULL ORDER BY trade_date"
+        ),
+        broker=_broker(connection, account_id, since or snapshot.trade_date - CARD, until or snapshot.trade_date),
+    )
+
+
+def _broker(connection: duckdb.DuckDBPyConnection, account_id: str, since: date, until: date) -> BrokerCard | None:
+    """None if nothing was read over these dates."""
+    asked = (account_id, since, until)
+    resources, hours = (
+        _read(connection, Latency, f"FROM (SELECT *, {name} AS name FROM ({query}))")
+        for name, query in (
+            ("resource", service.latency_query(*asked, "resource")),
+            ("printf('%02d:00', hour)", service.latency_query(*asked, "hour")),
+        )
+    )
+    if not resources:
+        return None
+    spans = f"SELECT count(*), max(seconds) FROM ({service.spans_query(*asked)})"
+    doubts, longest = connection.execute(spans).fetchone() or (0, None)
+    return BrokerCard(
+        since=since,
+        until=until,
+        resources=resources,
+        hours=hours,
+        lags=_read(connection, Lag, f"FROM ({service.lags_query(*asked)})"),
+        restated=_read(connection, Restated, f"FROM ({service.restated_query(*asked)})"),
+        doubts=doubts,
+        longest_doubt_s=longest,
+        levels=_read(
+            connection,
+            ServiceLevel,
+            f"FROM ({service.levels_query(account_id)}) WHERE \"window\" = 'month' AND events > 0",
         ),
     )
 

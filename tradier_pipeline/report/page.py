@@ -186,6 +186,7 @@ def _environment() -> Environment:
         "fill_price": fill_price,
         "distance": distance,
         "whole": whole,
+        "milliseconds": milliseconds,
         "sign": sign,
         "strikes": strikes,
         "weeks": weeks,
@@ -344,6 +345,11 @@ def whole(value: Decimal | float | None, signed: bool = False) -> str:
         return UNKNOWN
     number = f"{abs(value):,.0f}"
     return (("+" if value > 0 and signed else MINUS if value < 0 else "") if number != "0" else "") + number
+
+
+def milliseconds(value: float | None) -> str:
+    """1,235 ms."""
+    return UNKNOWN if value is None else f"{value:,.0f} ms"
 
 
 def sign(value: Decimal) -> str:

@@ -10,11 +10,14 @@ the first question alone is asked.
 
 from __future__ import annotations
 
-import re
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -22,20 +25,26 @@ from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import file_sha256
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.landing.activity import landed_activity
+from tradier_pipeline.landing.activity import LandedActivity, landed_activity
 from tradier_pipeline.landing.audit import Walked
-from tradier_pipeline.landing.prices import landed_prices
-from tradier_pipeline.landing.zone import Damaged, LandedSnapshot, LandingZone
+from tradier_pipeline.landing.prices import LandedPrices, landed_prices
+from tradier_pipeline.landing.zone import PRICES, Damaged, LandedSnapshot, LandingZone
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.evidence import NEARBY
 from tradier_pipeline.warehouse import schema, sealed
+from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.derived import DERIVED
+from tradier_pipeline.warehouse.prices import upsert_prices
 from tradier_pipeline.warehouse.reads import snapshot_ids
+from tradier_pipeline.warehouse.sql import transaction
 from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_schema
 
+POSTED = (*schema.ACTIVITY, schema.DAILY_PRICES)
 SHOWN = 3  # differing rows of a table
+WORDING = ("query_location", "materialized")
+UNORDERED = ("exclude_list", "qualified_exclude_list", "replace_list")
 
 
 def audit_bytes(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[Damaged]:
@@ -141,6 +150,71 @@ def _ownerless(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
             )
 
 
+def audit_posted(
+    connection: duckdb.DuckDBPyConnection, zone: LandingZone, known: Callable[[Path], bool]
+) -> Iterator[Damaged]:
+    """What was posted overnight, and daily prices: the stored rows beside those of all landed extracts, stored anew.
+
+    An account or a symbol with an extract that is named already is not looked at. One that is landed and not stored yet
+    is none of these: the next publish stores it.
+    """
+    progress.working("proving what was posted overnight")
+    stored = {"activity_extracts": set[str](), "daily_prices": set[str]()}
+    for name, paths in stored.items():
+        paths |= {path for (path,) in connection.execute(f"SELECT DISTINCT path FROM {name}").fetchall()}  # noqa: S608
+    activity = [extract for extract in landed_activity(zone) if extract.path in stored["activity_extracts"]]
+    prices = [extract for extract in landed_prices(zone) if extract.path in stored["daily_prices"]]
+    with duckdb.connect(":memory:") as anew:
+        anew.execute("SET TimeZone = 'UTC'")
+        for table in POSTED:
+            anew.execute(schema.ddl(table))
+        extracts: list[LandedActivity | LandedPrices] = [*activity, *prices]
+        unproven = {_owner(one.path) for one in extracts if known(one.directory) or not _store(anew, one)}
+        for table in POSTED:
+            yield from _rows_that_differ(connection, anew, table, unproven)
+
+
+def _owner(path: str) -> str:
+    """Whose rows depend on each other: the account, or the symbol with its environment."""
+    parts = path.split("/")
+    return "/".join(parts[1:3]) if parts[0] == PRICES else parts[0]
+
+
+def _store(anew: duckdb.DuckDBPyConnection, extract: LandedActivity | LandedPrices) -> bool:
+    """Store an extract; False if it cannot be read."""
+    try:
+        with transaction(anew):
+            if isinstance(extract, LandedPrices):
+                upsert_prices(anew, extract)
+            else:
+                upsert_activity(anew, extract)
+    except (PipelineError, duckdb.Error):  # `audit_rows` says so of activity, and `_extracts`
+        return False
+    return True
+
+
+def _rows_that_differ(
+    connection: duckdb.DuckDBPyConnection,
+    anew: duckdb.DuckDBPyConnection,
+    table: schema.Table,
+    unproven: Collection[str],
+) -> Iterator[Damaged]:
+    owner = "environment || '/' || symbol" if table is schema.DAILY_PRICES else "account_id"
+    query = f"SELECT {owner}, {', '.join(table.column_names)} FROM {table.name}"  # noqa: S608
+    stored, given = (Counter(map(_hashable, one.execute(query).fetchall())) for one in (connection, anew))
+    for what, rows in (
+        ("has a row that no landed byte gives", stored - given),
+        ("lacks a row that is landed", given - stored),
+    ):
+        wrong = sorted(str(row[1:5]) for row in rows if row[0] not in unproven)
+        for row in wrong[:SHOWN]:
+            yield Damaged(table.name, f"{table.name} {what}: {row}")
+
+
+def _hashable(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in row)
+
+
 def audit_derived(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
     """The tables that follow from others beside what their queries give."""
     for derived in DERIVED:
@@ -168,7 +242,7 @@ def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged
     stored = _definitions(connection)
     moved = {one.name for one in (*sealed.TABLES, *sealed.NOW)}
     for name in sorted(wanted.keys() | stored.keys()):
-        if _worded_alike(wanted.get(name)) != _worded_alike(stored.get(name)) and not (
+        if not _mean_the_same(wanted.get(name), stored.get(name)) and not (
             sealed.is_sealed(connection) and name in moved
         ):
             how = (
@@ -181,15 +255,34 @@ def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged
             yield Damaged(name, f"the definition of {name} {how}")
 
 
-def _worded_alike(sql: str | None) -> str | None:
-    """What DuckDB adds, leaves out or puts in another order when it stores a view again means nothing."""
-    if sql is None:
-        return None
-    bare = re.sub(r'(NOT )?MATERIALIZED|[\s()"]', "", sql)
-    # the columns after these two have no order: of such a view another order of the same words is not seen
-    return "".join(sorted(bare)) if "EXCLUDE" in bare or "REPLACE" in bare else bare
+def _mean_the_same(one: str | None, other: str | None) -> bool:
+    """Whether two definitions are the same query once they are parsed."""
+    if one is None or other is None or one == other:
+        return one == other
+    return _parsed(one) == _parsed(other)
 
 
+def _parsed(sql: str) -> object:
+    """The syntax tree by DuckDB's own parser, after the words of CREATE VIEW; the text of what is no query.
+
+    What DuckDB adds, leaves out or puts in another order when it stores a view again means nothing and is left out.
+    """
+    head, _, query = sql.partition(" AS ") if sql.startswith("CREATE VIEW") else ("", "", sql)
+    with duckdb.connect(":memory:") as parser:
+        (tree,) = parser.execute("SELECT json_serialize_sql(?)", [query.rstrip().removesuffix(";")]).fetchone() or ("",)
+    document = json.loads(tree)
+    return (head, query) if document["error"] else (head, _without_wording(document))
+
+
+def _without_wording(tree: Any) -> Any:
+    """Without places in the text and hints how to compute; sets, which the columns after EXCLUDE are, in one order."""
+    if isinstance(tree, dict):
+        kept = {key: _without_wording(value) for key, value in tree.items() if key not in WORDING}
+        return {key: sorted(value, key=json.dumps) if key in UNORDERED else value for key, value in kept.items()}
+    return [_without_wording(one) for one in tree] if isinstance(tree, list) else tree
+
+
+@cache
 def _of_this_version() -> Mapping[str, str]:
     """By an empty warehouse that was written and opened again: DuckDB words what it has stored in its own way."""
     with tempfile.TemporaryDirectory() as directory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,9 +23,10 @@ from tradier_pipeline.reconcile.account_state import (
     is_even,
     part_of,
 )
-from tradier_pipeline.reconcile.conservation import Open, ended_in, may_owe_fractions
+from tradier_pipeline.reconcile.conservation import Open
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, outstanding
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
+from tradier_pipeline.reconcile.yet_to_come import Line, with_yet_to_come
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal
@@ -107,12 +107,16 @@ _LEFT_OPEN = """
     WHERE account_id = ? AND as_of <= ? AND trade_date >= ? AND (in_flight <> 0 OR carried <> 0) ORDER BY as_of
 """
 
-_YET_TO_COME = """
-    SELECT item, explanation FROM conservation
-    WHERE account_id = ? AND as_of <= ? AND trade_date >= ?
-    AND regexp_matches(explanation, ' (expired|ended) | paid in cash|a merger for shares')
-    ORDER BY item, as_of
-"""
+# by how much more of an item is open than before, or less
+OPENED = "CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried"
+
+_YET_TO_COME = f"""
+    SELECT item, {OPENED}, explanation
+    FROM conservation WHERE account_id = ? AND as_of <= ? AND trade_date >= ? AND (
+        in_flight <> 0 OR carried <> 0
+        OR regexp_matches(explanation, ' (expired|ended) | paid in cash|a merger for shares|by a spin-off of')
+    ) ORDER BY item, as_of
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +146,7 @@ def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: Accou
     with reaching(connection, as_of):
         observation = stored_observation(connection, *found)
         before = statement_before(connection, account_id, observation.statement, now)
-        ended, owed = _yet_to_come(connection, account_id, as_of, now.as_of)
-        before = replace(before, ended=ended, owed=owed)
+        before = with_yet_to_come(before, _yet_to_come(connection, account_id, as_of, now.as_of))
         return Good(
             replace(observation, statement=before),
             _in_flight(connection, snapshot_id, as_of),
@@ -193,17 +196,11 @@ def _outstanding(
     return outstanding(map(Change._make, connection.execute(query).fetchall()), day)
 
 
-def _yet_to_come(
-    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
-) -> tuple[dict[str, Decimal], frozenset[str]]:
-    """What stored findings of the last days leave to come: see `ended` and `owed` of a statement."""
+def _yet_to_come(connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime) -> list[Line]:
+    """What stored verdicts of the last days say."""
     query = bind(_YET_TO_COME, account_id, until, clock.trade_date(now) - OUTSTANDING_DAYS)
-    ended: dict[str, Decimal] = defaultdict(Decimal)
-    owed = set()
-    for item, explanation in connection.execute(query).fetchall():
-        ended[item] += ended_in(explanation.split("; "))
-        owed |= {item} if may_owe_fractions(explanation) else set()
-    return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
+    rows = connection.execute(query).fetchall()
+    return [Line(item, opened, explanation.split("; ")) for item, opened, explanation in rows]
 
 
 def _earlier_cash(

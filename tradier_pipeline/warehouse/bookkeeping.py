@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradier_pipeline.warehouse.equity import history_read
+from tradier_pipeline.warehouse.equity import POSTED, history_read
 from tradier_pipeline.warehouse.kinds import TRADES, kind_of, listed
 from tradier_pipeline.warehouse.sql import where
 
@@ -26,7 +26,7 @@ def movements_query(account_id: str | None) -> str:
         FROM cash_flows WHERE source = 'broker' AND amount <> 0
         UNION ALL
         SELECT account_id, trade_date, kind, amount, note, 'owner', NULL, false, symbol, quantity
-        FROM stated_flows WHERE amount <> 0
+        FROM stated_flows ANTI JOIN ({POSTED}) USING (flow_id) WHERE amount <> 0
     ), flows AS (
         SELECT *, row_number() OVER (PARTITION BY {_ALIKE}) AS nth FROM reported
     ), counted AS (

@@ -198,14 +198,17 @@ _REPORTED = f"""
         LEFT JOIN trade_fees USING ({_KEY}) LEFT JOIN traded USING ({_KEY})
         LEFT JOIN valued AS now ON now.account_id = days.account_id AND now.trade_date = days.trade_date
         LEFT JOIN valued AS before ON before.account_id = days.account_id AND before.trade_date = since_date
+    ), numbered AS (
+        SELECT trade_date, session_close, row_number() OVER (ORDER BY trade_date) AS number FROM sessions
     ), totals AS (
-        SELECT *, change - trading - coalesce(fees, 0) - coalesce(dividends, 0) - coalesce(interest, 0)
+        SELECT parts.*, change - trading - coalesce(fees, 0) - coalesce(dividends, 0) - coalesce(interest, 0)
                   - coalesce(tax, 0) - coalesce(adjustments, 0) - coalesce(deposits, 0) + coalesce(withdrawals, 0)
                   - coalesce(marks, 0) AS unexplained,
                change - coalesce(deposits, 0) + coalesce(withdrawals, 0) AS profit,
-               (SELECT count(*) FROM sessions
-                WHERE sessions.trade_date > since_date AND sessions.trade_date < parts.trade_date) AS skipped
-        FROM parts
+               coalesce(before_now.number, 0) - coalesce(until_since.number, 0) AS skipped,
+               until_since.trade_date = since_date AND since < until_since.session_close AS since_early
+        FROM parts ASOF LEFT JOIN numbered AS before_now ON parts.trade_date > before_now.trade_date
+        ASOF LEFT JOIN numbered AS until_since ON since_date >= until_since.trade_date
     )
 """  # noqa: S608
 _ALL = f"{_DAYS}, {_MOVES}, {_TRADING}, {_REPORTED}"
@@ -255,6 +258,8 @@ DAY_PROFIT = View(
            concat_ws('; ', CASE WHEN NOT reported THEN '{NOT_REPORTED}' END,
                      CASE WHEN reported AND fees IS NULL THEN 'the fees of a trade are not known' END,
                      CASE WHEN skipped > 0 THEN 'sessions between that were not read: ' || skipped END,
+                     CASE WHEN since_early THEN 'it is compared with a snapshot from before the close of '
+                          || since_date END,
                      CASE WHEN NOT trading_known THEN 'a position has no quote, or a fill no price' END) AS note
     FROM totals LEFT JOIN account_environments USING (account_id)
     """,  # noqa: S608

@@ -141,11 +141,11 @@ _INPUTS: Final = {
     "sessions": "trade_date, session_close",
     _CLOSES: "account_id, trade_date, is_close, last, cash",
     "broker_daily_balances": "account_id, trade_date, value, last_read_at",
-    "account_activity": "account_id, trade_date, type, amount, description, symbol, quantity",
+    "account_activity": "account_id, trade_date, type, amount, description, symbol, quantity, first_read_at",
     "closed_lots": "account_id, open_date, close_date",
     _HOLDING_DAYS: "account_id, trade_date",
     "(SELECT account_id, trade_date FROM snapshot_days WHERE snapshots > 0)": "account_id, trade_date",
-    "stated_flows": "account_id, trade_date, kind, amount, note",
+    "stated_flows": "flow_id, account_id, trade_date, kind, amount, symbol, note, stated_at",
     "activity_extracts": "account_id, resource, since, until, read_at",
     f"({ENVIRONMENTS.query})": "account_id, environment",
 }
@@ -205,6 +205,13 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
     fingerprint = " ".join([_CURVES_VERSION, *(str(of_rows) for _, of_rows in sums)])
     if connection.execute("FROM curve_inputs").fetchone() == (fingerprint,):
         return False
+    _make_curves(connection, fingerprint)
+    connection.execute("DELETE FROM curve_inputs")
+    connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
+    return True
+
+
+def _make_curves(connection: duckdb.DuckDBPyConnection, _fingerprint: str) -> None:
     connection.execute(f"DELETE FROM {ENVIRONMENTS.table.name}")  # noqa: S608
     connection.execute(f"INSERT INTO {ENVIRONMENTS.table.name} {ENVIRONMENTS.query}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE all_curves AS {ALL_CURVES}")
@@ -216,9 +223,6 @@ def _refresh_curves(connection: duckdb.DuckDBPyConnection) -> bool:
             f"WHERE of_table = {literal(curve.table.name)}"
         )
     connection.execute("DROP TABLE all_curves")
-    connection.execute("DELETE FROM curve_inputs")
-    connection.execute(f"INSERT INTO curve_inputs VALUES ({literal(fingerprint)})")  # noqa: S608
-    return True
 
 
 def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:

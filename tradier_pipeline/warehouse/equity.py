@@ -54,6 +54,8 @@ from tradier_pipeline.warehouse.schema import (
 )
 
 REACH = 2  # sessions that a flow may be dated away from the evening that shows it
+POSTED_WITHIN = 6  # days that a flow may be dated beside what the owner stated; a week later it is the next one
+MOST_PARTS = 8  # journals of an evening, either way, that are tried together; the largest
 FAR = 10  # sessions in which an evening may show a flow that its own does not
 MAY_FOLLOW = f"read less than {WINDOW.days} days after: late postings may follow"
 
@@ -66,10 +68,28 @@ def history_read(day: str, after: str) -> str:
     )
 
 
+# The flows that the owner states and the broker's history has had since, each with the date that it gives: one row of
+# it explains one flow. What was in the history already when a flow was stated is another one.
+POSTED = f"""
+    SELECT flow_id, posted.trade_date AS posted_on
+    FROM (SELECT *, row_number() OVER (PARTITION BY account_id, trade_date, amount ORDER BY flow_id) AS nth
+          FROM stated_flows WHERE symbol IS NULL AND amount <> 0) AS stated
+    JOIN (SELECT account_id, trade_date, amount, first_read_at,
+                 row_number() OVER (PARTITION BY account_id, trade_date, amount ORDER BY first_read_at DESC) AS nth
+          FROM account_activity WHERE retracted_at IS NULL AND {kind_of("type")} IN {listed(EXTERNAL)}) AS posted
+    ON posted.account_id = stated.account_id AND posted.amount = stated.amount AND posted.nth = stated.nth
+    AND first_read_at > stated_at AND abs(posted.trade_date - stated.trade_date) <= {POSTED_WITHIN}
+    QUALIFY 1 = row_number() OVER (
+        PARTITION BY flow_id ORDER BY abs(posted.trade_date - stated.trade_date), posted.trade_date DESC)
+    AND 1 = row_number() OVER (PARTITION BY posted.account_id, posted.trade_date, posted.amount, posted.nth
+                               ORDER BY abs(posted.trade_date - stated.trade_date), stated.trade_date, flow_id)
+"""  # noqa: S608
+
 CASH_FLOWS = View(
     "cash_flows",
     "One row per cash movement of an account that is no trade, as the broker's history counts it now, and per flow "
-    "that the owner states. Commissions and fees of trades are in the amounts of the trades.",
+    "that the owner states, until the broker's history has it, too. Commissions and fees of "
+    "trades are in the amounts of the trades.",
     (
         Column("account_id", VARCHAR, "Account number"),
         Column("trade_date", DATE, "The date that the broker gives; it tells no time of day"),
@@ -105,7 +125,8 @@ CASH_FLOWS = View(
            coalesce(word_kind IN {listed(BETWEEN_ACCOUNTS)}, false) AS between_accounts
     FROM paired
     UNION ALL
-    SELECT account_id, trade_date, kind, true, amount, note, 'owner', NULL, false FROM stated_flows
+    SELECT account_id, trade_date, kind, true, amount, note, 'owner', NULL, false
+    FROM stated_flows ANTI JOIN ({POSTED}) USING (flow_id)
     """,  # noqa: S608
 )
 
@@ -617,18 +638,30 @@ _OF_ALL = f"""
                AS final_equity
         FROM account_days ASOF JOIN stays
         ON account_days.account_id = stays.account_id AND account_days.number >= stays.number
-    ), journals AS ( -- a journal whose other side counts on the same evening in another account
-        SELECT known.trade_date, known.place, placed.account_id, placed.amount,
+    ), journals AS ( -- what came from another account of the owner or went to one; equal ones of an evening are opposed
+        SELECT known.trade_date, known.place, placed.amount,
                row_number() OVER (PARTITION BY known.place, known.number, placed.amount) AS nth,
-               count(*) FILTER (placed.amount > 0) OVER alike AS came,
-               count(*) FILTER (placed.amount < 0) OVER alike AS went
+               nth <= least(count(*) FILTER (placed.amount > 0) OVER alike,
+                            count(*) FILTER (placed.amount < 0) OVER alike) AS is_opposed
         FROM placed JOIN dated USING (flow)
         JOIN known_at AS known ON known.account_id = placed.account_id AND known.i = counted
         WHERE between_accounts AND counted > 1
         WINDOW alike AS (PARTITION BY known.place, known.number, abs(placed.amount))
+    ), parted AS ( -- and some that come to what others do: what one account sent in two others had
+        SELECT place, trade_date, max(total) AS inside
+        FROM (SELECT place, trade_date, amount > 0 AS came, subset, sum(abs(amount)) AS total
+              FROM (SELECT *, row_number() OVER (
+                               PARTITION BY place, trade_date, amount > 0 ORDER BY abs(amount) DESC) - 1 AS place_of
+                    FROM journals WHERE NOT is_opposed)
+              JOIN (SELECT unnest(range(1, 1 << {MOST_PARTS})) AS subset)
+              ON place_of < {MOST_PARTS} AND (subset >> place_of) & 1 = 1
+              GROUP BY place, trade_date, came, subset)
+        GROUP BY place, trade_date, total HAVING count(DISTINCT came) = 2
     ), netted AS (
-        SELECT place, trade_date, sum(amount) FILTER (amount > 0) AS inside FROM journals
-        WHERE nth <= least(came, went) GROUP BY place, trade_date
+        SELECT place, trade_date, sum(inside) AS inside
+        FROM (SELECT place, trade_date, sum(amount) AS inside FROM journals WHERE is_opposed AND amount > 0 GROUP BY ALL
+              UNION ALL SELECT place, trade_date, max(inside) FROM parted GROUP BY ALL)
+        GROUP BY place, trade_date
     ), added AS (
         SELECT coalesce(place, '') AS place, min(environment) AS environment, trade_date,
                count(*) FILTER (is_in) AS accounts, count(equity) = accounts AS is_whole,

@@ -11,11 +11,12 @@ from tradier_pipeline.warehouse.sql import where
 def positions_query(account_id: str | None) -> str:
     """The positions of the newest snapshots, as `portfolio_positions` has them.
 
-    And of each its `weight`: market value / equity of the account, 0.25 = 25 %; null where either is not known.
+    And of each its `weight`: market value / equity of the account, 0.25 = 25 %; null where either is not known; and the
+    `environment` of the account: simulator, sandbox or live.
     """
     return f"""
-        SELECT held.*, market_value::DOUBLE / nullif(equity, 0)::DOUBLE AS weight
-        FROM (FROM portfolio_positions {where(account_id)}) AS held
+        SELECT held.*, market_value::DOUBLE / nullif(equity, 0)::DOUBLE AS weight, environment
+        FROM (FROM portfolio_positions {where(account_id)}) AS held LEFT JOIN account_environments USING (account_id)
         LEFT JOIN (SELECT snapshot_id, equity FROM account_balances) AS balances USING (snapshot_id)
         ORDER BY held.account_id, underlying, expiration, strike, symbol
     """  # noqa: S608

@@ -14,6 +14,7 @@ import duckdb
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
+from tradier_pipeline.warehouse.equity import POSTED
 from tradier_pipeline.warehouse.period_returns import benchmark_query
 from tradier_pipeline.warehouse.sql import bind, literal, where
 from tradier_pipeline.warehouse.staging import WarehouseError, attach
@@ -473,13 +474,24 @@ def equity_lines(
     )
 
 
+def posted_flows(connection: duckdb.DuckDBPyConnection) -> dict[int, date]:
+    """The stated flows that the broker's history has had since, by id: the date that it gives. These count as its own.
+
+    Raises:
+        WarehouseError: the file is of another version.
+    """
+    require_current(connection)
+    return dict(connection.execute(POSTED).fetchall())
+
+
 def equity_curves(
     connection: duckdb.DuckDBPyConnection, account_id: str | None, benchmark: str | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of `equity_curve` by account, oldest first; where an environment has several accounts, also those of
     `total_equity_curve`: as `total`, or as `total (sandbox)` beside that of an environment that comes before it.
 
-    Each with its `flows`: the date and USD, negative for a withdrawal, of each flow that counts on its evening.
+    Each with its `flows`: the date and USD, negative for a withdrawal, of each flow that counts on its evening; and
+    whether it is `confirmed`: the owner states that nothing came or left but what the broker reports.
 
     Args:
         account_id: None means every account.
@@ -500,9 +512,15 @@ def equity_curves(
             "SELECT account_id, counted_on, trade_date, amount FROM external_flows WHERE counted_on IS NOT NULL"
         ).fetchall():
             flows.setdefault((account, counted_on), []).append((day, amount))
+        confirmed = set(
+            connection.execute(
+                "SELECT account_id, trade_date FROM stated_flows WHERE amount = 0 AND symbol IS NULL"
+            ).fetchall()
+        )
     for account, rows in curves.items():
         for row in rows:
             row["flows"] = flows.get((account, row["trade_date"]), [])
+            row["confirmed"] = (account, row["trade_date"]) in confirmed
     accounts: dict[str | None, list[str]] = {}
     for account, rows in curves.items():
         accounts.setdefault(rows[0]["environment"], []).append(account)
@@ -516,6 +534,7 @@ def equity_curves(
             curves[name] = rows_of(connection, f"FROM total_equity_curve WHERE {of_environment} ORDER BY trade_date")
             for row in curves[name]:
                 row["flows"] = [flow for account in together for flow in flows.get((account, row["trade_date"]), [])]
+                row["confirmed"] = any((account, row["trade_date"]) in confirmed for account in together)
     if benchmark:
         _add_benchmark(connection, curves, benchmark)
     return curves

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Final, Literal
 
 from tradier_pipeline.warehouse.schema import BIGINT, DATE, DOUBLE, INSTANT, INTEGER, VARCHAR, Column, View
-from tradier_pipeline.warehouse.sql import where
+from tradier_pipeline.warehouse.sql import literal, where
 
 FRESH_S = 120  # a newest snapshot that is older is stale, as by default for the gate and the alert
 
@@ -33,7 +33,7 @@ OBJECTIVES: Final = (
 )
 _WINDOWS = (("day", 1), ("week", 7), ("month", 30))
 
-_MS = "(date_diff('microsecond', started_at, ended_at) / 1000)::DOUBLE"
+_MS = "((epoch_us(ended_at) - epoch_us(started_at)) / 1000)::DOUBLE"  # date_diff asks the time zone: 30 times as long
 
 BROKER_LATENCY = View(
     "broker_latency",
@@ -51,10 +51,75 @@ BROKER_LATENCY = View(
         Column("bytes", BIGINT, "Of the bodies"),
     ),
     f"""
-    SELECT account_id, trade_date, date_part('hour', started_at AT TIME ZONE 'America/New_York')::INTEGER AS hour,
-           resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
-           median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms, sum(bytes)::BIGINT AS bytes
-    FROM (SELECT *, {_MS} AS ms FROM raw_payloads) GROUP BY ALL
+    SELECT account_id, trade_date, hour, resource, reads, retries, parts[1] AS median_ms, parts[2] AS p95_ms, worst_ms,
+           bytes
+    FROM (SELECT account_id, trade_date, date_part('hour', started_at AT TIME ZONE 'America/New_York')::INTEGER AS hour,
+                 resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
+                 quantile_cont(ms, [0.5, 0.95]) AS parts, max(ms) AS worst_ms, sum(bytes)::BIGINT AS bytes
+          FROM (SELECT *, {_MS} AS ms FROM raw_payloads) GROUP BY ALL)
+    """,  # noqa: S608
+)
+
+# why an instant failed is one line for each resource that was not read: "<resource>: <cause>", joined by "; "
+_RESOURCES: Final = ("account", "balances", "positions", "orders", "order", "quotes")
+_FAILED = rf"(?:^|; )({'|'.join(_RESOURCES)}): "
+
+BROKER_FAILURES = View(
+    "broker_failures",
+    "One row per account, trade date, hour and resource that the broker did not answer for an instant, however often "
+    "it was asked: that instant has no snapshot.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date of the instants"),
+        Column("hour", INTEGER, "Hour of New York of the instant, 0 to 23"),
+        Column(
+            "resource", VARCHAR, "account, balances, positions, orders, order or quotes; null: the record names none"
+        ),
+        Column("failures", BIGINT, "Instants of which it was not read"),
+    ),
+    f"""
+    SELECT account_id, trade_date, hour, resource, count(*) AS failures FROM (
+        SELECT account_id, trade_date, date_part('hour', requested_at AT TIME ZONE 'America/New_York')::INTEGER AS hour,
+               unnest(CASE WHEN named = [] THEN [NULL] ELSE named END) AS resource
+        FROM (SELECT *, list_distinct(regexp_extract_all(reason, {literal(_FAILED)}, 1)) AS named
+              FROM missed_snapshots WHERE kind = 'failed')
+    ) GROUP BY ALL
+    """,  # noqa: S608
+)
+
+# the words of `reconcile.verdict`: which list contradicts fills, or the other one, as one that runs behind does
+_BEHIND: Final = r"(positions|balances) behind "
+
+LAGS_BEHIND_FILLS = View(
+    "lags_behind_fills",
+    "One row per time that positions, or balances, did not show yet what had filled, or what the other one showed: "
+    "from the first snapshot of this until the next without it. As short as the cycle can tell.",
+    (
+        Column("account_id", VARCHAR, "Account number"),
+        Column("trade_date", DATE, "America/New_York date of its first snapshot"),
+        Column("resource", VARCHAR, "positions or balances: what ran behind"),
+        Column("since", INSTANT, "As-of of the first snapshot that shows it (UTC)"),
+        Column("until", INSTANT, "As-of of the next one that does not (UTC); null: there is none yet"),
+        Column("seconds", DOUBLE, "From one to the other: it lasted no longer; null: it goes on"),
+        Column("snapshots", BIGINT, "Snapshots that show it"),
+        Column("evidence", VARCHAR, "What the first one contradicted"),
+    ),
+    f"""
+    WITH behind AS (
+        SELECT account_id, trade_date, as_of, verdict_evidence,
+               unnest(list_distinct(regexp_extract_all(verdict_evidence, {literal(_BEHIND)}, 1))) AS resource
+        FROM tradier_snapshots WHERE verdict_evidence IS NOT NULL
+    ), others AS (
+        SELECT account_id, as_of, resource
+        FROM tradier_snapshots CROSS JOIN (VALUES ('positions'), ('balances')) AS resources (resource)
+        WHERE NOT contains(coalesce(verdict_evidence, ''), resource || ' behind ')
+    )
+    SELECT behind.account_id, min(trade_date) AS trade_date, behind.resource, min(behind.as_of) AS since,
+           others.as_of AS until, epoch(others.as_of - min(behind.as_of)) AS seconds, count(*) AS snapshots,
+           arg_min(verdict_evidence, behind.as_of) AS evidence
+    FROM behind ASOF LEFT JOIN others ON behind.account_id = others.account_id
+        AND behind.resource = others.resource AND behind.as_of < others.as_of
+    GROUP BY behind.account_id, behind.resource, others.as_of
     """,  # noqa: S608
 )
 
@@ -127,10 +192,9 @@ SERVICE_LEVELS = View(
         LEFT JOIN recent USING (account_id, trade_date) WHERE session_open < now() GROUP BY ALL
     ), gaps AS (
         SELECT account_id, trade_date, epoch(session_close - session_open) AS seconds,
-               list_sum([greatest(0, gap - {FRESH_S * 1_000_000}) FOR gap IN list_transform(
-                   list_zip(list_prepend(epoch_us(session_open), inside),
-                            list_append(inside, epoch_us(session_close))),
-                   lambda ends: ends[2] - ends[1])]) / 1e6 AS stale
+               list_sum([greatest(0, ends[2] - ends[1] - {FRESH_S * 1_000_000}) FOR ends IN list_zip(
+                   list_prepend(epoch_us(session_open), inside),
+                   list_append(inside, epoch_us(session_close)))]) / 1e6 AS stale
         FROM readings
     ), days AS (
         SELECT account_id, trade_date, 'coverage' AS service, 1.0::DOUBLE AS events, bad::DOUBLE AS bad FROM due
@@ -160,13 +224,47 @@ SERVICE_LEVELS = View(
 )
 
 
-def latency_query(account: str | None, since: date | None, until: date | None) -> str:
-    """By account and resource over trade dates: reads, retries, milliseconds in the median, at 95 % and at worst."""
+def latency_query(
+    account: str | None, since: date | None, until: date | None, by: Literal["resource", "hour"] = "resource"
+) -> str:
+    """By account and resource, or hour of New York, over trade dates: reads, retries, failures (instants of which it
+    was not read), milliseconds in the median, at 95 % and at worst; null without a read."""
+    asked = where(account, since, until)
+    hour = "date_part('hour', started_at AT TIME ZONE 'America/New_York')::INTEGER"
     return f"""
-    SELECT account_id, resource, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
-           median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms
-    FROM (SELECT *, {_MS} AS ms FROM raw_payloads {where(account, since, until)})
-    GROUP BY ALL ORDER BY account_id, resource
+    WITH read AS (
+        SELECT account_id, {by}, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
+               median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms
+        FROM (SELECT *, {_MS} AS ms, {hour} AS hour FROM raw_payloads {asked}) GROUP BY ALL
+    ), failed AS (
+        SELECT account_id, {by}, sum(failures)::BIGINT AS failures FROM broker_failures {asked} GROUP BY ALL
+    )
+    SELECT coalesce(read.account_id, failed.account_id) AS account_id, coalesce(read.{by}, failed.{by}) AS {by},
+           coalesce(reads, 0) AS reads, coalesce(retries, 0) AS retries, coalesce(failures, 0) AS failures,
+           median_ms, p95_ms, worst_ms
+    FROM read FULL JOIN failed ON read.account_id = failed.account_id AND read.{by} IS NOT DISTINCT FROM failed.{by}
+    ORDER BY account_id, {by}
+    """  # noqa: S608
+
+
+def lags_query(account: str | None, since: date | None, until: date | None) -> str:
+    """By account and resource over trade dates: how often it lagged behind fills, seconds in the median, at 95 % and at
+    worst, and how many of them go on."""
+    return f"""
+    SELECT account_id, resource, count(*) AS times, median(seconds) AS median_s,
+           quantile_cont(seconds, 0.95) AS p95_s, max(seconds) AS worst_s, count(*) FILTER (until IS NULL) AS going_on
+    FROM lags_behind_fills {where(account, since, until)} GROUP BY ALL ORDER BY account_id, resource DESC
+    """  # noqa: S608
+
+
+def restated_query(account: str | None, since: date | None, until: date | None) -> str:
+    """By account, source and reason, of the broker's figures of trade dates: how many it reported otherwise later, the
+    largest difference in USD, how many days after their date the last one changed, and when that was."""
+    return f"""
+    SELECT account_id, source, reason, count(*) AS changes, max(abs(difference)) AS largest,
+           max((changed_at AT TIME ZONE 'America/New_York')::DATE - trade_date) AS days_late, max(changed_at) AS newest
+    FROM (FROM restatements {where(account, since, until)})
+    WHERE source IN ('history', 'gainloss', 'historical_balances') GROUP BY ALL ORDER BY account_id, source, reason
     """  # noqa: S608
 
 
@@ -180,4 +278,4 @@ def levels_query(account: str | None) -> str:
     return f"FROM service_levels {where(account)} ORDER BY account_id, since DESC, service"
 
 
-VIEWS = (BROKER_LATENCY, DOUBTFUL_SPANS, SERVICE_LEVELS)
+VIEWS = (BROKER_LATENCY, BROKER_FAILURES, LAGS_BEHIND_FILLS, DOUBTFUL_SPANS, SERVICE_LEVELS)

@@ -35,28 +35,24 @@ _OF_LEG: Final = ", ".join(
 _UNITS: Final = "leg.quantity * leg.size"
 _BREAK_EVENS: Final = f"""
     bends AS (
-        SELECT *, list_sort(list_distinct(list_prepend(0::{DECIMAL}, list_transform(legs, lambda leg: leg.strike))))
-                  AS bends,
-               coalesce(list_sum(list_transform(
-                   list_filter(legs, lambda leg: leg.option_type IS DISTINCT FROM 'put'), lambda leg: {_UNITS})), 0)
-               AS slope
+        SELECT *, list_sort(list_distinct(list_prepend(0::{DECIMAL}, [leg.strike FOR leg IN legs]))) AS bends,
+               coalesce(list_sum([{_UNITS} FOR leg IN legs IF leg.option_type IS DISTINCT FROM 'put']), 0) AS slope
         FROM spreads
     ), worths AS (
-        SELECT *, CASE WHEN has_payoff THEN list_transform(bends, lambda price: (list_sum(list_transform(
-                   legs, lambda leg: {_UNITS} * CASE leg.option_type
+        SELECT *, CASE WHEN has_payoff THEN [(list_sum([{_UNITS} * CASE leg.option_type
                        WHEN 'call' THEN greatest(price - leg.strike, 0)
-                       WHEN 'put' THEN greatest(leg.strike - price, 0) ELSE price END)) - cost)::{DECIMAL}) END
-                   AS worths
+                       WHEN 'put' THEN greatest(leg.strike - price, 0) ELSE price END
+                   FOR leg IN legs]) - cost)::{DECIMAL} FOR price IN bends] END AS worths
         FROM bends
     ), zeros AS (
-        SELECT *, list_filter(list_transform(range(1, len(worths) + 1), lambda i: CASE
+        SELECT *, [zero FOR zero IN [CASE
                    WHEN worths[i] = 0
                    THEN CASE WHEN bends[i] > 0 AND (worths[i + 1] <> 0 OR worths[i + 1] IS NULL) THEN bends[i] END
                    WHEN i = len(worths)
                    THEN CASE WHEN sign(worths[i]) * sign(slope) < 0 THEN bends[i] - worths[i] / slope END
                    WHEN sign(worths[i]) * sign(worths[i + 1]) < 0
-                   THEN bends[i] + (bends[i + 1] - bends[i]) * (worths[i] / (worths[i] - worths[i + 1])) END),
-               lambda zero: zero IS NOT NULL) AS zeros
+                   THEN bends[i] + (bends[i + 1] - bends[i]) * (worths[i] / (worths[i] - worths[i + 1])) END
+               FOR i IN range(1, len(worths) + 1)] IF zero IS NOT NULL] AS zeros
         FROM worths
     )
 """  # noqa: S608
@@ -110,10 +106,8 @@ SPREAD_BOOK = View(
     ), {_BREAK_EVENS}, measured AS (
         SELECT zeros.*, underlying_price, list_min(zeros)::{DECIMAL} AS break_even_low,
                CASE WHEN len(zeros) > 1 THEN list_max(zeros) END::{DECIMAL} AS break_even_high,
-               list_sort(list_transform(
-                   list_filter(legs, lambda leg: leg.quantity < 0 AND leg.strike IS NOT NULL),
-                   lambda leg: {{'away': {out_of_the_money("leg.")}, 'strike': leg.strike,
-                                'option_type': leg.option_type}}))[1] AS short
+               list_sort([{{'away': {out_of_the_money("leg.")}, 'strike': leg.strike, 'option_type': leg.option_type}}
+                          FOR leg IN legs IF leg.quantity < 0 AND leg.strike IS NOT NULL])[1] AS short
         FROM zeros LEFT JOIN {prices()} USING ({MOMENT}, underlying)
     )
     SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,

@@ -445,7 +445,10 @@ VIEWS = (
 
 
 def view_ddl(view: View) -> str:
-    """CREATE VIEW, or put it in the place of an older one, with the comments."""
-    return (
-        f"CREATE OR REPLACE VIEW {view.name} AS {view.query}; {comments('VIEW', view.name, view.comment, view.columns)}"
-    )
+    """CREATE VIEW, or put it in the place of an older one, with the comments.
+
+    Its query is kept as text: DuckDB then parses that of a view which is asked for. Kept as a query, those of all views
+    are read whenever the file is opened, which took a third of the time of opening it.
+    """
+    query = f"FROM query($view$ {view.query} $view$)"
+    return f"CREATE OR REPLACE VIEW {view.name} AS {query}; {comments('VIEW', view.name, view.comment, view.columns)}"

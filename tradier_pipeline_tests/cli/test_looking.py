@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from tradier_pipeline.cli import screen
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import connect_readonly, rows_of
 from tradier_pipeline_tests.conftest import Home
@@ -97,6 +98,14 @@ def test_money_has_thousands_and_cents_and_the_exports_are_exact() -> None:
     assert next(csv.DictReader(io.StringIO(reported)))["equity"] == row["equity"]
     (line,) = run("query", "SELECT -1234567.125::DECIMAL(24,8) AS x").stdout.splitlines()[1:]
     assert line.strip() == "-1,234,567.125"  # what the schema does not call money is shown as it is
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [("0.00000001", "0.00"), ("-0.00000001", "0.00"), ("0.10001", "0.10"), ("0.0125", "0.0125"), ("-0.5", "-0.50")],
+)
+def test_an_amount_below_a_dollar_has_its_cents_and_no_loose_point(amount: str, shown: str) -> None:
+    assert screen.money(Decimal(amount)) == shown
 
 
 def test_times_are_new_yorks() -> None:

@@ -8,10 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.report.conftest import Document, text_of
+from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.command_line import rows_of, run
-from tradier_pipeline_tests.support.scripted_account import ACCOUNT, ScriptedAccount, scripted_account
+from tradier_pipeline_tests.support.scripted_account import ACCOUNT, Broken, ScriptedAccount, filled, scripted_account
 
 OPEN = datetime(2025, 11, 20, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -45,6 +49,66 @@ def test_latency_is_that_of_each_resource_over_the_dates_asked_for(account: Scri
         assert 0 <= row["median_ms"] <= row["p95_ms"] <= row["worst_ms"]
     assert rows_of("broker", "--since", "2025-11-21") == []
     assert run("broker").stdout.splitlines()[0].split()[:2] == ["resource", "reads"]
+    (hour,) = rows_of("broker", "--table", "hours")
+    assert (hour["hour"], hour["reads"], hour["failures"]) == (9, 15, 0)
+
+
+def test_an_instant_that_the_broker_did_not_answer_is_a_failure_of_what_it_did_not_answer(
+    account: ScriptedAccount,
+) -> None:
+    account.shows(OPEN, ("KO", 100, 6000), cash=1000)
+    account.server.instead = {"positions": Broken("{}", 503), "orders": Broken("{}", 503)}
+    with pytest.raises(PipelineError):
+        account.shows(OPEN + MINUTE, ("KO", 100, 6000), cash=1000)
+    account.server.instead = {}
+    account.shows(OPEN + 2 * MINUTE, ("KO", 100, 6000), cash=1000)
+    failed = {row["resource"]: row["failures"] for row in rows_of("broker")}
+    assert failed == {"account": 0, "balances": 0, "positions": 1, "orders": 1, "quotes": 0}
+    (hour,) = rows_of("broker", "--table", "hours")
+    assert hour["failures"] == 2
+
+
+def test_what_had_filled_and_was_not_held_yet_ran_behind_for_as_long(account: ScriptedAccount) -> None:
+    account.shows(OPEN, cash=7000)
+    bought = [filled(1, "KO", "buy", 100, 60, OPEN + MINUTE - timedelta(seconds=5))]
+    assert account.shows(OPEN + MINUTE, cash=7000, orders=bought) == "doubtful"
+    account.shows(OPEN + 2 * MINUTE, ("KO", 100, 6000), cash=1000, orders=bought)
+    lags = {row["resource"]: row for row in rows_of("broker", "--table", "lags")}
+    assert set(lags) == {"positions", "balances"}
+    for row in lags.values():
+        assert (row["times"], row["going_on"]) == (1, 0)
+        assert row["worst_s"] == pytest.approx(60, abs=5)
+    assert f"behind fills: positions of {ACCOUNT} 1 time, median 60 s" in run("broker").stdout
+
+
+def test_what_the_broker_posted_late_or_took_back_is_counted_by_its_source(account: ScriptedAccount) -> None:
+    account.shows(OPEN, cash=7000)
+    day = OPEN.date()
+    with account.home.warehouse.staged() as staged:
+        for days, rows in ((1, []), (3, [event(day, 12.5)])):
+            read_at = OPEN + timedelta(days=days)
+            dates = (day, day + timedelta(days=days - 1))
+            upsert_activity(
+                staged.connection, filed(account.home.zone, dates, read_at, history=[body_of("history", rows)])
+            )
+    (row,) = rows_of("broker", "--table", "restated", "--since", str(day))
+    assert (row["source"], row["reason"], row["changes"], row["days_late"]) == ("history", "posted late", 1, 3)
+    assert "restated: history posted late 1 time, up to 12.50 USD, up to 3 days later" in run("broker").stdout
+
+
+def test_the_report_shows_how_the_broker_served_and_nothing_that_never_happened(account: ScriptedAccount) -> None:
+    account.shows(OPEN, cash=7000)
+    bought = [filled(1, "KO", "buy", 100, 60, OPEN + MINUTE - timedelta(seconds=5))]
+    account.shows(OPEN + MINUTE, cash=7000, orders=bought)
+    account.shows(OPEN + 2 * MINUTE, ("KO", 100, 6000), cash=1000, orders=bought)
+    assert run("report").exit_code == 0
+    page = Document((account.home.path / "reports" / ACCOUNT / "account.html").read_text())
+    resources = {row[0]: row[1:4] for row in page.table("How long the broker took, 22 Oct")[1:]}
+    assert resources == {
+        row["resource"]: [str(row[name]) for name in ("reads", "retries", "failures")] for row in rows_of("broker")
+    }
+    assert [row[:2] for row in page.table("what had filled")[1:]] == [["positions", "1"], ["balances", "1"]]
+    assert "Restated" not in text_of(page.section("broker"))
 
 
 def test_a_time_in_doubt_lasts_until_the_next_snapshot_without_doubt_and_stays_listed_when_it_was_confirmed(

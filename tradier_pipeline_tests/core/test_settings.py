@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -320,4 +321,117 @@ def test_a_real_broker_is_read_without_loading_the_simulator_and_the_token_is_wr
 def test_a_sync_window_that_ends_before_it_begins_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRADIER_SYNC_FROM", "20:00")
     with pytest.raises(SettingsError, match="TRADIER_SYNC_UNTIL is not after TRADIER_SYNC_FROM"):
+        load_settings()
+
+
+def group(name: str = "alice", account: str = "VA12345678", **more: object) -> dict[str, object]:
+    return {"name": name, "token": f"{SECRET}{name}", "environment": "sandbox", "accounts": [account]} | more
+
+
+def named(tmp_path: Path, text: str, mode: int = 0o600) -> str:
+    path = tmp_path / "tokens"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_several_tokens_are_read_from_json_and_toml_a_file_or_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_json = json.dumps([group(), group("bob", "VA87654321", environment="live")])
+    as_toml = "".join(
+        f'[{name}]\ntoken = "{SECRET}{name}"\nenvironment = "{environment}"\naccounts = ["{account}"]\n'
+        for name, environment, account in (("alice", "sandbox", "VA12345678"), ("bob", "live", "VA87654321"))
+    )
+    as_list = as_toml.replace("[alice]", '[[groups]]\nname = "alice"').replace("[bob]", '[[groups]]\nname = "bob"')
+    for text in (as_json, as_toml, as_list):
+        for value in (text, named(tmp_path, text)):
+            monkeypatch.setenv("TRADIER_TOKENS", value)
+            settings = load_settings()
+            assert SECRET not in repr(settings)
+            assert settings.accounts == ("VA12345678", "VA87654321")
+            assert "REAL" in settings.identity
+            assert "SANDBOX" in settings.identity
+            assert [(one.group, one.environment, one.accounts, one.broker_url) for one in settings.by_token] == [
+                ("alice", "sandbox", ("VA12345678",), "https://sandbox.tradier.com"),
+                ("bob", "live", ("VA87654321",), "https://api.tradier.com"),
+            ]
+            assert settings.of_account("VA87654321").token.get_secret_value() == f"{SECRET}bob"
+
+
+def test_a_file_of_tokens_is_relative_to_the_dotenv_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(tmp_path, json.dumps([group()]))
+    write(tmp_path / ".env", TOKENS="tokens")
+    below = tmp_path / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert load_settings().accounts == ("VA12345678",)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "has no group"),
+        ("[]", "has no group"),
+        ('[{"name": "alice", "token": "' + SECRET + '"', "is malformed: neither JSON nor TOML at line 1, column"),
+        ('[alice]\ntoken = "' + SECRET + "\n", "is malformed: neither JSON nor TOML at line 2, column"),
+        ('"' + SECRET + '"', "is not a list of groups"),
+        (json.dumps([{"name": "alice", "accounts": ["VA12345678"]}]), "has no token"),
+        (json.dumps([group(accounts=[])]), "has a malformed accounts"),
+        (json.dumps([group(accounts="all")]), "has a malformed accounts"),
+        (json.dumps([group(token="two " + SECRET)]), "has a malformed token"),
+        (json.dumps([group(environment="prod")]), "has a malformed environment"),
+        (json.dumps([group(**{SECRET: ""})]), "has an unknown field"),
+        (json.dumps([group(), group("bob")]), "has 2 groups with the account VA12345678"),
+        (json.dumps([group(), group(account="B")]), "has 2 groups with the name alice"),
+        (json.dumps([group(token=SECRET), group("bob", "B", token=SECRET)]), "alice and bob have the same token"),
+        (json.dumps([group(environment=None)]), "has no environment, and TRADIER_ENV is not set"),
+        (json.dumps([group(environment="simulator")]), "has the environment simulator and no base_url"),
+    ],
+)
+def test_a_file_of_tokens_that_cannot_be_used_is_one_line_without_a_token(
+    text: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_TOKENS", named(tmp_path, text))
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "TRADIER_TOKENS" in refused.value.cause
+    assert cause in refused.value.cause
+    assert SECRET not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_a_file_of_tokens_that_others_can_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = named(tmp_path, json.dumps([group()]), 0o644)
+    monkeypatch.setenv("TRADIER_TOKENS", path)
+    with pytest.raises(SettingsError, match=r"is open to every user of this machine \(mode 0644\)") as refused:
+        load_settings()
+    assert f"chmod go-rwx {path}" in refused.value.remedy
+
+
+@pytest.mark.parametrize("field", ["ACCESS_TOKEN", "ACCOUNT_ID"])
+def test_several_tokens_and_a_single_one_are_refused(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "sandbox")
+    monkeypatch.setenv("TRADIER_TOKENS", json.dumps([group()]))
+    monkeypatch.setenv(f"TRADIER_{field}", "VA00000000")
+    with pytest.raises(SettingsError, match=f"both TRADIER_TOKENS and TRADIER_{field} are set"):
+        load_settings()
+
+
+def test_a_token_that_was_given_for_the_file_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_TOKENS", SECRET)
+    with pytest.raises(SettingsError, match="neither a file that is there nor the text of groups") as refused:
+        load_settings()
+    assert SECRET not in str(refused.value)
+
+
+def test_a_strangers_dotenv_does_not_decide_whom_the_tokens_of_a_file_are_sent_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_TOKENS", json.dumps([group()]))
+    write(tmp_path / ".env", BASE_URL="https://evil.example")
+    with pytest.raises(SettingsError, match="TRADIER_TOKENS is set in the environment, but TRADIER_BASE_URL in "):
         load_settings()

@@ -193,6 +193,7 @@ def test_the_broker_s_value_of_the_day_is_the_equity_at_its_close(
     }
 
 
+@pytest.mark.soak  # publish/test_backfill
 def test_materializing_a_day_again_replays_what_was_landed(
     home: Home, instance: dg.DagsterInstance, simulated: Simulated, tuesday: Clock
 ) -> None:

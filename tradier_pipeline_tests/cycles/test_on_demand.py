@@ -92,6 +92,7 @@ def test_more_accounts_than_a_minute_allows_are_several_runs(
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "all")
     monkeypatch.setattr("tradier_pipeline.domain.budget.ALLOWED", {"simulator": 8})  # two accounts
+    monkeypatch.setattr("tradier_pipeline.cycles.on_demand.time.sleep", lambda _seconds: None)
     with open_instance(home.path / "dagster") as instance:
         result = run_job(instance, job="request_snapshot")
         assert result.success, failure(result)

@@ -208,18 +208,18 @@ def test_more_accounts_than_the_requests_of_a_minute_have_their_turns_and_the_ot
     kinds = missed(home).values()
     assert {kind for kind, _ in kinds} == {"missed"}
     reason = (
-        "3 accounts need 12 requests, and the access token allows 8 a minute: 2 accounts; it has its turn within "
+        "3 accounts need 10 requests, and the access token allows 8 a minute: 2 accounts; it has its turn within "
         "2 minutes"
     )
     assert {text for _, text in kinds} == {reason}
 
 
 def test_the_warning_names_what_each_account_gets() -> None:
-    assert Budget.of("live", 30).warning(1) is None
-    assert Budget.of("sandbox", 16).warning(1) == (
-        "16 accounts need 64 requests, and the access token allows 60 a minute: 15 accounts. Each account has its turn "
-        "every 2 minutes, and its other minutes are recorded as missed. Name at most 15 in TRADIER_ACCOUNT_ID to have "
-        "all of them."
+    assert Budget.of("live", 39).warning(1) is None
+    assert Budget.of("sandbox", 20).warning(1) == (
+        "20 accounts need 61 requests, and the access token allows 60 a minute: 19 accounts. The cadence that fits: "
+        "each account has its turn every 2 minutes, and its other minutes are recorded as missed. Name at most 19 in "
+        "TRADIER_ACCOUNT_ID to have all of them."
     )
 
 

@@ -370,7 +370,7 @@ def test_a_clock_that_was_ahead_costs_one_doubt_and_no_snapshot(
     assert published(home) == expected
 
 
-@pytest.mark.parametrize("back", [timedelta(minutes=10), timedelta(hours=3)])
+@sampled("back", [timedelta(minutes=10), timedelta(hours=3)])
 def test_a_clock_that_was_set_back_costs_one_doubt_and_no_snapshot(
     home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch, back: timedelta
 ) -> None:

@@ -123,6 +123,7 @@ def test_one_asset_alone_and_an_old_partition_are_materialized_from_the_command_
     assert len(simulated.requests()) == requests
 
 
+@pytest.mark.soak  # a minute; from the command line: above
 def test_dagster_dev_takes_backfills_and_repeats_what_is_asked_of_it(
     home: Home, simulated: Simulated, environment: dict[str, str], tmp_path: Path
 ) -> None:

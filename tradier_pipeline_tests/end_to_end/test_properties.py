@@ -111,6 +111,7 @@ def land_and_store(home: Path, answers: Sequence[Answers]) -> tuple[Warehouse, l
 DAY = (rich("margin"), rich("pdt"), rich("cash"))
 
 
+@pytest.mark.soak  # in one home, by a rebuild: below
 def test_the_same_bytes_make_the_same_warehouse_in_any_home(tmp_path: Path) -> None:
     first, _ = land_and_store(tmp_path / "one", DAY)
     second, _ = land_and_store(tmp_path / "another", DAY)

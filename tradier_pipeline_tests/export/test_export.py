@@ -13,10 +13,11 @@ from random import Random
 import pytest
 
 from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.export.form8949 import form8949
 from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
-from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land
+from tradier_pipeline_tests.support.bodies import ACCOUNT, account, answers, balances, land, position
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.histories import at, time
 from tradier_pipeline_tests.support.sampling import sampled
@@ -274,6 +275,41 @@ def test_an_account_of_which_nothing_moved_is_an_empty_book(home: Home, tmp_path
         assert TOTALS[form](exported(form, tmp_path, "--since", "2026-01-01")) == {}
 
 
+def papers(home: Home) -> None:
+    """A live account and one of the sandbox in one home, a lot closed in each."""
+    for number, environment, cash in ((ACCOUNT, "live", 1000), ("VA00000002", "sandbox", 100_000)):
+        worth = {"balances": balances(number=number, total_equity=Decimal(cash), total_cash=Decimal(cash))}
+        held = land(
+            home.zone,
+            answers(
+                account={"profile": {"account": account(number)}},
+                balances=worth,
+                positions=[position(PUT, -1, -150)],
+            ),
+            at(DAYS[0], time(21, 15)),
+            account_id=number,
+            environment=environment,
+        )
+        store_snapshot(home.warehouse, held)
+
+
+def test_the_books_never_mix_what_paper_accounts_began_with(home: Home, tmp_path: Path) -> None:
+    papers(home)
+    for form in TOTALS:
+        totals = TOTALS[form](exported(form, tmp_path))
+        assert totals["Equity:Opening-Balances"] == -1000
+        assert totals["Equity:Tradier-Sandbox:Opening-Balances"] == -100_000
+        later = TOTALS[form](exported(form, tmp_path, "--since", str(DAYS[3])))
+        assert later["Equity:Opening-Balances"] == -1000
+        assert later["Equity:Tradier-Sandbox:Opening-Balances"] == -100_000
+
+
+def test_the_portfolio_has_a_total_for_each_environment(home: Home) -> None:
+    papers(home)
+    totals = [line.split()[:2] for line in run("portfolio").stdout.splitlines() if line.startswith("total")]
+    assert totals == [["total", "live"], ["total", "sandbox"]]
+
+
 # ---------------------------------------------------------------- Form 8949
 
 
@@ -281,6 +317,22 @@ def form_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
     lines = text.splitlines()
     notes = [line for line in lines if line.startswith("#")]
     return notes, list(csv.DictReader(lines[len(notes) :]))
+
+
+def test_lots_without_real_money_are_no_sales() -> None:
+    sold = {"close_date": MONDAY, "open_date": MONDAY, "symbol": "SPY", "quantity": Decimal(1)}
+    sold |= {"cost": Decimal(1), "proceeds": Decimal(3), "gain_loss": Decimal(2)}
+    live, paper = (
+        sold | dict(zip(("account_id", "environment"), of, strict=True))
+        for of in (("6YA00001", "live"), ("VA00000002", "sandbox"))
+    )
+    notes, rows = form_rows(form8949([live, paper])[0])
+    assert [row["account"] for row in rows] == ["6YA00001"]
+    assert "left out; --account has those of one: VA00000002 (sandbox)" in " ".join(notes)
+    notes, rows = form_rows(form8949([paper])[0])
+    assert [row["account"] for row in rows] == ["VA00000002"]
+    assert "they are no sales: VA00000002 (sandbox)" in " ".join(notes)
+    assert "real money" not in form8949([live])[0]
 
 
 def test_closed_lots_stand_in_the_columns_of_form_8949_by_term(home: Home) -> None:

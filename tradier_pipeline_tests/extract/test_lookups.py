@@ -257,7 +257,7 @@ def test_an_order_that_is_listed_without_legs_is_asked_for_once_and_is_as_it_was
         assert not [outcome for outcome in outcomes if outcome.blocks]
 
 
-@pytest.mark.parametrize("reported", [True, False], ids=["reported without legs", "not known"])
+@sampled("reported", [True, False])
 def test_an_order_whose_legs_nobody_tells_is_no_fill_of_its_underlying(
     home: Home, simulated: Simulated, reported: bool
 ) -> None:

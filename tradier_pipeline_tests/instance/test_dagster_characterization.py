@@ -26,7 +26,8 @@ LOADED = dg.AssetKey("loaded")
 def _unpromised() -> Iterator[tuple[str, str, str]]:
     """Module, name and file of everything that the product imports from Dagster's inside."""
     for path in sorted(PRODUCT.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "from dagster" in text else ():
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(("dagster._", "dagster_")):
                 yield from ((node.module, name.name, str(path.relative_to(PRODUCT))) for name in node.names)
 

@@ -26,7 +26,7 @@ def test_the_settings_are_what_dagster_takes_them_for(tmp_path: Path) -> None:
         assert not instance.run_retries_enabled
         assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
         assert instance.run_coordinator.dequeue_interval_seconds == 1
-        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4  # type: ignore[union-attr]
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 8  # type: ignore[union-attr]
         assert instance.run_monitoring_max_runtime_seconds == 180
         assert isinstance(instance.run_storage, PooledRunStorage)
         assert isinstance(instance.event_log_storage, PooledEventLogStorage)
@@ -40,7 +40,7 @@ def test_the_settings_are_kept_current_until_the_user_takes_them_over(tmp_path: 
     path.write_text(f"{MANAGED} once upon a time\ntelemetry: {{enabled: true}}\n")
     open_instance(tmp_path).dispose()
     assert path.read_text() == OURS
-    theirs = OURS.split("\n", 1)[1].replace("max_concurrent_runs: 4", "max_concurrent_runs: 9")
+    theirs = OURS.split("\n", 1)[1].replace("max_concurrent_runs: 8", "max_concurrent_runs: 9")
     path.write_text(theirs)
     with open_instance(tmp_path) as instance:
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 9  # type: ignore[union-attr]

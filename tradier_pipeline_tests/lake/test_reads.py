@@ -119,8 +119,8 @@ from pathlib import Path
 def found():
     maps = Path("/proc/self/maps")
     loaded = ["an extension"] if maps.exists() and ".duckdb_extension" in maps.read_text() else []
-    ours = ("tradier_pipeline.lake", "duckdb_extension")
-    return loaded + sorted(name for name in sys.modules if name.startswith(ours))
+    of_lake = ("tradier_pipeline.lake", "duckdb_extension")
+    return loaded + sorted(name for name in sys.modules if name.startswith(of_lake))
 
 from pydantic import SecretStr
 import tradier_pipeline.definitions

@@ -28,6 +28,7 @@ from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import ROUND_THE_CLOCK, Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.scripted_server import Answer, answer, reset, serving
 
 SEED = 18
 LOCKS = (".lock", ".chain.lock")
@@ -59,8 +60,8 @@ def held(home: Home, filled: Home) -> Home:
     return home
 
 
-def places() -> list[str]:
-    return [damage.path for damage in audit(load_settings()).wrong]
+def places(*, rows: bool = True) -> list[str]:
+    return [damage.path for damage in audit(load_settings(), rows=rows).wrong]
 
 
 def chain_lines(home: Home) -> list[str]:
@@ -116,7 +117,7 @@ def test_what_was_removed_inserted_or_swapped_is_named(held: Home) -> None:
     (snapshot / "positions.json").unlink()
     (snapshot / "more.json").write_text("{}")
     shutil.copytree(snapshot, day / f"{snapshot.name[:-3]}01Z")
-    found = "\n".join(places())
+    found = "\n".join(places(rows=False))
     for name in ("orders.json", "balances.json", "positions.json", "more.json"):
         assert str(snapshot / name) in found
     assert f"{snapshot.name[:-3]}01Z/manifest.json" in found
@@ -138,11 +139,11 @@ def test_a_chain_that_was_written_over_is_named(held: Home, how: str) -> None:
         case "cut":
             del lines[-3:]
     path.write_text("".join(lines))
-    found = audit(load_settings()).wrong
+    found = places(rows=False)
     assert found
     if how != "cut":
-        assert any(damage.path.startswith(f"{path}:") for damage in found)
-    assert run("audit").exit_code == 1
+        assert any(place.startswith(f"{path}:") for place in found)
+    assert run("audit", "--quick").exit_code == 1
 
 
 def test_a_row_that_was_changed_with_a_valid_checksum_is_named(held: Home) -> None:
@@ -183,7 +184,7 @@ def test_a_process_that_dies_before_it_has_filed_costs_one_void_line(held: Home,
         held.zone.filing(held.zone.root / DEMO_ACCOUNT / "2026-01-01/x/manifest.json", b"{}"),
     ):
         raise ZeroDivisionError
-    assert places() == [str(held.zone.root / DEMO_ACCOUNT / "2026-01-01/x/manifest.json")]
+    assert places(rows=False) == [str(held.zone.root / DEMO_ACCOUNT / "2026-01-01/x/manifest.json")]
     take(held, simulated.broker)
     assert not places()
     assert [line.split()[1] for line in chain_lines(held)[-4:-1]] == ["void", "filed", "filed"]
@@ -193,7 +194,7 @@ def test_a_line_that_was_cut_off_with_the_power_is_mended(held: Home, simulated:
     path = held.zone.root / DEMO_ACCOUNT / "chain"
     with path.open("a") as file:
         file.write("9 filed 0123")
-    assert len(places()) == 1
+    assert len(places(rows=False)) == 1
     take(held, simulated.broker)
     assert not places()
 
@@ -204,7 +205,7 @@ def test_a_home_of_before_is_chained_once(held: Home, simulated: Simulated) -> N
     held.warehouse.path.chmod(0o644)
     with duckdb.connect(held.warehouse.path) as connection:
         connection.execute("DELETE FROM chain_heads")
-    assert places() == [str(directory / "chain")]
+    assert places(rows=False) == [str(directory / "chain")]
     take(held, simulated.broker)
     walked = walk(chain_of(directory))
     assert not places()
@@ -219,7 +220,7 @@ def test_compaction_and_rebuild_keep_the_proof(held: Home) -> None:
     (archive,) = (held.zone.root / DEMO_ACCOUNT).glob("*.zip")
     with zipfile.ZipFile(archive, "a") as opened:
         opened.writestr("more.json", "{}")
-    assert str(archive) in places()
+    assert str(archive) in places(rows=False)
 
 
 def content(path: Path) -> dict[str, list[Any]]:
@@ -265,3 +266,77 @@ def test_each_of_a_thousand_changed_bytes_is_named(held: Home) -> None:
     print(f"seed {SEED + 1}: {named} named, {without_effect} in blocks that nothing uses, {len(missed)} missed")  # noqa: T201
     assert not missed
     assert named + without_effect == 1_000
+
+
+def test_heads_that_were_sent_to_a_url_prove_the_chains_later(held: Home) -> None:
+    with serving() as server:
+        url = f"{server.url}/secret/anchors"
+        server.on("/secret/anchors", answer("", status=201))
+        sent = run("audit", "--anchor", url, "--json")
+        assert sent.exit_code == 0, sent.output
+        assert json.loads(sent.stdout)["anchored"] == 1
+        (request,) = server.requests
+        assert request.method == "POST"
+        body = request.body
+        server.on("/secret/anchors", answer(body))
+        assert run("audit", "--against", url).exit_code == 0
+        server.on("/secret/anchors", answer(body.replace(json.loads(body)["heads"][0]["head"][:8], "0" * 8)))
+        cut = run("audit", "--against", url)
+        assert cut.exit_code == 1
+        assert "which was anchored" in cut.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "cause"),
+    [
+        ("--anchor", answer("", status=500), "127.0.0.1 did not take the anchor: HTTP 500"),
+        ("--anchor", reset(), "127.0.0.1 did not take the anchor: "),
+        ("--anchor", answer("", status=302, headers={"Location": "/elsewhere"}), "did not take the anchor: HTTP 302"),
+        ("--against", answer("", status=404), "127.0.0.1 did not give the anchor: HTTP 404"),
+        ("--against", answer("<html>"), "line 1 of 127.0.0.1 is no anchor"),
+        ("--against", answer(""), "127.0.0.1 has no anchor"),
+    ],
+)
+def test_a_url_that_fails_is_one_line_without_its_path(held: Home, option: str, given: Answer, cause: str) -> None:
+    with serving(given) as server:
+        result = run("audit", option, f"{server.url}/secret")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if "error" in line]
+    assert cause in line
+    assert "secret" not in result.output
+
+
+def test_an_anchor_is_sent_to_no_stranger_in_the_clear(held: Home) -> None:
+    result = run("audit", "--anchor", "http://example.com/secret")
+    assert result.exit_code == 1
+    assert "not an https URL" in result.stderr
+
+
+def test_a_view_whose_columns_are_named_otherwise_is_named_also_where_it_leaves_some_out(held: Home) -> None:
+    """Of two columns that swap their names, as many letters are the same."""
+    path = held.warehouse.path
+    path.chmod(0o644)
+    with duckdb.connect(path) as connection:
+        query = "SELECT sql FROM duckdb_views() WHERE view_name = 'account_exposure'"
+        ((sql,),) = connection.execute(query).fetchall()
+        assert "EXCLUDE" in sql
+        swapped = sql.replace("theta", "in_between").replace("vega", "theta").replace("in_between", "vega")
+        assert swapped != sql
+        connection.execute(swapped.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+    assert places() == ["account_exposure"]
+
+
+def test_views_that_are_stored_again_and_again_stay_as_they_are(held: Home, simulated: Simulated) -> None:
+    for _ in range(3):
+        take(held, simulated.broker)
+        assert not places()
+
+
+@pytest.mark.parametrize("change", ["reason = 'because'", "recorded_at = recorded_at + INTERVAL 1 SECOND"])
+def test_a_changed_word_of_a_missed_minute_is_named(held: Home, simulated: Simulated, change: str) -> None:
+    take(held, simulated.broker)
+    held.warehouse.path.chmod(0o644)
+    with duckdb.connect(held.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (1,)
+        connection.execute(f"UPDATE missed_snapshots SET {change}")
+    assert "missed_snapshots" in [place.partition(": ")[0] for place in places()]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tradier_pipeline import clock
@@ -26,6 +27,7 @@ from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.scripted_account import scripted_account, three_a_month
 
 AUGUST = datetime(2026, 8, 3, 15, 0, tzinfo=UTC)
+FIRST_DAY = "WHERE trade_date = (SELECT min(trade_date) FROM daily_prices)"
 NOVEMBER = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
 
@@ -67,7 +69,9 @@ def simulated() -> Iterator[Simulated]:
         yield Simulated(url)
 
 
-def test_a_changed_byte_of_activity_and_prices_is_named(home: Home, simulated: Simulated) -> None:
+@pytest.fixture
+def posted(home: Home, simulated: Simulated) -> Home:
+    """A snapshot, what was posted on the day before, and a year of prices."""
     landed, _ = take(home, simulated.broker)
     yesterday = clock.trade_date(clock.now()) - timedelta(days=1)
     account = landed.manifest.account_id
@@ -75,12 +79,37 @@ def test_a_changed_byte_of_activity_and_prices_is_named(home: Home, simulated: S
     store_activity(home.warehouse, activity, ROUND_THE_CLOCK)
     prices = extract_prices(home.zone, simulated.broker, PriceRange("SPY", date(2026, 1, 2), yesterday))
     store_prices(home.warehouse, prices)
+    return home
+
+
+def test_a_changed_byte_of_activity_and_prices_is_named(posted: Home) -> None:
     assert not audit(load_settings()).wrong
     chosen = random.Random(18)
-    posted = [path for path in files(home.zone.root) if "activity" in path.parts or "_prices" in path.parts]
-    assert len(posted) >= 6
+    paths = [path for path in files(posted.zone.root) if "activity" in path.parts or "_prices" in path.parts]
+    assert len(paths) >= 6
     for _ in range(20):
-        path = chosen.choice(posted)
+        path = chosen.choice(paths)
         with restored(path):
             change_a_byte(path, chosen.randrange(path.stat().st_size), chosen.randrange(1, 256))
             assert audit(load_settings(), rows=False).wrong, path
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (f"UPDATE daily_prices SET close = close + 0.01 {FIRST_DAY}", "daily_prices"),
+        (f"UPDATE daily_prices SET volume = 1 {FIRST_DAY}", "daily_prices"),
+        (f"DELETE FROM daily_prices {FIRST_DAY}", "daily_prices"),
+        ("UPDATE activity_extracts SET row_count = row_count + 1", "activity_extracts"),
+        (
+            "INSERT INTO broker_daily_balances_versions SELECT account_id, since, 1, 'k', 1, read_at, read_at, read_at "
+            "FROM activity_extracts LIMIT 1",
+            "broker_daily_balances_versions",
+        ),
+    ],
+)
+def test_a_changed_row_of_what_was_posted_or_of_a_price_is_named(posted: Home, statement: str, named: str) -> None:
+    posted.warehouse.path.chmod(0o644)
+    with duckdb.connect(posted.warehouse.path) as connection:
+        connection.execute(statement)
+    assert named in [damage.path for damage in audit(load_settings()).wrong]

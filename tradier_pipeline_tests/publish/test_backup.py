@@ -21,10 +21,11 @@ from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.publish.audit import audit
-from tradier_pipeline.publish.backup import lists_of, object_path, read_list
+from tradier_pipeline.publish.backup import BackupList
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline_tests.conftest import ROUND_THE_CLOCK, Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.sampling import sampled
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,18 @@ def held(home: Home, template: Home) -> Home:
     return home
 
 
-def back_up(folder: Path) -> dict[str, int]:
+def back_up(folder: Path | str) -> dict[str, int]:
     result = run("backup", str(folder), "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def lists_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*.backup.json"))
+
+
+def read_list(path: Path) -> BackupList:
+    return BackupList.model_validate_json(path.read_bytes())
 
 
 def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -124,9 +133,9 @@ def test_a_backup_while_snapshots_are_taken_is_as_filed(held: Home, simulated: S
 KILLED = """
 import os, signal, sys
 from tradier_pipeline.cli import main
-from tradier_pipeline.publish import backup
+from tradier_pipeline.publish import backup, backup_places
 owner, name, nth, folder = sys.argv[1:]
-owner = backup if owner == "module" else backup._Store
+owner = backup if owner == "module" else backup_places.Folder
 before, calls = getattr(owner, name), []
 def killed(*args, **kwargs):
     calls.append(1)
@@ -138,9 +147,10 @@ main(["backup", folder])
 """
 
 
-@pytest.mark.parametrize(
+@sampled(
     "step",
-    [("store", "_file", "1"), ("store", "_file", "6"), ("module", "_take_ledger", "1"), ("module", "write_whole", "1")],
+    [("folder", "put", "1"), ("folder", "put", "6"), ("module", "_take_ledger", "1"), ("folder", "write", "1")],
+    kept=(1, 3),
 )
 def test_a_backup_that_is_killed_is_not_named_and_the_next_one_mends_it(
     held: Home, tmp_path: Path, step: tuple[str, str, str]
@@ -164,7 +174,7 @@ def test_what_cannot_be_restored_is_one_line_and_leaves_nothing(held: Home, tmp_
     assert "no such backup" in run("restore", str(tmp_path / "none"), "--to", str(tmp_path / "new")).stderr
     assert "is in the home" in run("backup", str(held.path / "backup")).stderr
     record = read_list(lists_of(folder)[0]).files[-1]
-    path = object_path(folder, record.sha256)
+    path = folder / "objects" / record.sha256[:2] / record.sha256
     path.write_bytes(b"x" + path.read_bytes()[1:])
     damaged = run("restore", str(folder), "--to", str(tmp_path / "new"))
     assert damaged.exit_code == 1

@@ -31,6 +31,7 @@ from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import kill_command, prove_published, stored
 from tradier_pipeline_tests.support.crash_child import Nursery
+from tradier_pipeline_tests.support.sampling import sampled
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
@@ -91,7 +92,7 @@ def test_what_a_killed_command_landed_is_published_by_the_next_one(
     assert run("snapshot").stderr == ""
 
 
-@pytest.mark.parametrize("lost", ["deleted", "an older copy"])
+@sampled("lost", ["an older copy", "deleted"])
 def test_a_warehouse_that_is_gone_or_older_catches_up_by_itself(
     lost: str, home: Home, simulated: Simulated, good: LandedSnapshot, tmp_path: Path
 ) -> None:

@@ -153,6 +153,8 @@ def test_a_flow_that_was_stated_and_taken_back_stands_between(
         ("2025-11-01", "nothing had been read by 2025-11-02T04:00:00Z"),
         ("2031-01-01", "is yet to come"),
         ("yesterday", "is no date and no time"),
+        ("9999-12-31", "is no date and no time"),  # its end is no instant
+        ("0001-01-01T00:00+14:00", "is no date and no time"),
     ],
 )
 def test_an_instant_of_which_nothing_is_known_is_refused_in_one_line(

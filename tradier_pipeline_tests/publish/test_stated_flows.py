@@ -153,6 +153,26 @@ def test_what_the_brokers_history_has_or_was_stated_already_does_not_count_twice
     assert Decimal(curve()[str(TUESDAY)]["stated"]) == 1400
 
 
+def test_a_stated_flow_that_the_broker_posts_later_counts_once_as_the_broker_has_it(shares_came: Home) -> None:
+    """Two of 700 were stated, and a withdrawal; of these the broker posts one of 700 a day later."""
+    done(*STATED, "--amount", "700")
+    done(*STATED, "--amount", "700", "--note", "a second one")
+    done(*STATED, "--amount", "-20")
+    history = [body_of("history", [event(WEDNESDAY, 700), event(WEDNESDAY, -21)])]
+    late = filed(shares_came.zone, (date(2025, 10, 1), WEDNESDAY), clock.now(), history=history)
+    store_activity(shares_came.warehouse, late, CALENDAR)
+    query = "SELECT source, amount FROM cash_flows WHERE external AND amount NOT IN (0, 0.01) ORDER BY ALL"
+    counted = [("broker", -21), ("broker", 700), ("owner", -20), ("owner", 700)]
+    assert [(row["source"], Decimal(row["amount"])) for row in rows_of("query", query)] == counted
+    first, second, _ = done("flows", "list").stdout.splitlines()
+    assert first.endswith(f"the broker's history has it of {WEDNESDAY}, and that counts")
+    assert second.endswith(": a second one")
+    books = done("export", "--format", "beancount").stdout
+    assert books.count(" 700.00 USD") == 2
+    done("rebuild")
+    assert [(row["source"], Decimal(row["amount"])) for row in rows_of("query", query)] == counted
+
+
 @pytest.mark.parametrize("flow_id", ["7", "0", "-1"])
 def test_a_flow_that_there_is_not_cannot_be_removed(flow_id: str, shares_came: Home) -> None:
     done(*STATED, "--amount", "700")

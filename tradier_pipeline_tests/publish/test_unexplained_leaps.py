@@ -110,6 +110,8 @@ def test_the_owner_confirms_that_a_loss_is_real_and_takes_it_back(broker: Broker
     confirmed = curve()[str(LEAP)]
     assert (confirmed["uncertain"], confirmed["return"]) == (False, pytest.approx(2_000 / 10_020 - 1))
     assert returned()["worst"] == [str(LEAP), pytest.approx(2_000 / 10_020 - 1)]
+    assert returned()["confirmed"] == [str(LEAP)]
+    assert f"* {LEAP} counts as the broker reports it" in done("returns").stdout
     listed = done("flows", "list").stdout
     assert "the change of this day is real  (stated by " in listed
     assert ": lost it" in listed
@@ -119,6 +121,7 @@ def test_the_owner_confirms_that_a_loss_is_real_and_takes_it_back(broker: Broker
     assert curve()[str(LEAP)]["uncertain"] is False
     done("flows", "remove", str(flow["flow_id"]))
     assert curve()[str(LEAP)]["return"] is None
+    assert returned()["confirmed"] == []
 
 
 @pytest.mark.parametrize(

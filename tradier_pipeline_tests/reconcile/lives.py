@@ -14,10 +14,11 @@ from random import Random
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import AccountState, Holding, OrderPart, PartKey, by_key
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open, ended_in, may_owe_fractions
+from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
 from tradier_pipeline.reconcile.outstanding import Change, outstanding
 from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot, reach
+from tradier_pipeline.reconcile.yet_to_come import Line, with_yet_to_come
 from tradier_pipeline_tests.reconcile.statements import Book
 
 ZERO = Decimal(0)
@@ -381,8 +382,8 @@ class Store:
     def _last(self, good: Kept, found: Kept | None, observation: Observation) -> Good:
         earlier_cash = self._earlier_cash(observation, found)
         since = self._shown_since(observation)
-        ended, owed = self._yet_to_come(observation)
-        before = replace(good.observation, statement=replace(good.observation.statement, ended=ended, owed=owed))
+        statement = with_yet_to_come(good.observation.statement, self._yet_to_come(observation))
+        before = replace(good.observation, statement=statement)
         return Good(
             before,
             self._carried(good),
@@ -391,16 +392,10 @@ class Store:
             since,
         )
 
-    def _yet_to_come(self, observation: Observation) -> tuple[dict[str, Decimal], frozenset[str]]:
+    def _yet_to_come(self, observation: Observation) -> list[Line]:
         """As the warehouse finds it."""
-        ended: defaultdict[str, Decimal] = defaultdict(Decimal)
-        owed = set()
-        for one in self.kept:
-            if one.observation.statement.as_of < observation.statement.as_of:
-                for row in one.found:
-                    ended[row.item] += ended_in(row.explanation)
-                    owed |= {row.item} if any(map(may_owe_fractions, row.explanation)) else set()
-        return {item: contracts for item, contracts in ended.items() if contracts}, frozenset(owed)
+        earlier = (one for one in self.kept if one.observation.statement.as_of < observation.statement.as_of)
+        return [Line.of(row) for one in earlier for row in one.found]
 
     def _shown_since(self, observation: Observation) -> dict[PartKey, OrderPart]:
         """The orders that doubtful ones showed since the last good one."""

@@ -9,12 +9,22 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.reconcile.account_state import AccountState, Terms, legless_of, parts_of
-from tradier_pipeline.reconcile.conservation import CASH, CENT, ItemChange, ItemVerdict, Open, changes, settle, signed
+from tradier_pipeline.reconcile.conservation import (
+    CASH,
+    CENT,
+    FITS_ALIKE,
+    ItemChange,
+    ItemVerdict,
+    Open,
+    changes,
+    settle,
+    signed,
+)
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,
@@ -79,7 +89,10 @@ def test_unexplained_cash_is_told_to_the_cent_also_on_the_day_of_expiration(case
     # less than two strikes can differ by: more may be reported as another contract that was delivered
     _, before, now = case
     amount = Decimal(dollars) + Decimal(odd).scaleb(-2)
-    assert left(before, paid(now, amount)) == {CASH: amount}
+    now = paid(now, amount)
+    behind_all = "".join(line for change in changes(before, now) for line in change.candidates)
+    assume(FITS_ALIKE not in behind_all)  # several deliveries come to the same shares and cash: none is a fact
+    assert left(before, now) == {CASH: amount}
 
 
 @given(after_fills(), st.sampled_from([Decimal("0.35"), Decimal("0.65"), Decimal("1.50")]))

@@ -74,7 +74,8 @@ def is_fact(life: Life, finding: ItemVerdict) -> bool:
     )
 
 
-def prove(seed: int, lives: Callable[[Random], Life] = live) -> None:
+def prove(seed: int, lives: Callable[[Random], Life] = live) -> int:
+    """Live through a seed and look at what was concluded; returns how many readings were judged."""
     life, store = lived(seed, lives)
     for kept in store.kept:
         if kept.verdict == "good":
@@ -86,6 +87,7 @@ def prove(seed: int, lives: Callable[[Random], Life] = live) -> None:
     assert last.verdict == "good" or life.uncaused - {CASH}, (seed, last.judgement)
     left = {subject for code, subject in store.open_findings if code != "doubtful" or last.verdict == "good"}
     assert left <= life.uncaused, (seed, store.open_findings)
+    return len(store.kept)
 
 
 @pytest.mark.parametrize("seed", range(SAMPLE))

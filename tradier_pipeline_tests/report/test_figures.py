@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,23 @@ import pytest
 
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.returns import standard_periods
+from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.report import index_path, write_every_report, write_reports
 from tradier_pipeline.report.page import change, percent, plain, price, ratio, usd, whole
 from tradier_pipeline.warehouse.reads import connect_readonly, equity_curves
 from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report import trader
 from tradier_pipeline_tests.report.conftest import Document, text_of
 from tradier_pipeline_tests.report.trader import LAST, UNREAD
+from tradier_pipeline_tests.support.bodies import answers, balances, land
 
 # all that a report may take a figure from
 SOURCES = (
     *("day_profit", "day_profit_lines", "spread_book", "stock_book", "book_by_underlying", "book_total"),
     *("assignment_risk", "expiring_options", "exposure", "account_exposure", "trade_statistics", "premium_by_month"),
     *("account_statements", "equity_curve", "account_balances", "option_spread_legs", "order_legs", "orders"),
-    *("monthly_returns", "yearly_returns", "newest_daily_summaries", "coverage"),
+    *("monthly_returns", "yearly_returns", "newest_daily_summaries", "coverage", "service_levels"),
 )
 MINUS = "\N{MINUS SIGN}"
 
@@ -55,6 +59,19 @@ def test_a_day_that_is_reported_is_explained_to_the_cent(seven_weeks: Path) -> N
     assert len(left) > 30
     ((notes,),) = rows(seven_weeks, f"SELECT note FROM day_profit WHERE trade_date = '{after_a_hole}'")
     assert "sessions between that were not read: 1" in notes
+
+
+def test_a_day_that_is_measured_from_before_a_close_says_so(home: Home) -> None:
+    """At 08:00 of Monday nothing had been read after Friday's close, and of Monday nothing later was."""
+    for day, hour, equity in ((3, 13, 11_000), (4, 21, 12_000), (5, 21, 12_500)):
+        worth = {"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))}
+        store_snapshot(
+            home.warehouse, land(home.zone, answers(balances=worth), datetime(2025, 11, day, hour, 15, tzinfo=UTC))
+        )
+    query = "SELECT note FROM day_profit ORDER BY trade_date"
+    tuesday, wednesday = [note for (note,) in rows(home.path, query)]
+    assert "compared with a snapshot from before the close of 2025-11-03" in tuesday
+    assert "before the close" not in wednesday
 
 
 def test_what_is_not_reported_yet_is_unexplained_and_said(seven_weeks: Path) -> None:

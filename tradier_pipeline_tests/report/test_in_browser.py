@@ -80,7 +80,10 @@ OVERLAPPING = """() => {
 }"""
 
 
-@pytest.fixture(scope="module", params=["account", "day", "other day", "index"])
+PAGES = ("account", "day", "other day", "index")
+
+
+@pytest.fixture(scope="module")
 def report(
     request: pytest.FixtureRequest, history: Path, seven_weeks: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -117,9 +120,10 @@ def opened(browser: Browser, width: int, scheme: Any) -> Iterator[Opened]:
 
 
 @sampled(
-    "width, scheme",
-    [(width, scheme) for width in (360, 390, 768, 1280) for scheme in ("light", "dark")],
-    kept=(0, 7),  # the narrowest and the widest, and each scheme
+    "report, width, scheme",
+    [(page, width, scheme) for page in PAGES for width in (360, 390, 768, 1280) for scheme in ("light", "dark")],
+    kept=(0, 7, 8, 16, 24),  # each page at its narrowest, and the longest of their one style at its widest and dark
+    indirect=["report"],
 )
 def test_it_is_whole_and_readable(opened: Opened, report: Path, width: int) -> None:
     page = opened.page

@@ -5,6 +5,10 @@ what `up` does at one, in a process of its own that reads a simulated broker ove
 publish, reconcile. The seed decides the account's trades, what goes wrong, and where the process dies. After every
 minute the invariants are looked at from outside; the first that does not hold is printed with its seed, which replays
 alone.
+
+`--judge` (`make simulate JUDGE=1 SEEDS=1-1000`) is of judging alone: each seed is a life of two sessions of each kind
+in `reconcile.lives`, read through disturbed lists every few minutes, and compared with what happened in it. No file and
+no network.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,8 +35,11 @@ from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Simulated
+from tradier_pipeline_tests.reconcile.lives import live, live_in_a_moving_market, live_through_events
+from tradier_pipeline_tests.reconcile.test_lives import prove
 from tradier_pipeline_tests.support.crash_child import End, Job, nursery
 
+LIVES = {"trading": live, "events": live_through_events, "a moving market": live_in_a_moving_market}
 OPEN = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
@@ -238,16 +245,37 @@ def simulation(seed: int, directory: Path, planted: str | None = None) -> Iterat
         yield Simulation(seed, home, Simulated(url), planted)
 
 
+def judge(seeds: Iterable[int]) -> int:
+    """Prove the lives of some seeds; returns how many broke."""
+    broken, started = 0, time.monotonic()
+    readings: Counter[str] = Counter()
+    for seed in seeds:
+        for name, lives in LIVES.items():
+            try:
+                readings[name] += prove(seed, lives)
+            except AssertionError as error:
+                broken += 1
+                sys.stdout.write(f"seed {seed}, {name}: {str(error).splitlines()[0]}\n")
+    for name, count in readings.items():
+        sys.stdout.write(f"{count:10,}  readings of {name} were judged\n")
+    sys.stdout.write(f"{readings.total():,} readings in {time.monotonic() - started:.0f} s, {broken} lives broke\n")
+    return broken
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="simulate", description="Minutes of an account from one seed.")
     parser.add_argument("--seeds", default="1-10", help="such as 7 or 1-20")
     parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--judge", action="store_true", help="judge lives alone, without files and network")
     asked = parser.parse_args()
     first, _, last = asked.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    if asked.judge:
+        return 1 if judge(seeds) else 0
     tally: Counter[str] = Counter()
     broken, started = 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="simulation-") as directory:
-        for seed in range(int(first), int(last or first) + 1):
+        for seed in seeds:
             with simulation(seed, Path(directory)) as lived:
                 try:
                     lived.run(asked.minutes)

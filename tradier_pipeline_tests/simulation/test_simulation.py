@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline_tests.simulation.planted import PLANTED
-from tradier_pipeline_tests.simulation.simulate import BrokenInvariantError, simulation
+from tradier_pipeline_tests.simulation.simulate import BrokenInvariantError, judge, simulation
 
 FOUND_BY = range(100, 110)  # seeds; most mistakes are found by the first
 QUICK = "store: a figure is off by one"
@@ -33,3 +33,13 @@ def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
             except BrokenInvariantError:
                 return
     raise AssertionError(f"{len(FOUND_BY)} seeds did not find: {mistake}")
+
+
+def test_judging_alone_counts_what_it_judged_and_names_the_seed_of_what_it_finds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert judge(range(1)) == 0
+    assert "readings in" in capsys.readouterr().out
+    monkeypatch.setattr("tradier_pipeline_tests.reconcile.test_lives.is_true", lambda *_: False)
+    assert judge(range(1)) == 3
+    assert "seed 0, trading: " in capsys.readouterr().out

@@ -8,18 +8,23 @@ from typing import Any
 import pytest
 
 
-def sampled(names: str, cases: Sequence[Any], kept: Collection[int] = (0,)) -> pytest.MarkDecorator:
+def sampled(
+    names: str, cases: Sequence[Any], kept: Collection[int] = (0,), indirect: Sequence[str] = ()
+) -> pytest.MarkDecorator:
     """`pytest.mark.parametrize`, but that the cases at places that are not kept are for the soak.
 
     Args:
         names: the argument, or several with commas between them; then each case is a tuple.
         kept: places of cases, each of which takes a path of its own; the others take the same with other values.
+        indirect: those of the names that are fixtures.
     """
     wide = "," in names
     values = [case if wide else (case,) for case in cases]
     marks = [() if place in kept else (pytest.mark.soak,) for place in range(len(cases))]
     return pytest.mark.parametrize(
-        names, [pytest.param(*value, marks=marked) for value, marked in zip(values, marks, strict=True)]
+        names,
+        [pytest.param(*value, marks=marked) for value, marked in zip(values, marks, strict=True)],
+        indirect=indirect,
     )
 
 

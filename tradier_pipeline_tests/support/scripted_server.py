@@ -19,13 +19,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """What the server received. `connection` numbers the connections from 0; `values` is the query or the form."""
+    """What the server received. `connection` numbers the connections from 0; `values` is the query or the form, unless
+    the body is JSON."""
 
     method: str
     path: str
     values: Mapping[str, str]
     headers: Mapping[str, str]
     connection: int
+    body: str = ""
 
 
 Answer = Callable[[Request, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -216,10 +218,10 @@ async def _receive(reader: asyncio.StreamReader, connection: int) -> Request:
     first, *lines = head.strip().split("\r\n")
     method, target, _ = first.split(" ")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    form = await reader.readexactly(int(headers.get("content-length", 0)))
+    body = (await reader.readexactly(int(headers.get("content-length", 0)))).decode()
     url = urlsplit(target)
-    values = dict(parse_qsl(form.decode() or url.query, strict_parsing=bool(form or url.query)))
-    return Request(method, url.path, values, headers, connection)
+    form = url.query if headers.get("content-type") == "application/json" else body or url.query
+    return Request(method, url.path, dict(parse_qsl(form, strict_parsing=bool(form))), headers, connection, body)
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

@@ -90,6 +90,7 @@ def test_a_rebuild_finds_the_same_again(home: Home, simulated: Simulated, monkey
     assert results(home) == before
 
 
+@pytest.mark.soak  # as every table: warehouse/test_staging
 def test_a_warehouse_of_the_version_before_gets_the_table_with_its_next_snapshot_and_the_rest_by_a_rebuild(
     home: Home, simulated: Simulated
 ) -> None:

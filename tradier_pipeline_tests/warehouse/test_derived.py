@@ -27,9 +27,10 @@ from tradier_pipeline.reconcile.derived_rows import DERIVED_CHECKS
 from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline.warehouse.closings import derived_rows
 from tradier_pipeline.warehouse.reads import connect_readonly
-from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.conftest import MAKE_CURVES, Home
 from tradier_pipeline_tests.support.activities import ACCOUNT, body_of, day_value, event, filed
 from tradier_pipeline_tests.support.bodies import account, answers, balances, land
+from tradier_pipeline_tests.support.curves import MadeCurves
 from tradier_pipeline_tests.support.histories import at
 from tradier_pipeline_tests.support.sampling import sampled
 
@@ -38,6 +39,12 @@ DAYS = [date(2025, 11, day) for day in (17, 18, 19, 20, 21, 22, 24)]  # one of t
 OTHER = "VA2"
 (CHECK,) = DERIVED_CHECKS
 BEFORE, AFTER, LATER = time(16), time(21, 15), time(22)  # UTC; the close is at 21:00
+
+
+@pytest.fixture(autouse=True)
+def _made_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not copied, as other tests have them."""
+    monkeypatch.setattr(derived, "_make_curves", MAKE_CURVES)
 
 
 class Book:
@@ -141,7 +148,7 @@ HAPPENINGS = st.lists(
     max_size=8,
 )
 LONG = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-QUICK = settings(LONG, max_examples=1, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+QUICK = settings(LONG, phases=[Phase.explicit, Phase.reuse])
 
 
 def _follow(happenings: list[Any], every: int = 1) -> None:
@@ -275,6 +282,28 @@ def test_the_first_session_of_a_history_is_followed_from_snapshot_to_snapshot(ho
             )
             assert found.fetchall() == [(equity,), (equity,)]
         assert differing(home.warehouse.path) == []
+
+
+def test_curves_that_are_copied_by_their_fingerprint_are_those_that_their_queries_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def counted(connection: duckdb.DuckDBPyConnection, fingerprint: str) -> None:
+        made.append(fingerprint)
+        MAKE_CURVES(connection, fingerprint)
+
+    monkeypatch.setattr(derived, "_make_curves", counted)
+    monkeypatch.setattr(derived, "_make_curves", MadeCurves().make)
+    for place, equity in enumerate((10_000, 10_700)):
+        book = Book(tmp_path / str(place))
+        for clock_time in (BEFORE, LATER):
+            book.snapshot(DAYS[0], clock_time, equity, ACCOUNT, torn=False)
+            with connect_readonly(book.home.warehouse.path) as connection:
+                found = connection.execute("SELECT equity FROM equity_curve").fetchall()
+            assert found == [(equity,)]
+            assert differing(book.home.warehouse.path) == []
+    assert len(made) == len(set(made)) == 3  # the closes differ
 
 
 def test_another_version_of_the_queries_makes_every_day_anew(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -708,6 +708,32 @@ def test_what_one_account_journals_to_another_is_no_flow_of_the_total(
     assert of([total], "deposits", "withdrawals", "return") == [(0, 0, pytest.approx(0.05))]
 
 
+@pytest.mark.parametrize(
+    ("sent", "received", "left"),
+    [
+        ((-5_000,), (2_000, 3_000), 0),
+        ((-5_000, -700), (3_000, 2_000), 700),  # 700 went to an account that is not held
+        ((-4_000, -1_000), (5_000,), 0),
+        ((-5_000, -4_000), (5_000, 3_000, 1_000), 0),
+        ((-5_000,), (), 5_000),
+    ],
+)
+def test_journals_of_different_size_that_come_to_the_same_are_no_flows_of_the_total(
+    sent: tuple[int, ...], received: tuple[int, ...], left: int, connection: duckdb.DuckDBPyConnection, write: Write
+) -> None:
+    reported = Histories()
+    for day, moved, profit in ((DAYS[0], 0, 0), (TUE, 1, 500)):
+        reported.reported(day, 10_000 + moved * sum(sent) + profit)
+        reported.reported(day, 10_000 + moved * sum(received) + profit, "VA2")
+    for amount in sent:
+        reported.flow(TUE, amount, "journal")
+    for amount in received:
+        reported.flow(TUE, amount, "journal", "VA2")
+    write(reported)
+    total = curve(connection, "total_equity_curve")[1]
+    assert of([total], "deposits", "withdrawals", "return") == [(0, left, pytest.approx(0.05))]
+
+
 def test_an_account_that_is_read_again_joins_the_total_again(
     connection: duckdb.DuckDBPyConnection, write: Write
 ) -> None:

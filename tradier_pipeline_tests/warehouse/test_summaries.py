@@ -390,6 +390,7 @@ def test_a_rebuild_keeps_every_revision(book: Book) -> None:
     assert book.make(MONDAY)["revision"] == 2
 
 
+@pytest.mark.soak  # of this version: above
 def test_a_rebuild_takes_over_what_a_file_of_the_version_before_has(book: Book) -> None:
     book.take(at(MONDAY, "16:15"), ledger_state=LedgerState(trades=(opened(),)), held=SPREAD)
     with book.warehouse.staged() as staged:

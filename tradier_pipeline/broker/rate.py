@@ -1,0 +1,48 @@
+"""What an answer says of the requests that its access token has left: Tradier's X-Ratelimit headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+MILLISECONDS = 10**11  # an epoch beyond this counts them: Tradier's examples do, some of its clients read seconds
+LONGEST = timedelta(seconds=62)  # a window is a minute, and a Date has whole seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Requests left in the current window of one minute.
+
+    Attributes:
+        left_at: when the answer had arrived, UTC.
+        ends_at: when the window ends by this machine's clock; None if the answer did not say.
+    """
+
+    available: int
+    left_at: datetime
+    ends_at: datetime | None
+
+
+def rate_limit(headers: Mapping[str, str], ended_at: datetime) -> RateLimit | None:
+    """What the headers of an answer say; None: nothing that can be understood."""
+    available = headers.get("x-ratelimit-available", "")
+    if not available.isdecimal():
+        return None
+    return RateLimit(int(available), ended_at, _ends_at(headers, ended_at))
+
+
+def _ends_at(headers: Mapping[str, str], ended_at: datetime) -> datetime | None:
+    """The broker's expiry by our clock: what is left of the window by its own clock, from the answer on."""
+    with suppress(ValueError, TypeError, OverflowError):
+        epoch = float(headers["x-ratelimit-expiry"]) if "x-ratelimit-expiry" in headers else None
+        if epoch is None:
+            return None
+        expiry = datetime.fromtimestamp(epoch / 1000 if epoch > MILLISECONDS else epoch, UTC)
+        said = parsedate_to_datetime(headers["date"]) if "date" in headers else ended_at
+        left = expiry - said
+        if timedelta() <= left <= LONGEST:
+            return ended_at + left
+    return None

@@ -209,7 +209,11 @@ def judge_snapshot(now: Observation, last: Good | None, doubtful: Iterable[Obser
     empty = ("nothing is listed and all balances are 0, as in an outage",) if last is None and _is_empty(now) else ()
     found = last.findings(now.statement) if last else ()
     whole = replace(now, statement=last.completed(now.statement)) if last else now
-    behind = (*_behind(whole, last.observation, found), *_went_back(now, last, found)) if last else ()
+    behind = (
+        (*_behind(whole, last.observation, found), *_went_back(now, last, found))
+        if last
+        else tuple(_behind_by_itself(now))
+    )
     outer = tuple(_unlike_before(whole, last.observation, found)) if last else ()
     contradictions = (*inner, *empty, *behind, *outer)
     if now.clock_skew is not None or (inner and last):
@@ -286,6 +290,21 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
             yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
         elif cash.change * lacking > 0:
             yield from _paid_over_night(now, good, lacking)
+
+
+def _behind_by_itself(now: Observation) -> Iterator[str]:
+    """Of the first snapshot of all: that balances and list differ by what filled last, which one of them shows."""
+    if now.gap is None or (now.delayed and abs(now.gap) <= now.noise):  # delayed quotes may hide as much
+        return
+    late: list[str] = []
+    paid = ZERO
+    for part in _filled_today(now, now.statement.parts.values()):
+        late.append(f"order {part.order_id}")
+        paid -= part.cash or ZERO
+        if _is_worth(paid, now.gap):
+            yield f"{_POSITIONS_BEHIND}: these count {', '.join(dict.fromkeys(late))}, the list does not"
+        elif _is_worth(-paid, now.gap):
+            yield f"balances behind positions: the list counts {', '.join(dict.fromkeys(late))}, these do not"
 
 
 def _may_be_split(finding: ItemVerdict, now: Observation, good: Observation) -> bool:
@@ -401,20 +420,23 @@ def _not_in_cash(filled: Sequence[Fill], left: Decimal, fees: Decimal) -> tuple[
 
 def _not_in_cash_any_more(now: Observation, good: Observation, left: Decimal) -> tuple[str, ...]:
     """The last orders of the day that cash did show, if it is now as it was before them."""
-    day = clock.trade_date(now.statement.as_of)
-    parts = {**good.statement.parts, **now.statement.parts}.values()
-    today = [(part.changed_at, part) for part in parts if part.cash and part.changed_at]
     late: list[str] = []
     lacking = most = ZERO
-    for at, part in sorted(today, key=lambda one: one[0], reverse=True):
-        if clock.trade_date(at) != day:
-            break
+    for part in _filled_today(now, {**good.statement.parts, **now.statement.parts}.values()):
         late.append(f"order {part.order_id}")
         lacking += part.cash or ZERO
         most += abs(part.filled) * MOST_PER_CONTRACT if classify(part.symbol).option else CENT
         if -CENT < -left - lacking <= most:
             return tuple(late)
     return ()
+
+
+def _filled_today(now: Observation, parts: Iterable[OrderPart]) -> list[OrderPart]:
+    """What filled on the day of a reading at a known price, the newest first."""
+    day = clock.trade_date(now.statement.as_of)
+    filled = [(part.changed_at, part) for part in parts if part.cash and part.changed_at]
+    newest_first = sorted(filled, key=lambda one: one[0], reverse=True)
+    return [part for at, part in newest_first if clock.trade_date(at) == day]
 
 
 def _not_in_positions(uncounted: Decimal, filled: Sequence[Fill]) -> tuple[str, ...]:

@@ -451,6 +451,25 @@ def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: Script
     assert account.findings == []
 
 
+def test_a_first_snapshot_of_all_whose_list_is_behind_its_last_fills_is_in_doubt(account: ScriptedAccount) -> None:
+    early = filled(7, "KO", "buy", 20, 65, ny("11-20 09:40"))
+    late = filled(8, "F", "sell", 300, 12, ny("11-20 09:58"))
+    orders = [early, late]
+    assert account.shows(ny("11-20 10:00"), KO, F, cash=23600, counted=(KO,), orders=orders) == "doubtful"
+    assert "order 8" in account.evidence
+    assert "order 7" not in account.evidence
+    assert account.shows(ny("11-20 10:10"), KO, cash=23600, orders=orders) == "good"
+    assert account.verdicts == ["doubtful", "good"]
+    assert account.findings == []
+
+
+def test_a_first_snapshot_of_all_that_agrees_with_itself_is_good_whatever_filled_that_day(
+    account: ScriptedAccount,
+) -> None:
+    late = filled(8, "F", "sell", 300, 12, ny("11-20 09:58"))
+    assert account.shows(ny("11-20 10:00"), KO, cash=23600, orders=[late]) == "good"
+
+
 @sampled("seen", ["", "10:00", "10:00 10:01 10:12"], kept=[2])
 def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
     account: ScriptedAccount, seen: str, monkeypatch: pytest.MonkeyPatch

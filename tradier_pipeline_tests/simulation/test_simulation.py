@@ -46,11 +46,6 @@ def test_judging_alone_counts_what_it_judged_and_names_the_seed_of_what_it_finds
 
 
 @pytest.mark.soak
-@pytest.mark.xfail(
-    raises=BrokenInvariantError,
-    strict=True,
-    reason="the first snapshot of all is good although its balances count fewer shares than it lists, by its own fills",
-)
 def test_the_first_snapshot_of_all_whose_positions_run_behind_its_fills_is_in_doubt(tmp_path: Path) -> None:
     with simulation(401, tmp_path) as lived:
         lived.run(2)

@@ -452,10 +452,12 @@ def test_a_short_sale_that_balances_do_not_count_yet_is_in_doubt(account: Script
 
 
 def test_a_first_snapshot_of_all_whose_list_is_behind_its_last_fills_is_in_doubt(account: ScriptedAccount) -> None:
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), price) for symbol, price in PRICES}
     early = filled(7, "KO", "buy", 20, 65, ny("11-20 09:40"))
     late = filled(8, "F", "sell", 300, 12, ny("11-20 09:58"))
     orders = [early, late]
-    assert account.shows(ny("11-20 10:00"), KO, F, cash=23600, counted=(KO,), orders=orders) == "doubtful"
+    behind = account.shows(ny("11-20 10:00"), KO, F, cash=23600, counted=(KO,), orders=orders)
+    assert behind == "doubtful"
     assert "order 8" in account.evidence
     assert "order 7" not in account.evidence
     assert account.shows(ny("11-20 10:10"), KO, cash=23600, orders=orders) == "good"
@@ -466,6 +468,7 @@ def test_a_first_snapshot_of_all_whose_list_is_behind_its_last_fills_is_in_doubt
 def test_a_first_snapshot_of_all_that_agrees_with_itself_is_good_whatever_filled_that_day(
     account: ScriptedAccount,
 ) -> None:
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), price) for symbol, price in PRICES}
     late = filled(8, "F", "sell", 300, 12, ny("11-20 09:58"))
     assert account.shows(ny("11-20 10:00"), KO, cash=23600, orders=[late]) == "good"
 

@@ -66,9 +66,8 @@ def account_identity_ok(evidence: Evidence) -> RuleResult:
 def account_is_active(evidence: Evidence) -> RuleResult:
     """The profile says that the account is active; what a closed one answers is its true last state."""
     status = evidence.account.get("status")
-    return RuleResult(
-        shown(status), "active", claim_that(status == "active", "profile.account.status", status, "active")
-    )
+    what = f"the account is {shown(status)} at the broker, not active"
+    return RuleResult(shown(status), shown(status), claim_that(status == "active", what, status, status))
 
 
 @check(4)

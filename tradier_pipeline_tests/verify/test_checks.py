@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity
+from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity, shown
 from tradier_pipeline.landing.zone import MANIFEST
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline_tests.support import bodies
@@ -393,7 +393,8 @@ def test_a_closed_account_is_published_with_a_warning(bench: Bench, status: str)
     bench.take(sound(account={"profile": {"account": account(status=status)}}))
     assert bench.failed() == {"account_is_active"}
     (reported,) = bench.outcomes["account_is_active"].differences
-    assert (reported.where, reported.broker, reported.stored) == ("profile.account.status", status, "active")
+    assert reported.where == f"the account is {shown(status)} at the broker, not active"
+    assert reported.broker == reported.stored == shown(status)
     assert not any(outcome.blocks for outcome in bench.outcomes.values())
 
 

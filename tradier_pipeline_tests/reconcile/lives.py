@@ -395,7 +395,7 @@ class Store:
     def _yet_to_come(self, observation: Observation) -> list[Line]:
         """As the warehouse finds it."""
         earlier = (one for one in self.kept if one.observation.statement.as_of < observation.statement.as_of)
-        return [Line.of(row) for one in earlier for row in one.found]
+        return [Line.of(row) for one in earlier for row in one.found if row.change or row.carried or row.explained]
 
     def _shown_since(self, observation: Observation) -> dict[PartKey, OrderPart]:
         """The orders that doubtful ones showed since the last good one."""

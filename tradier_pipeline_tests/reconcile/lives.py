@@ -180,6 +180,8 @@ def _company_acts(random: Random, book: Book, life: Life, at: datetime) -> None:
             book.holdings[stock] = Holding(whole, (had.cost_basis * whole / due).quantize(Decimal("0.01")))
             later = ((due - whole) * 140).quantize(Decimal("0.01"))
             life.uncaused |= {stock, CASH}
+            if not later:  # no fraction is left: the ratio is all there is to know
+                life.happened.add((stock, "split"))
         elif kind == "spin-off":
             given = Decimal(50)
             book.holdings[stock] = replace(had, cost_basis=had.cost_basis - given)

@@ -397,7 +397,7 @@ class Store:
     def _yet_to_come(self, observation: Observation) -> list[Line]:
         """As the warehouse finds it."""
         earlier = (one for one in self.kept if one.observation.statement.as_of < observation.statement.as_of)
-        return [Line.of(row) for one in earlier for row in one.found if row.change or row.carried or row.explained]
+        return [Line.of(row) for one in earlier for row in one.found if row.explanation != ("no change",)]
 
     def _shown_since(self, observation: Observation) -> dict[PartKey, OrderPart]:
         """The orders that doubtful ones showed since the last good one."""

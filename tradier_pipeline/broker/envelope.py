@@ -190,7 +190,7 @@ def decode_answer(
             rows(cast(ListResource, resource), document)
         return document
     error = _http_error(resource, status, headers, text, body)
-    clock = _http_date(headers.get("date", "")) or now
+    clock = http_date(headers.get("date", "")) or now
     if retry_at := _retry_after(headers.get("retry-after", ""), clock):
         error.wait = max(0.0, (retry_at - clock).total_seconds())
     raise error
@@ -397,17 +397,17 @@ def _auth_error(resource: str, status: int, text: str) -> AuthError:
 def _rate_limit(resource: str, status: int, headers: Mapping[str, str], text: str, now: datetime) -> RateLimitError:
     what = f"HTTP {_status(status)}, the request limit is used up"
     # Expiry and Date come from one clock and the local one may be off: use their difference.
-    clock = _http_date(headers.get("date", "")) or now
+    clock = http_date(headers.get("date", "")) or now
     retry_at = (
-        _epoch(headers.get("x-ratelimit-expiry", ""))
+        epoch(headers.get("x-ratelimit-expiry", ""))
         or _retry_after(headers.get("retry-after", ""), clock)
-        or (_epoch(text.split()[-1]) if text.startswith("Quota Violation") else None)
+        or (epoch(text.split()[-1]) if text.startswith("Quota Violation") else None)
     )
     wait = max(0.0, (retry_at - clock).total_seconds()) if retry_at else None
     return RateLimitError(resource, what, retry_at=retry_at, wait=wait)
 
 
-def _epoch(text: str) -> datetime | None:
+def epoch(text: str) -> datetime | None:
     """Tradier: documented as milliseconds, read as seconds by clients in use; above 1e11 it is milliseconds."""
     if not re.fullmatch(r"[0-9]{9,13}", text):
         return None
@@ -418,10 +418,11 @@ def _epoch(text: str) -> datetime | None:
 def _retry_after(text: str, clock: datetime) -> datetime | None:
     if re.fullmatch(r"[0-9]{1,20}", text):
         return clock + min(timedelta(days=365), timedelta(seconds=min(int(text), 10**9)))
-    return _http_date(text)
+    return http_date(text)
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """The instant of a Date header; None if it is none."""
     try:
         date = parsedate_to_datetime(text)
     except ValueError:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 
-MILLISECONDS = 10**11  # an epoch beyond this counts them: Tradier's examples do, some of its clients read seconds
+from tradier_pipeline.broker.envelope import epoch, http_date
+
 LONGEST = timedelta(seconds=62)  # a window is a minute, and a Date has whole seconds
 
 
@@ -36,13 +35,9 @@ def rate_limit(headers: Mapping[str, str], ended_at: datetime) -> RateLimit | No
 
 def _ends_at(headers: Mapping[str, str], ended_at: datetime) -> datetime | None:
     """The broker's expiry by our clock: what is left of the window by its own clock, from the answer on."""
-    with suppress(ValueError, TypeError, OverflowError):
-        epoch = float(headers["x-ratelimit-expiry"]) if "x-ratelimit-expiry" in headers else None
-        if epoch is None:
-            return None
-        expiry = datetime.fromtimestamp(epoch / 1000 if epoch > MILLISECONDS else epoch, UTC)
-        said = parsedate_to_datetime(headers["date"]) if "date" in headers else ended_at
-        left = expiry - said
-        if timedelta() <= left <= LONGEST:
-            return ended_at + left
-    return None
+    expiry = epoch(headers.get("x-ratelimit-expiry", ""))
+    said = http_date(headers["date"]) if "date" in headers else ended_at
+    if expiry is None or said is None:
+        return None
+    left = expiry - said
+    return ended_at + left if timedelta() <= left <= LONGEST else None

@@ -116,8 +116,8 @@ def store_snapshot(
     With it come the instants of the account that were missed before. One that is refused is published as missed itself.
 
     Args:
-        believe: reads the ledger. Only the newest snapshot of its account, when it is stored for the first time, is set
-            beside it: about an older one the ledger of now says nothing.
+        read_ledger: only the newest snapshot of its account, when it is stored for the first time, is set beside the
+            ledger: about an older one the ledger of now says nothing.
         stopped: the cycles that are switched off, each a finding; None: not known.
 
     Raises:

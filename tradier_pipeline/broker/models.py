@@ -402,6 +402,44 @@ class DailyPrice(BrokerModel):
     volume: Price = None
 
 
+DividendDay = Annotated[Day | None, BeforeValidator(_or_none)]
+
+
+class CashDividend(BrokerModel):
+    """One `cash_dividends` row of a symbol: per share, by the ex-dividend date; it may be announced and yet to come."""
+
+    share_class_id: str | None = None
+    dividend_type: str | None = None
+    ex_date: DividendDay = None
+    cash_amount: Price = None
+    currency_i_d: str | None = None
+    declaration_date: DividendDay = None
+    record_date: DividendDay = None
+    pay_date: DividendDay = None
+    frequency: Integer | None = None
+
+
+class DividendTables(BrokerModel):
+    """`tables` of a result: null where the broker has none."""
+
+    cash_dividends: Annotated[tuple[CashDividend, ...], BeforeValidator(_as_rows)] = ()
+
+
+class DividendResult(BrokerModel):
+    """One of the `results` of a symbol: its company, which has no dividends, and its stock or fund."""
+
+    type: str | None = None
+    id: str | None = None
+    tables: DividendTables | None = None
+
+
+class DividendAnswer(BrokerModel):
+    """The element of one symbol. Without `results`: the broker has nothing of it."""
+
+    request: str
+    results: Annotated[tuple[DividendResult, ...], BeforeValidator(_as_rows)] = ()
+
+
 class Hours(BrokerModel):
     """From when until when on a day, New York time."""
 

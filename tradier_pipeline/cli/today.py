@@ -223,7 +223,16 @@ def _at_risk(one: Assignment) -> str:
         needs = f", needs {screen.money(one.cash_needed)}, cash {screen.money(one.cash)}"
     elif one.shares_needed is not None:
         needs = f", needs {screen.quantity(one.shares_needed)} shares, {screen.quantity(one.shares_held)} held"
-    return f"{contract(one.symbol)} x {screen.quantity(one.quantity)}: {deep} in the money{time_value}{needs}"
+    called = f"{contract(one.symbol)} x {screen.quantity(one.quantity)}: {deep} in the money{time_value}"
+    return f"{called}{_ex_dividend(one)}{needs}"
+
+
+def _ex_dividend(one: Assignment) -> str:
+    """The dividend that its holder gets who exercises in time."""
+    if one.ex_dividend_date is None:
+        return ""
+    amount = f" {screen.money(one.dividend)}" if one.dividend is not None else ""
+    return f", ex-dividend {screen.day(one.ex_dividend_date)}{amount}{': exercise pays' if one.exercise_pays else ''}"
 
 
 def _exit(due: Exit) -> str:

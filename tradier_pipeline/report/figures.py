@@ -237,6 +237,9 @@ class Assignment:
     cash: Decimal | None
     shares_needed: Decimal | None
     shares_held: Decimal
+    ex_dividend_date: date | None
+    dividend: Decimal | None
+    exercise_pays: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import dagster as dg
 from tradier_pipeline.assets.account import account
 from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar, sessions_equal_brokers
+from tradier_pipeline.assets.dividends import dividends
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.maintenance import MAINTENANCE
 from tradier_pipeline.assets.prices import daily_prices
@@ -108,7 +109,7 @@ def _assets() -> Sequence[Any]:
             [
                 *(*SNAPSHOT_ASSETS, trade_gate, reconciled_ledger),
                 *(raw_calendar, daily_summary, *MAINTENANCE),
-                *(raw_activity, stored_activity, daily_prices, daily_report),
+                *(raw_activity, stored_activity, daily_prices, dividends, daily_report),
             ]
         )
 

@@ -60,6 +60,7 @@ DAILY_ASSETS = {
     "closed_lots": ("reporting", {"duckdb", "table"}),
     "broker_daily_balances": ("reporting", {"duckdb", "table"}),
     "daily_prices": ("reporting", {"duckdb", "table"}),
+    "dividends": ("reporting", {"duckdb", "table"}),
 }
 REPORTS = {"daily_report": ("reporting", {"html"})}
 CYCLES = {"monitor_cycle", "trade_cycle", "account_sync"}
@@ -228,7 +229,7 @@ def test_no_check_is_planned_by_the_run_of_a_job() -> None:
 def test_every_step_that_asks_the_broker_is_in_the_pool_and_no_other() -> None:
     graph = definitions().resolve_asset_graph()
     pools = {key.to_user_string(): graph.get(key).pools for key in graph.materializable_asset_keys}
-    asking = {name for name in pools if name.startswith("raw/")} | {"daily_prices"}
+    asking = {name for name in pools if name.startswith("raw/")} | {"daily_prices", "dividends"}
     assert pools == {name: {POOL} if name in asking else set() for name in pools}
 
 

@@ -141,7 +141,7 @@ def stored_activity(
 
 
 def _extract(tradier: TradierResource, wanted: ActivityRange) -> LandedActivity:
-    return extract_activity(tradier.landing_zone, tradier.broker_of(wanted.account_id), wanted)
+    return extract_activity(tradier.landing_zone, tradier.brokers.of_account(wanted.account_id), wanted)
 
 
 def _wanted(context: dg.AssetExecutionContext, tradier: TradierResource) -> list[ActivityRange]:

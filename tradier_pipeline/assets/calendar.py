@@ -40,7 +40,7 @@ def raw_calendar(
     with as_dagster_failure():
         calendar = MarketCalendar.of(tradier.settings)
         today = clock.trade_date(clock.now())
-        pages = tradier.of_any_token(lambda broker: read_calendar(broker, calendar, today))
+        pages = tradier.brokers.of_any_token(lambda broker: read_calendar(broker, calendar, today))
         yield dg.MaterializeResult(
             metadata={
                 "months": ", ".join(page.file.removesuffix(".json") for page in pages),

@@ -37,7 +37,7 @@ def daily_prices(context: dg.AssetExecutionContext, tradier: TradierResource) ->
     with as_dagster_failure():
         try:
             wanted = PriceRange(symbol, day - WINDOW, day)
-            landed = tradier.of_any_token(lambda broker: extract_prices(tradier.landing_zone, broker, wanted))
+            landed = tradier.brokers.of_any_token(lambda broker: extract_prices(tradier.landing_zone, broker, wanted))
             days = store_prices(tradier.warehouse, landed)
         except PipelineError as error:
             context.log.warning(f"{symbol}: {error}")

@@ -174,7 +174,7 @@ def extract(
     """
     zone = tradier.landing_zone
     refuse_other_times(zone, snapshot_id, trigger)
-    broker = broker or tradier.broker_of(snapshot_id.account_id)
+    broker = broker or tradier.brokers.of_account(snapshot_id.account_id)
     refuse_unknown_account(zone, tradier.settings.accounts, broker, snapshot_id.account_id)
     ledger = tradier.ledger
     return extract_snapshot(zone, broker, snapshot_id, trigger, ledger=ledger, log=log, may_repeat=may_repeat)
@@ -199,7 +199,8 @@ def raw_quotes(context: dg.AssetExecutionContext, tradier: TradierResource) -> d
         landed = zone.find(partition_of(context))
         if landed is None:
             raise dg.Failure(f"{context.partition_key} is not landed. Materialize raw/positions first.")
-        manifest = landed.quotes or extract_quotes(zone, tradier.broker_of(landed.snapshot_id.account_id), landed)
+        broker = tradier.brokers.of_account(landed.snapshot_id.account_id)
+        manifest = landed.quotes or extract_quotes(zone, broker, landed)
         if manifest.reason:
             context.log.warning("no quotes: %s", manifest.reason)
         return quotes_result(landed, manifest)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TypeVar
 
 import dagster as dg
 from pydantic import PrivateAttr
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
-from tradier_pipeline.extract.connection import Broker, connect
+from tradier_pipeline.extract.connection import Brokers, connect_each
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.staging import Warehouse
-
-T = TypeVar("T")
 
 
 class TradierResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -33,27 +30,9 @@ class TradierResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return load_settings()
 
     @cached_property
-    def brokers(self) -> Mapping[str | None, Broker]:
-        """The broker of each token, by its group; an embedded simulated one lives until the run ends."""
-        return {one.group: self._open.enter_context(connect(one)) for one in self.settings.by_token}
-
-    def broker_of(self, account_id: str) -> Broker:
-        """The broker with the token that reads an account. Raises PipelineError: none does."""
-        return self.brokers[self.settings.of_account(account_id).group]
-
-    def of_any_token(self, read: Callable[[Broker], T]) -> T:
-        """Read what is the same for every token: with the first whose read does not fail.
-
-        Raises:
-            PipelineError: all failed; of the first.
-        """
-        failures: list[PipelineError] = []
-        for broker in self.brokers.values():
-            try:
-                return read(broker)
-            except PipelineError as error:
-                failures.append(error)
-        raise failures[0]
+    def brokers(self) -> Brokers:
+        """The broker of each token; an embedded simulated one lives until the run ends."""
+        return self._open.enter_context(connect_each(self.settings))
 
     @property
     def landing_zone(self) -> LandingZone:

@@ -104,7 +104,7 @@ def take_several(context: dg.OpExecutionContext, tradier: TradierResource) -> No
         budget = Budget.of(settings.environment, len(of_token), group)
         taken, skipped = in_turn(tradier.landing_zone, of_token, budget)
         allowance = Allowance(budget.allowed, len(taken))
-        readers |= dict.fromkeys(taken, _OfToken(tradier.brokers[group].sharing_profile(), allowance))
+        readers |= dict.fromkeys(taken, _OfToken(tradier.brokers.by_group[group].sharing_profile(), allowance))
         for snapshot_id in skipped:
             reason = f"{budget}; it has its turn within {budget.minutes} minutes"
             results[snapshot_id] = AccountResult(_skipped(context, tradier, snapshot_id, reason, allowance))

@@ -52,6 +52,7 @@ _QUERY_LIMIT = 1500  # characters; a longer list of symbols goes into a form
 _QUOTES_PATH = "/v1/markets/quotes"
 _CALENDAR_PATH = "/v1/markets/calendar"
 _PRICES_PATH = "/v1/markets/history"
+_DIVIDENDS_PATH = "/beta/markets/fundamentals/dividends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +274,10 @@ class BrokerClient:
         """The daily prices of a symbol between two dates, both included. One answer, no pages."""
         query = {"symbol": symbol, "interval": "daily", "start": since.isoformat(), "end": until.isoformat()}
         return await self._single("prices", _Request(1, _PRICES_PATH, query), self._deadline())
+
+    async def fetch_dividends(self, symbol: str) -> Extract:
+        """The dividends of a symbol, past and announced. One answer, no pages. Live accounts only."""
+        return await self._single("dividends", _Request(1, _DIVIDENDS_PATH, {"symbols": symbol}), self._deadline())
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._policy.deadline

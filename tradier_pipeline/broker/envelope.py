@@ -41,7 +41,16 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 ObjectResource = Literal["account", "balances", "order", "clock", "stream"]
 ListResource = Literal[
-    "account", "positions", "orders", "quotes", "history", "gainloss", "historical_balances", "calendar", "prices"
+    "account",
+    "positions",
+    "orders",
+    "quotes",
+    "history",
+    "gainloss",
+    "historical_balances",
+    "calendar",
+    "prices",
+    "dividends",
 ]
 
 _OBJECT_KEYS: Mapping[ObjectResource, str] = {
@@ -70,12 +79,15 @@ _LIST_SHAPES: Mapping[ListResource, _ListShape] = {
     "historical_balances": _ListShape((), "balances"),
     "calendar": _ListShape(("calendar", "days"), "day"),
     "prices": _ListShape(("history",), "day"),
+    "dividends": _ListShape((), "dividends"),
 }
+_BARE_LISTS = frozenset({"dividends"})  # Tradier: fundamentals are an array, an element for each symbol
 
 
 def parse_json(body: bytes, resource: str, *, limit: int = BODY_LIMIT) -> dict[str, Any]:
     """Decode a body strictly: UTF-8, one JSON object, no duplicate keys, no NaN.
 
+    An array that is the whole body of a resource becomes a member of the resource's name.
     Fractional numbers become exact `Decimal`s, integers stay `int`. A text of more than 1,000 characters is shortened.
 
     Raises:
@@ -102,6 +114,8 @@ def parse_json(body: bytes, resource: str, *, limit: int = BODY_LIMIT) -> dict[s
         raise BodyError(resource, "the body is nested too deeply") from None
     except ValueError as error:  # ours, and Python's limit on the digits of an integer
         raise BodyError(resource, f"the body is not acceptable JSON: {excerpt(str(error))}") from None
+    if resource in _BARE_LISTS and isinstance(document, list):
+        document = {resource: document}
     if not isinstance(document, dict):
         raise BodyError(resource, f"the body is not a JSON object: {excerpt(body)}", transient=True)
     if _deeper_than(document, _DEPTH_LIMIT):

@@ -52,9 +52,18 @@ def _to_places(value: Decimal) -> Decimal:
     return kept or abs(kept)  # DECIMAL has no negative zero
 
 
+def _as_whole(value: Any) -> Any:
+    """A number that is written with a fraction of zeros, such as 9003.0, is that whole number."""
+    if not isinstance(value, Decimal | float):
+        return value
+    if value % 1:
+        raise ValueError(f"is not a whole number: {value}")
+    return int(value)
+
+
 def _as_identifier(value: Any) -> Any:
     """An id sent as JSON text is the number that it spells."""
-    return int(value) if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) else value
+    return int(value) if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) else _as_whole(value)
 
 
 def _to_float(value: Any) -> float:
@@ -105,10 +114,10 @@ def _as_rows(value: Any) -> Any:
 
 Number = Annotated[Decimal, BeforeValidator(_is_number), AfterValidator(_to_places)]
 ModelValue = Annotated[float, BeforeValidator(_to_float), Field(allow_inf_nan=False)]
-Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
-Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Integer = Annotated[int, BeforeValidator(_as_whole), Field(strict=True, ge=-(2**31), lt=2**31)]
+Count = Annotated[int, BeforeValidator(_as_whole), Field(strict=True, ge=0, lt=2**31)]
 Identifier = Annotated[int, BeforeValidator(_as_identifier), Field(strict=True, ge=-(2**63), lt=2**63)]
-Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
+Milliseconds = Annotated[int, BeforeValidator(_as_whole), Field(strict=True, ge=0, le=_LAST_MILLISECOND)]
 TimeOfDay = Annotated[time, BeforeValidator(_is_time_of_day)]
 Day = Annotated[date, BeforeValidator(_is_day)]  # Tradier: midnight UTC stands for a date, whatever the time zone
 # Tradier sends milliseconds, nanoseconds in its event stream; microseconds are what is kept
@@ -400,6 +409,44 @@ class DailyPrice(BrokerModel):
     low: Price = None
     close: Price = None
     volume: Price = None
+
+
+DividendDay = Annotated[Day | None, BeforeValidator(_or_none)]
+
+
+class CashDividend(BrokerModel):
+    """One `cash_dividends` row of a symbol: per share, by the ex-dividend date; it may be announced and yet to come."""
+
+    share_class_id: str | None = None
+    dividend_type: str | None = None
+    ex_date: DividendDay = None
+    cash_amount: Price = None
+    currency_i_d: str | None = None
+    declaration_date: DividendDay = None
+    record_date: DividendDay = None
+    pay_date: DividendDay = None
+    frequency: Integer | None = None
+
+
+class DividendTables(BrokerModel):
+    """`tables` of a result: null where the broker has none."""
+
+    cash_dividends: Annotated[tuple[CashDividend, ...], BeforeValidator(_as_rows)] = ()
+
+
+class DividendResult(BrokerModel):
+    """One of the `results` of a symbol: its company, which has no dividends, and its stock or fund."""
+
+    type: str | None = None
+    id: str | None = None
+    tables: DividendTables | None = None
+
+
+class DividendAnswer(BrokerModel):
+    """The element of one symbol. Without `results`: the broker has nothing of it."""
+
+    request: str
+    results: Annotated[tuple[DividendResult, ...], BeforeValidator(_as_rows)] = ()
 
 
 class Hours(BrokerModel):

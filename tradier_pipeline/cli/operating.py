@@ -219,10 +219,11 @@ def simulate(host: str, port: int, replay: Path | None) -> None:
       markets/events          HTTP or WebSocket, by a session of its own
       watchlists              GET, POST, PUT, DELETE, and their symbols
 
-    Under /beta: markets/fundamentals/company calendars dividends, which know a name and no more.
+    Under /beta: markets/fundamentals/company calendars dividends, which know a name and what some pay.
 
-    Orders trade while the exchange is open; with TRADIER_CALENDAR=24/7 round the clock. Faults, the clock and whole
-    worlds are set under /_simulator. Not simulated: other fundamentals, the paths under user/ other than profile.
+    Orders trade, and prices move, while the exchange is open; with TRADIER_CALENDAR=24/7 round the clock. Faults, the
+    clock and whole worlds are set under /_simulator. Not simulated: other fundamentals, the paths under
+    user/ other than profile.
 
     DIR holds bodies named as in the landing zone: account.json, balances.json, positions.json, orders.json
     (orders.2.json, ... for more pages), quotes.json.

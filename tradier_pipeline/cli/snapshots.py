@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -34,7 +33,7 @@ from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, VARCHAR
 
 if TYPE_CHECKING:
     from tradier_pipeline.cycles.on_demand import SnapshotRun
-    from tradier_pipeline.extract.connection import Broker
+    from tradier_pipeline.extract.connection import Brokers
     from tradier_pipeline.publish.backfill import Backfilled
     from tradier_pipeline.publish.published_snapshot import TradierSnapshot
 
@@ -241,17 +240,16 @@ def backfill(
     History (not in the sandbox), gain and loss, daily values: in one extract for each account. Then the daily prices of
     the benchmark over the same dates; if these cannot be read, it is a warning. The same day again replays it.
     """
-    from tradier_pipeline.extract.connection import accounts_to_read, connect
+    from tradier_pipeline.extract.connection import accounts_to_read, connect_each
     from tradier_pipeline.publish.backfill import backfill as read_past
 
     accounts = (account,) if account else accounts_to_read(settings)
     documents: list[dict[str, Any]] = []
     prices: dict[str, Any] | None = None
-    with ExitStack() as stack:
-        brokers = {one.group: stack.enter_context(connect(one)) for one in settings.by_token}
+    with connect_each(settings) as brokers:
         for account_id in accounts:
             try:
-                broker = brokers[settings.of_account(account_id).group]
+                broker = brokers.of_account(account_id)
                 with shown():
                     done = read_past(settings, broker, account_id, since.date() if since else None)
             except PipelineError as error:
@@ -267,10 +265,7 @@ def backfill(
         begins = [document["since"] for document in documents if document["published"]]
         symbol = settings.benchmark if benchmark is None else benchmark.strip().upper()
         if symbol and begins:
-            for of_token in brokers.values():  # the market is the same for every token
-                prices = _backfilled_prices(settings, of_token, symbol, min(begins))
-                if prices["published"]:
-                    break
+            prices = _backfilled_prices(settings, brokers, symbol, min(begins))
     if as_json:
         print_json({"accounts": documents, "benchmark": prices})
     elif prices:
@@ -278,7 +273,7 @@ def backfill(
     return 0 if all(document["published"] for document in documents) else 1
 
 
-def _backfilled_prices(settings: Settings, broker: Broker, symbol: str, since: date) -> dict[str, Any]:
+def _backfilled_prices(settings: Settings, brokers: Brokers, symbol: str, since: date) -> dict[str, Any]:
     """What was read of the benchmark. That it could not be read keeps nothing of an account from being published."""
     from dataclasses import asdict
 
@@ -286,7 +281,7 @@ def _backfilled_prices(settings: Settings, broker: Broker, symbol: str, since: d
 
     try:
         with shown():
-            done = backfill_prices(settings, broker, symbol, since)
+            done = brokers.of_any_token(lambda broker: backfill_prices(settings, broker, symbol, since))
     except PipelineError as error:
         return {"symbol": symbol, "published": False, "error": {"cause": error.cause, "remedy": error.remedy}}
     return asdict(done) | {"published": True, "warnings": [done.warning] if done.warning else []}

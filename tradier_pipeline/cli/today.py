@@ -22,7 +22,17 @@ from tradier_pipeline.core.texts import printable
 
 if TYPE_CHECKING:
     from tradier_pipeline.core.settings import Settings
-    from tradier_pipeline.report.figures import Assignment, DayFigures, Expiring, Month, Order, ProfitLine, Spread
+    from tradier_pipeline.report.figures import (
+        Assignment,
+        DayFigures,
+        DayProfit,
+        EquityDay,
+        Expiring,
+        Month,
+        Order,
+        ProfitLine,
+        Spread,
+    )
 
 LABEL = 16  # characters of the left column
 MOST_LINES, MOST_EXITS, MOST_NAMED = 6, 4, 3  # that fit a screen; the report and --json have all
@@ -138,6 +148,27 @@ def _screen(figures: DayFigures, month: Month | None, due: Sequence[Exit], targe
 
 
 def _profit(figures: DayFigures) -> Iterator[str]:
+    closed = figures.closed
+    if closed is None:
+        yield from _profit_of_day(figures)
+        return
+    last = f"; the last session was {closed.day:%a} {screen.day(closed.day)}" if closed.day else ""
+    yield from _labelled("closed", f"the exchange was, on {figures.day:%a} {screen.day(figures.day)}{last}")
+    profit, equity = closed.profit, closed.equity
+    if profit is not None and profit.profit is not None:
+        yield from _profit_lines(profit, closed.lines, equity)
+    elif equity is not None and equity.pnl is not None:
+        rate = "" if equity.day_return is None else f"{equity.day_return:+.2%}"
+        yield _amount("profit", equity.pnl, rate, equity.equity)
+    else:
+        yield from _labelled("profit", "not known: no snapshot of an earlier day")
+    if closed.since is not None:
+        yield _amount("since then", closed.since, "", figures.snapshot.equity)
+    else:
+        yield from _labelled("equity", screen.money(figures.snapshot.equity))
+
+
+def _profit_of_day(figures: DayFigures) -> Iterator[str]:
     profit, equity = figures.profit, figures.equity
     if profit is None or profit.profit is None:
         before = figures.before
@@ -148,9 +179,14 @@ def _profit(figures: DayFigures) -> Iterator[str]:
         yield from _labelled("profit", f"not known: no snapshot of an earlier day{since}")
         yield from _labelled("equity", screen.money(figures.snapshot.equity))
         return
+    yield from _profit_lines(profit, figures.lines, equity)
+
+
+def _profit_lines(profit: DayProfit, of_day: Sequence[ProfitLine], equity: EquityDay | None) -> Iterator[str]:
+    """What a day made, and the lines of what it came from."""
     rate = equity.day_return if equity and equity.pnl == profit.profit else None
     yield _amount("profit", profit.profit, "" if rate is None else f"{rate:+.2%}", profit.equity)
-    lines = sorted(figures.lines, key=lambda line: -abs(line.amount or Decimal(0)))
+    lines = sorted(of_day, key=lambda line: -abs(line.amount or Decimal(0)))
     for line in lines[:MOST_LINES]:
         yield _line(line_name(line), line.amount)
     rest = lines[MOST_LINES:]
@@ -223,7 +259,16 @@ def _at_risk(one: Assignment) -> str:
         needs = f", needs {screen.money(one.cash_needed)}, cash {screen.money(one.cash)}"
     elif one.shares_needed is not None:
         needs = f", needs {screen.quantity(one.shares_needed)} shares, {screen.quantity(one.shares_held)} held"
-    return f"{contract(one.symbol)} x {screen.quantity(one.quantity)}: {deep} in the money{time_value}{needs}"
+    called = f"{contract(one.symbol)} x {screen.quantity(one.quantity)}: {deep} in the money{time_value}"
+    return f"{called}{_ex_dividend(one)}{needs}"
+
+
+def _ex_dividend(one: Assignment) -> str:
+    """The dividend that its holder gets who exercises in time."""
+    if one.ex_dividend_date is None:
+        return ""
+    amount = f" {screen.money(one.dividend)}" if one.dividend is not None else ""
+    return f", ex-dividend {screen.day(one.ex_dividend_date)}{amount}{': exercise pays' if one.exercise_pays else ''}"
 
 
 def _exit(due: Exit) -> str:
@@ -292,6 +337,7 @@ def _document(figures: DayFigures, month: Month | None, due: Sequence[Exit], day
         "buying_power_use": held.exposure.buying_power_use if held.exposure else None,
         "profit": asdict(figures.profit) if figures.profit else None,
         "lines": [asdict(one) for one in figures.lines],
+        "last_session": asdict(figures.closed) if figures.closed else None,
         "month": {"month": month.month, "pnl": month.pnl, "return": month.rate, "note": month.note} if month else None,
         "expiring": [asdict(one) for one in held.expiring if one.days_left <= days],
         "assignments": [asdict(one) for one in held.assignments],

@@ -4,6 +4,7 @@ import dagster as dg
 
 from tradier_pipeline.assets.activity import raw_activity, stored_activity
 from tradier_pipeline.assets.calendar import raw_calendar
+from tradier_pipeline.assets.dividends import dividends
 from tradier_pipeline.assets.gate import trade_gate
 from tradier_pipeline.assets.prices import daily_prices
 from tradier_pipeline.assets.reconciliation import reconciled_ledger
@@ -56,9 +57,9 @@ daily_summary_job = dg.define_asset_job(
 
 account_activity_job = dg.define_asset_job(
     "account_activity",
-    selection=unchecked(raw_activity, stored_activity, daily_prices),
+    selection=unchecked(raw_activity, stored_activity, daily_prices, dividends),
     description="What the broker reports over night, the morning after a session day: history, gain and loss, values; "
-    "and the prices of the benchmark.",
+    "the prices of the benchmark, and the dividends of what short calls are written on.",
     executor_def=EXECUTOR,
     tags={"dagster/max_runtime": "1800"},  # the limit of the instance is that of a snapshot
 )

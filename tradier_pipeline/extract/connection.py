@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -134,6 +134,44 @@ def connect(settings: Settings) -> Iterator[Broker]:
     calendar = MarketCalendar(settings.calendar, directory=settings.calendar_files)
     with embedded_simulator(settings.simulator, keeper=engine.keep, calendar=calendar) as url:
         yield Broker(url, settings.token, settings.environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Brokers:
+    """The broker of each token that the settings name, by its group."""
+
+    settings: Settings
+    by_group: Mapping[str | None, Broker]
+
+    def of_account(self, account_id: str) -> Broker:
+        """The one with the token that reads an account. Raises SettingsError: none does."""
+        return self.by_group[self.settings.of_account(account_id).group]
+
+    def of_any_token(self, read: Callable[[Broker], T], environment: str | None = None) -> T:
+        """Read what is the same for every token: with the first whose read does not fail.
+
+        Args:
+            environment: of which it is the same; None: of all.
+
+        Raises:
+            PipelineError: all failed; of the first.
+        """
+        failures: list[PipelineError] = []
+        for broker in self.by_group.values():
+            if environment is not None and broker.environment != environment:
+                continue
+            try:
+                return read(broker)
+            except PipelineError as error:
+                failures.append(error)
+        raise failures[0]
+
+
+@contextmanager
+def connect_each(settings: Settings) -> Iterator[Brokers]:
+    """The brokers of all tokens, as `connect` gives that of one."""
+    with ExitStack() as stack:
+        yield Brokers(settings, {one.group: stack.enter_context(connect(one)) for one in settings.by_token})
 
 
 def accounts_to_read(settings: Settings) -> tuple[str, ...]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.decode import row_of, rows_of
-from tradier_pipeline.broker.errors import AccountRefusedError, BrokerError
-from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
+from tradier_pipeline.broker.errors import AccountRefusedError, BodyError, BrokerError
+from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL, identifier
 from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.landing.manifest import LookupRecord, PageRecord
@@ -208,10 +209,9 @@ def _followed_in_time(landed: LandedSnapshot) -> Followed:
 
 
 def _identified(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
-    """Id and status of the orders that can be asked for: by a whole number, also one written as text."""
+    """Id and status of the orders that can be asked for: by a whole number, however it is written."""
     for row in rows:
-        order_id = row.get("id")
-        if isinstance(order_id, str) and order_id.isascii() and order_id.isdecimal():
-            order_id = int(order_id)
-        if isinstance(order_id, int) and not isinstance(order_id, bool) and order_id > 0:
-            yield order_id, str(row.get("status"))
+        with suppress(BodyError):
+            order_id = identifier("orders", "orders.order.id", row.get("id"))
+            if order_id > 0:
+                yield order_id, str(row.get("status"))

@@ -145,6 +145,7 @@ KINDS: Final = (
     Kind(schema.BROKER_DAILY_BALANCES, _key("account_id", "trade_date", "content_key", "ordinal")),
     Kind(schema.STATED_FLOWS, _key("account_id", "flow_id")),
     Kind(schema.DAILY_PRICES, _key("environment", "symbol", "trade_date"), account="''"),
+    Kind(schema.DIVIDENDS, _key("environment", "symbol", "ex_date", "ordinal"), account="''", day="ex_date"),
     Kind(schema.DAILY_SUMMARIES, _key("account_id", "trade_date", "revision")),
 )
 

@@ -19,7 +19,7 @@ from tradier_pipeline.landing.chain import Chain, Head, Kind, Link, genesis
 from tradier_pipeline.landing.chained import OwnFiles, chain_of, is_record
 from tradier_pipeline.landing.day import MAX_FILE_BYTES, Archive, is_partial
 from tradier_pipeline.landing.errors import LandingError
-from tradier_pipeline.landing.zone import PRICES, Damaged, LandingZone
+from tradier_pipeline.landing.zone import OF_THE_MARKET, Damaged, LandingZone
 
 TRIES = 3  # of an account that is written meanwhile
 
@@ -29,7 +29,7 @@ class Walked:
     """A chain read from its beginning.
 
     Attributes:
-        name: the account, `_prices` or `sealed`.
+        name: the account, `_prices`, `_dividends` or `sealed`.
         links: its lines that can be read.
         current: path -> SHA-256 of what has to lie there now.
         wrong: lines that are not what was written, or not where.
@@ -105,8 +105,8 @@ def _at(chain: Chain, number: int, what: str) -> Damaged:
 
 
 def audit_landing(zone: LandingZone) -> Audited:
-    """Every account and the prices, each beside its chain."""
-    names = [*zone.accounts(), *([PRICES] if (zone.root / PRICES).is_dir() else [])]
+    """Every account, the prices and the dividends, each beside its chain."""
+    names = [*zone.accounts(), *(name for name in OF_THE_MARKET if (zone.root / name).is_dir())]
     audits = [audit_owner(zone.root / name) for name in names]
     foreign = [
         Damaged(str(path), f"{path} was not filed by this program")

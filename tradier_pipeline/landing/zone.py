@@ -10,6 +10,7 @@
     raw/<account>/activity/                                                     what is posted overnight (`activity`)
     raw/<account>/chain                                                         proves that this is as filed (`chain`)
     raw/_prices/                                                                daily prices of symbols (`prices`)
+    raw/_dividends/                                                             dividends of symbols (`dividends`)
 
 A directory appears by one rename of a complete, fsynced directory, so whatever we filed is whole. What was damaged
 since, or is not ours, never stops what comes: readers of the past pass it over, and `LandingZone.damaged` names it.
@@ -60,7 +61,8 @@ MANIFEST = "manifest.json"
 QUOTES_MANIFEST = "quotes.manifest.json"
 FAILED = ".failed-"
 MISSED = ".missed.json"
-PRICES = "_prices"  # no account number
+PRICES, DIVIDENDS = "_prices", "_dividends"  # no account numbers
+OF_THE_MARKET = (DIVIDENDS, PRICES)
 LOCK_TIMEOUT_S = 60.0
 PASSED_OVER = 60  # snapshots in a row that cannot be used, before the past counts as unknown
 PROVEN_DAYS = 5  # the newest days of an account whose bytes `damaged` proves; of older ones it looks at the names
@@ -292,7 +294,7 @@ class LandingZone:
     def damaged(self, account_id: str | None = None) -> Iterator[Damaged]:
         """What is passed over, by path: of all days what is not ours and archives, of the newest also every byte."""
         for path in sorted(self.root.glob("*")) if account_id is None else ():
-            if path.name != PRICES and not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
+            if path.name not in OF_THE_MARKET and not (path.is_dir() and _ACCOUNT.fullmatch(path.name)):
                 yield _foreign(path)
         for account in self.accounts() if account_id is None else [account_id]:
             days = self.days(account)

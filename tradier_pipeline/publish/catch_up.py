@@ -20,7 +20,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.activity import landed_activity
 from tradier_pipeline.landing.errors import LandingError
-from tradier_pipeline.landing.prices import landed_prices
+from tradier_pipeline.landing.market import landed_market
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import upsert_findings, with_verdict
 from tradier_pipeline.publish.missed import Row, missed_row
@@ -31,13 +31,13 @@ from tradier_pipeline.publish.store import (
     look_back,
     refused_row,
     store_activities,
-    store_prices_of,
+    store_market_of,
     store_verified,
 )
 from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.chain_heads import note_heads
-from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH, newest_published, published_or_refused, unpublished
@@ -112,8 +112,8 @@ def catch_up(
             known = set(activity_paths(staged.connection))
             extracts = [landed for landed in landed_activity(zone) if landed.path not in known]
             unkept = store_activities(staged, extracts, rules.calendar)
-            priced = set(price_paths(staged.connection))
-            refused |= store_prices_of(staged, [landed for landed in landed_prices(zone) if landed.path not in priced])
+            told = set(market_paths(staged.connection))
+            refused |= store_market_of(staged, [landed for landed in landed_market(zone) if landed.path not in told])
             activity, refused = len(extracts) - len(unkept), refused | unkept
         if rebuilt:
             insert(staged.connection, schema.STATED_FLOWS, stated)

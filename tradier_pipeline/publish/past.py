@@ -17,7 +17,7 @@ from tradier_pipeline.core.settings import WAREHOUSE, Settings
 from tradier_pipeline.domain.gate import GateRules
 from tradier_pipeline.landing.activity import LandedActivity, landed_activity
 from tradier_pipeline.landing.errors import LandingError
-from tradier_pipeline.landing.prices import LandedPrices, landed_prices
+from tradier_pipeline.landing.market import MarketExtract, landed_market
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.publish.stated_flows import stated_rows
@@ -27,7 +27,7 @@ from tradier_pipeline.publish.store import (
     readable,
     replay_batch,
     store_activities,
-    store_prices_of,
+    store_market_of,
 )
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, require_current
@@ -68,7 +68,7 @@ def home_as_known(settings: Settings, instant: datetime) -> Path:
     landed, refused = readable(zone)
     landed = [found for found in landed if found.manifest.as_of_end <= instant]
     extracts = [found for found in landed_activity(zone) if _was_read(found, instant)]
-    prices = [found for found in landed_prices(zone) if _was_read(found, instant)]
+    of_market = [found for found in landed_market(zone) if _was_read(found, instant)]
     if not (landed or extracts):
         raise PastError(f"nothing had been read by {clock.iso(instant)}", "Ask for a later instant.")
     rules = GateRules.of(settings)
@@ -77,7 +77,7 @@ def home_as_known(settings: Settings, instant: datetime) -> Path:
         for start in range(0, len(landed), REBUILD_BATCH):
             replay_batch(staged, landed[start : start + REBUILD_BATCH], rules, start, len(landed))
         store_activities(staged, extracts, rules.calendar)
-        store_prices_of(staged, prices)
+        store_market_of(staged, of_market)
         insert(staged.connection, schema.STATED_FLOWS, stated_rows(Ledger(settings.ledger), at=instant))
         if settings.warehouse.exists():
             staged.merge_reconciled(settings.warehouse)
@@ -85,7 +85,7 @@ def home_as_known(settings: Settings, instant: datetime) -> Path:
     return home
 
 
-def _was_read(found: LandedActivity | LandedPrices, instant: datetime) -> bool:
+def _was_read(found: LandedActivity | MarketExtract, instant: datetime) -> bool:
     """Whether an extract was read by then; one that is damaged is passed over, and named by `status`."""
     with suppress(LandingError):
         return found.manifest.read_at <= instant

@@ -18,9 +18,11 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.gate import DEFAULT_RULES, GateRules, evaluate_gate
 from tradier_pipeline.landing.activity import LandedActivity, Resource, landed_activity
+from tradier_pipeline.landing.dividends import LandedDividends
 from tradier_pipeline.landing.errors import LandingError
-from tradier_pipeline.landing.prices import LandedPrices, landed_prices
-from tradier_pipeline.landing.zone import PRICES, LandedSnapshot, LandingZone
+from tradier_pipeline.landing.market import MarketExtract, landed_market
+from tradier_pipeline.landing.prices import LandedPrices
+from tradier_pipeline.landing.zone import DIVIDENDS, PRICES, LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import upsert_findings, upsert_word_findings, with_verdict
 from tradier_pipeline.publish.ledger_state import reconcile_typed
 from tradier_pipeline.publish.missed import Row, missed_row, new_missed
@@ -31,8 +33,8 @@ from tradier_pipeline.verify.results import add_results, store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
 from tradier_pipeline.warehouse.chain_heads import note_heads
-from tradier_pipeline.warehouse.prices import upsert_prices
-from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, price_paths, snapshot_ids
+from tradier_pipeline.warehouse.market import upsert_market
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths, snapshot_ids
 from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.sql import bind, transaction
@@ -300,14 +302,22 @@ def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
         WarehouseError: the warehouse cannot be written.
     """
     with warehouse.staged() as staged:
-        priced = _stored_prices(staged, landed)
+        priced = _stored_market(staged, landed)
         note_heads(staged.connection, landed.zone)
     return priced
 
 
-def _stored_prices(staged: StagedWarehouse, landed: LandedPrices) -> int:
+def store_dividends(warehouse: Warehouse, extracts: Sequence[LandedDividends]) -> dict[str, str]:
+    """Publish extracts of dividends in one go; returns those that were refused, and why."""
+    with warehouse.staged() as staged:
+        refused = store_market_of(staged, extracts)
+        note_heads(staged.connection, extracts[0].zone)
+    return refused
+
+
+def _stored_market(staged: StagedWarehouse, landed: MarketExtract) -> int:
     with transaction(staged.connection):
-        return upsert_prices(staged.connection, landed)
+        return upsert_market(staged.connection, landed)
 
 
 def publish_missed(
@@ -397,7 +407,7 @@ def rebuild(
             published += len(batch) - len(left_out)
             progress(min(start + REBUILD_BATCH, len(landed)))
         extracts = landed_activity(zone)
-        unkept = store_activities(staged, extracts, rules.calendar) | store_prices_of(staged, landed_prices(zone))
+        unkept = store_activities(staged, extracts, rules.calendar) | store_market_of(staged, landed_market(zone))
         insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.merge_reconciled(warehouse.path)
         note_heads(staged.connection, zone)
@@ -464,9 +474,9 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone, published: Sequence[st
     # an unreadable warehouse is what rebuild is for; one of an older version has no extracts of the activity
     with suppress(WarehouseError, duckdb.Error), connect_readonly(warehouse.path) as connection:
         extracts = activity_paths(connection)
-        extracts += price_paths(connection)
+        extracts.extend(market_paths(connection))  # of the tables that it has
     landed = {str(found.snapshot_id) for found in zone.snapshots()}
-    landed_extracts = {found.path for found in landed_activity(zone)} | {found.path for found in landed_prices(zone)}
+    landed_extracts = {found.path for found in landed_activity(zone)} | {found.path for found in landed_market(zone)}
     # the rows of what lies in an archive that is damaged are taken over from the old file
     lost = [one for one in published if one not in landed and not zone.is_out_of_reach(SnapshotId.parse(one))]
     lost_extracts = [path for path in extracts if path not in landed_extracts]
@@ -486,7 +496,7 @@ def _refuse_loss(warehouse: Warehouse, zone: LandingZone, published: Sequence[st
 
 
 def _kind(path: str) -> str:
-    return "prices" if path.startswith(f"{PRICES}/") else "the activity"
+    return {PRICES: "prices", DIVIDENDS: "dividends"}.get(path.split("/")[0], "the activity")
 
 
 def never_landed(zone: LandingZone, unreadable: dict[str, str]) -> Iterator[Row]:
@@ -626,12 +636,12 @@ def store_activities(
     return refused
 
 
-def store_prices_of(staged: StagedWarehouse, extracts: Iterable[LandedPrices]) -> dict[str, str]:
-    """Store extracts of prices; returns those that were refused, and why."""
+def store_market_of(staged: StagedWarehouse, extracts: Iterable[MarketExtract]) -> dict[str, str]:
+    """Store extracts of prices and dividends; returns those that were refused, and why."""
     refused: dict[str, str] = {}
     for landed in extracts:
         try:
-            _stored_prices(staged, landed)
+            _stored_market(staged, landed)
         except OF_ONE_SNAPSHOT as error:
             refused[landed.path] = str(error)
     return refused

@@ -126,6 +126,21 @@ class ProfitLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LastSession:
+    """The session before a date on which the exchange was closed: what it made, against the session before it.
+
+    `day` is None where no session is known yet, `profit` where it was not read, `equity` where its value is not known.
+    `since` is the change of equity after it, in USD.
+    """
+
+    day: date | None
+    profit: DayProfit | None = None
+    lines: tuple[ProfitLine, ...] = ()
+    equity: EquityDay | None = None
+    since: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stock:
     """A row of `stock_book`: shares that are in no spread."""
 
@@ -237,6 +252,9 @@ class Assignment:
     cash: Decimal | None
     shares_needed: Decimal | None
     shares_held: Decimal
+    ex_dividend_date: date | None
+    dividend: Decimal | None
+    exercise_pays: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,9 +525,9 @@ class BrokerCard:
 class AccountFigures:
     """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
 
-    `returns` are by period: the usual ones, and `asked` if dates were asked for. `years` are all that are known, and so
-    are `months`, newest first. `realized` is by what it is grouped by: account, month, strategy, underlying,
-    tag.
+    `closed` is None unless the exchange was closed on the date of the snapshot. `returns` are by period: the usual
+    ones, and `asked` if dates were asked for. `years` are all that are known, and so are `months`, newest first.
+    `realized` is by what it is grouped by: account, month, strategy, underlying, tag.
     """
 
     account_id: str
@@ -520,6 +538,7 @@ class AccountFigures:
     benchmark: str | None
     profit: DayProfit | None
     lines: tuple[ProfitLine, ...]
+    closed: LastSession | None
     months: tuple[Month, ...]
     realized: Mapping[str, tuple[Realized, ...]]
     premium: tuple[Premium, ...]
@@ -538,7 +557,10 @@ class AccountFigures:
 
 @dataclass(frozen=True, slots=True)
 class DayFigures:
-    """The figures of one trade date. `before` is the last known equity before it; `summary` its newest revision."""
+    """The figures of one trade date. `before` is the last known equity before it; `summary` its newest revision.
+
+    `closed` is None unless the exchange was closed on it.
+    """
 
     account_id: str
     generated_at: datetime
@@ -550,6 +572,7 @@ class DayFigures:
     before: EquityDay | None
     profit: DayProfit | None
     lines: tuple[ProfitLine, ...]
+    closed: LastSession | None
     instants: tuple[Instant, ...]
     missed: tuple[Missed, ...]
     missed_instants: tuple[datetime, ...]
@@ -613,7 +636,8 @@ def account_figures(
     curve = equity_curves(connection, account_id, benchmark).get(account_id, [])
     asked = figures(curve, since, until) if since or until else None
     first, last = since or date.min, until or date.max
-    days = tuple(_equity_day(row) for row in curve if first <= row["trade_date"] <= last)
+    every_day = [_equity_day(row) for row in curve]
+    days = tuple(day for day in every_day if first <= day.trade_date <= last)
     dates = bind("account_id = ? AND trade_date BETWEEN ? AND ?", account_id, first, last)
     return AccountFigures(
         account_id=account_id,
@@ -624,7 +648,8 @@ def account_figures(
         benchmark=benchmark if any(day.benchmark_return is not None for day in days) else None,
         profit=_profit(connection, account_id, snapshot.trade_date),
         lines=_profit_lines(connection, account_id, snapshot.trade_date),
-        months=_months(connection, account_id, [_equity_day(row) for row in curve]),
+        closed=_closed(connection, account_id, snapshot, every_day),
+        months=_months(connection, account_id, every_day),
         realized=_realized(connection, account_id),
         premium=_read(connection, Premium, f"FROM ({pnl_query('premium', account_id)}) ORDER BY month DESC"),
         returns=({"asked": asked} if asked else {}) | _told_once(standard_periods(curve)),
@@ -685,7 +710,8 @@ def index_figures(
         return None
     curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
     profit = _profit(connection, account_id, snapshot.trade_date)
-    return account_id, snapshot, profit, _months(connection, account_id, curve)
+    closed = _closed(connection, account_id, snapshot, curve)
+    return account_id, snapshot, closed.profit if closed else profit, _months(connection, account_id, curve)
 
 
 def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> DayFigures:
@@ -727,6 +753,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         before=before[-1] if before else None,
         profit=_profit(connection, account_id, day),
         lines=_profit_lines(connection, account_id, day),
+        closed=_closed(connection, account_id, snapshot, curve),
         instants=_read(connection, Instant, f"FROM account_balances WHERE {of_day} ORDER BY as_of"),
         missed=_grouped(missed),
         missed_instants=tuple(row[0] for row in missed),
@@ -785,6 +812,23 @@ def _profit(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -
 def _profit_lines(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> tuple[ProfitLine, ...]:
     of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
     return _read(connection, ProfitLine, f"FROM day_profit_lines WHERE {of_day} ORDER BY line")
+
+
+def _closed(
+    connection: duckdb.DuckDBPyConnection, account_id: str, snapshot: Snapshot, curve: Sequence[EquityDay]
+) -> LastSession | None:
+    """The session before the date of a snapshot that has none; None: the date has one."""
+    query = bind("SELECT max(trade_date) FROM sessions WHERE trade_date <= ?", snapshot.trade_date)
+    (last,) = connection.execute(query).fetchone() or (None,)
+    if last == snapshot.trade_date:
+        return None
+    if last is None:
+        return LastSession(None)
+    profit = _profit(connection, account_id, last)
+    equity = next((one for one in curve if one.trade_date == last), None)
+    before = profit.equity if profit else equity.equity if equity else None
+    since = None if before is None or snapshot.equity is None else snapshot.equity - before
+    return LastSession(last, profit, _profit_lines(connection, account_id, last), equity, since)
 
 
 def _realized(connection: duckdb.DuckDBPyConnection, account_id: str) -> dict[str, tuple[Realized, ...]]:

@@ -21,7 +21,7 @@ from tradier_pipeline.simulator import bodies
 from tradier_pipeline.simulator.admin import Controls, admin_routes
 from tradier_pipeline.simulator.exchange import FinalizedOrderError, cancel, change, draft, place
 from tradier_pipeline.simulator.faults import ENDLESS, LAG, FaultGate
-from tradier_pipeline.simulator.fundamentals import fundamentals_routes
+from tradier_pipeline.simulator.fundamentals import Fundamentals
 from tradier_pipeline.simulator.limits import Limits, Meter
 from tradier_pipeline.simulator.margin import estimate
 from tradier_pipeline.simulator.market_data import MarketData
@@ -167,7 +167,7 @@ class Broker:
             WebSocketRoute("/v1/accounts/events", self.controls.streams.serve),
             *MarketData(self.controls).routes(),
             *MarketStreams(self.controls).routes(),
-            *fundamentals_routes(),
+            *Fundamentals(self.controls).routes(),
             *Watchlists(self.controls).routes(),
         ]
 

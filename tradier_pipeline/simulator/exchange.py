@@ -1,7 +1,7 @@
 """How orders live: accepted or rejected, resting, filled in parts, canceled, expired; and time itself.
 
 `advance` moves a world from one thing that happens to the next. Orders trade inside the sessions of the world's
-calendar only; what is placed outside waits, pending, for the next opening. Prices move around the clock. Options expire
+calendar only, and prices move only there; what is placed outside waits, pending, for the next opening. Options expire
 and day orders end at 16:00 in New York, also on a day that closes early.
 """
 

@@ -1,4 +1,4 @@
-"""Simulated prices: a pure function of (seed, symbol, instant).
+"""Simulated prices: a pure function of (seed, calendar, symbol, instant). Outside sessions they stand still.
 
 No state, so that every process that serves one world, and every replayed instant, sees the same market.
 The price path is modelled in binary floating point; what leaves this module is a Decimal on the tick.
@@ -15,6 +15,8 @@ from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
 from zoneinfo import ZoneInfo
+
+from tradier_pipeline.domain.calendar import MarketCalendar
 
 NEW_YORK = ZoneInfo("America/New_York")
 CONTRACT_SIZE = 100
@@ -182,13 +184,21 @@ def _normal(x: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """Every price there is. `seed` chooses one market among many."""
+    """Every price there is. `seed` chooses one market among many.
+
+    `calendar`: outside its sessions every price is that of the last close; None: prices move around the clock.
+    """
 
     seed: int
+    calendar: MarketCalendar | None = None
+
+    def moment(self, at: datetime) -> datetime:
+        """The instant of which the prices at `at` are."""
+        return at if self.calendar is None else _last_moment(self.calendar, at)
 
     def price(self, ticker: str, at: datetime) -> Decimal | None:
         """The last price of a ticker in cents, None when nobody quotes it."""
-        return _price(self.seed, ticker, at)
+        return _price(self.seed, ticker, self.moment(at))
 
     def level(self, ticker: str) -> Decimal:
         """The price that a ticker's path moves around, USD; the same at any time."""
@@ -196,10 +206,14 @@ class Market:
 
     def quote(self, symbol: str, at: datetime) -> Quote | None:
         """Bid, ask and last of a ticker or an option; None for an unknown symbol or an expired option."""
-        return _quote(self.seed, symbol, at)
+        option = parse_option(symbol)
+        if option is not None and at > closes_at(option.expiration):
+            return None
+        return _quote(self.seed, symbol, self.moment(at))
 
     def greeks(self, option: Option, at: datetime) -> Greeks:
         """Sensitivities of a contract that has a quote; per share, theta per day, vega and rho per point."""
+        at = self.moment(at)
         spot, strike = _spot(self.seed, option.underlying, at), float(option.strike)
         years, volatility, d1, d2 = _terms(self.seed, option, spot, at)
         sign, root = (1 if option.right == "call" else -1), math.sqrt(years)
@@ -213,6 +227,11 @@ class Market:
             volatility,
         )
         return Greeks(*(Decimal(f"{greek:.8f}") for greek in greeks))
+
+
+@lru_cache(maxsize=4096)
+def _last_moment(calendar: MarketCalendar, at: datetime) -> datetime:
+    return min(at, calendar.last_session(at).close)
 
 
 @lru_cache(maxsize=4096)  # every contract of a chain asks for the same ones
@@ -239,7 +258,7 @@ def _quote(seed: int, symbol: str, at: datetime) -> Quote | None:
             return None
         value, tick, half = float(last), 1, float(last) * 0.00008
     else:
-        if not is_quoted(option.underlying) or at > closes_at(option.expiration):
+        if not is_quoted(option.underlying):
             return None
         value = _model_value(seed, option, at)
         tick, half = 5 if value >= 3 else 1, 0.005 + value * 0.006

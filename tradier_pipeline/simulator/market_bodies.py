@@ -131,8 +131,9 @@ def _quote_row(market: Market, symbol: str, at: datetime, grid: _Grid, *, greeks
     before, opening = (quote.last if price is None else price for price in (past.before, past.opening))
     day = [quote.last, opening, *past.day_range]
     season = [*day, *past.season_range]
-    stamp = int(at.timestamp()) * 1000
-    volume = int(at.timestamp()) % 86400 * (len(symbol) + 3)
+    traded_at = market.moment(at)
+    stamp = int(traded_at.timestamp()) * 1000
+    volume = int(traded_at.timestamp()) % 86400 * (len(symbol) + 3)
     row: dict[str, Json] = {
         "symbol": symbol,
         "description": describe(symbol),

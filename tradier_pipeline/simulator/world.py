@@ -185,7 +185,7 @@ class World:
 
     @property
     def market(self) -> Market:
-        return Market(self.seed)
+        return Market(self.seed, self.calendar)
 
     def opening(self, at: datetime) -> datetime:
         """The first instant, not before `at`, at which orders trade: inside a regular session."""

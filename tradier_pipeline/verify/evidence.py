@@ -116,10 +116,11 @@ class Evidence:
     def orders(self) -> list[Row]:
         """The listed orders, then those read by their ids. One that was listed without its legs and read with them
         counts as it was read; one that reported no more counts as it was listed."""
-        by_id = {document["order"]["id"]: document["order"] for document in self.documents["order"]}
+        by_id = {whole(document["order"]["id"]): document["order"] for document in self.documents["order"]}
         listed = self.listed("orders")
-        numbers = {order["id"] for order in listed}
-        reported = [by_id[order["id"]] if _tells_legs(order, by_id.get(order["id"])) else order for order in listed]
+        numbers = {whole(order["id"]) for order in listed}
+        read = ((order, by_id.get(whole(order["id"]))) for order in listed)
+        reported = [by_number if by_number and _tells_legs(order, by_number) else order for order, by_number in read]
         return [*reported, *(order for number, order in by_id.items() if number not in numbers)]
 
     @cached_property

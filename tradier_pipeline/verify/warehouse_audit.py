@@ -27,8 +27,8 @@ from tradier_pipeline.core.files import file_sha256
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.activity import LandedActivity, landed_activity
 from tradier_pipeline.landing.audit import Walked
-from tradier_pipeline.landing.prices import LandedPrices, landed_prices
-from tradier_pipeline.landing.zone import PRICES, Damaged, LandedSnapshot, LandingZone
+from tradier_pipeline.landing.market import MarketExtract, landed_market
+from tradier_pipeline.landing.zone import OF_THE_MARKET, Damaged, LandedSnapshot, LandingZone
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.evidence import NEARBY
@@ -36,12 +36,13 @@ from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.derived import DERIVED
-from tradier_pipeline.warehouse.prices import upsert_prices
+from tradier_pipeline.warehouse.market import upsert_market
 from tradier_pipeline.warehouse.reads import snapshot_ids
 from tradier_pipeline.warehouse.sql import transaction
 from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_schema
 
-POSTED = (*schema.ACTIVITY, schema.DAILY_PRICES)
+POSTED = (*schema.ACTIVITY, *schema.MARKET)
+WITH_PATHS = (schema.ACTIVITY_EXTRACTS, *schema.MARKET)
 SHOWN = 3  # differing rows of a table
 WORDING = ("query_location", "materialized")
 UNORDERED = ("exclude_list", "qualified_exclude_list", "replace_list")
@@ -127,8 +128,8 @@ def _extracts(
             first = outcome.differences[0]
             compared = f"landed {first.broker}, stored {first.stored}"
             yield Damaged(extract.path, f"{extract.path} is not stored as landed: {first.where}: {compared}")
-    landed = {one.path for one in (*landed_activity(zone), *landed_prices(zone))}
-    for table in ("activity_extracts", "daily_prices"):
+    landed = {one.path for one in (*landed_activity(zone), *landed_market(zone))}
+    for table in (table.name for table in WITH_PATHS):
         for (path,) in connection.execute(f"SELECT DISTINCT path FROM {table} ORDER BY path").fetchall():  # noqa: S608
             if path not in landed:
                 yield Damaged(f"{table}: {path}", f"{table} has rows of {path}, of which nothing is landed")
@@ -153,22 +154,20 @@ def _ownerless(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
 def audit_posted(
     connection: duckdb.DuckDBPyConnection, zone: LandingZone, known: Callable[[Path], bool]
 ) -> Iterator[Damaged]:
-    """What was posted overnight, and daily prices: the stored rows beside those of all landed extracts, stored anew.
+    """What was posted overnight, prices and dividends: the stored rows beside those of landed extracts, stored anew.
 
     An account or a symbol with an extract that is named already is not looked at. One that is landed and not stored yet
     is none of these: the next publish stores it.
     """
     progress.working("proving what was posted overnight")
-    stored = {"activity_extracts": set[str](), "daily_prices": set[str]()}
-    for name, paths in stored.items():
-        paths |= {path for (path,) in connection.execute(f"SELECT DISTINCT path FROM {name}").fetchall()}  # noqa: S608
-    activity = [extract for extract in landed_activity(zone) if extract.path in stored["activity_extracts"]]
-    prices = [extract for extract in landed_prices(zone) if extract.path in stored["daily_prices"]]
+    paths = " UNION ".join(f"SELECT path FROM {table.name}" for table in WITH_PATHS)  # noqa: S608
+    stored = {path for (path,) in connection.execute(paths).fetchall()}
+    landed: list[LandedActivity | MarketExtract] = [*landed_activity(zone), *landed_market(zone)]
+    extracts = [extract for extract in landed if extract.path in stored]
     with duckdb.connect(":memory:") as anew:
         anew.execute("SET TimeZone = 'UTC'")
         for table in POSTED:
             anew.execute(schema.ddl(table))
-        extracts: list[LandedActivity | LandedPrices] = [*activity, *prices]
         unproven = {_owner(one.path) for one in extracts if known(one.directory) or not _store(anew, one)}
         for table in POSTED:
             yield from _rows_that_differ(connection, anew, table, unproven)
@@ -177,17 +176,17 @@ def audit_posted(
 def _owner(path: str) -> str:
     """Whose rows depend on each other: the account, or the symbol with its environment."""
     parts = path.split("/")
-    return "/".join(parts[1:3]) if parts[0] == PRICES else parts[0]
+    return "/".join(parts[1:3]) if parts[0] in OF_THE_MARKET else parts[0]
 
 
-def _store(anew: duckdb.DuckDBPyConnection, extract: LandedActivity | LandedPrices) -> bool:
+def _store(anew: duckdb.DuckDBPyConnection, extract: LandedActivity | MarketExtract) -> bool:
     """Store an extract; False if it cannot be read."""
     try:
         with transaction(anew):
-            if isinstance(extract, LandedPrices):
-                upsert_prices(anew, extract)
-            else:
+            if isinstance(extract, LandedActivity):
                 upsert_activity(anew, extract)
+            else:
+                upsert_market(anew, extract)
     except (PipelineError, duckdb.Error):  # `audit_rows` says so of activity, and `_extracts`
         return False
     return True
@@ -199,7 +198,7 @@ def _rows_that_differ(
     table: schema.Table,
     unproven: Collection[str],
 ) -> Iterator[Damaged]:
-    owner = "environment || '/' || symbol" if table is schema.DAILY_PRICES else "account_id"
+    owner = "environment || '/' || replace(symbol, '/', '.')" if table in schema.MARKET else "account_id"
     query = f"SELECT {owner}, {', '.join(table.column_names)} FROM {table.name}"  # noqa: S608
     stored, given = (Counter(map(_hashable, one.execute(query).fetchall())) for one in (connection, anew))
     for what, rows in (

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
@@ -569,9 +570,23 @@ def require_prices(connection: duckdb.DuckDBPyConnection, symbol: str) -> None:
         )
 
 
-def price_paths(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The extracts that the stored prices are from, as their directories in the landing zone."""
-    return [path for (path,) in connection.execute("SELECT DISTINCT path FROM daily_prices ORDER BY 1").fetchall()]
+def market_paths(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """The extracts that the stored prices and dividends are from, as their directories in the landing zone."""
+    for table in schema.MARKET:
+        for (path,) in connection.execute(f"SELECT DISTINCT path FROM {table.name} ORDER BY 1").fetchall():  # noqa: S608
+            yield path
+
+
+def short_call_underlyings(connection: duckdb.DuckDBPyConnection, environment: str) -> list[str]:
+    """On what the short calls of the newest snapshots of an environment are written, which may deliver shares."""
+    query = """
+        SELECT DISTINCT symbol, coalesce(underlying, root) FROM portfolio_positions
+        JOIN account_environments USING (account_id)
+        WHERE environment = ? AND quantity < 0 AND option_type = 'call'
+    """
+    found = connection.execute(bind(query, environment)).fetchall()
+    options = ((classify(symbol).option, underlying) for symbol, underlying in found)
+    return sorted({underlying for option, underlying in options if option and not option.settles_in_cash})
 
 
 def _real_money_first(environment: str | None) -> tuple[int, str]:

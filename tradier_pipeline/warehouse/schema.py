@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -659,6 +659,31 @@ DAILY_PRICES = Table(
     ),
 )
 
+DIVIDENDS = Table(
+    "dividends",
+    "One row per environment, symbol and dividend: when it goes ex-dividend and what it pays, as the newest read that "
+    "has any tells it, from 400 days before that read on. Read once a day for each underlying of a short call; the "
+    "sandbox has none.",
+    (
+        _required("environment", VARCHAR, "simulator or live: whose market it is"),
+        _required("symbol", VARCHAR, "Equity ticker"),
+        _required("ex_date", DATE, "The first day on which a buyer does not get it; it may be yet to come"),
+        _required("ordinal", INTEGER, "1-based among those of the day"),
+        Column("cash_amount", DECIMAL, "Per share, in the currency; null: not reported"),
+        Column("currency", VARCHAR, "Such as USD; null: not reported"),
+        Column("dividend_type", VARCHAR, "The broker's word: CD for cash"),
+        Column("declaration_date", DATE, "When it was announced; null: not reported"),
+        Column("record_date", DATE, "Who holds it then is paid; null: not reported"),
+        Column("pay_date", DATE, "When it is paid; null: not reported"),
+        Column("frequency", INTEGER, "How often a year; null: not reported"),
+        _required("read_at", INSTANT, "When it was read (UTC)"),
+        _required("path", VARCHAR, "The extract, relative to the landing zone"),
+    ),
+)
+
+MARKET = (DAILY_PRICES, DIVIDENDS)
+"""What is read of symbols, whoever holds them. Their rows belong to no account."""
+
 ACTIVITY = (ACTIVITY_EXTRACTS, ACCOUNT_ACTIVITY, CLOSED_LOTS, BROKER_DAILY_BALANCES)
 """What the broker tells over night. Their rows belong to a date of an account, not to a snapshot."""
 
@@ -757,7 +782,7 @@ CHAIN_HEADS = Table(
     "One row per hash chain of the landing zone and date on which it grew: where it stood at the last publish of the "
     "date. `tradier-pipeline audit` proves that the chain has come there, and that what was filed is as it was.",
     (
-        _required("chain", VARCHAR, "The account number; _prices: of the daily prices of symbols"),
+        _required("chain", VARCHAR, "The account number; _prices, _dividends: of what is read of symbols"),
         _required("trade_date", DATE, "America/New_York date of the publish"),
         _required("entries", BIGINT, "Lines of the chain"),
         _required("head", VARCHAR, "The hash of the last one: SHA-256, in hex"),
@@ -765,7 +790,7 @@ CHAIN_HEADS = Table(
 )
 
 ALL_TABLES = (
-    *(*TABLES, MISSED_SNAPSHOTS, CHECK_RESULTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, DAILY_PRICES),
+    *(*TABLES, MISSED_SNAPSHOTS, CHECK_RESULTS, FINDINGS, SESSIONS, *ACTIVITY, STATED_FLOWS, *MARKET),
     *(DAILY_SUMMARIES, CHAIN_HEADS),
 )
 

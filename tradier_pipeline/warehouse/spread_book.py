@@ -130,8 +130,8 @@ SPREAD_BOOK = View(
 
 ASSIGNMENT_RISK = View(
     "assignment_risk",
-    "One row per good snapshot and short option: whether it is in the money, and what its assignment would take. When "
-    "the underlying goes ex-dividend the broker does not report.",
+    "One row per good snapshot and short option: whether it is in the money, what its assignment would take, and of a "
+    "call, whether the next dividend makes early exercise pay.",
     (
         *KEY_COLUMNS,
         Column("environment", VARCHAR, "simulator, sandbox or live"),
@@ -153,6 +153,19 @@ ASSIGNMENT_RISK = View(
         Column("cash", DECIMAL, "USD: of the account, for all of its puts together"),
         Column("shares_needed", DECIMAL, "Shares that assignment of a call would take; null of a put"),
         Column("shares_held", DECIMAL, "Shares of the underlying that are held, for all of its calls together"),
+        Column(
+            "ex_dividend_date",
+            DATE,
+            "Of a call: the next one after trade_date and until expiration, as told by `dividends`; null: none is "
+            "announced or known, as in the sandbox",
+        ),
+        Column("dividend", DECIMAL, "USD per share that goes with it; null: not told, or in another currency"),
+        Column(
+            "exercise_pays",
+            BOOLEAN,
+            "Whether it is in the money with less time value than this dividend: its holder then gains by exercise, "
+            "the evening before the ex-dividend date at the latest; null without a dividend or a quote",
+        ),
     ),
     f"""
     WITH shares AS (
@@ -162,19 +175,30 @@ ASSIGNMENT_RISK = View(
         SELECT {KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
                mark, multiplier
         FROM positions {GOOD_OF_DAY} AND quantity < 0 AND option_type IS NOT NULL
+    ), paid AS (
+        SELECT environment, symbol AS underlying, 'call' AS option_type, ex_date,
+               CASE WHEN bool_and(cash_amount IS NOT NULL AND coalesce(currency, 'USD') = 'USD')
+                    THEN sum(cash_amount) END AS amount
+        FROM dividends GROUP BY ALL
     ), measured AS (
         SELECT shorts.*, underlying_price, {out_of_the_money()} AS distance, shares, cash
         FROM shorts LEFT JOIN {prices()} USING ({MOMENT}, underlying) LEFT JOIN shares USING ({MOMENT}, underlying)
         LEFT JOIN (SELECT {MOMENT}, cash FROM account_balances) USING ({MOMENT})
     )
-    SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration,
+    SELECT {KEYS}, held.environment, symbol, held.underlying, held.option_type, strike, expiration,
            (expiration - trade_date)::INTEGER AS days_left, quantity, underlying_price,
            distance::{DECIMAL} AS distance, distance < 0 AS in_the_money, mark,
            (mark - greatest(-distance, 0))::{DECIMAL} AS time_value,
-           CASE option_type WHEN 'put' THEN -quantity * multiplier * strike END::{DECIMAL} AS cash_needed, cash,
-           CASE option_type WHEN 'call' THEN -quantity * multiplier END::{DECIMAL} AS shares_needed,
-           coalesce(shares, 0)::{DECIMAL} AS shares_held
-    FROM measured LEFT JOIN account_environments USING (account_id)
+           CASE held.option_type WHEN 'put' THEN -quantity * multiplier * strike END::{DECIMAL} AS cash_needed, cash,
+           CASE held.option_type WHEN 'call' THEN -quantity * multiplier END::{DECIMAL} AS shares_needed,
+           coalesce(shares, 0)::{DECIMAL} AS shares_held,
+           CASE WHEN ex_date <= expiration THEN ex_date END AS ex_dividend_date,
+           CASE WHEN ex_date <= expiration THEN amount END::{DECIMAL} AS dividend,
+           CASE WHEN ex_date <= expiration
+                THEN distance < 0 AND mark - greatest(-distance, 0) < amount END AS exercise_pays
+    FROM (FROM measured LEFT JOIN account_environments USING (account_id)) AS held
+    ASOF LEFT JOIN paid ON held.environment = paid.environment AND held.underlying = paid.underlying
+                       AND held.option_type = paid.option_type AND held.trade_date < paid.ex_date
     """,  # noqa: S608
 )
 

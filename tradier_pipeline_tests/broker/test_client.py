@@ -157,7 +157,7 @@ async def test_an_account_that_is_not_a_number_is_refused_before_anything_is_sen
 async def test_every_public_method_is_a_read(server):
     public = {name for name, _ in inspect.getmembers(BrokerClient, callable) if not name.startswith("_")}
     assert public == {
-        "fetch_account", "fetch_calendar", "fetch_gainloss", "fetch_historical_balances",
+        "fetch_account", "fetch_calendar", "fetch_dividends", "fetch_gainloss", "fetch_historical_balances",
         "fetch_history", "fetch_order", "fetch_orders", "fetch_prices", "fetch_quotes",
         "fetch_snapshot",
     }  # fmt: skip
@@ -166,6 +166,7 @@ async def test_every_public_method_is_a_read(server):
     server.on("/v1/markets/calendar", document({"calendar": {"days": {"day": []}}}))
     server.on(HISTORY_PATH, document({"history": "null"}))
     server.on("/v1/markets/history", document({"history": None}))
+    server.on("/beta/markets/fundamentals/dividends", document([]))
     server.on(GAINLOSS_PATH, document({"gainloss": "null"}))
     server.on(f"/v1/accounts/{ACCOUNT}/historical-balances", document({"balances": []}))
     async with connect(server) as client:
@@ -179,6 +180,7 @@ async def test_every_public_method_is_a_read(server):
         await client.fetch_gainloss(ACCOUNT, *DATES)
         await client.fetch_historical_balances(ACCOUNT, "ALL")
         await client.fetch_prices("SPY", *DATES)
+        await client.fetch_dividends("SPY")
         await client.fetch_quotes(["SPY"])
         await client.fetch_quotes([f"SPY260102P{strike:08d}" for strike in range(1, 200)])
     assert {(request.method, request.path) for request in server.requests if request.method != "GET"} == {

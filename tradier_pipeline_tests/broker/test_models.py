@@ -206,7 +206,7 @@ def test_every_decimal_24_8_is_accepted_unchanged(units: int) -> None:
     ("model", "body", "name"),
     [
         (Position, position(id=2**63), "id"),
-        (Position, position(id=Decimal("1.0")), "id"),
+        (Position, position(id=Decimal("1.5")), "id"),
         (Position, position(id="1.0"), "id"),
         (Position, position(id=True), "id"),
         (Order, order(-(2**63) - 1), "id"),
@@ -215,7 +215,7 @@ def test_every_decimal_24_8_is_accepted_unchanged(units: int) -> None:
         (Account, account(day_trader=1), "day_trader"),
         (Balances, balances(pending_orders_count=2**31), "pending_orders_count"),
         (Balances, balances(pending_orders_count=-1), "pending_orders_count"),
-        (Balances, balances(pending_orders_count=Decimal("1.0")), "pending_orders_count"),
+        (Balances, balances(pending_orders_count=Decimal("1.5")), "pending_orders_count"),
         (Quote, quote(contract_size=0), "contract_size"),
         (Quote, quote(contract_size=2**31), "contract_size"),
         (Quote, quote(bid_date=10**15), "bid_date"),

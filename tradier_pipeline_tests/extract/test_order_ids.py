@@ -4,6 +4,7 @@ one snapshot and never the next."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.cli.test_cli import document, error_line, run
 from tradier_pipeline_tests.conftest import Home, Simulated
-from tradier_pipeline_tests.support.bodies import dumps, leg, order, spread
+from tradier_pipeline_tests.support.bodies import dumps, leg, order, position, spread
 from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT
 
@@ -58,8 +59,32 @@ def test_an_id_is_one_order_however_it_is_written(home: Home, simulated: Simulat
     lists(simulated, working(7))  # and not asked for by its id
     assert run(*SNAPSHOT).exit_code == 0
     assert stored(home, "SELECT order_id, listed, count(*) FROM orders GROUP BY ALL") == [(7, True, 2)]
-    lists(simulated, working("7"), working(7))
+    lists(simulated, working(Decimal("7.0")))
+    assert run(*SNAPSHOT).exit_code == 0
+    assert stored(home, "SELECT order_id, listed, count(*) FROM orders GROUP BY ALL") == [(7, True, 3)]
+    lists(simulated, working("7"), working(Decimal("7.0")))
     assert "has the id 7 twice" in error_line(run(*SNAPSHOT))
+
+
+def test_whole_numbers_with_a_fraction_of_zeros_are_stored_as_what_they_are(home: Home, simulated: Simulated) -> None:
+    legs = [leg(Decimal("38400003.0"), PUT, "sell_to_open"), leg(Decimal("3.8400004E+7"), LOWER_PUT, "buy_to_open")]
+    lists(simulated, spread(Decimal("38400002.0"), leg=legs, num_legs=Decimal("2.0")))
+    answers(simulated, "/positions", {"positions": {"position": position("KO", 100, 6500, id=Decimal("9003.0"))}})
+    taken = run(*SNAPSHOT)
+    assert taken.exit_code == 0, taken.stderr
+    assert stored(home, "SELECT order_id, leg_id FROM order_legs ORDER BY ALL") == [
+        (38400002, 38400003),
+        (38400002, 38400004),
+    ]
+    assert stored(home, "SELECT num_legs FROM orders") == [(2,)]
+    assert stored(home, "SELECT position_id FROM positions") == [(9003,)]
+
+
+def test_a_fraction_is_no_id_and_is_named_with_its_place(home: Home, simulated: Simulated) -> None:
+    answers(simulated, "/positions", {"positions": {"position": position("KO", 100, 6500, id=Decimal("9003.5"))}})
+    refused = error_line(run(*SNAPSHOT))
+    assert "positions: positions.position[0].id is not a whole number: 9003.5" in refused
+    assert stored_nothing(home)
 
 
 def test_an_order_with_a_text_id_that_leaves_the_list_is_followed(home: Home, simulated: Simulated) -> None:

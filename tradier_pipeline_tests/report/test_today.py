@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from tradier_pipeline.cli.today import exits
+from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.report.figures import Order, day_figures
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.trader import ACCOUNT, LAST
+from tradier_pipeline_tests.support.activities import body_of, day_value, filed
+from tradier_pipeline_tests.support.bodies import answers, balances, land
 from tradier_pipeline_tests.support.command_line import rows_of, run
 from tradier_pipeline_tests.support.terminal import on_terminal, plain
 
@@ -112,6 +117,40 @@ def test_of_the_first_day_it_says_what_is_not_known(home: Home, simulated: objec
     assert "profit          not known: no snapshot of an earlier day" in reported
     assert "month           not known yet" in reported
     assert "buying power    " in reported
+
+
+def test_on_a_day_without_a_session_it_shows_the_last_session_against_the_one_before(home: Home) -> None:
+    for day, hour, equity in ((24, 21, 10_000), (25, 21, 10_250), (26, 16, 10_240)):  # the 26th is Thanksgiving
+        worth = {"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))}
+        store_snapshot(
+            home.warehouse, land(home.zone, answers(balances=worth), datetime(2026, 11, day, hour, 15, tzinfo=UTC))
+        )
+    shown = run("today").stdout.splitlines()
+    said = {line[:16].strip(): line[16:].split() for line in shown[1:]}
+    assert " ".join(said["closed"]) == "the exchange was, on Thu Nov 26; the last session was Wed Nov 25"
+    assert said["profit"] == ["+250.00", "+2.50%", "equity", "10,250.00"]
+    assert said["since then"] == ["-10.00", "equity", "10,240.00"]
+    (account,) = json.loads(run("today", "--json").stdout)["accounts"]
+    assert (account["last_session"]["day"], account["last_session"]["profit"]["profit"]) == ("2026-11-25", "250")
+    assert run("report", "--day", "2026-11-26").exit_code == 0
+    page = (home.path / "reports" / ACCOUNT / "2026-11-26.html").read_text()
+    text = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert "Profit of Wed 25 Nov 2026 +$250.00" in text
+    assert "The exchange was closed on Thu 26 Nov 2026. The last session was Wed 25 Nov 2026" in text
+
+
+def test_on_a_first_day_without_a_session_what_the_broker_values_at_the_closes_is_the_profit(
+    home: Home,
+) -> None:
+    days = (date(2026, 11, 24), date(2026, 11, 25))
+    values = [body_of("historical_balances", [day_value(day, 10_000 + 100 * at) for at, day in enumerate(days)])]
+    read = filed(home.zone, days, datetime(2026, 11, 26, 12, tzinfo=UTC), historical_balances=values)
+    store_activity(home.warehouse, read, MarketCalendar("XNYS"))
+    worth = {"balances": balances(total_equity=Decimal(10_100), total_cash=Decimal(10_100))}
+    store_snapshot(home.warehouse, land(home.zone, answers(balances=worth), datetime(2026, 11, 26, 16, tzinfo=UTC)))
+    shown = run("today").stdout
+    assert "profit                 +100.00    +1.00%   equity 10,100.00" in shown
+    assert "since then               +0.00" in shown
 
 
 def test_without_a_snapshot_it_says_what_to_do(home: Home) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator.market import Market, closes_at, option_symbol, parse_option
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK, World
 
 NOW = datetime(2026, 11, 16, 17, 0, tzinfo=UTC)
 MARKET = Market(7)
@@ -66,3 +68,20 @@ def test_the_index_is_ten_times_the_fund_and_moves_within_minutes():
     spx, spy = MARKET.price("SPX", NOW), MARKET.price("SPY", NOW)
     assert abs(spx - 10 * spy) < 2
     assert MARKET.price("SPY", NOW + timedelta(minutes=1)) != spy
+
+
+def test_prices_stand_still_from_the_close_until_the_next_opening():
+    thanksgiving = datetime(2026, 11, 26, 18, 0, tzinfo=UTC)
+    closed, opened = datetime(2026, 11, 25, 21, 0, tzinfo=UTC), datetime(2026, 11, 27, 14, 30, tzinfo=UTC)
+    put = option_symbol("SPY", date(2026, 12, 18), "put", Decimal(650))
+    market = World(7, thanksgiving, thanksgiving, calendar=MarketCalendar("XNYS")).market
+    for symbol in ("SPY", put):
+        standing = market.quote(symbol, closed)
+        assert standing != market.quote(symbol, closed - timedelta(hours=1))
+        assert standing == market.quote(symbol, thanksgiving) == market.quote(symbol, opened - timedelta(seconds=1))
+        assert standing != market.quote(symbol, opened + timedelta(hours=1))
+        moving = World(7, thanksgiving, thanksgiving, calendar=ROUND_THE_CLOCK).market
+        assert moving.quote(symbol, thanksgiving) != moving.quote(symbol, thanksgiving + timedelta(hours=1))
+    assert market.greeks(parse_option(put), thanksgiving) == market.greeks(parse_option(put), closed)
+    early = datetime(2026, 11, 27, 18, 0, tzinfo=UTC)  # 13:00 on the day after
+    assert market.price("SPY", early) == market.price("SPY", closes_at(date(2026, 11, 27)))

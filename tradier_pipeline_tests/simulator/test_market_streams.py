@@ -144,13 +144,17 @@ def test_an_unknown_symbol_has_no_frames(broker):
         assert frame(stream)["symbol"] == "KO"
 
 
-def test_fundamentals_come_in_the_documented_envelope_and_know_a_name_only(broker):
+def test_fundamentals_come_in_the_documented_envelope_and_know_a_name_and_its_dividends(broker):
     found, unknown = read(broker, f"{FUNDAMENTALS}/company", symbols="AAPL,ZZX")
     assert (found["request"], found["type"], unknown["results"]) == ("AAPL", "Symbol", [])
     assert found["results"][0]["tables"] == {"long_descriptions": "Apple Inc"}
     (calendars,) = read(broker, f"{FUNDAMENTALS}/calendars", symbols="AAPL")
     assert calendars["results"][0]["tables"] == {"corporate_calendars": None}
-    (dividends,) = read(broker, f"{FUNDAMENTALS}/dividends", symbols="KO")
-    assert dividends["results"][0]["tables"] == {"cash_dividends": None}
+    paying, none = read(broker, f"{FUNDAMENTALS}/dividends", symbols="KO,XYZ")
+    assert none["results"][0]["tables"] == {"cash_dividends": None}
+    newest, *before = paying["results"][0]["tables"]["cash_dividends"]
+    assert (newest["cash_amount"], newest["currency_i_d"], newest["frequency"]) == (Decimal("0.51"), "USD", 4)
+    assert newest["declaration_date"] <= str(NOON.date()) < newest["pay_date"]
+    assert len(before) > 3
     assert broker.get(f"{FUNDAMENTALS}/company").status_code == 400
     assert httpx.get(f"{broker.base_url}{FUNDAMENTALS}/company", params={"symbols": "KO"}).status_code == 401

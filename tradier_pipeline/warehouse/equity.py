@@ -25,7 +25,8 @@ uncertain. What moves one evening alone disputes nothing, however far. Where onl
 value is known, it is one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account
 without any snapshot, or with stocks that were worth less than the leap, it has to have doubled or halved. So are the
 days of securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner
-states what came or left. A day of which the owner states that nothing did is not uncertain.
+states what came or left. A day of which the owner states that nothing did is not uncertain. The date that the owner
+states of a flow stands when the broker posts it with another, unless the evenings of both show it on the broker's.
 """
 
 from __future__ import annotations
@@ -221,7 +222,10 @@ def _moves(flow: str) -> str:
         f"reaches_previous AND {gone} AND CASE WHEN i = 2 THEN {alone % 'here_is_cash'} "
         f"ELSE {close(f'previous_left - {flow}', 'previous_is_cash')} END"
     )
+    # what the next evening has too much of may be what is dated on it and did not leave yet
+    rival = f"i = 1 AND abs(next_left + next_net) <= abs(next_net) / 2 AND abs({flow}) > base / 20"
     return f"""CASE WHEN coalesce({later}, false) AND coalesce({earlier}, false) AND i > 2 THEN NULL
+        WHEN coalesce({later} AND {rival}, false) THEN NULL
         WHEN coalesce({later}, false) THEN 1 WHEN coalesce({earlier}, false) THEN -1 ELSE 0 END"""
 
 
@@ -262,6 +266,16 @@ _EVENINGS = rf"""
         FROM (SELECT row_number() OVER () AS flow, cash_flows.*, number AS dated_number
               FROM cash_flows ASOF JOIN numbered ON cash_flows.trade_date <= numbered.trade_date) AS flows
         ASOF JOIN known ON flows.account_id = known.account_id AND flows.dated_number <= known.number
+    ), stated_evenings AS ( -- of a flow that the broker posted later the evening of the date that the owner states
+        SELECT flow, known.i AS stated_i
+        FROM (SELECT flow, posted.account_id, number
+              FROM (SELECT *, row_number() OVER (PARTITION BY account_id, trade_date, amount ORDER BY flow) AS nth
+                    FROM dated WHERE external AND source = 'broker') AS posted
+              JOIN (SELECT account_id, posted_on AS trade_date, amount, stated_flows.trade_date AS stated_on,
+                           row_number() OVER (PARTITION BY account_id, posted_on, amount ORDER BY flow_id) AS nth
+                    FROM stated_flows JOIN ({POSTED}) USING (flow_id)) USING (account_id, trade_date, amount, nth)
+              ASOF JOIN numbered ON stated_on <= numbered.trade_date) AS stated
+        ASOF JOIN known ON stated.account_id = known.account_id AND stated.number <= known.number
     ), booked AS (
         SELECT known.account_id, i, sum(amount) AS booked
         FROM (SELECT account_id, trade_date, amount FROM account_activity WHERE retracted_at IS NULL) AS events
@@ -332,7 +346,7 @@ _EVENINGS = rf"""
                CASE WHEN next_is_cash THEN next_cash ELSE next_profit - next_earned END AS next_left,
                CASE WHEN previous_is_cash THEN previous_cash ELSE previous_profit - previous_earned END
                AS previous_left,
-               profit, next_profit, previous_profit,
+               profit, next_profit, previous_profit, next_net,
                coalesce(next_number IS NOT NULL AND number < dated_number + {REACH}, false) AS reaches_next,
                coalesce(previous_number >= dated_number - {REACH}, false) AS reaches_previous,
                coalesce(here, -next_left) AS missed
@@ -343,13 +357,30 @@ _EVENINGS = rf"""
         SELECT *, CASE WHEN abs(missed + net) <= min(abs(missed + amount)) OVER of_day THEN net
                        WHEN abs(missed + amount) = min(abs(missed + amount)) OVER of_day THEN amount END AS flow_off
         FROM tried WHERE external AND amount <> 0 WINDOW of_day AS (PARTITION BY account_id, dated_number)
-    ), moved AS (
+    ), shown AS (
         SELECT likely.*, moves_together, CASE WHEN moves_together IS NOT NULL THEN moves_together
-                              WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves
+                              WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves_to
         FROM likely LEFT JOIN whole_evenings USING (account_id, i)
+    ), opposed AS ( -- what its evening and that of the owner's date are left with: by cash, where it is known of one
+        SELECT shown.*, stated_i, there_is_cash OR here_is_cash AS is_cash,
+               CASE WHEN here_is_cash OR NOT there_is_cash THEN here END AS of_broker,
+               CASE WHEN there_is_cash OR NOT here_is_cash THEN there END AS of_owner
+        FROM shown JOIN stated_evenings USING (flow)
+        JOIN (SELECT account_id, i AS stated_i, cash_left IS NOT NULL AS there_is_cash,
+                     coalesce(cash_left, profit - earned) AS there FROM around) USING (account_id, stated_i)
+        WHERE moves_to = 0 AND stated_i <> shown.i
+    ), moved AS ( -- the owner's date stands, unless twice as much were left with it and it can be told from a market
+        SELECT shown.*, owned.flow IS NOT NULL AS is_owners, coalesce(owned.stated_i - shown.i, moves_to) AS moves
+        FROM shown LEFT JOIN (
+            SELECT flow, stated_i FROM opposed
+            WHERE (NOT is_cash AND abs(amount) < base / 20)
+            OR coalesce(abs(of_broker + amount), 0) + coalesce(abs(of_owner - amount), 0)
+               < 2 * (coalesce(abs(of_broker), 0) + coalesce(abs(of_owner), 0))
+        ) AS owned USING (flow)
     ), placed AS MATERIALIZED ( -- a flow that its evening contradicts, and no neighbour explains, is doubtful
         SELECT moved.*, i + CASE -- of two that explain each other only the first moves: both count on one evening
-                   WHEN moves = -1 AND moves_together IS NULL AND bool_or(moves = 1) OVER evening_before THEN 0
+                   WHEN moves = -1 AND moves_together IS NULL AND NOT is_owners
+                        AND bool_or(moves = 1) OVER evening_before THEN 0
                    ELSE coalesce(moves, 0) END AS counted,
                bool_and(moves IS NOT DISTINCT FROM 0) OVER of_day AS all_stay,
                bool_or(moves IS NULL) OVER of_day OR (all_stay AND coalesce(CASE
@@ -380,12 +411,12 @@ _EVENINGS = rf"""
                AS is_stated
         FROM resettled
     ), movable AS ( -- the largest flows of a day, each alone, and all of it together
-        SELECT flow, account_id, counted, dated_number, amount FROM placed
+        SELECT flow, account_id, counted, dated_number, amount FROM placed WHERE NOT is_owners
         QUALIFY row_number() OVER (
             PARTITION BY account_id, dated_number, amount ORDER BY flow) <= 2 AND dense_rank() OVER (
             PARTITION BY account_id, dated_number ORDER BY abs(amount) DESC) <= {MOST_PARTS}
         UNION ALL SELECT NULL, account_id, counted, dated_number, sum(amount) FROM placed
-        GROUP BY account_id, counted, dated_number HAVING count(*) > 1
+        WHERE NOT is_owners GROUP BY account_id, counted, dated_number HAVING count(*) > 1
     ), steps AS MATERIALIZED ( -- to each evening within reach of its date that it is not counted on
         SELECT row_number() OVER () AS step, movable.*, lefts.i AS instead
         FROM movable JOIN lefts ON lefts.account_id = movable.account_id AND lefts.i <> counted
@@ -495,7 +526,7 @@ _EVENINGS = rf"""
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'
-        FROM resettled WHERE shifted <> 0 AND abs(coalesce(unexplained, profit_left - earned)) > base / 20
+        FROM resettled WHERE abs(shifted) >= base / 20 AND abs(coalesce(unexplained, profit_left - earned)) > base / 20
         UNION ALL
         SELECT account_id, i, false, false, false, false,
                'the broker dates flows beside it on days whose equity does not show them'

@@ -700,6 +700,34 @@ def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_s
     ]
 
 
+@pytest.mark.parametrize("by_cash", [True, False])
+@pytest.mark.parametrize(("stated", "posted"), [(TUE, THU), (FRI, WED), (TUE, WED), (MON, WED)])
+@pytest.mark.parametrize("amount", [300, -300, 4_000])
+def test_what_the_owner_states_of_a_flow_is_its_date_unless_the_evenings_show_it_on_the_brokers(
+    write: Write, connection: duckdb.DuckDBPyConnection, stated: date, posted: date, amount: int, by_cash: bool
+) -> None:
+    """A little flow is less than the market moves; only the owner, or cash, knows its evening."""
+    for of_account, came in (("VA1", stated), ("VA2", posted)):
+        reported = Histories()
+        reported.stated(stated, amount, of_account)
+        reported.flow(posted, amount, account_id=of_account, first_read_at=at(NEXT_TUE, time(12)))
+        worth = Decimal(10_000)
+        for place, day in enumerate(DAYS[:6]):
+            worth = worth * (1 + Decimal((-1) ** place * 2) / 100) + (amount if day == came else 0)
+            cash = amount if day >= came else 0
+            if by_cash:
+                reported.snapshot(day, worth, of_account, cash=cash)
+            else:
+                reported.reported(day, worth, of_account)
+        reported.read(MON, DAYS[5], of_account)
+        write(reported, DAYS if of_account == "VA1" else [])
+    flows = dict(connection.execute("SELECT account_id, counted_on FROM external_flows").fetchall())
+    is_shown = by_cash or amount == 4_000
+    assert flows == {"VA1": None if stated == MON else stated, "VA2": posted if is_shown else flows["VA1"]}
+    days = curve(connection)[1:6]
+    assert all(row["uncertain"] or abs(row["return"]) < 0.025 for row in days)
+
+
 @pytest.mark.parametrize("word", ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"])
 def test_the_broker_may_spell_a_flow_as_it_likes(write: Write, word: str) -> None:
     reported = Histories()

@@ -131,7 +131,7 @@ def list_flows(
     posted = _posted(settings) if found else {}
     for flow in found:
         since = posted.get(flow.flow_id)
-        echo(_stated(flow) + (f"; the broker's history has it of {since}, and that counts" if since else ""))
+        echo(_stated(flow) + (f"; the broker's history has it of {since}, and it counts once" if since else ""))
     if not found:
         echo("no stated flows")
 

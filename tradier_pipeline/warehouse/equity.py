@@ -18,11 +18,15 @@ the flow here, more by it there. Cash that history does not explain proves it to
 is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of evenings in
 a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains it, the days
 are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
-shows as much, and one on which cash and equity alike show what the broker does not report. Where only the broker's own
+shows as much, and one on which cash and equity alike show what the broker does not report. A date that nothing else
+proves is in dispute where another evening within its reach would leave less than half to the market of all the evenings
+that it touches, and a twentieth of the equity less of one; or a quarter, where two flows have to be off: those are
+uncertain. What moves one evening alone disputes nothing, however far. Where only the broker's own
 value is known, it is one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account
 without any snapshot, or with stocks that were worth less than the leap, it has to have doubled or halved. So are the
 days of securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner
-states what came or left. A day of which the owner states that nothing did is not uncertain.
+states what came or left. A day of which the owner states that nothing did is not uncertain. The date that the owner
+states of a flow stands when the broker posts it with another, unless the evenings of both show it on the broker's.
 """
 
 from __future__ import annotations
@@ -218,7 +222,10 @@ def _moves(flow: str) -> str:
         f"reaches_previous AND {gone} AND CASE WHEN i = 2 THEN {alone % 'here_is_cash'} "
         f"ELSE {close(f'previous_left - {flow}', 'previous_is_cash')} END"
     )
+    # what the next evening has too much of may be what is dated on it and did not leave yet
+    rival = f"i = 1 AND abs(next_left + next_net) <= abs(next_net) / 2 AND abs({flow}) > base / 20"
     return f"""CASE WHEN coalesce({later}, false) AND coalesce({earlier}, false) AND i > 2 THEN NULL
+        WHEN coalesce({later} AND {rival}, false) THEN NULL
         WHEN coalesce({later}, false) THEN 1 WHEN coalesce({earlier}, false) THEN -1 ELSE 0 END"""
 
 
@@ -259,6 +266,16 @@ _EVENINGS = rf"""
         FROM (SELECT row_number() OVER () AS flow, cash_flows.*, number AS dated_number
               FROM cash_flows ASOF JOIN numbered ON cash_flows.trade_date <= numbered.trade_date) AS flows
         ASOF JOIN known ON flows.account_id = known.account_id AND flows.dated_number <= known.number
+    ), stated_evenings AS ( -- of a flow that the broker posted later the evening of the date that the owner states
+        SELECT flow, known.i AS stated_i
+        FROM (SELECT flow, posted.account_id, number
+              FROM (SELECT *, row_number() OVER (PARTITION BY account_id, trade_date, amount ORDER BY flow) AS nth
+                    FROM dated WHERE external AND source = 'broker') AS posted
+              JOIN (SELECT account_id, posted_on AS trade_date, amount, stated_flows.trade_date AS stated_on,
+                           row_number() OVER (PARTITION BY account_id, posted_on, amount ORDER BY flow_id) AS nth
+                    FROM stated_flows JOIN ({POSTED}) USING (flow_id)) USING (account_id, trade_date, amount, nth)
+              ASOF JOIN numbered ON stated_on <= numbered.trade_date) AS stated
+        ASOF JOIN known ON stated.account_id = known.account_id AND stated.number <= known.number
     ), booked AS (
         SELECT known.account_id, i, sum(amount) AS booked
         FROM (SELECT account_id, trade_date, amount FROM account_activity WHERE retracted_at IS NULL) AS events
@@ -329,7 +346,7 @@ _EVENINGS = rf"""
                CASE WHEN next_is_cash THEN next_cash ELSE next_profit - next_earned END AS next_left,
                CASE WHEN previous_is_cash THEN previous_cash ELSE previous_profit - previous_earned END
                AS previous_left,
-               profit, next_profit, previous_profit,
+               profit, next_profit, previous_profit, next_net,
                coalesce(next_number IS NOT NULL AND number < dated_number + {REACH}, false) AS reaches_next,
                coalesce(previous_number >= dated_number - {REACH}, false) AS reaches_previous,
                coalesce(here, -next_left) AS missed
@@ -340,20 +357,37 @@ _EVENINGS = rf"""
         SELECT *, CASE WHEN abs(missed + net) <= min(abs(missed + amount)) OVER of_day THEN net
                        WHEN abs(missed + amount) = min(abs(missed + amount)) OVER of_day THEN amount END AS flow_off
         FROM tried WHERE external AND amount <> 0 WINDOW of_day AS (PARTITION BY account_id, dated_number)
-    ), moved AS (
+    ), shown AS (
         SELECT likely.*, moves_together, CASE WHEN moves_together IS NOT NULL THEN moves_together
-                              WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves
+                              WHEN flow_off IS NULL THEN 0 ELSE {_moves("flow_off")} END AS moves_to
         FROM likely LEFT JOIN whole_evenings USING (account_id, i)
+    ), opposed AS ( -- what its evening and that of the owner's date are left with: by cash, where it is known of one
+        SELECT shown.*, stated_i, there_is_cash OR here_is_cash AS is_cash,
+               CASE WHEN here_is_cash OR NOT there_is_cash THEN here END AS of_broker,
+               CASE WHEN there_is_cash OR NOT here_is_cash THEN there END AS of_owner
+        FROM shown JOIN stated_evenings USING (flow)
+        JOIN (SELECT account_id, i AS stated_i, cash_left IS NOT NULL AS there_is_cash,
+                     coalesce(cash_left, profit - earned) AS there FROM around) USING (account_id, stated_i)
+        WHERE moves_to = 0 AND stated_i <> shown.i
+    ), moved AS ( -- the owner's date stands, unless twice as much were left with it and it can be told from a market
+        SELECT shown.*, owned.flow IS NOT NULL AS is_owners, coalesce(owned.stated_i - shown.i, moves_to) AS moves
+        FROM shown LEFT JOIN (
+            SELECT flow, stated_i FROM opposed
+            WHERE (NOT is_cash AND abs(amount) < base / 20)
+            OR coalesce(abs(of_broker + amount), 0) + coalesce(abs(of_owner - amount), 0)
+               < 2 * (coalesce(abs(of_broker), 0) + coalesce(abs(of_owner), 0))
+        ) AS owned USING (flow)
     ), placed AS MATERIALIZED ( -- a flow that its evening contradicts, and no neighbour explains, is doubtful
         SELECT moved.*, i + CASE -- of two that explain each other only the first moves: both count on one evening
-                   WHEN moves = -1 AND moves_together IS NULL AND bool_or(moves = 1) OVER evening_before THEN 0
+                   WHEN moves = -1 AND moves_together IS NULL AND NOT is_owners
+                        AND bool_or(moves = 1) OVER evening_before THEN 0
                    ELSE coalesce(moves, 0) END AS counted,
                bool_and(moves IS NOT DISTINCT FROM 0) OVER of_day AS all_stay,
                bool_or(moves IS NULL) OVER of_day OR (all_stay AND coalesce(CASE
                    WHEN here IS NULL THEN reaches_next AND next_left * sign(net) >= abs(net) / 2
                                           AND (next_is_cash OR abs(net) >= base / 20)
                    WHEN here_is_cash THEN abs(here + net) <= abs(net) / 2
-                   ELSE here * sign(net) <= -abs(net) / 2
+                   ELSE -here * sign(net) BETWEEN abs(net) / 2 AND 2 * abs(net) -- without it less than half were left
                         AND (abs(net) >= base / 20 OR (abs(net) >= base / 50 AND {_LIKE_FLOW.format("-here")} AND (
                              (reaches_next AND {_LIKE_FLOW.format("next_left")})
                              OR (reaches_previous AND {_LIKE_FLOW.format("previous_left")}))))
@@ -370,21 +404,47 @@ _EVENINGS = rf"""
                   UNION ALL SELECT account_id, counted, -amount FROM placed WHERE counted <> i)
             GROUP BY ALL
         ) USING (account_id, i)
-    ), lefts AS (
-        SELECT account_id, i, base, coalesce(unexplained, profit_left - earned) AS here_left,
-               lead(here_left) OVER by_number AS next_left, lead(here_left, 2) OVER by_number AS third_left,
+    ), lefts AS MATERIALIZED (
+        SELECT account_id, i, number, previous_number, nullif(base, 0) AS base,
+               coalesce(unexplained, profit_left - earned) AS left_,
                bool_or(any_stated) OVER (PARTITION BY account_id ORDER BY i ROWS BETWEEN 2 PRECEDING AND 2 FOLLOWING)
                AS is_stated
-        FROM resettled WINDOW by_number AS (PARTITION BY account_id ORDER BY i)
-    ), set_off AS MATERIALIZED ( -- what the first of some evenings has too much, and the others have too little of
-        SELECT *, CASE WHEN abs(here_left + next_left) <= abs(here_left) / 3 THEN 2
-                       WHEN abs(here_left + next_left + third_left) <= abs(here_left) / 3 THEN 3 END AS evenings
-        FROM lefts WHERE here_left <> 0 AND abs(here_left) >= base / 20 AND NOT is_stated
+        FROM resettled
+    ), movable AS ( -- the largest flows of a day, each alone, and all of it together
+        SELECT flow, account_id, counted, dated_number, amount FROM placed WHERE NOT is_owners
+        QUALIFY row_number() OVER (
+            PARTITION BY account_id, dated_number, amount ORDER BY flow) <= 2 AND dense_rank() OVER (
+            PARTITION BY account_id, dated_number ORDER BY abs(amount) DESC) <= {MOST_PARTS}
+        UNION ALL SELECT NULL, account_id, counted, dated_number, sum(amount) FROM placed
+        WHERE NOT is_owners GROUP BY account_id, counted, dated_number HAVING count(*) > 1
+    ), steps AS MATERIALIZED ( -- to each evening within reach of its date that it is not counted on
+        SELECT row_number() OVER () AS step, movable.*, lefts.i AS instead
+        FROM movable JOIN lefts ON lefts.account_id = movable.account_id AND lefts.i <> counted
+             AND number >= dated_number - {REACH} AND coalesce(previous_number < dated_number + {REACH}, true)
+    ), placements AS MATERIALIZED ( -- one step, or two of different flows beside each other; each has to halve it
+        SELECT step, 0 AS second, account_id, 2 AS halved, [counted, instead] AS evenings, [amount, -amount] AS changes
+        FROM steps
+        UNION ALL
+        SELECT one.step, two.step, one.account_id, 4, [one.counted, one.instead, two.counted, two.instead],
+               [one.amount, -one.amount, two.amount, -two.amount]
+        FROM steps AS one JOIN steps AS two ON one.account_id = two.account_id AND one.step < two.step
+             AND (one.dated_number <> two.dated_number OR one.flow <> two.flow)
+             AND two.counted BETWEEN one.counted - {REACH} AND one.counted + {REACH}
+    ), changed AS (
+        SELECT account_id, step, second, halved, i, sum(change) AS change
+        FROM (SELECT * EXCLUDE (evenings, changes), unnest(evenings) AS i, unnest(changes) AS change FROM placements)
+        GROUP BY ALL HAVING sum(change) <> 0
+    ), disputed AS MATERIALIZED ( -- evenings of which so much less would be left to the market
+        SELECT account_id, unnest(list(i)) AS i FROM changed JOIN lefts USING (account_id, i)
+        GROUP BY account_id, step, second
+        HAVING NOT bool_or(is_stated) AND any_value(halved) * sum(abs(left_ + change) / base) <= sum(abs(left_) / base)
+        AND max((abs(left_) - abs(left_ + change)) / base) >= 1 / 20
     ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
-                                      - booked + shifted AS unexplained, all_read
+                                      - booked + shifted AS unexplained, profit_left, all_read
         FROM (SELECT account_id, cash_span, any_value(cash) AS last_cash, sum(booked) AS booked,
-                     sum(shifted) AS shifted, bool_and(was_read AND NOT any_stated) AS all_read, count(*) AS evenings
+                     sum(shifted) AS shifted, sum(profit_left) AS profit_left,
+                     bool_and(was_read AND NOT any_stated) AS all_read, count(*) AS evenings
               FROM resettled LEFT JOIN history USING (account_id, number) GROUP BY account_id, cash_span)
         QUALIFY evenings > 1 AND cash_span > 0 AND unexplained IS NOT NULL
     ), leaps AS MATERIALIZED ( -- evenings without a known cash, by what else came than dividends and the like
@@ -450,12 +510,14 @@ _EVENINGS = rf"""
                unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
         FROM resettled JOIN history USING (account_id, number)
         WHERE abs(unexplained) >= base / 20 AND abs(profit_left - unexplained) <= abs(unexplained) / 2
-        UNION ALL -- likewise over evenings of which the broker's own value alone is known
+        UNION ALL -- likewise over evenings of which the broker's own value alone is known: any may show some of it
         SELECT account_id, i, false, false, false, false,
                cash_spans.unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
         FROM resettled JOIN cash_spans USING (account_id, cash_span)
         WHERE all_read AND abs(cash_spans.unexplained) >= base / 20
-        AND abs(profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
+        AND (abs(resettled.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
+             OR (abs(cash_spans.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
+                 AND abs(resettled.profit_left - earned) >= base / 20))
         UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
              -- latter, and of an account that was never seen, only a leap is told from it
         SELECT account_id, i, false, false, false, false,
@@ -464,15 +526,11 @@ _EVENINGS = rf"""
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'
-        FROM resettled WHERE shifted <> 0 AND abs(coalesce(unexplained, profit_left - earned)) > base / 20
-        UNION ALL -- by as much as flows that are dated on these come to, one alone or less another
-        SELECT account_id, i + unnest(range(evenings)), false, false, false, false,
+        FROM resettled WHERE abs(shifted) >= base / 20 AND abs(coalesce(unexplained, profit_left - earned)) > base / 20
+        UNION ALL
+        SELECT account_id, i, false, false, false, false,
                'the broker dates flows beside it on days whose equity does not show them'
-        FROM set_off WHERE EXISTS (
-            FROM (SELECT account_id, i, amount FROM tried WHERE external
-                  UNION ALL SELECT account_id, i, net - next_net FROM around) AS off
-            WHERE off.account_id = set_off.account_id AND off.i >= set_off.i AND off.i < set_off.i + evenings
-            AND abs(abs(amount) - abs(here_left)) <= abs(here_left) / 4)
+        FROM (SELECT DISTINCT account_id, i FROM disputed) WHERE i > 1
         UNION ALL -- beside its own day one that shows it
         SELECT account_id, i, reaches_previous, reaches_next,
                previous_profit * sign(amount) >= shows OR (amount = 0 AND abs(previous_profit) >= shows),

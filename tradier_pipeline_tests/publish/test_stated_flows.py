@@ -165,7 +165,7 @@ def test_a_stated_flow_that_the_broker_posts_later_counts_once_as_the_broker_has
     counted = [("broker", -21), ("broker", 700), ("owner", -20), ("owner", 700)]
     assert [(row["source"], Decimal(row["amount"])) for row in rows_of("query", query)] == counted
     first, second, _ = done("flows", "list").stdout.splitlines()
-    assert first.endswith(f"the broker's history has it of {WEDNESDAY}, and that counts")
+    assert first.endswith(f"the broker's history has it of {WEDNESDAY}, and it counts once")
     assert second.endswith(": a second one")
     books = done("export", "--format", "beancount").stdout
     assert books.count(" 700.00 USD") == 2

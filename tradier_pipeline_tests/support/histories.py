@@ -94,6 +94,7 @@ class Histories:
         type_: str = "ach",
         account_id: str = ONE,
         retracted_at: datetime | None = None,
+        first_read_at: datetime = _BLANKS[schema.INSTANT],
     ) -> None:
         """A row of the broker's history."""
         self._add(
@@ -104,6 +105,7 @@ class Histories:
             amount=Decimal(amount),
             description=type_.upper(),
             retracted_at=retracted_at,
+            first_read_at=first_read_at,
         )
 
     def stated(self, day: date, amount: Decimal | int | str, account_id: str = ONE) -> None:

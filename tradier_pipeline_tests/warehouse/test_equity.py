@@ -555,6 +555,35 @@ def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
     assert rows[-1]["growth"] == pytest.approx(1, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("returns", "flows", "disputed"),
+    [
+        ((0.2, -0.2, 0.2, 0, -0.2, 0), {TUE: 1_000, WED: -1_000, THU: 500, NEXT_MON: -2_000}, set()),
+        ((0.2, -0.2, 0, 0, 0.2, -0.2), {TUE: -500, NEXT_MON: -500}, set()),  # of a quarter of what sets them off
+        ((0.2, 0, 0, -0.2, 0, 0), {TUE: -700, FRI: 700}, set()),  # one evening alone, by more than the flow
+        ((0.2, -0.2, 0, 0, 0, 0), {TUE: -1_500}, {TUE, WED}),
+        ((0, 0, -0.2, 0, 0.2, 0), {NEXT_MON: -2_000}, {THU, FRI, NEXT_MON, NEXT_TUE}),
+    ],
+)
+def test_what_an_options_book_makes_of_a_day_counts_unless_a_flow_a_session_or_two_off_would_make_it_too(
+    write: Write, returns: tuple[float, ...], flows: dict[date, int], disputed: set[date]
+) -> None:
+    """Of the broker's daily values alone: nothing but the flow's date tells a rise from money."""
+    reported = Histories()
+    worth = Decimal(10_000)
+    reported.reported(MON, worth)
+    for day, return_ in zip(DAYS[1:], returns, strict=False):
+        flow = flows.get(day, 0)
+        worth = (worth + max(flow, 0)) * (1 + Decimal(str(return_))) + min(flow, 0)
+        reported.reported(day, worth)
+        if flow:
+            reported.flow(day, flow)
+    rows = {row["trade_date"]: row for row in write(reported)[1:7]}
+    assert {day for day, row in rows.items() if row["uncertain"]} == disputed
+    for (day, row), return_ in zip(rows.items(), returns, strict=True):
+        assert row["return"] == (None if day in disputed else pytest.approx(return_))
+
+
 @pytest.mark.parametrize(("word", "amount", "worth"), [("novel", 20_000, 30_000), ("transfer", 0, 60_000)])
 @pytest.mark.parametrize("dated", [date(2025, 11, 14), MON, WED, NEXT_TUE])
 def test_what_nobody_knows_is_no_return_of_a_day_sessions_off(
@@ -669,6 +698,34 @@ def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_s
         (25_000, 25_000, 0, False),
         (0, 0, 0, False),
     ]
+
+
+@pytest.mark.parametrize("by_cash", [True, False])
+@pytest.mark.parametrize(("stated", "posted"), [(TUE, THU), (FRI, WED), (TUE, WED), (MON, WED)])
+@pytest.mark.parametrize("amount", [300, -300, 4_000])
+def test_what_the_owner_states_of_a_flow_is_its_date_unless_the_evenings_show_it_on_the_brokers(
+    write: Write, connection: duckdb.DuckDBPyConnection, stated: date, posted: date, amount: int, by_cash: bool
+) -> None:
+    """A little flow is less than the market moves; only the owner, or cash, knows its evening."""
+    for of_account, came in (("VA1", stated), ("VA2", posted)):
+        reported = Histories()
+        reported.stated(stated, amount, of_account)
+        reported.flow(posted, amount, account_id=of_account, first_read_at=at(NEXT_TUE, time(12)))
+        worth = Decimal(10_000)
+        for place, day in enumerate(DAYS[:6]):
+            worth = worth * (1 + Decimal((-1) ** place * 2) / 100) + (amount if day == came else 0)
+            cash = amount if day >= came else 0
+            if by_cash:
+                reported.snapshot(day, worth, of_account, cash=cash)
+            else:
+                reported.reported(day, worth, of_account)
+        reported.read(MON, DAYS[5], of_account)
+        write(reported, DAYS if of_account == "VA1" else [])
+    flows = dict(connection.execute("SELECT account_id, counted_on FROM external_flows").fetchall())
+    is_shown = by_cash or amount == 4_000
+    assert flows == {"VA1": None if stated == MON else stated, "VA2": posted if is_shown else flows["VA1"]}
+    days = curve(connection)[1:6]
+    assert all(row["uncertain"] or abs(row["return"]) < 0.025 for row in days)
 
 
 @pytest.mark.parametrize("word", ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"])

@@ -263,10 +263,6 @@ def test_random_accounts_have_the_figures_of_their_books_or_none(
     check(connection, accounts)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="found at random: a withdrawal of a fifth of the account, dated a day early beside a deposit, is not marked",
-)
 def test_a_withdrawal_that_is_dated_a_day_early_beside_a_deposit_is_moved_or_marked(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
@@ -288,6 +284,32 @@ def test_a_withdrawal_that_is_dated_a_day_early_beside_a_deposit_is_moved_or_mar
         ("broker", 226, ("fee", -300), Flow(127)),
     ]
     check(connection, [(200_000, 178_606, [Session(*one) for one in lived])])
+
+
+QUIET = ("snapshot", 0, None, None)
+
+
+def test_what_cash_does_not_explain_of_several_evenings_may_be_on_each(connection: duckdb.DuckDBPyConnection) -> None:
+    """Found at random: two deposits dated a session early; cash, read once after both, proves one, and on which evening
+    it came nobody knows. And two withdrawals dated late, of which one is posted after the last session.
+    """
+    early = [
+        ("snapshot", -226, None, Flow(-43, 1)),
+        ("hole", -291, None, Flow(-18)),
+        ("snapshot", 224, ("fee", -1108), None),
+        ("broker", -80, ("tax", 1332), Flow(92, -1, late=True)),
+        ("snapshot", 26, ("dividend", -210), Flow(30, -1)),
+        *[QUIET] * 10,
+    ]
+    late = [
+        *[QUIET] * 11,
+        ("broker", 208, None, Flow(19)),
+        ("broker", 157, None, Flow(-26, 1)),
+        ("snapshot", -160, None, Flow(-49, 1)),
+        ("hole", -140, None, None),
+    ]
+    lives = (1_526_874, 390_841, early), (646_089, 1_614_543, late)
+    check(connection, [(cash, held, [Session(*one) for one in lived]) for cash, held, lived in lives])
 
 
 @pytest.mark.soak

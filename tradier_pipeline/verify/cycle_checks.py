@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from tradier_pipeline.core.outcome import Difference, RuleResult, Severity
 from tradier_pipeline.extract.lookups import BUDGET
 from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import REQUIRED_RESOURCES
-from tradier_pipeline.verify.evidence import NEARBY, Evidence, Row, by_key
+from tradier_pipeline.verify.evidence import Entry, Evidence, Row, by_key
 from tradier_pipeline.verify.registry import check
 
-_NAME = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<rest>|\.missed\.json|\.failed-.*)")
 _TOLD_AT = {"missed": "recorded_at", "failed": "failed_at", "refused": "as_of_end"}  # the later one outweighs
 RECORDING = timedelta(minutes=1)  # what is recorded while a snapshot is stored may come with the next one
 MIN_HEADROOM = 20  # percent
@@ -97,16 +95,7 @@ def minute_coverage(evidence: Evidence) -> RuleResult:
 def no_overlap(evidence: Evidence) -> RuleResult:
     """No other snapshot of the account was being read while this one was, as far as the clock was right."""
     manifest, zone = evidence.landed.manifest, evidence.landed.zone
-    others = (
-        []
-        if manifest.clock_was_wrong
-        else evidence.query(
-            "SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots "
-            "WHERE account_id = ? AND snapshot_id <> ? AND as_of BETWEEN ? AND ? AND as_of < ? AND as_of_end > ?",
-            *(evidence.account_id, evidence.snapshot_id, manifest.as_of - NEARBY, manifest.as_of + NEARBY),
-            *(manifest.as_of_end, manifest.as_of),
-        )
-    )
+    others = [] if manifest.clock_was_wrong else evidence.read_meanwhile()
     interval = _span(manifest.as_of, manifest.as_of_end)
     differences = tuple(
         Difference(row["snapshot_id"], interval, _span(row["as_of"], row["as_of_end"]))
@@ -168,30 +157,21 @@ def _recorded(
     evidence: Evidence, header: Row, stored: Collection[str], first_day: date, last_day: date
 ) -> Mapping[str, list[_Record]]:
     """What is reported of each instant that is not published, the weightiest last."""
-    sql = "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date BETWEEN ? AND ?"
-    near = (first_day - NEARBY, last_day + NEARBY)
-    published = {row["snapshot_id"] for row in evidence.query(sql, evidence.account_id, *near)}
     recorded: dict[str, list[_Record]] = defaultdict(list)
-    days = evidence.landed.zone.days(evidence.account_id)  # a year has 98 000 entries: only those of these days
-    for day in (day for day in days if first_day <= day.trade_date <= last_day):
-        for entry in day.entries():
-            name = _NAME.fullmatch(entry)
-            snapshot_id = f"{name['date']}{name['time'].replace('-', ':')}" if name else ""
-            later = name and not name["rest"] and _requested_at(snapshot_id) > header["as_of"] + RECORDING
-            if (
-                name and snapshot_id not in published and (snapshot_id in stored or not later)
-            ):  # a rebuild reads it later
-                recorded[snapshot_id].append(_record(day, entry, header, snapshot_id, name["rest"]))
+    for day, entry in evidence.unpublished_between(first_day, last_day):
+        later = not entry.kind and _requested_at(entry.snapshot_id) > header["as_of"] + RECORDING
+        if entry.snapshot_id in stored or not later:  # a rebuild reads it later
+            recorded[entry.snapshot_id].append(_record(day, entry, header))
     return {snapshot_id: sorted(records, key=lambda record: record.weight) for snapshot_id, records in recorded.items()}
 
 
-def _record(day: Day, entry: str, header: Row, snapshot_id: str, rest: str) -> _Record:
-    kind = "refused" if not rest else "missed" if rest == ".missed.json" else "failed"
-    requested_at = _requested_at(snapshot_id)
-    row: Row = {"kind": kind, "requested_at": requested_at, "path": "/".join((*day.directory.parts[-2:], entry))}
+def _record(day: Day, entry: Entry, header: Row) -> _Record:
+    kind = "refused" if not entry.kind else "missed" if entry.kind == ".missed.json" else "failed"
+    requested_at = _requested_at(entry.snapshot_id)
+    row: Row = {"kind": kind, "requested_at": requested_at, "path": "/".join((*day.directory.parts[-2:], entry.name))}
     row |= {"account_id": header["account_id"], "trade_date": clock.trade_date(requested_at)}
     try:
-        file = json.loads(day.read(entry if kind == "missed" else f"{entry}/manifest.json"))
+        file = json.loads(day.read(entry.name if kind == "missed" else f"{entry.name}/manifest.json"))
         at = datetime.fromisoformat(file[_TOLD_AT[kind]])
         settled = at < header["committed_at"] - RECORDING
         if kind == "refused":

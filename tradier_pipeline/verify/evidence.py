@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -16,6 +17,7 @@ import duckdb
 from tradier_pipeline import clock
 from tradier_pipeline.core.decimals import UNROUNDED
 from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shortened
+from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind
@@ -32,6 +34,8 @@ SETTLING = timedelta(seconds=5)  # the broker's clock against ours, and its posi
 
 WITH_LEGS = ("multileg", "combo", "oto", "oco", "otoco")  # what such an order names is not what fills
 NO_LEGS: tuple[Any, ...] = (None, "null", [])
+
+_ENTRY = re.compile(r"(?P<date>[^@.]+@[\d-]+T)(?P<time>[\d.-]+Z)(?P<kind>|\.missed\.json|\.failed-.*)")
 
 LIST_KEYS = {
     "account": ("profile", "account"),
@@ -68,6 +72,21 @@ class Fill:
         return (self.quantity if self.settled else max(self.quantity, Decimal(0))) + max(self.late, Decimal(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in a landed day: that of a snapshot, or with `kind` of what else is told of its instant."""
+
+    name: str
+    snapshot_id: str
+    kind: str
+
+    @classmethod
+    def of(cls, name: str) -> Entry | None:
+        """None: it is the name of none of these."""
+        match = _ENTRY.fullmatch(name)
+        return match and cls(name, f"{match['date']}{match['time'].replace('-', ':')}", match["kind"])
+
+
 class Evidence:
     """The landed bytes of one snapshot and what a warehouse stores of it.
 
@@ -84,7 +103,7 @@ class Evidence:
     @cached_property
     def manifest(self) -> Row:
         """The manifest as JSON."""
-        return _load(self.landed.read("manifest.json"))
+        return decoded(self.landed.read("manifest.json"))
 
     @cached_property
     def long_texts(self) -> dict[str, list[str]]:
@@ -100,7 +119,10 @@ class Evidence:
     def documents(self) -> dict[str, list[Row]]:
         """The landed documents, page by page, by resource; the bytes are proven to be those that were landed."""
         resources = (*self.landed.manifest.resources, "order", "quotes")
-        return {resource: [_load(body) for body in self.landed.bodies(resource)] for resource in resources}
+        return {resource: self._documents(resource) for resource in resources}
+
+    def _documents(self, resource: str) -> list[Row]:
+        return [decoded(body) for body in self.landed.bodies(resource)]
 
     def listed(self, resource: str) -> list[Row]:
         """The rows the broker listed under a list resource."""
@@ -174,6 +196,33 @@ class Evidence:
             if rows and (since == EPOCH or rows[0]["verdict"] == "good"):
                 return rows[0]
         return None
+
+    def read_meanwhile(self) -> list[Row]:
+        """Id and times of the other published snapshots of the account that were read while this one was."""
+        manifest = self.landed.manifest
+        return self.query(
+            "SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots "
+            "WHERE account_id = ? AND snapshot_id <> ? AND as_of BETWEEN ? AND ? AND as_of < ? AND as_of_end > ?",
+            *(self.account_id, self.snapshot_id, manifest.as_of - NEARBY, manifest.as_of + NEARBY),
+            *(manifest.as_of_end, manifest.as_of),
+        )
+
+    def published_between(self, first_day: date, last_day: date) -> Collection[str]:
+        """The published snapshots of the account, by the dates they were read on."""
+        sql = "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date BETWEEN ? AND ?"
+        return {row["snapshot_id"] for row in self.query(sql, self.account_id, first_day, last_day)}
+
+    def unpublished_between(self, first_day: date, last_day: date) -> list[tuple[Day, Entry]]:
+        """What is filed on some days of the account and is of no published snapshot."""
+        published = self.published_between(first_day - NEARBY, last_day + NEARBY)
+        days = self.landed.zone.days(self.account_id)  # a year has 98 000 entries: only those of these days
+        return [
+            (day, entry)
+            for day in days
+            if first_day <= day.trade_date <= last_day
+            for name in day.entries()
+            if (entry := Entry.of(name)) and entry.snapshot_id not in published
+        ]
 
     def missed_between(self, first_day: date, last_day: date) -> list[Row]:
         """The stored instants of the account without a snapshot, by the New York dates of the instants."""
@@ -343,7 +392,8 @@ def instant(value: Any) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
 
-def _load(body: bytes) -> Row:
+def decoded(body: bytes) -> Row:
+    """The document of a body: numbers exact, texts as long as they are stored."""
     document: Row = json.loads(body, parse_float=Decimal)
     if may_have_long_texts(body.decode()):
         return {key: shortened(member) for key, member in document.items()}

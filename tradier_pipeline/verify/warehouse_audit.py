@@ -1,7 +1,7 @@
 """The published warehouse beside what was landed: whatever of it is damaged or was changed is named with its place.
 
 Three questions, from bytes to meaning. Can every byte that holds a row be read (DuckDB has a checksum for each block; a
-block that nothing uses holds none)? Is every row what the landed bytes lead to (the rules of `verify_snapshot`)? Do the
+block that nothing uses holds none)? Is every row what the landed bytes lead to (the blocking rules of `verify`)? Do the
 tables that follow from others hold what their queries give, and the views what this version defines?
 
 What followed from the ledger of a moment, findings, summaries and results of checks are in no landed byte: of these
@@ -15,7 +15,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,10 @@ from tradier_pipeline.landing.activity import LandedActivity, landed_activity
 from tradier_pipeline.landing.audit import Walked
 from tradier_pipeline.landing.market import MarketExtract, landed_market
 from tradier_pipeline.landing.zone import OF_THE_MARKET, Damaged, LandedSnapshot, LandingZone
-from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify import refuted
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.verify.evidence import NEARBY
+from tradier_pipeline.verify.in_bulk import Decoded
 from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline.warehouse.chain_heads import noted_heads
@@ -43,6 +46,7 @@ from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_s
 
 POSTED = (*schema.ACTIVITY, *schema.MARKET)
 WITH_PATHS = (schema.ACTIVITY_EXTRACTS, *schema.MARKET)
+AT_ONCE = 60  # snapshots: what is stored of them is held in memory
 SHOWN = 3  # differing rows of a table
 WORDING = ("query_location", "materialized")
 UNORDERED = ("exclude_list", "qualified_exclude_list", "replace_list")
@@ -86,31 +90,53 @@ def audit_rows(
     yield from _ownerless(connection)
     if sealed.is_sealed(connection):
         sealed.hot_first(connection)
-    for done, snapshot_id in enumerate(published):
-        progress.working(f"proving {snapshot_id}", done, len(published))
-        named = SnapshotId.parse(snapshot_id)
-        landed = zone.find(named)
-        if landed is None:
-            yield Damaged(snapshot_id, f"{snapshot_id} is stored, and nothing is landed of it")
-        elif not known(landed.directory):
-            day = named.trade_date
-            since = sealed.set_beside_since(connection, named.account_id, day - NEARBY)
-            with sealed.reaching(connection, since, day + NEARBY):
-                yield from _rows_of(landed, connection)
+    decoded, done = Decoded(), 0
+    for (account_id, day), of_day in groupby(map(SnapshotId.parse, published), _account_and_day):
+        listed = list(of_day)
+        near = sealed.set_beside_since(connection, account_id, day - NEARBY)
+        with sealed.reaching(connection, near, day + NEARBY):
+            for some in (listed[place : place + AT_ONCE] for place in range(0, len(listed), AT_ONCE)):
+                progress.working(f"proving {some[0]}", done, len(published))
+                yield from _stored_as_landed(some, zone, known, connection, decoded)
+                done += len(some)
     yield from _extracts(connection, zone, known)
 
 
-def _rows_of(landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
+def _account_and_day(snapshot_id: SnapshotId) -> tuple[str, date]:
+    return snapshot_id.account_id, snapshot_id.trade_date
+
+
+def _stored_as_landed(
+    stored: Sequence[SnapshotId],
+    zone: LandingZone,
+    known: Callable[[Path], bool],
+    connection: duckdb.DuckDBPyConnection,
+    decoded: Decoded,
+) -> Iterator[Damaged]:
+    """Some snapshots of one account and day."""
+    to_prove: list[LandedSnapshot] = []
+    for snapshot_id in stored:
+        landed = zone.find(snapshot_id)
+        if landed is None:
+            yield Damaged(str(snapshot_id), f"{snapshot_id} is stored, and nothing is landed of it")
+        elif not known(landed.directory):
+            to_prove.append(landed)
     try:
-        for outcome in verify_snapshot(landed, connection):
-            if outcome.blocks:
-                where = outcome.differences[0].where if outcome.differences else outcome.check
-                compared = f"the check {outcome.check}: landed {outcome.broker}, stored {outcome.stored}"
-                yield Damaged(
-                    f"{landed.snapshot_id}: {where}", f"{landed.snapshot_id} is not stored as landed by {compared}"
-                )
-    except (PipelineError, duckdb.Error) as error:
-        yield Damaged(str(landed.snapshot_id), f"{landed.snapshot_id} cannot be proven: {_first_line(error)}")
+        found = list(refuted(connection, to_prove, decoded))
+    except (PipelineError, duckdb.Error):  # of one of them: each alone says of which
+        found = []
+        for landed in to_prove:
+            try:
+                found += refuted(connection, [landed], decoded)
+            except (PipelineError, duckdb.Error) as error:
+                yield Damaged(str(landed.snapshot_id), f"{landed.snapshot_id} cannot be proven: {_first_line(error)}")
+    for landed, outcomes in found:
+        for outcome in outcomes:
+            where = outcome.differences[0].where if outcome.differences else outcome.check
+            compared = f"the check {outcome.check}: landed {outcome.broker}, stored {outcome.stored}"
+            yield Damaged(
+                f"{landed.snapshot_id}: {where}", f"{landed.snapshot_id} is not stored as landed by {compared}"
+            )
 
 
 def _extracts(

@@ -879,6 +879,10 @@ def test_what_the_broker_traded_by_itself_is_named_by_what_was_paid(
         account.shows(ny(f"11-20 {at}"), KO, *([left] if left else []), cash=20000 + paid)
     assert account.verdict() == "good"
     assert f"may be {reported}" in explanation(account, held[0])
+    assert [(code, subject) for code, subject, _ in account.findings] == [
+        ("change_unexplained", held[0]),
+        ("change_unexplained", "cash"),
+    ]
 
 
 def test_more_shares_at_unchanged_cost_may_be_a_stock_dividend(account: ScriptedAccount) -> None:

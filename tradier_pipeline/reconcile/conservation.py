@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import partial
@@ -55,6 +56,8 @@ _FOR_FRACTIONS = "of a share paid in cash"
 MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 12
+SATURDAY = 5  # Monday is 0
+
 MOST_DELIVERIES = 4  # candidates of what was delivered
 MOST_PARENTS = 3  # candidates of what was spun off
 
@@ -698,6 +701,8 @@ class _Comparison:
             yield f"{gone.fate} at {unsigned(option.strike)}"
         if gone in self._traded_unseen():
             yield f"closed by an order {NOT_LISTED}"
+        if gone in self._delivered_unseen():
+            yield f"{gone.fate} at {unsigned(option.strike)}, and its shares traded by an order {NOT_LISTED}"
 
     def _cash_beyond_fees(self) -> Decimal:
         """USD of cash that no cause explains; 0 where it may be fees."""
@@ -752,6 +757,23 @@ class _Comparison:
             return []
         gone = [one for one in self._ended_now() if not self._was_over(one.option)]
         return gone if any(one.contracts * cash > 0 for one in gone) else []
+
+    def _delivered_unseen(self) -> list[_Gone]:
+        """The contracts whose shares may have come and gone on a day between, for what cash lacks or has."""
+        cash = self._cash_beyond_fees()
+        return [
+            gone
+            for gone in self._ended_now()
+            if cash and gone.option.multiplier and not gone.option.settles_in_cash
+            if abs(cash) < abs(gone.contracts) * gone.option.multiplier * gone.option.strike
+            if self._has_unseen_day_since(gone.option.expiration)
+        ]
+
+    def _has_unseen_day_since(self, expiration: date) -> bool:
+        """Whether there was a weekday after it that neither statement is of."""
+        first, today = max(clock.trade_date(self.before.as_of), expiration), clock.trade_date(self.now.as_of)
+        between = (first + timedelta(days=count) for count in range(1, (today - first).days))
+        return any(day.weekday() < SATURDAY for day in between)
 
     def _was_over(self, option: OptionSymbol) -> bool:
         """Whether nobody could trade it any more at the statement before."""
@@ -1017,6 +1039,8 @@ class _Comparison:
                 yield f"for {unsigned(count)} {gone.symbol} {gone.fate} at {unsigned(gone.option.strike)}"
         if traded := self._traded_unseen():
             yield f"a trade of {', '.join(gone.symbol for gone in traded)} {NOT_LISTED}"
+        if delivered := self._delivered_unseen():
+            yield f"a trade of what {', '.join(gone.symbol for gone in delivered)} delivered {NOT_LISTED}"
 
     def _with_fractions(self) -> Iterator[str]:
         """The shares that a split or a merger, now or lately, may have left fractions of."""

@@ -475,6 +475,16 @@ def test_what_cash_or_shares_may_have_come_for_is_not_said_to_have_expired(
     assert claimed(map(Line.of, settle(changes(before, later), {}))) >= held.keys()
 
 
+@pytest.mark.parametrize(("days", "what"), [(3, "expired"), (4, "ended")], ids=["on Monday", "on Tuesday"])
+def test_shares_that_were_delivered_may_be_traded_on_a_day_that_nobody_saw(days: int, what: str) -> None:
+    opened = OPEN.replace(hour=14, minute=30) + timedelta(days=days)
+    later = replace(statement(cash=849, as_of=opened + MINUTE), session_open=opened)
+    change = found(statement(as_of=AFTER_CLOSE, **{PUT: -1}), later)[PUT]
+    assert reported_causes(change) == [f"+1 {what} 2026-11-20"]
+    line = "assigned at 600, and its shares traded by an order that is not listed any more"
+    assert (line in change.candidates) == (what == "ended")
+
+
 @pytest.mark.parametrize(("cash", "is_fees"), [(-13, True), (-31, False)])
 def test_fees_of_the_day_before_are_no_settlement(cash: int, is_fees: bool) -> None:
     symbols = ("SPXW261120P06500000", "SPXW261120P06490000")

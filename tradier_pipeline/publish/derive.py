@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 
 import duckdb
 
@@ -102,10 +103,9 @@ def with_verdict(
     judgement = judge_snapshot(now, last, (stored_observation(connection, *row) for row in rows))
     typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
     confirmed = [row for row in reversed(rows) if row[0] in judgement.confirms]
-    for row in confirmed:
-        _confirm(connection, manifest.account_id, row, judgement.confirmation)
+    found = [_confirm(connection, manifest.account_id, row, judgement.confirmation) for row in confirmed]
     if confirmed:
-        return conserve(connection, typed, calendar)
+        return _with_left(conserve(connection, typed, calendar), chain.from_iterable(found))
     if last is None or typed.verdict == "doubtful":
         return typed
     return replace(typed, conserved=_conserved(last, judgement.findings))
@@ -113,17 +113,27 @@ def with_verdict(
 
 def _confirm(
     connection: duckdb.DuckDBPyConnection, account_id: str, row: tuple[str, datetime, datetime], why: str | None
-) -> None:
-    """Make a stored doubtful snapshot good, and store what changed at it since the good one before."""
+) -> tuple[ItemVerdict, ...]:
+    """Make a stored doubtful snapshot good, and store and return what changed at it since the good one before."""
     snapshot_id, as_of, _ = row
     now = stored_statement(connection, *row)
     last = last_good(connection, account_id, now)
     connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
     if last is None:
-        return
+        return ()
     lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
-    found = conservation_rows(_conserved(last, last.findings(now)))
-    insert(connection, schema.CONSERVATION, [lead | one for one in found])
+    found = _conserved(last, last.findings(now))
+    insert(connection, schema.CONSERVATION, [lead | one for one in conservation_rows(found)])
+    return found.findings
+
+
+def _with_left(typed: TypedSnapshot, found: Iterable[ItemVerdict]) -> TypedSnapshot:
+    """The snapshot with what it confirms and nothing explained: nobody was told while it was in doubt."""
+    if typed.conserved is None:
+        return typed
+    open_now = {one.item for one in typed.conserved.findings if one.state == "unexplained"}
+    left = {one.item: one for one in found if one.state == "unexplained" and one.item not in open_now}
+    return replace(typed, conserved=replace(typed.conserved, confirmed=tuple(left.values())))
 
 
 def _conserved(last: Good, found: tuple[ItemVerdict, ...]) -> Conserved:
@@ -204,7 +214,7 @@ def upsert_findings(
     said = findings_of(
         scope,
         evidence=(typed.verdict_evidence or "").split("; "),
-        changes=typed.conserved.findings if typed.conserved else (),
+        changes=_reported(typed.conserved, scope.settled) if typed.conserved else (),
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
     )
@@ -218,6 +228,10 @@ def upsert_findings(
     with transaction(connection):
         connection.execute(open_ones)
         insert(connection, schema.FINDINGS, [asdict(row) for row in update_findings(tracked, said, scope)])
+
+
+def _reported(conserved: Conserved, settled: Collection[str]) -> tuple[ItemVerdict, ...]:
+    return (*conserved.findings, *(one for one in conserved.confirmed if one.item not in settled))
 
 
 def upsert_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str, path: str, read_at: datetime) -> None:

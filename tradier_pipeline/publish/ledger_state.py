@@ -75,7 +75,7 @@ _MOVED = f"""
     SELECT item, as_of, in_flight, {OPENED}, explanation FROM conservation
     WHERE account_id = ? AND (as_of >= ? AND as_of < ? OR snapshot_id = ?) AND (
         in_flight <> 0 OR carried <> 0
-        OR (item <> 'cash' AND regexp_matches(explanation, '(assigned|exercised|expired|ended)'))
+        OR (item <> 'cash' AND regexp_matches(explanation, '(assigned|exercised|expired|ended|became)'))
     ) ORDER BY as_of
 """  # noqa: S608
 

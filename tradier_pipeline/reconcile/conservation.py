@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import partial
@@ -55,13 +56,19 @@ _FOR_FRACTIONS = "of a share paid in cash"
 MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 12
+SATURDAY = 5  # Monday is 0
+
 MOST_DELIVERIES = 4  # candidates of what was delivered
+MOST_PARENTS = 3  # candidates of what was spun off
 
 FITS_ALIKE = "which fits as others do"  # of one of several explanations that nothing tells apart
 
 MAY_BE = "may be "
+ANOTHER_NAME = "another name of it"
+NOT_LISTED = "that is not listed any more"  # of an order or a trade: the broker lists those of a day
 _MERGER = "a merger for shares"
 _SPIN_OFF = "by a spin-off of"
+_ALL_BUT_STRIKE = ("underlying", "expiration", "option_type")
 _ENDED = re.compile(r"([+-][0-9.]+) (?:expired|ended) ")
 
 Kind = Literal["fill", "expiry", "delivery", "corporate_action"]
@@ -343,6 +350,7 @@ class _Comparison:
         self.delivered_on: Collection[str] = ()  # the shares that options which went may have delivered
         self.deliveries: dict[str, list[str]] = {}  # by shares, what else may have been delivered, the likeliest first
         self.alike: dict[str, list[str]] = {}  # by contract, what may have been delivered: each explains all alike
+        self.other_ends: dict[str, list[str]] = {}  # by contract, what else than expiry may have become of it
         self.other_day = clock.trade_date(before.as_of) != clock.trade_date(now.as_of)
 
     def changes(self) -> tuple[ItemChange, ...]:
@@ -352,6 +360,7 @@ class _Comparison:
         self._book_ended_options()
         self._book_expiries()
         self.left = {symbol: self._left(symbol) for symbol in self.moved}
+        self._doubt_expiries()
         positions = [
             ItemChange(
                 symbol,
@@ -422,7 +431,28 @@ class _Comparison:
         was, became = classify(old_symbol).option, classify(new_symbol).option
         if was is None or became is None:
             return was is became
+        if any(self._is_like(other, old_symbol) for other in self.before.holdings.keys() - {old_symbol}):
+            return False  # all strikes may have moved on by one
         return (was.expiration, was.option_type) == (became.expiration, became.option_type)
+
+    def _is_like(self, other: str, symbol: str) -> bool:
+        """Whether a contract is held before and now as another one was, but for the strike."""
+        one, option = classify(other).option, classify(symbol).option
+        if one is None or option is None or self.before.held(other) != self.before.held(symbol):
+            return False
+        alike = all(getattr(one, name) == getattr(option, name) for name in _ALL_BUT_STRIKE)
+        return alike and self.now.held(other) == self.before.held(other)
+
+    def _may_be_another_name(self, symbol: str, other: str) -> bool:
+        """Whether a contract that went and one that came may be one, though their costs differ."""
+        was, is_now = classify(symbol).option, classify(other).option
+        went, came = (symbol, other) if self.now.held(symbol) is NOTHING else (other, symbol)
+        old, new = self.before.held(went), self.now.held(came)
+        if was is None or is_now is None or NOTHING in (old, new) or self.before.held(came) is not NOTHING:
+            return False
+        alike = all(getattr(was, name) == getattr(is_now, name) for name in _ALL_BUT_STRIKE)
+        is_all = self.left[went] == -old.quantity and self.left[came] == new.quantity
+        return alike and is_all and (old.quantity == new.quantity or bool(_ratio(old.quantity, new.quantity)))
 
     def _book_spin_offs(self, come: Sequence[str], filled: set[str]) -> None:
         """Shares that came with exactly the cost that another position gave up, its quantity unchanged."""
@@ -509,7 +539,10 @@ class _Comparison:
 
     def _ways(self, underlying: str, options: list[_Gone]) -> list[_Delivery]:
         """What may have become of the gone options: delivered in part, wholly or not, the likeliest first."""
-        shares = self._left(underlying)
+        return self._ways_of(self._left(underlying), options)
+
+    @staticmethod
+    def _ways_of(shares: Decimal, options: list[_Gone]) -> list[_Delivery]:
         if not shares and not any(gone.expired for gone in options):
             return [_delivery(shares, options, tuple(ZERO for _ in options))]
         some = [_parts(gone) for gone in options]
@@ -570,7 +603,8 @@ class _Comparison:
         if not any(best.delivered):
             return best
         is_only = len(rivals) == 1 or not best.brings_shares
-        if is_only and not any(gone.late for gone in options) and not self._may_be_moved(options, best):
+        may_be_another = self._may_be_moved(options, best) or self._cost_differs(underlying, options, best)
+        if is_only and not any(gone.late for gone in options) and not may_be_another:
             return best
         return next(way for way in ways if not any(way.delivered))
 
@@ -597,6 +631,15 @@ class _Comparison:
         premiums = [done * (gone.cost or ZERO) for gone, done in zip(options, way.delivered, strict=True)]
         gap = new.cost_basis - old.cost_basis + way.cash
         return any(abs(gap - premium) < CENT for premium in (ZERO, sum(premiums, ZERO)))
+
+    def _cost_differs(self, underlying: str, options: list[_Gone], way: _Delivery) -> bool:
+        """Whether the shares that came have a cost of their own, as those of a transfer; none is told at first."""
+        old, new = self.before.held(underlying), self.now.held(underlying)
+        came = abs(new.cost_basis - old.cost_basis)  # that of short shares has either sign
+        if not came or abs(new.quantity) <= abs(old.quantity) or old.quantity * new.quantity < 0:
+            return False
+        premium = sum((done * (gone.cost or ZERO) for gone, done in zip(options, way.delivered, strict=True)), ZERO)
+        return abs(came - abs(way.cash)) > abs(way.cash) / 10 + abs(premium)
 
     def _note_deliveries(self, underlying: str, options: list[_Gone], ways: list[_Delivery]) -> None:
         """Keep, for the shares, what may have been delivered where that is not certain."""
@@ -636,6 +679,108 @@ class _Comparison:
                 text = f"expired {gone.option.expiration}: nothing was delivered for {signed(gone.contracts)}"
                 self.causes[gone.symbol].append(Cause("expiry", ZERO, text))
 
+    def _doubt_expiries(self) -> None:
+        """What expired only ended, where what came without a cause, now or before, may have come for it."""
+        for symbol, causes in list(self.causes.items()):
+            option = classify(symbol).option
+            ended = -sum((cause.amount for cause in causes if cause.kind == "expiry"), ZERO)
+            if option is None or not ended or not self.moved.get(symbol) or symbol in self.alike:
+                continue
+            if ends := list(self._other_ends(_Gone(symbol, option, ended, expired=True))):
+                self.other_ends[symbol] = ends
+                self.causes[symbol] = [replace(cause, text=_only_ended(cause.text)) for cause in causes]
+
+    def _other_ends(self, gone: _Gone) -> Iterator[str]:
+        symbol, option, cash = gone.symbol, gone.option, self._cash_beyond_fees()
+        if symbol in self.before.claimed:
+            what = "settled in cash" if option.settles_in_cash else f"{gone.fate} at {unsigned(option.strike)}"
+            yield f"{what}, which came before it left the list"
+        if option.settles_in_cash and cash and any(symbol in line for line in self._settlements()):
+            yield "settled in cash"
+        if gone in self._of_unknown_size():
+            yield f"{gone.fate} at {unsigned(option.strike)}"
+        if gone in self._traded_unseen():
+            yield f"closed by an order {NOT_LISTED}"
+        if gone in self._delivered_unseen():
+            yield f"{gone.fate} at {unsigned(option.strike)}, and its shares traded by an order {NOT_LISTED}"
+
+    def _cash_beyond_fees(self) -> Decimal:
+        """USD of cash that no cause explains; 0 where it may be fees."""
+        left = self._left(CASH)
+        return ZERO if abs(left) < CENT or -self._fees() - self._fees_of_before() <= left < 0 else left
+
+    def _fees_of_before(self) -> Decimal:
+        """USD that the fees of the contracts of the day before may come to: some are posted over night."""
+        day = clock.trade_date(self.before.as_of)
+        parts = self.before.parts.values() if self.other_day else ()
+        filled = (
+            abs(part.filled)
+            for part in parts
+            if part.changed_at and clock.trade_date(part.changed_at) == day and classify(part.symbol).option
+        )
+        return sum(filled, ZERO) * MOST_PER_CONTRACT
+
+    def _ended_now(self) -> list[_Gone]:
+        """The contracts that ended since the statement before, and were not delivered."""
+        ended = {
+            symbol: -sum((cause.amount for cause in causes if cause.kind == "expiry"), ZERO)
+            for symbol, causes in self.causes.items()
+            if self.moved.get(symbol)
+        }
+        return [
+            _Gone(symbol, option, contracts, expired=True)
+            for symbol, contracts in ended.items()
+            if contracts and (option := classify(symbol).option) is not None
+        ]
+
+    def _still_listed(self) -> list[_Gone]:
+        """The contracts that are over and have not left the list: what comes for them may come before they go."""
+        return [
+            _Gone(symbol, option, holding.quantity, expired=True)
+            for symbol, holding in self.now.holdings.items()
+            if (option := classify(symbol).option) is not None and self._has_expired(option)
+        ]
+
+    def _of_unknown_size(self) -> list[_Gone]:
+        """The contracts that are over, do not tell what they deliver, and may have brought what is left."""
+        return [
+            gone
+            for gone in (*self._ended_now(), *self._still_listed())
+            if gone.option.multiplier is None
+            and (self._left(self._underlying(gone.symbol, gone.option)) or self._cash_beyond_fees())
+        ]
+
+    def _traded_unseen(self) -> list[_Gone]:
+        """The contracts whose end was not seen, and that cash may have been paid for: orders are listed for a day."""
+        cash = self._cash_beyond_fees()
+        if not self.other_day or not cash:
+            return []
+        gone = [one for one in self._ended_now() if not self._was_over(one.option)]
+        return gone if any(one.contracts * cash > 0 for one in gone) else []
+
+    def _delivered_unseen(self) -> list[_Gone]:
+        """The contracts whose shares may have come and gone on a day between, for what cash lacks or has."""
+        cash = self._cash_beyond_fees()
+        return [
+            gone
+            for gone in self._ended_now()
+            if cash and gone.option.multiplier and not gone.option.settles_in_cash
+            if abs(cash) < abs(gone.contracts) * gone.option.multiplier * gone.option.strike
+            if self._has_unseen_day_since(gone.option.expiration)
+        ]
+
+    def _has_unseen_day_since(self, expiration: date) -> bool:
+        """Whether there was a weekday after it that neither statement is of."""
+        first, today = max(clock.trade_date(self.before.as_of), expiration), clock.trade_date(self.now.as_of)
+        between = (first + timedelta(days=count) for count in range(1, (today - first).days))
+        return any(day.weekday() < SATURDAY for day in between)
+
+    def _was_over(self, option: OptionSymbol) -> bool:
+        """Whether nobody could trade it any more at the statement before."""
+        seen = self.before.as_of_end
+        close = self.before.session_close if option.expiration == clock.trade_date(seen) else None
+        return option.expires_at(close) <= seen
+
     @staticmethod
     def _end_is_known(option: OptionSymbol, state: AccountState) -> bool:
         return option.end_is_known(state.as_of_end, state.session_open)
@@ -665,11 +810,17 @@ class _Comparison:
                 if part.symbol == symbol and part.rest and abs(left) <= abs(part.rest) and left * part.rest > 0
             ),
             *(
+                f"{ANOTHER_NAME}: {other} changed by {signed(rest)}"
+                for other, rest in self.left.items()
+                if self._may_be_another_name(symbol, other)
+            ),
+            *(
                 f"a transfer or a change of symbol: {other} changed by {signed(rest)}"
                 for other, rest in self.left.items()
                 if rest == -left
             ),
             *self.deliveries.get(symbol, ()),
+            *self._from_still_listed(symbol, left),
             *(["an assignment or exercise: whole hundreds"] if self._may_be_delivered(symbol, left) else []),
             *(self._behind_shares(symbol) if multiplier(symbol) == 1 else ()),
             *self._unlisted_trade(symbol),
@@ -677,6 +828,18 @@ class _Comparison:
             "a transfer or a correction: no order tells of it",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _from_still_listed(self, shares: str, left: Decimal) -> Iterator[str]:
+        """What may have been delivered of contracts that are over and still listed, or whose size is not known."""
+        over = [gone for gone in self._still_listed() if self._underlying(gone.symbol, gone.option) == shares]
+        ways = self._ways_of(left, over) if over else []
+        found = [way for way in ways if way.brings_shares and abs(way.left) < abs(way.left + way.net)]
+        yield from (_reported(over, way) for way in found[:MOST_DELIVERIES])
+        yield from (
+            f"{gone.symbol} {gone.fate} at {unsigned(gone.option.strike)}"
+            for gone in self._of_unknown_size()
+            if self._underlying(gone.symbol, gone.option) == shares
+        )
 
     def _unlisted_trade(self, symbol: str) -> Iterator[str]:
         """What cash was paid for the one position that changed without a cause, as of a trade by the broker itself."""
@@ -689,6 +852,10 @@ class _Comparison:
         yield from (f"{line}, {FITS_ALIKE}" for line in self.alike.get(symbol, ()))
         ended = -sum((cause.amount for cause in self.causes[symbol] if cause.kind == "expiry"), ZERO)
         option = classify(symbol).option
+        if symbol in self.other_ends:
+            yield "expired worthless"
+            yield from self.other_ends[symbol]
+            return
         if option is None or not ended or not self.moved.get(symbol) or self._end_is_known(option, self.now):
             return
         yield "expired worthless"
@@ -712,6 +879,8 @@ class _Comparison:
         yield from _with_fractions(old, new)
         if new.quantity > old.quantity > 0 and (new.quantity - old.quantity) % 1:
             yield "a reinvested dividend"
+        if old is NOTHING and new.quantity > 0 and not new.cost_basis:
+            yield from self._parents(symbol)
         if 2 * old.quantity > new.quantity > old.quantity > 0 and new.cost_basis == old.cost_basis:
             yield f"a stock dividend of {unsigned(round(100 * (new.quantity / old.quantity - 1), 4))} %"
         yield from self._exchanges(symbol)
@@ -719,6 +888,20 @@ class _Comparison:
             part = "a buy-in by the broker" if old.quantity < 0 else "a tender or redemption of a part"
             what = "a cash merger or redemption" if not new.quantity else part
             yield f"{what}: {_price(-cash / self.left[symbol])} USD a share"
+
+    def _parents(self, symbol: str) -> Iterator[str]:
+        """The shares by whose spin-off others may have come that have no cost yet: it is allocated days later."""
+        held = [
+            other
+            for other, had in self.before.holdings.items()
+            if multiplier(other) == 1 and had.quantity > 0 and self.now.held(other) == had
+        ]
+        if len(held) > MOST_PARENTS:
+            yield f"shares {_SPIN_OFF} another one that is held, whose cost has not moved yet"
+            return
+        for other in held:
+            each = self.now.held(symbol).quantity / self.before.held(other).quantity
+            yield f"shares {_SPIN_OFF} {other}, whose cost has not moved yet: {each:.4f} for each"
 
     def _paid_out(self) -> list[str]:
         """The shares that went, or a part of them, while cash came for them, or that were owed and were paid for."""
@@ -736,11 +919,16 @@ class _Comparison:
 
     def _exchanges(self, symbol: str) -> Iterator[str]:
         """Mergers for shares: all of one went, and others came."""
+        if multiplier(symbol) != 1:
+            return
         for other, rest in self.left.items():
             went, came = (symbol, other) if self.left[symbol] < 0 else (other, symbol)
             if other == symbol or multiplier(other) != 1 or rest * self.left[symbol] >= 0:
                 continue
             if self.now.held(went) is NOTHING and self.before.held(went).quantity == -self.left[went]:
+                if self.before.held(came) is NOTHING:
+                    splits = _with_fractions(self.before.held(went), self.now.held(came))
+                    yield from (f"{line}, of {went}, which became {came}" for line in splits)
                 each = f"{-self.left[came] / self.left[went]:.4f} {came}"
                 if went in self._paid_out():
                     paid = _price(-self._left(CASH) / self.left[went])
@@ -749,7 +937,9 @@ class _Comparison:
 
     def _settlements(self) -> Iterator[str]:
         """Expired options that settle in cash, alone or as a spread, of which the cash that is left may come."""
-        left = self._left(CASH)
+        left = self._cash_beyond_fees()
+        if not left:
+            return
         ended = [
             (symbol, option, -cause.amount, option.multiplier or SHARES)
             for symbol, causes in self.causes.items()
@@ -758,7 +948,7 @@ class _Comparison:
         ]
         ended += [
             (gone.symbol, gone.option, gone.contracts, gone.option.multiplier or SHARES)
-            for gone in self._late()
+            for gone in (*self._late(), *self._still_listed())
             if gone.option.settles_in_cash
         ]
         for (one, first, held, size), (other, second, sold, _) in combinations(ended, 2):
@@ -779,6 +969,7 @@ class _Comparison:
         contracts = sum((abs(fill.quantity) for fill in self.fills if classify(fill.symbol).option), ZERO)
         found = [
             *self._legless(),
+            *(["fees of the day before, posted over night"] if -self._fees_of_before() <= left < 0 else []),
             *(
                 [f"{unsigned(contracts)} contracts x {_each(left, contracts)} of fees"]
                 if left < 0 and contracts
@@ -796,9 +987,15 @@ class _Comparison:
             *(f"{line}, {FITS_ALIKE}" for line in dict.fromkeys(line for some in self.alike.values() for line in some)),
             *(["an assignment or exercise fee"] if -MOST_DELIVERY_FEE * self._delivered_lots() <= left < 0 else []),
             *self._settlements(),
+            *self._unseen_ends(),
             *(
                 f"a cash merger or redemption of {symbol}: {_price(-left / self.left[symbol])} USD a share"
                 for symbol in self._paid_out()
+            ),
+            *(
+                f"{signed(rest)} {symbol} by a trade that no order shows"
+                for symbol, rest in self.left.items()
+                if any(self._unlisted_trade(symbol))
             ),
             *(
                 f"cash for fractions: {symbol} {cause.text}"
@@ -819,14 +1016,31 @@ class _Comparison:
                 if multiplier(symbol) == 1 and _is_dividend(left, held.quantity)
             ),
             *(
-                f"a cash merger or redemption of {symbol}, which went before: {_price(-left / shares)} USD a share"
+                f"{'a cash merger or redemption of' if shares < 0 else 'the price of'} {symbol}, "
+                f"which {'went' if shares < 0 else 'came'} before: {_price(-left / shares)} USD a share"
                 for symbol, shares in sorted(self.before.gone.items())
-                if shares * left < 0 and shares * self.now.held(symbol).quantity <= 0
+                if shares * left < 0 and (shares > 0 or self.now.held(symbol).quantity >= 0)
             ),
             *self._other_day(),
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _unseen_ends(self) -> Iterator[str]:
+        """What cash may have come for of contracts that are over: deliveries of any size, and trades nobody saw."""
+        for gone in self._of_unknown_size():
+            yield f"for {gone.symbol} {gone.fate}, whose size is not known"
+        claimed = (gone for gone in self._late() if gone.symbol in self.before.claimed)
+        for gone in (*claimed, *self._still_listed()):
+            if not gone.option.multiplier or gone.option.settles_in_cash:
+                continue
+            count = -self._left(CASH) / (gone.delivered_per_contract * gone.option.strike)
+            if not count % 1 and 0 < count * gone.contracts <= gone.contracts**2:
+                yield f"for {unsigned(count)} {gone.symbol} {gone.fate} at {unsigned(gone.option.strike)}"
+        if traded := self._traded_unseen():
+            yield f"a trade of {', '.join(gone.symbol for gone in traded)} {NOT_LISTED}"
+        if delivered := self._delivered_unseen():
+            yield f"a trade of what {', '.join(gone.symbol for gone in delivered)} delivered {NOT_LISTED}"
 
     def _with_fractions(self) -> Iterator[str]:
         """The shares that a split or a merger, now or lately, may have left fractions of."""
@@ -839,7 +1053,8 @@ class _Comparison:
 
     def _late_pairs(self, left: Decimal) -> Iterator[str]:
         """Options that expired lately whose deliveries come to the cash that is left, and to no shares."""
-        late = [gone for gone in self._late() if not gone.option.settles_in_cash and gone.option.multiplier]
+        over = (*self._late(), *self._still_listed())
+        late = [gone for gone in over if not gone.option.settles_in_cash and gone.option.multiplier]
         for one, other in combinations(late, 2):
             net = one.contracts * one.delivered_per_contract + other.contracts * other.delivered_per_contract
             paid = sum(
@@ -881,6 +1096,11 @@ class _Comparison:
     def _other_day(self) -> list[str]:
         since = self.before.as_of_end.astimezone(clock.NEW_YORK)
         return [f"what happened after {since:%m-%d %H:%M} New York: orders are listed for a day"] * self.other_day
+
+
+def _only_ended(text: str) -> str:
+    """The text of an expiry, as one that need not have been for nothing."""
+    return re.sub(r"^([+-][0-9.]+) expired ", r"\1 ended ", text)
 
 
 def _ratio(old: Decimal, new: Decimal) -> str | None:

@@ -10,13 +10,14 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from tradier_pipeline.broker.symbols import classify, letters
-from tradier_pipeline.reconcile.conservation import FITS_ALIKE
+from tradier_pipeline.reconcile.conservation import ANOTHER_NAME, FITS_ALIKE, MAY_BE
 from tradier_pipeline.reconcile.yet_to_come import Line, claimed
 
-Fate = Literal["assigned", "exercised", "expired", "uncertain"]
+Fate = Literal["assigned", "exercised", "expired", "renamed", "uncertain"]
 
 _FACT = re.compile(r"(?:^|; )[+-][0-9.]+ (assigned|exercised)(?:;|$)|(?:^|; )[^;]*?expired [0-9]")
 _ENDED = re.compile(r"(?:^|; )[+-][0-9.]+ ended [0-9]")
+_BECAME = re.compile(r"(?:^|; )[+-][0-9.]+ became ([^ ,;]+)")
 
 
 class Moved(NamedTuple):
@@ -36,14 +37,21 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What became of a contract, and of when the snapshot is that says so."""
+    """What became of a contract, or of shares whose symbol changed, and of when the snapshot is that says so.
+
+    Attributes:
+        became: what it is held as since, if it was renamed.
+    """
 
     fate: Fate
     as_of: datetime
+    became: str | None = None
 
 
 def ends_of(rows: Iterable[Moved]) -> dict[str, End]:
     """By contract, its end, from the changes of some days, the oldest first.
+
+    One that went while another contract came that may be the same is uncertain.
 
     One that ended is uncertain where several ways explain what came for it, where shares or cash came without a cause
     that may be for it, or where another contract on the same shares went without a cause: what was delivered for the
@@ -54,12 +62,15 @@ def ends_of(rows: Iterable[Moved]) -> dict[str, End]:
     ended: dict[str, datetime] = {}
     disturbed: dict[str, datetime] = {}
     for row in rows:
+        if (renamed := _BECAME.search(row.explanation)) is not None:
+            found[row.item] = End("renamed", row.as_of, renamed[1])
+            continue
         option = classify(row.item).option
         if option is None:
             continue
         if row.in_flight:
             disturbed[letters(option.underlying)] = row.as_of
-        if FITS_ALIKE in row.explanation:
+        if FITS_ALIKE in row.explanation or (row.in_flight and f"{MAY_BE}{ANOTHER_NAME}" in row.explanation):
             found[row.item] = End("uncertain", row.as_of)
         elif (fact := _FACT.search(row.explanation)) is not None:
             found[row.item] = End(fact[1] or "expired", row.as_of)  # type: ignore[arg-type]

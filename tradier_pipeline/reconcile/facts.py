@@ -37,7 +37,7 @@ class Facts:
         shares_before: trade -> shares of its underlying when its legs were last seen.
         held_until: trade -> when that was.
         never_held: the trades that lack legs now and whose legs no snapshot has ever shown all.
-        ends: contract -> what became of it lately, where changes of the account prove it, or prove nothing.
+        ends: symbol -> what became of it lately, where changes of the account prove it, or prove nothing.
         closes: New York date -> when its session closed; without, at 16:00.
         session_open: when the exchange opens on the New York date of `as_of`; None without a session.
         doubtful: the snapshot is in doubt: nothing is proposed, nor concluded from a position that it lacks.

@@ -7,7 +7,7 @@ Nothing is remembered between two calls, so no transition can be lost, and what 
 - A position that the broker shows keeps its trade open. A position that it does not show ends a trade only if two
   snapshots in a row lack every leg, the fills are older than a quarter of an hour, a snapshot has shown its legs since
   if they are of this date, and the snapshot is not in doubt. What was held earlier on this date does not end without a
-  cause that is shown: a fill, an expiry, or shares that came for it.
+  cause that is shown: a fill, an expiry, or shares that came for it. What a company renamed has not ended.
 - While the snapshot shows an order of nobody's that would have closed it, such a trade stays: that order is offered.
 - Nothing expires before its own time: the opening of its day if that settles it, else the close of the session. What
   is over then has expired once a later session has opened and nothing was delivered for it.
@@ -49,6 +49,7 @@ SETTLING = timedelta(minutes=15)  # a fill may show before its position does
 UNSENT = timedelta(minutes=5)  # by then the broker has an order, or never gets it
 FROM_FILLS = "fills"
 _NOTHING_TELLS = "nothing of it is held since today, and no order, expiry or delivery tells why"
+_ENDS_ARE_UNCERTAIN = "what came or went without a cause may be for its contracts, and nothing proves what ended them"
 _END_IS_OPEN = "its contracts are over; whether they expired or were delivered shows when the next session opens"
 CENT = Decimal("0.01")
 TICKS = Decimal("0.10")  # two legs, each a tick of 0.05 away: what is worth nothing, or all, also trades beyond it
@@ -333,8 +334,7 @@ def _next_state(view: _View, shown: _Shown) -> _NextState:
         if reason is not None:
             return _NextState("CLOSED", "two snapshots in a row lack every leg", reason, closed_at)
         status = trade.status if trade.status in (*HOLDING, *STUCK) else "OPEN"
-        why = _END_IS_OPEN if _end_is_open(view, shown.facts) else _NOTHING_TELLS
-        return _NextState(status, why)
+        return _NextState(status, _why_not_ended(view, shown.facts))
     return _holding(view, shown)
 
 
@@ -375,16 +375,15 @@ def _ended(view: _View, facts: Facts) -> tuple[str | None, datetime]:
     held earlier on this date, whose orders are all listed, and none of them closed it. On a later date the order may be
     one that is not listed any more.
     """
-    over = _expired_at(view, facts)
+    over, known = _expired_at(view, facts), _known_ends(view, facts)
+    if "renamed" in known or "uncertain" in known:
+        return None, over or facts.as_of
+    delivered = next((fate.upper() for fate in known if fate != "expired"), None)
     if over is not None and facts.as_of >= over:
-        known = _known_ends(view, facts)
-        if "uncertain" in known:
-            return None, over
         end = None if _end_is_open(view, facts) else "EXPIRED"
-        delivered = next((fate.upper() for fate in known if fate != "expired"), None)
         return delivered or _delivery(view, facts, in_part=True) or end, over
-    if delivery := _delivery(view, facts):
-        return delivery, facts.as_of
+    if delivered := delivered or _delivery(view, facts):
+        return delivered, facts.as_of
     held_until = facts.held_until.get(view.trade.trade_id)
     since_today = held_until is not None and clock.trade_date(held_until) == clock.trade_date(facts.as_of)
     return None if since_today else "BROKER_ALREADY_FLAT", facts.as_of
@@ -396,6 +395,23 @@ def _known_ends(view: _View, facts: Facts) -> list[Fate]:
     symbols = sorted(view.claims, key=lambda symbol: view.claims[symbol])
     ends = [facts.ends[symbol] for symbol in symbols if symbol in facts.ends]
     return [end.fate for end in ends if end.as_of > since]
+
+
+def _why_not_ended(view: _View, facts: Facts) -> str:
+    """Why a trade of which nothing is held is not taken for closed."""
+    known = _known_ends(view, facts)
+    if "renamed" in known:
+        return f"{_renamed(view, facts)}: it is held under another name"
+    if _end_is_open(view, facts):
+        return _END_IS_OPEN
+    return _ENDS_ARE_UNCERTAIN if "uncertain" in known else _NOTHING_TELLS
+
+
+def _renamed(view: _View, facts: Facts) -> str:
+    """Which of its legs go by another name since they were last seen, and by which; empty if none does."""
+    since = facts.held_until.get(view.trade.trade_id, _BEGINNING)
+    ends = ((symbol, facts.ends[symbol]) for symbol in view.claims if symbol in facts.ends)
+    return " and ".join(f"{symbol} became {end.became}" for symbol, end in ends if end.became and end.as_of > since)
 
 
 def _options(view: _View) -> list[OptionSymbol]:
@@ -723,9 +739,15 @@ def _of_missing_legs(view: _View, shown: _Shown, missing: Sequence[str]) -> Iter
         return
     if delivery := _delivery(view, shown.facts):
         what = f"a leg is gone and its shares came or went: {delivery.lower()}"
+        if "uncertain" in _known_ends(view, shown.facts):
+            what = "a leg is gone, and shares that may be for it came or went"
         yield TradeFinding("leg_delivered", "error", what, reported)
     elif _end_is_open(view, shown.facts):
         yield TradeFinding("end_open", "info", _END_IS_OPEN, reported)
+        return
+    elif renamed := _renamed(view, shown.facts):
+        action = f"Enter in the ledger what the trade holds now: {renamed}."
+        yield TradeFinding("legs_missing", "error", f"its legs go by other names: {renamed}", reported, action=action)
         return
     yield TradeFinding("legs_missing", "error", "less is held than it ought to hold", reported)
 

@@ -40,6 +40,7 @@ from tradier_pipeline.reconcile.conservation import (
     may_owe_fractions,
     settle,
     signed,
+    unsigned,
 )
 
 MIN_READINGS = 3
@@ -288,8 +289,9 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
             shown = {finding.item: finding.change for finding in found}
             listed = all(shown.get(symbol, ZERO) == quantity for symbol, quantity in traded.items())
             yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
-        elif cash.change * lacking > 0:
-            yield from _paid_over_night(now, good, lacking)
+        else:
+            paid = list(_paid_over_night(now, good, lacking)) if cash.change * lacking > 0 else []
+            yield from paid or (_listed_over_night(now, good) if odd else ())
 
 
 def _behind_by_itself(now: Observation) -> Iterator[str]:
@@ -370,6 +372,15 @@ def _paid_over_night(now: Observation, good: Observation, lacking: Decimal) -> I
     most = max(now.noise, good.noise)
     if abs(lacking) > most and (_is_hidden(uncounted + lacking, now, good) or _is_worth(-lacking, uncounted)):
         yield f"{_POSITIONS_BEHIND}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
+
+
+def _listed_over_night(now: Observation, good: Observation) -> Iterator[str]:
+    """That positions changed without a cause, and the balances count them as they were: one is an older answer."""
+    uncounted = _uncounted(now, good)
+    unmoved = abs(now.figures.market_value - good.figures.market_value) <= max(now.noise, good.noise)
+    if uncounted is not None and unmoved and _is_beyond_prices(uncounted, now, good):
+        how = "more" if uncounted > 0 else "less"
+        yield f"{_POSITIONS_BEHIND}: these count {unsigned(uncounted)} USD {how} of positions than are listed"
 
 
 def _fills_unpriced(now: Observation, filled: Sequence[Fill]) -> bool:

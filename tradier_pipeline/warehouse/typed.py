@@ -21,10 +21,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Conserved:
-    """What changed since another snapshot, and why."""
+    """What changed since another snapshot, and why.
+
+    Attributes:
+        confirmed: what had stayed unexplained at the doubtful snapshots that this one confirms: it tells of it.
+    """
 
     previous_snapshot_id: str
     findings: tuple[ItemVerdict, ...]
+    confirmed: tuple[ItemVerdict, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,33 @@ def test_contracts_that_cash_without_a_cause_may_have_settled_did_not_just_expir
     assert [row.exit_reason for row in found.trades.rows] == [None]
 
 
+def test_shares_and_cash_that_come_before_the_contract_leaves_the_list_did_not_let_it_expire(
+    account: ScriptedAccount,
+) -> None:
+    put = ("F251121P00012000", -3, -90)
+    opened_with(account, "F", Leg(option_symbol=put[0], side="short", quantity=D(3)))
+    account.shows(ny("11-21 16:20"), KO, put, cash=20000)
+    account.shows(ny("11-22 08:00"), KO, F, put, cash=16400)
+    for at in ("11-24 09:40", "11-24 09:41"):
+        assert account.shows(ny(at), KO, F, cash=16400) == "good"
+    assert "may be F251121P00012000 assigned at 12" in explanation(account, "F")
+    assert explanation(account, put[0]).startswith("+3 ended 2025-11-21; may be expired worthless; may be assigned")
+    (found,) = reconcile_newest(load_settings())
+    assert found.facts.ends[put[0]].fate == "uncertain"
+    assert not found.changes
+
+
+def test_contracts_of_the_ledger_that_a_split_renamed_have_not_gone(account: ScriptedAccount) -> None:
+    old, new = ("NVDA251219C00100000", -1, -300), ("NVDA251219C00050000", -2, -300)
+    opened_with(account, "NVDA", Leg(option_symbol=old[0], side="short", quantity=D(1)))
+    account.shows(ny("11-20 15:50"), ("NVDA", 100, 9000), old, cash=20000)
+    for at in ("11-21 09:40", "11-21 09:41"):
+        account.shows(ny(at), ("NVDA", 200, 9000), new, cash=20000)
+    (found,) = reconcile_newest(load_settings())
+    assert [row.status for row in found.trades.rows] == ["OPEN"]
+    assert not found.changes
+
+
 def test_contracts_that_shares_without_a_cause_may_have_come_for_did_not_just_expire(account: ScriptedAccount) -> None:
     account.shows(ny("11-21 16:20"), *IWM, KO, cash=20000)
     account.shows(ny("11-21 17:30"), KO, cash=20000)
@@ -879,6 +906,10 @@ def test_what_the_broker_traded_by_itself_is_named_by_what_was_paid(
         account.shows(ny(f"11-20 {at}"), KO, *([left] if left else []), cash=20000 + paid)
     assert account.verdict() == "good"
     assert f"may be {reported}" in explanation(account, held[0])
+    assert [(code, subject) for code, subject, _ in account.findings] == [
+        ("change_unexplained", held[0]),
+        ("change_unexplained", "cash"),
+    ]
 
 
 def test_more_shares_at_unchanged_cost_may_be_a_stock_dividend(account: ScriptedAccount) -> None:
@@ -893,6 +924,15 @@ def test_shares_of_an_unquoted_symbol_alone_in_an_account_of_zeros_are_good(acco
     for at in ("11-20 10:00", "11-20 10:02", "11-21 10:02"):
         assert account.shows(ny(at), ("92912L107", 400, 800), cash=0) == "good"
     assert account.findings == []
+
+
+def test_positions_of_an_older_list_that_the_balances_do_not_count_are_in_doubt(account: ScriptedAccount) -> None:
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), price) for symbol, price in PRICES}
+    account.shows(ny("11-20 16:02"), KO, cash=20000)
+    for at in ("11-21 07:02", "11-21 09:35"):
+        assert account.shows(ny(at), KO, F, counted=[KO], cash=20000) == "doubtful"
+        assert account.evidence.endswith("these count 3600 USD less of positions than are listed")
+    assert account.shows(ny("11-21 09:36"), KO, F, cash=20000) == "good"  # a transfer, as both say
 
 
 @pytest.mark.soak  # at once: an emptied account, above

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
-from tradier_pipeline.reconcile.account_state import AccountState, Terms, legless_of, parts_of
+from tradier_pipeline.reconcile.account_state import ZERO, AccountState, Terms, legless_of, parts_of
 from tradier_pipeline.reconcile.conservation import (
     CASH,
     CENT,
@@ -25,6 +25,8 @@ from tradier_pipeline.reconcile.conservation import (
     settle,
     signed,
 )
+from tradier_pipeline.reconcile.ends import Moved, ends_of
+from tradier_pipeline.reconcile.yet_to_come import Line, claimed, with_yet_to_come
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,
@@ -53,7 +55,7 @@ def left(before: AccountState, now: AccountState) -> dict[str, Decimal]:
     return {item: change.unexplained for item, change in found(before, now).items() if change.unexplained}
 
 
-def reported(change: ItemChange) -> list[str]:
+def reported_causes(change: ItemChange) -> list[str]:
     return [cause.text for cause in change.causes]
 
 
@@ -115,7 +117,7 @@ def test_the_legs_of_a_spread_explain_what_the_spread_moved() -> None:
     before = statement(cash=1000)
     now = statement(*legs, cash=1360, **{PUT: -3, "SPY261120P00595000": 3})
     assert left(before, now) == {}
-    assert reported(found(before, now)[CASH]) == [
+    assert reported_causes(found(before, now)[CASH]) == [
         f"+630 for -3 {PUT}, order 7",
         "-270 for +3 SPY261120P00595000, order 7",
     ]
@@ -149,8 +151,8 @@ def test_an_early_assignment_is_told_by_the_shares_it_brought() -> None:
     put = LIVING[0]  # expires in a month
     change = found(statement(cash=200_000, **{put: -3}), statement(cash=80_000, SPY=200, **{put: -1}))
     assert not any(one.unexplained for one in change.values())
-    assert reported(change["SPY"]) == [f"+200 at 600: {put} assigned"]
-    assert reported(change[CASH]) == [f"-120000 for +200 SPY, {put} assigned"]
+    assert reported_causes(change["SPY"]) == [f"+200 at 600: {put} assigned"]
+    assert reported_causes(change[CASH]) == [f"-120000 for +200 SPY, {put} assigned"]
 
 
 def test_a_spread_assigned_and_exercised_on_one_day_is_told_by_its_cash_alone() -> None:
@@ -173,13 +175,13 @@ def test_a_split_changes_the_quantity_and_not_the_cost(old: int, new: int, ratio
     costs = {"AAPL": "12345.67"}
     change = found(statement(costs=costs, AAPL=old), statement(costs=costs, AAPL=new))
     assert change["AAPL"].unexplained == 0
-    assert reported(change["AAPL"]) == [f"{signed(Decimal(new - old))} by a split, {ratio}"]
+    assert reported_causes(change["AAPL"]) == [f"{signed(Decimal(new - old))} by a split, {ratio}"]
     assert left(statement(costs=costs, AAPL=old), statement(AAPL=new)) == {"AAPL": new - old}
 
 
 def test_a_symbol_that_became_another_keeps_quantity_and_cost() -> None:
     change = found(statement(costs={"FB": "500.25"}, FB=7), statement(costs={"META": "500.25"}, META=7))
-    assert {symbol: reported(change[symbol]) for symbol in ("FB", "META")} == {
+    assert {symbol: reported_causes(change[symbol]) for symbol in ("FB", "META")} == {
         "FB": ["-7 became META"],
         "META": ["+7 came from FB"],
     }
@@ -363,7 +365,7 @@ def test_a_reverse_split_that_leaves_a_fraction_is_a_candidate_and_so_is_the_cas
 def test_shares_that_came_with_the_cost_another_gave_up_are_a_spin_off() -> None:
     old = statement(costs={"MDU": "1992.80"}, MDU=94)
     new = statement(costs={"MDU": "1604.62", "KNF": "388.18"}, MDU=94, KNF=22, as_of=NIGHT)
-    assert reported(found(old, new)["KNF"]) == ["+22 by a spin-off of MDU, which gave up 388.18 USD of its cost"]
+    assert reported_causes(found(old, new)["KNF"]) == ["+22 by a spin-off of MDU, which gave up 388.18 USD of its cost"]
     other = statement(costs={"MDU": "1604.62", "KNF": "388.19"}, MDU=94, KNF=22, as_of=NIGHT)
     assert left(old, other) == {"KNF": 22}
 
@@ -373,6 +375,31 @@ def test_a_root_that_was_adjusted_is_the_same_option_and_another_strike_date_is_
     had = statement(costs={one: "210.00"}, **{one: 1})
     assert left(had, statement(costs={became: "210.00"}, **{became: 1})) == {}
     assert left(had, statement(costs={other: "210.00"}, **{other: 1})) == {one: -1, other: 1}
+
+
+def test_contracts_whose_strikes_may_have_moved_on_by_one_are_no_fact() -> None:
+    held = [f"F261218C000{strike}" for strike in ("12500", "10000", "07500")]
+    costs = dict.fromkeys(held, -90)
+    before = statement(costs=costs, **dict.fromkeys(held[:2], -1))
+    now = statement(costs=costs, as_of=NIGHT, **dict.fromkeys(held[1:], -1))
+    assert left(before, now) == {held[0]: 1, held[2]: -1}
+    assert behind(before, now, held[0])[0] == f"another name of it: {held[2]} changed by -1"
+
+
+def test_a_contract_that_may_go_by_another_name_at_another_cost_has_no_certain_end() -> None:
+    old, new = "F261218C00010000", "F1261218C00010000"
+    before, now = statement(costs={old: 500}, **{old: 2}), statement(costs={new: 499}, as_of=NIGHT, **{new: 2})
+    verdicts = settle(changes(before, now), {})
+    assert all(f"may be another name of it: {other}" in str(verdicts) for other in (old, new))
+    moved = [Moved(one.item, NIGHT, one.in_flight, ZERO, "; ".join(one.explanation)) for one in verdicts]
+    assert ends_of(moved)[old].fate == "uncertain"
+    sold = settle(changes(statement(**{old: 2}), statement(as_of=NIGHT, cash=1480)), {})  # nothing came for it
+    assert ends_of([Moved(one.item, NIGHT, one.in_flight, ZERO, "; ".join(one.explanation)) for one in sold]) == {}
+
+
+def test_shares_do_not_merge_into_options() -> None:
+    before, now = statement(F=100, **{LIVING[0]: -1}), statement(cash=2000, as_of=NIGHT)
+    assert not any("merger for shares" in line or "fractions" in line for line in behind(before, now))
 
 
 def test_shares_gone_and_cash_come_may_be_one_merger() -> None:
@@ -395,13 +422,135 @@ def test_a_fraction_more_without_an_order_may_be_a_reinvested_dividend() -> None
 
 def test_shares_alone_tell_an_assignment_and_its_cash_may_follow_with_a_fee() -> None:
     put = "F261120P00011000"
-    monday = statement(F=100, as_of=NIGHT, cash=9000)
+    monday = statement(F=100, as_of=NIGHT, cash=9000, costs={"F": 1100})
     change = found(statement(cash=9000, **{put: -1}), monday)
     assert {item: one.unexplained for item, one in change.items()} == {put: 0, "F": 0, CASH: 1100}
     tuesday = statement(F=100, as_of=NIGHT + timedelta(days=1), cash=7891)
     (cash,) = (one for one in settle(changes(monday, tuesday), {}, {CASH: [Decimal(1100)]}) if one.item == CASH)
     assert cash.unexplained == -9
     assert "may be an assignment or exercise fee" in cash.explanation
+
+
+@pytest.mark.parametrize(("cost", "is_fact"), [(0, True), (1089, True), (1150, True), (830, False), (1400, False)])
+def test_shares_that_came_at_a_cost_of_their_own_need_not_have_been_delivered(cost: int, is_fact: bool) -> None:
+    put = "F261120P00011000"
+    before = statement(cash=9000, **{put: -1})
+    assert (left(before, statement(F=100, as_of=NIGHT, cash=9000, costs={"F": cost})).get("F") is None) == is_fact
+    assert left(before, statement(F=100, as_of=NIGHT, cash=7900, costs={"F": cost})) == {}
+
+
+@pytest.mark.parametrize("cost", [-1100, 1100, 1133])  # the broker writes that of short ones with either sign
+def test_short_shares_of_an_assigned_call_may_have_a_cost_of_either_sign(cost: int) -> None:
+    before = statement(**{"F261120C00011000": -1})
+    assert "F" not in left(before, statement(F=-100, as_of=NIGHT, costs={"F": cost}))
+
+
+def test_cash_that_follows_shares_that_came_is_their_price() -> None:
+    monday = replace(statement(F=100, as_of=NIGHT), gone={"F": Decimal(100)})
+    line = "the price of F, which came before: 12.00 USD a share"
+    assert line in behind(monday, statement(cash=-200, F=100, as_of=NIGHT + MINUTE))
+
+
+# the contracts before, what is held and what cash changed by when they are gone: none of them is said to have expired
+@pytest.mark.parametrize(
+    ("held", "now", "cash", "reported"),
+    [
+        ({"XSP261120C00660000": 1}, {}, 350, "settled in cash"),
+        ({"F1261120P00011000": -1}, {"F": 5}, -1100, "assigned at 11"),
+        ({"F1261120P00011000": -1}, {}, -40, "assigned at 11"),
+        ({PUT: -1}, {}, -37, "closed by an order that is not listed any more"),
+        ({PUT: -1, "SPY261120P00595000": 1}, {}, -15, "closed by an order that is not listed any more"),
+        ({PUT: 2}, {}, 90, "closed by an order that is not listed any more"),
+    ],
+)
+def test_what_cash_or_shares_may_have_come_for_is_not_said_to_have_expired(
+    held: dict[str, int], now: dict[str, int], cash: int, reported: str
+) -> None:
+    later = replace(statement(cash=1000 + cash, as_of=NIGHT, **now), session_open=NIGHT.replace(hour=14, minute=30))
+    before = statement(**held)
+    for symbol in held:
+        change = found(before, later)[symbol]
+        assert reported_causes(change) == [f"{signed(Decimal(-held[symbol]))} ended 2026-11-20"]
+        assert reported in change.candidates
+    assert claimed(map(Line.of, settle(changes(before, later), {}))) >= held.keys()
+
+
+@pytest.mark.parametrize(("days", "what"), [(3, "expired"), (4, "ended")], ids=["on Monday", "on Tuesday"])
+def test_shares_that_were_delivered_may_be_traded_on_a_day_that_nobody_saw(days: int, what: str) -> None:
+    opened = OPEN.replace(hour=14, minute=30) + timedelta(days=days)
+    later = replace(statement(cash=849, as_of=opened + MINUTE), session_open=opened)
+    change = found(statement(as_of=AFTER_CLOSE, **{PUT: -1}), later)[PUT]
+    assert reported_causes(change) == [f"+1 {what} 2026-11-20"]
+    line = "assigned at 600, and its shares traded by an order that is not listed any more"
+    assert (line in change.candidates) == (what == "ended")
+
+
+@pytest.mark.parametrize(("cash", "is_fees"), [(-13, True), (-31, False)])
+def test_fees_of_the_day_before_are_no_settlement(cash: int, is_fees: bool) -> None:
+    symbols = ("SPXW261120P06500000", "SPXW261120P06490000")
+    parts = [part(n, symbol, "buy_to_open", 10, 1) for n, symbol in enumerate(symbols, 1)]
+    before = statement(*parts, as_of=AFTER_CLOSE, **dict(zip(symbols, (-10, 10), strict=True)))
+    later = replace(statement(cash=1000 + cash, as_of=NIGHT), session_open=NIGHT.replace(hour=14, minute=30))
+    assert ("fees of the day before, posted over night" in behind(before, later)) == is_fees
+    what = "expired" if is_fees else "ended"
+    assert reported_causes(found(before, later)[symbols[0]]) == [f"+10 {what} 2026-11-20"]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "cash"),
+    [(OPEN, 0), (OPEN, 5000), (AFTER_CLOSE, -37)],
+    ids=["no cash", "cash that no short put brings", "nobody could trade it any more"],
+)
+def test_what_cash_cannot_have_come_for_expired(as_of: datetime, cash: int) -> None:
+    later = replace(statement(cash=1000 + cash, as_of=NIGHT), session_open=NIGHT.replace(hour=14, minute=30))
+    assert reported_causes(found(statement(as_of=as_of, **{PUT: -1}), later)[PUT]) == ["+1 expired 2026-11-20"]
+
+
+@pytest.mark.parametrize(
+    ("held", "came", "cash", "item", "reported"),
+    [
+        ({"F261120P00012000": -3}, {"F": 300}, -3600, "F", "F261120P00012000 assigned at 12"),
+        ({"F261120P00012000": -3}, {}, -3600, CASH, "for 3 F261120P00012000 assigned at 12"),
+        ({"F261120C00012000": -1}, {}, 1200, CASH, "for 1 F261120C00012000 assigned at 12"),
+        ({"SPXW261120C06600000": 1}, {}, 431, CASH, "a settlement in cash of SPXW261120C06600000: 4.3100 USD a share"),
+        ({"F1261120P00011000": -1}, {"F": 5}, -1100, "F", "F1261120P00011000 assigned at 11"),
+    ],
+)
+def test_what_comes_for_a_contract_that_is_still_listed_names_it_and_it_does_not_expire_later(
+    held: dict[str, int], came: dict[str, int], cash: int, item: str, reported: str
+) -> None:
+    saturday = statement(cash=1000 + cash, as_of=AFTER_CLOSE + timedelta(hours=12), **held, **came)
+    verdicts = settle(changes(statement(as_of=AFTER_CLOSE, **held), saturday), {})
+    (verdict,) = (one for one in verdicts if one.item == item)
+    assert f"may be {reported}" in verdict.explanation
+    monday = replace(statement(cash=1000 + cash, as_of=NIGHT, **came), session_open=NIGHT.replace(hour=14, minute=30))
+    left_list = found(with_yet_to_come(saturday, map(Line.of, verdicts)), monday)
+    for symbol in held:
+        assert reported_causes(left_list[symbol]) == [f"{signed(Decimal(-held[symbol]))} ended 2026-11-20"]
+        assert any(line.endswith("which came before it left the list") for line in left_list[symbol].candidates)
+
+
+def test_shares_without_a_cost_may_be_spun_off_by_those_that_are_held() -> None:
+    before, now = statement(SPY=200), statement(SPY=200, F=66, costs={"F": 0}, as_of=NIGHT)
+    (change,) = (one for one in settle(changes(before, now), {}) if one.item == "F")
+    line = "shares by a spin-off of SPY, whose cost has not moved yet: 0.3300 for each"
+    assert f"may be {line}" in change.explanation
+    later = replace(statement(SPY=200, F=66, cash=1030, as_of=NIGHT + timedelta(days=1)))
+    assert "cash for fractions of F" in behind(with_yet_to_come(now, [Line.of(change)]), later)
+
+
+def test_a_reverse_split_under_another_symbol_that_leaves_a_fraction_is_named_before_a_merger() -> None:
+    before, now = statement(costs={"F": 3030}, F=1010), statement(costs={"AAPL": 3000}, AAPL=50, as_of=NIGHT)
+    for item in ("F", "AAPL"):
+        first, second, *_ = found(before, now)[item].candidates
+        assert first == "a split, 1 for 20, with 0.50 of a share paid in cash, of F, which became AAPL"
+        assert second == "a merger for shares: 0.0495 AAPL for each F"
+
+
+def test_cash_and_shares_of_a_trade_that_no_order_shows_name_each_other() -> None:
+    before, now = statement(cash=1000), statement(cash=0, F=80, as_of=NIGHT)
+    assert behind(before, now)[0] == "+80 F by a trade that no order shows"
+    assert "a trade that no order shows: 12.50 USD a share, fees included" in behind(before, now, "F")
 
 
 def test_shares_that_two_options_may_have_delivered_are_no_fact_before_the_cash() -> None:

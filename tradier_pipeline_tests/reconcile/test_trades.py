@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.ledger.changes import LedgerChange, changed
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
-from tradier_pipeline.reconcile.ends import End, Fate
+from tradier_pipeline.reconcile.ends import End, Fate, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
@@ -589,6 +589,29 @@ def test_the_ledger_says_of_an_end_what_the_account_proves_of_it(fate: Fate, exp
     facts = shown(before=NOTHING, as_of=MONDAY_OPEN, shares={"t-1": 0})
     row = one([], [held], replace(facts, ends={put(290): End(fate, FRIDAY_CLOSE)}))
     assert (row.status, row.exit_reason) == expected
+
+
+@pytest.mark.parametrize(("fate", "expected"), [("assigned", ("CLOSED", "ASSIGNED")), ("uncertain", ("OPEN", None))])
+def test_the_account_also_proves_an_end_before_the_expiration(fate: Fate, expected: tuple[str, str | None]):
+    held = trade(opened_at=EARLIER, strategy=None, width=None, quantity=Decimal(5), legs=legs(5, short=call(290)))
+    facts = shown(before=NOTHING, shares={"t-1": 300})  # the first 2 were assigned the night before
+    row = one([], [held], replace(facts, ends={call(290): End(fate, AS_OF)}))
+    assert (row.status, row.exit_reason) == expected
+
+
+def test_a_trade_whose_contracts_were_renamed_stays_and_says_what_it_holds_now():
+    ours, now = call(290), "AAPL251219C00145000"
+    held = trade(opened_at=EARLIER, strategy=None, width=None, legs=legs(1, short=ours))
+    ends = ends_of([Moved(ours, EARLIER + timedelta(hours=1), Decimal(0), Decimal(0), f"+1 became {now}, 2 for 1")])
+    facts = replace(shown({now: -2}, before={now: -2}), held_until={"t-1": EARLIER}, ends=ends)
+    for as_of in (facts.as_of, MONDAY_OPEN):  # on a later date, and after it has expired
+        row = one([], [held], replace(facts, as_of=as_of))
+        assert (row.status, row.change and row.change.after.get("status")) == ("OPEN", None)
+        (finding,) = (finding for finding in row.findings if finding.code == "legs_missing")
+        assert finding.action == f"Enter in the ledger what the trade holds now: {ours} became {now}."
+    long_ago = {ours: End("renamed", EARLIER - timedelta(days=2), now)}
+    before = replace(facts, ends=long_ago, held_until={"t-1": EARLIER - timedelta(days=1)})
+    assert one([], [held], before).exit_reason == "BROKER_ALREADY_FLAT"
 
 
 def test_what_came_of_a_contract_before_it_was_last_held_is_not_its_end():

@@ -77,6 +77,7 @@ COUNT_FROZEN = gc.get_freeze_count
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+    gc.set_threshold(20_000, 20, 20)  # a test makes thousands of objects, and few circles of them
     gc.get_freeze_count = lambda: 1  # counting a million takes as long as a short test, and the product asks
 
 

@@ -39,9 +39,10 @@ from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.derived import DERIVED
+from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES
 from tradier_pipeline.warehouse.market import upsert_market
 from tradier_pipeline.warehouse.reads import snapshot_ids
-from tradier_pipeline.warehouse.sql import transaction
+from tradier_pipeline.warehouse.sql import literal, transaction
 from tradier_pipeline.warehouse.staging import STORAGE_VERSION, attach, create_schema
 
 POSTED = (*schema.ACTIVITY, *schema.MARKET)
@@ -242,23 +243,33 @@ def _hashable(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def audit_derived(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:
     """The tables that follow from others beside what their queries give."""
-    for derived in DERIVED:
-        name = derived.table.name
-        progress.working(f"proving {name}")
-        columns = ", ".join(f'"{column}"' for column in derived.table.column_names)
-        stored, given = f"SELECT {columns} FROM {name}", f"SELECT {columns} FROM ({derived.query})"  # noqa: S608
-        for what, one, other in (
-            ("has a row that its query does not give", stored, given),
-            ("lacks a row that its query gives", given, stored),
-        ):
-            try:
-                rows = connection.execute(f"{one} EXCEPT ALL {other} LIMIT {SHOWN}").fetchall()
-            except duckdb.Error as error:
-                yield Damaged(name, f"{name} cannot be proven: {_first_line(error)}")
-                break
-            for row in rows:
-                shown = ", ".join(map(str, row[:4]))
-                yield Damaged(name, f"{name} {what}: {shown}")
+    queries = {derived.table: derived.query for derived in DERIVED}
+    with suppress(duckdb.Error):  # then each table says so of its own query
+        # made together, as by a publish, they take a third of the time
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE all_curves AS {ALL_CURVES}")
+        queries |= {curve.table: f"FROM all_curves WHERE of_table = {literal(curve.table.name)}" for curve in CURVES}
+    for table, query in queries.items():
+        progress.working(f"proving {table.name}")
+        try:
+            differing = _differing(connection, table, query)
+        except duckdb.Error as error:
+            yield Damaged(table.name, f"{table.name} cannot be proven: {_first_line(error)}")
+            continue
+        for what, *row in differing:
+            yield Damaged(table.name, f"{table.name} {what}: {', '.join(map(str, row[:4]))}")
+
+
+def _differing(connection: duckdb.DuckDBPyConnection, table: schema.Table, query: str) -> list[tuple[Any, ...]]:
+    """Some rows that only the table has, or only its query gives, after words that say which."""
+    columns = ", ".join(f'"{column}"' for column in table.column_names)
+    return connection.execute(
+        f"""
+        WITH stored AS (SELECT {columns} FROM {table.name}), given AS MATERIALIZED (SELECT {columns} FROM ({query}))
+        (SELECT 'has a row that its query does not give', * FROM (FROM stored EXCEPT ALL FROM given) LIMIT {SHOWN})
+        UNION ALL
+        (SELECT 'lacks a row that its query gives', * FROM (FROM given EXCEPT ALL FROM stored) LIMIT {SHOWN})
+        """  # noqa: S608
+    ).fetchall()
 
 
 def audit_definitions(connection: duckdb.DuckDBPyConnection) -> Iterator[Damaged]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -14,8 +15,10 @@ from tradier_pipeline.core.settings import LAKE_PREFIX, Settings
 from tradier_pipeline.lake.connection import ALIAS, EXTENSIONS, Lake, lake_of, open_lake, packaged
 from tradier_pipeline.lake.ship import Shipper
 from tradier_pipeline.lake.tables import create
+from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.postgres import Postgres, serving
+from tradier_pipeline_tests.support.year import fill, sessions
 
 NUMBERS = count(1)
 
@@ -78,11 +81,59 @@ def made(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
     return "made"
 
 
-@pytest.fixture
-def lake(server: Postgres, made: str, tmp_path: Path) -> OfTest:
-    """A lake with nothing in its tables: a copy, which is quicker than to make them."""
-    found = OfTest(server, f"lake_{next(NUMBERS)}", tmp_path / "lake")
+def copied(server: Postgres, made: str, data: Path) -> OfTest:
+    """A lake as one is whose database is given, its files in another directory: quicker than to make it."""
+    found = OfTest(server, f"lake_{next(NUMBERS)}", data)
     server._run("psql", server.url(), "-qc", f"CREATE DATABASE {found.database} TEMPLATE {made}")
     moved = f"UPDATE ducklake_metadata SET value = '{found.data}/' WHERE key = 'data_path'"
     server._run("psql", server.url(found.database), "-qc", moved)
     return found
+
+
+@pytest.fixture
+def lake(server: Postgres, made: str, tmp_path: Path) -> OfTest:
+    """A lake with nothing in its tables."""
+    return copied(server, made, tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The morning of an account, made in bulk."""
+    home = Home(tmp_path_factory.mktemp("filled"))
+    with home.warehouse.staged() as staged:
+        fill(staged.connection, sessions(1))
+        for table in schema.TABLES:
+            staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:40'")
+        derived.refresh(staged.connection)
+    return home
+
+
+@pytest.fixture
+def bulk(filled: Home, tmp_path: Path) -> Home:
+    """A copy of that."""
+    return Home(Path(shutil.copytree(filled.path, tmp_path / "bulk")))
+
+
+@pytest.fixture(scope="session")
+def shipped_once(server: Postgres, made: str, filled: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of the files of a lake, and of a home like that which is shipped there; named as its database."""
+    directory = tmp_path_factory.mktemp("shipped")
+    lake = copied(server, made, directory / "lake")
+    home = Home(Path(shutil.copytree(filled.path, directory / "bulk")))
+    shipper = lake.shipper(home)
+    shipper.ship()
+    shipper.close()
+    return directory.rename(directory.with_name(lake.database))
+
+
+@pytest.fixture
+def begun(server: Postgres, shipped_once: Path, tmp_path: Path) -> OfTest:
+    """A lake that has what is published in `shipped_bulk`."""
+    shutil.copytree(shipped_once, tmp_path, dirs_exist_ok=True)
+    return copied(server, shipped_once.name, tmp_path / "lake")
+
+
+@pytest.fixture
+def shipped_bulk(begun: OfTest) -> Home:
+    """The home that is shipped."""
+    return Home(Path(begun.data).with_name("bulk"))

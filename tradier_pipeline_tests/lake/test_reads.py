@@ -16,7 +16,6 @@ from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.lake.conftest import OfTest
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.postgres import PASSWORD
-from tradier_pipeline_tests.support.year import fill, sessions
 
 COMMANDS = (
     ("balances", "--by", "day", "--format", "json"),
@@ -33,20 +32,17 @@ OF_READERS -= {"curve_inputs"}  # of a home's bookkeeping
 
 
 @pytest.fixture
-def both(lake: OfTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def lake(begun: OfTest) -> OfTest:
+    return begun
+
+
+@pytest.fixture
+def both(lake: OfTest, shipped_bulk: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home, set by the settings, that is shipped."""
-    home = Home(tmp_path / "data")
-    with home.warehouse.staged() as staged:
-        fill(staged.connection, sessions(1))
-        for table in schema.TABLES:
-            staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:40'")
-        derived.refresh(staged.connection)
-    shipper = lake.shipper(home)
-    shipper.ship()
-    shipper.close()
+    monkeypatch.setenv("TRADIER_PIPELINE_HOME", str(shipped_bulk.path))
     for name, value in lake.settings.items():
         monkeypatch.setenv(name, value)
-    return home
+    return shipped_bulk
 
 
 @pytest.mark.soak

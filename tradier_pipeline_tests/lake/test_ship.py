@@ -29,11 +29,13 @@ from tradier_pipeline_tests.lake.conftest import OfTest
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.ports import free_port
 from tradier_pipeline_tests.support.postgres import PASSWORD
+from tradier_pipeline_tests.support.reads import only_in_each
+from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.year import FIRST_DAY, fill, sessions
 
 NOON = datetime(2025, 1, 2, 17, tzinfo=UTC)
 ACCOUNTS = (("SIM00000001", "SIM00000002"), ("SIM00000003",))
-INSTANTS = 3
+INSTANTS = 2
 WRITTEN = {"committed_at", "fingerprint"}  # when it was stored, and what follows from that
 
 
@@ -57,12 +59,8 @@ def differences(
             columns = connection.execute(f"DESCRIBE home.main.{name}").fetchall()
             listed = ", ".join(f'"{column[0]}"' for column in columns if column[0] not in WRITTEN)
             which = f"WHERE account_id IN ({', '.join(map(literal, accounts))})" if accounts else ""
-            in_lake, in_home = (f"SELECT {listed} FROM {place}.main.{name} {which}" for place in (ALIAS, "home"))
-            counts = tuple(
-                connection.execute(f"SELECT count(*) FROM ({one} EXCEPT ALL {other})").fetchone()[0]
-                for one, other in ((in_lake, in_home), (in_home, in_lake))
-            )
-            if counts != (0, 0):
+            queries = (f"SELECT {listed} FROM {place}.main.{name} {which}" for place in (ALIAS, "home"))
+            if (counts := only_in_each(connection, *queries)) != (0, 0):
                 found[name] = counts
     return found
 
@@ -85,26 +83,9 @@ def test_the_lake_of_two_homes_has_what_a_rebuild_of_all_landed_bytes_has_and_ea
     assert differences(lake, whole, [*anew, *(one.table.name for one in derived.DERIVED), "equity_curve"]) == {}
     for home, accounts in zip(homes, ACCOUNTS, strict=True):
         assert differences(lake, home, ["findings", "positions", "equity_curve"], accounts) == {}
-    assert lake.rows("SELECT count(*), count(DISTINCT snapshot_id) FROM tradier_snapshots") == [(9, 9)]
+    assert lake.rows("SELECT count(*), count(DISTINCT snapshot_id) FROM tradier_snapshots") == [(6, 6)]
     assert lake.rows("SELECT trade_date FROM sessions GROUP BY ALL HAVING count(*) > 1") == []
     assert [shipper.ship() for shipper in shippers] == [[], []]
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The morning of an account, made in bulk."""
-    home = Home(tmp_path_factory.mktemp("filled"))
-    with home.warehouse.staged() as staged:
-        fill(staged.connection, sessions(1))
-        for table in schema.TABLES:
-            staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:40'")
-        derived.refresh(staged.connection)
-    return home
-
-
-@pytest.fixture
-def bulk(filled: Home, tmp_path: Path) -> Home:
-    return Home(Path(shutil.copytree(filled.path, tmp_path / "bulk")))
 
 
 def shipped(lake: OfTest, home: Home) -> list[Shipment]:
@@ -119,10 +100,9 @@ ALL = [table.name for table in schema.ALL_TABLES]
 
 
 @pytest.mark.soak
-def test_what_has_changed_at_home_holds_in_the_lake_and_what_was_is_kept(lake: OfTest, bulk: Home) -> None:
-    shipped(lake, bulk)
-    assert differences(lake, bulk, ALL) == {}
-    with bulk.warehouse.staged() as staged:
+def test_what_has_changed_at_home_holds_in_the_lake_and_what_was_is_kept(begun: OfTest, shipped_bulk: Home) -> None:
+    assert differences(begun, shipped_bulk, ALL) == {}
+    with shipped_bulk.warehouse.staged() as staged:
         ids = [
             row[0]
             for row in staged.connection.execute("SELECT snapshot_id FROM tradier_snapshots ORDER BY as_of").fetchall()
@@ -134,72 +114,70 @@ def test_what_has_changed_at_home_holds_in_the_lake_and_what_was_is_kept(lake: O
         staged.connection.execute("UPDATE findings SET times_seen = times_seen + 1, text = 'another'")
         staged.connection.execute("DELETE FROM stated_flows")
         staged.connection.execute("DELETE FROM check_results")
-    before = lake.rows("SELECT count(*) FROM versions.positions")
+    before = begun.rows("SELECT count(*) FROM versions.positions")
 
-    (one,) = shipped(lake, bulk)
+    (one,) = shipped(begun, shipped_bulk)
     assert one.snapshots == 1
-    assert differences(lake, bulk, ALL) == {}
-    assert lake.rows(f"SELECT count(*) FROM tradier_snapshots WHERE snapshot_id = '{ids[5]}'") == [(0,)]
-    assert lake.rows("SELECT count(*) FROM versions.positions") > before
-    assert shipped(lake, bulk) == []
+    assert differences(begun, shipped_bulk, ALL) == {}
+    assert begun.rows(f"SELECT count(*) FROM tradier_snapshots WHERE snapshot_id = '{ids[5]}'") == [(0,)]
+    assert begun.rows("SELECT count(*) FROM versions.positions") > before
+    assert shipped(begun, shipped_bulk) == []
 
 
 @pytest.mark.soak
-def test_a_home_that_forgot_what_it_shipped_ships_nothing_twice(lake: OfTest, bulk: Home) -> None:
-    shipped(lake, bulk)
-    before = lake.rows("SELECT count(*) FROM versions.positions")
-    (bulk.path / state.FILE).unlink()
-    shipped(lake, bulk)
-    assert lake.rows("SELECT count(*) FROM versions.positions") == before
-    assert differences(lake, bulk, ALL) == {}
+def test_a_home_that_forgot_what_it_shipped_ships_nothing_twice(begun: OfTest, shipped_bulk: Home) -> None:
+    before = begun.rows("SELECT count(*) FROM versions.positions")
+    (shipped_bulk.path / state.FILE).unlink()
+    shipped(begun, shipped_bulk)
+    assert begun.rows("SELECT count(*) FROM versions.positions") == before
+    assert differences(begun, shipped_bulk, ALL) == {}
 
 
 @pytest.mark.soak
-def test_a_home_that_lost_its_warehouse_takes_nothing_out_of_the_lake(lake: OfTest, bulk: Home, filled: Home) -> None:
-    shipped(lake, bulk)
-    with bulk.warehouse.staged(fresh=True) as staged:
+def test_a_home_that_lost_its_warehouse_takes_nothing_out_of_the_lake(
+    begun: OfTest, shipped_bulk: Home, filled: Home
+) -> None:
+    with shipped_bulk.warehouse.staged(fresh=True) as staged:
         fill(staged.connection, sessions(1), "VA00000001", ledger=False)
         for table in schema.TABLES:
             staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:35'")
-    shipped(lake, bulk)
+    shipped(begun, shipped_bulk)
     of_account = [table.name for table in schema.ALL_TABLES if "account_id" in table.column_names]
-    assert differences(lake, filled, of_account, ["VA12345678"]) == {}
-    assert lake.rows("SELECT count(DISTINCT account_id) FROM tradier_snapshots") == [(2,)]
+    assert differences(begun, filled, of_account, ["VA12345678"]) == {}
+    assert begun.rows("SELECT count(DISTINCT account_id) FROM tradier_snapshots") == [(2,)]
 
 
 @pytest.mark.soak
-def test_an_account_that_moved_to_another_home_is_there_once(lake: OfTest, bulk: Home, tmp_path: Path) -> None:
-    shipped(lake, bulk)
-    other = Home(Path(shutil.copytree(bulk.path, tmp_path / "other")))
+def test_an_account_that_moved_to_another_home_is_there_once(begun: OfTest, shipped_bulk: Home, tmp_path: Path) -> None:
+    other = Home(Path(shutil.copytree(shipped_bulk.path, tmp_path / "other")))
     (other.path / state.FILE).unlink()
     with other.warehouse.staged() as staged:
         staged.connection.execute("UPDATE findings SET text = 'as the other home has it'")
-    shipped(lake, other)
-    assert differences(lake, other, ALL) == {}
-    assert shipped(lake, bulk) == []
+    shipped(begun, other)
+    assert differences(begun, other, ALL) == {}
+    assert shipped(begun, shipped_bulk) == []
 
 
 def test_another_commit_in_between_leaves_nothing_of_ours(
-    lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch
+    begun: OfTest, shipped_bulk: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped(lake, bulk)
-    with bulk.warehouse.staged() as staged:
+    with shipped_bulk.warehouse.staged() as staged:
         staged.connection.execute("UPDATE findings SET text = 'another'")
     note = shipping._note
 
     def interrupted(*arguments: Any) -> None:
         note(*arguments)
-        with open_lake(lake.lake) as other:  # as one would who did not ask for the lock
+        with open_lake(begun.lake) as other:  # as one would who did not ask for the lock
             other.execute(f"CREATE TABLE {ALIAS}.main.in_between (i INTEGER)")
 
-    before = lake.rows("SELECT count(*) FROM versions.shipments")
+    before = begun.rows("SELECT count(*) FROM versions.shipments")
     monkeypatch.setattr(shipping, "_note", interrupted)
     with pytest.raises(LakeError, match="cannot be used"):
-        shipped(lake, bulk)
-    assert lake.rows("SELECT count(*) FROM versions.shipments") == before
+        shipped(begun, shipped_bulk)
+    assert begun.rows("SELECT count(*) FROM versions.shipments") == before
     monkeypatch.undo()
-    assert len(shipped(lake, bulk)) == 1
-    assert differences(lake, bulk, ALL) == {}
+    assert len(shipped(begun, shipped_bulk)) == 1
+    assert differences(begun, shipped_bulk, ALL) == {}
 
 
 def test_what_is_not_read_back_as_it_was_is_not_committed(
@@ -211,56 +189,52 @@ def test_what_is_not_read_back_as_it_was_is_not_committed(
     assert lake.rows("SELECT count(*) FROM tradier_snapshots") == [(0,)]
 
 
-def test_nobody_ships_while_another_machine_does(lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped(lake, bulk)
-    with bulk.warehouse.staged() as staged:
+def test_nobody_ships_while_another_machine_does(
+    begun: OfTest, shipped_bulk: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shipped_bulk.warehouse.staged() as staged:
         staged.connection.execute("UPDATE findings SET text = 'another'")
     monkeypatch.setattr(shipping, "LOCK_WAIT_S", 0.2)
-    with open_lake(lake.lake) as other, alone(other, lake.lake, 1.0), pytest.raises(LakeError, match="another machine"):
-        shipped(lake, bulk)
-    assert len(shipped(lake, bulk)) == 1
+    with (
+        open_lake(begun.lake) as other,
+        alone(other, begun.lake, 1.0),
+        pytest.raises(LakeError, match="another machine"),
+    ):
+        shipped(begun, shipped_bulk)
+    assert len(shipped(begun, shipped_bulk)) == 1
 
 
 @pytest.mark.soak
-def test_maintenance_moves_rows_from_the_catalog_into_files_and_changes_none(lake: OfTest, bulk: Home) -> None:
-    shipped(lake, bulk)
+def test_maintenance_moves_rows_from_the_catalog_into_files_and_changes_none(begun: OfTest, shipped_bulk: Home) -> None:
     for text in ("one", "other"):
-        with bulk.warehouse.staged() as staged:
+        with shipped_bulk.warehouse.staged() as staged:
             staged.connection.execute(f"UPDATE findings SET text = '{text}'")
-        shipped(lake, bulk)
-        done = maintain(lake.lake, keep_days=1)
+        shipped(begun, shipped_bulk)
+        done = maintain(begun.lake, keep_days=1)
         assert done.flushed_rows > 0
-    assert list(lake.data.rglob("*.parquet"))
-    assert differences(lake, bulk, ALL) == {}
-    assert shipped(lake, bulk) == []
+    assert list(begun.data.rglob("*.parquet"))
+    assert differences(begun, shipped_bulk, ALL) == {}
+    assert shipped(begun, shipped_bulk) == []
 
 
-def test_it_is_maintained_once_a_night_whoever_looks(lake: OfTest, bulk: Home) -> None:
-    shipped(lake, bulk)
-    tomorrow = clock.now() + timedelta(days=1)
-    assert not maintain_if_due(lake.lake, None, clock.now())
-    assert maintain_if_due(lake.lake, None, tomorrow)
-    assert not maintain_if_due(lake.lake, None, clock.now())
-
-
-def test_what_lies_in_the_catalog_is_flushed_before_it_is_much_and_the_night_comes_all_the_same(
-    lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch
+def test_what_lies_in_the_catalog_is_flushed_before_it_is_much_and_the_night_comes_all_the_same_once(
+    begun: OfTest, shipped_bulk: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped(lake, bulk)
     noted = "SELECT is_whole, flushed_rows > 0 FROM versions.maintained ORDER BY maintained_at"
-    assert not maintain_if_due(lake.lake, None, clock.now())
-    assert lake.rows(noted) == []
+    assert not maintain_if_due(begun.lake, None, clock.now())
+    assert begun.rows(noted) == []
     monkeypatch.setattr(maintaining, "FLUSH_ROWS", 10)
     for _ in range(2):  # the second time there is nothing
-        assert not maintain_if_due(lake.lake, None, clock.now())
-        assert lake.rows(noted) == [(False, True)]
-    assert maintain_if_due(lake.lake, None, clock.now() + timedelta(days=1))
-    assert lake.rows(noted)[0] == (False, True)
-    assert [is_whole for is_whole, _ in lake.rows(noted)] == [False, True]
-    assert differences(lake, bulk, ["positions", "findings"]) == {}
+        assert not maintain_if_due(begun.lake, None, clock.now())
+        assert begun.rows(noted) == [(False, True)]
+    assert maintain_if_due(begun.lake, None, clock.now() + timedelta(days=1))
+    assert not maintain_if_due(begun.lake, None, clock.now())
+    assert begun.rows(noted)[0] == (False, True)
+    assert [is_whole for is_whole, _ in begun.rows(noted)] == [False, True]
+    assert differences(begun, shipped_bulk, ["positions", "findings"]) == {}
 
 
-@pytest.mark.parametrize("command", [("lake", "ship"), ("lake", "status"), ("lake", "maintain")])
+@sampled("command", [("lake", "ship"), ("lake", "status"), ("lake", "maintain")])
 def test_no_error_shows_the_password(
     lake: OfTest, bulk: Home, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
@@ -292,9 +266,8 @@ def test_the_commands_ship_and_say_what_is_there(new_lake: OfTest, bulk: Home, m
     assert PASSWORD not in run("lake", "status").output
 
 
-def test_a_lake_whose_files_are_elsewhere_is_refused(lake: OfTest, bulk: Home, tmp_path: Path) -> None:
-    shipped(lake, bulk)
-    with bulk.warehouse.staged() as staged:
+def test_a_lake_whose_files_are_elsewhere_is_refused(begun: OfTest, shipped_bulk: Home, tmp_path: Path) -> None:
+    with shipped_bulk.warehouse.staged() as staged:
         staged.connection.execute("UPDATE findings SET text = 'another'")
     with pytest.raises(LakeError, match="TRADIER_LAKE_DATA is"):
-        shipped(replace(lake, data=tmp_path / "elsewhere"), bulk)
+        shipped(replace(begun, data=tmp_path / "elsewhere"), shipped_bulk)

@@ -32,6 +32,7 @@ from tradier_pipeline.warehouse.sql import literal
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import run
+from tradier_pipeline_tests.support.reads import only_in_each
 from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.support.scripted_account import (
     CALL,
@@ -45,6 +46,7 @@ from tradier_pipeline_tests.support.year import fill, sessions
 DAYS = (date(2025, 1, 2), date(2025, 2, 3), date(2025, 2, 4), date(2025, 2, 5), date(2025, 3, 3))  # nothing of the 4th
 AUGUST = datetime(2026, 8, 3, 15, 0, tzinfo=UTC)
 TABLES = tuple(table.name for table in schema.ALL_TABLES)
+FEW = (schema.POSITIONS, schema.ORDERS, schema.QUOTES, schema.TRADIER_SNAPSHOTS, schema.ACCOUNT_BALANCES)
 NOVEMBER = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 # sums of doubles depend on the order in which they are added
 EVERYTHING = """
@@ -62,6 +64,15 @@ def filled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Warehouse(path).staged() as staged:
         fill(staged.connection, days)
     return path
+
+
+@pytest.fixture
+def few_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only these are sealed, three by the month and two by the year, for tests of what goes alike for all of them.
+
+    That all of them are sealed, and readers see no difference: the tests without it.
+    """
+    monkeypatch.setattr(sealed, "TABLES", FEW)
 
 
 @pytest.fixture
@@ -122,8 +133,7 @@ def differences(before: Path, after: Path, only: Collection[str] = TABLES) -> di
         connection.execute(f"SET TimeZone = 'UTC'; {files}")
         for name, columns in connection.execute(EVERYTHING).fetchall():
             if not only or name in only:
-                one, other = (f"(SELECT {columns} FROM {where}.{name})" for where in "ab")
-                found[name] = only_in(connection, one, other), only_in(connection, other, one)
+                found[name] = only_in_each(connection, *(f"SELECT {columns} FROM {where}.{name}" for where in "ab"))
     for macro in macros.MACROS if not only else ():
         for at in asked(macro.name):
             rows = [Counter(map(repr, answered(path, f"FROM {macro.name}('{at}')"))) for path in (before, after)]
@@ -138,11 +148,6 @@ def answered(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def asked(macro: str) -> tuple[str, ...]:
     return ("SPY", "F") if macro == "position_history" else tuple(f"{day} 17:00:00+00" for day in DAYS)
-
-
-def only_in(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> int:
-    query = f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})"
-    return int(connection.execute(query).fetchall()[0][0])
 
 
 def months(warehouse: Warehouse) -> list[str]:
@@ -181,6 +186,7 @@ def test_a_plain_reader_sees_rows_and_comments_from_any_directory(
     assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "sealed").glob("*/*.parquet"))
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_a_reader_that_holds_the_file_open_goes_on_with_what_it_saw(bulk: Warehouse) -> None:
     sums = "SELECT count(*), sum(quantity) FROM positions"
     with duckdb.connect(bulk.path, read_only=True) as notebook:
@@ -196,6 +202,7 @@ def test_a_reader_that_holds_the_file_open_goes_on_with_what_it_saw(bulk: Wareho
         assert connection.execute(sums).fetchall() == seen
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_a_month_is_sealed_a_week_after_its_end(bulk: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     for now, closed in (
         (datetime(2025, 2, 6, 12, tzinfo=UTC), []),
@@ -221,6 +228,7 @@ def test_what_an_account_holds_now_is_never_sealed(sealed_home: Path) -> None:
 def test_headers_and_balances_are_sealed_by_the_year_two_months_after_its_end(
     bulk: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sealed, "TABLES", sealed.YEARLY)
     yearly = {table.name for table in sealed.YEARLY}
     for now, years in (
         (datetime(2026, 2, 27, 12, tzinfo=UTC), ()),
@@ -291,6 +299,7 @@ def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(
     assert list((tmp_path / "sealed").glob("*/*")) == []
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_rows_that_change_while_files_are_written_stay_open(bulk: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = sealing._publish
 
@@ -313,6 +322,7 @@ def test_rows_that_change_while_files_are_written_stay_open(bulk: Warehouse, mon
         assert connection.execute(query).fetchall() == [(0,)]
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_a_snapshot_that_is_due_while_a_year_is_sealed_for_the_first_time_is_stored(
     account: ScriptedAccount, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +330,7 @@ def test_a_snapshot_that_is_due_while_a_year_is_sealed_for_the_first_time_is_sto
 
     def meanwhile(*arguments: Any) -> str:
         path = write(*arguments)
-        if next(written) % 6:
+        if next(written) % 3:
             return path
         order = filled(110, CALL, "buy_to_open", 1, 2, NOVEMBER - timedelta(hours=1))
         at = NOVEMBER + timedelta(minutes=next(due))
@@ -331,7 +341,7 @@ def test_a_snapshot_that_is_due_while_a_year_is_sealed_for_the_first_time_is_sto
     done = seal(home.warehouse)
     assert len(done.months) == 3
     taken = next(due)
-    assert taken >= done.files // 6 > 1  # what was newest until then is sealed the next time
+    assert taken >= done.files // 3 > 1  # what was newest until then is sealed the next time
     found = account.rows("SELECT count(*), count(DISTINCT snapshot_id) FROM positions WHERE trade_date = '2026-11-20'")
     assert found == [(taken, taken)]
     assert account.rows("SELECT count(*) FROM tradier_snapshots") == [(9 + taken,)]
@@ -382,6 +392,7 @@ def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(
         assert differences(filled_home, bulk.path) == {}
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_files_that_nothing_refers_to_go_after_a_day(bulk: Warehouse, tmp_path: Path) -> None:
     directory = tmp_path / "sealed" / "positions"
     directory.mkdir(parents=True)
@@ -404,7 +415,9 @@ import os, sys
 from pathlib import Path
 from tradier_pipeline.publish import seal as sealing
 from tradier_pipeline.warehouse import staging
+from tradier_pipeline.warehouse import sealed
 from tradier_pipeline.warehouse.staging import Warehouse
+sealed.TABLES = tuple(table for table in sealed.TABLES if table.name in sys.argv[3:])
 where = {"_publish_file": Warehouse, "_compact": staging}.get(sys.argv[1], sealing)
 setattr(where, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))
 sealing.seal(Warehouse(Path(sys.argv[2])))
@@ -417,9 +430,11 @@ sealing.seal(Warehouse(Path(sys.argv[2])))
     ["_content", "_name", "_publish", "_is_same", "_move", "_count", "_publish_file", "_let_go", "_compact"],
     kept=(2, 6),
 )
+@pytest.mark.usefixtures("few_tables")
 def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehouse, tmp_path: Path) -> None:
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
-    assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path], check=False).returncode == 9
+    few = [table.name for table in FEW]
+    assert subprocess.run([sys.executable, "-c", DIES, step, bulk.path, *few], check=False).returncode == 9
     assert differences(before, bulk.path) == {}
     seal(bulk)
     assert len(months(bulk)) == 3
@@ -469,6 +484,7 @@ def test_snapshots_go_on_are_proven_and_are_rebuilt(account: ScriptedAccount, ho
     assert differences(control.path, home.warehouse.path).keys() <= committed
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_files_that_are_lost_cost_no_snapshot_are_named_and_are_made_anew(
     account: ScriptedAccount, home: Home, tmp_path: Path
 ) -> None:
@@ -493,6 +509,7 @@ def test_files_that_are_lost_cost_no_snapshot_are_named_and_are_made_anew(
         assert connection.execute("SELECT count(*) FROM positions").fetchone() == (rebuilt,)
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_a_snapshot_of_a_sealed_month_that_is_stored_again_is_replaced(
     account: ScriptedAccount, home: Home, tmp_path: Path
 ) -> None:
@@ -508,6 +525,7 @@ def test_a_snapshot_of_a_sealed_month_that_is_stored_again_is_replaced(
     assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
 
 
+@pytest.mark.usefixtures("few_tables")
 def test_commands_read_sealed_months_from_another_directory(
     account: ScriptedAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -705,7 +705,8 @@ class _Comparison:
             yield f"{what}, which came before it left the list"
         if option.settles_in_cash and cash and any(symbol in line for line in self._settlements()):
             yield "settled in cash"
-        if gone in self._of_unknown_size():
+        behind_shares = self.deliveries.get(self._underlying(symbol, option), ())
+        if gone in self._of_unknown_size() or any(symbol in line for line in behind_shares):
             yield f"{gone.fate} at {unsigned(option.strike)}"
         if gone in self._traded_unseen():
             yield f"closed by an order {NOT_LISTED}"

@@ -468,6 +468,7 @@ def test_cash_that_follows_shares_that_came_is_their_price() -> None:
         ({"XSP261120C00660000": 1}, {}, 350, "settled in cash"),
         ({"F1261120P00011000": -1}, {"F": 5}, -1100, "assigned at 11"),
         ({"F1261120P00011000": -1}, {}, -40, "assigned at 11"),
+        ({"F261120P00011000": -1}, {"F": 250}, -2800, "assigned at 11"),
         ({PUT: -1}, {}, -37, "closed by an order that is not listed any more"),
         ({PUT: -1, "SPY261120P00595000": 1}, {}, -15, "closed by an order that is not listed any more"),
         ({PUT: 2}, {}, 90, "closed by an order that is not listed any more"),

@@ -38,6 +38,7 @@ from tradier_pipeline.reconcile.account_state import (
 CASH = "cash"  # no ticker: those are written in capitals
 CENT = Decimal("0.01")
 SHARES = 100  # of a standard contract
+SATURDAY = 5  # Monday is 0
 
 # Tradier charges up to 0.35 USD a contract; exchanges and regulators add less than 1 USD, most on index options
 MOST_PER_CONTRACT = Decimal("1.50")
@@ -56,8 +57,6 @@ _FOR_FRACTIONS = "of a share paid in cash"
 MOST_CHOICES = 3_000  # ways in which options may have ended that are tried
 MOST_SUMMED = 12  # fills whose sums are tried
 MOST_CANDIDATES = 12
-SATURDAY = 5  # Monday is 0
-
 MOST_DELIVERIES = 4  # candidates of what was delivered
 MOST_PARENTS = 3  # candidates of what was spun off
 
@@ -587,7 +586,9 @@ class _Comparison:
             ways = list({some[place].delivered: some[place] for some in alike}.values())
             fitting = [way for way in ways if way.brings_shares and self._fits_cost(underlying, options, way)]
             certain = fitting if len(fitting) == 1 else ways
-            if len(certain) > 1:
+            if not fitting and self._may_be_bought(underlying, best[place]):
+                certain = [_delivery(self._left(underlying), options, tuple(ZERO for _ in options))]
+            elif len(certain) > 1:
                 reported = [_reported(options, way) for way in ways[:MOST_DELIVERIES]]
                 self.alike |= {one.symbol: reported for one in options}
                 certain = [_delivery(self._left(underlying), options, tuple(ZERO for _ in options))]
@@ -631,6 +632,13 @@ class _Comparison:
         premiums = [done * (gone.cost or ZERO) for gone, done in zip(options, way.delivered, strict=True)]
         gap = new.cost_basis - old.cost_basis + way.cash
         return any(abs(gap - premium) < CENT for premium in (ZERO, sum(premiums, ZERO)))
+
+    def _may_be_bought(self, underlying: str, way: _Delivery) -> bool:
+        """Whether the cost of the shares that came is, to the cent, what cash was paid, and the delivery is not."""
+        old, new, paid = self.before.held(underlying), self.now.held(underlying), -self._left(CASH)
+        if abs(new.quantity) <= abs(old.quantity) or not way.brings_shares or underlying in self._filled():
+            return False
+        return abs(paid) >= CENT > abs(new.cost_basis - old.cost_basis - paid) and abs(paid + way.cash) >= CENT
 
     def _cost_differs(self, underlying: str, options: list[_Gone], way: _Delivery) -> bool:
         """Whether the shares that came have a cost of their own, as those of a transfer; none is told at first."""
@@ -697,7 +705,8 @@ class _Comparison:
             yield f"{what}, which came before it left the list"
         if option.settles_in_cash and cash and any(symbol in line for line in self._settlements()):
             yield "settled in cash"
-        if gone in self._of_unknown_size():
+        behind_shares = self.deliveries.get(self._underlying(symbol, option), ())
+        if gone in self._of_unknown_size() or any(symbol in line for line in behind_shares):
             yield f"{gone.fate} at {unsigned(option.strike)}"
         if gone in self._traded_unseen():
             yield f"closed by an order {NOT_LISTED}"

@@ -439,6 +439,16 @@ def test_shares_that_came_at_a_cost_of_their_own_need_not_have_been_delivered(co
     assert left(before, statement(F=100, as_of=NIGHT, cash=7900, costs={"F": cost})) == {}
 
 
+def test_shares_whose_cost_is_the_cash_that_was_paid_for_them_may_be_bought_beside_an_expired_option() -> None:
+    before = statement(cash=5000, costs={"F261120P00011000": -40}, **{"F261120P00011000": -1})
+    for paid_, is_fact in ((1120, False), (1100, True), (1060, True)):  # 1060: less the premium
+        now = statement(cash=5000 - paid_, F=100, as_of=NIGHT, costs={"F": paid_})
+        assert ("F" not in left(before, now)) == is_fact
+    now = statement(cash=3880, F=100, as_of=NIGHT, costs={"F": 1120})
+    assert "F261120P00011000 assigned at 11" in behind(before, now, "F")
+    assert "a trade that no order shows: 11.20 USD a share, fees included" in behind(before, now, "F")
+
+
 @pytest.mark.parametrize("cost", [-1100, 1100, 1133])  # the broker writes that of short ones with either sign
 def test_short_shares_of_an_assigned_call_may_have_a_cost_of_either_sign(cost: int) -> None:
     before = statement(**{"F261120C00011000": -1})
@@ -458,6 +468,7 @@ def test_cash_that_follows_shares_that_came_is_their_price() -> None:
         ({"XSP261120C00660000": 1}, {}, 350, "settled in cash"),
         ({"F1261120P00011000": -1}, {"F": 5}, -1100, "assigned at 11"),
         ({"F1261120P00011000": -1}, {}, -40, "assigned at 11"),
+        ({"F261120P00011000": -1}, {"F": 250}, -2800, "assigned at 11"),
         ({PUT: -1}, {}, -37, "closed by an order that is not listed any more"),
         ({PUT: -1, "SPY261120P00595000": 1}, {}, -15, "closed by an order that is not listed any more"),
         ({PUT: 2}, {}, 90, "closed by an order that is not listed any more"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -38,7 +39,15 @@ class Commands(click.Group):
         arguments = sys.argv[1:] if args is None else list(args)
         before = os.umask(PRIVATE_UMASK)  # also what Dagster writes, and what the processes of `up` write
         try:
-            sys.exit(super().main(arguments, **options | {"standalone_mode": False}))
+            sys.exit(self._main(arguments, options))
+        except OSError as error:
+            _end_unwritten(error)
+        finally:
+            os.umask(before)
+
+    def _main(self, arguments: list[str], options: dict[str, Any]) -> Any:
+        try:
+            return super().main(arguments, **options | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help() if error.ctx else "")
             sys.exit(0)
@@ -50,8 +59,6 @@ class Commands(click.Group):
         except click.Abort:
             warn("tradier-pipeline: interrupted.")
             sys.exit(INTERRUPTED)
-        finally:
-            os.umask(before)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an interrupt that it does not tell of itself is one line."""
@@ -64,6 +71,20 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands in groups, as a person looks for them."""
         helps.write_groups(formatter)
+
+
+def _end_unwritten(error: OSError) -> NoReturn:
+    """One line if it is stdout that takes no more, as on a full disk; what concerns a file is raised as it is."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+    else:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
+            raise error
+    cause = f"the output cannot be written: {error.strerror}"
+    print_error(PipelineError(cause, "Make room, or write it elsewhere."), as_json=False)
+    sys.exit(1)
 
 
 @click.group(cls=Commands, epilog=helps.COMPLETION, context_settings={"help_option_names": ["-h", "--help"]})

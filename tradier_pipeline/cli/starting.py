@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 INTERRUPTED = 130  # what a shell makes of SIGINT
 
@@ -14,6 +15,21 @@ INTERRUPTED = 130  # what a shell makes of SIGINT
 def _end(_: int, __: object) -> None:
     os.write(2, b"tradier-pipeline: interrupted.\n")
     os._exit(INTERRUPTED)
+
+
+def open_closed_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr the null device in their place.
+
+    Else the next file that is opened, the warehouse, would be what everybody who prints writes to.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 class up:  # noqa: N801 - a block: `with starting.up():`
@@ -24,6 +40,7 @@ class up:  # noqa: N801 - a block: `with starting.up():`
 
     def __enter__(self) -> None:
         self._ours = False
+        open_closed_streams()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             try:
                 signal.signal(signal.SIGINT, _end)

@@ -117,6 +117,7 @@ def _up(settings: Settings, address: Address) -> None:
             "TRADIER_UI_TOKEN": address.token or "",
             STORAGE_VARIABLE: settings.dagster_storage.get_secret_value() if settings.dagster_storage else "",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONSAFEPATH": "1",  # no file of the working directory is taken for a module, by whom it may be
         }
         if broker is not None:  # the embedded simulator never sees the user's token
             environment |= {
@@ -175,6 +176,7 @@ def _serve(
     socket_path.unlink(missing_ok=True)
     workspace.write_text(WORKSPACE.format(socket=socket_path, location=LOCATION), encoding="utf-8")
     code = ["-m", "tradier_pipeline.definitions", "--location-name", LOCATION, "--socket", str(socket_path)]
+    code += ["--working-directory", str(settings.dagster_home)]  # Dagster looks for modules there: not where we stand
     # one for both: by default the daemon starts a server of its own anew every minute
     server = {"the code server": ["dagster", "code-server", "start", *code, "--log-level", "warning"]}
     listening = ["--host", address.host, "--port", str(address.port)]

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
+from io import BufferedReader
 from pathlib import Path
 from urllib.parse import quote, unquote
 from uuid import uuid4
@@ -207,9 +208,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file, to be read. Raises OSError if it cannot be, or is none: a pipe in its place would keep us waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError as `open_file` does."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex. Raises OSError if it cannot be read."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -218,7 +218,7 @@ def _origin_refusal(request: _Request) -> Refusal | None:
     """A page of another origin may send the user here by a link, and nothing else."""
     refusal = Refusal(403, "Pages of other origins get nothing from this UI.")
     origin, site = request.one(b"origin"), request.one(b"sec-fetch-site")
-    if origin is not None and origin.partition("://")[2] != request.one(b"host"):
+    if origin is not None and origin not in {f"{scheme}://{request.one(b'host')}" for scheme in ("http", "https")}:
         return refusal
     if site in (None, "same-origin", "none") or request.is_navigation:
         return None

@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 from pydantic import AwareDatetime
 
 from tradier_pipeline.core.errors import ExtractError
+from tradier_pipeline.core.files import read_file
 from tradier_pipeline.landing.manifest import PageRecord, Record, to_record
 from tradier_pipeline.landing.zone import FAILED, MANIFEST, LandedExtract, LandingZone
 
@@ -122,7 +123,7 @@ def landed_activity(zone: LandingZone) -> list[LandedActivity]:
 def last_failure(zone: LandingZone, wanted: ActivityRange) -> ActivityFailure | None:
     """Why a range could not be read the last time that it was tried; None if it has not failed."""
     failed = sorted(activity_directory(zone, wanted).parent.glob(f"{wanted.file_name}{FAILED}*/{MANIFEST}"))
-    return to_record(ActivityFailure, failed[-1].read_bytes(), failed[-1]) if failed else None
+    return to_record(ActivityFailure, read_file(failed[-1]), failed[-1]) if failed else None
 
 
 def activity_directory(zone: LandingZone, wanted: ActivityRange) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tradier_pipeline.core import progress
-from tradier_pipeline.core.files import file_sha256
+from tradier_pipeline.core.files import file_sha256, read_file
 from tradier_pipeline.landing.chain import Chain, Head, Kind, Link, genesis
 from tradier_pipeline.landing.chained import OwnFiles, chain_of, is_record
 from tradier_pipeline.landing.day import MAX_FILE_BYTES, Archive, is_partial
@@ -231,7 +231,7 @@ class _Seen:
         """Where a file lies, and its bytes there, or why they cannot be read."""
         if (path := self.files.directory / name).is_file():
             try:
-                yield path.parent, path.read_bytes()
+                yield path.parent, read_file(path)
             except OSError as error:
                 yield path.parent, error.strerror or str(error)
         day, _, member = name.partition("/")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, get_args
 
-from tradier_pipeline.core.files import exclusive, make_directory, write_whole, writing
+from tradier_pipeline.core.files import exclusive, make_directory, open_file, read_file, write_whole, writing
 
 CHAIN: Final = "chain"
 LOCK: Final = ".chain.lock"
@@ -157,14 +157,14 @@ class Chain:
     def lines(self) -> list[str]:
         """The lines as they are, and what is after the last of them: nothing, unless one was cut off."""
         try:
-            return self.path.read_bytes().decode(errors="replace").split("\n")
+            return read_file(self.path).decode(errors="replace").split("\n")
         except FileNotFoundError:
             return [""]
 
     def head(self) -> Head | None:
         """The last line that is whole; None if nothing was chained yet, or the last line is damaged."""
         try:
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 link = Link.parse(_last_line(file.fileno()).removesuffix("\n"))
         except OSError:
             return None

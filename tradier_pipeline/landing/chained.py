@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tradier_pipeline.core import progress
-from tradier_pipeline.core.files import file_sha256
+from tradier_pipeline.core.files import file_sha256, read_file
 from tradier_pipeline.landing.chain import CHAIN, LOCK, Chain, Head, Kind
 from tradier_pipeline.landing.day import Archive, Day, is_partial
 from tradier_pipeline.landing.errors import LandingError
@@ -47,7 +47,7 @@ class OwnFiles:
             return Day(self.directory / of_day[1]).read(of_day[2])
         path = self.directory / name
         try:
-            return path.read_bytes()
+            return read_file(path)
         except OSError as error:
             raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
 

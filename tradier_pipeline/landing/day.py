@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from tradier_pipeline.core.files import read_file
 from tradier_pipeline.core.snapshot_id import SnapshotId, SnapshotIdError
 from tradier_pipeline.landing.errors import LandingError
 
@@ -119,7 +120,7 @@ class Day:
         if archived is not None:
             return archived
         try:
-            return path.read_bytes()
+            return read_file(path)
         except OSError as error:
             if (archived := self._read_archived(name, self.archive())) is not None:  # compacted just now
                 return archived

@@ -36,6 +36,7 @@ from tradier_pipeline.core.files import (
     exclusive,
     file_directory,
     make_directory,
+    read_file,
     write_whole,
     writing,
 )
@@ -193,7 +194,7 @@ class LandedExtract:
         """The bytes of one of its files. Raises LandingError if it cannot be read."""
         path = self.directory / name
         try:
-            return path.read_bytes()
+            return read_file(path)
         except OSError as error:
             raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
 

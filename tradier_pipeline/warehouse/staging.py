@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
@@ -383,7 +384,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> StagedWarehou
 
 def sealed_directory(path: Path) -> Path:
     """Where the sealed months of a warehouse lie."""
-    return path.resolve().parent / sealed.FOLDER
+    return Path(os.path.realpath(path)).parent / sealed.FOLDER  # a loop of links is no reason to end
 
 
 def _explained(error: duckdb.Error, path: Path) -> WarehouseError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -732,6 +733,29 @@ def test_a_reader_that_leaves_early_is_no_error(
     process.stdout.close()
     assert process.stderr.read() == ""
     process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("arguments", [["tables"], ["query", "SELECT 1", "--format", "csv"], ["none", "--json"]])
+def test_output_that_a_full_disk_takes_no_more_of_is_one_line(arguments: list[str], taken: str) -> None:
+    command = [sys.executable, "-m", "tradier_pipeline.cli", *arguments]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.stderr == (
+        "tradier-pipeline: error: the output cannot be written: No space left on device. "
+        "Make room, or write it elsewhere.\n"
+    )
+    assert ended.returncode == 1
+
+
+def test_a_command_that_is_started_without_any_stream_writes_into_no_file_of_its_own(history: Home) -> None:
+    before = history.warehouse.path.read_bytes()
+    ended = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m tradier_pipeline.cli tables <&- >&- 2>&-"],
+        env=os.environ | {"TRADIER_PIPELINE_HOME": str(history.path)},
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert history.warehouse.path.read_bytes() == before
 
 
 # ---------------------------------------------------------------- simulate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -75,6 +76,12 @@ def directory_instead(path: Path) -> Path:
     return path
 
 
+def pipe_instead(path: Path) -> Path:
+    path.unlink()
+    os.mkfifo(path)
+    return path
+
+
 def removed(path: Path) -> Path:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     return path
@@ -103,6 +110,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "another document": lambda path: replaced(path, b"[1, {}]"),
     "missing": removed,
     "a directory": directory_instead,
+    "a pipe": pipe_instead,
 }
 DAMAGE: dict[str, Callable[[LandedSnapshot], Path]] = {
     **{
@@ -158,8 +166,8 @@ def published(home: Home) -> dict[str, str]:
 
 # Each takes another path: other bytes than landed, a document of another form, none, what cannot be read.
 SINGLE = (
-    *("account.json, cut", "positions.json, missing", "orders.json, a directory"),
-    *(f"manifest.json, {kind}" for kind in ("cut", "another document", "missing", "a directory")),
+    *("account.json, cut", "positions.json, missing", "positions.json, a pipe", "orders.json, a directory"),
+    *(f"manifest.json, {kind}" for kind in ("cut", "another document", "missing", "a directory", "a pipe")),
     *(f"quotes.manifest.json, {kind}" for kind in ("garbage", "another document", "a directory")),
     *("a manifest without pages", "an archive of this day"),
 )

@@ -215,6 +215,7 @@ def test_no_mutation_by_what_a_form_can_post(untouched: Ui, content_type: str | 
         [("Origin", "http://[::1]:{port}")],
         [("Origin", "http://user@127.0.0.1:{port}")],
         [("Origin", "127.0.0.1:{port}")],
+        [("Origin", "app://127.0.0.1:{port}")],
         [("Origin", "http://127.0.0.1:{port}, https://evil.example")],
         [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")],
     ],

@@ -140,6 +140,7 @@ class BrokerClient:
     Args:
         base_url: scheme, host and port; paths `/v1/...` are appended. http only for a loopback host.
         token: Tradier access token.
+        token_of: whose it is and where it is set, where that is not TRADIER_ACCESS_TOKEN.
         transport: replaces the network, for tests.
         body_limit: bytes of one body.
 
@@ -155,10 +156,12 @@ class BrokerClient:
         policy: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         body_limit: int = envelope.BODY_LIMIT,
+        token_of: tuple[str, str] | None = None,
     ) -> None:
         self._policy = policy or RetryPolicy()
         self._token = token
         self._body_limit = body_limit
+        self._token_of = token_of
         self._http = open_http(base_url, token, transport)
 
     async def __aenter__(self) -> Self:
@@ -408,6 +411,8 @@ class BrokerClient:
             outcome = str(status)
         except BrokerError as error:
             outcome = error.what
+            if self._token_of and isinstance(error, AuthError):
+                raise error.of_token(*self._token_of) from None
             raise
         finally:
             fetch.attempts.append(Attempt(started_at, clock.now(), outcome))

@@ -328,7 +328,7 @@ def _kind(value: Any) -> str:
 _CREDENTIAL = "Check that TRADIER_ACCESS_TOKEN is valid and belongs to the environment named by TRADIER_ENV."
 _INACTIVE = (
     "Look at the account at the broker: it answers so where the account is not active or not funded, or API access is "
-    "not enabled for it, even to a valid token; if all that is well, create a new TRADIER_ACCESS_TOKEN."
+    "not enabled for it, even to a valid token; if all that is well, set TRADIER_ACCESS_TOKEN to a new one."
 )
 _REFUSED = "Correct what the broker names; the request was not repeated."
 _LATER = "The next snapshot tries again."

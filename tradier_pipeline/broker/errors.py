@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.texts import is_seen
@@ -40,6 +40,11 @@ class BrokerError(PipelineError):
 
 class AuthError(BrokerError):
     """The broker refused the credential or the account. Never retried: no later attempt can differ."""
+
+    def of_token(self, name: str, place: str) -> Self:
+        """The same of a token that is not TRADIER_ACCESS_TOKEN: whose it is, and where it is set."""
+        remedy = self.remedy.replace("TRADIER_ACCESS_TOKEN", f"{name} in {place}")
+        return type(self)(self.resource, f"{self.what}, with {name}", remedy)
 
 
 class AccountRefusedError(AuthError):

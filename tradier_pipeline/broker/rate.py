@@ -18,19 +18,22 @@ class RateLimit:
     Attributes:
         left_at: when the answer had arrived, UTC.
         ends_at: when the window ends by this machine's clock; None if the answer did not say.
+        allowed: requests of a whole window; None if the answer did not say.
     """
 
     available: int
     left_at: datetime
     ends_at: datetime | None
+    allowed: int | None = None
 
 
 def rate_limit(headers: Mapping[str, str], ended_at: datetime) -> RateLimit | None:
     """What the headers of an answer say; None: nothing that can be understood."""
-    available = headers.get("x-ratelimit-available", "")
+    available, allowed = (headers.get(f"x-ratelimit-{name}", "") for name in ("available", "allowed"))
     if not available.isdecimal():
         return None
-    return RateLimit(int(available), ended_at, _ends_at(headers, ended_at))
+    whole = int(allowed) if allowed.isdecimal() else None
+    return RateLimit(int(available), ended_at, _ends_at(headers, ended_at), whole)
 
 
 def _ends_at(headers: Mapping[str, str], ended_at: datetime) -> datetime | None:

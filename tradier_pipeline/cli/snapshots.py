@@ -95,19 +95,21 @@ def _read_demo_past(settings: Settings, accounts: Sequence[str]) -> None:
 
     That of a real account is years; `backfill` reads it when its owner wants it. What fails costs no snapshot.
     """
-    from tradier_pipeline.extract.connection import connect
+    from tradier_pipeline.extract.connection import connect_each
     from tradier_pipeline.publish.backfill import backfill as read_past
     from tradier_pipeline.publish.backfill import backfill_prices
+    from tradier_pipeline.publish.dividends import publish_dividends
 
     if not accounts:
         return
     started = time.monotonic()
     try:
-        with connect(settings) as broker:
-            done = [read_past(settings, broker, account) for account in accounts]
+        with connect_each(settings) as brokers:
+            done = [read_past(settings, brokers.of_account(account), account) for account in accounts]
             since = min(one.since for one in done)
             if settings.benchmark:
-                backfill_prices(settings, broker, settings.benchmark, since)
+                brokers.of_any_token(lambda broker: backfill_prices(settings, broker, settings.benchmark, since))
+            publish_dividends(settings, brokers)
     except PipelineError as error:
         warn(f"tradier-pipeline: warning: the past was not read: {error}")
         return

@@ -31,7 +31,7 @@ from tradier_pipeline.core.sources import (
 )
 from tradier_pipeline.core.tokens import REMEDY as TOKENS_REMEDY
 from tradier_pipeline.core.tokens import VARIABLE as TOKENS
-from tradier_pipeline.core.tokens import TokenGroup, directory_of, file_of, read_groups
+from tradier_pipeline.core.tokens import TokenGroup, file_of, read_groups
 
 Environment = Literal["simulator", "sandbox", "live"]
 Calendar = Literal["XNYS", "24/7"]
@@ -160,6 +160,7 @@ class Settings(BaseModel):
         return "" if reported == "OFF" else reported
 
     _group: str | None = PrivateAttr(default=None)
+    _groups_in: str = PrivateAttr(default=TOKENS)
     _dotenv: Path | None = PrivateAttr(default=None)
     _notices: tuple[str, ...] = PrivateAttr(default=())
 
@@ -261,6 +262,11 @@ class Settings(BaseModel):
     def group(self) -> str | None:
         """The name of the token's group; None where there is but one token."""
         return self._group
+
+    @property
+    def token_of(self) -> tuple[str, str] | None:
+        """Whose the token is and where it is set, of several; None where there is but TRADIER_ACCESS_TOKEN."""
+        return None if self._group is None else (f"the token of the group {self._group}", self._groups_in)
 
     @property
     def is_embedded(self) -> bool:
@@ -397,8 +403,7 @@ def load_settings() -> Settings:
     values: dict[str, object] = dict(sources.values)
     private = [sources.home, sources.dotenv]
     if text := sources.values.get("tokens"):
-        in_file = "tokens" not in sources.from_environment
-        beside = directory_of(sources.dotenv, in_file=in_file)
+        beside = sources.directory_of("tokens")
         groups = read_groups(text, beside)
         private.append(file_of(text, beside))
         values["tokens"] = groups
@@ -411,6 +416,8 @@ def load_settings() -> Settings:
         raise SettingsError(f"{_variable(field)} is malformed", REMEDIES[field]) from None
     _refuse_unnamed_environment(sources)
     _refuse_mixed_sources(sources)
+    if text:
+        settings._groups_in = f"{TOKENS} ({file_of(text, beside) or sources.of('tokens')})"
     settings._dotenv = sources.dotenv
     settings._notices = tuple(filter(None, (sources.notice, *map(open_to_others, private))))
     return settings

@@ -55,6 +55,11 @@ class Sources:
             return "the environment"
         return str(self.dotenv) if field in self.from_file else None
 
+    def directory_of(self, field: str) -> Path:
+        """Where a relative path starts: beside the `.env` that names it, else where the command was started."""
+        in_file = self.dotenv is not None and field not in self.from_environment
+        return self.dotenv.parent if self.dotenv is not None and in_file else Path.cwd()
+
 
 def find_sources(environment: Mapping[str, str]) -> Sources:
     """Find the home and the `.env` beside the environment's variables.

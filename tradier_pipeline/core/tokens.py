@@ -8,7 +8,6 @@ as JSON, or the same as TOML: a table `[alice]` for each, or `[[groups]]`.
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -163,8 +162,3 @@ def _refuse_shared_token(groups: Sequence[TokenGroup], source: str) -> None:
         if key in known:
             raise SettingsError(f"{source}: {known[key]} and {group.name} have the same token", "Make them one group.")
         known[key] = group.name
-
-
-def directory_of(dotenv: Path | None, *, in_file: bool) -> Path:
-    """Where a relative path starts: beside the `.env` that names it, else where the command was started."""
-    return dotenv.parent if dotenv is not None and in_file else Path(os.getcwd())  # noqa: PTH109 - as the rest

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TypeAlias
 
-from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.events import AccountEvents, EventsPolicy, OrderEvent, OrderWatch
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings
@@ -67,7 +66,7 @@ async def listen_until(
 ) -> None:
     """`listen` inside an event loop. Returns once `stop` is set and what is being done is finished."""
     events = AccountEvents(broker.url, broker.token, policy)
-    async with BrokerClient(broker.url, broker.token, policy=broker.policy) as client:
+    async with broker.client() as client:
         changes = Changes(on_change, tell)
         changes.begin(accounts)
         watch = OrderWatch(events, client, accounts, changes.add, tell)

@@ -34,7 +34,8 @@ CHECK_SETTINGS = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV
 class Broker:
     """Where to read from, and with which token.
 
-    `profile`: the answer that its readers have in common; None: each asks for its own.
+    `profile`: the answer that its readers have in common; None: each asks for its own. `token_of`: whose the token is
+    and where it is set; None: TRADIER_ACCESS_TOKEN.
     """
 
     url: str
@@ -42,15 +43,28 @@ class Broker:
     environment: str
     policy: RetryPolicy | None = None
     profile: SharedProfile | None = field(default=None, compare=False)
+    token_of: tuple[str, str] | None = None
 
     def read(self, read: Callable[[BrokerClient], Awaitable[T]]) -> T:
         """Run one read to its end, wherever the caller is: also inside the event loop of a notebook."""
 
         async def session() -> T:
-            async with BrokerClient(self.url, self.token, policy=self.policy) as client:
+            async with self.client() as client:
                 return await read(client)
 
         return _run(session)
+
+    @property
+    def check_settings(self) -> str:
+        """What to check where an account is none of the token's."""
+        if self.token_of is None:
+            return CHECK_SETTINGS
+        name, place = self.token_of
+        return f"Check {name} in {place}, with its accounts and its environment."
+
+    def client(self) -> BrokerClient:
+        """A client of its own."""
+        return BrokerClient(self.url, self.token, policy=self.policy, token_of=self.token_of)
 
     def sharing_profile(self) -> Broker:
         """The same broker for several accounts that are read side by side: its profile is asked for once."""
@@ -124,7 +138,7 @@ def connect(settings: Settings) -> Iterator[Broker]:
     if settings.tokens is not None:
         raise PipelineError("there are several access tokens, and none was chosen", "Name an account.")
     if settings.broker_url is not None:
-        yield Broker(settings.broker_url, settings.token, settings.environment)
+        yield Broker(settings.broker_url, settings.token, settings.environment, token_of=settings.token_of)
         return
     # only where there is no real broker
     from tradier_pipeline.simulator.engine import DemoEngine
@@ -226,7 +240,7 @@ def explained_refusal(broker: Broker, account_id: str, failures: Iterable[Broker
         listed = accounts_of_token(broker)
     except PipelineError:
         return None  # the refusal itself is reported
-    return None if account_id in listed else not_of_token(account_id, listed, CHECK_SETTINGS)
+    return None if account_id in listed else not_of_token(account_id, listed, broker.check_settings)
 
 
 def _run(session: Callable[[], Awaitable[T]]) -> T:

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.rate import rate_limit
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import size_of
 from tradier_pipeline.core.settings import Settings
@@ -252,7 +253,7 @@ def request_budget(landed: LandedSnapshot | None) -> RequestBudget | None:
     """The tightest figure any answer of the newest snapshot carried."""
     if landed is None:
         return None
-    pages = [page for pages in landed.manifest.resources.values() for page in pages]
-    sent = [[page.headers.get(f"x-ratelimit-{name}", "") for name in ("allowed", "available")] for page in pages]
-    figures = [RequestBudget(*map(int, pair)) for pair in sent if all(figure.isdecimal() for figure in pair)]
+    pages = (page for pages in landed.manifest.resources.values() for page in pages)
+    sent = (rate_limit(page.headers, page.ended_at) for page in pages)
+    figures = [RequestBudget(one.allowed, one.available) for one in sent if one and one.allowed is not None]
     return min(figures, key=lambda budget: budget.available, default=None)

@@ -15,7 +15,7 @@ from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.extract.activity import extract_activity
-from tradier_pipeline.extract.connection import CHECK_SETTINGS, Broker, not_of_token
+from tradier_pipeline.extract.connection import Broker, not_of_token
 from tradier_pipeline.extract.prices import extract_prices
 from tradier_pipeline.landing.activity import ActivityRange, Resource
 from tradier_pipeline.landing.prices import PriceRange
@@ -114,7 +114,7 @@ def _opened(broker: Broker, account_id: str) -> date:
     (profile,) = broker.read(lambda client: client.fetch_account()).pages
     accounts = parse_accounts([profile.body])
     if account_id not in accounts:
-        raise not_of_token(account_id, accounts, CHECK_SETTINGS)
+        raise not_of_token(account_id, accounts, broker.check_settings)
     opened_at = accounts[account_id].date_created
     if opened_at is None:
         raise ExtractError(f"the profile does not tell when {account_id} was opened", "Name a first date with --since.")

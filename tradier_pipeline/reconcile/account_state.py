@@ -98,7 +98,7 @@ class AccountState:
         ended: contracts of the options that expired lately, as they were held: their shares or cash may be yet to come.
         owed: the shares of which fractions may be yet to be paid.
         claimed: the contracts that may stand behind shares or cash of the last days whose cause is not known.
-        gone: shares of each symbol that changed lately without a cause: they may be yet to be paid for.
+        gone: shares or contracts of each symbol that changed lately without a cause: they may be yet to be paid for.
     """
 
     as_of: datetime

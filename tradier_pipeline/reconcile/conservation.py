@@ -605,7 +605,9 @@ class _Comparison:
             return best
         is_only = len(rivals) == 1 or not best.brings_shares
         may_be_another = self._may_be_moved(options, best) or self._cost_differs(underlying, options, best)
-        if is_only and not any(gone.late for gone in options) and not may_be_another:
+        is_certain = is_only and not any(gone.late for gone in options) and not may_be_another
+        # shares that leave are delivered only where they are paid for: else they may have left the account
+        if is_certain and best.net * self.before.held(underlying).quantity >= 0:
             return best
         return next(way for way in ways if not any(way.delivered))
 
@@ -1028,8 +1030,9 @@ class _Comparison:
                 f"{'a cash merger or redemption of' if shares < 0 else 'the price of'} {symbol}, "
                 f"which {'went' if shares < 0 else 'came'} before: {_price(-left / shares)} USD a share"
                 for symbol, shares in sorted(self.before.gone.items())
-                if shares * left < 0 and (shares > 0 or self.now.held(symbol).quantity >= 0)
+                if multiplier(symbol) == 1 and shares * left < 0 and (shares > 0 or self.now.held(symbol).quantity >= 0)
             ),
+            *self._late_payments(left),
             *self._other_day(),
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
@@ -1072,6 +1075,22 @@ class _Comparison:
             alike = self._underlying(one.symbol, one.option) == self._underlying(other.symbol, other.option)
             if alike and not net and paid and abs(left - paid) * 10 <= abs(paid):
                 yield f"{one.symbol} {one.fate} and {other.symbol} {other.fate}: {signed(paid)} USD"
+
+    def _late_payments(self, left: Decimal) -> Iterator[str]:
+        """Options that went lately together with the shares they deliver, where their strike, less a fee, is paid."""
+        living = {symbol: -changed for symbol, changed in self.before.gone.items()}
+        for symbol, contracts in sorted({**living, **self.before.ended}.items()):
+            option = classify(symbol).option
+            if option is None or option.settles_in_cash or not option.multiplier:
+                continue
+            gone = _Gone(symbol, option, contracts, expired=False)
+            shares = contracts * gone.delivered_per_contract
+            went = any(
+                rest == shares and multiplier(of) == 1 and letters(of) == letters(option.underlying)
+                for of, rest in self.before.gone.items()
+            )
+            if went and ZERO <= -shares * option.strike - left <= MOST_DELIVERY_FEE * abs(contracts):
+                yield f"{symbol} {gone.fate} at {unsigned(option.strike)}, whose shares went before"
 
     def _legless(self, symbol: str | None = None) -> Iterator[str]:
         """The orders without legs that may stand behind a change of a symbol, or of cash."""

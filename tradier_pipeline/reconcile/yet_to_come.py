@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 from typing import NamedTuple, Self
 
-from tradier_pipeline.reconcile.account_state import EXACT, ZERO, AccountState, multiplier
+from tradier_pipeline.reconcile.account_state import EXACT, ZERO, AccountState
 from tradier_pipeline.reconcile.conservation import CASH, MAY_BE, NOT_LISTED, ItemVerdict, ended_in, may_owe_fractions
 
 _CLAIMS = re.compile(rf"settlement in cash| assigned| exercised|{NOT_LISTED}")
@@ -45,7 +45,7 @@ def with_yet_to_come(statement: AccountState, lines: Iterable[Line]) -> AccountS
         ended={item: contracts for item, contracts in ended.items() if contracts},
         owed=frozenset(owed),
         claimed=claimed(known),
-        gone={item: shares for item, shares in left.items() if shares and item != CASH and multiplier(item) == 1},
+        gone={item: amount for item, amount in left.items() if amount and item != CASH},
     )
 
 

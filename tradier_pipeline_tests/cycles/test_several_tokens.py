@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import pytest
 
 from tradier_pipeline import clock
@@ -18,6 +19,7 @@ from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.cycles.schedules import _by_token
 from tradier_pipeline.instance.runs import SNAPSHOTS_TAG, keys_together, snapshots_tags
+from tradier_pipeline.simulator.limits import Limits
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
@@ -108,7 +110,11 @@ def test_a_token_that_is_refused_leaves_the_accounts_of_the_other_stored(
     assert result.exit_code == 1
     documents = json.loads(result.stdout)["snapshots"]
     assert [document.get("published", True) for document in documents] == [True, True, False]
-    assert "Invalid Access Token" in result.stdout
+    assert "Invalid Access Token" in documents[2]["error"]["cause"]
+    assert documents[2]["error"]["cause"].endswith(", with the token of the group second")
+    place = f"the token of the group second in TRADIER_TOKENS ({two.file})"
+    assert documents[2]["error"]["remedy"].startswith(f"Check that {place} is valid")
+    assert place in run("backfill", "--account", SECOND[0]).stderr
 
 
 def test_what_a_token_allows_is_counted_for_each_and_status_says_what_fits(
@@ -151,6 +157,33 @@ def test_accounts_on_demand_that_a_minute_has_no_requests_for_wait_for_the_next_
     assert asked(two.first) == {"profile": 2, "balances": 2, "positions": 2, "orders": 2}
     with connect_readonly(home.warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (0,)
+
+
+def test_what_another_program_has_used_of_the_minute_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = [timedelta()]
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() + later[0])
+
+    def sleep(seconds: float) -> None:
+        later[0] += timedelta(seconds=seconds)
+
+    monkeypatch.setattr("tradier_pipeline.cycles.on_demand.time.sleep", sleep)
+    with embedded_simulator(
+        None, token=OURS, calendar=ROUND_THE_CLOCK, clock=lambda: clock.now(), limits=Limits(standard=8)
+    ) as url:
+        broker = Simulated(url)
+        broker.admin("POST", "reset", {"accounts": [{"id": account} for account in FIRST]})
+        for name, value in {"ENV": "sandbox", "ACCESS_TOKEN": OURS, "BASE_URL": url}.items():
+            monkeypatch.setenv(f"TRADIER_{name}", value)
+        monkeypatch.setenv("TRADIER_ACCOUNT_ID", ",".join(FIRST))
+        headers = {"Authorization": f"Bearer {OURS}", "Accept": "application/json"}
+        for _ in range(4):  # and leaves enough for one of the two accounts
+            httpx.get(f"{url}/v1/user/profile", headers=headers, trust_env=False).raise_for_status()
+        result = run("snapshot", "--json")
+        assert result.exit_code == 0, result.stdout + result.stderr
+        assert stored(home) == list(FIRST)
+        assert 0 < later[0].total_seconds() <= 62
+        assert {one["status"] for one in broker.requests()} == {200}
 
 
 def test_a_cycle_asks_for_a_run_for_each_token(

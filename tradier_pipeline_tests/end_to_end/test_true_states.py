@@ -264,6 +264,29 @@ def test_shares_and_options_that_leave_together_were_not_delivered(
     assert {change for item, change, *_ in account.changes("cash")} <= {0}
 
 
+def test_a_covered_call_that_leaves_with_its_shares_and_no_cash_is_a_candidate_beside_a_transfer(
+    account: ScriptedAccount,
+) -> None:
+    call = "KO251219C00060000"
+    account.shows(ny("11-21 15:50"), KO, (call, -1, -250), F, cash=20000)
+    for at in ("11-24 09:31", "11-24 09:40", "11-24 10:05", "11-24 10:40"):
+        account.shows(ny(at), F, cash=20000)
+    assert account.verdict() == "good"
+    assert f"may be {call} assigned at 60; may be an assignment" in explanation(account, "KO")
+    account.shows(ny("11-25 09:31"), F, cash=26000)
+    assert f"may be {call} assigned at 60, whose shares went before" in explanation(account, "cash")
+    lines = [line for row in account.changes() for line in row[-1].split("; ") if "assigned" in line]
+    assert all(line.startswith("may be") for line in lines)
+
+
+@sampled("call", ["KO251219C00060000", "KO251121C00060000"], kept=(0, 1))
+def test_a_covered_call_whose_strike_is_paid_is_assigned(account: ScriptedAccount, call: str) -> None:
+    account.shows(ny("11-21 15:50"), KO, (call, -1, -250), F, cash=20000)
+    assert account.shows(ny("11-24 07:30"), F, cash=20000) == "doubtful"
+    assert account.shows(ny("11-24 09:31"), F, cash=26000) == "good"
+    assert f"-100 at 60: {call} assigned" in explanation(account, "KO").split("; ")
+
+
 def test_cash_that_a_delivery_still_owes_is_named_as_such(account: ScriptedAccount) -> None:
     puts = (("F251121P00012000", -3, -90), ("F251121P00011000", -2, -40))
     account.shows(ny("11-21 15:55"), *puts, KO, cash=20000)

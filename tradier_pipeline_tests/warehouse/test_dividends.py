@@ -156,6 +156,25 @@ def test_a_broker_that_does_not_tell_is_asked_once_and_costs_nothing(
     assert risk(home)[KO][:3] == [None, None, None]
 
 
+def test_where_one_token_is_refused_another_is_asked(
+    home: Home, broker: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = [
+        {"name": name, "token": f"{name}-token", "environment": "live", "accounts": [account]}
+        for name, account in (("first", "VB00000001"), ("second", ACCOUNT))
+    ]
+    for name in ("ACCESS_TOKEN", "ACCOUNT_ID"):
+        monkeypatch.delenv(f"TRADIER_{name}")
+    monkeypatch.setenv("TRADIER_TOKENS", dumps(groups))
+    told_to_second = told("KO", paid("2026-12-14"))
+    broker.on(
+        PATH,
+        computed(lambda asked: told_to_second if "second" in asked.headers["authorization"] else answer("no", 401)),
+    )
+    assert read_this_morning()["symbols"] == "KO, MSFT"
+    assert risk(home)[KO][0] == date(2026, 12, 14)
+
+
 def test_one_answer_that_is_malformed_costs_the_others_nothing(home: Home, broker: ScriptedServer) -> None:
     two = told("KO", paid("2026-12-14") | {"ex_date": 7})
     broker.on(PATH, by_symbol(KO=two, MSFT=told("MSFT", paid("2026-12-14"))))

@@ -427,6 +427,7 @@ _EVENINGS = rf"""
         SELECT row_number() OVER () AS step, movable.*, lefts.i AS instead
         FROM movable JOIN lefts ON lefts.account_id = movable.account_id AND lefts.i <> counted
              AND number >= dated_number - {REACH} AND coalesce(previous_number < dated_number + {REACH}, true)
+             AND abs(amount) >= base / 50
     ), placements AS MATERIALIZED ( -- one step, or two of different flows beside each other; each has to halve it
         SELECT step, 0 AS second, account_id, 2 AS halved, [counted, instead] AS evenings, [amount, -amount] AS changes
         FROM steps

@@ -301,7 +301,10 @@ _EVENINGS = rf"""
                lag(cash_left) OVER by_number AS previous_cash, lead(cash_left) OVER by_number AS next_cash,
                lag(earned) OVER by_number AS previous_earned, lead(earned) OVER by_number AS next_earned,
                lag(net) OVER by_number AS previous_net, lead(net) OVER by_number AS next_net,
-               lead(base) OVER by_number AS next_base
+               lead(base) OVER by_number AS next_base,
+               cash - last_value(cash IGNORE NULLS) OVER (PARTITION BY account_id ORDER BY number ROWS BETWEEN
+                                                          UNBOUNDED PRECEDING AND 1 PRECEDING)
+               - sum(booked) OVER (PARTITION BY account_id, cash_span) AS span_left
         FROM compared WINDOW by_number AS (PARTITION BY account_id ORDER BY number)
     ), runs AS ( -- evenings in a row with flows: they may be dated off all together
         SELECT account_id, min(i) AS first_i, max(i) AS last_i, min(abs(net)) AS least
@@ -339,10 +342,13 @@ _EVENINGS = rf"""
                sum(amount) FILTER (external) OVER of_day AS net,
                bool_or(source = 'owner') OVER of_day AS is_stated,
                coalesce(CASE i WHEN 1 THEN next_base ELSE base END, 0) AS base,
-               source = 'broker' AND cash_left IS NOT NULL AS here_is_cash,
+               -- cash that is known again after other evenings, and has not seen it
+               source = 'broker' AND cash_left IS NULL AND coalesce(abs(span_left + amount) <= abs(amount) / 10, false)
+               AS span_is_cash,
+               source = 'broker' AND cash_left IS NOT NULL OR span_is_cash AS here_is_cash,
                source = 'broker' AND next_cash IS NOT NULL AS next_is_cash,
                source = 'broker' AND previous_cash IS NOT NULL AS previous_is_cash,
-               CASE WHEN here_is_cash THEN cash_left ELSE profit - earned END AS here,
+               CASE WHEN span_is_cash THEN span_left WHEN here_is_cash THEN cash_left ELSE profit - earned END AS here,
                CASE WHEN next_is_cash THEN next_cash ELSE next_profit - next_earned END AS next_left,
                CASE WHEN previous_is_cash THEN previous_cash ELSE previous_profit - previous_earned END
                AS previous_left,
@@ -421,6 +427,7 @@ _EVENINGS = rf"""
         SELECT row_number() OVER () AS step, movable.*, lefts.i AS instead
         FROM movable JOIN lefts ON lefts.account_id = movable.account_id AND lefts.i <> counted
              AND number >= dated_number - {REACH} AND coalesce(previous_number < dated_number + {REACH}, true)
+             AND abs(amount) >= base / 50
     ), placements AS MATERIALIZED ( -- one step, or two of different flows beside each other; each has to halve it
         SELECT step, 0 AS second, account_id, 2 AS halved, [counted, instead] AS evenings, [amount, -amount] AS changes
         FROM steps

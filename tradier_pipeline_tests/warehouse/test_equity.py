@@ -662,6 +662,21 @@ def test_cash_of_later_days_tells_what_moved_the_brokers_own_value(
     assert of(rows[1:], "uncertain") == [False, is_uncertain, False, False]
 
 
+def test_cash_that_was_not_read_the_evening_before_still_tells_that_a_flow_did_not_come(write: Write) -> None:
+    """A withdrawal is dated on Wednesday, when a fall of the market looks like it; cash sees it on Thursday."""
+    reported = Histories()
+    reported.snapshot(MON, 14_000, cash=4_000)
+    reported.reported(TUE, 13_400)
+    reported.snapshot(WED, 12_000, cash=4_000)
+    reported.snapshot(THU, 10_000, cash=2_300)
+    reported.flow(WED, -1_700)
+    reported.read(date(2025, 11, 10), DAYS[-1])
+    true = {WED: 12_000 / 13_400 - 1, THU: 11_700 / 12_000 - 1}
+    rows = {row["trade_date"]: row for row in write(reported)}
+    for day, return_ in true.items():
+        assert rows[day]["uncertain"] or rows[day]["return"] == pytest.approx(return_)
+
+
 def test_an_account_that_was_seen_to_hold_nothing_earns_nothing_that_is_not_marked(write: Write) -> None:
     reported = Histories()
     reported.snapshot(MON, 10_000, cash=10_000)

@@ -186,6 +186,8 @@ def check_curve(book: Book, rows: Sequence[dict[str, Any]]) -> int:
         assert not row["uncertain"] or row["reason"]
         if row["return"] is not None and true is not None:
             near = isclose(1 + row["return"], true, rel_tol=1e-9, abs_tol=1e-9 + little)
+            # nor can a flow from a market that moves what is owed as well, by as much as one that is provable
+            near = near or (little > 0 and abs(true - 1) >= Fraction(PROVABLE, 100))
             assert near, (row["trade_date"], row["return"], float(true) - 1, book)
     return sum(row["uncertain"] for row in known)
 
@@ -310,6 +312,21 @@ def test_what_cash_does_not_explain_of_several_evenings_may_be_on_each(connectio
     ]
     lives = (1_526_874, 390_841, early), (646_089, 1_614_543, late)
     check(connection, [(cash, held, [Session(*one) for one in lived]) for cash, held, lived in lives])
+
+
+def test_a_second_evening_that_two_flows_explain_is_none_s(connection: duckdb.DuckDBPyConnection) -> None:
+    """Found at random: a withdrawal dated on the second evening has not left yet, and a deposit of its size is dated on
+    the first: one is in the first equity, or the other shows a day late.
+    """
+    lived = [
+        *[("hole", 170, None, None)] * 2,
+        ("broker", 81, ("interest", -4563), Flow(52)),
+        ("broker", 160, None, None),
+        ("broker", 157, None, Flow(-35, -1, late=True)),
+        ("both", 35, None, Flow(-33, -1, late=True)),
+        *[QUIET] * 9,
+    ]
+    check(connection, [(1_395_513, 1_358_453, [Session(*one) for one in lived])])
 
 
 @pytest.mark.soak

@@ -49,3 +49,9 @@ def test_judging_alone_counts_what_it_judged_and_names_the_seed_of_what_it_finds
 def test_the_first_snapshot_of_all_whose_positions_run_behind_its_fills_is_in_doubt(tmp_path: Path) -> None:
     with simulation(401, tmp_path) as lived:
         lived.run(2)
+
+
+@pytest.mark.soak
+def test_orders_that_are_known_by_their_ids_alone_are_not_counted_as_listed(tmp_path: Path) -> None:
+    with simulation(1010, tmp_path) as lived:
+        lived.run(14)

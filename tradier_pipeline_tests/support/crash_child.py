@@ -9,7 +9,6 @@ instead, killed at a point too, or after a delay; or a command line on a termina
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
 import fcntl
 import gc
@@ -529,10 +528,10 @@ def _minute(job: Job) -> None:
 def _minute_here(job: Job) -> dict[str, Any]:
     """The same in the nursery itself, of a lean minute that nothing kills: what is warm stays so."""
     lines: list[str] = []
+    os.chdir(Path(job.home).parent)  # for good: where it was before may be gone
     environment = {"TRADIER_PIPELINE_HOME": job.home, "TRADIER_BASE_URL": job.url}
     with (
         patch.dict(os.environ, environment),
-        contextlib.chdir(Path(job.home).parent),
         patch.object(snapshot, "SETTLE_S", 0.0),
         _at_its_minute(job),
     ):

@@ -161,17 +161,22 @@ class Simulation:
             self._die_again_and_again(wrong)
         if not wrong.skipped:
             outcome = self._outcome(self._run(self._job(wrong)), wrong)
-            self.begun = self.begun or self.now
+            self._note_begun()
         self.tally[f"{wrong.name}: {outcome}"] += 1
         self._what_is_published_is_whole_and_true()
         self.now += MINUTE
+
+    def _note_begun(self) -> None:
+        """A home begins with the first thing that is kept: a process that died before has never seen its account."""
+        kept = (self.home / "scheduled.json").exists() or any((self.home / "raw").glob("*/*/*"))
+        self.begun = self.begun or (self.now if kept else None)
 
     def _die_again_and_again(self, wrong: Disturbance) -> None:
         """The first processes of the minute die before its snapshot is landed, each where the one before got to."""
         for _ in range(self.kills.choice(AGAIN)):
             early = replace(wrong, durable=self.kills.randint(1, LANDING))
-            self.begun = self.begun or self.now
             outcome = self._outcome(nursery().run(self._job(early)), early)
+            self._note_begun()
             self.tally[f"{early.name} and begun again: {outcome}"] += 1
             self._what_is_published_is_whole_and_true()
             if outcome != "died":

@@ -23,6 +23,7 @@ from tradier_pipeline.domain.daily_summary import content_key
 from tradier_pipeline.landing.audit import Audited, Walked, audit_landing, walk
 from tradier_pipeline.landing.chain import Head
 from tradier_pipeline.landing.zone import Damaged, LandingZone
+from tradier_pipeline.ledger.audit import audit_ledger
 from tradier_pipeline.publish.missed import missed_row
 from tradier_pipeline.verify import warehouse_audit
 from tradier_pipeline.warehouse import schema
@@ -48,10 +49,11 @@ class Audit:
     sealed: Walked
     snapshots: int | None
     wrong: tuple[Damaged, ...]
+    ledger: tuple[Walked, ...] = ()
 
     @property
     def chains(self) -> tuple[Walked, ...]:
-        return (*self.landing.chains, *([self.sealed] if self.sealed.links else []))
+        return (*self.landing.chains, *([self.sealed] if self.sealed.links else []), *self.ledger)
 
     def lacks(self, anchors: Sequence[tuple[str, Head]]) -> Iterator[Damaged]:
         """The heads that were anchored once and that no chain has come to."""
@@ -77,12 +79,13 @@ def audit(settings: Settings, *, rows: bool = True) -> Audit:
     landing = audit_landing(zone)
     root = sealed_directory(settings.warehouse)
     of_sealed = walk(sealed_chain(root))
-    wrong = [*landing.wrong, *of_sealed.wrong]
+    ledger = audit_ledger(settings.ledger)
+    wrong = [*landing.wrong, *of_sealed.wrong, *(damage for chain in ledger for damage in chain.wrong)]
     snapshots = None
     if settings.warehouse.exists():
         snapshots, found = _audit_warehouse(settings, landing, of_sealed, rows=rows)
         wrong += found
-    return Audit(landing, of_sealed, snapshots if rows else None, tuple(wrong))
+    return Audit(landing, of_sealed, snapshots if rows else None, tuple(wrong), tuple(ledger))
 
 
 def _audit_warehouse(

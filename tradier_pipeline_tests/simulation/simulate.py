@@ -20,23 +20,25 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, BinaryIO
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.verify import verify_snapshot
-from tradier_pipeline.warehouse import schema
+from tradier_pipeline.verify import refuted
+from tradier_pipeline.verify.in_bulk import Decoded
+from tradier_pipeline.warehouse import reads, schema
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Simulated
 from tradier_pipeline_tests.reconcile.lives import live, live_in_a_moving_market, live_through_events
 from tradier_pipeline_tests.reconcile.test_lives import prove
+from tradier_pipeline_tests.support.connections import Pool
 from tradier_pipeline_tests.support.crash_child import End, Job, nursery
 
 LIVES = {"trading": live, "events": live_through_events, "a moving market": live_in_a_moving_market}
@@ -44,6 +46,7 @@ OPEN = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
 DURABLE_CHANGES = 55  # of a minute, about
+WHOLE_EACH = 15  # minutes one is a run of Dagster's job; of the others the assets' own code runs without it
 BLUNT: Mapping[str, Mapping[str, Any]] = {
     "status": {"status": 500},
     "reset": {},
@@ -51,6 +54,13 @@ BLUNT: Mapping[str, Mapping[str, Any]] = {
     "html": {},
     "body": {},
 }
+OWNERLESS = " UNION ALL ".join(
+    f"SELECT '{table.name}', snapshot_id FROM {table.name} ANTI JOIN tradier_snapshots USING (snapshot_id)"
+    for table in schema.TABLES
+    if table is not schema.TRADIER_SNAPSHOTS
+)
+LANDING = 12  # changes of the disk, about, before the snapshot of the minute is landed
+AGAIN = (0, 0, 1, 3)  # how often a minute that is killed is killed before that, and begun again
 SHAPELESS = ("{}", '{"%s": {}}', '{"%s": ""}', '{"%s": []}', "[]", '{"%s": {"none": "null"}}')  # of no documented form
 
 
@@ -115,14 +125,18 @@ class Simulation:
     simulated: Simulated
     planted: str | None = None
     random: Random = field(init=False)
+    kills: Random = field(init=False)
     now: datetime = OPEN
     begun: datetime | None = None
     truth: dict[datetime, dict[str, Decimal]] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
     lagging: set[datetime] = field(default_factory=set)
+    _seen: int | None = None
+    _kept: BinaryIO | None = None
 
     def __post_init__(self) -> None:
         self.random = Random(f"simulation {self.seed}")
+        self.kills = Random(f"kills {self.seed}")  # of its own: a seed found means the same life
 
     def run(self, minutes: int) -> None:
         """Raises BrokenInvariantError."""
@@ -143,13 +157,35 @@ class Simulation:
             if any(fault["kind"] == "lag" for fault in wrong.faults):
                 self.lagging.add(self.now)
         outcome = "off"
+        if wrong.durable is not None and not wrong.full:
+            self._die_again_and_again(wrong)
         if not wrong.skipped:
-            ended = nursery().run(self._job(wrong))
-            outcome = self._outcome(ended, wrong)
-            self.begun = self.begun or self.now
+            outcome = self._outcome(self._run(self._job(wrong)), wrong)
+            self._note_begun()
         self.tally[f"{wrong.name}: {outcome}"] += 1
         self._what_is_published_is_whole_and_true()
         self.now += MINUTE
+
+    def _note_begun(self) -> None:
+        """A home begins with the first thing that is kept: a process that died before has never seen its account."""
+        kept = (self.home / "scheduled.json").exists() or any((self.home / "raw").glob("*/*/*"))
+        self.begun = self.begun or (self.now if kept else None)
+
+    def _die_again_and_again(self, wrong: Disturbance) -> None:
+        """The first processes of the minute die before its snapshot is landed, each where the one before got to."""
+        for _ in range(self.kills.choice(AGAIN)):
+            early = replace(wrong, durable=self.kills.randint(1, LANDING))
+            outcome = self._outcome(nursery().run(self._job(early)), early)
+            self._note_begun()
+            self.tally[f"{early.name} and begun again: {outcome}"] += 1
+            self._what_is_published_is_whole_and_true()
+            if outcome != "died":
+                return
+
+    def _run(self, job: Job) -> End:
+        """In a process of its own where it may end in the middle, or is not as it was written."""
+        here = job.lean and job.durable is None and job.planted is None
+        return nursery().run_here(job) if here else nursery().run(job)
 
     def _job(self, wrong: Disturbance) -> Job:
         at = (self.now + timedelta(seconds=1)).isoformat()
@@ -161,7 +197,12 @@ class Simulation:
             durable=wrong.durable,
             full=wrong.full,
             planted=self.planted,
+            lean=bool(self._minute % WHOLE_EACH),
         )
+
+    @property
+    def _minute(self) -> int:
+        return (self.now - OPEN) // MINUTE
 
     def _outcome(self, ended: End, wrong: Disturbance) -> str:
         if ended.signal is not None:
@@ -178,8 +219,9 @@ class Simulation:
 
     def _what_is_published_is_whole_and_true(self) -> None:
         path = self.home / "tradier.duckdb"
-        if not path.exists():
-            return
+        if not path.exists() or self._seen == (now := path.stat()).st_ino:
+            return  # nothing, or the file that was looked at: what is published has another inode
+        self._seen, self._kept = now.st_ino, path.open("rb")  # while it is open, no other file gets its number
         with connect_readonly(path) as connection:
             newest = connection.execute(
                 "SELECT snapshot_id, verdict, coherence, positions_count, orders_count FROM tradier_snapshots "
@@ -194,23 +236,25 @@ class Simulation:
             landed = LandingZone(self.home / "raw").find(SnapshotId.parse(snapshot_id))
             if landed is None:
                 raise BrokenInvariantError(f"{snapshot_id} is published and not landed")
-            failed = [outcome for outcome in verify_snapshot(landed, connection) if outcome.blocks]
-            if failed:
-                raise BrokenInvariantError(f"{snapshot_id} is published and fails {failed[0].check}")
+            for _, failed in refuted(connection, [landed], Decoded()):
+                if failed:
+                    raise BrokenInvariantError(f"{snapshot_id} is published and fails {failed[0].check}")
             if verdict == "good":
                 self._is_true(connection, snapshot_id)
 
     def _is_whole(self, connection: Any, snapshot_id: str, positions: int, orders: int) -> None:
         counts = {"account_balances": 1, "accounts": 1, "positions": positions, "orders": orders}
+        listed = {"orders": " AND listed"}  # others were asked for by their ids
+        each = (
+            f"SELECT '{table}', count(*) FROM {table} WHERE snapshot_id = ?{listed.get(table, '')}" for table in counts
+        )
+        found = dict(connection.execute(" UNION ALL ".join(each), [snapshot_id] * len(counts)).fetchall())
         for table, expected in counts.items():
-            query = f"SELECT count(*) FROM {table} WHERE snapshot_id = ?"
-            (found,) = connection.execute(query, [snapshot_id]).fetchone()
-            if found != expected:
-                raise BrokenInvariantError(f"{snapshot_id}: {found} rows of {table}, not {expected}")
-        for table in (one.name for one in schema.TABLES if one is not schema.TRADIER_SNAPSHOTS):
-            query = f"SELECT snapshot_id FROM {table} ANTI JOIN tradier_snapshots USING (snapshot_id) LIMIT 1"
-            if found := connection.execute(query).fetchone():
-                raise BrokenInvariantError(f"{table} has rows of {found[0]}, which is no snapshot")
+            if found[table] != expected:
+                raise BrokenInvariantError(f"{snapshot_id}: {found[table]} rows of {table}, not {expected}")
+        ownerless = connection.execute(OWNERLESS).fetchone()
+        if ownerless:
+            raise BrokenInvariantError(f"{ownerless[0]} has rows of {ownerless[1]}, which is no snapshot")
 
     def _is_true(self, connection: Any, snapshot_id: str) -> None:
         """What is called good is what was held: nothing that lags is believed."""
@@ -272,6 +316,7 @@ def main() -> int:
     seeds = range(int(first), int(last or first) + 1)
     if asked.judge:
         return 1 if judge(seeds) else 0
+    reads.duckdb = Pool(threads=1)  # type: ignore[attr-defined, assignment]
     tally: Counter[str] = Counter()
     broken, started = 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="simulation-") as directory:
@@ -282,11 +327,15 @@ def main() -> int:
                 except BrokenInvariantError as error:
                     broken += 1
                     sys.stdout.write(f"seed {seed} at {lived.now:%H:%M}: {error}\n")
+                sys.stdout.flush()
                 tally += lived.tally
-    minutes = sum(tally.values())
+    kills = sum(count for name, count in tally.items() if name.endswith(": died"))
+    minutes = sum(count for name, count in tally.items() if "begun again" not in name)
     for name, count in sorted(tally.items()):
         sys.stdout.write(f"{count:6}  {name}\n")
-    sys.stdout.write(f"{minutes} minutes in {time.monotonic() - started:.0f} s, {broken} seeds broke an invariant\n")
+    sys.stdout.write(
+        f"{minutes} minutes, {kills} kills in {time.monotonic() - started:.0f} s, {broken} seeds broke an invariant\n"
+    )
     return 1 if broken else 0
 
 

@@ -49,3 +49,16 @@ def test_judging_alone_counts_what_it_judged_and_names_the_seed_of_what_it_finds
 def test_the_first_snapshot_of_all_whose_positions_run_behind_its_fills_is_in_doubt(tmp_path: Path) -> None:
     with simulation(401, tmp_path) as lived:
         lived.run(2)
+
+
+@pytest.mark.soak
+def test_orders_that_are_known_by_their_ids_alone_are_not_counted_as_listed(tmp_path: Path) -> None:
+    with simulation(1010, tmp_path) as lived:
+        lived.run(14)
+
+
+@pytest.mark.soak
+@pytest.mark.xfail(raises=BrokenInvariantError, strict=True, reason="`scheduled.json` counts from after that minute on")
+def test_the_first_minute_of_a_home_is_accounted_for_also_if_its_disk_was_full(tmp_path: Path) -> None:
+    with simulation(1004, tmp_path) as lived:
+        lived.run(2)

@@ -26,10 +26,12 @@ class Pool:
 
     Args:
         writes: what is created is created in an attached file.
+        threads: of each instance; None: as many as there are cores.
     """
 
-    def __init__(self, *, writes: bool = False) -> None:
+    def __init__(self, *, writes: bool = False, threads: int | None = None) -> None:
         self.writes = writes
+        self._config: dict[str, Any] = {} if threads is None else {"threads": threads}
         self._free: list[tuple[int, duckdb.DuckDBPyConnection]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -42,7 +44,7 @@ class Pool:
             process, instance = self._free.pop()
             if process == os.getpid():  # that of a parent has no threads here
                 return Pooled(instance, self)
-        return Pooled(duckdb.connect(":memory:"), self)
+        return Pooled(duckdb.connect(":memory:", config=self._config), self)
 
     def take_back(self, instance: duckdb.DuckDBPyConnection) -> None:
         self._free.append((os.getpid(), instance))

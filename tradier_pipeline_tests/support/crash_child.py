@@ -15,6 +15,7 @@ import gc
 import importlib
 import itertools
 import json
+import logging
 import os
 import resource
 import signal
@@ -23,12 +24,15 @@ import sys
 import termios
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn, Self
+from unittest.mock import patch
 
 import anyio._backends._asyncio  # noqa: F401 - what the HTTP library would import at its first request
 import duckdb
@@ -50,12 +54,16 @@ from tradier_pipeline.landing import compaction
 from tradier_pipeline.landing import zone as landing
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish import store
-from tradier_pipeline.warehouse import staging
+from tradier_pipeline.warehouse import reads, staging
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
+from tradier_pipeline_tests.support.connections import Pool
 
 Act = Callable[[], None]
 FAILED = 3
-IMPORTED = ("tradier_pipeline.cli", "tradier_pipeline.definitions", "tradier_pipeline_tests.support.dagster_runs")
+IMPORTED = (
+    *("tradier_pipeline.cli", "tradier_pipeline.definitions", "tradier_pipeline_tests.support.dagster_runs"),
+    *("tradier_pipeline.cli.without_dagster", "httpcore", "dagster._utils.hosted_user_process"),
+)
 
 
 @dataclass(frozen=True)
@@ -215,6 +223,7 @@ class Job:
     now: str | None = None  # of the work `minute`: what its clock says
     durable: int | None = None  # of the work `minute`: its how manieth change of the disk is the last, or fails
     planted: str | None = None  # likewise: a mistake of `simulation.planted`
+    lean: bool = False  # likewise: the assets' own code without Dagster around it
     full: bool = False  # that change finds the disk full, and so does every later one
     synced: str | None = None  # a file that lists every file and directory made to outlive a power failure
     terminal: str | None = None  # of the work `terminal`: the device that its command has
@@ -258,6 +267,11 @@ class Nursery:
     def run(self, job: Job) -> End:
         return self.wait(self.start(job))
 
+    def run_here(self, job: Job) -> End:
+        """A lean minute in the nursery's own process, which is not to be killed in it: without the cost of a fork."""
+        answer = self._ask({"here": asdict(job)})
+        return End(answer["stopped"], answer["signal"], answer["code"], tuple(answer["lines"]))
+
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -280,6 +294,7 @@ def nursery() -> Nursery:
 
 # --- the nursery's side ---------------------------------------------------------------------------------------------
 
+WRITERS, READERS = Pool(writes=True, threads=1), Pool(threads=1)  # a thread would not outlive a fork
 REPORT = -1  # where a child writes what its parent should know
 
 
@@ -299,7 +314,10 @@ def _serve() -> None:
     try:
         for line in sys.stdin:
             question = json.loads(line)
-            answer = _start(Job(**question["job"]), pipes) if "job" in question else _wait(question["wait"], pipes)
+            if "here" in question:
+                answer = _minute_here(Job(**question["here"]))
+            else:
+                answer = _start(Job(**question["job"]), pipes) if "job" in question else _wait(question["wait"], pipes)
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
     finally:
@@ -309,6 +327,8 @@ def _serve() -> None:
 
 
 def _start(job: Job, pipes: dict[int, int]) -> dict[str, Any]:
+    if job.lean:
+        _empty_instance()
     readable, writable = os.pipe()
     terminal = None if job.terminal is None else os.open(job.terminal, os.O_RDWR | os.O_NOCTTY)  # it has it at once
     pid = os.fork()
@@ -493,27 +513,109 @@ def _disturb(job: Job) -> None:
 
 
 def _minute(job: Job) -> None:
-    """What `up` does at a minute: account for those before it, and take what is due."""
-    from tradier_pipeline.assets.missed_minutes import record_gaps
-    from tradier_pipeline.cli.without_dagster import take_due
-    from tradier_pipeline.core.settings import load_settings
-    from tradier_pipeline.instance import open_instance
-
+    """What `up` does at a minute, in a process of its own."""
     _in_its_home(job)
-    now = datetime.fromisoformat(job.now or "")
-    started = time.monotonic()
-    clock.now = lambda: now + timedelta(seconds=time.monotonic() - started)
     if job.planted is not None:
         from tradier_pipeline_tests.simulation.planted import PLANTED
 
         PLANTED[job.planted]()
     if job.durable is not None:
         _disturb(job)
+    with _at_its_minute(job):
+        _take_minute(job, lambda line: os.write(REPORT, f"{line}\n".encode()))
+
+
+def _minute_here(job: Job) -> dict[str, Any]:
+    """The same in the nursery itself, of a lean minute that nothing kills: what is warm stays so."""
+    lines: list[str] = []
+    os.chdir(Path(job.home).parent)  # for good: where it was before may be gone
+    environment = {"TRADIER_PIPELINE_HOME": job.home, "TRADIER_BASE_URL": job.url}
+    with (
+        patch.dict(os.environ, environment),
+        patch.object(snapshot, "SETTLE_S", 0.0),
+        _at_its_minute(job),
+    ):
+        try:
+            _take_minute(job, lines.append)
+        except PipelineError as error:
+            lines.append(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            lines.append(f"unexpected {type(error).__name__}: {error}")
+    return {"stopped": False, "signal": None, "code": 0, "lines": [line for text in lines for line in text.split("\n")]}
+
+
+@contextmanager
+def _at_its_minute(job: Job) -> Iterator[None]:
+    """The clock says what it has to; without Dagster its job is the assets alone."""
+    now, started = datetime.fromisoformat(job.now or ""), time.monotonic()
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(clock, "now", lambda: now + timedelta(seconds=time.monotonic() - started)))
+        if job.lean:
+            from dagster import DagsterInstance
+
+            from tradier_pipeline.cli import without_dagster
+
+            stack.enter_context(patch.object(staging, "duckdb", WRITERS))
+            stack.enter_context(patch.object(reads, "duckdb", READERS))
+            stack.enter_context(patch.object(without_dagster, "run_snapshot", _run_assets))
+            empty = _empty_instance()  # before what makes it is replaced
+            stack.enter_context(patch.object(DagsterInstance, "ephemeral", lambda: nullcontext(empty)))
+        yield
+
+
+def _take_minute(job: Job, tell: Callable[[str], object]) -> None:
+    """Account for the minutes before, and take what is due."""
+    from tradier_pipeline.assets.missed_minutes import record_gaps
+    from tradier_pipeline.cli.without_dagster import take_due
+    from tradier_pipeline.core.settings import load_settings
+    from tradier_pipeline.instance import open_instance
+
     settings = load_settings()
-    with open_instance(settings.dagster_home) as instance:
+    with nullcontext(_empty_instance()) if job.lean else open_instance(settings.dagster_home) as instance:
         record_gaps(settings, instance)
     for run in take_due(settings):
-        os.write(REPORT, f"{'published' if run.published else run.error}\n".encode())
+        tell("published" if run.published else str(run.error))
+
+
+@cache
+def _empty_instance() -> Any:
+    """In memory, made before any child: each has a copy of its own."""
+    from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, RunsFilter
+
+    from tradier_pipeline.instance.partitions import remember_partition
+
+    instance = DagsterInstance.ephemeral()
+    instance.all_instigator_state = lambda *_, **__: []  # type: ignore[method-assign] # no scheduler ever ran
+    instance.get_runs(RunsFilter(tags={"none": "none"}), limit=1)
+    remember_partition(instance, SnapshotId("6YA00001", clock.now()))  # and what the first query of each kind prepares
+    instance.fetch_materializations(AssetRecordsFilter(AssetKey("none"), asset_partitions=["none"]), limit=1)
+    return instance
+
+
+def _run_assets(instance: Any, _job: Any, _settings: Any, snapshot_id: SnapshotId, trigger: str) -> Any:
+    """What the job `snapshot` does, step by step, without Dagster's job: that takes most of such a minute."""
+    import dagster as dg
+
+    from tradier_pipeline.assets.resource import TradierResource
+    from tradier_pipeline.cycles.on_demand import SnapshotRun
+    from tradier_pipeline.cycles.snapshot_job import SNAPSHOT_ASSETS
+    from tradier_pipeline.instance.partitions import PARTITION_TAG
+    from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG
+
+    tags = {PARTITION_TAG: str(snapshot_id), TRIGGER_TAG: trigger, ACCOUNT_TAG: snapshot_id.account_id}
+    run = SimpleNamespace(tags={**tags, PROCESS_TAG: "simulated"}, job_name="snapshot", run_id="simulated")
+    log = logging.getLogger("simulated")
+    context = SimpleNamespace(run=run, log=log, instance=instance, partition_key=str(snapshot_id))
+    context.has_partition_key = True
+    tradier, failure = TradierResource(), None
+    try:
+        for asset in SNAPSHOT_ASSETS:
+            results = asset.op.compute_fn.decorated_fn(context, tradier)  # type: ignore[union-attr]
+            for _ in results if isinstance(results, Iterator) else ():
+                pass
+    except dg.Failure as error:
+        failure = str(error.description)
+    return SnapshotRun(snapshot_id, run.run_id, failure is None, failure, (), None)
 
 
 WHOLE: dict[str, Callable[[Job], None]] = {

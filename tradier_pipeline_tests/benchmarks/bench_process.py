@@ -7,16 +7,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import dagster as dg
-
-
-@dg.asset
-def empty() -> None:
-    """Nothing."""
-
 
 def main(kind: str) -> None:
     if kind == "empty":
+        import dagster as dg  # here: what takes a snapshot imports it itself, and may do it in a better way
+
+        @dg.asset
+        def empty() -> None:
+            """Nothing."""
+
         defs = dg.Definitions(assets=[empty], executor=dg.in_process_executor)
         with dg.DagsterInstance.get() as instance:
             job = defs.resolve_implicit_global_asset_job_def()

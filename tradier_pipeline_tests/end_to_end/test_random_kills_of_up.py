@@ -96,7 +96,9 @@ def due_minutes(home: Home, first: datetime) -> list[str]:
 
 
 def accounted_for(home: Home) -> dict[str, str]:
-    """Snapshot id -> why it was missed; "" if it was published."""
+    """Snapshot id -> why it was missed; "" if it was published. None before the first publish, which kills put off."""
+    if not home.warehouse.path.exists():
+        return {}
     with connect_readonly(home.warehouse.path) as connection:
         rows = connection.execute(
             "SELECT snapshot_id, '' FROM tradier_snapshots UNION ALL SELECT snapshot_id, reason FROM missed_snapshots"

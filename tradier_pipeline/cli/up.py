@@ -334,7 +334,14 @@ def _refuse_ended(processes: Mapping[str, _Process]) -> None:
             process.printing.join(STOP_TIMEOUT_S)
             for line in process.output.last_lines:
                 _show(line)
-            raise UpError(f"{name} ended with exit code {process.returncode}", "Its last lines above say why.")
+            why = "Its last lines above say why." if process.returncode > 0 else "Start it again."
+            raise UpError(f"{name} {_end_of(process.returncode)}", why)
+
+
+def _end_of(returncode: int) -> str:
+    return (
+        f"was ended by {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
+    )
 
 
 class _Process(subprocess.Popen[bytes]):

@@ -311,7 +311,7 @@ def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_it
         os.kill(int(daemon.split()[0]), signal.SIGKILL)
         assert again.process.wait(30) == 1
         assert family(lived.home) == []
-    assert "tradier-pipeline: error: the daemon ended with exit code -9. Its last lines above say why." in lived.log
+    assert "tradier-pipeline: error: the daemon was ended by SIGKILL. Start it again." in lived.log
     assert not any("Traceback" in line for line in lived.log[printed:])
     assert not any(USERS_TOKEN in line for line in lived.log)
 

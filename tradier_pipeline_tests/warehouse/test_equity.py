@@ -536,7 +536,7 @@ OFF = [
 
 @pytest.mark.parametrize(  # each once, by cash or by equity alone
     ("worth", "flows", "by_cash"),
-    thinned([pytest.param(*case, by_cash) for by_cash in (True, False) for case in OFF], 2),
+    thinned([pytest.param(*case, by_cash) for by_cash in (True, False) for case in OFF], 4),
 )
 def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
     write: Write, worth: tuple[int, ...], flows: list[tuple[date, int]], by_cash: bool
@@ -556,7 +556,7 @@ def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
 
 
 @pytest.mark.parametrize(("word", "amount", "worth"), [("novel", 20_000, 30_000), ("transfer", 0, 60_000)])
-@pytest.mark.parametrize("dated", [date(2025, 11, 14), MON, WED, NEXT_TUE])
+@sampled("dated", [date(2025, 11, 14), MON, WED, NEXT_TUE], kept=(0, 2))
 def test_what_nobody_knows_is_no_return_of_a_day_sessions_off(
     write: Write, dated: date, word: str, amount: int, worth: int
 ) -> None:
@@ -671,7 +671,11 @@ def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_s
     ]
 
 
-@pytest.mark.parametrize("word", ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"])
+@sampled(
+    "word",
+    ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"],
+    kept=(2, 5),
+)
 def test_the_broker_may_spell_a_flow_as_it_likes(write: Write, word: str) -> None:
     reported = Histories()
     for day, equity in zip(DAYS, (10_000, 35_000), strict=False):
@@ -918,7 +922,7 @@ def _identities(rows: list[Any], known: list[Any]) -> None:
         assert not row["gap"] or of([row], "equity", *FIGURES) == [(None,) * (1 + len(FIGURES))]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@sampled("seed", range(6))
 def test_random_accounts_add_up_to_the_total(connection: duckdb.DuckDBPyConnection, seed: int) -> None:
     reported = Histories()
     reported.sessions(sorted(OPEN_DAYS))

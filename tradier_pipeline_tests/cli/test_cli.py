@@ -823,7 +823,7 @@ def test_a_warehouse_without_a_gate_is_not_ready(copied: Home) -> None:
     assert "cannot read the trade gate" in error_line(run("gate"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@sampled("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line_and_ends_at_once(
     number: signal.Signals, home: Home, monkeypatch: pytest.MonkeyPatch, interruptible: None
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_mistyped_key_is_told_in_one_line_and_leaves_nothing_behind(
             assert connection.execute("SELECT count(*) FROM missed_snapshots").fetchone() == (0,), key
 
 
-@pytest.mark.parametrize("assets", [["trade_gate"], ["tradier_snapshot", "portfolio_positions"], ["findings"]])
+@sampled("assets", [["trade_gate"], ["tradier_snapshot", "portfolio_positions"], ["findings"]], kept=(1,))
 def test_what_needs_a_snapshot_that_is_not_landed_leaves_no_key(
     assets: list[str], home: Home, simulated: Simulated, instance: dg.DagsterInstance
 ) -> None:

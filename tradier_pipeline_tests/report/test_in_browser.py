@@ -84,17 +84,18 @@ PAGES = ("account", "day", "other day", "index")
 
 
 @pytest.fixture(scope="module")
-def report(
-    request: pytest.FixtureRequest, history: Path, seven_weeks: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    path = tmp_path_factory.mktemp("reports") / "report.html"
-    if request.param == "other day":
-        write_reports(Settings(pipeline_home=history), day=WITH_GAP, output=path)
-        return path
+def reports(history: Path, seven_weeks: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    other = tmp_path_factory.mktemp("reports") / "report.html"
+    write_reports(Settings(pipeline_home=history), day=WITH_GAP, output=other)
     settings = Settings(pipeline_home=seven_weeks)
     (of_day,) = write_reports(settings, day=LAST)
     (of_account,) = write_reports(settings)
-    return {"day": of_day.path, "account": of_account.path, "index": index_path(settings)}[request.param]
+    return {"account": of_account.path, "day": of_day.path, "other day": other, "index": index_path(settings)}
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, reports: dict[str, Path]) -> Path:
+    return reports[request.param]
 
 
 class Opened:
@@ -182,12 +183,10 @@ def test_what_slipped_through_the_escaping_would_not_run(
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light")])
-def test_a_day_of_the_calendar_leads_to_its_report_and_back(opened: Opened, seven_weeks: Path) -> None:
-    settings = Settings(pipeline_home=seven_weeks)
-    write_reports(settings, day=LAST)
-    opened.page.goto(index_path(settings).as_uri())
+def test_a_day_of_the_calendar_leads_to_its_report_and_back(opened: Opened, reports: dict[str, Path]) -> None:
+    opened.page.goto(reports["index"].as_uri())
     opened.page.locator(".calendar a").last.click()
     assert opened.page.url.endswith(f"/{LAST}.html")
     opened.page.get_by_text("All accounts and days").click()
-    assert opened.page.url == index_path(settings).as_uri()
+    assert opened.page.url == reports["index"].as_uri()
     assert opened.problems == []

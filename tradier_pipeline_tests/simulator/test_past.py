@@ -25,6 +25,7 @@ from tradier_pipeline.simulator.wire import loads
 from tradier_pipeline.simulator.world import Account, World, new_york_date
 from tradier_pipeline_tests.simulator.conftest import HEADERS, NOON
 from tradier_pipeline_tests.simulator.worlds import assert_books_balance
+from tradier_pipeline_tests.support.sampling import sampled
 
 THANKSGIVING = datetime(2026, 11, 26, 17, 0, tzinfo=UTC)
 HALF_DAY = datetime(2026, 11, 27, 19, 30, tzinfo=UTC)  # 14:30 in New York; the exchange closed at 13:00
@@ -56,7 +57,7 @@ def in_session(at: datetime) -> bool:
     return session is not None and at in session
 
 
-@pytest.mark.parametrize("now", INSTANTS)
+@sampled("now", INSTANTS)
 def test_every_fill_lies_inside_a_regular_session(now: datetime) -> None:
     world = create_world(now)
     advance(world, now + timedelta(days=3), act)

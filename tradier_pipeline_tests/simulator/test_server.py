@@ -18,6 +18,7 @@ from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.simulator.server import embedded_simulator, serve
 from tradier_pipeline.simulator.store import STATE_FILE
 from tradier_pipeline_tests.simulator.conftest import HEADERS, NOON
+from tradier_pipeline_tests.support.sampling import sampled
 
 PROGRAM = """
 from tradier_pipeline.simulator.app import create_app
@@ -97,7 +98,7 @@ def test_a_busy_port_is_told():
             serve(lambda scope, receive, send: None, port=port)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@sampled("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_it_stops_on_a_signal(number):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}

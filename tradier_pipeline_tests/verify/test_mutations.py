@@ -107,7 +107,7 @@ def names(found: dict[str, tuple[Difference, ...]], *places: object) -> bool:
     return any(str(place) in text for place in places)
 
 
-@pytest.mark.parametrize(("table", "column"), thinned(COLUMNS, 5))
+@pytest.mark.parametrize(("table", "column"), thinned(COLUMNS, 9))
 def test_one_changed_value_in_any_column_is_found_and_named(
     proven: Proven, proven_cash: Proven, table: schema.Table, column: schema.Column
 ) -> None:
@@ -224,7 +224,7 @@ def _pages(document: Any) -> list[Any]:
     return document if isinstance(document, list) else [document]
 
 
-@pytest.mark.parametrize(("resource", "number", "page", "path"), thinned(changed_numbers(rich()), 2))
+@pytest.mark.parametrize(("resource", "number", "page", "path"), thinned(changed_numbers(rich()), 4))
 def test_one_changed_number_in_the_landed_bytes_is_found(
     resource: str, number: int, page: Any, path: tuple[Any, ...], tmp_path: Path, proven: Proven
 ) -> None:

@@ -536,7 +536,7 @@ OFF = [
 
 @pytest.mark.parametrize(  # each once, by cash or by equity alone
     ("worth", "flows", "by_cash"),
-    thinned([pytest.param(*case, by_cash) for by_cash in (True, False) for case in OFF], 2),
+    thinned([pytest.param(*case, by_cash) for by_cash in (True, False) for case in OFF], 4),
 )
 def test_money_dated_on_another_day_is_no_return_of_an_unmarked_one(
     write: Write, worth: tuple[int, ...], flows: list[tuple[date, int]], by_cash: bool
@@ -585,7 +585,7 @@ def test_what_an_options_book_makes_of_a_day_counts_unless_a_flow_a_session_or_t
 
 
 @pytest.mark.parametrize(("word", "amount", "worth"), [("novel", 20_000, 30_000), ("transfer", 0, 60_000)])
-@pytest.mark.parametrize("dated", [date(2025, 11, 14), MON, WED, NEXT_TUE])
+@sampled("dated", [date(2025, 11, 14), MON, WED, NEXT_TUE], kept=(0, 2))
 def test_what_nobody_knows_is_no_return_of_a_day_sessions_off(
     write: Write, dated: date, word: str, amount: int, worth: int
 ) -> None:
@@ -717,7 +717,7 @@ def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_s
 
 @pytest.mark.parametrize("by_cash", [True, False])
 @pytest.mark.parametrize(("stated", "posted"), [(TUE, THU), (FRI, WED), (TUE, WED), (MON, WED)])
-@pytest.mark.parametrize("amount", [300, -300, 4_000])
+@sampled("amount", [300, -300, 4_000], kept=(0, 2))
 def test_what_the_owner_states_of_a_flow_is_its_date_unless_the_evenings_show_it_on_the_brokers(
     write: Write, connection: duckdb.DuckDBPyConnection, stated: date, posted: date, amount: int, by_cash: bool
 ) -> None:
@@ -743,7 +743,11 @@ def test_what_the_owner_states_of_a_flow_is_its_date_unless_the_evenings_show_it
     assert all(row["uncertain"] or abs(row["return"]) < 0.025 for row in days)
 
 
-@pytest.mark.parametrize("word", ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"])
+@sampled(
+    "word",
+    ["ACH", "acat", "ACATS", "eft", "Deposit", "Wire Transfer", "wire-in", "withdrawal"],
+    kept=(2, 5),
+)
 def test_the_broker_may_spell_a_flow_as_it_likes(write: Write, word: str) -> None:
     reported = Histories()
     for day, equity in zip(DAYS, (10_000, 35_000), strict=False):
@@ -990,7 +994,7 @@ def _identities(rows: list[Any], known: list[Any]) -> None:
         assert not row["gap"] or of([row], "equity", *FIGURES) == [(None,) * (1 + len(FIGURES))]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@sampled("seed", range(6))
 def test_random_accounts_add_up_to_the_total(connection: duckdb.DuckDBPyConnection, seed: int) -> None:
     reported = Histories()
     reported.sessions(sorted(OPEN_DAYS))

@@ -13,6 +13,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land, option_quote, position, quote
 from tradier_pipeline_tests.support.command_line import rows_of, run
+from tradier_pipeline_tests.support.sampling import sampled
 
 NOON = datetime(2025, 11, 20, 17, 0, tzinfo=UTC)
 SHORT, LONG = "SPY251121P00650000", "SPY251219P00640000"  # they expire the day after, and within 30 days
@@ -148,7 +149,7 @@ def test_an_account_that_holds_nothing_is_exposed_to_nothing(home: Home) -> None
     assert "nothing is known of account NOBODY" in wrong.stderr
 
 
-@pytest.mark.parametrize("by", ["underlying", "account", "expiring"])
+@sampled("by", ["underlying", "account", "expiring"], kept=(0, 2))
 def test_people_get_a_table(by: str, home: Home) -> None:
     show(home, SPREAD, QUOTES)
     result = run("exposure", "--by", by)

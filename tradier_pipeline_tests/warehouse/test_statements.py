@@ -32,6 +32,7 @@ from tradier_pipeline_tests.support.bodies import (
 )
 from tradier_pipeline_tests.support.command_line import rows_of, run
 from tradier_pipeline_tests.support.histories import Histories, at
+from tradier_pipeline_tests.support.sampling import sampled
 
 EVENING = time(21, 15)
 (STATEMENT_CHECK,) = STATEMENT_CHECKS
@@ -331,14 +332,15 @@ def test_what_was_realized_by_month_with_how_often_and_how_much(realized: Home) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("by", "column", "groups"),
+@sampled(
+    "by,column,groups",
     [
         ("symbol", "symbol", {"F": "2", "SPY251219P00600000": "6.25"}),
         ("underlying", "underlying", {"F": "2", "SPY": "6.25"}),
         ("day", "close_date", {"2025-10-30": "10.50", "2025-11-05": "-4.25", "2025-11-06": "2"}),
         ("account", "account_id", {ACCOUNT: "8.25"}),
     ],
+    kept=(1, 2),
 )
 def test_what_was_realized_by_group(realized: Home, by: str, column: str, groups: dict[str, str]) -> None:
     assert {row[column]: Decimal(row["gain_loss"]) for row in rows_of("pnl", "--by", by)} == {

@@ -84,10 +84,16 @@ def entry(status: str = "filled") -> dict[str, Any]:
 SPREAD = {SHORT: -1, LONG: 1}
 
 
-def shows(simulated: Simulated, held: dict[str, int], orders: list[dict[str, Any]], cash: int = 50000) -> None:
+def shows(
+    simulated: Simulated,
+    held: dict[str, int],
+    orders: list[dict[str, Any]],
+    cash: int = 50000,
+    each_cost: Decimal = Decimal(100),
+) -> None:
     """The broker's whole answer; one share of MSFT, since an account that is flat is another story."""
     positions = [
-        {"symbol": symbol, "quantity": quantity, "cost_basis": 100 * quantity}
+        {"symbol": symbol, "quantity": quantity, "cost_basis": round(each_cost * quantity, 2)}
         for symbol, quantity in ({"MSFT": 1} | held).items()
     ]
     world = {"account": DEMO_ACCOUNT, "cash": cash, "positions": positions, "orders": orders}
@@ -277,8 +283,10 @@ def test_an_order_that_another_trade_has_is_not_linked(home: Home, simulated: Si
 def test_shares_that_replace_a_short_put_are_its_assignment(home: Home, simulated: Simulated, ledger: Ledger):
     terms = {"trade_id": "t-1", "status": "OPEN", "quantity": Decimal(1), "opened_at": bodies.AS_OF}
     ledger.record_trade(Trade.model_validate(TERMS | terms | {"legs": legs(1, short=SHORT)}))
-    for held in ({SHORT: -1, "AAPL": 7}, {"AAPL": 107}, {"AAPL": 107}):
-        shows(simulated, held, [])
+    shows(simulated, {SHORT: -1, "AAPL": 7}, [])
+    take(home, simulated.broker)
+    for _ in range(2):
+        shows(simulated, {"AAPL": 107}, [], cash=50000 - 29000, each_cost=Decimal(700 + 29000) / 107)
         take(home, simulated.broker)
     run("apply")
     (trade,) = ledger.trades()

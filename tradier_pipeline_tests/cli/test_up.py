@@ -261,6 +261,7 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
     page.close()
 
 
+@pytest.mark.soak
 def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None:
     before = len(lived.published())
     lived.simulated.admin("DELETE", "requests")

@@ -149,6 +149,7 @@ def killed(lake: OfTest, published: list[Home], tmp_path: Path, times: int) -> N
     assert {row[0] for row in lake.rows("SELECT snapshot_id FROM tradier_snapshots")} == held(home)
 
 
+@pytest.mark.soak
 def test_one_that_ships_and_is_killed_leaves_nothing_half_and_the_next_one_catches_up(
     lake: OfTest, published: list[Home], tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_every_table_view_and_macro_of_a_home_is_in_the_lake(both: Home, lake: O
             connection.execute(f"DESCRIBE FROM {macro.name}({', '.join('NULL' for _ in macro.parameters)})")
 
 
+@pytest.mark.soak
 def test_every_column_has_the_comment_that_it_has_at_home(
     both: Home, lake: OfTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

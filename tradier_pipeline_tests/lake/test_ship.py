@@ -65,6 +65,7 @@ def differences(
     return found
 
 
+@pytest.mark.soak
 def test_the_lake_of_two_homes_has_what_a_rebuild_of_all_landed_bytes_has_and_each_session_once(
     lake: OfTest, homes: tuple[Home, Home], simulated: Simulated, tmp_path: Path
 ) -> None:

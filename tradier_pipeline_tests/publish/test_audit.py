@@ -327,6 +327,7 @@ def test_a_view_whose_columns_are_named_otherwise_is_named_also_where_it_leaves_
     assert places() == ["account_exposure"]
 
 
+@pytest.mark.soak
 def test_views_that_are_stored_again_and_again_stay_as_they_are(held: Home, simulated: Simulated) -> None:
     for _ in range(3):
         take(held, simulated.broker)

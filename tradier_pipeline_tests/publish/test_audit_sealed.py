@@ -66,6 +66,7 @@ def test_a_changed_byte_of_a_sealed_month_is_named(sealed_home: Home) -> None:
     assert str(one.with_name("2020-01.parquet")) in [damage.path for damage in audit(load_settings(), rows=False).wrong]
 
 
+@pytest.mark.soak
 def test_sealed_months_are_backed_up_and_found_in_the_restored_home(sealed_home: Home, tmp_path: Path) -> None:
     assert run("backup", str(tmp_path / "disk")).exit_code == 0
     shutil.rmtree(sealed_home.path / "sealed")

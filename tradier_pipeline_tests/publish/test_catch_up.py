@@ -66,6 +66,7 @@ def ids(home: Home) -> list[str]:
     return [str(landed.snapshot_id) for landed in home.zone.snapshots()]
 
 
+@pytest.mark.soak
 def test_what_a_killed_command_landed_is_published_by_the_next_one(
     home: Home, simulated: Simulated, good: LandedSnapshot, children: Nursery
 ) -> None:

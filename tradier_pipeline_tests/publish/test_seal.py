@@ -322,6 +322,7 @@ def test_rows_that_change_while_files_are_written_stay_open(bulk: Warehouse, mon
         assert connection.execute(query).fetchall() == [(0,)]
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("few_tables")
 def test_a_snapshot_that_is_due_while_a_year_is_sealed_for_the_first_time_is_stored(
     account: ScriptedAccount, home: Home, monkeypatch: pytest.MonkeyPatch

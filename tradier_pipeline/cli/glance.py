@@ -60,7 +60,7 @@ def _spreads(glance: Glance) -> Iterator[str]:
         yield screen.dim(f"{'spread':<42}{'quantity':>9}{'profit':>12}{'of max':>8}{'days':>6}")
     for row in shown:
         profit: Decimal | None = row["unrealized_pl"]
-        captured = "-" if row["captured"] is None else f"{row['captured']:.0%}"
+        captured = "-" if row["captured"] is None else f"{row['captured']:z.0%}"
         yield (
             f"{spread_name(row)[:41]:<42}{screen.quantity(row['quantity']):>9}"
             f"{screen.coloured(f'{screen.money(profit, sign=True):>12}', profit)}{captured:>8}"

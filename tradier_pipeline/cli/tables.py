@@ -117,7 +117,7 @@ def _named(header: str, values: Sequence[Any], *, profit: bool, money: bool) -> 
     texts = tuple(
         screen.money(value, sign=profit)
         if money and isinstance(value, Decimal)
-        else f"{value:.0%}"
+        else f"{value:z.0%}"
         if isinstance(value, float)
         else cell(value)
         for value in values

@@ -64,7 +64,10 @@ class Commands(click.Group):
         """Run the command; an interrupt that it does not tell of itself is one line."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # DuckDB raises a RuntimeError from what a signal raises amid a query
+            if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
             warn("tradier-pipeline: interrupted.")
             sys.exit(INTERRUPTED)
 

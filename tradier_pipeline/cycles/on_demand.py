@@ -41,6 +41,7 @@ SnapshotJob = Callable[[], dg.JobDefinition]
 _SQLITE = re.compile(r"^sqlalchemy\.exc\.\w+: \(sqlite3\.\w+\) (?P<text>.+)$", re.MULTILINE)
 ROUNDED_S = 0.5  # beside the end of a window, which the broker reports by its own clock
 LONG_AGO = MAX_LATENESS / 2  # the other half is for reading until the answers agree
+_INTERRUPTS = (dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__)
 INTERRUPTED = "the run was interrupted. What it had landed is published by the next snapshot; take it again."
 CHECKS_FAILED = "DagsterAssetCheckFailedError"  # of a run of checks alone; no public name
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -313,8 +314,11 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 return data.user_failure_data.description or "the run failed"
-            if data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-                return INTERRUPTED
+            error = data.error
+            while error is not None:  # amid a query DuckDB raises its own from what a signal raised
+                if error.cls_name in _INTERRUPTS:
+                    return INTERRUPTED
+                error = error.cause
             if data.error is not None and data.error.cls_name == CHECKS_FAILED:
                 failed = " ".join(data.error.message.partition(": ")[2].split())
                 return f"{failed}. `tradier-pipeline verify` names the rows that differ."

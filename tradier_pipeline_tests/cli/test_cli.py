@@ -26,6 +26,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tradier_pipeline.cli import helps, main
+from tradier_pipeline.cli.app import Commands
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.publish.store import store_snapshot
@@ -821,6 +822,17 @@ def test_a_warehouse_without_a_gate_is_not_ready(copied: Home) -> None:
     with duckdb.connect(copied.warehouse.path) as connection:
         connection.execute("DROP VIEW trade_gate")
     assert "cannot read the trade gate" in error_line(run("gate"))
+
+
+def test_an_interrupt_amid_a_query_is_one_line() -> None:
+    commands = Commands()
+
+    @commands.command()
+    def endless() -> None:
+        raise RuntimeError("Query interrupted") from KeyboardInterrupt()  # as DuckDB does
+
+    ended = CliRunner().invoke(commands, ["endless"])
+    assert (ended.exit_code, ended.stderr) == (130, "tradier-pipeline: interrupted.\n")
 
 
 @sampled("number", [signal.SIGTERM, signal.SIGINT])

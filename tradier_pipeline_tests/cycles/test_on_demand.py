@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
+from tradier_pipeline.cycles.on_demand import INTERRUPTED, first_failure
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
@@ -98,3 +99,15 @@ def test_more_accounts_than_a_minute_allows_are_several_runs(
         assert result.success, failure(result)
         assert len(materialized(instance)) == 3
         assert [run.job_name for run in instance.get_runs()] == [*["snapshot_accounts"] * 2, "request_snapshot"]
+
+
+def test_a_run_that_a_signal_ends_amid_a_query_was_interrupted() -> None:
+    @dg.op
+    def asks() -> None:
+        raise RuntimeError("Query interrupted") from KeyboardInterrupt()  # as DuckDB does
+
+    @dg.job
+    def asking() -> None:
+        asks()
+
+    assert first_failure(asking.execute_in_process(raise_on_error=False).all_events) == INTERRUPTED

@@ -19,7 +19,6 @@ from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.broker.pages import Extract
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import ExtractError
-from tradier_pipeline.core.files import exclusive, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.connection import Broker, explained_refusal
 from tradier_pipeline.extract.records import page_records
@@ -34,7 +33,7 @@ from tradier_pipeline.landing.activity import (
     resources_of,
 )
 from tradier_pipeline.landing.manifest import PageRecord, to_bytes
-from tradier_pipeline.landing.zone import FAILED, LOCK_TIMEOUT_S, LandingZone
+from tradier_pipeline.landing.zone import FAILED, LandingZone, one_reader
 
 _MONTH = timedelta(days=28)
 
@@ -50,9 +49,7 @@ def extract_activity(zone: LandingZone, broker: Broker, wanted: ActivityRange) -
         FileError: the landing zone cannot be written.
     """
     folder = activity_directory(zone, wanted).parent
-    with writing(folder):
-        make_directory(folder)
-    with exclusive(folder / ".lock", LOCK_TIMEOUT_S, f"the activity of account {wanted.account_id} is being read"):
+    with one_reader(folder, f"the activity of account {wanted.account_id} is"):
         if landed := find_activity(zone, wanted):
             return landed
         _refuse_other_dates(wanted)

@@ -14,13 +14,13 @@ from datetime import date
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BodyError, BrokerError
 from tradier_pipeline.broker.rate import rate_limit
-from tradier_pipeline.core.files import exclusive, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.records import page_records
 from tradier_pipeline.landing.dividends import DividendManifest, LandedDividends
 from tradier_pipeline.landing.manifest import to_bytes
-from tradier_pipeline.landing.zone import DIVIDENDS, LOCK_TIMEOUT_S, LandingZone
+from tradier_pipeline.landing.market import market_folder
+from tradier_pipeline.landing.zone import DIVIDENDS, LandingZone, one_reader
 
 WITHOUT = frozenset({"sandbox"})  # Tradier: fundamentals are read with a token of the live environment
 LEFT_OVER = 30  # requests for market data of the minute, for the quotes of snapshots
@@ -61,11 +61,8 @@ def read_dividends(zone: LandingZone, broker: Broker, symbols: Collection[str]) 
 
 
 def _extract(zone: LandingZone, broker: Broker, symbol: str, day: date) -> LandedDividends:
-    folder = zone.root / DIVIDENDS / broker.environment / _name(symbol)
-    directory = folder / str(day)
-    with writing(folder):
-        make_directory(folder)
-    with exclusive(folder / ".lock", LOCK_TIMEOUT_S, f"the dividends of {symbol} are being read"):
+    directory = market_folder(zone, DIVIDENDS, broker.environment, symbol) / str(day)
+    with one_reader(directory.parent, f"the dividends of {symbol} are"):
         if not directory.is_dir():
             extract = broker.read(lambda client: client.fetch_dividends(symbol))
             pages, bodies = page_records("dividends", extract)
@@ -81,12 +78,8 @@ def _extract(zone: LandingZone, broker: Broker, symbol: str, day: date) -> Lande
 
 
 def _last_day(zone: LandingZone, environment: str, symbol: str) -> str:
-    found = (zone.root / DIVIDENDS / environment / _name(symbol)).glob("????-??-??")
+    found = market_folder(zone, DIVIDENDS, environment, symbol).glob("????-??-??")
     return max((path.name for path in found), default="")
-
-
-def _name(symbol: str) -> str:
-    return symbol.replace("/", ".")
 
 
 def _are_used_up(landed: LandedDividends) -> bool:

@@ -7,13 +7,13 @@ They belong to no account. What is landed is never fetched again; a later extrac
 
 from __future__ import annotations
 
-from tradier_pipeline.core.files import exclusive, make_directory, writing
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.records import page_records
 from tradier_pipeline.landing.manifest import to_bytes
+from tradier_pipeline.landing.market import market_folder
 from tradier_pipeline.landing.prices import LandedPrices, PriceManifest, PriceRange
-from tradier_pipeline.landing.zone import LOCK_TIMEOUT_S, PRICES, LandingZone
+from tradier_pipeline.landing.zone import PRICES, LandingZone, one_reader
 
 
 def extract_prices(zone: LandingZone, broker: Broker, wanted: PriceRange) -> LandedPrices:
@@ -23,12 +23,9 @@ def extract_prices(zone: LandingZone, broker: Broker, wanted: PriceRange) -> Lan
         BrokerError: they were not read.
         FileError: the landing zone cannot be written.
     """
-    name = wanted.symbol.replace("/", ".")
-    directory = zone.root / PRICES / broker.environment / name / f"{wanted.since}_{wanted.until}"
-    folder = directory.parent
-    with writing(folder):
-        make_directory(folder)
-    with exclusive(folder / ".lock", LOCK_TIMEOUT_S, f"the prices of {wanted.symbol} are being read"):
+    folder = market_folder(zone, PRICES, broker.environment, wanted.symbol)
+    directory = folder / f"{wanted.since}_{wanted.until}"
+    with one_reader(folder, f"the prices of {wanted.symbol} are"):
         if not directory.is_dir():
             extract = broker.read(lambda client: client.fetch_prices(wanted.symbol, wanted.since, wanted.until))
             pages, bodies = page_records("prices", extract)

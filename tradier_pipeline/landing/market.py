@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tradier_pipeline.landing.dividends import LandedDividends, landed_dividends
 from tradier_pipeline.landing.prices import LandedPrices, landed_prices
 from tradier_pipeline.landing.zone import LandingZone
@@ -12,3 +14,8 @@ MarketExtract = LandedPrices | LandedDividends
 def landed_market(zone: LandingZone) -> list[MarketExtract]:
     """Every landed extract of prices and of dividends."""
     return [*landed_prices(zone), *landed_dividends(zone)]
+
+
+def market_folder(zone: LandingZone, kind: str, environment: str, symbol: str) -> Path:
+    """Where the extracts of a kind, PRICES or DIVIDENDS, of a symbol lie."""
+    return zone.root / kind / environment / symbol.replace("/", ".")

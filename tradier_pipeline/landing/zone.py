@@ -161,6 +161,19 @@ class LandedSnapshot:
             self.bodies(resource)
 
 
+@contextmanager
+def one_reader(folder: Path, what: str) -> Iterator[None]:
+    """While something is read that is landed in a folder: nobody else reads it. Raises FileError: it cannot be written.
+
+    Args:
+        what: what is or are being read, for who waits in vain: "the prices of SPY are".
+    """
+    with writing(folder):
+        make_directory(folder)
+    with exclusive(folder / ".lock", LOCK_TIMEOUT_S, f"{what} being read"):
+        yield
+
+
 @dataclass(frozen=True)
 class LandedExtract:
     """A directory of bodies that were landed together with their manifest, apart from the snapshots.

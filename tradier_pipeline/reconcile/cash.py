@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.reconcile.conservation import CENT
+from tradier_pipeline.reconcile.comparison import CENT
 
 
 @dataclass(frozen=True, slots=True)

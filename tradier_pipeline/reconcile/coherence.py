@@ -20,7 +20,9 @@ from typing import Literal
 
 from tradier_pipeline import clock
 from tradier_pipeline.reconcile.account_state import ZERO, AccountState, OrderPart, fills, may_be_unknown_legs
-from tradier_pipeline.reconcile.conservation import CASH, CENT, ItemChange, changes, signed
+from tradier_pipeline.reconcile.comparison import CASH, CENT
+from tradier_pipeline.reconcile.conservation import ItemChange, changes
+from tradier_pipeline.reconcile.explanation import signed
 
 # NautilusTrader acts on nothing that moved less than 5 s ago; Tradier's own lag is not documented
 QUIET = timedelta(seconds=5)

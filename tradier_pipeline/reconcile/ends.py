@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from tradier_pipeline.broker.symbols import classify, letters
-from tradier_pipeline.reconcile.conservation import ANOTHER_NAME, FITS_ALIKE, MAY_BE
+from tradier_pipeline.reconcile.explanation import ANOTHER_NAME, FITS_ALIKE, MAY_BE
 from tradier_pipeline.reconcile.yet_to_come import Line, claimed
 
 Fate = Literal["assigned", "exercised", "expired", "renamed", "uncertain"]

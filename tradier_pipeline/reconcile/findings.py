@@ -14,7 +14,8 @@ from decimal import Decimal
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.records import SETTLED
-from tradier_pipeline.reconcile import conservation
+from tradier_pipeline.reconcile.conservation import ItemVerdict
+from tradier_pipeline.reconcile.explanation import signed, unsigned
 from tradier_pipeline.reconcile.facts import Severity
 from tradier_pipeline.reconcile.order_matching import OrderRow
 from tradier_pipeline.reconcile.packages import ZERO, progress
@@ -126,7 +127,7 @@ def findings_of(
     scope: FindingScope,
     *,
     evidence: Sequence[str] = (),
-    changes: Iterable[conservation.ItemVerdict] = (),
+    changes: Iterable[ItemVerdict] = (),
     orders: Iterable[Order] = (),
     reconciled: Reconciliation | None = None,
 ) -> list[Finding]:
@@ -253,15 +254,15 @@ def _evidence_text(finding: Finding) -> str | None:
     return "; ".join(dict.fromkeys(text for text in finding.evidence if text)) or None
 
 
-def _unexplained(change: conservation.ItemVerdict) -> Finding:
-    text = f"nothing explains {conservation.signed(change.unexplained)} of {change.item}"
+def _unexplained(change: ItemVerdict) -> Finding:
+    text = f"nothing explains {signed(change.unexplained)} of {change.item}"
     return Finding(UNEXPLAINED, change.item, "warn", text, change.explanation)
 
 
 def _overfilled(order: Order) -> Finding:
     parts = [part for part in (order.leg or (order,)) if part.quantity is not None]
     reported = tuple(
-        f"{conservation.unsigned(part.exec_quantity or ZERO)} of {conservation.unsigned(part.quantity or ZERO)} "
+        f"{unsigned(part.exec_quantity or ZERO)} of {unsigned(part.quantity or ZERO)} "
         f"{part.option_symbol or part.symbol or ''}".strip()
         for part in parts
     )

@@ -16,7 +16,7 @@ from itertools import chain
 
 from tradier_pipeline.core.check import Check
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, shown
-from tradier_pipeline.reconcile.conservation import CENT
+from tradier_pipeline.reconcile.comparison import CENT
 
 ZERO = Decimal(0)
 FATAL_PER_SPREAD = Decimal(5)  # USD

@@ -10,7 +10,9 @@ from decimal import Decimal, localcontext
 from typing import NamedTuple, Self
 
 from tradier_pipeline.reconcile.account_state import EXACT, ZERO
-from tradier_pipeline.reconcile.conservation import CASH, DELIVERY_STEP, ItemVerdict
+from tradier_pipeline.reconcile.comparison import CASH
+from tradier_pipeline.reconcile.conservation import ItemVerdict
+from tradier_pipeline.reconcile.deliveries import DELIVERY_STEP
 
 OUTSTANDING_DAYS = timedelta(days=5)  # settlement, over a long weekend
 

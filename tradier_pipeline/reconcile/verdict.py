@@ -30,18 +30,9 @@ from tradier_pipeline.reconcile.account_state import (
     fills,
     may_be_unknown_legs,
 )
-from tradier_pipeline.reconcile.conservation import (
-    CASH,
-    CENT,
-    MOST_PER_CONTRACT,
-    ItemVerdict,
-    Open,
-    changes,
-    may_owe_fractions,
-    settle,
-    signed,
-    unsigned,
-)
+from tradier_pipeline.reconcile.comparison import CASH, CENT, MOST_PER_CONTRACT
+from tradier_pipeline.reconcile.conservation import ItemVerdict, Open, changes, settle
+from tradier_pipeline.reconcile.explanation import may_owe_fractions, signed, unsigned
 
 MIN_READINGS = 3
 MIN_AGREEMENT = timedelta(minutes=20)  # positions have been seen 15 minutes behind fills

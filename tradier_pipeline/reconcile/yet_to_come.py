@@ -10,7 +10,9 @@ from decimal import Decimal, localcontext
 from typing import NamedTuple, Self
 
 from tradier_pipeline.reconcile.account_state import EXACT, ZERO, AccountState
-from tradier_pipeline.reconcile.conservation import CASH, MAY_BE, NOT_LISTED, ItemVerdict, ended_in, may_owe_fractions
+from tradier_pipeline.reconcile.comparison import CASH
+from tradier_pipeline.reconcile.conservation import ItemVerdict
+from tradier_pipeline.reconcile.explanation import MAY_BE, NOT_LISTED, ended_in, may_owe_fractions
 
 _CLAIMS = re.compile(rf"settlement in cash| assigned| exercised|{NOT_LISTED}")
 _CONTRACT = re.compile(r"\b[A-Z][A-Z0-9]{0,5}[0-9]{6}[CP][0-9]{8}\b")

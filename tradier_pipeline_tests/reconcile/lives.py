@@ -14,7 +14,8 @@ from random import Random
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import AccountState, Holding, OrderPart, PartKey, by_key
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict, Open
+from tradier_pipeline.reconcile.comparison import CASH
+from tradier_pipeline.reconcile.conservation import ItemVerdict, Open
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
 from tradier_pipeline.reconcile.outstanding import Change, outstanding
 from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot, reach

@@ -14,18 +14,10 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.reconcile.account_state import ZERO, AccountState, Terms, legless_of, parts_of
-from tradier_pipeline.reconcile.conservation import (
-    CASH,
-    CENT,
-    FITS_ALIKE,
-    ItemChange,
-    ItemVerdict,
-    Open,
-    changes,
-    settle,
-    signed,
-)
+from tradier_pipeline.reconcile.comparison import CASH, CENT
+from tradier_pipeline.reconcile.conservation import ItemChange, ItemVerdict, Open, changes, settle
 from tradier_pipeline.reconcile.ends import Moved, ends_of
+from tradier_pipeline.reconcile.explanation import FITS_ALIKE, signed
 from tradier_pipeline.reconcile.yet_to_come import Line, claimed, with_yet_to_come
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,

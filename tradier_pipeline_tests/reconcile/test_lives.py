@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from tradier_pipeline.reconcile.account_state import Holding
-from tradier_pipeline.reconcile.conservation import CASH, ItemVerdict
+from tradier_pipeline.reconcile.comparison import CASH
+from tradier_pipeline.reconcile.conservation import ItemVerdict
 from tradier_pipeline_tests.reconcile.lives import (
     CALM,
     MAX_LAG,

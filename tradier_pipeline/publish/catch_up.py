@@ -112,8 +112,8 @@ def catch_up(
             known = set(activity_paths(staged.connection))
             extracts = [landed for landed in landed_activity(zone) if landed.path not in known]
             unkept = store_activities(staged, extracts, rules.calendar)
-            told = set(market_paths(staged.connection))
-            refused |= store_market_of(staged, [landed for landed in landed_market(zone) if landed.path not in told])
+            stored = set(market_paths(staged.connection))
+            refused |= store_market_of(staged, [landed for landed in landed_market(zone) if landed.path not in stored])
             activity, refused = len(extracts) - len(unkept), refused | unkept
         if rebuilt:
             insert(staged.connection, schema.STATED_FLOWS, stated)

@@ -41,7 +41,7 @@ class DemoEngine:
         self._ledger = ledger
         self._accounts = accounts
         self._kept: dict[str, tuple[object, ...]] = {}  # account -> what was to be known of its spreads
-        self._told = ""  # why the ledger could not be written the last time
+        self._ledger_error = ""  # why the ledger could not be written the last time
 
     def keep(self, world: World) -> None:
         """Bring the ledger up to what the engine knows by now; one that cannot be used waits for a later visit."""
@@ -54,11 +54,11 @@ class DemoEngine:
                 try:
                     self._keep(world, account, spreads)
                 except PipelineError as error:
-                    if str(error) != self._told:  # once; a full disk is met at every visit
+                    if str(error) != self._ledger_error:  # once; a full disk is met at every visit
                         LOGGER.warning("the engine of the demo cannot write its ledger: %s", error)
-                    self._told = str(error)
+                    self._ledger_error = str(error)
                 else:
-                    self._told = ""
+                    self._ledger_error = ""
                     self._kept[account.id] = known
 
     def _keep(self, world: World, account: Account, spreads: Iterable[Order]) -> None:

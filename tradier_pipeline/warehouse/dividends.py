@@ -25,7 +25,7 @@ from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import Row
 
 KEPT = timedelta(days=400)  # before the read: a year of them shows what a symbol pays
-_TOLD = {
+_COLUMNS = {
     "ex_date": "ex_date",
     "cash_amount": "cash_amount",
     "currency": "currency_i_d",
@@ -59,14 +59,14 @@ def upsert_dividends(connection: duckdb.DuckDBPyConnection, landed: LandedDivide
 def dividend_rows(landed: LandedDividends) -> list[Row]:
     """The rows of the table, by ex-dividend date. Those without a date, and older ones, stay in the landed bytes."""
     manifest, day = landed.manifest, landed.manifest.read_at.date()
-    told = [one for one in _of_symbol(landed) if one.ex_date is not None and one.ex_date >= day - KEPT]
+    known = [one for one in _of_symbol(landed) if one.ex_date is not None and one.ex_date >= day - KEPT]
     counted: Counter[date | None] = Counter()
     rows: list[Row] = []
-    for one in sorted(told, key=lambda one: (one.ex_date, one.model_dump_json())):
+    for one in sorted(known, key=lambda one: (one.ex_date, one.model_dump_json())):
         counted[one.ex_date] += 1
         rows.append(
             {"environment": manifest.environment, "symbol": manifest.symbol, "ordinal": counted[one.ex_date]}
-            | {name: getattr(one, field) for name, field in _TOLD.items()}
+            | {name: getattr(one, field) for name, field in _COLUMNS.items()}
             | {"read_at": manifest.read_at, "path": landed.path}
         )
     return rows
@@ -78,7 +78,7 @@ def _of_symbol(landed: LandedDividends) -> list[CashDividend]:
     results = [result for answer in answers if answer.request == symbol for result in answer.results]
     telling = [result.tables.cash_dividends for result in results if result.tables and result.tables.cash_dividends]
     if len(telling) > 1:
-        what = f"{len(telling)} results of {symbol} have dividends, and which are its own is not told"
+        what = f"{len(telling)} results of {symbol} have dividends, and which are its own is not known"
         raise BodyError("dividends", what, path=landed.path)
     return list(telling[0]) if telling else []
 
@@ -87,7 +87,7 @@ def _verify(connection: duckdb.DuckDBPyConnection, landed: LandedDividends) -> N
     """The stored dates and amounts of an extract are those of its bodies, decoded anew without the models."""
     manifest = landed.manifest
     earliest = str(manifest.read_at.date() - KEPT)
-    told: list[Any] = [
+    expected: list[Any] = [
         (row["ex_date"][:10], _to_places(row.get("cash_amount")))
         for body in landed.bodies()
         for answer in json.loads(body, parse_float=Decimal)
@@ -98,9 +98,9 @@ def _verify(connection: duckdb.DuckDBPyConnection, landed: LandedDividends) -> N
     ]
     query = bind("SELECT ex_date::VARCHAR, cash_amount FROM dividends WHERE path = ?", landed.path)
     stored = connection.execute(query).fetchall()
-    if Counter(told) != Counter(stored):
+    if Counter(expected) != Counter(stored):
         raise LandingError(
-            f"{landed.path} was not published: the broker has {len(told)} dividends, and others would be stored",
+            f"{landed.path} was not published: the broker has {len(expected)} dividends, and others would be stored",
             "Its bytes are landed. Report it: no answer of the broker explains this.",
         )
 
@@ -109,5 +109,5 @@ def _to_places(amount: Any) -> Decimal | None:
     return None if amount is None or isinstance(amount, str) else Decimal(amount).quantize(Decimal("1e-8"))
 
 
-def _list(told: Any) -> list[Any]:
-    return told if isinstance(told, list) else [told] if isinstance(told, dict) else []
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []

@@ -26,7 +26,7 @@ from tradier_pipeline_tests.support.command_line import run
 
 @dataclass
 class Switch:
-    """An HTTP server that notes what it is told."""
+    """An HTTP server that notes what it hears."""
 
     url: str
     heard: list[tuple[str, str, bytes]] = field(default_factory=list)
@@ -61,7 +61,7 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Switch]:
     server.server_close()
 
 
-def told() -> None:
+def tell_now() -> None:
     thread = ping_published(load_settings())
     assert thread is not None
     thread.join()
@@ -92,7 +92,7 @@ def test_a_switch_that_does_not_answer_delays_nothing_and_is_one_line_without_th
     thread.join()
     for status in (500, 302):
         switch.status = status
-        told()
+        tell_now()
     assert [record.getMessage().split(". ")[0] for record in caplog.records if record.name.endswith("ping")] == [
         "the ping was not taken: HTTP 500",
         "the ping was not taken: HTTP 302",
@@ -107,10 +107,10 @@ def test_nothing_is_told_while_an_account_is_not_current(
     take(home, simulated.broker)
     monkeypatch.setenv("TRADIER_ENV", "simulator")
     monkeypatch.setenv("TRADIER_ACCOUNT_ID", "SIM00000001,VA00000002")
-    told()
+    tell_now()
     monkeypatch.delenv("TRADIER_ACCOUNT_ID")
     later(monkeypatch, timedelta(hours=1))
-    told()
+    tell_now()
     assert switch.heard == []
 
 

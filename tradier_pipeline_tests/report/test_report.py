@@ -85,7 +85,7 @@ def lines_of(chart: str) -> int:
     return line[1].count("M")
 
 
-def told_at(document: Document, number: int) -> list[list[Any]]:
+def traces_of(document: Document, number: int) -> list[list[Any]]:
     """What a chart tells where the pointer is: place and lines."""
     data = [one for one in document.elements("script") if one.get("type") == "application/json"]
     return json.loads(data[number].text or "")
@@ -135,7 +135,7 @@ def test_every_position_spread_and_order_is_a_row_with_its_figures(history: Path
 def test_the_equity_curve_tells_every_session_and_a_gap_is_not_known(history: Path, whole: Written) -> None:
     document = whole.document
     curve = rows(history, "SELECT trade_date, equity FROM equity_curve ORDER BY trade_date")
-    reported = told_at(document, 0)
+    reported = traces_of(document, 0)
     assert [lines[:2] for _, lines in reported] == [
         [eastern(day), "equity not known" if equity is None else f"${equity:,.2f}"] for day, equity in curve
     ]
@@ -162,7 +162,7 @@ def test_deposits_and_withdrawals_are_marked(history: Path, whole: Written) -> N
 
 def test_dates_bound_the_curves_and_nothing_else(history: Path, tmp_path: Path) -> None:
     document = written(history, tmp_path, since=DAYS[10].date, until=DAYS[14].date).document
-    assert len(told_at(document, 0)) == 5
+    assert len(traces_of(document, 0)) == 5
     hero = text_of(next(one for one in document.elements("div") if one.get("class") == "hero"))
     assert eastern(LAST) in hero
 
@@ -170,7 +170,7 @@ def test_dates_bound_the_curves_and_nothing_else(history: Path, tmp_path: Path) 
 def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(history: Path, of_day: Written) -> None:
     document = of_day.document
     equities = rows(history, f"SELECT equity FROM balance_history WHERE trade_date = '{WITH_GAP}' ORDER BY as_of")
-    assert [lines[1] for _, lines in told_at(document, 0)] == [f"${equity:,.2f}" for (equity,) in equities]
+    assert [lines[1] for _, lines in traces_of(document, 0)] == [f"${equity:,.2f}" for (equity,) in equities]
     summary = text_of(document.section("summary"))
     ((high, placed),) = rows(
         history, f"SELECT equity_high, orders_placed FROM newest_daily_summaries WHERE trade_date = '{WITH_GAP}'"
@@ -254,7 +254,7 @@ def test_text_in_what_a_chart_tells_cannot_end_its_script() -> None:
     chart = DrawnChart(("<svg></svg>",), ((0.5, (HOSTILE,)),))
     document = Document(f"<div>{parts.plot(chart, HOSTILE, 'points')}</div>")  # type: ignore[attr-defined]
     assert not list(document.elements("img"))
-    assert told_at(document, 0) == [[0.5, [HOSTILE]]]
+    assert traces_of(document, 0) == [[0.5, [HOSTILE]]]
 
 
 # ---------------------------------------------------------------- next to nothing

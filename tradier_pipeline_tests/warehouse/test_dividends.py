@@ -44,7 +44,7 @@ def paid(ex_date: str, amount: str = "0.51", **more: Any) -> Mapping[str, Any]:
     }
 
 
-def told(symbol: str, *rows: Mapping[str, Any]) -> Answer:
+def posted(symbol: str, *rows: Mapping[str, Any]) -> Answer:
     company = {"type": "Company", "id": "0C00000ADA", "tables": {"cash_dividends": None}}
     stock = {"type": "Stock", "id": "0P000002DO", "tables": {"cash_dividends": list(rows) or None}}
     return answer(dumps([{"request": symbol, "type": "Symbol", "results": [company, stock]}]))
@@ -79,7 +79,7 @@ def underlying(symbol: str) -> dict[str, str]:
 
 
 def by_symbol(**bodies: Answer) -> Answer:
-    return computed(lambda request: bodies.get(request.values["symbols"], told(request.values["symbols"])))
+    return computed(lambda request: bodies.get(request.values["symbols"], posted(request.values["symbols"])))
 
 
 def read_this_morning() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def risk(home: Home) -> dict[str, tuple[Any, ...]]:
 def test_a_call_whose_time_value_is_below_the_next_dividend_is_told(home: Home, broker: ScriptedServer) -> None:
     assert risk(home)[KO][:3] == [None, None, None]
     past, next_one, later = paid("2026-09-14"), paid("2026-12-14"), paid("2027-03-15", "0.53")
-    broker.on(PATH, by_symbol(KO=told("KO", later, next_one, past), MSFT=told("MSFT", paid("2026-12-21"))))
+    broker.on(PATH, by_symbol(KO=posted("KO", later, next_one, past), MSFT=posted("MSFT", paid("2026-12-21"))))
     assert read_this_morning()["state"] == "read"
     assert [request.values["symbols"] for request in broker.requests] == ["KO", "MSFT"]  # no index, no put
     found = risk(home)
@@ -130,7 +130,7 @@ def test_a_call_whose_time_value_is_below_the_next_dividend_is_told(home: Home, 
 def test_what_is_not_told_is_never_guessed(
     home: Home, broker: ScriptedServer, row: Mapping[str, Any], expected: list[Any]
 ) -> None:
-    broker.on(PATH, by_symbol(KO=told("KO", row)))
+    broker.on(PATH, by_symbol(KO=posted("KO", row)))
     assert read_this_morning()["state"] == "read"
     assert risk(home)[KO][:3] == expected
 
@@ -166,18 +166,18 @@ def test_where_one_token_is_refused_another_is_asked(
     for name in ("ACCESS_TOKEN", "ACCOUNT_ID"):
         monkeypatch.delenv(f"TRADIER_{name}")
     monkeypatch.setenv("TRADIER_TOKENS", dumps(groups))
-    told_to_second = told("KO", paid("2026-12-14"))
+    of_second = posted("KO", paid("2026-12-14"))
     broker.on(
         PATH,
-        computed(lambda asked: told_to_second if "second" in asked.headers["authorization"] else answer("no", 401)),
+        computed(lambda asked: of_second if "second" in asked.headers["authorization"] else answer("no", 401)),
     )
     assert read_this_morning()["symbols"] == "KO, MSFT"
     assert risk(home)[KO][0] == date(2026, 12, 14)
 
 
 def test_one_answer_that_is_malformed_costs_the_others_nothing(home: Home, broker: ScriptedServer) -> None:
-    two = told("KO", paid("2026-12-14") | {"ex_date": 7})
-    broker.on(PATH, by_symbol(KO=two, MSFT=told("MSFT", paid("2026-12-14"))))
+    two = posted("KO", paid("2026-12-14") | {"ex_date": 7})
+    broker.on(PATH, by_symbol(KO=two, MSFT=posted("MSFT", paid("2026-12-14"))))
     assert "ex_date" in read_this_morning()["state"]
     assert [risk(home)[symbol][0] for symbol in (KO, MSFT)] == [None, date(2026, 12, 14)]
 
@@ -205,16 +205,16 @@ def test_requests_that_are_nearly_used_up_are_left_to_the_snapshots_and_the_rest
 def test_a_day_is_read_once_replayed_by_rebuild_and_known_from_when_it_was_read(
     home: Home, broker: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.on(PATH, by_symbol(KO=told("KO", paid("2026-12-14"))))
+    broker.on(PATH, by_symbol(KO=posted("KO", paid("2026-12-14"))))
     read_this_morning()
     read_this_morning()
     assert len(broker.requests) == 2  # one of each symbol
     monkeypatch.setattr(clock, "now", lambda: MORNING + timedelta(days=1))
-    broker.on(PATH, by_symbol(KO=told("KO", paid("2026-12-15", "0.52"))))
+    broker.on(PATH, by_symbol(KO=posted("KO", paid("2026-12-15", "0.52"))))
     read_this_morning()
     monkeypatch.setattr(clock, "now", lambda: MORNING + timedelta(days=2))
-    broker.on(PATH, told("KO"))
-    read_this_morning()  # no data: what was told stays
+    broker.on(PATH, posted("KO"))
+    read_this_morning()  # no data: what was reported stays
     before = query(home, "FROM dividends")
     assert [row[2:5] for row in before] == [(date(2026, 12, 15), 1, Decimal("0.52"))]
     settings = load_settings()

@@ -39,7 +39,7 @@ lock:  ## requirements.lock and requirements-dev.lock anew, from pyproject.toml 
 run: install  ## take a snapshot, prove it, show it
 	@$(BIN)/tradier-pipeline snapshot
 
-# compiled once, whatever the shell says: tests, and all that the many processes that they start import
+# compiled once, whatever the shell says: tests, benchmarks, and all that the processes that they start import
 COMPILED = env -u PYTHONDONTWRITEBYTECODE
 # in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
@@ -57,23 +57,23 @@ up: install  ## the Dagster UI and daemon; make up PORT=3001 where another progr
 	@$(BIN)/tradier-pipeline up --port $(PORT)
 
 bench: developers  ## measure; ratios against a bare limit of the same run
-	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench
+	$(COMPILED) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench
 
 bench-cycles: developers  ## measure the cycles of a running `up`; takes half an hour
-	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_cycles
+	$(COMPILED) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_cycles
 
 YEARS ?= 1
 
 bench-history: developers  ## measure what a year of minute history answers, or ten: make bench-history YEARS=10
-	YEARS=$(YEARS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
+	$(COMPILED) YEARS=$(YEARS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_history
 
 bench-lake: developers  ## measure a commit to a lake of 100,000 snapshots against one to an empty lake
-	$(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_lake
+	$(COMPILED) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_lake
 
 SESSIONS ?= 2
 
 bench-recovery: developers  ## measure backup, restore and audit: make bench-recovery SESSIONS=252 is a year
-	$(IN_MEMORY) SESSIONS=$(SESSIONS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_recovery
+	$(COMPILED) $(IN_MEMORY) SESSIONS=$(SESSIONS) $(BIN)/python -m tradier_pipeline_tests.benchmarks.bench_recovery
 
 soak: developers  ## the long proofs, and those by examples with many more of them
 	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -m 'soak or hypothesis' -n 2 --hypothesis-profile soak
@@ -82,7 +82,7 @@ SEEDS ?= 1-10
 MINUTES ?= 30
 
 simulate: developers  ## minutes in which everything goes wrong; SEEDS=7 MINUTES=60 repeats one; JUDGE=1: judging alone
-	$(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES) \
+	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES) \
 		$(if $(JUDGE),--judge)
 
 docs: developers  ## docs/tables.md anew, from the schema

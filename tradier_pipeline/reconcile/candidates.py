@@ -67,73 +67,73 @@ class Candidates:
         left = self.compared.left(CASH)
         if abs(left) < CENT:
             return
-        contracts = sum((abs(fill.quantity) for fill in self.compared.fills if classify(fill.symbol).option), ZERO)
         found = [
-            *self._legless(),
-            *(["fees of the day before, posted over night"] if -self.compared.fees_of_before() <= left < 0 else []),
-            *(
-                [f"{unsigned(contracts)} contracts x {usd_each(left, contracts)} of fees"]
-                if left < 0 and contracts
-                else []
-            ),
-            *(
-                f"{fill.order}: {signed(fill.quantity)} {fill.symbol}, its multiplier is not known"
-                if fill.lacks_multiplier
-                else f"{fill.order}: the price of {signed(fill.quantity)} {fill.symbol} is not reported yet"
-                for fill in self.compared.fills
-                if fill.cash is None
-            ),
-            *self._fills_that_sum_to(-left),
-            *self._deliveries_that_sum_to(-left),
-            *(
-                f"{line}, {FITS_ALIKE}"
-                for line in dict.fromkeys(line for some in self.options.alike.values() for line in some)
-            ),
-            *(
-                ["an assignment or exercise fee"]
-                if -MOST_DELIVERY_FEE * self.options.delivered_lots() <= left < 0
-                else []
-            ),
-            *self.options.settlements(),
-            *self.options.unseen_ends(),
-            *(
-                f"a cash merger or redemption of {symbol}: {usd_a_share(-left / self.rests[symbol])} USD a share"
-                for symbol in self.companies.paid_out()
-            ),
-            *(
-                f"{signed(rest)} {symbol} by a trade that no order shows"
-                for symbol, rest in self.rests.items()
-                if any(self._unlisted_trade(symbol))
-            ),
-            *(
-                f"cash for fractions: {symbol} {cause.text}"
-                for symbol, causes in self.compared.causes.items()
-                for cause in causes
-                if cause.kind == "corporate_action" and left > 0
-            ),
-            *([f"cash for fractions of {symbol}" for symbol in self.companies.with_fractions()] if left > 0 else []),
+            *self._from_trades(left),
+            *self._from_ended_options(left),
+            *self._from_companies(left),
             *self.options.late_pairs(left),
-            *(
-                f"what is left of a dividend that was reinvested in {symbol}"
-                for symbol, rest in self.rests.items()
-                if rest % 1 and rest > 0 and multiplier(symbol) == 1
-            ),
-            *(
-                f"a dividend of {symbol}: {unsigned(left / held.quantity)} USD a share"
-                for symbol, held in self.before.holdings.items()
-                if multiplier(symbol) == 1 and _is_dividend(left, held.quantity)
-            ),
-            *(
-                f"{'a cash merger or redemption of' if shares < 0 else 'the price of'} {symbol}, "
-                f"which {'went' if shares < 0 else 'came'} before: {usd_a_share(-left / shares)} USD a share"
-                for symbol, shares in sorted(self.before.gone.items())
-                if multiplier(symbol) == 1 and shares * left < 0 and (shares > 0 or self.now.held(symbol).quantity >= 0)
-            ),
+            *self._from_dividends(left),
+            *self._for_what_went_before(left),
             *self.options.late_payments(left),
             *self._other_day(),
             "a deposit, a dividend or interest" if left > 0 else "a withdrawal, a fee or interest",
         ]
         yield from found[:MOST_CANDIDATES]
+
+    def _from_trades(self, left: Decimal) -> Iterator[str]:
+        yield from self._legless()
+        if -self.compared.fees_of_before() <= left < 0:
+            yield "fees of the day before, posted over night"
+        fills = self.compared.fills
+        contracts = sum((abs(fill.quantity) for fill in fills if classify(fill.symbol).option), ZERO)
+        if left < 0 and contracts:
+            yield f"{unsigned(contracts)} contracts x {usd_each(left, contracts)} of fees"
+        for fill in fills:
+            if fill.cash is None and fill.lacks_multiplier:
+                yield f"{fill.order}: {signed(fill.quantity)} {fill.symbol}, its multiplier is not known"
+            elif fill.cash is None:
+                yield f"{fill.order}: the price of {signed(fill.quantity)} {fill.symbol} is not reported yet"
+        yield from self._fills_that_sum_to(-left)
+
+    def _from_ended_options(self, left: Decimal) -> Iterator[str]:
+        yield from self._deliveries_that_sum_to(-left)
+        alike = dict.fromkeys(line for lines in self.options.alike.values() for line in lines)
+        yield from (f"{line}, {FITS_ALIKE}" for line in alike)
+        if -MOST_DELIVERY_FEE * self.options.delivered_lots() <= left < 0:
+            yield "an assignment or exercise fee"
+        yield from self.options.settlements()
+        yield from self.options.unseen_ends()
+
+    def _from_companies(self, left: Decimal) -> Iterator[str]:
+        for symbol in self.companies.paid_out():
+            paid = usd_a_share(-left / self.rests[symbol])
+            yield f"a cash merger or redemption of {symbol}: {paid} USD a share"
+        for symbol, rest in self.rests.items():
+            if any(self._unlisted_trade(symbol)):
+                yield f"{signed(rest)} {symbol} by a trade that no order shows"
+        if left > 0:
+            for symbol, causes in self.compared.causes.items():
+                certain = (cause for cause in causes if cause.kind == "corporate_action")
+                yield from (f"cash for fractions: {symbol} {cause.text}" for cause in certain)
+            yield from (f"cash for fractions of {symbol}" for symbol in self.companies.with_fractions())
+
+    def _from_dividends(self, left: Decimal) -> Iterator[str]:
+        for symbol, rest in self.rests.items():
+            if rest % 1 and rest > 0 and multiplier(symbol) == 1:
+                yield f"what is left of a dividend that was reinvested in {symbol}"
+        for symbol, held in self.before.holdings.items():
+            if multiplier(symbol) == 1 and _is_dividend(left, held.quantity):
+                yield f"a dividend of {symbol}: {unsigned(left / held.quantity)} USD a share"
+
+    def _for_what_went_before(self, left: Decimal) -> Iterator[str]:
+        for symbol, shares in sorted(self.before.gone.items()):
+            if multiplier(symbol) != 1 or shares * left >= 0:
+                continue
+            paid = usd_a_share(-left / shares)
+            if shares < 0 and self.now.held(symbol).quantity >= 0:
+                yield f"a cash merger or redemption of {symbol}, which went before: {paid} USD a share"
+            elif shares > 0:
+                yield f"the price of {symbol}, which came before: {paid} USD a share"
 
     def _options_on(self, shares: str) -> bool:
         """Whether an option that delivers these shares was held, or filled."""

@@ -322,6 +322,7 @@ def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) 
                 connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column.name}" {column.type}')
         connection.execute(schema.ddl(table, name))
     if hot:
+        sealed.complete(connection)
         sealed.show(connection, sealed.sealed_root(connection))
     # what was torn to an earlier version is in doubt to this one
     headers = sealed.stored_name(schema.TRADIER_SNAPSHOTS, hot)

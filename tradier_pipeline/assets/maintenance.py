@@ -72,7 +72,7 @@ def compacted_days(tradier: TradierResource) -> dg.MaterializeResult[None]:
 
 @dg.asset(group_name=GROUP, kinds={"parquet"}, owners=OWNERS)
 def sealed_months(tradier: TradierResource) -> dg.MaterializeResult[None]:
-    """Closed months of the tables that grow by the minute become Parquet files, and leave the file that every publish
+    """What is old of the tables that grow by the minute becomes Parquet files, and leaves the file that every publish
     copies. Readers see no difference.
     """
     with as_dagster_failure():
@@ -82,6 +82,7 @@ def sealed_months(tradier: TradierResource) -> dg.MaterializeResult[None]:
             metadata={
                 "months": ", ".join(f"{month:%Y-%m}" for month in sealing.months),
                 "years": ", ".join(f"{year:%Y}" for year in sealing.years),
+                "days_to": str(sealing.days_to or ""),
                 "files": sealing.files,
                 "rows": sealing.rows,
                 "sealed_mb": _megabytes(sealing.bytes),

@@ -41,7 +41,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Operate": {
         "up": "a snapshot every minute of the session, and the UI",
         "listen": "a snapshot after every change of an order",
-        "seal": "closed months become files of their own",
+        "seal": "what is old becomes files of its own",
         "audit": "prove that nothing was changed since it was filed",
         "backup": "copy what is new to another disk, while snapshots go on",
         "restore": "a home from a backup, proven by an audit",

@@ -144,7 +144,7 @@ def findings(
 
 @click.command()
 @click.option(
-    "--until", type=click.DateTime(["%Y-%m"]), metavar="YYYY-MM", help="The last month. Default: every closed one."
+    "--until", type=click.DateTime(["%Y-%m"]), metavar="YYYY-MM", help="The last month. Default: all that is old."
 )
 @click.option(
     "--repoint", is_flag=True, help="Find the files of a home that was moved. The next snapshot does it, too."
@@ -153,10 +153,10 @@ def findings(
 @JSON
 @with_settings
 def seal(settings: Settings, until: datetime | None, repoint: bool, undo: bool, as_json: bool) -> None:
-    """Seal the closed months: their rows become Parquet files, and the warehouse stays small. Nightly maintenance does.
+    """Seal what is old: its rows become Parquet files, and the warehouse stays small. Nightly maintenance does.
 
-    Nothing changes for readers. A month is closed a week after its end; headers and balances are sealed by the year,
-    two months after its end.
+    Nothing changes for readers. A week is sealed a week after its end, a file for each month; headers and balances are
+    sealed by the month, two months after its end, a file for each year.
     """
     from dataclasses import asdict
 
@@ -184,13 +184,15 @@ def seal(settings: Settings, until: datetime | None, repoint: bool, undo: bool, 
             | {"months": [f"{month:%Y-%m}" for month in sealed.months], "years": [year.year for year in sealed.years]}
         )
     elif not sealed.files:
-        echo("no closed month is left to seal")
+        echo("nothing that is old is left to seal")
     else:
         parts = []
         if sealed.months:
             parts.append(f"{screen.plural(len(sealed.months), 'month')} to {sealed.months[-1]:%Y-%m}")
         if sealed.years:
             parts.append(f"{screen.plural(len(sealed.years), 'year')} to {sealed.years[-1]:%Y}")
+        if sealed.days_to:
+            parts.append(f"days to {sealed.days_to}")
         echo(
             f"sealed {' and '.join(parts)}: {sealed.rows:,} rows, {sealed.bytes / 1e6:,.1f} MB in {sealed.files} files"
         )

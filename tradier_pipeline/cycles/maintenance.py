@@ -10,7 +10,7 @@ from tradier_pipeline.cycles.snapshot_job import EXECUTOR
 maintenance = dg.define_asset_job(
     "maintenance",
     selection=dg.AssetSelection.assets(*MAINTENANCE),
-    description="Remove old runs from Dagster, compact closed days of the landing zone, seal closed months, prove the "
+    description="Remove old runs from Dagster, compact closed days of the landing zone, seal what is old, prove the "
     "snapshots since the last time again, report sizes. The history itself is never touched.",
     executor_def=EXECUTOR,
     tags={"dagster/max_runtime": "7200"},  # the limit of the instance is that of a snapshot

@@ -38,6 +38,7 @@ from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH, newest_published, published_or_refused, unpublished
@@ -162,7 +163,8 @@ def _missed_rows(staged: StagedWarehouse, zone: LandingZone, pending: Sequence[L
     coming = {str(landed.snapshot_id) for landed in pending}
     for account in zone.accounts():
         since = EPOCH.date() if staged.completed else newest_published(staged.connection, account, None)
-        done = published_or_refused(staged.connection, account, since)
+        with reaching(staged.connection, since):
+            done = published_or_refused(staged.connection, account, since)
         for snapshot_id, path in zone.attempts(account, since, clock.now()).items():
             if snapshot_id not in done and snapshot_id not in coming:
                 yield missed_row(zone, path, snapshot_id)

@@ -12,6 +12,7 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.manifest import FailureRecord, Manifest
 from tradier_pipeline.landing.zone import FAILED, MISSED, LandingZone
+from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.unpublished import EPOCH, NOT_TRIED
 
@@ -41,9 +42,10 @@ def new_missed(
     account_id = snapshot_id.account_id
     trade_date, committed_at = (EPOCH.date(), EPOCH) if ever else _newest_other(connection, snapshot_id)
     attempts = zone.attempts(account_id, min(trade_date, snapshot_id.trade_date), committed_at - SETTLING)
-    earliest = min((path.parent.name for path in attempts.values()), default=str(trade_date))
-    published = _published(connection, account_id, date.fromisoformat(earliest))
-    known = _known(connection, account_id, date.fromisoformat(earliest))
+    earliest = date.fromisoformat(min((path.parent.name for path in attempts.values()), default=str(trade_date)))
+    with reaching(connection, earliest - timedelta(days=1)):  # a home that was restored has days of every year anew
+        published = _published(connection, account_id, earliest)
+    known = _known(connection, account_id, earliest)
     rows: list[Row] = []
     for missed, path in attempts.items():
         reason = refused_because if missed == str(snapshot_id) else None

@@ -1,5 +1,5 @@
-"""Sealing: closed months and years of the tables that grow by the minute become Parquet files, written once and never
-again.
+"""Sealing: what is old of the tables that grow by the minute becomes Parquet files, which never change: a file for each
+closed month or year, and one for what is old of the open one, until a file with more takes its place.
 
 A crash at any point loses nothing. A file is whole, fsynced and proven before it gets its name, and readers see it with
 the one publish that takes its rows out of the warehouse; until then it is a file that nobody refers to.
@@ -32,6 +32,7 @@ from tradier_pipeline.warehouse.staging import Warehouse, insert, sealed_directo
 OPEN_DAYS = timedelta(days=7)  # what the next snapshots look back at, and what is likely to be proven again
 OPEN_DAYS_OF_YEAR = timedelta(days=60)  # of the headers, which every snapshot looks back at
 UNREFERRED_S = 86_400.0  # a reader that opened the warehouse before may still be at a file that is replaced
+UNREFERRED_OPEN_S = 8 * UNREFERRED_S  # files of open months are replaced every week, whoever reads them
 LOCK_TIMEOUT_S = 5.0
 ROWS_OF_GROUP = 20_480  # what is read to see one instant
 
@@ -56,8 +57,8 @@ class SealError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """What was sealed: months, and years of the tables with a row a snapshot, by their first days; files, rows, their
-    bytes; and the bytes of the warehouse before and after.
+    """What was sealed: closed months, and years of the tables with a row a snapshot, by their first days; files, rows,
+    their bytes; the bytes of the warehouse before and after; and the last day of what was of an open month or year.
     """
 
     months: tuple[date, ...] = ()
@@ -67,15 +68,33 @@ class Sealing:
     bytes: int = 0
     warehouse_before: int = 0
     warehouse_after: int = 0
+    days_to: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The days of a file: from the first of a month or year until, not with, the first one that it has no more."""
+
+    first: date
+    end: date
+
+    @classmethod
+    def of(cls, file: SealedFile) -> _Span:
+        return cls(file.month, file.end)
+
+    def __str__(self) -> str:
+        """The condition of its rows."""
+        return bind("trade_date >= ? AND trade_date < ?", self.first, self.end)
 
 
 def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
-    """Seal every month that ended OPEN_DAYS ago, or more, and every year that ended OPEN_DAYS_OF_YEAR ago.
+    """Seal every week that ended OPEN_DAYS ago, or more, and of the tables with a file a year every month that ended
+    OPEN_DAYS_OF_YEAR ago.
 
     Table by table, each in a publish of its own: who publishes snapshots meanwhile waits for one table, not for all.
 
     Args:
-        until: the last month; None: every closed one.
+        until: the last month; None: all that is old.
 
     Raises:
         BusyError: another process seals, or has been writing the warehouse for half a minute.
@@ -101,10 +120,12 @@ def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
     if not done:
         return Sealing()
     months, years = (
-        tuple(sorted({file.month for file in done if file.is_yearly is yearly})) for yearly in (False, True)
+        tuple(sorted({file.month for file in done if file.is_yearly is yearly and not file.is_open}))
+        for yearly in (False, True)
     )
+    days_to = max((file.end - timedelta(days=1) for file in done if file.is_open), default=None)
     rows, size = sum(file.row_count for file in done), sum(file.bytes for file in done)
-    return Sealing(months, years, len(done), rows, size, before, warehouse.path.stat().st_size)
+    return Sealing(months, years, len(done), rows, size, before, warehouse.path.stat().st_size, days_to)
 
 
 def undo(warehouse: Warehouse) -> int:
@@ -135,8 +156,8 @@ def _seal_table(warehouse: Warehouse, root: Path, table: Table, until: date | No
         kept = _kept(connection, table)
         made = [
             file
-            for first in _closed(connection, table, kept, until)
-            if (file := _write_file(connection, root, table, first, kept))
+            for span in _old(connection, table, kept, until)
+            if (file := _write_file(connection, root, table, span, kept))
         ]
     return _publish(warehouse, root, table, made) if made else []
 
@@ -147,56 +168,63 @@ def _kept(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
     return (_SINCE_GOOD if table in sealed.YEARLY else _NEWEST).format(headers=headers)
 
 
-def _closed(connection: duckdb.DuckDBPyConnection, table: Table, kept: str, until: date | None) -> list[date]:
-    """The closed months or years of a table that have rows which are not sealed, the oldest first."""
+def _old(connection: duckdb.DuckDBPyConnection, table: Table, kept: str, until: date | None) -> list[_Span]:
+    """What is to be sealed of a table, the oldest first: of the months or years with rows that are not, or that were
+    open.
+    """
     open_days = OPEN_DAYS_OF_YEAR if table in sealed.YEARLY else OPEN_DAYS
-    before = sealed.period_of(table, clock.trade_date(clock.now()) - open_days)
+    before = sealed.old_before(table, clock.trade_date(clock.now()) - open_days)
     if until is not None:
-        before = min(before, sealed.period_of(table, next_month(until)))
-    name = sealed.stored_name(table, sealed.hot_tables(connection))
+        before = min(before, next_month(until))
+    hot = sealed.hot_tables(connection)
+    name = sealed.stored_name(table, hot)
     query = f"SELECT DISTINCT trade_date FROM {name} WHERE trade_date < ? AND snapshot_id NOT IN ({kept})"  # noqa: S608
-    return sorted({sealed.period_of(table, day) for (day,) in connection.execute(bind(query, before)).fetchall()})
+    firsts = {sealed.period_of(table, day) for (day,) in connection.execute(bind(query, before)).fetchall()}
+    files = sealed.sealed_files(connection, table) if hot else []
+    firsts |= {file.month for file in files if file.is_open and sealed.period_end(table, file.month) <= before}
+    ends = {file.month: file.end for file in files}
+    return [
+        _Span(first, max(min(before, sealed.period_end(table, first)), ends.get(first, date.min)))
+        for first in sorted(firsts)
+    ]
 
 
-def _of(table: Table, first: date) -> str:
-    """The condition of the rows of a month or year."""
-    return bind("trade_date >= ? AND trade_date < ?", first, sealed.period_end(table, first))
-
-
-def _rows(table: Table, first: date, kept: str) -> str:
+def _rows(table: Table, span: _Span, kept: str) -> str:
     """All rows of a table that a file has: those that are sealed already, too."""
-    return f"main.{table.name} WHERE {_of(table, first)} AND snapshot_id NOT IN ({kept})"
+    return f"main.{table.name} WHERE {span} AND snapshot_id NOT IN ({kept})"
 
 
 def _write_file(
-    connection: duckdb.DuckDBPyConnection, root: Path, table: Table, first: date, kept: str
+    connection: duckdb.DuckDBPyConnection, root: Path, table: Table, span: _Span, kept: str
 ) -> SealedFile | None:
     """None: there is no row."""
-    stem = f"{first:%Y}" if table in sealed.YEARLY else f"{first:%Y-%m}"
-    progress.working(f"sealing {stem}: {table.name}")
-    rows = _rows(table, first, kept)
+    last = span.end - timedelta(days=1)
+    if span.end < sealed.period_end(table, span.first):
+        folder, stem = sealed.OPEN, f"{table.name}-{last}"
+    else:
+        folder, stem = table.name, f"{last:%Y}" if table in sealed.YEARLY else f"{last:%Y-%m}"
+    progress.working(f"sealing {table.name} to {last}")
+    rows = _rows(table, span, kept)
     count, content = connection.execute(sealed.fingerprint_query(sealed.listed(table), rows)).fetchone() or (0, "")
     if not count:
         return None
-    path = _write(connection, root, table, stem, rows, (count, content))
-    size = (root / path).stat().st_size
-    return SealedFile(table.name, first, path, count, content, size, table.column_names, clock.now())
+    path = _write(connection, root / folder / stem, table, rows, (count, content))
+    size = path.stat().st_size
+    name = path.relative_to(root).as_posix()
+    return SealedFile(table.name, span.first, name, count, content, size, table.column_names, clock.now(), span.end)
 
 
 def _write(
-    connection: duckdb.DuckDBPyConnection, root: Path, table: Table, stem: str, rows: str, proof: tuple[int, str]
-) -> str:
+    connection: duckdb.DuckDBPyConnection, wanted: Path, table: Table, rows: str, proof: tuple[int, str]
+) -> Path:
     """Write a file, prove it, and give it its name; one that is there with the same rows is taken.
 
     Args:
-        stem: how its name begins.
+        wanted: its path without the suffix; its name gets a number if another file has it.
         rows: what follows FROM.
-
-    Returns:
-        Its path relative to `root`.
     """
-    directory = root / table.name
-    partial = directory / f".{stem}.tmp"
+    directory, root = wanted.parent, wanted.parent.parent
+    partial = directory / f".{wanted.name}.tmp"
     with writing(directory):
         make_directory(directory)
         partial.unlink(missing_ok=True)
@@ -209,22 +237,20 @@ def _write(
                 raise SealError(f"{partial} is not what the warehouse has of {table.name}", "Check the disk.")
             sync(partial)
             partial.chmod(0o444)
-            path = _name(connection, table, directory, stem, proof)
+            path = _name(connection, table, wanted, proof)
             with sealed_chain(root).filing(path.relative_to(root).as_posix(), file_sha256(partial)):
                 partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         sync(directory)
-    return path.relative_to(root).as_posix()
+    return path
 
 
-def _name(
-    connection: duckdb.DuckDBPyConnection, table: Table, directory: Path, stem: str, proof: tuple[int, str]
-) -> Path:
-    """The first name of a month or year that is free: what is there with other rows may be at a reader's hands."""
+def _name(connection: duckdb.DuckDBPyConnection, table: Table, wanted: Path, proof: tuple[int, str]) -> Path:
+    """The first name that is free: what is there with other rows may be at a reader's hands."""
     number = 1
     while True:
-        path = directory / (f"{stem}.parquet" if number == 1 else f"{stem}.{number}.parquet")
+        path = wanted.with_name(f"{wanted.name}.parquet" if number == 1 else f"{wanted.name}.{number}.parquet")
         if not path.exists():
             return path
         with suppress(duckdb.Error):  # a damaged one is nobody's
@@ -266,7 +292,7 @@ def _publish(warehouse: Warehouse, root: Path, table: Table, made: Sequence[Seal
 
 def _is_same(connection: duckdb.DuckDBPyConnection, table: Table, file: SealedFile, kept: str) -> bool:
     """Whether the rows of a file are those of the warehouse."""
-    query = sealed.fingerprint_query(sealed.listed(table), _rows(table, file.month, kept))
+    query = sealed.fingerprint_query(sealed.listed(table), _rows(table, _Span.of(file), kept))
     return connection.execute(query).fetchone() == (file.row_count, file.fingerprint)
 
 
@@ -281,7 +307,7 @@ def _move(
     if not files:
         return []
     before = _count(connection, table)
-    closed = " OR ".join(f"({_of(table, file.month)})" for file in files)
+    closed = " OR ".join(f"({_Span.of(file)})" for file in files)
     gone = f"({closed}) AND snapshot_id NOT IN ({kept})"
     if table.name in sealed.hot_tables(connection):
         connection.execute(f"DELETE FROM {sealed.HOT}.{table.name} WHERE {gone}")  # noqa: S608
@@ -312,17 +338,18 @@ def _known_files(connection: duckdb.DuckDBPyConnection) -> set[str]:
 
 
 def _let_go(root: Path, files: Sequence[SealedFile]) -> None:
-    """Date the files that nothing refers to any more: they are removed a day later."""
+    """Date the files that nothing refers to any more: they are removed some time later."""
     for file in files:
         with suppress(OSError):
             os.utime(root / file.path)
 
 
 def _remove_unreferred(root: Path, known: Collection[str]) -> None:
-    """Remove what processes that died left, and files that nothing has referred to for a day."""
+    """Remove what processes that died left, and files that nothing has referred to for long enough."""
     for path in root.glob("*/*"):
         if path.suffix == ".parquet" and path.relative_to(root).as_posix() not in known:
-            if time.time() - path.stat().st_mtime > UNREFERRED_S:
+            kept = UNREFERRED_OPEN_S if path.parent.name == sealed.OPEN else UNREFERRED_S
+            if time.time() - path.stat().st_mtime > kept:
                 path.unlink()
         elif path.name.startswith(".") and path.suffix == ".tmp":
             path.unlink()

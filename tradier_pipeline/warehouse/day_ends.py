@@ -24,12 +24,17 @@ from tradier_pipeline.warehouse.schema import (
 )
 
 _KEY: Final = "account_id, trade_date"
-_ENDS: Final = "(SELECT account_id, last_as_of AS as_of FROM snapshot_days WHERE snapshots > 0)"
-_AT_END: Final = f"SEMI JOIN {_ENDS} USING (account_id, as_of)"
 _KEY_COLUMNS: Final = (
     Column("account_id", VARCHAR, "Account number", required=True),
     Column("trade_date", DATE, "America/New_York date", required=True),
 )
+
+
+def _at_end(dates: str) -> str:
+    """Leaves the rows of the last good snapshots; of a few dates DuckDB then reads the rows of their instants alone."""
+    days = f"(FROM snapshot_days {dates})" if dates else "snapshot_days"
+    ends = f"(SELECT account_id, last_as_of AS as_of FROM {days} WHERE snapshots > 0)"  # noqa: S608
+    return f"SEMI JOIN {ends} USING (account_id, as_of)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,14 @@ def _positions(dates: str) -> str:
            CASE WHEN bool_and(quantity = 0 OR market_value IS NOT NULL)
                 THEN coalesce(sum(market_value) FILTER (quantity <> 0), 0) END::{DECIMAL} AS worth,
            min(coalesce(underlying, root, symbol)) AS underlying, min(expiration) AS expiration
-    FROM (FROM positions {dates}) {_AT_END} GROUP BY {_KEY}, symbol
+    FROM (FROM positions {dates}) {_at_end(dates)} GROUP BY {_KEY}, symbol
     """  # noqa: S608
 
 
 def _executions(dates: str) -> str:
     return f"""
     WITH listed AS (
-        FROM (FROM orders {dates}) {_AT_END}
+        FROM (FROM orders {dates}) {_at_end(dates)}
     )
     SELECT {_KEY}, order_id, leg_no::INTEGER AS leg_no, symbol, transaction_date,
            CASE WHEN side LIKE 'buy%' THEN exec_quantity WHEN side LIKE 'sell%' THEN -exec_quantity END AS bought,
@@ -71,7 +76,7 @@ def _executions(dates: str) -> str:
           UNION ALL
           SELECT {_KEY}, order_id, leg_no, coalesce(option_symbol, symbol), side,
                  exec_quantity, avg_fill_price, transaction_date, tag, strategy
-          FROM (SELECT * FROM (FROM order_legs {dates}) {_AT_END})
+          FROM (SELECT * FROM (FROM order_legs {dates}) {_at_end(dates)})
           LEFT JOIN (SELECT account_id, as_of, order_id, tag, strategy FROM listed) USING (account_id, as_of, order_id))
     WHERE exec_quantity > 0
     """  # noqa: S608
@@ -88,7 +93,7 @@ def _trades(dates: str) -> str:
     return f"""
     SELECT {_KEY}, trade_id, strategy, json_keys(legs) AS symbols,
            (opened_at AT TIME ZONE 'America/New_York')::DATE AS open_date
-    FROM (FROM trade_reconciliation {dates}) {_AT_END} WHERE legs IS NOT NULL AND opened_at IS NOT NULL
+    FROM (FROM trade_reconciliation {dates}) {_at_end(dates)} WHERE legs IS NOT NULL AND opened_at IS NOT NULL
     """  # noqa: S608
 
 
@@ -98,9 +103,9 @@ def _spread_legs(dates: str) -> str:
     FROM (SELECT {_KEY}, as_of, spread_no, symbol, string_agg(symbol, ' ') OVER (
                      PARTITION BY account_id, as_of, spread_no ORDER BY leg_no
                      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS legs_of
-          FROM (FROM option_spread_legs {dates}) {_AT_END} WHERE asset_class <> 'equity')
+          FROM (FROM option_spread_legs {dates}) {_at_end(dates)} WHERE asset_class <> 'equity')
     JOIN (SELECT account_id, as_of, spread_no, strategy
-          FROM (FROM option_spreads {dates}) {_AT_END}) USING (account_id, as_of, spread_no)
+          FROM (FROM option_spreads {dates}) {_at_end(dates)}) USING (account_id, as_of, spread_no)
     GROUP BY {_KEY}, symbol
     """  # noqa: S608
 

@@ -1,9 +1,11 @@
-"""Closed months and years of the tables that grow by the minute, as Parquet files beside the warehouse.
+"""What is old of the tables that grow by the minute, as Parquet files beside the warehouse: a file a month or year.
 
 Of a table with many rows a snapshot a closed month lies in `sealed/<table>/<YYYY-MM>.parquet`, of one with about one
-row a snapshot a closed year in `sealed/<table>/<YYYY>.parquet`: a question about all years then opens ten files. What
-is not sealed is in the schema `hot`, and `main` shows both as a view under the table's name. Each table is sealed by
-itself: one of which nothing is sealed yet is a table of `main`.
+row a snapshot a closed year in `sealed/<table>/<YYYY>.parquet`: a question about all years then opens ten files. The
+weeks of an open month that are old enough, and the months of an open year, lie in one file until it is closed, which
+takes the place of that of the week or month before: `sealed/open/<table>-<last day>.parquet`. What is not sealed is in
+the schema `hot`, and `main` shows both as a view under the table's name. Each table is sealed by itself: one of which
+nothing is sealed yet is a table of `main`.
 
 Whoever publishes reads the hot rows only, which are as many after ten years as after one: `hot_first`. They have at
 least the last days, and the newest snapshots of every account. Who has to look back further says how far: `reaching`.
@@ -34,6 +36,7 @@ from tradier_pipeline.warehouse.views import (
 
 HOT = "hot"
 FOLDER = "sealed"
+OPEN = "open"  # below it; no table has this name
 MONTHLY = (
     *(schema.POSITIONS, schema.ORDERS, schema.ORDER_LEGS, schema.QUOTES, schema.RAW_PAYLOADS),
     *(schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS, *schema.RECONCILED),
@@ -62,6 +65,7 @@ FILES = Table(
         Column("bytes", BIGINT, "Its size", required=True),
         Column("columns", WORDS, "Its columns; those that the table has got since are null", required=True),
         Column("sealed_at", INSTANT, "When it was written (UTC)", required=True),
+        Column("until", DATE, "The first day that it has no more; null, by earlier versions: it has it whole"),
     ),
 )
 
@@ -89,15 +93,21 @@ class SealedFile:
     bytes: int
     columns: tuple[str, ...]
     sealed_at: datetime
+    until: date | None = None
 
     @property
     def is_yearly(self) -> bool:
         return self.table_name in _YEARLY
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has the days of a month or year up to some day only."""
+        return self.end < period_end(_BY_NAME[self.table_name], self.month)
+
+    @property
     def end(self) -> date:
         """The first day that it has no more."""
-        return period_end(_BY_NAME[self.table_name], self.month)
+        return self.until or period_end(_BY_NAME[self.table_name], self.month)
 
 
 def hot_tables(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
@@ -123,6 +133,14 @@ def period_of(table: Table, day: date) -> date:
 def period_end(table: Table, first: date) -> date:
     """The first day after a month or year."""
     return date(first.year + 1, 1, 1) if table.name in _YEARLY else next_month(first)
+
+
+def old_before(table: Table, day: date) -> date:
+    """The first day that is not sealed yet, where all before a day may be: a week is sealed as one, and a month of a
+    table with a file a year.
+    """
+    first = day.replace(day=1)
+    return first if table.name in _YEARLY else max(first, day - timedelta(days=day.weekday()))
 
 
 def next_month(month: date) -> date:
@@ -185,9 +203,10 @@ def is_sealed(connection: duckdb.DuckDBPyConnection) -> bool:
 def sealed_files(connection: duckdb.DuckDBPyConnection, table: Table | None = None) -> list[SealedFile]:
     """The files that have the sealed months and years, of one table or of all, by table and month."""
     which = f"WHERE table_name = {literal(table.name)}" if table else ""
-    query = f"SELECT {listed(FILES)} FROM {FILES.name} {which} ORDER BY table_name, month"  # noqa: S608
-    rows = connection.execute(query).fetchall()
-    return [SealedFile(**dict(zip(FILES.column_names, row, strict=True)) | {"columns": tuple(row[6])}) for row in rows]
+    found = connection.execute(f"FROM {FILES.name} {which} ORDER BY table_name, month")
+    names = [name for name, *_ in found.description]  # an earlier version's has less
+    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return [SealedFile(**row | {"columns": tuple(row["columns"])}) for row in rows]
 
 
 def sealed_root(connection: duckdb.DuckDBPyConnection) -> Path:
@@ -234,6 +253,11 @@ def begin(connection: duckdb.DuckDBPyConnection, table: Table, which: str) -> No
     connection.execute(f"DROP TABLE main.{table.name}")
 
 
+def complete(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give what an earlier version keeps of the files what this one does."""
+    connection.execute(f"ALTER TABLE {FILES.name} ADD COLUMN IF NOT EXISTS until DATE")
+
+
 def show(connection: duckdb.DuckDBPyConnection, root: Path, tables: Collection[str] = ()) -> None:
     """Let the views of `main` show what is hot and what is sealed, in files below a directory.
 
@@ -278,8 +302,8 @@ def set_beside_since(connection: duckdb.DuckDBPyConnection, account_id: str, nea
 
 
 _HOT_SINCE = f"""
-    SELECT max(month + CASE WHEN table_name IN ({", ".join(map(literal, sorted(_YEARLY)))})
-                            THEN INTERVAL 1 YEAR ELSE INTERVAL 1 MONTH END)::DATE FROM {FILES.name}
+    SELECT max(coalesce(until, month + CASE WHEN table_name IN ({", ".join(map(literal, sorted(_YEARLY)))})
+                                            THEN INTERVAL 1 YEAR ELSE INTERVAL 1 MONTH END))::DATE FROM {FILES.name}
 """  # noqa: S608
 
 

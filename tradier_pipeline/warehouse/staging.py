@@ -25,6 +25,9 @@ STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can 
 # Of a new file; one that exists keeps its own. A new column segment takes a block: half the usual size makes each of
 # our 500 columns cheaper to write, and is still enough to compress well.
 BLOCK_SIZE = 131_072
+# To look whether it pays takes a third of a checkpoint, and over the rows of a minute it never does. What is written
+# anew as a whole, to rebuild or compact it, may have it.
+TOO_DEAR = "fsst"
 
 
 class WarehouseError(PipelineError):
@@ -216,7 +219,11 @@ class Warehouse:
                 connection = duckdb.connect(":memory:")
                 try:
                     connection.execute("SET threads = 1")  # more only wait for each other over a hundred rows
-                    attach(connection, staged, f"STORAGE_VERSION '{STORAGE_VERSION}'{blocks}")
+                    if not (fresh or compact):
+                        connection.execute(f"SET disabled_compression_methods = {literal(TOO_DEAR)}")
+                    options = f"STORAGE_VERSION '{STORAGE_VERSION}'{blocks}"
+                    # a process that dies leaves a copy that nobody goes on with: it needs no log
+                    attach(connection, staged, f"{options}, RECOVERY_MODE NO_WAL_WRITES")
                     yield _prepare(connection, self.path)
                     derived.refresh(connection)
                     connection.execute("CHECKPOINT tradier")
@@ -315,6 +322,7 @@ def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) 
                 connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column.name}" {column.type}')
         connection.execute(schema.ddl(table, name))
     if hot:
+        sealed.complete(connection)
         sealed.show(connection, sealed.sealed_root(connection))
     # what was torn to an earlier version is in doubt to this one
     headers = sealed.stored_name(schema.TRADIER_SNAPSHOTS, hot)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -154,8 +155,7 @@ def months(warehouse: Warehouse) -> list[str]:
     with connect_readonly(warehouse.path) as connection:
         if not sealed.is_sealed(connection):
             return []
-        rows = connection.execute(f"SELECT DISTINCT month FROM {sealed.FILES.name} ORDER BY 1").fetchall()
-        return [f"{month:%Y-%m}" for (month,) in rows]
+        return sorted({f"{file.month:%Y-%m}" for file in sealed.sealed_files(connection) if not file.is_yearly})
 
 
 def test_every_table_view_and_macro_shows_the_same_rows_before_and_after(bulk: Warehouse, tmp_path: Path) -> None:
@@ -203,14 +203,24 @@ def test_a_reader_that_holds_the_file_open_goes_on_with_what_it_saw(bulk: Wareho
 
 
 @pytest.mark.usefixtures("few_tables")
-def test_a_month_is_sealed_a_week_after_its_end(bulk: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    for now, closed in (
-        (datetime(2025, 2, 6, 12, tzinfo=UTC), []),
-        (datetime(2025, 2, 8, 12, tzinfo=UTC), ["2025-01"]),
+def test_weeks_of_an_open_month_are_one_file_beside_the_closed_ones_until_it_is_closed(
+    bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    for day, days_to, files in (
+        (date(2025, 2, 6), date(2025, 1, 26), ["open/positions-2025-01-26.parquet"]),
+        (date(2025, 2, 8), None, ["positions/2025-01.parquet"]),
+        (date(2025, 2, 14), None, ["positions/2025-01.parquet"]),  # the week of the 3rd ended on the 9th
+        (date(2025, 2, 17), date(2025, 2, 9), ["open/positions-2025-02-09.parquet", "positions/2025-01.parquet"]),
+        (date(2025, 3, 8), None, ["positions/2025-01.parquet", "positions/2025-02.parquet"]),
     ):
-        monkeypatch.setattr(clock, "now", lambda now=now: now)
-        seal(bulk)
-        assert months(bulk) == closed
+        monkeypatch.setattr(clock, "now", lambda day=day: datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
+        assert seal(bulk).days_to == days_to
+        with connect_readonly(bulk.path) as connection:
+            assert sorted(file.path for file in sealed.sealed_files(connection, schema.POSITIONS)) == files
+            query = "SELECT count(*) FROM hot.positions WHERE trade_date < (SELECT max(until) FROM hot.sealed_files)"
+            assert connection.execute(query).fetchone() == (0,)
+        assert differences(before, bulk.path) == {}
     monkeypatch.setattr(clock, "now", lambda: NOVEMBER)
     seal(bulk, date(2025, 2, 1))
     assert months(bulk) == ["2025-01", "2025-02"]
@@ -225,19 +235,23 @@ def test_what_an_account_holds_now_is_never_sealed(sealed_home: Path) -> None:
     assert kept == [(DAYS[-1],)]  # the day before it has none; what the next snapshot is set beside
 
 
-def test_headers_and_balances_are_sealed_by_the_year_two_months_after_its_end(
+def test_headers_and_balances_are_a_file_a_year_which_is_closed_two_months_after_its_end(
     bulk: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sealed, "TABLES", sealed.YEARLY)
     yearly = {table.name for table in sealed.YEARLY}
-    for now, years in (
-        (datetime(2026, 2, 27, 12, tzinfo=UTC), ()),
-        (datetime(2026, 3, 2, 12, tzinfo=UTC), (date(2025, 1, 1),)),
+    for now, years, days_to in (
+        (datetime(2025, 5, 1, 12, tzinfo=UTC), (), date(2025, 2, 28)),
+        (datetime(2026, 3, 2, 12, tzinfo=UTC), (date(2025, 1, 1),), None),
     ):
         monkeypatch.setattr(clock, "now", lambda now=now: now)
-        assert seal(bulk).years == years
-    found = {path.parent.name for path in (bulk.path.parent / "sealed").glob("*/2025.parquet")}
-    assert found == yearly
+        done = seal(bulk)
+        assert (done.years, done.days_to) == (years, days_to)
+    root = bulk.path.parent / "sealed"
+    assert {path.name for path in (root / "open").glob("*.parquet")} == {
+        f"{name}-2025-02-28.parquet" for name in yearly
+    }
+    assert {path.parent.name for path in root.glob("*/2025.parquet")} == yearly
 
 
 def test_days_that_are_made_anew_are_made_from_sealed_months_too(
@@ -329,7 +343,7 @@ def test_a_snapshot_that_is_due_while_a_year_is_sealed_for_the_first_time_is_sto
 ) -> None:
     write, written, due = sealing._write, count(1), iter(range(100))
 
-    def meanwhile(*arguments: Any) -> str:
+    def meanwhile(*arguments: Any) -> Path:
         path = write(*arguments)
         if next(written) % 3:
             return path
@@ -405,7 +419,13 @@ def test_files_that_nothing_refers_to_go_after_a_day(bulk: Warehouse, tmp_path: 
     ]
     for name in ("2024-01.parquet", "2025-01.parquet"):
         os.utime(directory / name, (1, 1))
-    seal(bulk)
+    replaced = tmp_path / "sealed" / "open" / "positions-2024-01-14.parquet"
+    replaced.parent.mkdir()
+    replaced.write_bytes(b"PAR1")
+    for days, is_there in ((6, True), (9, False)):  # every week has another one
+        os.utime(replaced, (time.time() - days * 86_400,) * 2)
+        seal(bulk)
+        assert replaced.exists() == is_there
     assert sorted(path.name for path in directory.iterdir()) == [
         *("2025-01.2.parquet", "2025-02.parquet", "2025-03.parquet")
     ]
@@ -439,7 +459,7 @@ def test_a_process_that_dies_at_any_step_costs_nothing(step: str, bulk: Warehous
     assert differences(before, bulk.path) == {}
     seal(bulk)
     assert len(months(bulk)) == 3
-    assert bulk.path.stat().st_size < before.stat().st_size / 2
+    assert bulk.path.stat().st_size < before.stat().st_size * 0.6
     assert differences(before, bulk.path) == {}
     assert [path for path in tmp_path.rglob(".*") if path.suffix not in (".lock", "")] == []
     assert all("." not in path.stem for path in (tmp_path / "sealed").glob("*/*.parquet"))
@@ -524,6 +544,40 @@ def test_a_snapshot_of_a_sealed_month_that_is_stored_again_is_replaced(
     seal(home.warehouse)
     assert len(months(home.warehouse)) == 3
     assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
+
+
+@pytest.mark.usefixtures("few_tables")
+def test_what_is_sealed_of_an_open_month_is_brought_back_too(
+    account: ScriptedAccount, home: Home, tmp_path: Path
+) -> None:
+    for at in (NOVEMBER - timedelta(days=18), NOVEMBER):
+        assert account.shows(at, (CALL, 3, 600), cash=4600) == "good"
+    before = Path(shutil.copy(home.warehouse.path, tmp_path / "before.duckdb"))
+    assert seal(home.warehouse).days_to == date(2026, 11, 8)
+    assert differences(before, home.warehouse.path, only=()) == {}
+    (again,) = (one for one in home.zone.snapshots() if one.snapshot_id.trade_date == date(2026, 11, 2))
+    store_snapshot(home.warehouse, again)
+    assert "2026-11" not in months(home.warehouse)
+    assert differences(before, home.warehouse.path).keys() <= {"tradier_snapshots", "newest_snapshots", "snapshot_days"}
+
+
+@pytest.mark.usefixtures("few_tables")
+def test_what_is_sealed_is_not_missed_in_a_home_of_an_earlier_version_or_one_that_was_restored(
+    account: ScriptedAccount, home: Home
+) -> None:
+    """All that was ever landed is looked at then: for the earlier version, and because it has all been written now."""
+    seal(home.warehouse)
+    with connect_readonly(home.warehouse.path) as connection:
+        assert connection.execute("SELECT min(trade_date) > '2026-09-01' FROM hot.tradier_snapshots").fetchone() == (
+            True,
+        )
+    assert account.shows(NOVEMBER, (CALL, 3, 600), cash=4600) == "good"
+    assert account.rows("FROM missed_snapshots") == []
+    home.warehouse.path.chmod(0o644)
+    with duckdb.connect(str(home.warehouse.path)) as connection:
+        connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
+    assert account.shows(NOVEMBER + timedelta(minutes=1), (CALL, 3, 600), cash=4600) == "good"
+    assert account.rows("FROM missed_snapshots") == []
 
 
 @pytest.mark.usefixtures("few_tables")

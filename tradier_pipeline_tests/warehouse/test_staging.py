@@ -92,6 +92,14 @@ def test_a_block_that_raises_publishes_nothing(home: Home, error: type[BaseExcep
     assert [path.name for path in home.path.iterdir() if "staged" in path.name] == []
 
 
+def test_a_copy_that_is_thrown_away_when_its_writer_dies_keeps_no_log(home: Home, good: LandedSnapshot) -> None:
+    with home.warehouse.staged() as staged:
+        staged.connection.execute("DELETE FROM positions")
+        assert [path.name for path in home.path.iterdir() if path.suffix == ".wal"] == []
+    with connect_readonly(home.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM positions").fetchone() == (0,)
+
+
 def test_a_snapshot_that_fails_a_blocking_check_is_never_visible(
     home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch, good: LandedSnapshot
 ) -> None:

@@ -73,7 +73,15 @@ WRONGS = ("network", "network", "lag", "lag", "kill", "kill", "disk", "off")
 DEADLY = ("network", *("kill",) * 7)  # of a life with many kills
 AGAIN = (0, 0, 1, 3)  # how often a minute that is killed is killed before that, and begun again
 KILLS_MORE = 5  # of a minute that is killed in a life with many
-SHAPELESS = ("{}", '{"%s": {}}', '{"%s": ""}', '{"%s": []}', "[]", '{"%s": {"none": "null"}}')  # of no documented form
+NONE = '{"%s": {}}'  # which means none, as the documented `{"%s": "null"}` does: all that is held seems gone
+SHAPELESS = (
+    "{}",
+    NONE,
+    '{"%s": ""}',
+    '{"%s": []}',
+    "[]",
+    '{"%s": {"none": "null"}}',
+)  # the others are of no documented form
 
 
 @dataclass
@@ -160,6 +168,7 @@ class Simulation:
     begun: datetime | None = None
     truth: dict[datetime, dict[str, Decimal]] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
+    said_none: set[datetime] = field(default_factory=set)
     published: dict[str, Header] = field(default_factory=dict)
     unproven: list[str] = field(default_factory=list)
     _bodies: Decoded = field(default_factory=Decoded)
@@ -188,6 +197,7 @@ class Simulation:
             self.simulated.heal()
         if wrong.faults:
             self.simulated.admin("POST", "faults", wrong.faults)
+            self.said_none |= {self.now for one in wrong.faults if one.get("body") == NONE % "positions"}
         self._disturbed = bool(wrong.faults)
         outcome = "off"
         if wrong.durable is not None and not wrong.full:
@@ -286,7 +296,8 @@ class Simulation:
             for table, expected in zip(COUNTED, (1, 1, one.positions_count, one.orders_count), strict=True):
                 if (rows := found.get((one.snapshot_id, table), 0)) != expected:
                     raise BrokenInvariantError(f"{one.snapshot_id}: {rows} rows of {table}, not {expected}")
-            if not one.positions_count and all(self.truth.values()):  # it has held something all the time
+            at = SnapshotId.parse(one.snapshot_id).instant
+            if not one.positions_count and self.truth[at] and at not in self.said_none:
                 raise BrokenInvariantError(f"{one.snapshot_id} shows nothing, and the broker never said so")
 
     def _are_true(self, connection: Any, good: Sequence[Header]) -> None:

@@ -563,17 +563,17 @@ def _at_its_minute(job: Job) -> Iterator[None]:
 
 
 def _take_minute(job: Job, tell: Callable[[str], object]) -> None:
-    """Account for the minutes before, and take what is due."""
+    """Take what is due, and account for the minutes before."""
     from tradier_pipeline.assets.missed_minutes import record_gaps
     from tradier_pipeline.cli.without_dagster import take_due
     from tradier_pipeline.core.settings import load_settings
     from tradier_pipeline.instance import open_instance
 
     settings = load_settings()
-    with nullcontext(NOTHING_RAN) if job.lean else open_instance(settings.dagster_home) as instance:
-        record_gaps(settings, instance)
     for run in take_due(settings):
         tell("published" if run.published else str(run.error))
+    with nullcontext(NOTHING_RAN) if job.lean else open_instance(settings.dagster_home) as instance:
+        record_gaps(settings, instance)
 
 
 # An instance of Dagster in which nothing ever ran, as far as a minute asks one.

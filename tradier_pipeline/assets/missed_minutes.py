@@ -3,6 +3,7 @@
 A tick only asks for runs; it writes nothing, so that it may be previewed. What it did not ask for, or asked for in
 vain, is recorded here, a minute and a half after it was due: by a sensor, by every run of a cycle for the minutes
 before its own, and before anything is concluded from a day. `scheduled.json` in the home says until when that is done.
+It begins with the first minute that was asked for: a minute that leaves nothing else is a row all the same.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Scheduled(BaseModel, frozen=True):
 def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[SnapshotId]:
     """Record and publish, for every account, the due minutes of which there is nothing. Returns them.
 
-    It looks on where it last left off, but no more than a week back. An account begins when it is first seen.
+    It looks on where it last left off, but no more than a week back. An account begins with the first minute that was
+    asked for, or when it is first seen.
 
     Raises:
         PipelineError: the accounts of the token are not known, or the home cannot be written.
@@ -59,7 +61,7 @@ def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[Snapsh
     path, zone = settings.home / FILE, LandingZone(settings.landing)
     before, until = _read(path), _minute(now - SETTLED)
     begin = {
-        account_id: before.until.get(account_id) or _last_tick(instance, now) or _minute(now)
+        account_id: before.until.get(account_id) or _before_last_tick(instance, now) or _minute(now)
         for account_id in known_accounts(settings)
     }
     recorded = _recorded(settings, instance, zone, {account_id: (since, until) for account_id, since in begin.items()})
@@ -70,6 +72,19 @@ def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[Snapsh
     for newest in {missed.account_id: missed for missed in found}.values():
         publish_missed(Warehouse(settings.warehouse), zone, newest)
     return found
+
+
+def begin_with(settings: Settings, due: Iterable[SnapshotId]) -> None:
+    """Note, before anything of them is read, that accounts of which nothing was ever due begin with these snapshots.
+
+    Raises:
+        FileError: the home cannot be written.
+    """
+    path = settings.home / FILE
+    before = _read(path).until
+    begun = {one.account_id: one.instant - MINUTE for one in due if one.account_id not in before}
+    if begun:
+        write_whole(path, Scheduled(until={**before, **begun}).model_dump_json().encode())
 
 
 def record_gaps_before(settings: Settings, instance: dg.DagsterInstance, own: Iterable[SnapshotId]) -> None:
@@ -239,10 +254,10 @@ def last_ticks(instance: dg.DagsterInstance, before: datetime) -> Iterable[float
             yield from (tick.timestamp for tick in found)
 
 
-def _last_tick(instance: dg.DagsterInstance, now: datetime) -> datetime | None:
-    """Where a home without the file begins: an earlier version counted by the ticks."""
+def _before_last_tick(instance: dg.DagsterInstance, now: datetime) -> datetime | None:
+    """Where a home without the file begins, so that the minute of the newest tick is the first that counts."""
     newest = max(last_ticks(instance, now), default=None)
-    return None if newest is None else _minute(datetime.fromtimestamp(newest, UTC))
+    return None if newest is None else _minute(datetime.fromtimestamp(newest, UTC)) - MINUTE
 
 
 def _minute(instant: datetime) -> datetime:

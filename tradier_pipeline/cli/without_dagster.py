@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import click
 import dagster as dg
 
 from tradier_pipeline import clock
+from tradier_pipeline.assets.missed_minutes import begin_with
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
@@ -38,6 +40,8 @@ def take_due(settings: Settings) -> Iterator[SnapshotRun]:
         return
     zone = LandingZone(settings.landing)
     ids = [SnapshotId(account_id, minute) for account_id in known_accounts(settings)]
+    with suppress(PipelineError):  # a home that cannot be written says so where it should land them
+        begin_with(settings, ids)
     wanted = [snapshot_id for snapshot_id in ids if zone.find(snapshot_id) is None]
     with dg.DagsterInstance.ephemeral() as instance:
         if len(wanted) > 1:

@@ -23,9 +23,10 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.missed_minutes import record_gaps
+from tradier_pipeline.assets.missed_minutes import FILE, record_gaps
 from tradier_pipeline.assets.raw import trigger_of
-from tradier_pipeline.cli import main
+from tradier_pipeline.cli import main, without_dagster
+from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.domain.calendar import MarketCalendar
@@ -467,6 +468,34 @@ def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_take
     assert {(record.trigger, record.reason) for record in records.values()} == {
         ("monitor_cycle", "the scheduler was not running")
     }
+
+
+def test_a_home_begins_with_the_minute_of_its_first_tick(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    (home.path / FILE).unlink()  # nobody counted before it
+    daemon.iterate(OPEN + timedelta(seconds=1))
+    finish_runs(instance)
+    daemon.count(OPEN + timedelta(seconds=30))
+    assert missed(home) == []
+    daemon.count(OPEN + 2 * MINUTE)
+    assert [note.snapshot_id[-9:-4] for note in missed(home)] == ["14:30"]
+
+
+def test_a_home_whose_first_minute_is_taken_without_dagster_begins_with_it_before_anything_is_read(
+    home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise PipelineError("the disk is full", "Free some space.")
+
+    monkeypatch.setattr(without_dagster, "run_snapshot", breaks)
+    machine.time = OPEN + timedelta(seconds=1)
+    with pytest.raises(PipelineError):
+        list(without_dagster.take_due(load_settings()))
+    assert simulated.requests() == []
+    machine.time = OPEN + 2 * MINUTE
+    record_gaps(load_settings(), instance)
+    assert [note.snapshot_id[-9:-4] for note in missed(home)] == ["14:30"]
 
 
 def test_a_minute_that_is_landed_is_no_gap_although_its_key_was_pruned(

@@ -327,8 +327,6 @@ def _serve() -> None:
 
 
 def _start(job: Job, pipes: dict[int, int]) -> dict[str, Any]:
-    if job.lean:
-        _empty_instance()
     readable, writable = os.pipe()
     terminal = None if job.terminal is None else os.open(job.terminal, os.O_RDWR | os.O_NOCTTY)  # it has it at once
     pid = os.fork()
@@ -489,6 +487,7 @@ def _dagster_job(job: Job) -> None:
             raise SystemExit(1)
 
 
+OF_A_MINUTE = {"TRADIER_LEDGER_WRITE": "apply"}
 _DURABLE = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync")
 
 
@@ -515,6 +514,7 @@ def _disturb(job: Job) -> None:
 def _minute(job: Job) -> None:
     """What `up` does at a minute, in a process of its own."""
     _in_its_home(job)
+    os.environ.update(OF_A_MINUTE)
     if job.planted is not None:
         from tradier_pipeline_tests.simulation.planted import PLANTED
 
@@ -529,7 +529,7 @@ def _minute_here(job: Job) -> dict[str, Any]:
     """The same in the nursery itself, of a lean minute that nothing kills: what is warm stays so."""
     lines: list[str] = []
     os.chdir(Path(job.home).parent)  # for good: where it was before may be gone
-    environment = {"TRADIER_PIPELINE_HOME": job.home, "TRADIER_BASE_URL": job.url}
+    environment = {"TRADIER_PIPELINE_HOME": job.home, "TRADIER_BASE_URL": job.url, **OF_A_MINUTE}
     with (
         patch.dict(os.environ, environment),
         patch.object(snapshot, "SETTLE_S", 0.0),
@@ -558,38 +558,34 @@ def _at_its_minute(job: Job) -> Iterator[None]:
             stack.enter_context(patch.object(staging, "duckdb", WRITERS))
             stack.enter_context(patch.object(reads, "duckdb", READERS))
             stack.enter_context(patch.object(without_dagster, "run_snapshot", _run_assets))
-            empty = _empty_instance()  # before what makes it is replaced
-            stack.enter_context(patch.object(DagsterInstance, "ephemeral", lambda: nullcontext(empty)))
+            stack.enter_context(patch.object(DagsterInstance, "ephemeral", lambda: nullcontext(NOTHING_RAN)))
         yield
 
 
 def _take_minute(job: Job, tell: Callable[[str], object]) -> None:
-    """Account for the minutes before, and take what is due."""
+    """Take what is due, and account for the minutes before."""
     from tradier_pipeline.assets.missed_minutes import record_gaps
     from tradier_pipeline.cli.without_dagster import take_due
     from tradier_pipeline.core.settings import load_settings
     from tradier_pipeline.instance import open_instance
 
     settings = load_settings()
-    with nullcontext(_empty_instance()) if job.lean else open_instance(settings.dagster_home) as instance:
-        record_gaps(settings, instance)
     for run in take_due(settings):
         tell("published" if run.published else str(run.error))
+    with nullcontext(NOTHING_RAN) if job.lean else open_instance(settings.dagster_home) as instance:
+        record_gaps(settings, instance)
 
 
-@cache
-def _empty_instance() -> Any:
-    """In memory, made before any child: each has a copy of its own."""
-    from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, RunsFilter
-
-    from tradier_pipeline.instance.partitions import remember_partition
-
-    instance = DagsterInstance.ephemeral()
-    instance.all_instigator_state = lambda *_, **__: []  # type: ignore[method-assign] # no scheduler ever ran
-    instance.get_runs(RunsFilter(tags={"none": "none"}), limit=1)
-    remember_partition(instance, SnapshotId("6YA00001", clock.now()))  # and what the first query of each kind prepares
-    instance.fetch_materializations(AssetRecordsFilter(AssetKey("none"), asset_partitions=["none"]), limit=1)
-    return instance
+# An instance of Dagster in which nothing ever ran, as far as a minute asks one.
+NOTHING_RAN: Any = SimpleNamespace(
+    is_ephemeral=True,
+    all_instigator_state=lambda: [],
+    get_runs=lambda *_, **__: [],
+    get_run_records=lambda *_, **__: [],
+    fetch_materializations=lambda *_, **__: SimpleNamespace(records=[]),
+    has_dynamic_partition=lambda *_: True,
+    delete_dynamic_partition=lambda *_: None,
+)
 
 
 def _run_assets(instance: Any, _job: Any, _settings: Any, snapshot_id: SnapshotId, trigger: str) -> Any:

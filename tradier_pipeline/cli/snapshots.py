@@ -224,7 +224,10 @@ def rebuild(settings: Settings, forget: bool, as_json: bool) -> int:
             kept = screen.plural(rebuilt.kept_rows, "snapshot")
             echo(f"  kept from the old file: {kept} whose landed bytes are damaged")
         if not rebuilt.kept_findings:
-            echo("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
+            echo(
+                "  lost: findings, daily summaries or what the ledger led to, as far as the old file cannot be read; "
+                f"it is kept as {rebuilt.kept_as}"
+            )
     return 0
 
 

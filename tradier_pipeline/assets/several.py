@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -27,7 +28,7 @@ from tradier_pipeline.assets.raw import CODE_VERSION, extract, quotes_result, ra
 from tradier_pipeline.assets.reconciliation import ledger_outcomes, reconciliation_results
 from tradier_pipeline.assets.resource import TradierResource
 from tradier_pipeline.assets.snapshot import (
-    prepare_publishing,
+    publish_in_turn,
     reading_ledger,
     snapshot_results,
     stopped_cycles,
@@ -239,8 +240,8 @@ def _publish(context: dg.OpExecutionContext, tradier: TradierResource, read: Rea
     started = clock.now()
     progress.working(f"proving {len(found)} snapshots")
     rules = GateRules.of(settings)
-    behind = prepare_publishing(context, tradier, list(landed), rules)
-    stored = store_snapshots(
+    publish = partial(
+        store_snapshots,
         tradier.warehouse,
         tradier.landing_zone,
         found,
@@ -249,6 +250,7 @@ def _publish(context: dg.OpExecutionContext, tradier: TradierResource, read: Rea
         reading_ledger(context, settings),
         stopped_cycles(context),
     )
+    stored, behind = publish_in_turn(context, tradier, list(landed), rules, publish)
     publish_ms = round((clock.now() - started).total_seconds() * 1000, 1)
     for one in found:
         with one_transaction(context.instance):

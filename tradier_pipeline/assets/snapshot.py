@@ -1,8 +1,9 @@
 """The snapshot: typed, stored in one transaction, verified against the landed bytes, then published."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import dagster as dg
 import duckdb
@@ -28,13 +29,16 @@ from tradier_pipeline.monitoring.ping import ping_published
 from tradier_pipeline.publish.catch_up import CAUGHT_UP, BehindError, catch_up
 from tradier_pipeline.publish.ledger_state import read_relevant_ledger
 from tradier_pipeline.publish.stated_flows import stated_rows
-from tradier_pipeline.publish.store import NotPublishedError, ReadLedger, store_snapshot
+from tradier_pipeline.publish.store import NotPublishedError, ReadLedger, Stored, store_snapshot
 from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.verify.claims import CLAIMS
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.damaged import set_aside_damaged
+from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline.warehouse.typed import TypedSnapshot
 
 PARTITION_ROWS = "dagster/partition_row_count"  # by which the UI plots the rows of a partition
+T = TypeVar("T")
 CATCH_UP_S = 90.0  # of a run; the instance ends one that takes 180 s
 
 
@@ -103,9 +107,12 @@ def tradier_snapshot(
         own = landed.snapshot_id
         rules, read_ledger = GateRules.of(tradier.settings), reading_ledger(context, tradier.settings)
         started = clock.now()
-        behind = prepare_publishing(context, tradier, [own], rules)
+
+        def publish() -> Stored:
+            return store_snapshot(tradier.warehouse, landed, rules, read_ledger, stopped_cycles(context))
+
         try:
-            typed, outcomes = store_snapshot(tradier.warehouse, landed, rules, read_ledger, stopped_cycles(context))
+            (typed, outcomes), behind = publish_in_turn(context, tradier, [own], rules, publish)
         except NotPublishedError as error:
             collect(error.outcomes)
             yield from claim_evaluations(context, CLAIMS, error.outcomes, published=False)
@@ -132,7 +139,29 @@ def snapshot_results(typed: TypedSnapshot, more: Mapping[str, Any]) -> Iterator[
     yield dg.MaterializeResult(asset_key="conservation", metadata=_conservation_metadata(typed))
 
 
-def prepare_publishing(
+def publish_in_turn(
+    context: Context,
+    tradier: TradierResource,
+    own: Sequence[SnapshotId],
+    rules: GateRules,
+    publish: Callable[[], T],
+) -> tuple[T, dict[str, str]]:
+    """Publish snapshots after what is behind; a damaged warehouse is set aside and made anew from what is landed.
+
+    Returns:
+        What `publish` returns, and what to say of what was behind.
+    """
+    try:
+        behind = _prepare_publishing(context, tradier, own, rules)
+        return publish(), behind
+    except WarehouseError:
+        if set_aside_damaged(tradier.warehouse) is None:
+            raise
+    behind = _prepare_publishing(context, tradier, own, rules)
+    return publish(), behind
+
+
+def _prepare_publishing(
     context: Context, tradier: TradierResource, own: Sequence[SnapshotId], rules: GateRules
 ) -> dict[str, str]:
     """Record what was missed before snapshots and publish what is behind; returns what to say of it."""
@@ -165,7 +194,7 @@ def _catch_up(
 ) -> dict[str, str]:
     """Publish first what earlier runs landed and did not publish; say so."""
     seconds = None if PROCESS_TAG in context.run.tags else CATCH_UP_S
-    stated = _stated(context, tradier.ledger) if not tradier.warehouse.path.exists() else ()
+    stated = partial(_stated, context, tradier.ledger)
     caught = catch_up(tradier.warehouse, tradier.landing_zone, rules, own, stated=stated, seconds=seconds)
     if not caught:
         return {}

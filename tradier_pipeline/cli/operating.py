@@ -58,7 +58,7 @@ def status(settings: Settings, account: str | None, form: str, output: Path | No
         print_json(state.as_json() | _identity(settings))
         return
     for one in state.accounts:
-        _print_account_status(one)
+        _print_account_status(one, state.warehouse_error)
     sizes = {
         "warehouse": state.warehouse_bytes,
         "sealed months": state.sealed_bytes,
@@ -71,6 +71,8 @@ def status(settings: Settings, account: str | None, form: str, output: Path | No
         echo(f"requests waiting for a snapshot: {state.waiting_requests}, the oldest for {age}")
     if state.requests_warning:
         echo(f"request limit: {state.requests_warning}")
+    if state.warehouse_error:
+        echo(f"published history: {state.warehouse_error}")
     if state.ledger_error:
         echo(f"ledger cannot be read: {state.ledger_error}")
     if state.switched_off:
@@ -317,10 +319,11 @@ def _print_findings(rows: list[dict[str, Any]]) -> None:
     echo(f"      {first['suggested_action']}")
 
 
-def _print_account_status(account: AccountStatus) -> None:
+def _print_account_status(account: AccountStatus, warehouse_error: str | None) -> None:
     budget = account.request_budget
     left = f"{budget.available} of {budget.allowed} a minute left" if budget else "not sent by the broker"
-    echo(f"{account.account_id} ({account.environment or 'nothing published yet'})")
+    unknown = "what is published cannot be read" if warehouse_error else "nothing published yet"
+    echo(f"{account.account_id} ({account.environment or unknown})")
     if account.age_s is not None:
         echo(f"  last snapshot   {account.snapshot_id}, {lasting(account.age_s)} old, of {account.snapshots:,}")
     if account.verdict == "doubtful":

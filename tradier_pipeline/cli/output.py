@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import duckdb
 
 
+UNSTORED_EVENT = "Exception while writing logger call to event log"  # begins Dagster
 INDENT = "  "  # of a line that goes on
 
 
@@ -46,6 +49,33 @@ def styled(text: str) -> None:
 def warn(text: str) -> None:
     """One line on stderr; on a terminal that is too narrow several, in whole words."""
     click.echo("\n".join(screen.wrapped(text, sys.stderr, indent=INDENT)), err=True)
+
+
+class _WithoutDagstersLines(io.TextIOBase):
+    """A stream without what Dagster's log writes straight to stderr of events that it cannot store: that the run
+    history lacks them is said in one line of ours."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith(UNSTORED_EVENT) else self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
+@contextmanager
+def without_dagsters_lines() -> Iterator[None]:
+    """Within, Dagster does not say of each event that it cannot be stored."""
+    with redirect_stderr(_WithoutDagstersLines(sys.stderr)):
+        yield
 
 
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")

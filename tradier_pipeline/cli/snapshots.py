@@ -23,6 +23,7 @@ from tradier_pipeline.cli.output import (
     report_errors,
     warn,
     with_settings,
+    without_dagsters_lines,
 )
 from tradier_pipeline.cli.progress import shown
 from tradier_pipeline.core import collector, progress
@@ -56,7 +57,8 @@ def snapshot(settings: Settings, account: str | None, verbose: bool, as_json: bo
         with collector.paused():
             from tradier_pipeline.cycles.on_demand import read_published, take_snapshots
             from tradier_pipeline.cycles.snapshot_job import snapshot_job
-        runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
+        with without_dagsters_lines():
+            runs = take_snapshots(snapshot_job, settings, account, trigger="manual")
         if begins:
             _read_demo_past(settings, [run.snapshot_id.account_id for run in runs if run.published])
     if len(runs) == 1:
@@ -224,7 +226,10 @@ def rebuild(settings: Settings, forget: bool, as_json: bool) -> int:
             kept = screen.plural(rebuilt.kept_rows, "snapshot")
             echo(f"  kept from the old file: {kept} whose landed bytes are damaged")
         if not rebuilt.kept_findings:
-            echo("  lost: findings, daily summaries and what the ledger led to; the old file cannot be read")
+            echo(
+                "  lost: findings, daily summaries or what the ledger led to, as far as the old file cannot be read; "
+                f"it is kept as {rebuilt.kept_as}"
+            )
     return 0
 
 

@@ -21,9 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from tradier_pipeline.core.dotenv import SetName, SettingsError, unknown_names
 from tradier_pipeline.core.sources import (
     HOME_REMEDY,
-    SettingsError,
     Sources,
     default_home,
     find_sources,
@@ -400,6 +400,19 @@ def load_settings() -> Settings:
             message names the variable and never its value.
     """
     sources = find_sources(os.environ)
+    names = (*sources.names, *map(SetName, os.environ))
+    misspelt = unknown_names(names, Settings.model_fields)
+    try:
+        settings = _settings_of(sources)
+    except SettingsError as error:  # what is missing may be there under another name
+        if not misspelt:
+            raise
+        raise SettingsError(f"{error.cause} ({'; '.join(misspelt)})", error.remedy) from None
+    settings._notices = (*settings._notices, *misspelt)
+    return settings
+
+
+def _settings_of(sources: Sources) -> Settings:
     values: dict[str, object] = dict(sources.values)
     private = [sources.home, sources.dotenv]
     if text := sources.values.get("tokens"):

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from shlex import quote
 
-from dotenv.parser import parse_stream
+from tradier_pipeline.core.dotenv import Dotenv, SetName, SettingsError, of_ours, read_dotenv
 
-from tradier_pipeline.core.errors import PipelineError
-
-PREFIX = "tradier_"
 HOME = "pipeline_home"
 DOTENV = ".env"
 HOME_REMEDY = "Set it to a directory you may write to."
 
 _HOME_FILES = ("tradier.duckdb", "ledger.sqlite", "dagster/dagster.yaml")  # of which any home that was used has one
 _PROJECT = Path(__file__).absolute().parents[2]
-
-
-class SettingsError(PipelineError):
-    """A setting is missing or malformed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +28,7 @@ class Sources:
         dotenv: the one file that is read; None if there is none.
         from_environment, from_file: field name (lower case, without TRADIER_) -> text, of what is not empty.
         notice: what the user ought to know of the home, in a sentence; "" if nothing.
+        names: every name that is set in one of the files that were looked at, whosever it is.
     """
 
     home: Path
@@ -43,6 +36,7 @@ class Sources:
     from_environment: Mapping[str, str]
     from_file: Mapping[str, str]
     notice: str = ""
+    names: tuple[SetName, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -71,18 +65,19 @@ def find_sources(environment: Mapping[str, str]) -> Sources:
     Raises:
         SettingsError: a file cannot be read, is somebody else's, or has a line of ours that cannot be understood.
     """
-    given = _ours(environment)
-    nearest = next(_upwards(Path.cwd()), None)
+    given = of_ours(environment)
+    looked_at: list[Dotenv] = []
+    nearest = _that_sets_ours(_upwards(Path.cwd()), looked_at)
     notice = ""
     if HOME in given:
         home = _absolute(given[HOME], Path.cwd())
-    elif nearest and HOME in nearest[1]:
-        home = _absolute(nearest[1][HOME], nearest[0].parent)
+    elif nearest and HOME in nearest.ours:
+        home = _absolute(nearest.ours[HOME], nearest.path.parent)
     else:
         home, notice = _default_home(Path.cwd())
-    found = _read(home / DOTENV) or nearest or next(_that_set_ours([home.parent]), None)
-    path, values = found or (None, {})
-    return Sources(home, path, given, values, notice)
+    found = _read(home / DOTENV, looked_at, own=True) or nearest or _that_sets_ours([home.parent / DOTENV], looked_at)
+    names = tuple(set_ for one in looked_at for set_ in one.names)
+    return Sources(home, found.path if found else None, given, found.ours if found else {}, notice, names)
 
 
 def default_home() -> Path:
@@ -118,35 +113,24 @@ def _default_home(working_directory: Path) -> tuple[Path, str]:
     )
 
 
-def _upwards(directory: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    return _that_set_ours([directory, *directory.parents])
+def _upwards(directory: Path) -> Iterator[Path]:
+    return (one / DOTENV for one in (directory, *directory.parents))
 
 
-def _that_set_ours(directories: list[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
-    for directory in directories:
-        found = _read(directory / DOTENV)
-        if found and found[1]:
-            yield found
+def _that_sets_ours(paths: Iterable[Path], looked_at: list[Dotenv]) -> Dotenv | None:
+    for path in paths:
+        if (found := _read(path, looked_at)) and found.ours:
+            return found
+    return None
 
 
-def _read(path: Path) -> tuple[Path, dict[str, str]] | None:
-    """The file and what it sets of ours. A value is text: `${NAME}` in it is not replaced by other variables."""
-    try:
-        if not path.is_file():
-            return None
-        bindings = list(parse_stream(StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"{path} cannot be read: {reason}", "Correct it or remove it.") from None
-    for binding in bindings:
-        if binding.key is None and PREFIX in binding.original.string.lower() and binding.error:
-            raise SettingsError(f"line {binding.original.line} of {path} is malformed", "Write NAME=value.")
-        if binding.value is None and binding.key and binding.key.lower().startswith(PREFIX):
-            raise SettingsError(f"line {binding.original.line} of {path} is malformed", "Write NAME=value.")
-    values = _ours({one.key: one.value for one in bindings if one.key and one.value})
-    if values:
-        refuse_strangers(path)
-    return path, values
+def _read(path: Path, looked_at: list[Dotenv], *, own: bool = False) -> Dotenv | None:
+    known = next((one for one in looked_at if one.path == path), None)
+    if known is None and (known := read_dotenv(path, own=own)) is not None:
+        looked_at.append(known)
+        if known.ours:
+            refuse_strangers(path)
+    return known
 
 
 def refuse_strangers(path: Path) -> None:
@@ -156,11 +140,6 @@ def refuse_strangers(path: Path) -> None:
         raise SettingsError(
             f"{path} belongs to another user", "Remove it, or set TRADIER_PIPELINE_HOME and work there."
         )
-
-
-def _ours(variables: Mapping[str, str]) -> dict[str, str]:
-    named = {name.lower(): value for name, value in variables.items()}
-    return {name.removeprefix(PREFIX): value for name, value in named.items() if name.startswith(PREFIX) and value}
 
 
 def _absolute(text: str, beside: Path) -> Path:

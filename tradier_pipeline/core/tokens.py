@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from tradier_pipeline.core.sources import SettingsError, refuse_strangers
+from tradier_pipeline.core.dotenv import SettingsError
+from tradier_pipeline.core.sources import refuse_strangers
 
 VARIABLE = "TRADIER_TOKENS"
 REMEDY = (

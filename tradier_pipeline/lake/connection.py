@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import duckdb
 from dotenv import dotenv_values
 
+from tradier_pipeline.core.dotenv import SettingsError
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import LAKE_PREFIX, Settings
-from tradier_pipeline.core.sources import SettingsError
 from tradier_pipeline.warehouse.sql import literal
 
 ALIAS: Final = "lake"  # of one who ships; a reader attaches the lake by the name that a home has

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, get_args
 
+from tradier_pipeline import clock
 from tradier_pipeline.core.files import exclusive, make_directory, open_file, read_file, write_whole, writing
 
 CHAIN: Final = "chain"
@@ -130,6 +131,7 @@ class Chain:
         with writing(self.path):
             make_directory(self.path.parent)
         with exclusive(self.path.with_name(LOCK), LOCK_TIMEOUT_S, f"{self.path.parent} is being written"):
+            self._set_aside_what_is_no_file()
             if not self.path.exists():
                 self._begin()
             with writing(self.path):
@@ -169,6 +171,12 @@ class Chain:
         except OSError:
             return None
         return link.head if link else None
+
+    def _set_aside_what_is_no_file(self) -> None:
+        """A directory or a pipe in the place of the chain costs no record. An audit finds that the chain began anew."""
+        if self.path.exists() and not self.path.is_file():
+            with writing(self.path):
+                self.path.rename(self.path.with_name(f"{CHAIN}.damaged-{clock.now():%Y%m%dT%H%M%S}"))
 
     def _begin(self) -> None:
         head, lines = genesis(self.name), []

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -33,7 +34,7 @@ from tradier_pipeline.warehouse.reads import (
     published_among,
 )
 from tradier_pipeline.warehouse.sealed import lost_files
-from tradier_pipeline.warehouse.staging import sealed_directory
+from tradier_pipeline.warehouse.staging import WarehouseError, sealed_directory
 from tradier_pipeline.warehouse.unpublished import unpublished
 
 RECENT = timedelta(hours=24)
@@ -90,7 +91,8 @@ class Status:
 
     `switched_off` are the cycles that were switched off in the UI; None, and why, if that is not known.
     `damaged` is what of the landing zone is passed over: it cannot be read or is not ours. `ledger_error`: why the
-    ledger cannot be read; how many requests wait is not known then (None). `requests_warning`: there are more accounts
+    ledger cannot be read; how many requests wait is not known then (None). `warehouse_error`: why what is published
+    cannot be; the accounts are then as if nothing were. `requests_warning`: there are more accounts
     than the access token allows to read in a minute.
     """
 
@@ -107,6 +109,7 @@ class Status:
     switched_off: tuple[str, ...] | None = ()
     switches_error: str | None = None
     requests_warning: str | None = None
+    warehouse_error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -116,7 +119,7 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     """Read the state of the home.
 
     Raises:
-        WarehouseError: nothing has been published, landed or tried yet, or the warehouse cannot be opened.
+        WarehouseError: nothing has been published, landed or tried yet.
         UnknownAccountError: nothing is known of the account.
     """
     zone = LandingZone(settings.landing)
@@ -128,7 +131,8 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
     waiting_to_publish: dict[str, tuple[str, ...]] = {}
     lost: list[Damaged] = []
     burns: dict[str, tuple[str, ...]] = {}
-    if settings.warehouse.exists() or not tried:
+    unreadable = _unreadable(settings.warehouse) if tried else None
+    if not unreadable and (settings.warehouse.exists() or not tried):
         with connect_readonly(settings.warehouse) as connection:
             headers = {header["account_id"]: header for header in newest_headers(connection)}
             known = known_accounts(connection) if account_id else []
@@ -163,11 +167,23 @@ def read_status(settings: Settings, account_id: str | None = None) -> Status:
         waiting_requests=None if ledger_error else len(waiting),
         oldest_request_age_s=_age_s(waiting[0].requested_at) if waiting else None,
         damaged=(*zone.damaged(account_id), *lost),
+        warehouse_error=unreadable,
         ledger_error=ledger_error,
         switched_off=switched_off,
         switches_error=switches_error,
         requests_warning=_requests_warning(settings, tried),
     )
+
+
+def _unreadable(warehouse: Path) -> str | None:
+    """Why the published file cannot be opened: that hides nothing of what is landed."""
+    try:
+        if warehouse.exists():
+            with connect_readonly(warehouse):
+                pass
+    except WarehouseError as error:
+        return str(error)
+    return None
 
 
 def _requests_warning(settings: Settings, tried: Collection[str]) -> str | None:

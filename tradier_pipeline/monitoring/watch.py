@@ -31,7 +31,7 @@ def not_current(settings: Settings, now: datetime) -> str | None:
         freshness = read_freshness(settings, now)
         late = _late_cycles(settings, now)
     except (PipelineError, duckdb.Error, OSError) as error:
-        return f"the history cannot be read: {str(error).splitlines()[0][:300]}"
+        return f"the history cannot be read: {str(error).splitlines()[0][:300].rstrip('.')}"
     if not freshness.newest:
         return f"no account has a snapshot of the last days in {settings.home}"
     if freshness.stale:

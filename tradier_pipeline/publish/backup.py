@@ -33,7 +33,7 @@ from tradier_pipeline.landing.chained import OwnFiles, chains_of
 from tradier_pipeline.publish.backup_places import SUFFIX, BackupError, Place, place_of
 from tradier_pipeline.warehouse import sealed
 from tradier_pipeline.warehouse.sealed_chain import sealed_chain
-from tradier_pipeline.warehouse.staging import Warehouse, attach, sealed_directory
+from tradier_pipeline.warehouse.staging import Warehouse, attach, refuse_no_file, sealed_directory
 
 TRIES: Final = 5  # of an account whose days are compacted meanwhile
 KEPT: Final = 3
@@ -169,6 +169,7 @@ def _take_home(settings: Settings, store: _Store) -> None:
 
 def _take_warehouse(settings: Settings, store: _Store) -> None:
     """The published file as it is now, and the files of its sealed months."""
+    refuse_no_file(settings.warehouse)
     with store.place.partial() as taken:
         copy(settings.warehouse, taken)
         store.take(taken, settings.warehouse.name)

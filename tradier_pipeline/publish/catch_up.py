@@ -1,13 +1,13 @@
 """What is landed and not published is published by the next run, in the order of reading.
 
-A process that died between landing and publishing, a warehouse that was deleted, an older copy that was restored: the
-landing zone has all of it. In the normal minute this costs one look at the newest days of the account.
+A process that died between landing and publishing, a warehouse that was deleted or is damaged, an older copy that was
+restored: the landing zone has all of it. In the normal minute this costs one look at the newest days of the account.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,9 +37,10 @@ from tradier_pipeline.publish.store import (
 from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.chain_heads import note_heads
+from tradier_pipeline.warehouse.damaged import keep_aside, set_aside_damaged, waiting_aside
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, insert
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH, newest_published, published_or_refused, unpublished
 
@@ -52,6 +53,9 @@ class CaughtUp:
     """What was landed and not published, and is now.
 
     `refused`: snapshot id or path -> why it still is not. `remaining`: those for which the time was not enough.
+    `damage`: why the file that was published had to be set aside; "" if it was sound, or set aside before.
+    `kept_as`: the damaged file, once nothing is expected of it any more. `lost`: what no landed byte tells could not be
+    read from it.
     """
 
     published: int = 0
@@ -59,12 +63,16 @@ class CaughtUp:
     activity: int = 0
     remaining: int = 0
     rebuilt: bool = False
+    damage: str = ""
+    kept_as: str = ""
+    lost: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.published or self.refused or self.activity or self.remaining)
+        return bool(self.published or self.refused or self.activity or self.remaining or self.damage)
 
     def __str__(self) -> str:
-        what = "the warehouse was absent and is rebuilt" if self.rebuilt else "caught up"
+        how = f"damaged ({self.damage})" if self.damage else "damaged" if self.kept_as else "absent"
+        what = f"the warehouse was {how} and is rebuilt" if self.rebuilt else "caught up"
         parts = [f"{self.published} landed snapshots published"]
         if self.activity:
             parts.append(f"{self.activity} extracts of the activity published")
@@ -73,6 +81,10 @@ class CaughtUp:
             parts.append(f"{len(self.refused)} left out, such as {snapshot_id} ({reason})")
         if self.remaining:
             parts.append(f"{self.remaining} still to be published")
+        if self.kept_as:
+            parts.append(f"the damaged file is kept as {self.kept_as}")
+        if self.lost:
+            parts.append("lost: findings, daily summaries or what the ledger led to, as far as it cannot be read")
         return f"{what} from the landing zone: {', '.join(parts)}"
 
 
@@ -86,7 +98,7 @@ def catch_up(
     rules: GateRules,
     own: Collection[SnapshotId] | None = None,
     *,
-    stated: Sequence[Row] = (),
+    stated: Callable[[], Sequence[Row]] = tuple,
     seconds: float | None = None,
 ) -> CaughtUp:
     """Publish what is landed and sound and not published, in order, and say what it was. Mostly nothing.
@@ -94,15 +106,23 @@ def catch_up(
     Args:
         own: the snapshots that are about to be published by the caller, one of an account. Without them every account
             is looked at.
-        stated: the flows that the owner states, for a warehouse that is absent.
+        stated: the flows that the owner states, for a warehouse that is absent or damaged.
         seconds: stop after so long, and publish what was stored by then; None: never.
 
     Raises:
         BusyError, FileError, WarehouseError: the warehouse cannot be written.
     """
-    if not _is_behind(warehouse, zone, own):
+    damage, aside = "", waiting_aside(warehouse.path)
+    try:
+        behind = _is_behind(warehouse, zone, own)
+    except WarehouseError:
+        if (damage := set_aside_damaged(warehouse) or "") == "":
+            raise
+        behind = True
+    if not (behind or aside.exists()):
         return CaughtUp()
     rebuilt = not warehouse.path.exists()
+    kept_as, whole = "", True
     with warehouse.staged() as staged:
         pending = sorted(_pending(staged, zone, own), key=_read_at)
         staged.miss(list(_missed_rows(staged, zone, pending)))
@@ -117,9 +137,13 @@ def catch_up(
             refused |= store_market_of(staged, [landed for landed in landed_market(zone) if landed.path not in stored])
             activity, refused = len(extracts) - len(unkept), refused | unkept
         if rebuilt:
-            insert(staged.connection, schema.STATED_FLOWS, stated)
+            insert(staged.connection, schema.STATED_FLOWS, stated())
+        if not remaining and aside.exists():
+            whole = staged.merge_reconciled(aside)
         note_heads(staged.connection, zone)
-    return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt)
+    if not remaining and aside.exists():
+        kept_as = keep_aside(aside, clock.now()).name
+    return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt, damage, kept_as, not whole)
 
 
 def _is_behind(warehouse: Warehouse, zone: LandingZone, own: Collection[SnapshotId] | None) -> bool:

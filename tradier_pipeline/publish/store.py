@@ -10,6 +10,7 @@ from datetime import date
 
 import duckdb
 
+from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.core import progress
 from tradier_pipeline.core.errors import PipelineError
@@ -33,6 +34,7 @@ from tradier_pipeline.verify.results import add_results, store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
 from tradier_pipeline.warehouse.chain_heads import note_heads
+from tradier_pipeline.warehouse.damaged import keep_aside, set_aside
 from tradier_pipeline.warehouse.market import upsert_market
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths, snapshot_ids
 from tradier_pipeline.warehouse.rows import table_rows
@@ -96,7 +98,8 @@ class Rebuilt:
     """What a rebuild did: how many snapshots and extracts of the activity it published, what it refused and why.
 
     `kept_findings`: findings, reconciliations and daily summaries, which no landed byte tells, were taken over from the
-    old file. `kept_rows`: so were all rows of so many snapshots, whose landed bytes are damaged by now.
+    old file; else that file is damaged, and is `kept_as` so. `kept_rows`: so were all rows of so many snapshots, whose
+    landed bytes are damaged by now.
     """
 
     published: int
@@ -104,6 +107,7 @@ class Rebuilt:
     kept_findings: bool = True
     activity: int = 0
     kept_rows: int = 0
+    kept_as: str = ""
 
 
 def store_snapshot(
@@ -413,9 +417,10 @@ def rebuild(
         note_heads(staged.connection, zone)
         if not forget:
             _refuse_to_leave_out(staged, published_before, refused)
+        kept_as = "" if kept else keep_aside(set_aside(warehouse.path), clock.now()).name
     refused |= unkept | {path: reason for path, reason in damaged.items() if path not in named}
     of_activity = sum(found.path not in unkept for found in extracts)
-    return Rebuilt(published, refused, kept_findings=kept, activity=of_activity, kept_rows=kept_rows)
+    return Rebuilt(published, refused, kept_findings=kept, activity=of_activity, kept_rows=kept_rows, kept_as=kept_as)
 
 
 def _published(warehouse: Warehouse) -> list[str]:

@@ -38,6 +38,7 @@ from tradier_pipeline.verify.in_bulk import Decoded
 from tradier_pipeline.warehouse import schema, sealed
 from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline.warehouse.chain_heads import noted_heads
+from tradier_pipeline.warehouse.damaged import unreadable_tables
 from tradier_pipeline.warehouse.derived import DERIVED
 from tradier_pipeline.warehouse.equity import ALL_CURVES, CURVES
 from tradier_pipeline.warehouse.market import upsert_market
@@ -55,15 +56,9 @@ UNORDERED = ("exclude_list", "qualified_exclude_list", "replace_list")
 
 def audit_bytes(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[Damaged]:
     """Read every column of every table that lies in the file."""
-    query = """
-        SELECT schema_name || '."' || table_name || '"' FROM duckdb_tables()
-        WHERE database_name = 'tradier' ORDER BY schema_name, table_name
-    """
-    for (table,) in connection.execute(query).fetchall():
-        progress.working(f"reading every byte of {table}")
-        try:
-            connection.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM {table}").fetchall()  # noqa: S608
-        except duckdb.Error as error:
+    for table, error in unreadable_tables(connection):
+        progress.working(f"read every byte of {table}")
+        if error is not None:
             yield Damaged(f"{path}: {table}", f"{table} in {path} cannot be read: {_first_line(error)}")
 
 

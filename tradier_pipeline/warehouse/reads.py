@@ -18,7 +18,7 @@ from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
 from tradier_pipeline.warehouse.equity import POSTED
 from tradier_pipeline.warehouse.period_returns import benchmark_query
 from tradier_pipeline.warehouse.sql import bind, literal, where
-from tradier_pipeline.warehouse.staging import WarehouseError, attach
+from tradier_pipeline.warehouse.staging import DAMAGE, DAMAGED_REMEDY, WarehouseError, attach
 from tradier_pipeline.warehouse.statements import LINES, statement_query
 
 
@@ -47,9 +47,7 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             # attached, because connect() would return an older state that this process may still hold open elsewhere
             attach(connection, path, "READ_ONLY")
         except duckdb.Error as error:
-            raise WarehouseError(
-                f"cannot open {path}: {str(error).splitlines()[0][:300]}", "Run `tradier-pipeline rebuild`."
-            ) from None
+            raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0][:300]}", _remedy_of(error)) from None
         yield connection
     except duckdb.IOException as error:
         if (lost := of_sealed(error)) is None:
@@ -57,6 +55,10 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise lost from None
     finally:
         connection.close()
+
+
+def _remedy_of(error: duckdb.Error) -> str:
+    return DAMAGED_REMEDY if any(words in str(error) for words in DAMAGE) else "Run `tradier-pipeline rebuild`."
 
 
 def of_sealed(error: duckdb.Error) -> WarehouseError | None:

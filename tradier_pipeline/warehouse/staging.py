@@ -21,6 +21,9 @@ from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
 LOCK_TIMEOUT_S = 30.0
+# what DuckDB says of bytes that are not those it wrote; not of a lock, a right, a full disk or another version
+DAMAGE = ("Corrupt database file", "Could not read enough bytes", "not a valid DuckDB database file")
+DAMAGED_REMEDY = "The next snapshot sets it aside and makes it anew; so does `tradier-pipeline rebuild`."
 STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can open
 # Of a new file; one that exists keeps its own. A new column segment takes a block: half the usual size makes each of
 # our 500 columns cheaper to write, and is still enough to compress well.
@@ -106,7 +109,7 @@ class StagedWarehouse:
             return 0
         ids = ", ".join(map(literal, sorted(snapshot_ids)))
         only = f"WHERE snapshot_id IN ({ids})"
-        with suppress(duckdb.Error), self._taking_over(path) as older:
+        with suppress(duckdb.Error, WarehouseError), self._taking_over(path) as older:
             for table in schema.TABLES:
                 if table not in schema.RECONCILED:  # those are taken over for all
                     self._copy(table, older, only)
@@ -120,17 +123,21 @@ class StagedWarehouse:
         """Take over from another file what no landed byte tells: what followed from the ledger, the findings, and the
         summaries of the days as they were first made.
 
-        In one transaction, the first of the snapshots that are stored here. Returns whether the file could be read.
+        A table in one transaction, of the first the snapshots that are stored here; one that cannot be read costs no
+        other. Returns whether all could be.
         """
-        try:
-            with self._taking_over(path) as older:
-                for table in schema.RECONCILED:
-                    self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
-                for table in (schema.FINDINGS, schema.DAILY_SUMMARIES, schema.CHAIN_HEADS):
-                    self._copy(table, older)
-        except duckdb.Error:
-            return False
-        return True
+        whole = True
+        for table in (*schema.RECONCILED, schema.FINDINGS, schema.DAILY_SUMMARIES, schema.CHAIN_HEADS):
+            try:
+                with self._taking_over(path) as older:
+                    if table in schema.RECONCILED:
+                        self._copy(table, older, "SEMI JOIN tradier_snapshots USING (snapshot_id)")
+                    elif table.name in older:  # of what has caught up, these are those of the landed bytes alone
+                        self.connection.execute(f"DELETE FROM {table.name}")  # noqa: S608
+                        self._copy(table, older)
+            except (duckdb.Error, WarehouseError):
+                whole = False
+        return whole
 
     @contextmanager
     def _taking_over(self, path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
@@ -138,8 +145,9 @@ class StagedWarehouse:
         some.
 
         Raises:
-            duckdb.Error: it cannot be read; nothing was taken over.
+            duckdb.Error, WarehouseError: it cannot be read; nothing was taken over.
         """
+        refuse_no_file(path)
         self.connection.execute(f"ATTACH {literal(str(path))} AS old (READ_ONLY)")
         try:
             with transaction(self.connection):
@@ -210,6 +218,8 @@ class Warehouse:
         with exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written"):
             staged = self.path.with_name(f".{self.path.name}.staged")
             try:
+                if not fresh:
+                    refuse_no_file(self.path)
                 with writing(self.path):
                     _remove(staged)
                     if self.path.exists() and not fresh:
@@ -265,6 +275,12 @@ class Warehouse:
             sync(self.path.parent)
 
 
+def refuse_no_file(path: Path) -> None:
+    """Raise WarehouseError if a directory or a pipe is in the place of the published file."""
+    if path.exists() and not path.is_file():
+        raise WarehouseError(f"{path} is not a file", DAMAGED_REMEDY)
+
+
 def insert(connection: duckdb.DuckDBPyConnection, table: schema.Table, rows: Sequence[Row]) -> None:
     """Insert rows given by column name; missing columns are null. Decimals travel as text, so they stay exact."""
     if not rows:
@@ -295,7 +311,13 @@ _encode = json.JSONEncoder(default=_to_json, separators=(",", ":"), check_circul
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
-    """Make a warehouse file the connection's default database, under the name that opening it directly gives it."""
+    """Make a warehouse file the connection's default database, under the name that opening it directly gives it.
+
+    Raises:
+        WarehouseError: it is not a file; to open a pipe would take for ever.
+        duckdb.Error: it cannot be opened.
+    """
+    refuse_no_file(path)
     connection.execute(f"ATTACH {literal(str(path))} AS tradier ({options})")
     connection.execute("USE tradier")
     connection.execute("SET TimeZone = 'UTC'")

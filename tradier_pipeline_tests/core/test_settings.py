@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline.core import sources
+from tradier_pipeline.core.dotenv import SettingsError
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, load_settings
-from tradier_pipeline.core.sources import SettingsError
 from tradier_pipeline.extract.connection import connect
 from tradier_pipeline.simulator import app
 from tradier_pipeline.simulator.server import embedded_simulator
@@ -176,6 +177,75 @@ def test_a_line_of_ours_that_sets_nothing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [
+        ("TRADIER_MAX_OPEN_POSITION=3", "TRADIER_MAX_OPEN_POSITION in line 1 of {}.*nearest one is {}_POSITIONS"),
+        ("\n\nTRADER_ENV=live", "TRADER_ENV in line 3 of {}.*the nearest one is TRADIER_ENV"),
+        ("TRADIER-LEDGER-WRITE=off", "TRADIER-LEDGER-WRITE in line 1.*nearest one is TRADIER_LEDGER_WRITE"),
+        ("TRADIER_ZZ=1", "TRADIER_ZZ in line 1 of {} is no setting and has no effect$"),
+        ("DEBUG=1\nTRADIER_WATCH_REASON=1", None),
+    ],
+)
+def test_a_name_that_is_no_setting_is_named_with_its_line_and_the_nearest_one(
+    text: str, reported: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / ".env"
+    path.write_text(text)
+    path.chmod(0o600)
+    notices = load_settings().notices
+    assert len(notices) == (reported is not None)
+    if reported:
+        expected = reported.replace("{}_POSITIONS", "TRADIER_MAX_OPEN_POSITIONS").format(re.escape(str(path)))
+        assert re.search(expected, notices[0])
+
+
+def test_a_misspelt_variable_of_the_environment_is_named_and_explains_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_TRADER_MINUTES", "5")
+    assert load_settings().notices == (
+        "TRADIER_TRADER_MINUTES in the environment is no setting and has no effect; the nearest one is "
+        "TRADIER_TRADE_MINUTES",
+    )
+    (tmp_path / ".env").write_text("TRADIER_ENV=sandbox\nTRADIER_ACESS_TOKEN=x\nTRADIER_ACCOUNT_ID=VA1")
+    with pytest.raises(SettingsError, match=r"ACCESS_TOKEN is not set.*TRADIER_ACESS_TOKEN in line 2 of"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [
+        ("TRADIER_ENV=sandbox\nA=1\nTRADIER_ENV=live", "TRADIER_ENV is set otherwise in line 1 of .* than in line 3"),
+        ("tradier_calendar=XNYS\nTRADIER_CALENDAR=24/7", "TRADIER_CALENDAR is set otherwise in line 1"),
+        ('TRADIER_UI_TOKEN="0123456789abcdef\nTRADIER_ENV=live\nA="b"', "line 1 of .* is malformed"),
+        ('\nA="b\nTRADIER_ENV=live\nB="b"', "line 2 of .* is malformed"),
+        ("\ufeffTRADIER_ENV=none", "TRADIER_ENV is malformed"),
+        ("TRADIER_ENV=none\r\nTRADIER_CALENDAR=XNYS\r\n", "TRADIER_ENV is malformed"),
+    ],
+)
+def test_no_line_of_a_dotenv_is_lost_to_another(text: str, reported: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(SettingsError, match=reported):
+        load_settings()
+
+
+@pytest.mark.parametrize("place", ["data", "."])
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link"])
+def test_what_is_no_file_in_the_place_of_a_dotenv_is_named(kind: str, place: str, tmp_path: Path) -> None:
+    """A container that mounts a file which is not there has a directory in its place."""
+    path = tmp_path / place / ".env"
+    path.parent.mkdir(exist_ok=True)
+    {"directory": path.mkdir, "pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("nothing")}[kind]()
+    with pytest.raises(SettingsError, match=rf"{re.escape(str(path))} is (a directory|no file|a link to nothing)"):
+        load_settings()
+
+
+def test_somebodys_python_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".env" / "bin").mkdir(parents=True)
+    assert load_settings().dotenv is None
+
+
 def test_a_dotenv_of_another_user_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / ".env", MONITOR_MINUTES="0")
     os.chown(tmp_path / ".env", 12345, 12345)

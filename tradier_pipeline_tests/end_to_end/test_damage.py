@@ -279,6 +279,18 @@ def test_orders_are_followed_from_the_newest_snapshot_that_can_be_read(
     assert [lookup.order_id for lookup in third.manifest.lookups] == [5]
 
 
+@pytest.mark.parametrize("damage", [directory_instead, pipe_instead])
+def test_what_is_no_file_in_the_place_of_a_chain_costs_no_snapshot(
+    damage: Callable[[Path], Path], home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    chain = damage(good.directory.parents[1] / "chain")
+    landed, _ = take(home, simulated.broker)
+    assert published(home).keys() == {str(good.snapshot_id), str(landed.snapshot_id)}
+    (reported,) = read_status(load_settings()).damaged
+    assert reported.path.startswith(f"{chain}.damaged-")
+    assert chain.read_text().count("\n") == 4  # the manifest and the quotes of each
+
+
 @pytest.mark.parametrize("damage", [removed, lambda path: cut(path / "manifest.json")], ids=["removed", "cut"])
 @sampled("failures", [1, 2], kept=[1])
 def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(

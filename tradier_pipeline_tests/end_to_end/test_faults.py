@@ -228,6 +228,10 @@ def test_a_warehouse_of_a_newer_duckdb_is_left_alone_and_can_be_rebuilt(home: Ho
     content[12:20] = (9999).to_bytes(8, "little")  # the storage version of the header
     home.warehouse.path.chmod(0o600)
     home.warehouse.path.write_bytes(content)
+    wrong = re.search(r"computed checksum (\d+)", error_line(run("query", "SELECT 1")))
+    assert wrong is not None
+    content[:8] = int(wrong[1]).to_bytes(8, "little")  # as the newer one would have written it
+    home.warehouse.path.write_bytes(content)
     for arguments in (["query", "SELECT 1"], ["snapshot"]):
         line = error_line(run(*arguments))
         assert "tradier-pipeline rebuild" in line

@@ -19,7 +19,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.sampling import sampled
 
 RUNS, EVENTS, SCHEDULES = "history/runs.db", "history/event_log.db", "schedules/schedules.db"
-FULL = "CREATE TRIGGER full BEFORE INSERT ON {} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+FULL = "CREATE TRIGGER full BEFORE INSERT ON {} {} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def directory(path: Path) -> None:
     path.mkdir()
 
 
-def full_on(table: str) -> Callable[[Path], None]:
+def full_on(table: str, when: str = "") -> Callable[[Path], None]:
     def fill(path: Path) -> None:
         with sqlite3.connect(path) as connection:
-            connection.execute(FULL.format(table))
+            connection.execute(FULL.format(table, when))
 
     return fill
 
@@ -66,6 +66,11 @@ DAMAGE = {
     "schedules garbage": (SCHEDULES, garbage, "file is not a database. Move that directory aside"),
     "full before the run": (RUNS, full_on("runs"), "database or disk is full. Free some space"),
     "full during the run": (EVENTS, full_on("event_logs"), "database or disk is full. Free some space"),
+    "full amid the run": (
+        EVENTS,
+        full_on("event_logs", "WHEN (SELECT count(*) FROM event_logs) > 12"),
+        "database or disk is full. Free some space",
+    ),
     "full at the first partition": (EVENTS, full_on("dynamic_partitions"), "disk is full. Free some space"),
 }
 
@@ -74,7 +79,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
 
 
-@sampled("kind", list(DAMAGE), kept=(0, 6))
+@sampled("kind", list(DAMAGE), kept=(0, 7))
 def test_a_snapshot_is_published_and_the_run_history_is_said_to_lack_it(
     kind: str, home: Home, broker: None, dagster_home: Path
 ) -> None:

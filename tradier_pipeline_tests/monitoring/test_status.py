@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from tradier_pipeline import clock
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.cli import main
-from tradier_pipeline.core.errors import ExtractError, PipelineError
+from tradier_pipeline.core.errors import ExtractError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.snapshot import extract_snapshot
@@ -110,12 +111,18 @@ def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(
     assert read_status(load_settings()).dagster_bytes == 100
 
 
-def test_a_warehouse_that_cannot_be_opened_is_told(home: Home, simulated: Simulated) -> None:
-    take(home, simulated.broker)
-    home.warehouse.path.unlink()
-    home.warehouse.path.write_text("not a database")
-    with pytest.raises(PipelineError, match="cannot open"):
-        read_status(load_settings())
+@pytest.mark.parametrize("kind", ["text", "directory", "pipe"])
+def test_a_warehouse_that_cannot_be_opened_hides_nothing_of_what_is_landed(
+    kind: str, home: Home, simulated: Simulated
+) -> None:
+    landed, _ = take(home, simulated.broker)
+    path = home.warehouse.path
+    path.unlink()
+    {"text": lambda: path.write_text("no database"), "directory": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
+    state = read_status(load_settings())
+    assert state.warehouse_error is not None
+    assert "The next snapshot sets it aside" in state.warehouse_error
+    assert state.accounts[0].landed_not_published == (str(landed.snapshot_id),)
 
 
 def test_each_cycle_that_is_on_tells_its_last_published_snapshot(

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.dotenv import SettingsError
 from tradier_pipeline.core.settings import load_settings
-from tradier_pipeline.core.sources import SettingsError
 from tradier_pipeline.monitoring.ping import ping_published
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.command_line import run

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,10 +27,12 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.damaged import unreadable_tables
 from tradier_pipeline.warehouse.reads import connect_readonly
-from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.end_to_end.test_crashes import kill_command, prove_published, stored
+from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS
 from tradier_pipeline_tests.support.crash_child import Nursery
 from tradier_pipeline_tests.support.sampling import sampled
 
@@ -116,6 +119,63 @@ def test_a_warehouse_that_is_gone_or_older_catches_up_by_itself(
         missed = connection.execute("SELECT snapshot_id, reason FROM missed_snapshots").fetchall()
     assert missed == [(str(missed_at), "of the test")]
     prove_published(home)
+
+
+DAMAGE: Mapping[str, Callable[[Path, bytes], object]] = {
+    "text": lambda path, _: path.write_bytes(b"not a database"),
+    "empty": lambda path, _: path.touch(),
+    "cut": lambda path, body: path.write_bytes(body[: len(body) // 2]),
+    "header": lambda path, body: path.write_bytes(b"\0" * 4096 + body[4096:]),
+    "directory": lambda path, _: (path / "inside").mkdir(parents=True),
+    "pipe": lambda path, _: os.mkfifo(path),
+}
+
+
+@sampled("kind", list(DAMAGE), kept=[2])
+def test_a_damaged_warehouse_is_set_aside_and_made_anew_by_the_next_snapshot(
+    kind: str, home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    path = home.warehouse.path
+    body = path.read_bytes()
+    path.unlink()
+    DAMAGE[kind](path, body)
+    own = landed_only(home, simulated).snapshot_id
+    caught = catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own])
+    assert str(caught).startswith("the warehouse was damaged (")
+    assert f"1 landed snapshots published, the damaged file is kept as {caught.kept_as}" in str(caught)
+    assert [aside.name for aside in path.parent.glob(f"{path.name}.*")] == [caught.kept_as]
+    assert published(home) == [str(good.snapshot_id)]
+    assert not catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own])
+
+
+def cut_out_of_sight(path: Path) -> None:
+    """Damage a block that opening the file does not read."""
+    body = path.read_bytes()
+    path.chmod(0o600)
+    for start in range(12288, len(body), SMALL_BLOCKS):
+        path.write_bytes(body[: start + 100] + b"damaged" + body[start + 107 :])
+        with suppress(WarehouseError), connect_readonly(path) as connection:
+            unreadable = [table for table, error in unreadable_tables(connection) if error]
+            if unreadable and not any("findings" in table for table in unreadable):
+                return
+    raise AssertionError("all of it is read when it is opened")
+
+
+def test_damage_that_is_found_amid_a_snapshot_costs_neither_it_nor_what_no_landed_byte_tells(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    texts = ("finding_id", "account_id", "code", "severity", "text", "suggested_action")
+    seen = {f"{when}_seen": good.manifest.as_of for when in ("first", "last")}
+    ids_seen = {f"{when}_snapshot_id": str(good.snapshot_id) for when in ("first", "last")}
+    with home.warehouse.staged() as staged:
+        insert(staged.connection, schema.FINDINGS, [dict.fromkeys(texts, "kept") | seen | ids_seen | {"times_seen": 1}])
+    cut_out_of_sight(home.warehouse.path)
+    line = run("snapshot").stderr
+    assert "the warehouse was damaged and is rebuilt from the landing zone: 1 landed snapshots published" in line
+    assert published(home) == ids(home)
+    assert len(ids(home)) == 2
+    with connect_readonly(home.warehouse.path) as connection:
+        assert connection.execute("SELECT count(*) FROM findings WHERE code = 'kept'").fetchone() == (1,)
 
 
 def test_one_that_cannot_be_published_is_left_out_and_named_once(

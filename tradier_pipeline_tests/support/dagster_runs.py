@@ -13,9 +13,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.dotenv import SettingsError
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, Settings, load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
-from tradier_pipeline.core.sources import SettingsError
 from tradier_pipeline.cycles.on_demand import QUIET
 from tradier_pipeline.cycles.schedules import build_schedules
 from tradier_pipeline.definitions import build_definitions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -68,21 +67,16 @@ def test_a_text_of_somebody_else_does_nothing_to_the_terminal(capsys: pytest.Cap
     assert capsys.readouterr().err == "SIM[bold]1[/]  failed: \\x1b[2Jgone\\x07 [red]x[/red]. Do not.\n"
 
 
-SAY = "from tradier_pipeline.cli.tail import Terminal; Terminal().say('1,234.50 USD  ', ('good', 'green'))"
-
-
 @pytest.mark.parametrize("terminal", [True, False])
-def test_there_is_colour_only_on_a_terminal(terminal: bool, tmp_path: Path) -> None:
-    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+def test_there_is_colour_only_on_a_terminal(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     master, slave = pty.openpty()
-    try:
-        with (tmp_path / "log").open("wb") as log:
-            error = slave if terminal else log
-            environment = {**plain, "TERM": "xterm"}
-            subprocess.run([sys.executable, "-c", SAY], stderr=error, env=environment, check=True, timeout=60)
-        shown = os.read(master, 1000) if terminal else (tmp_path / "log").read_bytes()
-    finally:
-        os.close(master)
-        os.close(slave)
+    with os.fdopen(master, "rb", 0) as screen, os.fdopen(slave, "w") as device, (tmp_path / "log").open("w") as log:
+        monkeypatch.setattr(sys, "stderr", device if terminal else log)
+        Terminal().say("1,234.50 USD  ", ("good", "green"))
+        sys.stderr.flush()
+        shown = screen.read(1000) if terminal else (tmp_path / "log").read_bytes()
     assert (b"\x1b[32mgood" in shown) is terminal
     assert b"1,234.50 USD" in shown

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from dagster._core.run_coordinator import QueuedRunCoordinator
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.instance import MANAGED, open_instance
 from tradier_pipeline.instance.storage import PooledEventLogStorage, PooledRunStorage
+from tradier_pipeline_tests.support.crash_child import Job, Nursery
 
 OURS = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
 
@@ -73,37 +72,8 @@ def test_the_callers_dagster_home_is_left_alone(
     assert os.environ.get("DAGSTER_HOME") == before
 
 
-def test_processes_that_open_an_empty_home_at_once_all_succeed(tmp_path: Path) -> None:
-    program = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from tradier_pipeline.instance import open_instance\n"
-        "import dagster\n"
-        "print(flush=True)\n"
-        "sys.stdin.readline()\n"  # all have imported what they need: now they race
-        "with open_instance(Path('home').absolute()) as instance:\n"
-        "    instance.add_dynamic_partitions('keys', [sys.argv[1]])\n"
-        "    assert instance.get_runs() == []\n"
-    )
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, name],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in "ab"
-    ]
-    for racer in racers:
-        assert racer.stdout
-        racer.stdout.readline()
-    for racer in racers:
-        assert racer.stdin
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    reported = [racer.communicate(timeout=60)[1] for racer in racers]
-    assert [(racer.returncode, text) for racer, text in zip(racers, reported, strict=True)] == [(0, "")] * 2
+def test_processes_that_open_an_empty_home_at_once_all_succeed(tmp_path: Path, children: Nursery) -> None:
+    racers = [children.start(Job(home=str(tmp_path / "home"), work="open", arguments=(key,))) for key in "ab"]
+    assert [(ended.code, ended.lines) for ended in map(children.wait, racers)] == [(0, ())] * 2
     with open_instance(tmp_path / "home") as instance:
         assert set(instance.get_dynamic_partitions("keys")) == {"a", "b"}

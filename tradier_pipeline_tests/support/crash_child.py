@@ -3,7 +3,8 @@
 `python -m tradier_pipeline_tests.support.crash_child` is a nursery: it has everything imported, reads one job a line
 from stdin and forks a child for each, so that a kill costs milliseconds. The points are reached by wrapping functions
 of the child; the product has no failpoint. A job may be a whole command line (`command`) or a Dagster job (`job`)
-instead, killed at a point too, or after a delay; or a command line on a terminal, which nobody kills.
+instead, killed at a point too, or after a delay; or a command line on a terminal, or the opening of a Dagster home
+(`open`), which nobody kills.
 """
 
 from __future__ import annotations
@@ -487,6 +488,15 @@ def _dagster_job(job: Job) -> None:
             raise SystemExit(1)
 
 
+def _open_instance(job: Job) -> None:
+    """The Dagster home `home`, which may not be there yet; what is done in it is to add a partition of that name."""
+    from tradier_pipeline.instance import open_instance
+
+    with open_instance(Path(job.home)) as instance:
+        instance.add_dynamic_partitions("keys", list(job.arguments))
+        assert instance.get_runs() == []
+
+
 OF_A_MINUTE = {"TRADIER_LEDGER_WRITE": "apply"}
 _DURABLE = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync")
 
@@ -618,6 +628,7 @@ WHOLE: dict[str, Callable[[Job], None]] = {
     "command": _command,
     "job": _dagster_job,
     "minute": _minute,
+    "open": _open_instance,
     "terminal": _on_terminal,
 }
 

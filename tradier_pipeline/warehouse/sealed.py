@@ -105,6 +105,11 @@ class SealedFile:
         return self.end < period_end(_BY_NAME[self.table_name], self.month)
 
     @property
+    def last(self) -> date:
+        """The last day that it has."""
+        return self.end - timedelta(days=1)
+
+    @property
     def end(self) -> date:
         """The first day that it has no more."""
         return self.until or period_end(_BY_NAME[self.table_name], self.month)
@@ -246,6 +251,7 @@ def begin(connection: duckdb.DuckDBPyConnection, table: Table, which: str) -> No
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {HOT}")
     connection.execute(schema.ddl(FILES))
+    connection.execute(schema.ddl(SEEN))
     connection.execute(schema.ddl(table, f"{HOT}.{table.name}"))
     connection.execute(
         f"INSERT INTO {HOT}.{table.name} SELECT {listed(table)} FROM main.{table.name} WHERE {which}"  # noqa: S608
@@ -256,6 +262,7 @@ def begin(connection: duckdb.DuckDBPyConnection, table: Table, which: str) -> No
 def complete(connection: duckdb.DuckDBPyConnection) -> None:
     """Give what an earlier version keeps of the files what this one does."""
     connection.execute(f"ALTER TABLE {FILES.name} ADD COLUMN IF NOT EXISTS until DATE")
+    connection.execute(schema.ddl(SEEN))
 
 
 def show(connection: duckdb.DuckDBPyConnection, root: Path, tables: Collection[str] = ()) -> None:
@@ -406,16 +413,13 @@ def seen_spans(connection: duckdb.DuckDBPyConnection, version: str) -> list[tupl
     """
     if connection.execute("SELECT getvariable('shown_since')").fetchone() == (None,):
         return []  # the bare names are the views, or nothing is sealed
-    if SEEN.name not in {f"{HOT}.{name}" for name in hot_tables(connection)}:
-        return None
     if connection.execute(f"SELECT version FROM {SEEN.name}").fetchone() != (version,):  # noqa: S608
         return None
     files = sealed_files(connection, schema.TRADIER_SNAPSHOTS)
-    return [(file.month, file.end - timedelta(days=1)) for file in files]
+    return [(file.month, file.last) for file in files]
 
 
 def note_seen(connection: duckdb.DuckDBPyConnection, version: str) -> None:
     """Note that a version has made what it makes of all headers, sealed ones too; see `seen_spans`."""
-    connection.execute(schema.ddl(SEEN))
     connection.execute(f"DELETE FROM {SEEN.name}")  # noqa: S608
     connection.execute(bind(f"INSERT INTO {SEEN.name} VALUES (?)", version))  # noqa: S608

@@ -15,7 +15,7 @@ import duckdb
 
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, sync, writing
+from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, put_in_place, sync, writing
 from tradier_pipeline.warehouse import derived, macros, schema, sealed, views
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
@@ -271,7 +271,7 @@ class Warehouse:
             staged.chmod(0o444)
             # a write-ahead log beside the published name can only be a stranger's, and would be replayed into ours
             _remove(self.path.with_name(f"{self.path.name}.wal"))
-            staged.replace(self.path)
+            put_in_place(staged, self.path)
             sync(self.path.parent)
 
 

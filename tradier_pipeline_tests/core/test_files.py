@@ -9,13 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tradier_pipeline.core import files
-from tradier_pipeline.core.files import create_private, write_whole
+from tradier_pipeline.core.files import create_private, put_in_place, write_whole
 
 WRITES = """
 import os, signal, sys
@@ -74,6 +77,28 @@ def test_a_copy_is_whole_whether_the_system_can_share_blocks_or_not(
     files.copy(source, target)
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_is_replaced_stays_its_readers_and_nothing_else_holds_it(tmp_path: Path) -> None:
+    path, new = tmp_path / "published", tmp_path / "new"
+    for body in (b"first", b"second"):  # the first takes no other's place
+        new.write_bytes(body)
+        put_in_place(new, path)
+    new.write_bytes(b"third")
+    with path.open("rb") as reader:
+        replaced = os.fstat(reader.fileno()).st_ino
+        put_in_place(new, path)
+        assert (path.read_bytes(), reader.read(), new.exists()) == (b"third", b"second", False)
+    for thread in threading.enumerate():
+        if thread.name == "giving back published":
+            thread.join()
+    assert replaced not in open_inodes()
+
+
+def open_inodes() -> Iterator[int]:
+    for descriptor in Path("/dev/fd").iterdir():
+        with suppress(OSError):
+            yield os.fstat(int(descriptor.name)).st_ino
 
 
 def test_what_keeps_a_copy_from_being_whole_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

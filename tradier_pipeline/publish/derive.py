@@ -38,15 +38,15 @@ from tradier_pipeline.warehouse.account_states import (
     has_terms,
     last_good,
     stored_observation,
-    stored_statement,
 )
+from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.rows import conservation_rows
 from tradier_pipeline.warehouse.sql import bind, transaction
 from tradier_pipeline.warehouse.staging import insert
-from tradier_pipeline.warehouse.typed import Conserved, TypedSnapshot
+from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 
 _DOUBTFUL = """
-    SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
+    SELECT snapshot_id, as_of, as_of_end, clock_skew_s, environment FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND as_of > ? AND verdict = 'doubtful' ORDER BY as_of DESC LIMIT 60
 """
 _KEPT_VERDICT = "SELECT verdict, verdict_evidence FROM tradier_snapshots WHERE snapshot_id = ?"
@@ -99,11 +99,11 @@ def with_verdict(
     now = _observed(typed, calendar)
     last = last_good(connection, manifest.account_id, now.statement)
     since = last.observation.statement.as_of if last else datetime.min.replace(tzinfo=UTC)
-    rows = connection.execute(bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since)).fetchall()
-    judgement = judge_snapshot(now, last, (stored_observation(connection, *row) for row in rows))
+    doubtful = rows_of(connection, bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since))
+    judgement = judge_snapshot(now, last, (stored_observation(connection, header) for header in doubtful))
     typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
-    confirmed = [row for row in reversed(rows) if row[0] in judgement.confirms]
-    found = [_confirm(connection, manifest.account_id, row, judgement.confirmation) for row in confirmed]
+    confirmed = [header for header in reversed(doubtful) if header["snapshot_id"] in judgement.confirms]
+    found = [_confirm(connection, manifest.account_id, header, judgement.confirmation) for header in confirmed]
     if confirmed:
         return _with_left(conserve(connection, typed, calendar), chain.from_iterable(found))
     if last is None or typed.verdict == "doubtful":
@@ -112,11 +112,11 @@ def with_verdict(
 
 
 def _confirm(
-    connection: duckdb.DuckDBPyConnection, account_id: str, row: tuple[str, datetime, datetime], why: str | None
+    connection: duckdb.DuckDBPyConnection, account_id: str, header: Row, why: str | None
 ) -> tuple[ItemVerdict, ...]:
     """Make a stored doubtful snapshot good, and store and return what changed at it since the good one before."""
-    snapshot_id, as_of, _ = row
-    now = stored_statement(connection, *row)
+    snapshot_id, as_of = header["snapshot_id"], header["as_of"]
+    now = stored_observation(connection, header).statement
     last = last_good(connection, account_id, now)
     connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
     if last is None:

@@ -283,7 +283,7 @@ def holdings_before(connection: duckdb.DuckDBPyConnection, account_id: str, as_o
     last = connection.execute(bind(LAST_GOOD, account_id, as_of)).fetchone()
     if last is None:
         return None
-    snapshot_id, read_at, _ = last
+    snapshot_id, read_at, *_ = last
     with reaching(connection, read_at):
         rows = connection.execute(bind(_HELD, snapshot_id, read_at)).fetchall()
     return Holdings(snapshot_id, read_at, frozenset(rows))

@@ -127,8 +127,8 @@ def equity_does_not_jump(evidence: Evidence) -> RuleResult:
     (stored,), previous = evidence.stored("account_balances"), evidence.previous
     if previous is None:
         return not_judged("the first snapshot")
-    rows = evidence.query("SELECT equity FROM account_balances WHERE snapshot_id = ?", previous["snapshot_id"])
-    before, now = rows[0]["equity"], stored["equity"]
+    (balances,) = evidence.before["account_balances"]
+    before, now = balances["equity"], stored["equity"]
     holds = abs(now - before) * 5 <= abs(before)
     reported, had = f"equity {shown(now)}", f"{shown(before)} before"
     return RuleResult(reported, had, claim_that(holds, "equity", reported, had))
@@ -143,5 +143,4 @@ def _had_money_today(evidence: Evidence) -> bool:
     previous, (stored,) = evidence.previous, evidence.stored("account_balances")
     if previous is None or previous["trade_date"] != stored["trade_date"]:
         return False
-    rows = evidence.query("SELECT equity FROM account_balances WHERE snapshot_id = ?", previous["snapshot_id"])
-    return any(row["equity"] != 0 for row in rows)
+    return any(row["equity"] != 0 for row in evidence.before["account_balances"])

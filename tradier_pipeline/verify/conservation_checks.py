@@ -7,7 +7,7 @@ from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, show
 from tradier_pipeline.reconcile import conservation
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, rounded
 from tradier_pipeline.verify.registry import check
-from tradier_pipeline.warehouse.account_states import last_good, stored_statement
+from tradier_pipeline.warehouse.account_states import good_before, statement_of
 
 AMOUNTS = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
 
@@ -48,9 +48,9 @@ def _expected(evidence: Evidence) -> tuple[conservation.ItemVerdict, ...]:
     (header,), previous = evidence.stored("tradier_snapshots"), _last_good(evidence)
     if previous is None or header["verdict"] == "doubtful":
         return ()
-    now = stored_statement(evidence.connection, header["snapshot_id"], header["as_of"], header["as_of_end"])
-    last = last_good(evidence.connection, evidence.account_id, now)
-    return last.findings(now) if last else ()
+    now = statement_of(header, {table: evidence.stored(table) for table in evidence.before})
+    last = good_before(evidence.connection, evidence.account_id, previous, evidence.before, now)
+    return last.findings(now)
 
 
 def _last_good(evidence: Evidence) -> Row | None:

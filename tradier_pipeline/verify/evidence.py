@@ -19,6 +19,8 @@ from tradier_pipeline.core.decimals import UNROUNDED
 from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shortened
 from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.warehouse.account_states import OF_ORDERS, Rows, stored_rows
+from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.unpublished import EPOCH
@@ -178,9 +180,7 @@ class Evidence:
 
     def query(self, sql: str, *parameters: Any) -> list[Row]:
         """Rows of any query, by column name."""
-        cursor = self.connection.execute(bind(sql, *parameters))
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return rows_of(self.connection, bind(sql, *parameters))
 
     @cached_property
     def previous(self) -> Row | None:
@@ -238,17 +238,16 @@ class Evidence:
         return legs
 
     @cached_property
+    def before(self) -> Rows:
+        """What is stored of the previous snapshot; nothing if there is none."""
+        if self.previous is None:
+            return defaultdict(list)
+        return stored_rows(self.connection, self.previous["snapshot_id"], self.previous["as_of"])
+
+    @property
     def held_before(self) -> list[Row]:
         """What the previous snapshot held; nothing if there is none."""
-        if self.previous is None:
-            return []
-        with reaching(self.connection, self.previous["as_of"]):
-            return self.query(
-                "SELECT symbol, quantity, asset_class, underlying, expiration FROM positions "
-                "WHERE snapshot_id = ? AND as_of = ? AND quantity <> 0",
-                self.previous["snapshot_id"],
-                self.previous["as_of"],
-            )
+        return [row for row in self.before["positions"] if row["quantity"]]
 
     @cached_property
     def progress_before(self) -> Mapping[tuple[int, int | None], Row]:
@@ -256,8 +255,7 @@ class Evidence:
         last one before that showed it: what leaves the list has not lost what it had filled."""
         if self.previous is None:
             return {}
-        with reaching(self.connection, self.previous["as_of"]):
-            shown = self._progress(self.previous["snapshot_id"], self.previous["as_of"])
+        shown = _progress(self.before)
         known = {order_id for order_id, _ in shown}
         earlier = [row for row in self.stored("orders") if row["order_id"] not in known and self._existed_before(row)]
         if not earlier:
@@ -272,26 +270,17 @@ class Evidence:
                 since,
                 self.previous["as_of"],
             )
-            before = [self._progress(row["snapshot_id"], row["as_of"], row["order_id"]) for row in last]
-        return {**shown, **{key: row for rows in before for key, row in rows.items()}}
+            before = [
+                stored_rows(
+                    self.connection, row["snapshot_id"], row["as_of"], OF_ORDERS, f"order_id = {row['order_id']}"
+                )
+                for row in last
+            ]
+        return {**shown, **{key: row for rows in before for key, row in _progress(rows).items()}}
 
     def _existed_before(self, order: Row) -> bool:
         assert self.previous is not None
         return bool(order["create_date"] and order["create_date"] < self.previous["as_of"])
-
-    def _progress(self, snapshot_id: str, as_of: datetime, order_id: int | None = None) -> dict[Any, Row]:
-        """Of all orders of a snapshot, or of one of them."""
-        assert self.previous is not None
-        text = "status, exec_quantity, transaction_date >= ? AS is_late FROM"
-        which = "snapshot_id = ? AND as_of = ?" + (f" AND order_id = {order_id}" if order_id is not None else "")
-        snapshot = (self.previous["as_of"] - SETTLING, snapshot_id, as_of)
-        rows = self.query(
-            f"SELECT order_id, NULL AS leg_id, {text} orders WHERE {which} UNION ALL "
-            f"SELECT order_id, leg_id, {text} order_legs WHERE {which}",
-            *snapshot,
-            *snapshot,
-        )
-        return {(row["order_id"], row["leg_id"]): row for row in rows}
 
     @cached_property
     def fills(self) -> list[Fill]:
@@ -332,7 +321,8 @@ class Evidence:
                 at = part["transaction_date"] or order["transaction_date"]
                 before = self.progress_before.get((order["order_id"], part.get("leg_id")), {})
                 since = part["exec_quantity"] - (before.get("exec_quantity") or 0)
-                is_late = before.get("is_late")
+                changed = before.get("transaction_date")
+                is_late = changed is not None and changed >= self.previous["as_of"] - SETTLING
                 if not since and not is_late:
                     continue
                 sign = 1 if part["side"].startswith("buy") else -1
@@ -347,6 +337,11 @@ class Evidence:
                     and at is not None
                     and self.previous["as_of_end"] + SETTLING < at < header["as_of"] - SETTLING,
                 )
+
+
+def _progress(rows: Rows) -> dict[tuple[int, int | None], Row]:
+    """By order and leg, how far it had come."""
+    return {(row["order_id"], row.get("leg_id")): row for table in OF_ORDERS for row in rows[table]}
 
 
 def _tells_legs(listed: Row, by_id: Row | None) -> bool:

@@ -17,6 +17,7 @@ from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify.evidence import NEARBY, Entry, Evidence, Row, decoded
+from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sql import bind, literal
 
 REMEMBERED = 100  # bodies; of a minute there are five and the further pages
@@ -59,9 +60,7 @@ class Neighbours:
     def answer(self, sql: str) -> list[Row]:
         """The rows of a query."""
         if sql not in self._answers:
-            cursor = self.connection.execute(sql)
-            names = [column[0] for column in cursor.description or ()]
-            self._answers[sql] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            self._answers[sql] = rows_of(self.connection, sql)
         return self._answers[sql]
 
     def stored(self, table: str) -> Mapping[str, list[Row]]:

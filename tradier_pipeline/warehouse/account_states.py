@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from typing import Final, Self
 
 import duckdb
 
@@ -13,6 +15,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import (
+    EXACT,
+    ZERO,
     AccountState,
     Legless,
     OrderPart,
@@ -28,55 +32,48 @@ from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, out
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
 from tradier_pipeline.reconcile.yet_to_come import Line, with_yet_to_come
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.typed import Row
 
 SANDBOX = "sandbox"  # its quotes are 15 minutes late
 CLOCKS_APART = timedelta(minutes=15)  # the broker's, which dates the orders, and ours, which dates the snapshots
 
 LAST_GOOD = """
-    SELECT snapshot_id, as_of, as_of_end FROM tradier_snapshots
+    SELECT snapshot_id, as_of, as_of_end, clock_skew_s, environment FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1
 """
 
-# joined to one row each: subqueries that name the row they are for take DuckDB twice the time
-_OBSERVATION = """
-    WITH prices AS (
-        SELECT coalesce(sum(abs(market_value)), 0) AS priced,
-               CASE WHEN count(*) = count(market_value) THEN coalesce(sum(market_value), 0) END AS worth
-        FROM positions WHERE snapshot_id = ? AND as_of = ?
-    )
-    SELECT coalesce(balances.as_of >= session_open AND balances.as_of < session_close, false),
-           equity, cash, buying_power, margin_requirement, long_market_value, short_market_value, option_long_value,
-           option_short_value, priced, worth, clock_skew_s, environment
-    FROM account_balances AS balances CROSS JOIN prices
-    LEFT JOIN trade_gate_readings USING (snapshot_id) LEFT JOIN tradier_snapshots USING (snapshot_id)
-    WHERE balances.snapshot_id = ? AND balances.as_of = ?
-"""
+# what is read of one snapshot to set another beside it
+_FIGURES: Final = (
+    *("equity", "cash", "buying_power", "margin_requirement", "long_market_value", "short_market_value"),
+    *("option_long_value", "option_short_value"),
+)
+_OF_PART: Final = (
+    "option_symbol, symbol, raw_side, quantity, exec_quantity, avg_fill_price, transaction_date, raw_status, status"
+)
+_COLUMNS: Final = {
+    "account_balances": ", ".join(_FIGURES),
+    "trade_gate_readings": "session_open, session_close",
+    "positions": (
+        "symbol, quantity, cost_basis, multiplier, bid, ask, last, mark, market_value, asset_class, underlying, "
+        "expiration"
+    ),
+    "quotes": "symbol, prevclose, contract_size, underlying",
+    "orders": f"order_id, {_OF_PART}, raw_class, create_date, raw_type",
+    "order_legs": f"order_id, leg_id, {_OF_PART}",
+}
+OF_ORDERS: Final = ("orders", "order_legs")
+_NO_SESSION: Final[Row] = {"session_open": None, "session_close": None}
 
-_QUOTED = "SELECT symbol, quantity, multiplier, bid, ask, last, mark FROM positions WHERE snapshot_id = ? AND as_of = ?"
-_CLOSED_AT = "SELECT symbol, prevclose FROM quotes WHERE snapshot_id = ? AND as_of = ?"
+Rows = Mapping[str, Sequence[Row]]
+"""Stored rows of one snapshot, by table."""
 
 _EARLIER_CASH = f"""
     SELECT DISTINCT cash FROM account_balances {schema.GOOD}
     WHERE account_id = ? AND trade_date = ? AND as_of < ?
-    AND cash <> (SELECT max_by(cash, as_of) FROM account_balances WHERE account_id = ? AND as_of = ?)
 """  # noqa: S608
-
-# orders of one snapshot, or the last known of some orders: each without legs, and each leg of the others
-_PARTS = """
-    WITH parents AS (SELECT * FROM orders WHERE {which}), legs AS (SELECT * FROM order_legs WHERE {which})
-    SELECT order_id, NULL AS leg_id, coalesce(nullif(option_symbol, ''), symbol), raw_side, quantity, exec_quantity,
-           avg_fill_price, transaction_date, raw_status, raw_class, create_date, raw_type, avg_fill_price AS net
-    FROM parents ANTI JOIN legs USING (snapshot_id, order_id)
-    UNION ALL
-    SELECT order_id, leg_id, coalesce(nullif(legs.option_symbol, ''), legs.symbol), legs.raw_side, legs.quantity,
-           legs.exec_quantity, legs.avg_fill_price, coalesce(legs.transaction_date, parents.transaction_date),
-           legs.raw_status, NULL, parents.create_date, parents.raw_type, parents.avg_fill_price
-    FROM legs JOIN parents USING (snapshot_id, order_id)
-"""
-
-_OF_SNAPSHOT = "snapshot_id = ? AND as_of = ?"
 
 # the window lets DuckDB skip what is older than the orders; most of what was not listed is of the day
 _LAST_SHOWN = """
@@ -95,64 +92,89 @@ _SHOWN_SINCE = """
     WHERE account_id = ? AND as_of > ? AND as_of < ? AND snapshot_id IN ({ids}) GROUP BY order_id
 """
 
-_TERMS = "SELECT symbol, contract_size, underlying FROM quotes WHERE snapshot_id = ? AND as_of = ?"
-_SESSION = "SELECT session_close, session_open FROM trade_gate_readings WHERE snapshot_id = ? AND as_of = ?"
-
-_IN_FLIGHT = """
-    SELECT item, in_flight, fees_at_most, explanation FROM conservation WHERE snapshot_id = ? AND as_of = ?
-"""
-
-_LEFT_OPEN = """
-    SELECT item, trade_date, change, carried, explained, unexplained, in_flight, state FROM conservation
-    WHERE account_id = ? AND as_of <= ? AND trade_date >= ? AND (in_flight <> 0 OR carried <> 0) ORDER BY as_of
-"""
-
 # by how much more of an item is open than before, or less
 OPENED = "CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried"
 
-_YET_TO_COME = f"""
-    SELECT item, {OPENED}, explanation
-    FROM conservation WHERE account_id = ? AND as_of <= ? AND trade_date >= ? AND (
+# what the last good snapshot left in flight, and what all of the last days left open
+_LEFT_OPEN = f"""
+    SELECT snapshot_id, as_of, item, trade_date, change, carried, explained, unexplained, in_flight, state,
+           fees_at_most, explanation, {OPENED} AS opened
+    FROM conservation WHERE account_id = ? AND as_of <= ? AND (trade_date >= ? OR as_of = ?) AND (
         in_flight <> 0 OR carried <> 0
         OR regexp_matches(explanation, ' (expired|ended) | paid in cash|a merger for shares|by a spin-off of')
-    ) ORDER BY item, as_of
+    ) ORDER BY as_of
 """  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Position:
     symbol: str
     quantity: Decimal
     cost_basis: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class _Quoted:
-    symbol: str
-    quantity: Decimal
     multiplier: int | None
     bid: Decimal | None
     ask: Decimal | None
     last: Decimal | None
     mark: Decimal | None
 
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        return cls(*(row[field.name] for field in fields(cls)))
+
+
+def stored_rows(
+    connection: duckdb.DuckDBPyConnection,
+    snapshot_id: str,
+    as_of: datetime,
+    tables: Iterable[str] = _COLUMNS,
+    only: str = "true",
+) -> Rows:
+    """What is read of a stored snapshot to set another beside it.
+
+    Args:
+        only: the condition of the rows that are asked for.
+    """
+    which = bind("snapshot_id = ? AND as_of = ?", snapshot_id, as_of)
+    with reaching(connection, as_of):
+        return {
+            table: rows_of(connection, f"SELECT {_COLUMNS[table]} FROM {table} WHERE {which} AND {only}")  # noqa: S608
+            for table in tables
+        }
+
 
 def last_good(connection: duckdb.DuckDBPyConnection, account_id: str, now: AccountState) -> Good | None:
     """The last good snapshot before a statement, with what was known of the orders that are shown now."""
-    found = connection.execute(bind(LAST_GOOD, account_id, now.as_of)).fetchone()
-    if found is None:
+    found = rows_of(connection, bind(LAST_GOOD, account_id, now.as_of))
+    if not found:
         return None
-    snapshot_id, as_of, _ = found
+    (header,) = found
+    as_of = header["as_of"]
     with reaching(connection, as_of):
-        observation = stored_observation(connection, *found)
+        good = good_before(connection, account_id, header, stored_rows(connection, header["snapshot_id"], as_of), now)
+        cash = good.observation.statement.cash
+        return replace(good, earlier_cash=_earlier_cash(connection, account_id, now.as_of, as_of) - {cash})
+
+
+def good_before(
+    connection: duckdb.DuckDBPyConnection, account_id: str, header: Row, rows: Rows, now: AccountState
+) -> Good:
+    """A good snapshot before a statement as `last_good` returns it, but for the cash of earlier ones, which only a
+    verdict looks at.
+
+    Args:
+        header, rows: what is stored of it.
+    """
+    as_of = header["as_of"]
+    with reaching(connection, as_of):
+        observation = observation_of(header, rows)
+        left = _left_open(connection, account_id, as_of, now.as_of)
         before = statement_before(connection, account_id, observation.statement, now)
-        before = with_yet_to_come(before, _yet_to_come(connection, account_id, as_of, now.as_of))
+        before = with_yet_to_come(before, _yet_to_come(left, now.as_of))
         return Good(
             replace(observation, statement=before),
-            _in_flight(connection, snapshot_id, as_of),
-            _outstanding(connection, account_id, as_of, now.as_of),
-            _earlier_cash(connection, account_id, now.as_of, as_of),
-            _shown_since(connection, account_id, as_of, now),
+            _in_flight(left, header["snapshot_id"]),
+            _outstanding(left, now.as_of),
+            shown_since=_shown_since(connection, account_id, as_of, now),
         )
 
 
@@ -165,84 +187,138 @@ def clock_error(skew_s: Decimal | float | None) -> timedelta | None:
     return None if skew_s is None or not clock.is_wrong(skew := timedelta(seconds=float(skew_s))) else skew
 
 
-def stored_observation(
-    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
-) -> Observation:
-    with reaching(connection, as_of):
-        found = connection.execute(bind(_OBSERVATION, *(snapshot_id, as_of) * 2)).fetchall()
-        closed_at = dict(connection.execute(bind(_CLOSED_AT, snapshot_id, as_of)).fetchall())
-        quoted = [_Quoted(*row) for row in connection.execute(bind(_QUOTED, snapshot_id, as_of)).fetchall()]
-    ((in_session, *figures, priced, worth, skew, environment),) = found
+def stored_observation(connection: duckdb.DuckDBPyConnection, header: Row) -> Observation:
+    """All of a stored snapshot that its verdict rests on."""
+    return observation_of(header, stored_rows(connection, header["snapshot_id"], header["as_of"]))
+
+
+def observation_of(header: Row, rows: Rows) -> Observation:
+    """All of a snapshot that its verdict rests on, from what is stored of it."""
+    (balances,), positions = rows["account_balances"], rows["positions"]
+    statement, delayed = statement_of(header, rows), header["environment"] == SANDBOX
+    opened, close = statement.session_open, statement.session_close
+    values = [row["market_value"] for row in positions]
+    known = [value for value in values if value is not None]
+    with localcontext(EXACT):
+        priced, worth = sum(map(abs, known), ZERO), sum(known, ZERO)
     return Observation(
-        snapshot_id,
-        stored_statement(connection, snapshot_id, as_of, as_of_end),
-        Figures(*figures),
-        in_session,
-        priced,
-        clock_error(skew),
-        worth,
-        reach(quoted, closed_at, delayed=environment == SANDBOX),
-        environment == SANDBOX,
+        header["snapshot_id"],
+        statement,
+        Figures(*(balances[name] for name in _FIGURES)),
+        in_session=opened is not None and close is not None and opened <= header["as_of"] < close,
+        priced=priced,
+        clock_skew=clock_error(header["clock_skew_s"]),
+        worth=worth if len(known) == len(values) else None,
+        reach=reach(
+            map(_Position.of, positions), {row["symbol"]: row["prevclose"] for row in rows["quotes"]}, delayed=delayed
+        ),
+        delayed=delayed,
     )
 
 
-def _outstanding(
-    connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime
-) -> dict[str, list[Decimal]]:
+def statement_of(header: Row, rows: Rows) -> AccountState:
+    """What a snapshot says, from what is stored of it."""
+    parts, legless = _parts(rows)
+    (balances,) = rows["account_balances"]
+    session = next(iter(rows["trade_gate_readings"]), _NO_SESSION)
+    return AccountState(
+        header["as_of"],
+        header["as_of_end"],
+        parts,
+        held(map(_Position.of, rows["positions"])),
+        balances["cash"],
+        legless,
+        session["session_close"],
+        session["session_open"],
+        {
+            row["symbol"]: Terms(row["contract_size"], row["underlying"])
+            for row in rows["quotes"]
+            if has_terms(row["symbol"])
+        },
+    )
+
+
+def _parts(rows: Rows) -> tuple[dict[PartKey, OrderPart], dict[int, Legless]]:
+    """What fills, each order without legs and each leg of the others, and the orders whose legs are not known."""
+    legs: dict[int, list[Row]] = defaultdict(list)
+    for leg in rows["order_legs"]:
+        legs[leg["order_id"]].append(leg)
+    parts: list[OrderPart | None] = []
+    legless: dict[int, Legless] = {}
+    for order in rows["orders"]:
+        order_id = order["order_id"]
+        if order_id not in legs and order["raw_class"] in OF_SEVERAL:
+            works = order["raw_status"] not in FINISHED
+            legless[order_id] = Legless(order_id, _symbol(order), order["exec_quantity"] or ZERO, works)
+        else:
+            parts += [_part(row, order) for row in legs.get(order_id, [order])]
+    return by_key(part for part in parts if part), legless
+
+
+def _part(row: Row, order: Row) -> OrderPart | None:
+    """An order, or a leg of it."""
+    return part_of(
+        row["order_id"],
+        row.get("leg_id"),
+        _symbol(row),
+        row["raw_side"],
+        row["quantity"],
+        row["exec_quantity"],
+        row["avg_fill_price"],
+        row["transaction_date"] or order["transaction_date"],
+        row["raw_status"],
+        created_at=order["create_date"],
+        is_even=is_even(order["raw_type"], order["avg_fill_price"]),
+    )
+
+
+def _symbol(row: Row) -> str | None:
+    symbol: str | None = row["option_symbol"] or row["symbol"]
+    return symbol
+
+
+def _left_open(connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime) -> list[Row]:
+    # what was open at the start of the last days may have been settled in them
+    since = clock.trade_date(now) - 2 * OUTSTANDING_DAYS
+    return rows_of(connection, bind(_LEFT_OPEN, account_id, until, since, until))
+
+
+def _in_flight(left: Sequence[Row], snapshot_id: str) -> dict[str, Open]:
+    """What a stored snapshot left in flight, by item."""
+    return {
+        row["item"]: Open.of(row["in_flight"], row["fees_at_most"], row["explanation"].split("; "))
+        for row in left
+        if row["snapshot_id"] == snapshot_id and row["in_flight"]
+    }
+
+
+def _outstanding(left: Sequence[Row], now: datetime) -> dict[str, list[Decimal]]:
     """By item, what stored snapshots left open that a change of now may settle."""
     day = clock.trade_date(now)
-    # what was open at the start of the last days may have been settled in them
-    query = bind(_LEFT_OPEN, account_id, until, day - 2 * OUTSTANDING_DAYS)
-    return outstanding(map(Change._make, connection.execute(query).fetchall()), day)
+    changes = [
+        Change(*(row[name] for name in Change._fields))
+        for row in left
+        if row["trade_date"] >= day - 2 * OUTSTANDING_DAYS and (row["in_flight"] or row["carried"])
+    ]
+    return outstanding(changes, day)
 
 
-def _yet_to_come(connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime) -> list[Line]:
+def _yet_to_come(left: Sequence[Row], now: datetime) -> list[Line]:
     """What stored verdicts of the last days say."""
-    query = bind(_YET_TO_COME, account_id, until, clock.trade_date(now) - OUTSTANDING_DAYS)
-    rows = connection.execute(query).fetchall()
-    return [Line(item, opened, explanation.split("; ")) for item, opened, explanation in rows]
+    since = clock.trade_date(now) - OUTSTANDING_DAYS
+    recent = [row for row in left if row["trade_date"] >= since]
+    return [
+        Line(row["item"], row["opened"], row["explanation"].split("; "))
+        for row in sorted(recent, key=lambda row: row["item"])
+    ]
 
 
 def _earlier_cash(
     connection: duckdb.DuckDBPyConnection, account_id: str, as_of: datetime, until: datetime
 ) -> set[Decimal]:
-    """The cash that good snapshots of the date showed before an instant, but for what the last one shows."""
-    rows = connection.execute(
-        bind(_EARLIER_CASH, account_id, clock.trade_date(as_of), until, account_id, until)
-    ).fetchall()
+    """The cash that good snapshots of the date showed before an instant."""
+    rows = connection.execute(bind(_EARLIER_CASH, account_id, clock.trade_date(as_of), until)).fetchall()
     return {amount for (amount,) in rows}
-
-
-def _in_flight(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime) -> dict[str, Open]:
-    """What a stored snapshot left in flight, by item."""
-    rows = connection.execute(bind(_IN_FLIGHT, snapshot_id, as_of)).fetchall()
-    return {item: Open.of(amount, fees, text.split("; ")) for item, amount, fees, text in rows if amount}
-
-
-def stored_statement(
-    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
-) -> AccountState:
-    """What a stored snapshot says."""
-    with reaching(connection, as_of):
-        return _stored_statement(connection, snapshot_id, as_of, as_of_end)
-
-
-def _stored_statement(
-    connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime, as_of_end: datetime
-) -> AccountState:
-    at = (snapshot_id, as_of)
-    parts, legless = _read_parts(connection, bind(_OF_SNAPSHOT, *at))
-    positions = bind("SELECT symbol, quantity, cost_basis FROM positions WHERE snapshot_id = ? AND as_of = ?", *at)
-    cash = bind("SELECT cash FROM account_balances WHERE snapshot_id = ? AND as_of = ?", *at)
-    ((amount,),) = connection.execute(cash).fetchall()
-    holdings = held(_Held(*row) for row in connection.execute(positions).fetchall())
-    terms = {
-        symbol: Terms(size, underlying)
-        for symbol, size, underlying in connection.execute(bind(_TERMS, *at)).fetchall()
-        if has_terms(symbol)
-    }
-    close, opened = connection.execute(bind(_SESSION, *at)).fetchone() or (None, None)
-    return AccountState(as_of, as_of_end, parts, holdings, amount, legless, close, opened, terms)
 
 
 def statement_before(
@@ -294,24 +370,7 @@ def _orders_of(
     parts: dict[PartKey, OrderPart] = {}
     legless: dict[int, Legless] = {}
     for order_id, snapshot_id, as_of in rows:
-        then, legless_then = _read_parts(
-            connection, bind(f"order_id = {order_id} AND {_OF_SNAPSHOT}", snapshot_id, as_of)
-        )
+        then, legless_then = _parts(stored_rows(connection, snapshot_id, as_of, OF_ORDERS, f"order_id = {order_id}"))
         parts |= then
         legless |= legless_then
     return parts, legless
-
-
-def _read_parts(
-    connection: duckdb.DuckDBPyConnection, which: str
-) -> tuple[dict[PartKey, OrderPart], dict[int, Legless]]:
-    parts: list[OrderPart] = []
-    legless: dict[int, Legless] = {}
-    for row in connection.execute(_PARTS.replace("{which}", which)).fetchall():
-        *values, class_, created_at, kind, net = row
-        order_id, _, symbol, _, _, filled, _, _, status = values
-        if class_ in OF_SEVERAL:
-            legless[order_id] = Legless(order_id, symbol, filled or Decimal(0), status not in FINISHED)
-        elif part := part_of(*values, created_at=created_at, is_even=is_even(kind, net)):
-            parts.append(part)
-    return by_key(parts), legless

@@ -37,6 +37,7 @@ from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.engine import LEARNS_AFTER, DemoEngine
 from tradier_pipeline.simulator.server import running
 from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.world import new_york_date
 from tradier_pipeline.verify import refuted
 from tradier_pipeline.verify.in_bulk import Decoded
 from tradier_pipeline.warehouse import reads, schema
@@ -45,6 +46,7 @@ from tradier_pipeline.warehouse.sql import literal
 from tradier_pipeline_tests.conftest import Simulated
 from tradier_pipeline_tests.reconcile.lives import live, live_in_a_moving_market, live_through_events
 from tradier_pipeline_tests.reconcile.test_lives import prove
+from tradier_pipeline_tests.simulation.planted import PLANTED
 from tradier_pipeline_tests.support.connections import Pool
 from tradier_pipeline_tests.support.crash_child import End, Job, nursery
 
@@ -145,6 +147,11 @@ class Header(NamedTuple):
     orders_count: int
 
 
+def _may_say_none(fault: Mapping[str, Any]) -> bool:
+    """Whether the broker's own answer may be that there is none: in that form, or of a while ago."""
+    return fault["kind"] == "lag" or fault.get("body") == NONE % fault["path"]
+
+
 class BrokenInvariantError(AssertionError):
     """An invariant that does not hold, in words."""
 
@@ -168,7 +175,8 @@ class Simulation:
     begun: datetime | None = None
     truth: dict[datetime, dict[str, Decimal]] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
-    said_none: set[datetime] = field(default_factory=set)
+    ordered: set[datetime] = field(default_factory=set)  # the minutes at which there were orders to list
+    said_none: set[tuple[str, datetime]] = field(default_factory=set)
     published: dict[str, Header] = field(default_factory=dict)
     unproven: list[str] = field(default_factory=list)
     _bodies: Decoded = field(default_factory=Decoded)
@@ -197,7 +205,7 @@ class Simulation:
             self.simulated.heal()
         if wrong.faults:
             self.simulated.admin("POST", "faults", wrong.faults)
-            self.said_none |= {self.now for one in wrong.faults if one.get("body") == NONE % "positions"}
+            self.said_none |= {(one["path"], self.now) for one in wrong.faults if _may_say_none(one)}
         self._disturbed = bool(wrong.faults)
         outcome = "off"
         if wrong.durable is not None and not wrong.full:
@@ -256,7 +264,12 @@ class Simulation:
 
     def _held(self) -> dict[str, Decimal]:
         with self.broker.at(self.now) as world:
-            return {symbol: one.quantity for symbol, one in world.accounts[DEMO_ACCOUNT].positions.items()}
+            account = world.accounts[DEMO_ACCOUNT]
+            if any(
+                order.is_live or new_york_date(order.updated) == new_york_date(self.now) for order in account.orders
+            ):
+                self.ordered.add(self.now)
+            return {symbol: one.quantity for symbol, one in account.positions.items()}
 
     # --- the invariants -----------------------------------------------------------------------------------------------
 
@@ -297,8 +310,12 @@ class Simulation:
                 if (rows := found.get((one.snapshot_id, table), 0)) != expected:
                     raise BrokenInvariantError(f"{one.snapshot_id}: {rows} rows of {table}, not {expected}")
             at = SnapshotId.parse(one.snapshot_id).instant
-            if not one.positions_count and self.truth[at] and at not in self.said_none:
-                raise BrokenInvariantError(f"{one.snapshot_id} shows nothing, and the broker never said so")
+            for what, shown, there in (
+                ("positions", one.positions_count, self.truth[at]),
+                ("orders", one.orders_count, at in self.ordered),
+            ):
+                if there and not shown and (what, at) not in self.said_none:
+                    raise BrokenInvariantError(f"{one.snapshot_id} shows no {what}, and the broker never said so")
 
     def _are_true(self, connection: Any, good: Sequence[Header]) -> None:
         """What is called good is what was held: nothing that lags is believed."""
@@ -397,13 +414,41 @@ def main() -> int:
     parser.add_argument("--seeds", default="1-10", help="such as 7 or 1-20")
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--deadly", action="store_true", help="several kills in most minutes that are disturbed")
+    parser.add_argument("--planted", action="store_true", help="find each planted mistake")
     parser.add_argument("--judge", action="store_true", help="judge lives alone, without files and network")
     asked = parser.parse_args()
     first, _, last = asked.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     if asked.judge:
         return 1 if judge(seeds) else 0
+    if asked.planted:
+        return 1 if find_planted(seeds, asked.minutes) else 0
     return 1 if simulate(seeds, asked.minutes, deadly=asked.deadly) else 0
+
+
+def find_planted(seeds: Iterable[int], minutes: int) -> int:
+    """Which of the seeds finds each mistake of `planted`, and when; returns how many none of them found."""
+    reads.duckdb = Pool(threads=1)  # type: ignore[attr-defined, assignment]
+    missed = 0
+    for mistake in PLANTED:
+        found = next((said for seed in seeds if (said := finds(mistake, seed, minutes))), None)
+        missed += found is None
+        sys.stdout.write(f"{mistake}: {found or 'NOT FOUND'}\n")
+        sys.stdout.flush()
+    return missed
+
+
+def finds(mistake: str, seed: int, minutes: int) -> str | None:
+    """At which minute a seed finds a planted mistake, and by what; None: it does not."""
+    with (
+        tempfile.TemporaryDirectory(prefix="simulation-") as directory,
+        simulation(seed, Path(directory), planted=mistake) as lived,
+    ):
+        try:
+            lived.run(minutes)
+        except BrokenInvariantError as error:
+            return f"seed {seed}, minute {(lived.now - OPEN) // MINUTE + 1}: {error}"
+    return None
 
 
 def simulate(seeds: Iterable[int], minutes: int, *, deadly: bool = False) -> int:

@@ -56,6 +56,7 @@ from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish import store
 from tradier_pipeline.warehouse import reads, staging
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
+from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS
 from tradier_pipeline_tests.support.connections import Pool
 
 Act = Callable[[], None]
@@ -550,6 +551,7 @@ def _at_its_minute(job: Job) -> Iterator[None]:
     now, started = datetime.fromisoformat(job.now or ""), time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(patch.object(clock, "now", lambda: now + timedelta(seconds=time.monotonic() - started)))
+        stack.enter_context(patch.object(staging, "BLOCK_SIZE", SMALL_BLOCKS))
         if job.lean:
             from dagster import DagsterInstance
 

@@ -215,6 +215,8 @@ class Simulation:
             self._note_begun()
         self.tally[f"{wrong.name}: {outcome}"] += 1
         self._what_is_published_is_whole_and_true()
+        if wrong == Disturbance():
+            self._nothing_is_stuck()
         self.now += MINUTE
 
     def _note_begun(self) -> None:
@@ -342,6 +344,14 @@ class Simulation:
         ownerless = connection.execute(OWNERLESS).fetchone()
         if ownerless:
             raise BrokenInvariantError(f"{ownerless[0]} has rows of {ownerless[1]}, which is no snapshot")
+
+    def _nothing_is_stuck(self) -> None:
+        """An undisturbed minute is published, and everything with it that was landed before, whatever went wrong."""
+        published = {one.replace(":", "-") for one in self.published}
+        landed = {path.name for path in (self.home / "raw" / DEMO_ACCOUNT).glob("*/*") if "." not in path.name}
+        own = str(SnapshotId(DEMO_ACCOUNT, self.now)).replace(":", "-")
+        if left := sorted((landed | {own}) - published):
+            raise BrokenInvariantError(f"{left[0]} is not published by an undisturbed minute")
 
     def _every_minute_is_accounted_for(self) -> None:
         if not (self.home / "tradier.duckdb").exists():

@@ -83,7 +83,7 @@ def _leave_behind() -> None:
 
 def _overlook() -> None:
     """A minute of which there is nothing is recorded nowhere."""
-    missed_minutes._recorded = lambda *known: ([], known[-1])  # type: ignore[assignment]
+    missed_minutes._recorded = lambda *known: {account: ([], until) for account, (_, until) in known[-1].items()}
 
 
 def _land_nothing() -> None:

@@ -55,6 +55,7 @@ OPEN = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
 DURABLE_CHANGES = 55  # of a minute, about
+STATEMENTS = 170  # of SQL, of a minute, about
 WHOLE_EACH = 15  # minutes one is a run of Dagster's job; of the others the assets' own code runs without it
 BLUNT: Mapping[str, Mapping[str, Any]] = {
     "status": {"status": 500},
@@ -92,13 +93,22 @@ class Disturbance:
 
     faults: list[dict[str, Any]] = field(default_factory=list)
     durable: int | None = None
+    statement: int | None = None
     full: bool = False
     skipped: bool = False  # nobody runs: the machine was off
 
     @property
     def name(self) -> str:
         kinds = sorted({fault["kind"] for fault in self.faults})
-        ends = ["off"] if self.skipped else ["full disk"] if self.full else ["killed"] if self.durable else []
+        ends = (
+            ["off"]
+            if self.skipped
+            else ["full disk"]
+            if self.full
+            else ["killed"]
+            if self.durable or self.statement
+            else []
+        )
         return " and ".join([*kinds, *ends]) or "nothing"
 
 
@@ -210,6 +220,8 @@ class Simulation:
         outcome = "off"
         if wrong.durable is not None and not wrong.full:
             self._die_again_and_again(wrong)
+            if self.deadly and self._is_lean and self.kills.random() < 0.5:
+                wrong = replace(wrong, durable=None, statement=self.kills.randint(1, STATEMENTS))
         if not wrong.skipped:
             outcome = self._outcome(self._run(self._job(wrong)), wrong)
             self._note_begun()
@@ -237,7 +249,7 @@ class Simulation:
 
     def _run(self, job: Job) -> End:
         """In a process of its own where it may end in the middle, or is not as it was written."""
-        here = job.lean and job.durable is None and job.planted is None
+        here = job.lean and (job.durable, job.statement, job.planted) == (None, None, None)
         return nursery().run_here(job) if here else nursery().run(job)
 
     def _job(self, wrong: Disturbance) -> Job:
@@ -248,14 +260,15 @@ class Simulation:
             work="minute",
             now=at,
             durable=wrong.durable,
+            statement=wrong.statement,
             full=wrong.full,
             planted=self.planted,
-            lean=bool(self._minute % WHOLE_EACH),
+            lean=self._is_lean,
         )
 
     @property
-    def _minute(self) -> int:
-        return (self.now - OPEN) // MINUTE
+    def _is_lean(self) -> bool:
+        return (self.now - OPEN) // MINUTE % WHOLE_EACH != 0
 
     def _outcome(self, ended: End, wrong: Disturbance) -> str:
         if ended.signal is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tradier_pipeline_tests.simulation import simulate
 from tradier_pipeline_tests.simulation.planted import PLANTED
 from tradier_pipeline_tests.simulation.simulate import OPEN, finds, judge, simulation
 
@@ -25,7 +26,8 @@ def test_every_minute_keeps_every_invariant(seeds: range, minutes: int, tmp_path
 @pytest.mark.parametrize(
     "mistake", [pytest.param(name, marks=() if name == QUICK else pytest.mark.soak) for name in PLANTED]
 )
-def test_a_planted_mistake_is_found(mistake: str) -> None:
+def test_a_planted_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate, "PROVEN_AT_ONCE", 1)  # at once
     assert any(finds(mistake, seed, 25) for seed in FOUND_BY), f"{len(FOUND_BY)} seeds did not find: {mistake}"
 
 

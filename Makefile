@@ -81,9 +81,9 @@ soak: developers  ## the long proofs, and those by examples with many more of th
 SEEDS ?= 1-10
 MINUTES ?= 30
 
-simulate: developers  ## minutes in which everything goes wrong; SEEDS=7 MINUTES=60 repeats one; JUDGE=1: judging alone
+simulate: developers  ## minutes in which everything goes wrong; SEEDS=7 MINUTES=60 repeats one; also DEADLY=1, PLANTED=1, JUDGE=1
 	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m tradier_pipeline_tests.simulation.simulate --seeds $(SEEDS) --minutes $(MINUTES) \
-		$(if $(JUDGE),--judge)
+		$(if $(DEADLY),--deadly) $(if $(PLANTED),--planted) $(if $(JUDGE),--judge)
 
 docs: developers  ## docs/tables.md anew, from the schema
 	$(BIN)/python -m tradier_pipeline_tests.support.reference

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tradier_pipeline.assets import missed_minutes
+from tradier_pipeline.assets import missed_minutes, snapshot
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import BrokerError
 from tradier_pipeline.extract import coherent_read
 from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.ledger.changes import LedgerChange
+from tradier_pipeline.ledger.store import Ledger
+from tradier_pipeline.ledger.writeback import Written
 from tradier_pipeline.publish import catch_up, derive, store
 from tradier_pipeline.warehouse.staging import Warehouse
 
@@ -80,7 +83,7 @@ def _leave_behind() -> None:
 
 def _overlook() -> None:
     """A minute of which there is nothing is recorded nowhere."""
-    missed_minutes._recorded = lambda *known: ([], known[-1])  # type: ignore[assignment]
+    missed_minutes._recorded = lambda *known: {account: ([], until) for account, (_, until) in known[-1].items()}
 
 
 def _land_nothing() -> None:
@@ -98,6 +101,21 @@ def _publish_elsewhere() -> None:
     Warehouse.staged = staged  # type: ignore[method-assign, assignment]
 
 
+def _misprice() -> None:
+    """What is written to the ledger names another price than the fills had."""
+    honest = snapshot.apply  # type: ignore[attr-defined]
+
+    def dishonest(ledger: Ledger, snapshot_id: str, changes: Iterable[LedgerChange]) -> Written:
+        return honest(ledger, snapshot_id, [replace(one, after=_dearer(one.after)) for one in changes])
+
+    snapshot.apply = dishonest  # type: ignore[attr-defined, assignment]
+
+
+def _dearer(after: Mapping[str, Any]) -> dict[str, Any]:
+    prices = ("avg_fill_price", "exit_price")
+    return {name: value + 1 if name in prices and value is not None else value for name, value in after.items()}
+
+
 PLANTED: Mapping[str, Callable[[], None]] = {
     "extract: a failure is an empty list": _fill_in,
     "landing: nothing is found again": _land_nothing,
@@ -110,5 +128,6 @@ PLANTED: Mapping[str, Callable[[], None]] = {
     "publish: under another name": _publish_elsewhere,
     "publish: what is landed is left behind": _leave_behind,
     "reconcile: nothing is ever in doubt": _believe,
+    "ledger: a price is off by one": _misprice,
     "cycles: a minute is overlooked": _overlook,
 }

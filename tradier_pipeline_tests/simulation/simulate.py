@@ -37,6 +37,7 @@ from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.engine import LEARNS_AFTER, DemoEngine
 from tradier_pipeline.simulator.server import running
 from tradier_pipeline.simulator.store import Store
+from tradier_pipeline.simulator.world import new_york_date
 from tradier_pipeline.verify import refuted
 from tradier_pipeline.verify.in_bulk import Decoded
 from tradier_pipeline.warehouse import reads, schema
@@ -45,6 +46,7 @@ from tradier_pipeline.warehouse.sql import literal
 from tradier_pipeline_tests.conftest import Simulated
 from tradier_pipeline_tests.reconcile.lives import live, live_in_a_moving_market, live_through_events
 from tradier_pipeline_tests.reconcile.test_lives import prove
+from tradier_pipeline_tests.simulation.planted import PLANTED
 from tradier_pipeline_tests.support.connections import Pool
 from tradier_pipeline_tests.support.crash_child import End, Job, nursery
 
@@ -53,6 +55,7 @@ OPEN = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
 DURABLE_CHANGES = 55  # of a minute, about
+STATEMENTS = 170  # of SQL, of a minute, about
 WHOLE_EACH = 15  # minutes one is a run of Dagster's job; of the others the assets' own code runs without it
 BLUNT: Mapping[str, Mapping[str, Any]] = {
     "status": {"status": 500},
@@ -90,13 +93,22 @@ class Disturbance:
 
     faults: list[dict[str, Any]] = field(default_factory=list)
     durable: int | None = None
+    statement: int | None = None
     full: bool = False
     skipped: bool = False  # nobody runs: the machine was off
 
     @property
     def name(self) -> str:
         kinds = sorted({fault["kind"] for fault in self.faults})
-        ends = ["off"] if self.skipped else ["full disk"] if self.full else ["killed"] if self.durable else []
+        ends = (
+            ["off"]
+            if self.skipped
+            else ["full disk"]
+            if self.full
+            else ["killed"]
+            if self.durable or self.statement
+            else []
+        )
         return " and ".join([*kinds, *ends]) or "nothing"
 
 
@@ -145,6 +157,11 @@ class Header(NamedTuple):
     orders_count: int
 
 
+def _may_say_none(fault: Mapping[str, Any]) -> bool:
+    """Whether the broker's own answer may be that there is none: in that form, or of a while ago."""
+    return fault["kind"] == "lag" or fault.get("body") == NONE % fault["path"]
+
+
 class BrokenInvariantError(AssertionError):
     """An invariant that does not hold, in words."""
 
@@ -168,7 +185,8 @@ class Simulation:
     begun: datetime | None = None
     truth: dict[datetime, dict[str, Decimal]] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
-    said_none: set[datetime] = field(default_factory=set)
+    ordered: set[datetime] = field(default_factory=set)  # the minutes at which there were orders to list
+    said_none: set[tuple[str, datetime]] = field(default_factory=set)
     published: dict[str, Header] = field(default_factory=dict)
     unproven: list[str] = field(default_factory=list)
     _bodies: Decoded = field(default_factory=Decoded)
@@ -197,16 +215,20 @@ class Simulation:
             self.simulated.heal()
         if wrong.faults:
             self.simulated.admin("POST", "faults", wrong.faults)
-            self.said_none |= {self.now for one in wrong.faults if one.get("body") == NONE % "positions"}
+            self.said_none |= {(one["path"], self.now) for one in wrong.faults if _may_say_none(one)}
         self._disturbed = bool(wrong.faults)
         outcome = "off"
         if wrong.durable is not None and not wrong.full:
             self._die_again_and_again(wrong)
+            if self.deadly and self._is_lean and self.kills.random() < 0.5:
+                wrong = replace(wrong, durable=None, statement=self.kills.randint(1, STATEMENTS))
         if not wrong.skipped:
             outcome = self._outcome(self._run(self._job(wrong)), wrong)
             self._note_begun()
         self.tally[f"{wrong.name}: {outcome}"] += 1
         self._what_is_published_is_whole_and_true()
+        if wrong == Disturbance():
+            self._nothing_is_stuck()
         self.now += MINUTE
 
     def _note_begun(self) -> None:
@@ -227,7 +249,7 @@ class Simulation:
 
     def _run(self, job: Job) -> End:
         """In a process of its own where it may end in the middle, or is not as it was written."""
-        here = job.lean and job.durable is None and job.planted is None
+        here = job.lean and (job.durable, job.statement, job.planted) == (None, None, None)
         return nursery().run_here(job) if here else nursery().run(job)
 
     def _job(self, wrong: Disturbance) -> Job:
@@ -238,14 +260,15 @@ class Simulation:
             work="minute",
             now=at,
             durable=wrong.durable,
+            statement=wrong.statement,
             full=wrong.full,
             planted=self.planted,
-            lean=bool(self._minute % WHOLE_EACH),
+            lean=self._is_lean,
         )
 
     @property
-    def _minute(self) -> int:
-        return (self.now - OPEN) // MINUTE
+    def _is_lean(self) -> bool:
+        return (self.now - OPEN) // MINUTE % WHOLE_EACH != 0
 
     def _outcome(self, ended: End, wrong: Disturbance) -> str:
         if ended.signal is not None:
@@ -256,7 +279,12 @@ class Simulation:
 
     def _held(self) -> dict[str, Decimal]:
         with self.broker.at(self.now) as world:
-            return {symbol: one.quantity for symbol, one in world.accounts[DEMO_ACCOUNT].positions.items()}
+            account = world.accounts[DEMO_ACCOUNT]
+            if any(
+                order.is_live or new_york_date(order.updated) == new_york_date(self.now) for order in account.orders
+            ):
+                self.ordered.add(self.now)
+            return {symbol: one.quantity for symbol, one in account.positions.items()}
 
     # --- the invariants -----------------------------------------------------------------------------------------------
 
@@ -297,8 +325,12 @@ class Simulation:
                 if (rows := found.get((one.snapshot_id, table), 0)) != expected:
                     raise BrokenInvariantError(f"{one.snapshot_id}: {rows} rows of {table}, not {expected}")
             at = SnapshotId.parse(one.snapshot_id).instant
-            if not one.positions_count and self.truth[at] and at not in self.said_none:
-                raise BrokenInvariantError(f"{one.snapshot_id} shows nothing, and the broker never said so")
+            for what, shown, there in (
+                ("positions", one.positions_count, self.truth[at]),
+                ("orders", one.orders_count, at in self.ordered),
+            ):
+                if there and not shown and (what, at) not in self.said_none:
+                    raise BrokenInvariantError(f"{one.snapshot_id} shows no {what}, and the broker never said so")
 
     def _are_true(self, connection: Any, good: Sequence[Header]) -> None:
         """What is called good is what was held: nothing that lags is believed."""
@@ -325,6 +357,14 @@ class Simulation:
         ownerless = connection.execute(OWNERLESS).fetchone()
         if ownerless:
             raise BrokenInvariantError(f"{ownerless[0]} has rows of {ownerless[1]}, which is no snapshot")
+
+    def _nothing_is_stuck(self) -> None:
+        """An undisturbed minute is published, and everything with it that was landed before, whatever went wrong."""
+        published = {one.replace(":", "-") for one in self.published}
+        landed = {path.name for path in (self.home / "raw" / DEMO_ACCOUNT).glob("*/*") if "." not in path.name}
+        own = str(SnapshotId(DEMO_ACCOUNT, self.now)).replace(":", "-")
+        if left := sorted((landed | {own}) - published):
+            raise BrokenInvariantError(f"{left[0]} is not published by an undisturbed minute")
 
     def _every_minute_is_accounted_for(self) -> None:
         if not (self.home / "tradier.duckdb").exists():
@@ -397,13 +437,41 @@ def main() -> int:
     parser.add_argument("--seeds", default="1-10", help="such as 7 or 1-20")
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--deadly", action="store_true", help="several kills in most minutes that are disturbed")
+    parser.add_argument("--planted", action="store_true", help="find each planted mistake")
     parser.add_argument("--judge", action="store_true", help="judge lives alone, without files and network")
     asked = parser.parse_args()
     first, _, last = asked.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     if asked.judge:
         return 1 if judge(seeds) else 0
+    if asked.planted:
+        return 1 if find_planted(seeds, asked.minutes) else 0
     return 1 if simulate(seeds, asked.minutes, deadly=asked.deadly) else 0
+
+
+def find_planted(seeds: Iterable[int], minutes: int) -> int:
+    """Which of the seeds finds each mistake of `planted`, and when; returns how many none of them found."""
+    reads.duckdb = Pool(threads=1)  # type: ignore[attr-defined, assignment]
+    missed = 0
+    for mistake in PLANTED:
+        found = next((said for seed in seeds if (said := finds(mistake, seed, minutes))), None)
+        missed += found is None
+        sys.stdout.write(f"{mistake}: {found or 'NOT FOUND'}\n")
+        sys.stdout.flush()
+    return missed
+
+
+def finds(mistake: str, seed: int, minutes: int) -> str | None:
+    """At which minute a seed finds a planted mistake, and by what; None: it does not."""
+    with (
+        tempfile.TemporaryDirectory(prefix="simulation-") as directory,
+        simulation(seed, Path(directory), planted=mistake) as lived,
+    ):
+        try:
+            lived.run(minutes)
+        except BrokenInvariantError as error:
+            return f"seed {seed}, minute {(lived.now - OPEN) // MINUTE + 1}: {error}"
+    return None
 
 
 def simulate(seeds: Iterable[int], minutes: int, *, deadly: bool = False) -> int:

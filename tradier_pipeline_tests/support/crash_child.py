@@ -57,7 +57,8 @@ from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish import store
 from tradier_pipeline.warehouse import reads, staging
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
-from tradier_pipeline_tests.support.connections import Pool
+from tradier_pipeline_tests.support.bodies import SMALL_BLOCKS
+from tradier_pipeline_tests.support.connections import Pool, Pooled
 
 Act = Callable[[], None]
 FAILED = 3
@@ -223,6 +224,7 @@ class Job:
     days_later: int = 0  # what its clock is ahead by
     now: str | None = None  # of the work `minute`: what its clock says
     durable: int | None = None  # of the work `minute`: its how manieth change of the disk is the last, or fails
+    statement: int | None = None  # likewise, of a lean one: it dies before its how manieth statement of SQL
     planted: str | None = None  # likewise: a mistake of `simulation.planted`
     lean: bool = False  # likewise: the assets' own code without Dagster around it
     full: bool = False  # that change finds the disk full, and so does every later one
@@ -521,6 +523,17 @@ def _disturb(job: Job) -> None:
         setattr(os, name, disturbed(getattr(os, name), name in ("unlink", "rmdir")))
 
 
+def _die_at_statement(nth: int) -> None:
+    execute, calls = Pooled.execute, itertools.count(1)
+
+    def counted(connection: Pooled, *arguments: Any, **named: Any) -> Any:
+        if next(calls) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return execute(connection, *arguments, **named)
+
+    Pooled.execute = counted  # type: ignore[method-assign, assignment]
+
+
 def _minute(job: Job) -> None:
     """What `up` does at a minute, in a process of its own."""
     _in_its_home(job)
@@ -531,6 +544,8 @@ def _minute(job: Job) -> None:
         PLANTED[job.planted]()
     if job.durable is not None:
         _disturb(job)
+    if job.statement is not None:
+        _die_at_statement(job.statement)
     with _at_its_minute(job):
         _take_minute(job, lambda line: os.write(REPORT, f"{line}\n".encode()))
 
@@ -560,6 +575,7 @@ def _at_its_minute(job: Job) -> Iterator[None]:
     now, started = datetime.fromisoformat(job.now or ""), time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(patch.object(clock, "now", lambda: now + timedelta(seconds=time.monotonic() - started)))
+        stack.enter_context(patch.object(staging, "BLOCK_SIZE", SMALL_BLOCKS))
         if job.lean:
             from dagster import DagsterInstance
 

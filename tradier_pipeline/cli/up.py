@@ -109,13 +109,14 @@ def up(settings: Settings, address: Address) -> None:
 
 def _up(settings: Settings, address: Address) -> None:
     stopping = _stop_on_signals()
+    storage = settings.dagster_storage.get_secret_value() if settings.dagster_storage else ""
+    os.environ[STORAGE_VARIABLE] = storage  # ours as well: a slip in a .env that is edited meanwhile must not end `up`
     with _embedded(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(settings.dagster_home),
             "TRADIER_PIPELINE_HOME": str(settings.home),
             "TRADIER_UI_TOKEN": address.token or "",
-            STORAGE_VARIABLE: settings.dagster_storage.get_secret_value() if settings.dagster_storage else "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",  # no file of the working directory is taken for a module, by whom it may be
         }

@@ -45,6 +45,7 @@ SHIP = ["tradier_pipeline.cli", "lake", "ship", "--follow"]
 SHIP_AGAIN_S = 15.0  # after its process ended
 FLUSH_AFTER_S = 1.0  # of silence
 LOCK = ".up.lock"
+STOPPED_BY = {signal.SIGTERM.value: "SIGTERM", signal.SIGINT.value: "Ctrl-C"}  # a closed terminal shows nothing
 LOCATION = "tradier_pipeline"  # run history and the switches of schedules are kept by it
 WORKSPACE = """
 load_from:
@@ -135,8 +136,8 @@ def _up(settings: Settings, address: Address) -> None:
                 damaged = _serve(Path(scratch), settings, address, environment, stopping, terminal)
                 for found in damaged:
                     _set_aside(found)
-        if stopping.number == signal.SIGTERM:
-            warn("ended by SIGTERM; all it had started has ended")
+        if by := STOPPED_BY.get(stopping.number or 0):
+            warn(f"ended by {by}; all it had started has ended")
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def _serve(
                 _refuse_ended({**serving, **processes})
                 shipping.keep()
                 if not answers and (answers := _answers(address)):
-                    due = next_due_text(settings)  # on a holiday nothing else would be said for a day
+                    due = next_due_text(settings, " New York")  # on a holiday nothing else would be said for a day
                     terminal.say("UI at ", (address.url, "bold"), f"; next snapshot due {due}; stop with Ctrl-C")
     return watch.damaged
 

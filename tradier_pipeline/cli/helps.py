@@ -131,6 +131,15 @@ class Group(click.Group):
             formatter.write_dl([(name, one.get_short_help_str(limit=sys.maxsize)) for name, one in named])
 
 
+class ListGroup(Group):
+    """A group that lists when no command of it is named: `flows --format csv` is `flows list --format csv`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 def write_groups(formatter: click.HelpFormatter) -> None:
     """The commands in their groups, a line each."""
     longest = max(len(name) for group in GROUPS.values() for name in group)

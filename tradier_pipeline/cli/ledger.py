@@ -14,7 +14,7 @@ import click
 from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.cli.grouped import grouped, joined
-from tradier_pipeline.cli.helps import Group
+from tradier_pipeline.cli.helps import Group, ListGroup
 from tradier_pipeline.cli.options import DAY, JSON, ONLY_ACCOUNT, table
 from tradier_pipeline.cli.output import echo, print_json, print_rows, signed, with_settings
 from tradier_pipeline.core.errors import PipelineError
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 
-@click.group(cls=Group)
+@click.group(cls=ListGroup)
 def flows() -> None:
-    """Deposits and withdrawals that the owner states, where the broker's history does not tell them."""
+    """Deposits and withdrawals that the owner states, where the broker's history does not tell them. Alone: the list.
+
+    The list is a table like any other: --format, --output, --json.
+    """
 
 
 @flows.command(name="add")

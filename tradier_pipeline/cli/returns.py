@@ -15,9 +15,11 @@ from tradier_pipeline.cli.output import (
     echo,
     print_json,
     print_query,
+    print_rows,
     signed,
 )
 from tradier_pipeline.cli.tables import print_lines
+from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DECIMAL, DOUBLE, VARCHAR
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
     from tradier_pipeline.core.settings import Settings
     from tradier_pipeline.domain.returns import Figures, Rate
     from tradier_pipeline.warehouse.statements import Period
+
+
+COLUMNS = {
+    **{"account_id": VARCHAR, "period": VARCHAR, "since": DATE, "until": DATE, "since_it_began": BOOLEAN},
+    **dict.fromkeys(("start", "deposits", "withdrawals", "dividends", "interest", "fees", "pnl", "end"), DECIMAL),
+    **{"time_weighted": DOUBLE, "time_weighted_annual": DOUBLE, "time_weighted_reason": VARCHAR},
+    **{"money_weighted": DOUBLE, "money_weighted_annual": DOUBLE, "money_weighted_reason": VARCHAR},
+    **{"max_drawdown": DOUBLE, "peak": DATE, "trough": DATE, "volatility": DOUBLE, "sharpe": DOUBLE},
+    **{"risk_reason": VARCHAR, "benchmark": VARCHAR, "benchmark_return": DOUBLE},
+    **dict.fromkeys(("usable_days", "left_out", "gaps", "provisional", "uncertain"), BIGINT),
+    **{"stated": DECIMAL, "notes": VARCHAR},
+}
+"""Of a period; rates as parts of one."""
 
 
 @click.command()
@@ -65,18 +80,17 @@ def returns(
     asked = (account, since.date() if since else None, until.date() if until else None)
     if total and (account or not (by or as_table)):
         raise click.UsageError("--total is of all accounts, with --by or --table")
-    if (form != "text" or output) and not (by or as_table):
-        raise click.UsageError("--format and --output are those of --by and --table; see --json")
     with connect_history(settings) as connection:
         if benchmark and symbol:
             require_prices(connection, symbol)
         if by or as_table:
             accounts = settings.accounts or ()
+            form = "json" if as_json and form == "text" else form
             _print_returns_by(
                 connection, by, asked, symbol, accounts, total=total, as_table=as_table, form=form, output=output
             )
         else:
-            _print_periods(connection, asked, symbol, as_json=as_json)
+            _print_periods(connection, asked, symbol, form, output, as_json=as_json)
 
 
 def _print_returns_by(
@@ -119,6 +133,8 @@ def _print_periods(
     connection: duckdb.DuckDBPyConnection,
     asked: tuple[str | None, date | None, date | None],
     symbol: str,
+    form: str,
+    output: Path | None,
     *,
     as_json: bool,
 ) -> None:
@@ -128,20 +144,43 @@ def _print_periods(
 
     account, since, until = asked
     curves = equity_curves(connection, account, symbol)
-    documents: dict[str, Any] = {}
+    as_rows = form != "text" or output is not None
+    documents: dict[str, dict[str, Figures]] = {}
     for name, rows in curves.items():
         one = figures(rows, since, until)
         periods = ({"asked": one} if one else {}) if since or until else standard_periods(rows)
         documents[name] = periods
-        if not as_json:
+        if not (as_json or as_rows):
             _print_returns(name, periods)
             if waiting := _waiting(rows):
                 echo(f"  the newest days wait for {', '.join(f'{one} since {day}' for one, day in waiting.items())}")
-    if as_json:
+    if as_rows:
+        rows_of_all = [_row(name, period, one) for name, found in documents.items() for period, one in found.items()]
+        print_rows(COLUMNS, rows_of_all, form, output)
+    elif as_json:
         waits = {name: _waiting(rows) for name, rows in curves.items()}
         print_json({"returns": [one | {"waits_for": waits[one["account_id"]]} for one in _returns_document(documents)]})
     elif not curves:
         echo("no account has an equity at the close of a session yet")
+
+
+def _row(account_id: str, period: str, one: Figures) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    rates = {"time_weighted": one.time_weighted, "money_weighted": one.money_weighted}
+    benchmark = one.benchmark
+    return {
+        **asdict(one),
+        "account_id": account_id,
+        "period": period,
+        **{name: rate.period for name, rate in rates.items()},
+        **{f"{name}_annual": rate.annual for name, rate in rates.items()},
+        **{f"{name}_reason": rate.reason for name, rate in rates.items()},
+        "uncertain": len(one.uncertain),
+        "benchmark": benchmark and benchmark.symbol,
+        "benchmark_return": benchmark and benchmark.period,
+        "notes": "; ".join(one.notes) or None,
+    }
 
 
 def _returns_document(curves: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:

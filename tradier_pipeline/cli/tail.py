@@ -215,8 +215,12 @@ class News:
                 self._terminal.fail(_named(snapshot_id), reason, "missed")
 
 
-def next_due_text(settings: Settings) -> str:
-    """When the next snapshot is due in New York, with the day unless it is today."""
+def next_due_text(settings: Settings, zone: str = "") -> str:
+    """When the next snapshot is due in New York, with the day unless it is today.
+
+    Args:
+        zone: what follows a time, where nothing beside it says whose time it is.
+    """
     now = clock.now()
     stopped: tuple[str, ...] = ()
     with suppress(SwitchesError):
@@ -225,7 +229,8 @@ def next_due_text(settings: Settings) -> str:
     if found is None:
         return "not within a week"
     local = found.astimezone(clock.NEW_YORK)
-    return f"{local:%H:%M}" if clock.trade_date(found) == clock.trade_date(now) else f"{local:%a %Y-%m-%d %H:%M}"
+    day = "" if clock.trade_date(found) == clock.trade_date(now) else f"{local:%a %Y-%m-%d} "
+    return f"{day}{local:%H:%M}{zone}"
 
 
 def _subject(run: dg.DagsterRun) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +17,10 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.cli import screen
-from tradier_pipeline.cli.options import JSON, ONLY_ACCOUNT
-from tradier_pipeline.cli.output import print_json, styled, with_settings
+from tradier_pipeline.cli.options import JSON, ONLY_ACCOUNT, table
+from tradier_pipeline.cli.output import print_json, print_rows, styled, with_settings
 from tradier_pipeline.core.texts import printable
+from tradier_pipeline.warehouse.schema import BIGINT, DATE, DECIMAL, DOUBLE, INSTANT, VARCHAR
 
 if TYPE_CHECKING:
     from tradier_pipeline.core.settings import Settings
@@ -38,6 +40,14 @@ LABEL = 16  # characters of the left column
 MOST_LINES, MOST_EXITS, MOST_NAMED = 6, 4, 3  # that fit a screen; the report and --json have all
 
 
+COLUMNS = {
+    **{"account_id": VARCHAR, "environment": VARCHAR, "trade_date": DATE, "as_of": INSTANT, "snapshot_id": VARCHAR},
+    **{"verdict": VARCHAR, "equity": DECIMAL, "profit": DECIMAL, "buying_power": DECIMAL, "buying_power_use": DOUBLE},
+    **{"last_session": DATE, "last_session_profit": DECIMAL, "month": DATE, "month_profit": DECIMAL},
+    **{"month_return": DOUBLE, "expiring": BIGINT, "in_the_money": BIGINT, "exits": BIGINT},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Exit:
     """A spread that may be due to be closed: why, and the orders that work to close it."""
@@ -51,13 +61,17 @@ class Exit:
 @ONLY_ACCOUNT
 @click.option("--target", type=click.IntRange(1, 100), default=50, show_default=True, help="% of the maximum profit.")
 @click.option("--days", type=click.IntRange(0, 365), default=7, show_default=True, help="Days to expiration.")
+@table
 @JSON
 @with_settings
-def today(settings: Settings, account: str | None, target: int, days: int, as_json: bool) -> None:
+def today(
+    settings: Settings, account: str | None, target: int, days: int, form: str, output: Path | None, as_json: bool
+) -> None:
     """The evening on one screen: profit and where it came from, month, buying power, expiration, assignment, exits.
 
     Of the last trade date with a snapshot. An exit may be due where a spread made --target of its maximum profit,
-    expires within --days, or has its short strike in the money.
+    expires within --days, or has its short strike in the money. As a table it is a row an account, without what is
+    listed: --json has all.
     """
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.report.figures import day_figures, index_figures
@@ -73,8 +87,12 @@ def today(settings: Settings, account: str | None, target: int, days: int, as_js
         index = months[figures.account_id]
         month = next((one for one in (index[3] if index else ()) if one.month == figures.day.replace(day=1)), None)
         shown.append((figures, month, exits(figures.held.spreads, figures.held.orders, target, days)))
+    documents = [_document(*one, days) for one in shown] if as_json or form != "text" or output else []
+    if form != "text" or output:
+        print_rows(COLUMNS, [_row(one) for one in documents], form, output)
+        return
     if as_json:
-        print_json({"accounts": [_document(*one, days) for one in shown]})
+        print_json({"accounts": documents})
         return
     for place, (figures, month, due) in enumerate(shown):
         if place:
@@ -321,6 +339,24 @@ def line_name(line: ProfitLine) -> str:
         dict.fromkeys(screen.quantity(option.strike) for one in line.symbols or () if (option := classify(one).option))
     )
     return " ".join(filter(None, (line.underlying, words, strikes, expiration)))
+
+
+def _row(document: dict[str, Any]) -> dict[str, Any]:
+    """What a document says in single values, under the names of `COLUMNS`."""
+    last, month = document["last_session"], document["month"]
+    counted = {name: len(document[name]) for name in ("expiring", "exits")}
+    return {
+        **document,
+        "account_id": document["account"],
+        "profit": (document["profit"] or {}).get("profit"),
+        "last_session": last and last["day"],
+        "last_session_profit": last and (last["profit"] or {}).get("profit", last["equity"] and last["equity"]["pnl"]),
+        "month": month and month["month"],
+        "month_profit": month and month["pnl"],
+        "month_return": month and month["return"],
+        **counted,
+        "in_the_money": sum(one["in_the_money"] is True for one in document["assignments"]),
+    }
 
 
 def _document(figures: DayFigures, month: Month | None, due: Sequence[Exit], days: int) -> dict[str, Any]:

@@ -45,6 +45,7 @@ SHIP = ["tradier_pipeline.cli", "lake", "ship", "--follow"]
 SHIP_AGAIN_S = 15.0  # after its process ended
 FLUSH_AFTER_S = 1.0  # of silence
 LOCK = ".up.lock"
+STOPPED_BY = {signal.SIGTERM.value: "SIGTERM", signal.SIGINT.value: "Ctrl-C"}  # a closed terminal shows nothing
 LOCATION = "tradier_pipeline"  # run history and the switches of schedules are kept by it
 WORKSPACE = """
 load_from:
@@ -109,13 +110,14 @@ def up(settings: Settings, address: Address) -> None:
 
 def _up(settings: Settings, address: Address) -> None:
     stopping = _stop_on_signals()
+    storage = settings.dagster_storage.get_secret_value() if settings.dagster_storage else ""
+    os.environ[STORAGE_VARIABLE] = storage  # ours as well: a slip in a .env that is edited meanwhile must not end `up`
     with _embedded(settings) as broker, tempfile.TemporaryDirectory(prefix="tradier-pipeline-") as scratch:
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(settings.dagster_home),
             "TRADIER_PIPELINE_HOME": str(settings.home),
             "TRADIER_UI_TOKEN": address.token or "",
-            STORAGE_VARIABLE: settings.dagster_storage.get_secret_value() if settings.dagster_storage else "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",  # no file of the working directory is taken for a module, by whom it may be
         }
@@ -134,8 +136,8 @@ def _up(settings: Settings, address: Address) -> None:
                 damaged = _serve(Path(scratch), settings, address, environment, stopping, terminal)
                 for found in damaged:
                     _set_aside(found)
-        if stopping.number == signal.SIGTERM:
-            warn("ended by SIGTERM; all it had started has ended")
+        if by := STOPPED_BY.get(stopping.number or 0):
+            warn(f"ended by {by}; all it had started has ended")
 
 
 @contextmanager
@@ -195,7 +197,7 @@ def _serve(
                 _refuse_ended({**serving, **processes})
                 shipping.keep()
                 if not answers and (answers := _answers(address)):
-                    due = next_due_text(settings)  # on a holiday nothing else would be said for a day
+                    due = next_due_text(settings, " New York")  # on a holiday nothing else would be said for a day
                     terminal.say("UI at ", (address.url, "bold"), f"; next snapshot due {due}; stop with Ctrl-C")
     return watch.damaged
 

@@ -38,7 +38,7 @@ def main(workspace: str, host: str, port: int) -> None:
         with WorkspaceProcessContext(instance, version=__version__, workspace_load_target=target) as context:
             app = create_app_from_workspace_process_context(context, "", LIVE_DATA_POLL_MS)
             uvicorn.run(
-                Guard(app, host, token, FIRST_PAGE),
+                Guard(app, host, token, FIRST_PAGE, instance.has_run),
                 host=host,
                 port=port,
                 log_level="warning",

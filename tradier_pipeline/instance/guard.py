@@ -36,6 +36,7 @@ POLICY_VIOLATION = 1008  # the close code of a refused socket
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 # Where Jupyter is installed, Dagster runs the scripts of any notebook of this machine that a link names, as its own.
 _NOTEBOOKS = ("notebook", "dagit/notebook")
+_DEBUG_FILE = re.compile(r"/download_debug/(?P<run_id>[^/]+)")
 _ISOLATION: Headers = [  # a page of another origin neither frames the UI nor loads parts of it
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"content-security-policy", b"frame-ancestors 'self'"),
@@ -60,12 +61,14 @@ class Guard:
     Attributes:
         host: what the server listens on; a Host header may name it, or this machine.
         token: what proves who asks, as password, bearer or `?token=`; None: everybody on this machine may.
+        has_run: whether there is a run of an id. Dagster fails where it is to pack the events of one that there is not.
     """
 
     app: App
     host: str
     token: str | None = field(default=None, repr=False)
     first_page: str | None = None  # where the bare address leads
+    has_run: Callable[[str], bool] | None = None
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)  # of the cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,6 +93,7 @@ class Guard:
             or _method_refusal(request)
             or _path_refusal(request)
             or self._token_refusal(request)
+            or self._run_refusal(request)
         )
 
     def _token_refusal(self, request: _Request) -> Refusal | None:
@@ -100,6 +104,12 @@ class Guard:
             "The token is needed: as password, as ?token=..., or as `Authorization: Bearer ...`.",
             ((b"www-authenticate", REALM),),
         )
+
+    def _run_refusal(self, request: _Request) -> Refusal | None:
+        run = _DEBUG_FILE.fullmatch(request.path)
+        if run is None or self.has_run is None or self.has_run(run["run_id"]):
+            return None
+        return Refusal(404, "There is no such run.")
 
     def _is_token(self, offered: str) -> bool:
         return hmac.compare_digest(offered.encode(), (self.token or "").encode())

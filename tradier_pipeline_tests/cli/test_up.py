@@ -19,8 +19,9 @@ import httpx
 import pytest
 
 from tradier_pipeline.cli import up
-from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, Settings
+from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, STORAGE_VARIABLE, Settings, load_settings
 from tradier_pipeline.instance import open_instance
+from tradier_pipeline.instance.databases import broken
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
@@ -217,7 +218,9 @@ def test_a_token_that_is_changed_in_the_env_file_counts_from_the_next_run_on(liv
     assert lived.launch()[1] == "SUCCESS"
     taken = rf"\d{{4}}-\d\d-\d\d [\d:]{{8}} New York  {DEMO_ACCOUNT}  equity [\d,]+\.\d\d USD  good  next due .+"
     until("the line of the snapshot", lambda: next((one for one in lived.log if re.fullmatch(taken, one)), None))
-    assert sum(re.search(r"; next snapshot due .+; stop with Ctrl-C", one) is not None for one in lived.log) == 1
+    assert (
+        sum(re.search(r"; next snapshot due .+ New York; stop with Ctrl-C", one) is not None for one in lived.log) == 1
+    )
     assert not any(" - dagster" in one for one in lived.log)
 
 
@@ -332,6 +335,28 @@ def test_sigterm_ends_it_and_all_it_has_started(home: Home, tmp_path: Path, serv
     *_, line = (tmp_path / "up.log").read_text().splitlines()
     assert line == "ended by SIGTERM; all it had started has ended"
     assert family(home) == []
+
+
+def test_a_slip_in_the_env_file_that_is_edited_meanwhile_does_not_end_it(
+    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def serve(_scratch: Path, settings: Settings, _address: up.Address, environment: Mapping[str, str], *_: Any) -> Any:
+        (home.path / ".env").write_text("TRADIER_ACCESS_TOKEN half a line\n")
+        looked_at.append(broken(settings.dagster_home, in_use=False))
+        looked_at.append(environment[STORAGE_VARIABLE])
+        stopping.set()
+        return []
+
+    stopping = up._Stopping()
+    monkeypatch.setattr(up, "_stop_on_signals", lambda: stopping)
+    monkeypatch.setattr(up, "_serve", serve)
+    settings = load_settings()
+    monkeypatch.setenv(STORAGE_VARIABLE, "")  # taken back at the end
+    monkeypatch.delenv(STORAGE_VARIABLE)
+    up.up(settings, up.ui_address(settings, "127.0.0.1", free_port()))
+    assert looked_at == [None, ""]
 
 
 def test_a_taken_port_is_told_in_one_line_and_nothing_is_started(home: Home, tmp_path: Path) -> None:

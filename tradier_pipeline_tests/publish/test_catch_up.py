@@ -27,7 +27,7 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.damaged import unreadable_tables
+from tradier_pipeline.warehouse.damaged import unreadable_tables, waiting_aside
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError, insert
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -146,6 +146,25 @@ def test_a_damaged_warehouse_is_set_aside_and_made_anew_by_the_next_snapshot(
     assert [aside.name for aside in path.parent.glob(f"{path.name}.*")] == [caught.kept_as]
     assert published(home) == [str(good.snapshot_id)]
     assert not catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own])
+
+
+def test_a_damaged_warehouse_waits_aside_until_several_runs_have_caught_up(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    path = home.warehouse.path
+    for _ in range(2):
+        landed_only(home, simulated)
+    path.unlink()
+    path.write_bytes(b"not a database")
+    own = landed_only(home, simulated).snapshot_id
+    first = catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own], seconds=0.0)
+    assert (first.damage != "", first.remaining > 0, first.kept_as) == (True, True, "")
+    assert waiting_aside(path).read_bytes() == b"not a database"
+    last = catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own])
+    assert (last.remaining, last.lost) == (0, True)
+    assert (path.parent / last.kept_as).read_bytes() == b"not a database"
+    assert not waiting_aside(path).exists()
+    assert published(home) == ids(home)[:-1]
 
 
 def cut_out_of_sight(path: Path) -> None:

@@ -64,6 +64,11 @@ def test_a_program_gets_the_same_figures(evening: Path) -> None:
     assert [one["reasons"] for one in account["exits"]] == [["expires in 2 days"], ["67% of its maximum profit"]]
     more = json.loads(run("today", "--json", "--target", "30", "--days", "0").stdout)["accounts"][0]["exits"]
     assert [one["underlying"] for one in more] == ["QQQ", "AAPL"]
+    (row,) = rows_of("today")
+    assert [row[name] for name in ("verdict", "snapshot_id")] == [account[name] for name in ("verdict", "snapshot_id")]
+    assert Decimal(row["equity"]) == Decimal(account["equity"])
+    assert Decimal(row["profit"]) == Decimal(account["profit"]["profit"])
+    assert (row["expiring"], row["exits"]) == (len(account["expiring"]), 2)
 
 
 @pytest.mark.parametrize(

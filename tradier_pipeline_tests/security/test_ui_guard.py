@@ -373,6 +373,13 @@ def test_no_path_leads_upwards(untouched: Ui, path: str) -> None:
     assert untouched.ask("GET", path).status == 400
 
 
+@pytest.mark.parametrize("run_id", ["x", "00000000-0000-0000-0000-000000000000", "a%20b"])
+def test_the_events_of_a_run_that_there_is_not_are_not_found(untouched: Ui, run_id: str) -> None:
+    """Dagster's own answer is an error of the server, and two lines in the terminal of `up`."""
+    answer = untouched.ask("GET", f"/download_debug/{run_id}")
+    assert (answer.status, answer.body) == (404, b"There is no such run.\n")
+
+
 ATTACKS = """
 <!doctype html><body><script>
 const ui = %(ui)s, mutation = %(mutation)s, form = document.createElement("form");

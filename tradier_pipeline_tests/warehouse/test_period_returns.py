@@ -140,6 +140,15 @@ def test_volatility_and_sharpe_are_those_of_the_daily_returns_by_252_sessions_a_
     assert [inception[name] for name in ("risk_reason", "usable_days", "left_out")] == [None, 24, 0]
     assert inception["benchmark"] == {"symbol": "SPY", "period": near(linked(BENCHMARK)), "reason": None}
     assert inception["time_weighted"]["period"] == near(linked(PORTFOLIO))
+    rows = {row["period"]: row for row in json.loads(run("returns", "--format", "json").stdout)}
+    assert list(rows) == list(reported["periods"])
+    same = ("volatility", "sharpe", "usable_days", "max_drawdown", "since", "end")
+    assert [str(rows["inception"][name]) for name in same] == [
+        str(inception[name]) if name != "end" else f"{Decimal(inception[name]):.8f}" for name in same
+    ]
+    assert rows["inception"]["time_weighted"] == inception["time_weighted"]["period"]
+    by_month = [json.loads(run("returns", "--by", "month", *how).stdout) for how in (["--json"], ["--format", "json"])]
+    assert by_month[0] == by_month[1] != []
     text = run("returns").stdout
     assert "risk-free rate 0" in text
     (line,) = [line.split() for line in text.splitlines() if line.startswith("    inception")]

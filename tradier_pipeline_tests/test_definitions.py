@@ -104,7 +104,7 @@ def specs() -> list[dg.AssetSpec]:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What a new process says: the modules of the job, those for calendars with the location, its environment and files."""
+    """What a new process says: modules of the job, those for calendars with the location, environment and files."""
     ended = subprocess.run(
         [sys.executable, "-c", LOADS_WITHOUT_ANYTHING],
         env={},

@@ -67,6 +67,7 @@ def returns(
         raise click.UsageError("--total is of all accounts, with --by or --table")
     if (form != "text" or output) and not (by or as_table):
         raise click.UsageError("--format and --output are those of --by and --table; see --json")
+    form = "json" if as_json and form == "text" else form
     with connect_history(settings) as connection:
         if benchmark and symbol:
             require_prices(connection, symbol)

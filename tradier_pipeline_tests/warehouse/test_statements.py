@@ -225,6 +225,7 @@ def test_the_total_is_of_one_environment(home: Home) -> None:
     assert titles == ["SIM1", "VA1", "VA2", "total"]
     frame = history.statement(by="quarter", total=True, home=home.path)
     assert frame["environment"].tolist() == ["live", "simulator"]
+    assert history.total_equity_curve("live", days[-1], home=home.path)["accounts"].tolist() == [2]
     assert run("balances", "--total").exit_code == 2
 
 

@@ -66,6 +66,7 @@ __all__ = [
     "query",
     "returns",
     "statement",
+    "total_equity_curve",
 ]
 
 _DAYS = "trade_date, account_id"
@@ -103,7 +104,7 @@ def balances(
     """
     if by not in get_args(By):
         raise ValueError(f"by is one of {', '.join(get_args(By))}, not {by!r}")
-    return _frame(balances_query(account, _date(since), _date(until), by), decimals, tz, home)
+    return _frame(balances_query(account, *_dates(since, until), by), decimals, tz, home)
 
 
 def statement(
@@ -138,7 +139,7 @@ def statement(
     if total and account is not None:
         raise ValueError(f"total is of all accounts of an environment, not of {account}")
     query = total_statement_query if total else statement_query
-    return _frame(query(by, account, _date(since), _date(until)), decimals, tz, home)
+    return _frame(query(by, account, *_dates(since, until)), decimals, tz, home)
 
 
 def pnl(
@@ -163,7 +164,7 @@ def pnl(
     """
     if by not in get_args(PnlBy):
         raise ValueError(f"by is one of {', '.join(get_args(PnlBy))}, not {by!r}")
-    return _frame(pnl_query(by, account, _date(since), _date(until)), decimals, tz, home)
+    return _frame(pnl_query(by, account, *_dates(since, until)), decimals, tz, home)
 
 
 def exposure(
@@ -198,7 +199,7 @@ def exposure(
     for name, value, known in (("by", by, get_args(ExposureBy)), ("each", each, get_args(Each))):
         if value not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
-    return _frame(exposure_query(by, account, _date(since), _date(until), each=each), decimals, tz, home)
+    return _frame(exposure_query(by, account, *_dates(since, until), each=each), decimals, tz, home)
 
 
 def equity_curve(
@@ -213,7 +214,7 @@ def equity_curve(
     """Equity and return by session day, oldest first; deposits and withdrawals are not performance.
 
     A day without a known equity is a `gap`: its other figures are missing, nothing is interpolated. All accounts as
-    one, by environment: `query("FROM total_equity_curve ORDER BY trade_date")`.
+    one: `total_equity_curve`.
 
     Columns: `account_id`, `trade_date`; `equity` (USD) at the close; its `source`, snapshot or broker; `as_of`
     (instant) of that snapshot. Since the previous known equity, in USD: `deposits`, `withdrawals` (both positive),
@@ -225,6 +226,32 @@ def equity_curve(
     live.
     """
     return _frame(_rows("equity_curve", account, since, until), decimals, tz, home)
+
+
+def total_equity_curve(
+    environment: str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    *,
+    decimals: bool = False,
+    tz: str | tzinfo = "UTC",
+    home: str | Path | None = None,
+) -> pd.DataFrame:
+    """Equity and return by session day of all accounts of an environment as if they were one, oldest first.
+
+    An account that begins is a deposit, one that is not read any more a withdrawal; what one journals to another is
+    neither. A day without the equity of one of them is a `gap`.
+
+    Args:
+        environment: simulator, sandbox or live; None: each for itself, money of one is never added to another's.
+
+    Columns: those of `equity_curve` without the account: `trade_date`; `equity` (USD) at the close; its `source`;
+    `as_of` (instant) of the earliest snapshot in it; in USD `deposits`, `withdrawals`, `dividends`, `interest`, `fees`,
+    `pnl`; as ratios `return`, `growth`, `peak`, `drawdown`; `gap`; `days_spanned`; `provisional`; `uncertain`;
+    `reason`; `stated` (USD); how many `accounts` are in it, and which of them it `waits_for`; `environment`.
+    """
+    asked = where(environment, *_dates(since, until), of="environment")
+    return _frame(f"FROM total_equity_curve {asked} ORDER BY trade_date, environment", decimals, tz, home)
 
 
 def returns(
@@ -259,7 +286,7 @@ def returns(
     if total and account is not None:
         raise ValueError(f"total is of all accounts of an environment, not of {account}")
     symbol = None if benchmark is None else benchmark.strip().upper()
-    query = returns_query(by, account, _date(since), _date(until), benchmark=symbol, total=total)
+    query = returns_query(by, account, *_dates(since, until), benchmark=symbol, total=total)
     return _frame(query, False, tz, home)
 
 
@@ -296,7 +323,7 @@ def closed_lots(
     Columns: `account_id`, `close_date`, `open_date`, `symbol`, `underlying`; `quantity` (shares or contracts, negative
     when it was short); in USD `cost`, `proceeds`, `gain_loss`; `gain_loss_percent` (of the cost); `term_days`.
     """
-    lots = where(account, _date(since), _date(until), on="close_date")
+    lots = where(account, *_dates(since, until), on="close_date")
     sql = f"""
         SELECT * EXCLUDE (content_key, ordinal, first_read_at, last_read_at, retracted_at)
         FROM closed_lots {lots}
@@ -441,7 +468,7 @@ def query(
 def _rows(
     relation: str, account: str | None, since: date | str | None, until: date | str | None, order: str = _DAYS
 ) -> str:
-    return f"FROM {relation} {where(account, _date(since), _date(until))} ORDER BY {order}"
+    return f"FROM {relation} {where(account, *_dates(since, until))} ORDER BY {order}"
 
 
 def _frame(
@@ -488,6 +515,13 @@ def _series(values: npt.NDArray[Any] | pd.Categorical[Any], kind: str, tz: str |
         moments = pd.Series(np.where(missing, np.datetime64("NaT"), data).astype("datetime64[us]"))
         return moments if kind == "date" else moments.dt.tz_localize("UTC").dt.tz_convert(tz)
     return pd.Series(values)
+
+
+def _dates(since: date | str | None, until: date | str | None) -> tuple[date | None, date | None]:
+    first, last = _date(since), _date(until)
+    if first and last and first > last:
+        raise ValueError(f"since, {first}, is after until, {last}")
+    return first, last
 
 
 def _date(day: date | str | np.datetime64 | None) -> date | None:

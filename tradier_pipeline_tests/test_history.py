@@ -165,6 +165,7 @@ EVERY: dict[str, Callable[..., pd.DataFrame]] = {
     "cash_flows": history.cash_flows,
     "closed_lots": history.closed_lots,
     "equity_curve": history.equity_curve,
+    "total_equity_curve": history.total_equity_curve,
     "coverage": history.coverage,
     "daily_summaries": history.daily_summaries,
     "findings": history.findings,
@@ -378,6 +379,8 @@ def test_a_home_is_where_it_is_said_to_be(home: Path, tmp_path: Path) -> None:
     [
         (lambda: history.balances(by="daily"), "by is one of snapshot, hour, day, month, quarter, year, not 'daily'"),  # type: ignore[arg-type]
         (lambda: history.balances(since="yesterday"), "yesterday"),
+        (lambda: history.pnl(since="2025-11-21", until="2025-11-20"), "since, 2025-11-21, is after until, 2025-11-20"),
+        (lambda: history.positions(["6YA1"]), "is neither text nor a number or a date"),  # type: ignore[arg-type]
         (lambda: history.positions_at(datetime(2025, 11, 20, 15)), "has no zone"),  # noqa: DTZ001
         (lambda: history.positions_at("2025-11-20 15:00"), "2025-11-20 15:00 has no zone"),
         *(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,23 @@ def table(command: Callable[..., Any]) -> Callable[..., Any]:
     return FORMAT(OUTPUT(command))
 
 
-def between(since: str, until: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options `--since` and `--until`, dates, with their help."""
+def between(
+    since: str, until: str, *, also: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options `--since` and `--until`, dates in this order, with their help.
+
+    Args:
+        also: other names of both, if they have any.
+    """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        until_option = click.option("--until", type=DAY, help=until)
-        return click.option("--since", type=DAY, help=since)(until_option(command))
+        @wraps(command)
+        def in_order(*args: Any, since: datetime | None, until: datetime | None, **others: Any) -> Any:
+            if since and until and since > until:
+                raise click.UsageError("--since is after --until")
+            return command(*args, since=since, until=until, **others)
+
+        until_option = click.option("--until", *also[1:], type=DAY, help=until)
+        return click.option("--since", *also[:1], type=DAY, help=since)(until_option(in_order))
 
     return add

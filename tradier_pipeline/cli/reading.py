@@ -143,7 +143,8 @@ def pnl(
         require_account(connection, account, settings.accounts or ())
         sql = pnl_query(by, account, since.date() if since else None, until.date() if until else None)
         if form == "text" and connection.sql(sql).fetchone() is None:
-            warn("no closed lots; `tradier-pipeline backfill` reads those of the past")
+            what = {"fees": "trades or fees", "income": "dividends or interest"}.get(by, "closed lots")
+            warn(f"no {what}{' of these dates' if since or until else ''}; `tradier-pipeline backfill` reads the past")
             return
         print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
 
@@ -189,7 +190,8 @@ def exposure(
         require_account(connection, account, settings.accounts or ())
         sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
         if form == "text" and connection.sql(sql).fetchone() is None:
-            warn("nothing that expires within 30 days" if by == "expiring" else "nothing is held")
+            nothing = "nothing that expires within 30 days" if by == "expiring" else "nothing"
+            warn(f"{nothing} is known to have been held on these dates" if first or last else f"{nothing} is held")
             return
         print_query(connection, in_text(sql, by) if form == "text" else sql, form, output)
 
@@ -197,8 +199,7 @@ def exposure(
 @click.command()
 @ONLY_ACCOUNT
 @click.option("--format", "form", type=click.Choice(["beancount", "hledger", "form8949"]), required=True)
-@click.option("--since", "--from", type=DAY, help="First date; of lots, of closing.")
-@click.option("--until", "--to", type=DAY, help="Last date; of lots, of closing.")
+@between("First date; of lots, of closing.", "Last date; of lots, of closing.", also=("--from", "--to"))
 @OUTPUT
 @with_settings_as_known
 def export(
@@ -220,8 +221,6 @@ def export(
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.reads import closed_lots, known_closes, movements, require_account
 
-    if since and until and since > until:
-        raise click.UsageError("--since is after --until")
     first, last = (moment.date() if moment else None for moment in (since, until))
     with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())

@@ -12,21 +12,24 @@ Without money there is no return: it is null where equity before + deposits is n
 the day had not been. What is left of money cannot be less than nothing: a return below -100 % (a margin account in
 debt) counts as -100 % in growth, which stays zero from then on.
 
-The broker dates a flow without a time, and not always on the evening whose balance shows it first. A flow counts on the
-evening that it explains. The proof is in what its own evening and the next one are left with as it is dated: less by
-the flow here, more by it there. Cash that history does not explain proves it to a tenth of the flow; where only equity
-is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of evenings in
-a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains it, the days
-are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
-shows as much, and one on which cash and equity alike show what the broker does not report. A date that nothing else
-proves is in dispute where another evening within its reach would leave less than half to the market of all the evenings
-that it touches, and a twentieth of the equity less of one; or a quarter, where two flows have to be off: those are
-uncertain. What moves one evening alone disputes nothing, however far. Where only the broker's own
-value is known, it is one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account
-without any snapshot, or with stocks that were worth less than the leap, it has to have doubled or halved. So are the
-days of securities that came or left, and of words that nobody knows, and such evenings beside them; until the owner
-states what came or left. A day of which the owner states that nothing did is not uncertain. The date that the owner
-states of a flow stands when the broker posts it with another, unless the evenings of both show it on the broker's.
+The broker dates a flow without a time, and not always on the evening whose balance shows it first. A flow counts on
+the evening that it explains. The proof is in what its own evening and the next one are left with as it is dated: less
+by the flow here, more by it there. Cash that history does not explain proves it to a tenth of the flow; where only
+equity is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of
+evenings in a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains
+it, the days are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten
+sessions that shows as much, and one whose cash shows what the broker does not report, unless that is booked beside
+it, or equity shows that it was a trade. A date that nothing else proves is in dispute where another evening within
+its reach would leave less than half to the market of all the evenings that it touches, and of one less by as much as
+the account's evenings seldom move: five times their median, a twentieth of the equity at most; or a quarter, where
+two flows have to be off: those are uncertain. So it is where all flows of sessions in a row would, one later or
+earlier. What moves one evening alone disputes nothing, however far. Where only the broker's own value is known, it is
+one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account without any snapshot,
+or with stocks that were worth less than the leap, it has to have doubled or halved, or to take back what came or left
+before. So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or
+left, and of words that nobody knows, and such evenings beside them; until the owner states what came or left. A day
+of which the owner states that nothing did is not uncertain. The date that the owner states of a flow stands when the
+broker posts it with another, unless the evenings of both show it on the broker's.
 """
 
 from __future__ import annotations
@@ -57,6 +60,9 @@ from tradier_pipeline.warehouse.schema import (
     View,
 )
 
+SHOWS = "1 / 20"  # part of equity from which on a market is told from a flow where nothing else tells it
+LEAST = "1 / 1000"  # and where the account does not move on other evenings, or cash tells it
+FEWEST_EVENINGS = 10  # that tell how much an account uses to move
 REACH = 2  # sessions that a flow may be dated away from the evening that shows it
 POSTED_WITHIN = 6  # days that a flow may be dated beside what the owner stated; a week later it is the next one
 MOST_PARTS = 8  # journals of an evening, either way, that are tried together; the largest
@@ -310,6 +316,11 @@ _EVENINGS = rf"""
         SELECT account_id, min(i) AS first_i, max(i) AS last_i, min(abs(net)) AS least
         FROM (SELECT *, i - row_number() OVER (PARTITION BY account_id ORDER BY i) AS run FROM around WHERE net <> 0)
         GROUP BY account_id, run HAVING count(*) > 1 AND NOT bool_or(any_stated)
+    ), usual AS MATERIALIZED ( -- the part of equity that is more than the evenings of an account use to move by
+        SELECT account_id, CASE WHEN count(profit) < {FEWEST_EVENINGS} THEN {SHOWS}
+                                ELSE least({SHOWS}, greatest({LEAST}, 5 * median(abs(profit - earned) / base))) END
+                           AS noticeable
+        FROM around WHERE base <> 0 GROUP BY account_id
     ), off_together AS (
         SELECT account_id, first_i, last_i,
                bool_and(abs(left_ - previous_net + net) <= least / fits) FILTER (i >= first_i)
@@ -411,11 +422,16 @@ _EVENINGS = rf"""
             GROUP BY ALL
         ) USING (account_id, i)
     ), lefts AS MATERIALIZED (
-        SELECT account_id, i, number, previous_number, nullif(base, 0) AS base,
+        SELECT account_id, i, number, previous_number, nullif(base, 0) AS base, net - shifted AS net,
                coalesce(unexplained, profit_left - earned) AS left_,
                bool_or(any_stated) OVER (PARTITION BY account_id ORDER BY i ROWS BETWEEN 2 PRECEDING AND 2 FOLLOWING)
                AS is_stated
         FROM resettled
+    ), counted_runs AS (
+        SELECT account_id, min(i) AS first_i, max(i) AS last_i
+        FROM (SELECT *, i - row_number() OVER (PARTITION BY account_id ORDER BY i) AS run FROM lefts
+              WHERE net <> 0 AND i > 1)
+        GROUP BY account_id, run HAVING count(*) > 1
     ), movable AS ( -- the largest flows of a day, each alone, and all of it together
         SELECT flow, account_id, counted, dated_number, amount FROM placed WHERE NOT is_owners
         QUALIFY row_number() OVER (
@@ -427,7 +443,7 @@ _EVENINGS = rf"""
         SELECT row_number() OVER () AS step, movable.*, lefts.i AS instead
         FROM movable JOIN lefts ON lefts.account_id = movable.account_id AND lefts.i <> counted
              AND number >= dated_number - {REACH} AND coalesce(previous_number < dated_number + {REACH}, true)
-             AND abs(amount) >= base / 50
+        JOIN usual ON usual.account_id = movable.account_id AND abs(amount) >= base * least(1 / 50, noticeable / 2)
     ), placements AS MATERIALIZED ( -- one step, or two of different flows beside each other; each has to halve it
         SELECT step, 0 AS second, account_id, 2 AS halved, [counted, instead] AS evenings, [amount, -amount] AS changes
         FROM steps
@@ -437,15 +453,38 @@ _EVENINGS = rf"""
         FROM steps AS one JOIN steps AS two ON one.account_id = two.account_id AND one.step < two.step
              AND (one.dated_number <> two.dated_number OR one.flow <> two.flow)
              AND two.counted BETWEEN one.counted - {REACH} AND one.counted + {REACH}
+        UNION ALL -- all flows of sessions in a row, one earlier or later
+        SELECT NULL, run * way, account_id, 2, list_concat(list(i), list(i + way)), list_concat(list(net), list(-net))
+        FROM (SELECT *, row_number() OVER () AS run, unnest([-1, 1]) AS way FROM counted_runs)
+        JOIN lefts USING (account_id)
+        WHERE i BETWEEN first_i + least(way, 0) AND last_i + greatest(way, 0) GROUP BY account_id, run, way
+        HAVING count(*) = any_value(last_i - first_i) + 2 AND max(number) - min(number) = count(*) - 1
     ), changed AS (
         SELECT account_id, step, second, halved, i, sum(change) AS change
         FROM (SELECT * EXCLUDE (evenings, changes), unnest(evenings) AS i, unnest(changes) AS change FROM placements)
         GROUP BY ALL HAVING sum(change) <> 0
     ), disputed AS MATERIALIZED ( -- evenings of which so much less would be left to the market
-        SELECT account_id, unnest(list(i)) AS i FROM changed JOIN lefts USING (account_id, i)
+        SELECT account_id, unnest(list(i)) AS i
+        FROM changed JOIN lefts USING (account_id, i) JOIN usual USING (account_id)
         GROUP BY account_id, step, second
         HAVING NOT bool_or(is_stated) AND any_value(halved) * sum(abs(left_ + change) / base) <= sum(abs(left_) / base)
-        AND max((abs(left_) - abs(left_ + change)) / base) >= 1 / 20
+        AND max((abs(left_) - abs(left_ + change)) / base) >= any_value(noticeable)
+    ), late AS ( -- evenings whose cash lacks what is booked then, or has what is booked beside it, to the cent
+        SELECT account_id, i
+        FROM (SELECT *, lag(unexplained) OVER by_i AS before, lead(unexplained) OVER by_i AS after,
+                     lag(profit_left) OVER by_i AS profit_before, lead(profit_left) OVER by_i AS profit_after
+              FROM resettled WINDOW by_i AS (PARTITION BY account_id ORDER BY i)) AS evening
+        WHERE abs(unexplained) >= base * {LEAST} AND (
+            coalesce(abs(unexplained + before) < 0.01
+                     AND abs(profit_left - unexplained) + abs(profit_before - before)
+                         > (abs(profit_left) + abs(profit_before)) / 2, false)
+            OR coalesce(abs(unexplained + after) < 0.01
+                        AND abs(profit_left - unexplained) + abs(profit_after - after)
+                            > (abs(profit_left) + abs(profit_after)) / 2, false)
+            OR EXISTS (FROM account_activity AS event WHERE event.account_id = evening.account_id
+                       AND abs(event.trade_date - evening.trade_date) <= {POSTED_WITHIN}
+                       AND {kind_of("type")} IN {listed((*TRADES, *PERFORMANCE))}
+                       AND abs(abs(unexplained) - abs(amount)) < 0.01))
     ), cash_spans AS MATERIALIZED ( -- evenings in a row: cash is known of the last, and before the first
         SELECT account_id, cash_span, last_cash - lag(last_cash) OVER (PARTITION BY account_id ORDER BY cash_span)
                                       - booked + shifted AS unexplained, profit_left, all_read
@@ -457,9 +496,9 @@ _EVENINGS = rf"""
     ), leaps AS MATERIALIZED ( -- evenings without a known cash, by what else came than dividends and the like
         SELECT *, profit_left - earned AS leap, value - leap AS without
         FROM resettled JOIN (SELECT account_id, number, was_read FROM history) USING (account_id, number)
-        ANTI JOIN cash_spans USING (account_id, cash_span)
+        JOIN usual USING (account_id) ANTI JOIN cash_spans USING (account_id, cash_span)
         WHERE unexplained IS NULL AND NOT any_stated AND number <= previous_number + {FAR}
-        AND abs(profit_left - earned) >= base / 20
+        AND abs(profit_left - earned) >= base * noticeable
     ), held_on AS ( -- days on which something was held or traded, as far as any report tells; `worth`: USD of a stock
         SELECT account_id, trade_date AS since, trade_date AS until,
                CASE WHEN NOT {_IS_OPTION} THEN abs(amount) END AS worth
@@ -512,11 +551,20 @@ _EVENINGS = rf"""
         AND number BETWEEN dated_number - {FAR} AND dated_number + {FAR}
         WHERE CASE amount WHEN 0 THEN abs(profit_left) >= resettled.base / 4
               ELSE abs(profit_left - amount) <= abs(amount) / 10 AND abs(amount) >= resettled.base / 20 END
-        UNION ALL -- cash and equity show it alike: no trade, which moves cash alone
+        UNION ALL -- cash and equity show it alike: no trade, which moves cash alone; or it may be one or the other
         SELECT account_id, i, false, false, false, false,
                unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
-        FROM resettled JOIN history USING (account_id, number)
-        WHERE abs(unexplained) >= base / 20 AND abs(profit_left - unexplained) <= abs(unexplained) / 2
+        FROM resettled JOIN history USING (account_id, number) JOIN usual USING (account_id)
+        WHERE abs(unexplained) >= base * {LEAST} AND CASE
+            WHEN abs(unexplained) >= base * {SHOWS} AND abs(profit_left - unexplained) <= abs(unexplained) / 2 THEN true
+            ELSE abs(profit_left - unexplained) <= base * noticeable
+                 AND NOT EXISTS (FROM late WHERE late.account_id = resettled.account_id AND late.i = resettled.i) END
+        UNION ALL -- what an adjustment is of is not told: it may be money of the owner
+        SELECT account_id, i, false, false, false, false,
+               adjusted::DECIMAL(24,2)::VARCHAR || ' USD of it are an adjustment, which may have come or left'
+        FROM resettled JOIN (SELECT account_id, i, sum(amount) AS adjusted FROM dated
+                             WHERE kind = 'adjustment' GROUP BY ALL) USING (account_id, i)
+        WHERE abs(adjusted) >= base * {SHOWS} AND abs(profit_left - adjusted) <= abs(adjusted) / 2
         UNION ALL -- likewise over evenings of which the broker's own value alone is known: any may show some of it
         SELECT account_id, i, false, false, false, false,
                cash_spans.unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
@@ -526,10 +574,15 @@ _EVENINGS = rf"""
              OR (abs(cash_spans.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
                  AND abs(resettled.profit_left - earned) >= base / 20))
         UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
-             -- latter, and of an account that was never seen, only a leap is told from it
+             -- latter, and of an account that was never seen, only a leap is told from it, or a flow that
+             -- went back
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
         FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
+        OR EXISTS ( -- that came or left, and went back
+            FROM dated WHERE dated.account_id = unheld.account_id AND amount <> 0
+            AND (kind = 'internal' OR (external AND dated_number <= number)) AND abs(dated_number - number) <= {FAR}
+            AND abs(leap + amount) <= abs(amount) / 10)
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'
@@ -544,8 +597,8 @@ _EVENINGS = rf"""
                next_profit * sign(amount) >= shows OR (amount = 0 AND abs(next_profit) >= shows),
                CASE kind WHEN 'unknown' THEN 'the broker has an unknown word for money that came or left'
                          ELSE 'securities came or left by transfer, and what they were worth is not known' END
-        FROM (SELECT *, CASE amount WHEN 0 THEN base / 20 ELSE abs(amount) / 2 END AS shows
-              FROM tried WHERE kind IN ('unknown', 'securities') AND NOT is_stated)
+        FROM (SELECT *, CASE amount WHEN 0 THEN base * noticeable ELSE abs(amount) / 2 END AS shows
+              FROM tried JOIN usual USING (account_id) WHERE kind IN ('unknown', 'securities') AND NOT is_stated)
     ), marks AS (
         SELECT account_id, i, string_agg(DISTINCT reason, '; ' ORDER BY reason) AS doubt
         FROM (SELECT account_id, reason, unnest([i, CASE WHEN reaches_previous AND before THEN i - 1 END,

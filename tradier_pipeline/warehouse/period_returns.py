@@ -18,7 +18,7 @@ from typing import Final
 from tradier_pipeline.domain.returns import CONSTANT, FEWEST_DAYS, NO_DEVIATION, SESSIONS_OF_A_YEAR, TOO_FEW, UNREAD
 from tradier_pipeline.warehouse.schema import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, VARCHAR, Column, View
 from tradier_pipeline.warehouse.sql import literal, where
-from tradier_pipeline.warehouse.statements import Period
+from tradier_pipeline.warehouse.statements import Period, cut_off
 
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -68,11 +68,20 @@ def _days(curve: str, symbol: str | None) -> str:
     """  # noqa: S608
 
 
-def _returns(by: Period, curve: str, asked: str = "", symbol: str | None = None) -> str:
+def _returns(
+    by: Period,
+    curve: str,
+    asked: str = "",
+    symbol: str | None = None,
+    *,
+    since: date | None = None,
+    until: date | None = None,
+) -> str:
     """The query: one row for each period up to that of the last known close.
 
     Args:
         asked: the condition on account and dates.
+        since, until: the dates in it.
     """
     return f"""
     WITH {_days(curve, symbol)}, asked AS (
@@ -120,7 +129,7 @@ def _returns(by: Period, curve: str, asked: str = "", symbol: str | None = None)
            CASE WHEN lacking > 0 THEN benchmark || ' has no comparable price on ' || unpriced || CASE lacking
                 WHEN 1 THEN '' ELSE ', and on other days: ' || (lacking - 1) END END AS benchmark_note,
            note = '' AS complete, note
-    FROM (SELECT *, concat_ws('; ',
+    FROM (SELECT *, concat_ws('; ', nullif({cut_off(by, since, until)}, ''),
                CASE WHEN began IS NOT NULL THEN 'the history began on ' || began END,
                CASE WHEN since < last_before THEN 'measured from the close of ' || since
                     || ', the last that was read before it' END,
@@ -165,7 +174,8 @@ def returns_query(
         benchmark: the symbol to compare with; None: the one whose prices were read last; empty: none.
         total: all accounts of an environment as if they were one, without `account_id`.
     """
-    rows = _returns(by, _OF_TOTAL if total else _OF_ACCOUNT, where(account_id, since, until), benchmark)
+    asked = where(account_id, since, until)
+    rows = _returns(by, _OF_TOTAL if total else _OF_ACCOUNT, asked, benchmark, since=since, until=until)
     columns = "* EXCLUDE (account_id)" if total else "*"
     return f"SELECT {columns} FROM ({rows}) ORDER BY {'environment' if total else 'account_id'}, {by}"  # noqa: S608
 

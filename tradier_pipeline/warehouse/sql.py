@@ -46,10 +46,21 @@ def literal(value: str | int | date | datetime | None) -> str:
             return f"TIMESTAMPTZ '{value.isoformat()}'"
         case date():
             return f"DATE '{value.isoformat()}'"
+    raise ValueError(f"{value!r} is neither text nor a number or a date")
 
 
-def where(account_id: str | None, since: date | None = None, until: date | None = None, on: str = "trade_date") -> str:
-    """The WHERE of an account's rows from one date to another, both included; None sets no limit."""
-    limits = {"account_id =": account_id, f"{on} >=": since, f"{on} <=": until}
+def where(
+    owner: str | None,
+    since: date | None = None,
+    until: date | None = None,
+    on: str = "trade_date",
+    of: str = "account_id",
+) -> str:
+    """The WHERE of an account's rows from one date to another, both included; None sets no limit.
+
+    Args:
+        on, of: the columns of the date and of the account, or of whatever else owns a row.
+    """
+    limits = {f"{of} =": owner, f"{on} >=": since, f"{on} <=": until}
     conditions = [f"{left} {literal(right)}" for left, right in limits.items() if right is not None]
     return f"WHERE {' AND '.join(conditions)}" if conditions else ""

@@ -22,7 +22,7 @@ from tradier_pipeline.warehouse.schema import (
     Column,
     View,
 )
-from tradier_pipeline.warehouse.sql import where
+from tradier_pipeline.warehouse.sql import literal, where
 
 Period = Literal["month", "quarter", "year"]
 _OF_SNAPSHOTS: Final = "open, high, low, close, cash_close, snapshots"
@@ -58,30 +58,51 @@ _OF_TOTAL = f"""
 """  # noqa: S608
 
 
+def cut_off(by: Period, since: date | None, until: date | None) -> str:
+    """SQL: which sessions of `period` were asked for, if they are not all of it; empty if they are."""
+    of_period = f"(FROM sessions WHERE date_trunc('{by}', trade_date)::DATE = period AND trade_date"
+    cuts = [f"CASE WHEN EXISTS {of_period} < {literal(since)}) THEN 'only since {since}' END"] if since else []
+    cuts += [f"CASE WHEN EXISTS {of_period} > {literal(until)}) THEN 'only until {until}' END"] if until else []
+    return f"concat_ws(', ', {', '.join(cuts)})" if cuts else "''"
+
+
 def statement_query(
     by: Period, account_id: str | None = None, since: date | None = None, until: date | None = None
 ) -> str:
     """The rows of `account_statements`, or those of quarters or years, of the closes between two dates."""
-    return f"SELECT * FROM ({_statements(by, _OF_ACCOUNT, where(account_id, since, until))}) ORDER BY {by}, account_id"  # noqa: S608
+    rows = _statements(by, _OF_ACCOUNT, where(account_id, since, until), since=since, until=until)
+    return f"SELECT * FROM ({rows}) ORDER BY {by}, account_id"  # noqa: S608
 
 
 def total_statement_query(
     by: Period, environment: str | None = None, since: date | None = None, until: date | None = None
 ) -> str:
     """The statements of all accounts of an environment as if they were one."""
-    total = _statements(by, _OF_TOTAL, where(environment, since, until), "FROM daily_balances WHERE false")
+    asked = where(environment, since, until)
+    total = _statements(by, _OF_TOTAL, asked, "FROM daily_balances WHERE false", since=since, until=until)
     columns = f"account_id AS environment, * EXCLUDE (account_id, environment, {_OF_SNAPSHOTS})"
     return f"SELECT {columns} FROM ({total}) ORDER BY {by}, environment"  # noqa: S608
 
 
-def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_balances") -> str:
+def _statements(
+    by: Period,
+    source: str,
+    asked: str,
+    highs: str = "FROM daily_balances",
+    *,
+    since: date | None = None,
+    until: date | None = None,
+) -> str:
     """The query.
 
     Args:
         source: gives `known`, the closes, and `other`, the tax and adjustments that belong to them.
         asked: the condition on account and dates.
         highs: the highest and lowest equity by day.
+        since, until: the dates that are asked for.
     """
+    begins = f"greatest(period, {literal(since)})" if since else "period"
+    ends = f" AND trade_date <= {literal(until)}" if until else ""
     return f"""
     WITH {source}, days AS (
         SELECT known.*, coalesce(tax, 0) AS tax, coalesce(adjustments, 0) AS adjustments,
@@ -112,11 +133,12 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
         FROM falls GROUP BY account_id, period
     ), marked AS (
         SELECT *, (SELECT max(trade_date) FROM sessions
-                   WHERE date_trunc('{by}', trade_date)::DATE = period) AS last_session,
+                   WHERE date_trunc('{by}', trade_date)::DATE = period{ends}) AS last_session,
                (SELECT count(*) FROM sessions
-                WHERE trade_date > opening_date AND trade_date < least(period, first_date)) AS skipped,
+                WHERE trade_date > opening_date AND trade_date < least({begins}, first_date)) AS skipped,
                (SELECT count(*) FROM sessions
-                WHERE trade_date > opening_date AND trade_date <= closing_date) AS sessions
+                WHERE trade_date > opening_date AND trade_date <= closing_date) AS sessions,
+               {cut_off(by, since, until)} AS cut
         FROM summed
     )
     SELECT account_id, environment, period AS {by}, open, high, low, closing::{DECIMAL} AS close, cash_close,
@@ -125,8 +147,8 @@ def _statements(by: Period, source: str, asked: str, highs: str = "FROM daily_ba
            closing::{DECIMAL} AS closing, closing_date,
            (closing - opening - deposits + withdrawals)::{DECIMAL} AS pnl, "return",
            CASE WHEN "return" IS NOT NULL THEN fallen END AS max_drawdown,
-           coalesce(closing_date >= last_session AND skipped = 0 AND provisional = 0, false) AS complete,
-           concat_ws('; ',
+           coalesce(closing_date >= last_session AND skipped = 0 AND provisional = 0 AND cut = '', false) AS complete,
+           concat_ws('; ', nullif(cut, ''),
                CASE WHEN closing IS NULL THEN 'no close of a session was read' END,
                CASE WHEN closing_date < last_session
                     THEN 'the last session, ' || last_session || ', was not read after its close' END,

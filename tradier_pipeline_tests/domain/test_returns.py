@@ -407,8 +407,8 @@ def test_returns_without_two_closes_says_so(home: Home) -> None:
 def test_a_deposit_between_two_days_is_no_gain_once_the_broker_has_told_of_it(home: Home) -> None:
     """Two landed snapshots; over night the broker tells that 5,000 of the 5,100 they differ by were paid in."""
     before, after = date(2025, 11, 20), date(2025, 11, 21)
-    for day, equity in ((before, 10_000), (after, 15_100)):
-        worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))})
+    for day, equity, cash in ((before, 10_000, 10_000), (after, 15_100, 15_000)):
+        worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(cash))})
         store_snapshot(home.warehouse, land(home.zone, worth, at(day, time(21, 15))))
     (inception,) = [line.split() for line in run("returns").stdout.splitlines() if line.startswith("  inception")]
     assert inception[4:] == ["10,000.00", "0.00", "0.00", "5,100.00", "15,100.00", "51.00%", "51.00%", "0.00%"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import isclose
 from random import Random
 from typing import Any
@@ -692,6 +692,108 @@ def test_cash_that_a_purchase_takes_is_no_money_that_left(write: Write) -> None:
         reported.snapshot(day, equity, cash=cash)
     reported.read(date(2025, 11, 10), DAYS[-1])
     assert of(write(reported)[1:3], "uncertain", "return") == [(False, 0), (False, pytest.approx(0.02))]
+
+
+# of sessions that move by a third of a percent at most
+LONG = [
+    date(2025, 11, 3) + timedelta(days=day)
+    for day in range(26)
+    if (date(2025, 11, 3) + timedelta(days=day)).weekday() < 5
+]
+CALM = [Decimal(move) for move in (0, -7, 31, -22, 5, 12, -9, 20, -4, 8, 3, -15, 11, 6, -8, 2, 9, -5, 1, 4)]
+
+
+def calm(came: dict[int, int], *, by_cash: bool = False) -> Histories:
+    """An account of 10,000 that moves by little, with what came on which of LONG, and its history read."""
+    reported, worth, cash = Histories(), Decimal(10_000), Decimal(4_000)
+    for place, (day, move) in enumerate(zip(LONG, CALM, strict=True)):
+        worth, cash = worth + move + came.get(place, 0), cash + came.get(place, 0)
+        if by_cash:
+            reported.snapshot(day, worth, cash=cash)
+        else:
+            reported.reported(day, worth)
+    reported.read(LONG[0], LONG[-1])
+    return reported
+
+
+def assert_own_or_marked(rows: list[Any], came: dict[int, int], marked: set[int] | None = None) -> None:
+    """Every evening has the return that its move makes, or is marked: those that are given, if they are."""
+    worth = Decimal(10_000)
+    for place, row in enumerate(rows):
+        flow = came.get(place, 0)
+        true = CALM[place] / (worth + max(flow, 0))
+        assert place == 0 or row["uncertain"] or row["return"] == pytest.approx(float(true), abs=1e-9), row
+        worth += CALM[place] + flow
+    assert marked is None or {place for place, row in enumerate(rows) if row["uncertain"]} == marked
+
+
+@pytest.mark.parametrize(
+    ("came", "dated"),
+    [
+        ({5: 100}, {4: 100}),
+        ({5: 100}, {6: 100}),
+        ({5: -150, 12: -150}, {4: -150, 11: -150}),
+        (dict.fromkeys(range(3, 12), 300), dict.fromkeys(range(2, 11), 300)),
+        ({place: 100 * place for place in range(3, 12)}, {place - 1: 100 * place for place in range(3, 12)}),
+    ],
+    ids=["a day early", "a day late", "monthly", "every day", "every day more"],
+)
+def test_little_money_dated_off_is_known_by_how_little_the_account_moves_else(
+    write: Write, came: dict[int, int], dated: dict[int, int]
+) -> None:
+    """Of the broker's daily values alone; a market that moves the account by a third of a percent makes no 1 %."""
+    reported = calm(came)
+    for place, amount in dated.items():
+        reported.flow(LONG[place], amount)
+    assert_own_or_marked(write(reported, LONG), came)
+
+
+@pytest.mark.parametrize(
+    ("amount", "posted", "by_cash"),
+    [(5_000, 1, False), (5_000, 2, False), (450, 2, False), (450, 2, True), (450, 1, True)],
+)
+def test_a_deposit_that_went_back_is_no_profit_and_no_loss_whatever_its_return_is_dated(
+    write: Write, amount: int, posted: int, by_cash: bool
+) -> None:
+    """Returned by the bank: posted with the date of the deposit, so that both set each other off, or never."""
+    came = {5: amount, 8: -amount}
+    reported = calm(came, by_cash=by_cash)
+    for one in (amount, -amount)[:posted]:
+        reported.flow(LONG[5], one)
+    assert_own_or_marked(write(reported, LONG), came, {5, 8} if posted == 2 else {8})
+
+
+@pytest.mark.parametrize("amount", [300, 100, 15])
+def test_little_cash_that_history_does_not_have_marks_its_evening(write: Write, amount: int) -> None:
+    """Cash tells it to the cent, though a market could have moved equity as far."""
+    came = {7: amount}
+    assert_own_or_marked(write(calm(came, by_cash=True), LONG), came, {7})
+
+
+@pytest.mark.parametrize(("word", "amount"), [("dividend", 80), ("trade", -120)])
+def test_cash_that_comes_a_session_late_is_no_money_that_came(write: Write, word: str, amount: int) -> None:
+    reported, cash = calm({}), Decimal(4_000)
+    for place, (day, worth) in enumerate(zip(LONG, accumulate(CALM), strict=True)):
+        cash += amount if place == 8 else 0
+        reported.snapshot(day, 10_000 + worth, cash=cash)
+    reported.flow(LONG[7], amount, word)
+    assert_own_or_marked(write(reported, LONG), {}, set())
+
+
+def test_an_adjustment_that_makes_an_evening_may_be_money_that_came_or_left(write: Write) -> None:
+    """The broker's word for a returned deposit, or for what it gets wrong; one that equity does not show is neither."""
+    reported = calm({8: -2_000})
+    reported.flow(LONG[8], -2_000, "adjustment")
+    reported.flow(LONG[12], 4_000, "adjustment")
+    rows = write(reported, LONG)
+    assert_own_or_marked(rows, {8: -2_000}, {8})
+    assert rows[8]["reason"] == "-2000.00 USD of it are an adjustment, which may have come or left"
+
+
+def test_few_securities_that_came_the_day_before_their_date_mark_it(write: Write) -> None:
+    reported = calm({7: 300})
+    reported.flow(LONG[8], 0, "transfer")
+    assert_own_or_marked(write(reported, LONG), {7: 300}, {7, 8})
 
 
 def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_states_what_came(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -137,6 +138,27 @@ def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(h
     assert "closes whose flows may not all be reported yet: 1" in november["note"]
 
 
+def test_a_part_of_a_month_says_of_which_sessions_it_is(home: Home) -> None:
+    for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 14), 1100), (date(2025, 11, 28), 1200)):
+        show(home, day, equity)
+    part, whole = ("--since", "2025-11-10", "--until", "2025-11-26"), ("--since", "2025-11-01", "--until", "2025-11-30")
+    for command in ("balances", "returns"):
+        (row,) = rows_of(command, "--by", "month", *part)
+        assert row["note"].startswith("only since 2025-11-10, only until 2025-11-26")
+        assert row["complete"] is False
+        assert "2025-11-28" not in row["note"]  # it was read, and not asked for
+        assert "only" not in rows_of(command, "--by", "month", *whole)[0]["note"]
+    (year,) = json.loads(run("returns", "--by", "year", "--json", *part).stdout)
+    assert year["note"].startswith("only since 2025-11-10, only until 2025-11-26")
+
+
+@pytest.mark.parametrize("command", ["balances", "returns", "pnl", "exposure", "report"])
+def test_dates_in_the_wrong_order_are_refused(command: str) -> None:
+    result = run(command, "--since", "2025-11-07", "--until", "2025-11-06")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--since is after --until" in result.stderr
+
+
 @pytest.mark.parametrize("accounts", [15, pytest.param(1000, marks=pytest.mark.soak)])
 def test_the_statements_of_any_account_add_up_and_follow_each_other(accounts: int) -> None:
     """Random accounts with flows of every kind, on days with and without a session, and holes in what was read."""
@@ -203,6 +225,7 @@ def test_the_total_is_of_one_environment(home: Home) -> None:
     assert titles == ["SIM1", "VA1", "VA2", "total"]
     frame = history.statement(by="quarter", total=True, home=home.path)
     assert frame["environment"].tolist() == ["live", "simulator"]
+    assert history.total_equity_curve("live", days[-1], home=home.path)["accounts"].tolist() == [2]
     assert run("balances", "--total").exit_code == 2
 
 

@@ -64,7 +64,11 @@ def at_a_glance(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> Glan
         open_profit=now["open_pl"],
         realized=now["close_pl"],
         spreads=tuple(
-            _rows(connection, "FROM spread_book WHERE snapshot_id = ? ORDER BY expiration, spread_no", snapshot_id)
+            _rows(
+                connection,
+                "FROM spread_book WHERE snapshot_id = ? AND as_of = ? ORDER BY expiration, spread_no",
+                *(snapshot_id, now["as_of"]),  # by the instant DuckDB skips the rest of a long history
+            )
         ),
         stocks=(stocks["held"], stocks["value"] if known else None, stocks["profit"] if known else None),
         fills=tuple(_rows(connection, _FILLS, snapshot_id)) if before else (),

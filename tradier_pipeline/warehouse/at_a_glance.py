@@ -41,18 +41,14 @@ class Glance:
 def at_a_glance(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> Glance:
     """Read it of a published snapshot."""
     (now,) = _rows(connection, "SELECT * FROM balance_history WHERE snapshot_id = ?", snapshot_id)
+    this = now["account_id"], now["trade_date"], now["as_of"]
     before = _rows(
         connection,
         "SELECT as_of, equity FROM balance_history "
         "WHERE account_id = ? AND as_of < ? AND verdict = 'good' ORDER BY as_of DESC LIMIT 1",
         *(now["account_id"], now["as_of"]),
     )
-    (stocks,) = _rows(
-        connection,
-        "SELECT count(*) AS held, sum(market_value) AS value, sum(unrealized_pl) AS profit, "
-        "count(market_value) = count(*) AS known FROM stock_book WHERE snapshot_id = ?",
-        snapshot_id,
-    )
+    (stocks,) = _rows(connection, _STOCKS, *this)
     known = stocks["known"]
     return Glance(
         account_id=now["account_id"],
@@ -64,21 +60,28 @@ def at_a_glance(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> Glan
         open_profit=now["open_pl"],
         realized=now["close_pl"],
         spreads=tuple(
-            _rows(connection, "FROM spread_book WHERE snapshot_id = ? ORDER BY expiration, spread_no", snapshot_id)
+            _rows(connection, f"FROM spread_book WHERE {_OF_SNAPSHOT} ORDER BY expiration, spread_no", *this)
         ),
         stocks=(stocks["held"], stocks["value"] if known else None, stocks["profit"] if known else None),
-        fills=tuple(_rows(connection, _FILLS, snapshot_id)) if before else (),
+        fills=tuple(_rows(connection, _FILLS, *this)) if before else (),
     )
 
 
-_FILLS = """
+# by what the parts of a view are joined by: DuckDB then skips the rest of a long history in each of them
+_OF_SNAPSHOT = "account_id = ? AND trade_date = ? AND as_of = ?"
+_STOCKS = f"""
+    SELECT count(*) AS held, sum(market_value) AS value, sum(unrealized_pl) AS profit,
+           count(market_value) = count(*) AS known
+    FROM stock_book WHERE {_OF_SNAPSHOT}
+"""  # noqa: S608
+_FILLS = f"""
     SELECT symbol, coalesce(raw_side, raw_class) AS what, events.avg_fill_price AS price,
            events.exec_quantity - coalesce(previous_exec_quantity, 0) AS quantity
-    FROM (FROM order_events WHERE snapshot_id = ?) AS events
-    JOIN orders USING (snapshot_id, order_id)
+    FROM (FROM order_events WHERE {_OF_SNAPSHOT}) AS events
+    JOIN orders USING (account_id, trade_date, as_of, order_id)
     WHERE events.exec_quantity > coalesce(previous_exec_quantity, 0)
     ORDER BY order_id
-"""
+"""  # noqa: S608
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> list[dict[str, Any]]:

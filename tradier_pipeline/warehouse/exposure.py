@@ -53,7 +53,8 @@ def prices(snapshots: str = "") -> str:
     return f"(SELECT {columns} FROM quotes {snapshots}) AS prices"  # noqa: S608
 
 
-def _quotes_of(snapshots: str) -> str:
+def beside(snapshots: str) -> str:
+    """The join that leaves the wanted snapshots, for a part that only their rows join: none in a view."""
     return "" if snapshots == GOOD_OF_DAY else snapshots
 
 
@@ -86,7 +87,7 @@ def _legs(snapshots: str) -> str:
         FROM (SELECT {KEYS}, symbol, quantity, asset_class, root, underlying, expiration, option_type, strike,
                      multiplier
               FROM positions {snapshots}) AS held
-        LEFT JOIN {quoted(_quotes_of(snapshots))} USING ({MOMENT}, symbol) WHERE quantity <> 0
+        LEFT JOIN {quoted(beside(snapshots))} USING ({MOMENT}, symbol) WHERE quantity <> 0
     )
     """  # noqa: S608
 
@@ -125,7 +126,7 @@ def _by_underlying(snapshots: str) -> str:
     SELECT {KEYS}, environment, underlying, underlying_price, coalesce(shares, 0)::{DECIMAL} AS shares,
            {", ".join(_GREEKS)}, delta * underlying_price::DOUBLE AS dollar_delta,
            option_legs, legs_with_greeks, {_COVERAGE}, {_AMOUNTS}, next_expiration
-    FROM summed LEFT JOIN {prices(_quotes_of(snapshots))} USING ({MOMENT}, underlying)
+    FROM summed LEFT JOIN {prices(beside(snapshots))} USING ({MOMENT}, underlying)
     LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608
 
@@ -168,7 +169,7 @@ def _expiring(snapshots: str) -> str:
     WITH {_legs(snapshots)}, measured AS (
         SELECT legs.*, underlying_price,
                {out_of_the_money()} AS distance
-        FROM legs LEFT JOIN {prices(_quotes_of(snapshots))} USING ({MOMENT}, underlying)
+        FROM legs LEFT JOIN {prices(beside(snapshots))} USING ({MOMENT}, underlying)
         WHERE is_option AND days_left <= {LATER_DAYS}
     )
     SELECT {KEYS}, environment, symbol, underlying, option_type, strike, expiration, days_left::INTEGER AS days_left,
@@ -280,14 +281,23 @@ def exposure_query(
     Args:
         each: of every good `snapshot`, of the last one of each account and `day`, or of its `newest` one alone.
     """
+    rows = _QUERIES[by](good_snapshots(where(account_id, since, until), each))
+    return f"FROM ({rows}) ORDER BY as_of, account_id{_ORDER[by]}"
+
+
+def good_snapshots(asked: str, each: Each | Literal["newest"]) -> str:
+    """The join that leaves the rows of good snapshots.
+
+    Args:
+        asked: the condition on account and date.
+        each: as of `exposure_query`.
+    """
     groups = {"day": "account_id, trade_date", "newest": "account_id"}
-    asked = where(account_id, since, until)
     good = f"{asked} {'AND' if asked else 'WHERE'} verdict = 'good'"
     wanted = f"SELECT account_id, as_of FROM tradier_snapshots {good}"  # noqa: S608
     if each != "snapshot":
         wanted = f"SELECT account_id, max(as_of) AS as_of FROM tradier_snapshots {good} GROUP BY {groups[each]}"  # noqa: S608
-    rows = _QUERIES[by](f"SEMI JOIN ({wanted}) USING (account_id, as_of)")
-    return f"FROM ({rows}) ORDER BY as_of, account_id{_ORDER[by]}"
+    return f"SEMI JOIN ({wanted}) USING (account_id, as_of)"
 
 
 def in_text(query: str, by: ExposureBy) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 
+from tradier_pipeline.warehouse.exposure import good_snapshots
 from tradier_pipeline.warehouse.schema import GOOD
+from tradier_pipeline.warehouse.spread_book import book_query
 from tradier_pipeline.warehouse.sql import where
 
 
@@ -23,12 +25,9 @@ def positions_query(account_id: str | None) -> str:
 
 
 def spreads_query(account_id: str | None) -> str:
-    """The spreads of the newest snapshots, as `spread_book` has them; the next to expire first."""
-    return (
-        f"SELECT * FROM spread_book {where(account_id)} "  # noqa: S608
-        f"{'AND' if account_id else 'WHERE'} snapshot_id IN (SELECT snapshot_id FROM newest_snapshots) "
-        "ORDER BY account_id, expiration, spread_no"
-    )
+    """The spreads of the newest good snapshots, as `spread_book` has them; the next to expire first."""
+    newest = good_snapshots(where(account_id), "newest")
+    return f"FROM ({book_query(newest)}) ORDER BY account_id, expiration, spread_no"
 
 
 def orders_query(account_id: str | None, since: date | None, until: date | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, out_of_the_money, prices, quoted
+from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, beside, out_of_the_money, prices, quoted
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -57,6 +57,50 @@ _BREAK_EVENS: Final = f"""
     )
 """  # noqa: S608
 
+
+def book_query(snapshots: str) -> str:
+    """The rows of `spread_book`.
+
+    Args:
+        snapshots: the join that leaves the wanted ones.
+    """
+    return f"""
+    WITH sums AS (
+        SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
+               {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)},
+               list({{'strike': strike, 'option_type': option_type, 'quantity': quantity, 'size': size}}) AS legs
+        FROM (SELECT {_SPREAD}, leg.asset_class, leg.option_type, leg.strike, leg.quantity,
+                     CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size, {_OF_LEG}
+              FROM (FROM option_spread_legs {beside(snapshots)}) AS leg
+              LEFT JOIN {quoted(beside(snapshots))} USING ({MOMENT}, symbol))
+        GROUP BY {_SPREAD}
+    ), spreads AS (
+        FROM (SELECT option_spreads.* FROM option_spreads {snapshots}) JOIN sums USING ({_SPREAD})
+    ), {_BREAK_EVENS}, measured AS (
+        SELECT zeros.*, underlying_price, list_min(zeros)::{DECIMAL} AS break_even_low,
+               CASE WHEN len(zeros) > 1 THEN list_max(zeros) END::{DECIMAL} AS break_even_high,
+               list_sort([{{'away': {out_of_the_money("leg.")}, 'strike': leg.strike, 'option_type': leg.option_type}}
+                          FOR leg IN legs IF leg.quantity < 0 AND leg.strike IS NOT NULL])[1] AS short
+        FROM zeros LEFT JOIN {prices(beside(snapshots))} USING ({MOMENT}, underlying)
+    )
+    SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
+           (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
+           CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit,
+           CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{
+        DECIMAL
+    } AS entry_price,
+           CASE WHEN NOT has_shares AND quantity * size <> 0
+                THEN market_value / (quantity * size) END::{DECIMAL} AS close_price,
+           market_value, unrealized_pl, has_payoff, max_profit, max_loss,
+           CASE WHEN max_profit > 0 THEN unrealized_pl::DOUBLE / max_profit::DOUBLE END AS captured,
+           break_even_low, break_even_high, short.strike AS short_strike, short.option_type AS short_type,
+           short.away::{DECIMAL} AS distance,
+           CASE WHEN underlying_price > 0 THEN short.away::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
+           {", ".join(_GREEKS)}
+    FROM measured LEFT JOIN account_environments USING (account_id)
+    """  # noqa: S608
+
+
 SPREAD_BOOK = View(
     "spread_book",
     "One row per good snapshot and option spread: what was received or paid, how far it has come, and how far the "
@@ -92,40 +136,7 @@ SPREAD_BOOK = View(
         Column("theta", DOUBLE, "USD per day; null if a leg has none"),
         Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
     ),
-    f"""
-    WITH sums AS (
-        SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
-               {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)},
-               list({{'strike': strike, 'option_type': option_type, 'quantity': quantity, 'size': size}}) AS legs
-        FROM (SELECT {_SPREAD}, leg.asset_class, leg.option_type, leg.strike, leg.quantity,
-                     CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size, {_OF_LEG}
-              FROM option_spread_legs AS leg LEFT JOIN {quoted()} USING ({MOMENT}, symbol))
-        GROUP BY {_SPREAD}
-    ), spreads AS (
-        FROM (SELECT option_spreads.* FROM option_spreads {GOOD_OF_DAY}) JOIN sums USING ({_SPREAD})
-    ), {_BREAK_EVENS}, measured AS (
-        SELECT zeros.*, underlying_price, list_min(zeros)::{DECIMAL} AS break_even_low,
-               CASE WHEN len(zeros) > 1 THEN list_max(zeros) END::{DECIMAL} AS break_even_high,
-               list_sort([{{'away': {out_of_the_money("leg.")}, 'strike': leg.strike, 'option_type': leg.option_type}}
-                          FOR leg IN legs IF leg.quantity < 0 AND leg.strike IS NOT NULL])[1] AS short
-        FROM zeros LEFT JOIN {prices()} USING ({MOMENT}, underlying)
-    )
-    SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
-           (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
-           CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit,
-           CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{
-        DECIMAL
-    } AS entry_price,
-           CASE WHEN NOT has_shares AND quantity * size <> 0
-                THEN market_value / (quantity * size) END::{DECIMAL} AS close_price,
-           market_value, unrealized_pl, has_payoff, max_profit, max_loss,
-           CASE WHEN max_profit > 0 THEN unrealized_pl::DOUBLE / max_profit::DOUBLE END AS captured,
-           break_even_low, break_even_high, short.strike AS short_strike, short.option_type AS short_type,
-           short.away::{DECIMAL} AS distance,
-           CASE WHEN underlying_price > 0 THEN short.away::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
-           {", ".join(_GREEKS)}
-    FROM measured LEFT JOIN account_environments USING (account_id)
-    """,  # noqa: S608
+    book_query(GOOD_OF_DAY),
 )
 
 ASSIGNMENT_RISK = View(

@@ -128,6 +128,15 @@ def test_a_doubtful_snapshot_is_left_out_and_over_time_the_last_good_one_of_each
     assert [row["delta"] for row in rows_of("query", "FROM exposure ORDER BY as_of")] == [10, 20]
 
 
+def test_the_spreads_held_now_are_those_of_the_last_good_snapshot_as_the_view_has_them(home: Home) -> None:
+    for hour in (0, 1):
+        show(home, SPREAD, QUOTES, NOON + timedelta(hours=hour))
+    show(home, {}, [], NOON + timedelta(hours=2), torn=True)
+    held = rows_of("spreads")
+    assert [row["as_of"] for row in held] == ["2025-11-20 18:00:00+00"]
+    assert held == rows_of("query", "FROM spread_book WHERE as_of = '2025-11-20 18:00:00+00'")
+
+
 def test_pandas_has_the_same_over_time(home: Home) -> None:
     show(home, SPREAD, QUOTES)
     frame = history.exposure(ACCOUNT, date(2025, 11, 20), "2025-11-20")

@@ -171,7 +171,7 @@ def year_of_snapshots() -> list[Figure]:
         Figure("commit and publish on 98 000 snapshots", on_full, None, "ms", "<= 150 ms", on_full <= 150),
         _ratio("commit and publish on 98 000 snapshots, against an empty warehouse", on_full, on_empty, 3.0),
         Figure("warehouse of 98 000 snapshots, 15 positions, moving quotes", size, None, "MB", "-", True),
-        _ratio("the same once closed months are sealed, against an empty warehouse", on_sealed, beside, 1.3),
+        _ratio("the same once what is old is sealed, against an empty warehouse", on_sealed, beside, 1.3),
         Figure(
             "bytes of a publish on 98 000 snapshots, sealed", sealed_size, None, "MB", "<= 60 MB", sealed_size <= 60
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -164,12 +164,6 @@ class Evidence:
         if table not in self._stored:
             self._stored[table] = self.query(f"SELECT * FROM {table} WHERE {self._of_snapshot}")  # noqa: S608
         return self._stored[table]
-
-    def counted(self, tables: Sequence[str], columns: Sequence[str]) -> list[Row]:
-        """How many stored rows of this snapshot have the same values in some columns: those, `name` and `count`."""
-        listed = ", ".join(columns)
-        each = (f"SELECT '{table}' AS name, {listed} FROM {table} WHERE {self._of_snapshot}" for table in tables)  # noqa: S608
-        return self.query(f"SELECT *, count(*) AS count FROM ({' UNION ALL '.join(each)}) GROUP BY ALL")  # noqa: S608
 
     @cached_property
     def _of_snapshot(self) -> str:

@@ -40,9 +40,8 @@ from tradier_pipeline.warehouse.account_states import (
     stored_observation,
 )
 from tradier_pipeline.warehouse.kinds import kind_of
-from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.rows import conservation_rows
-from tradier_pipeline.warehouse.sql import bind, transaction
+from tradier_pipeline.warehouse.sql import bind, rows_of, transaction
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import duckdb
@@ -20,9 +20,8 @@ from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shorten
 from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.account_states import OF_ORDERS, Rows, stored_rows
-from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, rows_of
 from tradier_pipeline.warehouse.unpublished import EPOCH
 
 Row = dict[str, Any]
@@ -368,6 +367,7 @@ def storable(value: Any) -> Decimal | None:
     return near
 
 
+@lru_cache(4096)  # a list of orders has the same few prices and quantities again and again
 def rounded(value: Decimal) -> Decimal | None:
     """A value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
     if value.copy_abs() >= LIMIT:

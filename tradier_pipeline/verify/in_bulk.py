@@ -17,8 +17,7 @@ from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify.evidence import NEARBY, Entry, Evidence, Row, decoded
-from tradier_pipeline.warehouse.reads import rows_of
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, literal, rows_of
 
 REMEMBERED = 100  # bodies; of a minute there are five and the further pages
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
+from typing import Any
 
 import duckdb
 
@@ -46,6 +47,13 @@ def literal(value: str | int | date | datetime | None) -> str:
             return f"TIMESTAMPTZ '{value.isoformat()}'"
         case date():
             return f"DATE '{value.isoformat()}'"
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """Rows of a query of ours, by column name."""
+    cursor = connection.execute(sql)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def where(account_id: str | None, since: date | None = None, until: date | None = None, on: str = "trade_date") -> str:

@@ -26,7 +26,7 @@ STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and every later version can 
 # our 500 columns cheaper to write, and is still enough to compress well.
 BLOCK_SIZE = 131_072
 # More threads only wait for each other over a hundred rows. To see whether FSST compresses a text better takes a third
-# of a checkpoint, and saves a hundredth of a year's file.
+# of a checkpoint, and saves a fifteenth of a year's file.
 WRITING: Final = "SET threads = 1; SET disabled_compression_methods = 'fsst'"
 
 

@@ -129,7 +129,8 @@ def _show(
 ) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
     from tradier_pipeline.lake.reads import connect_history
-    from tradier_pipeline.warehouse.reads import require_account, rows_of
+    from tradier_pipeline.warehouse.reads import require_account
+    from tradier_pipeline.warehouse.sql import rows_of
 
     with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())

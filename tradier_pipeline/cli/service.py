@@ -43,7 +43,8 @@ def broker(
 ) -> None:
     """How the broker serves - latency, failures, lags, restated values, doubt - and the service levels of history."""
     from tradier_pipeline.warehouse import service
-    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, require_current, rows_of
+    from tradier_pipeline.warehouse.reads import connect_readonly, require_account, require_current
+    from tradier_pipeline.warehouse.sql import rows_of
 
     first = since.date() if since else clock.trade_date(clock.now()) - timedelta(days=DAYS)
     last = until.date() if until else None

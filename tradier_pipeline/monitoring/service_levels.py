@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import duckdb
 
-from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.service import levels_query
+from tradier_pipeline.warehouse.sql import rows_of
 
 # over the shortest window a single hour counts for much: told there when it would use a week's budget within a day
 LIMITS = {"day": 7.0, "week": 1.0, "month": 1.0}

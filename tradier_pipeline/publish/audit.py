@@ -27,8 +27,9 @@ from tradier_pipeline.ledger.audit import audit_ledger
 from tradier_pipeline.publish.missed import missed_row
 from tradier_pipeline.verify import warehouse_audit
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import connect_readonly, require_current, rows_of
+from tradier_pipeline.warehouse.reads import connect_readonly, require_current
 from tradier_pipeline.warehouse.sealed_chain import sealed_chain
+from tradier_pipeline.warehouse.sql import rows_of
 from tradier_pipeline.warehouse.staging import sealed_directory
 
 ANCHOR_TIMEOUT_S = 10.0

@@ -39,9 +39,9 @@ from tradier_pipeline.warehouse.account_states import (
     last_good,
     stored_observation,
 )
-from tradier_pipeline.warehouse.reads import rows_of
+from tradier_pipeline.warehouse.kinds import kind_of
 from tradier_pipeline.warehouse.rows import conservation_rows
-from tradier_pipeline.warehouse.sql import bind, transaction
+from tradier_pipeline.warehouse.sql import bind, rows_of, transaction
 from tradier_pipeline.warehouse.staging import insert
 from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 
@@ -63,10 +63,12 @@ _SETTLED = """
 _OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
     "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
 )
-_UNKNOWN_WORDS = """
-    SELECT word, count(*), sum(amount) FROM cash_flows ANTI JOIN stated_flows USING (account_id, trade_date)
-    WHERE kind = 'unknown' AND amount <> 0 AND account_id = ? GROUP BY word ORDER BY word
-"""
+# of `cash_flows` those of no known kind, without the pairs that the view looks for among the known ones
+_UNKNOWN_WORDS = f"""
+    SELECT type, count(*), sum(amount) FROM account_activity ANTI JOIN stated_flows USING (account_id, trade_date)
+    WHERE {kind_of("type")} IS NULL AND retracted_at IS NULL AND amount <> 0 AND account_id = ?
+    GROUP BY type ORDER BY type
+"""  # noqa: S608
 
 
 def conserve(

@@ -12,9 +12,9 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.domain.daily_summary import Day, DayOrder, DayTrade, LedgerDay, Row, summarize
 from tradier_pipeline.reconcile.summary_checks import SummaryEvidence
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, require_current, rows_of
+from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, require_current
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.sql import bind, transaction
+from tradier_pipeline.warehouse.sql import bind, rows_of, transaction
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
 _GOOD = "verdict = 'good'"

@@ -15,7 +15,7 @@ from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.fills import ratios
 from tradier_pipeline.reconcile.unrealized import is_credit, unrealized
 from tradier_pipeline.warehouse.now import MARKS_QUERY, TRADES_NOW_QUERY
-from tradier_pipeline.warehouse.reads import rows_of
+from tradier_pipeline.warehouse.sql import rows_of
 
 
 def trades_now(

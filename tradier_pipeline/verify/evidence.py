@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import duckdb
@@ -20,9 +20,8 @@ from tradier_pipeline.core.texts import long_texts, may_have_long_texts, shorten
 from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse.account_states import OF_ORDERS, Rows, stored_rows
-from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, rows_of
 from tradier_pipeline.warehouse.unpublished import EPOCH
 
 Row = dict[str, Any]
@@ -164,12 +163,6 @@ class Evidence:
         if table not in self._stored:
             self._stored[table] = self.query(f"SELECT * FROM {table} WHERE {self._of_snapshot}")  # noqa: S608
         return self._stored[table]
-
-    def counted(self, tables: Sequence[str], columns: Sequence[str]) -> list[Row]:
-        """How many stored rows of this snapshot have the same values in some columns: those, `name` and `count`."""
-        listed = ", ".join(columns)
-        each = (f"SELECT '{table}' AS name, {listed} FROM {table} WHERE {self._of_snapshot}" for table in tables)  # noqa: S608
-        return self.query(f"SELECT *, count(*) AS count FROM ({' UNION ALL '.join(each)}) GROUP BY ALL")  # noqa: S608
 
     @cached_property
     def _of_snapshot(self) -> str:
@@ -374,6 +367,7 @@ def storable(value: Any) -> Decimal | None:
     return near
 
 
+@lru_cache(4096)  # a list of orders has the same few prices and quantities again and again
 def rounded(value: Decimal) -> Decimal | None:
     """A value as DECIMAL(24,8) holds it, half rounded to even; null if it is too large for that."""
     if value.copy_abs() >= LIMIT:

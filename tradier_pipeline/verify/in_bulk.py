@@ -17,8 +17,7 @@ from tradier_pipeline.landing.day import Day
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.verify.evidence import NEARBY, Entry, Evidence, Row, decoded
-from tradier_pipeline.warehouse.reads import rows_of
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, literal, rows_of
 
 REMEMBERED = 100  # bodies; of a minute there are five and the further pages
 
@@ -65,21 +64,12 @@ class Neighbours:
 
     def stored(self, table: str) -> Mapping[str, list[Row]]:
         """The rows of a table by their snapshot."""
-        return self._of_each(f"SELECT * FROM {table} WHERE {self._which}")  # noqa: S608
-
-    def counted(self, tables: Sequence[str], columns: Sequence[str]) -> Mapping[str, list[Row]]:
-        """See `Evidence.counted`, by snapshot."""
-        listed = ", ".join(("snapshot_id", *columns))
-        each = (f"SELECT '{table}' AS name, {listed} FROM {table} WHERE {self._which}" for table in tables)  # noqa: S608
-        return self._of_each(f"SELECT *, count(*) AS count FROM ({' UNION ALL '.join(each)}) GROUP BY ALL")  # noqa: S608
-
-    def _of_each(self, sql: str) -> Mapping[str, list[Row]]:
-        if sql not in self._by_snapshot:
+        if table not in self._by_snapshot:
             of_each: dict[str, list[Row]] = defaultdict(list)
-            for row in self.answer(sql):
+            for row in rows_of(self.connection, f"SELECT * FROM {table} WHERE {self._which}"):  # noqa: S608
                 of_each[row["snapshot_id"]].append(row)
-            self._by_snapshot[sql] = of_each
-        return self._by_snapshot[sql]
+            self._by_snapshot[table] = of_each
+        return self._by_snapshot[table]
 
     @cached_property
     def _span(self) -> tuple[datetime, datetime]:
@@ -116,9 +106,6 @@ class _Evidence(Evidence):
     def stored(self, table: str) -> list[Row]:
         _ = self.landed.manifest  # of one that cannot be read nothing is proven
         return self._neighbours.stored(table).get(self.snapshot_id, [])
-
-    def counted(self, tables: Sequence[str], columns: Sequence[str]) -> list[Row]:
-        return self._neighbours.counted(tables, columns).get(self.snapshot_id, [])
 
     def read_meanwhile(self) -> list[Row]:
         manifest = self.landed.manifest

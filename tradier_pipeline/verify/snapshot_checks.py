@@ -78,19 +78,18 @@ def snapshot_atomic(evidence: Evidence) -> RuleResult:
         return RuleResult(
             "1 header", f"{len(headers)} headers", (Difference("tradier_snapshots", "1", str(len(headers))),)
         )
-    found = evidence.counted(DATA_TABLES, _SHARED)
+    header = headers[0]
+    rows = {table: evidence.stored(table) for table in DATA_TABLES}
+    found = Counter((table, *(row[column] for column in _SHARED)) for table in rows for row in rows[table])
     differences = [
-        Difference(f"{row['name']}, {row['count']} rows, {column}", shown(headers[0][column]), shown(row[column]))
-        for row in found
-        for column in _SHARED
-        if row[column] != headers[0][column]
+        Difference(f"{table}, {count} rows, {column}", shown(header[column]), shown(value))
+        for (table, *values), count in found.items()
+        for column, value in zip(_SHARED, values, strict=True)
+        if value != header[column]
     ]
-    counts = Counter[str]()
-    for row in found:
-        counts[row["name"]] += row["count"]
     for table in ("accounts", "account_balances"):
-        differences += claim_that(counts[table] == 1, table, 1, counts[table])
-    return RuleResult("1 header", f"1 header, {counts.total()} rows", tuple(differences))
+        differences += claim_that(len(rows[table]) == 1, table, 1, len(rows[table]))
+    return RuleResult("1 header", f"1 header, {found.total()} rows", tuple(differences))
 
 
 @check(None)

@@ -32,9 +32,8 @@ from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, out
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
 from tradier_pipeline.reconcile.yet_to_come import Line, with_yet_to_come
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.reads import rows_of
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, literal, rows_of
 from tradier_pipeline.warehouse.typed import Row
 
 SANDBOX = "sandbox"  # its quotes are 15 minutes late

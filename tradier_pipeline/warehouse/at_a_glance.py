@@ -9,8 +9,7 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.warehouse.reads import rows_of
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, rows_of
 
 
 @dataclass(frozen=True, slots=True)

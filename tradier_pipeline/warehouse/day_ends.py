@@ -99,11 +99,14 @@ def _trades(dates: str) -> str:
 
 def _spread_legs(dates: str) -> str:
     return f"""
+    WITH legs AS (
+        FROM (FROM option_spread_legs {dates}) {_at_end(dates)} WHERE asset_class <> 'equity'
+    ), whole AS (
+        SELECT account_id, as_of, spread_no, string_agg(symbol, ' ' ORDER BY leg_no) AS legs_of
+        FROM legs GROUP BY ALL
+    )
     SELECT {_KEY}, symbol, count(*) AS spreads, min(strategy) AS strategy, min(legs_of) AS legs_of
-    FROM (SELECT {_KEY}, as_of, spread_no, symbol, string_agg(symbol, ' ') OVER (
-                     PARTITION BY account_id, as_of, spread_no ORDER BY leg_no
-                     ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS legs_of
-          FROM (FROM option_spread_legs {dates}) {_at_end(dates)} WHERE asset_class <> 'equity')
+    FROM (SELECT {_KEY}, as_of, spread_no, symbol FROM legs) JOIN whole USING (account_id, as_of, spread_no)
     JOIN (SELECT account_id, as_of, spread_no, strategy
           FROM (FROM option_spreads {dates}) {_at_end(dates)}) USING (account_id, as_of, spread_no)
     GROUP BY {_KEY}, symbol

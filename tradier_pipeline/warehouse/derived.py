@@ -189,10 +189,13 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
     if not changed:
         return False
     listed = ", ".join(bind("(?, ?)", account_id, day) for account_id, day, _ in changed)
-    days = [day for _, day, _ in changed]
-    dates = bind("WHERE trade_date BETWEEN ? AND ?", min(days), max(days))  # of the tables with a row a snapshot
+    accounts = ", ".join(sorted({literal(account_id) for account_id, *_ in changed}))
+    first, last = min(day for _, day, _ in changed), max(day for _, day, _ in changed)
+    # of the tables with a row a snapshot
+    dates = f"WHERE trade_date BETWEEN {literal(first)} AND {literal(last)} AND account_id IN ({accounts})"
     wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
-    with reaching(connection, min(days), max(days)):
+    wanted = wanted if first < last else ""  # of one day they are all that is asked for
+    with reaching(connection, first, last):
         for table, query in ((SNAPSHOT_DAYS.table, _days), *((day_end.table, day_end.query) for day_end in DAY_ENDS)):
             connection.execute(f"DELETE FROM {table.name} WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
             connection.execute(f"INSERT INTO {table.name} FROM ({query(dates)}) {wanted}")

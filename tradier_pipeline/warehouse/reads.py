@@ -17,7 +17,7 @@ from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
 from tradier_pipeline.warehouse.equity import POSTED
 from tradier_pipeline.warehouse.period_returns import benchmark_query
-from tradier_pipeline.warehouse.sql import bind, literal, where
+from tradier_pipeline.warehouse.sql import bind, literal, rows_of, where
 from tradier_pipeline.warehouse.staging import DAMAGE, DAMAGED_REMEDY, WarehouseError, attach
 from tradier_pipeline.warehouse.statements import LINES, statement_query
 
@@ -594,10 +594,3 @@ def short_call_underlyings(connection: duckdb.DuckDBPyConnection, environment: s
 def _real_money_first(environment: str | None) -> tuple[int, str]:
     order = ("live", "sandbox", "simulator")
     return order.index(environment) if environment in order else len(order), environment or ""
-
-
-def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    """Rows of a query of ours, by column name."""
-    cursor = connection.execute(sql)
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
+from typing import Any
 
 import duckdb
 
@@ -47,6 +48,13 @@ def literal(value: str | int | date | datetime | None) -> str:
         case date():
             return f"DATE '{value.isoformat()}'"
     raise ValueError(f"{value!r} is neither text nor a number or a date")
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """Rows of a query of ours, by column name."""
+    cursor = connection.execute(sql)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def where(

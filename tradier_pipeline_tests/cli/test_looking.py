@@ -11,7 +11,8 @@ import pytest
 
 from tradier_pipeline.cli import screen
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
-from tradier_pipeline.warehouse.reads import connect_readonly, rows_of
+from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline.warehouse.sql import rows_of
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import rows_of as exported
 from tradier_pipeline_tests.support.command_line import run

@@ -51,8 +51,8 @@ class Scheduled(BaseModel, frozen=True):
 def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[SnapshotId]:
     """Record and publish, for every account, the due minutes of which there is nothing. Returns them.
 
-    It looks on where it last left off, but no more than a week back. An account begins with the first minute that was
-    asked for, or when it is first seen.
+    It looks on where it last left off, but no more than a week back. A home begins with the first minute that was asked
+    for, an account that comes to it when it is first seen.
 
     Raises:
         PipelineError: the accounts of the token are not known, or the home cannot be written.
@@ -61,7 +61,7 @@ def record_gaps(settings: Settings, instance: dg.DagsterInstance) -> list[Snapsh
     path, zone = settings.home / FILE, LandingZone(settings.landing)
     before, until = _read(path), _minute(now - SETTLED)
     begin = {
-        account_id: before.until.get(account_id) or _before_last_tick(instance, now) or _minute(now)
+        account_id: before.until.get(account_id) or _begin(instance, now, is_first=not before.until)
         for account_id in known_accounts(settings)
     }
     recorded = _recorded(settings, instance, zone, {account_id: (since, until) for account_id, since in begin.items()})
@@ -254,10 +254,12 @@ def last_ticks(instance: dg.DagsterInstance, before: datetime) -> Iterable[float
             yield from (tick.timestamp for tick in found)
 
 
-def _before_last_tick(instance: dg.DagsterInstance, now: datetime) -> datetime | None:
-    """Where a home without the file begins, so that the minute of the newest tick is the first that counts."""
+def _begin(instance: dg.DagsterInstance, now: datetime, *, is_first: bool) -> datetime:
+    """Where an account begins that the file does not have. Without a file the newest tick was the first, and counts."""
     newest = max(last_ticks(instance, now), default=None)
-    return None if newest is None else _minute(datetime.fromtimestamp(newest, UTC)) - MINUTE
+    if newest is None:
+        return _minute(now)
+    return _minute(datetime.fromtimestamp(newest, UTC)) - (MINUTE if is_first else timedelta())
 
 
 def _minute(instant: datetime) -> datetime:

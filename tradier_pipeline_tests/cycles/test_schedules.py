@@ -23,7 +23,7 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from tradier_pipeline import clock
-from tradier_pipeline.assets.missed_minutes import FILE, record_gaps
+from tradier_pipeline.assets.missed_minutes import FILE, Scheduled, record_gaps
 from tradier_pipeline.assets.raw import trigger_of
 from tradier_pipeline.cli import main, without_dagster
 from tradier_pipeline.core.errors import PipelineError
@@ -470,16 +470,17 @@ def test_minutes_the_daemon_slept_through_are_missed_and_the_current_one_is_take
     }
 
 
-def test_a_home_begins_with_the_minute_of_its_first_tick(
-    home: Home, daemon: Daemon, instance: dg.DagsterInstance
+@pytest.mark.parametrize(("before", "counted"), [({}, ["14:30"]), ({OTHER: OPEN}, [])])
+def test_a_home_begins_with_the_minute_of_its_first_tick_and_an_account_that_comes_to_it_when_it_is_seen(
+    home: Home, daemon: Daemon, instance: dg.DagsterInstance, before: dict[str, datetime], counted: list[str]
 ) -> None:
-    (home.path / FILE).unlink()  # nobody counted before it
+    (home.path / FILE).write_text(Scheduled(until=before).model_dump_json())
     daemon.iterate(OPEN + timedelta(seconds=1))
     finish_runs(instance)
     daemon.count(OPEN + timedelta(seconds=30))
     assert missed(home) == []
     daemon.count(OPEN + 2 * MINUTE)
-    assert [note.snapshot_id[-9:-4] for note in missed(home)] == ["14:30"]
+    assert [note.snapshot_id[-9:-4] for note in missed(home)] == counted
 
 
 def test_a_home_whose_first_minute_is_taken_without_dagster_begins_with_it_before_anything_is_read(

@@ -56,7 +56,7 @@ MINUTE = timedelta(minutes=1)
 RESOURCES = ("user/profile", "balances", "positions", "orders", "quotes")
 DURABLE_CHANGES = 55  # of a minute, about
 STATEMENTS = 170  # of SQL, of a minute, about
-WHOLE_EACH = 15  # minutes one is a run of Dagster's job; of the others the assets' own code runs without it
+WHOLE_EACH = 40  # minutes one is a run of Dagster's job; of the others the assets' own code runs without it
 BLUNT: Mapping[str, Mapping[str, Any]] = {
     "status": {"status": 500},
     "reset": {},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline_tests.simulation import simulate
 from tradier_pipeline_tests.simulation.planted import PLANTED
 from tradier_pipeline_tests.simulation.simulate import OPEN, finds, judge, simulation
@@ -54,7 +55,16 @@ def test_orders_that_are_known_by_their_ids_alone_are_not_counted_as_listed(tmp_
 
 
 @pytest.mark.soak
-def test_the_first_minute_of_a_home_is_accounted_for_also_if_its_disk_was_full(tmp_path: Path) -> None:
-    with simulation(1004, tmp_path) as lived:
+@pytest.mark.parametrize("seed", [1004, 200009])  # of a full disk; of a process that was killed
+def test_the_first_minute_of_a_home_is_accounted_for_also_if_it_left_nothing_else(seed: int, tmp_path: Path) -> None:
+    with simulation(seed, tmp_path) as lived:
         lived.run(2)
         assert lived.begun == OPEN
+
+
+@pytest.mark.soak
+def test_a_list_that_says_that_nothing_is_held_any_more_is_published_in_doubt(tmp_path: Path) -> None:
+    with simulation(110, tmp_path) as lived:
+        lived.run(12)
+        said = lived.published[f"{DEMO_ACCOUNT}@2026-11-23T14:42:00Z"]
+        assert (said.positions_count, said.verdict) == (0, "doubtful")

@@ -25,6 +25,7 @@ from tradier_pipeline.domain.ticks import Cadence, next_due
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.runs import PROCESS_TAG, failed_runs, partitions_of
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
+from tradier_pipeline.warehouse.damaged import kept_aside
 from tradier_pipeline.warehouse.reads import connect_readonly, missed_since, published_since
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class News:
         self._published_since = self._missed_since = self._failed_since = clock.now()
         self._warehouse: int | None = None
         self._said: set[str] = set()
+        self._kept = kept_aside(settings.warehouse)
 
     def tell_until(self, ended: threading.Event) -> None:
         """Look every second. What cannot be read now is reported with a later look."""
@@ -179,6 +181,11 @@ class News:
             published = published_since(connection, self._published_since)
             missed = missed_since(connection, self._missed_since)
         self._warehouse = changed
+        kept = kept_aside(path)
+        for name in sorted(kept - self._kept):
+            made = "was damaged and is made anew from what is landed; the damaged file is kept as"
+            self._terminal.say(f"{path.name} {made} {name}")
+        self._kept = kept
         self._tell_published(published)
         self._tell_missed([row for row in missed if row["snapshot_id"] not in self._said])
         self._published_since = max([self._published_since, *(row["committed_at"] for row in published)])

@@ -42,6 +42,7 @@ _DAGSTER_LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} - (?P<logger>\S+) - (?P<level>[A-Z]+) - (?P<text>.*)"
 )
 _TICK = re.compile(r"for (?P<tick>(?:schedule|sensor) \w+)")
+_DAEMONS = {"SensorDaemon": "a sensor", "SchedulerDaemon": "a schedule"}  # where Dagster does not say which
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*): (?P<text>.+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Dagster's log has colours wherever it goes
 RUN_LOGGER = "dagster"  # of what a run prints: its failure is reported from the run history
@@ -113,7 +114,8 @@ class Output:
         if header["logger"] == RUN_LOGGER:
             return None
         tick = _TICK.search(header["text"])
-        return tick["tick"] if tick else header["logger"].rpartition(".")[2]
+        daemon = header["logger"].rpartition(".")[2]
+        return tick["tick"] if tick else _DAEMONS.get(daemon, daemon)
 
 
 def _own_errors() -> frozenset[str]:

@@ -38,6 +38,11 @@ def test_a_tick_that_fails_is_one_line_with_cause_and_remedy(capsys: pytest.Capt
     ]
 
 
+def test_a_sensor_that_dagster_does_not_name_is_a_sensor(capsys: pytest.CaptureFixture[str]) -> None:
+    unnamed = "2026-11-26 10:02:00 +0000 - dagster.daemon.SensorDaemon - ERROR - Sensor tick caught an error"
+    assert printed(capsys, unnamed, *TRACEBACK, OURS) == [f"a sensor  failed: {MALFORMED}"]
+
+
 def test_the_colours_of_dagsters_log_hide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     coloured = "\x1b[32m2026-11-26 10:26:49 +0000\x1b[0m - dagster.daemon.SensorDaemon - \x1b[34mERROR\x1b[0m - "
     coloured += "\x1b[31mSensor daemon caught an error for sensor flat_sensor\x1b[0m"

@@ -25,6 +25,7 @@ from tradier_pipeline.domain.ticks import Cadence, next_due
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.runs import PROCESS_TAG, failed_runs, partitions_of
 from tradier_pipeline.instance.switches import SwitchesError, read_stopped_schedules
+from tradier_pipeline.warehouse.damaged import kept_aside
 from tradier_pipeline.warehouse.reads import connect_readonly, missed_since, published_since
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _DAGSTER_LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} - (?P<logger>\S+) - (?P<level>[A-Z]+) - (?P<text>.*)"
 )
 _TICK = re.compile(r"for (?P<tick>(?:schedule|sensor) \w+)")
+_DAEMONS = {"SensorDaemon": "a sensor", "SchedulerDaemon": "a schedule"}  # where Dagster does not say which
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*): (?P<text>.+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Dagster's log has colours wherever it goes
 RUN_LOGGER = "dagster"  # of what a run prints: its failure is reported from the run history
@@ -112,7 +114,8 @@ class Output:
         if header["logger"] == RUN_LOGGER:
             return None
         tick = _TICK.search(header["text"])
-        return tick["tick"] if tick else header["logger"].rpartition(".")[2]
+        daemon = header["logger"].rpartition(".")[2]
+        return tick["tick"] if tick else _DAEMONS.get(daemon, daemon)
 
 
 def _own_errors() -> frozenset[str]:
@@ -149,6 +152,7 @@ class News:
         self._published_since = self._missed_since = self._failed_since = clock.now()
         self._warehouse: int | None = None
         self._said: set[str] = set()
+        self._kept = kept_aside(settings.warehouse)
 
     def tell_until(self, ended: threading.Event) -> None:
         """Look every second. What cannot be read now is reported with a later look."""
@@ -179,6 +183,11 @@ class News:
             published = published_since(connection, self._published_since)
             missed = missed_since(connection, self._missed_since)
         self._warehouse = changed
+        kept = kept_aside(path)
+        for name in sorted(kept - self._kept):
+            made = "was damaged and is made anew from what is landed; the damaged file is kept as"
+            self._terminal.say(f"{path.name} {made} {name}")
+        self._kept = kept
         self._tell_published(published)
         self._tell_missed([row for row in missed if row["snapshot_id"] not in self._said])
         self._published_since = max([self._published_since, *(row["committed_at"] for row in published)])

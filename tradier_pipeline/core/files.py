@@ -40,12 +40,15 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = (
-            "Free some space; nothing was half-written."
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else "Make TRADIER_PIPELINE_HOME a directory you may write to."
-        )
-        raise FileError(f"cannot write {path}: {error.strerror or error}", remedy) from None
+        raise FileError(f"cannot write {path}: {error.strerror or error}", _remedy_of(error)) from None
+
+
+def _remedy_of(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space; nothing was half-written."
+    if error.errno in (errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
+        return "Something else is in the way: move that elsewhere, or set TRADIER_PIPELINE_HOME to another directory."
+    return "Make TRADIER_PIPELINE_HOME a directory you may write to."
 
 
 @contextmanager

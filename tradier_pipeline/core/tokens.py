@@ -99,7 +99,7 @@ def _text(value: str, beside: Path) -> tuple[str, str]:
         if not path.is_file():
             raise SettingsError(f"{VARIABLE} is neither a file that is there nor the text of groups", REMEDY)
         refuse_strangers(path)
-        return path.read_text(encoding="utf-8"), f"{VARIABLE} ({path})"
+        return path.read_text(encoding="utf-8-sig"), f"{VARIABLE} ({path})"  # Windows begins it with a mark
     except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as error:
         reason = (error.strerror or "") if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"the file of {VARIABLE} cannot be read: {reason}", REMEDY) from None
@@ -123,7 +123,9 @@ def _entries(text: str, source: str) -> Sequence[Mapping[str, Any]]:
 def _document(text: str, source: str) -> Any:
     """JSON or TOML, told by where it cannot be understood and never by what stands there."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_once)
+    except _TwiceError:
+        raise SettingsError(f"{source} has a name twice, and one of the two would not count", REMEDY) from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
     try:
@@ -133,6 +135,16 @@ def _document(text: str, source: str) -> Any:
             at = str(error).rpartition("(at ")[2].rstrip(")")
             place = at if at.startswith("line") else "its end"
     raise SettingsError(f"{source} is malformed: neither JSON nor TOML at {place}", REMEDY)
+
+
+class _TwiceError(ValueError):
+    """A name stands twice in an object: JSON would take the last and forget the accounts of the first. TOML refuses."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise _TwiceError
+    return dict(pairs)
 
 
 def _group(entry: Mapping[str, Any], number: int, source: str) -> TokenGroup:

@@ -22,12 +22,13 @@ from tradier_pipeline import clock
 from tradier_pipeline.assets.claims import collecting_outcomes
 from tradier_pipeline.core import collector, progress
 from tradier_pipeline.core.errors import PipelineError
+from tradier_pipeline.core.files import FileError
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.processes import name_of
 from tradier_pipeline.core.settings import Settings, load_settings
 from tradier_pipeline.core.snapshot_id import MAX_LATENESS, SnapshotId, SnapshotIdError
 from tradier_pipeline.extract.connection import accounts_to_read
-from tradier_pipeline.instance import StorageError, explained, open_instance, storage_error
+from tradier_pipeline.instance import InstanceError, explained, open_instance, storage_error
 from tradier_pipeline.instance.partitions import PARTITION_TAG
 from tradier_pipeline.instance.runs import ACCOUNT_TAG, PROCESS_TAG, TRIGGER_TAG, snapshots_tags
 from tradier_pipeline.landing.zone import LandingZone
@@ -72,7 +73,7 @@ class SnapshotRun:
     outcomes: tuple[Outcome, ...]
     caught_up: str | None = None
     waits_until: datetime | None = None
-    history_error: StorageError | None = None
+    history_error: PipelineError | None = None
 
     @property
     def error(self) -> SnapshotFailedError:
@@ -114,7 +115,7 @@ def take_snapshots(job: SnapshotJob, settings: Settings, account_id: str | None,
                     instance = stack.enter_context(open_instance(settings.dagster_home))
                 with collector.sparing():
                     return run_snapshots(instance, job, settings, accounts, trigger)
-        except StorageError as error:  # the history of the account goes on without Dagster's
+        except (InstanceError, FileError) as error:  # the history of the account goes on without Dagster's
             with dg.DagsterInstance.ephemeral() as instance:
                 runs = run_snapshots(instance, job, settings, accounts, trigger)
                 return [replace(run, history_error=error) for run in runs]
@@ -314,13 +315,14 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 return data.user_failure_data.description or "the run failed"
-            error = data.error
+            error, first = data.error, ""
             while error is not None:  # amid a query DuckDB raises its own from what a signal raised
                 if error.cls_name in _INTERRUPTS:
                     return INTERRUPTED
+                first = " ".join(error.message.split())  # what Dagster raised from it says only in which step
                 error = error.cause
             if data.error is not None and data.error.cls_name == CHECKS_FAILED:
                 failed = " ".join(data.error.message.partition(": ")[2].split())
                 return f"{failed}. `tradier-pipeline verify` names the rows that differ."
-            return data.error_display_string.splitlines()[0]
+            return first or data.error_display_string.splitlines()[0]
     return "the run failed before its first step"

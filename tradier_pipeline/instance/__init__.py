@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.core.files import create_private, exclusive, make_directory, writing
+from tradier_pipeline.core.files import exclusive, make_directory, write_whole, writing
 from tradier_pipeline.core.settings import read_dagster_storage
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
             try:
                 return DagsterInstance.get()
             except DagsterInvalidConfigError as error:
-                reason = error.errors[0].message[:200]
-                raise InstanceError(f"{path}: {reason}", "Correct it, or delete it: it is written anew.") from None
+                raise _malformed(path, error.errors[0].message) from None
             except Exception as error:
-                if (reported := storage_error(error, dagster_home)) is None:
+                if (reported := storage_error(error, dagster_home)) is not None:
+                    raise reported from None
+                if path.read_text(encoding="utf-8", errors="replace") == _settings():
                     raise
-                raise reported from None
+                raise _malformed(path, " ".join(str(error).split())) from None
 
 
 def check_storage(dagster_home: Path) -> None:
@@ -140,10 +141,21 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def _malformed(path: Path, reason: str) -> InstanceError:
+    return InstanceError(f"{path}: {reason[:200]}", "Correct it, or delete it: it is written anew.")
+
+
+def _settings() -> str:
+    return files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
+
+
 def _write_settings(path: Path) -> None:
-    """Keep the instance settings current, unless the user has taken them over by removing the first line."""
-    ours = files("tradier_pipeline.instance").joinpath("dagster.yaml").read_text(encoding="utf-8")
-    theirs = path.read_text(encoding="utf-8") if path.exists() else MANAGED
-    if theirs.startswith(MANAGED) and theirs != ours:
-        create_private(path)
-        path.write_text(ours, encoding="utf-8")
+    """Keep the instance settings current, unless the user has taken them over by removing the first line.
+
+    What a power failure left of them is ours as well: of an empty file Dagster would take other storages and launchers.
+    """
+    ours = _settings()
+    theirs = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    managed = theirs.startswith(MANAGED) or MANAGED.startswith(theirs.strip("\0\r\n "))
+    if managed and theirs != ours:
+        write_whole(path, ours.encode())

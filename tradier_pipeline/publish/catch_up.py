@@ -38,7 +38,7 @@ from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside_damaged, waiting_aside
-from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, foreign_log, market_paths
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.typed import read_typed
@@ -116,7 +116,8 @@ def catch_up(
     try:
         behind = _is_behind(warehouse, zone, own)
     except WarehouseError:
-        if (damage := set_aside_damaged(warehouse) or "") == "":
+        # a log of a program that ended without it: nothing reads through it, and what publishes next removes it
+        if not foreign_log(warehouse.path).exists() and (damage := set_aside_damaged(warehouse) or "") == "":
             raise
         behind = True
     if not (behind or aside.exists()):

@@ -85,6 +85,11 @@ def keep_aside(aside: Path, now: datetime) -> Path:
     return kept
 
 
+def kept_aside(path: Path) -> set[str]:
+    """The names of the damaged files that nothing is expected of any more."""
+    return {aside.name for aside in path.parent.glob(f"{path.name}.damaged-*")}
+
+
 def _damage_in(error: duckdb.Error | None) -> str | None:
     text = str(error).splitlines()[0] if error else ""
     return text[:200] if any(words in text for words in DAMAGE) else None

@@ -35,7 +35,7 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     if not path.exists():
         raise WarehouseError(f"there is no warehouse at {path} yet", "Take a snapshot: `tradier-pipeline snapshot`.")
-    log = path.with_name(f"{path.name}.wal")
+    log = foreign_log(path)
     if log.exists():  # ours never has one; DuckDB would read a stranger's rows as if they were published
         raise WarehouseError(
             f"another program has written to {path}: its log {log.name} lies beside it",
@@ -55,6 +55,11 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise lost from None
     finally:
         connection.close()
+
+
+def foreign_log(path: Path) -> Path:
+    """Where another program that writes to the published file keeps what it has not written yet."""
+    return path.with_name(f"{path.name}.wal")
 
 
 def _remedy_of(error: duckdb.Error) -> str:

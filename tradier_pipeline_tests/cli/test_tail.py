@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tradier_pipeline.cli.tail import Failures, Output, Terminal
+from tradier_pipeline import clock
+from tradier_pipeline.cli.tail import Failures, News, Output, Terminal
+from tradier_pipeline.core.settings import load_settings
+from tradier_pipeline.warehouse.damaged import keep_aside, set_aside, waiting_aside
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 
 TICK = "2026-11-26 10:02:00 +0000 - dagster.daemon.SchedulerDaemon - ERROR - Scheduler daemon caught an error for "
 RUN = "2026-11-26 10:01:02 +0000 - dagster - ERROR - monitor_cycle - ed06 - 12669 - STEP_FAILURE - Execution failed."
@@ -31,6 +35,11 @@ def test_a_tick_that_fails_is_one_line_with_cause_and_remedy(capsys: pytest.Capt
     assert printed(capsys, f"{TICK}schedule monitor_cycle", *TRACEBACK, OURS) == [
         f"schedule monitor_cycle  failed: {MALFORMED}"
     ]
+
+
+def test_a_sensor_that_dagster_does_not_name_is_a_sensor(capsys: pytest.CaptureFixture[str]) -> None:
+    unnamed = "2026-11-26 10:02:00 +0000 - dagster.daemon.SensorDaemon - ERROR - Sensor tick caught an error"
+    assert printed(capsys, unnamed, *TRACEBACK, OURS) == [f"a sensor  failed: {MALFORMED}"]
 
 
 def test_the_colours_of_dagsters_log_hide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,3 +89,18 @@ def test_there_is_colour_only_on_a_terminal(terminal: bool, tmp_path: Path, monk
         shown = screen.read(1000) if terminal else (tmp_path / "log").read_bytes()
     assert (b"\x1b[32mgood" in shown) is terminal
     assert b"1,234.50 USD" in shown
+
+
+def test_a_warehouse_that_was_damaged_is_one_line_once(
+    home: Home, simulated: Simulated, without_days: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take(home, simulated.broker)
+    news = News(load_settings(), Terminal())
+    set_aside(home.warehouse.path)
+    kept = keep_aside(waiting_aside(home.warehouse.path), clock.now()).name
+    for _ in range(2):
+        take(home, simulated.broker)
+        news._tell_warehouse()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    reported = "tradier.duckdb was damaged and is made anew from what is landed; the damaged file is kept as"
+    assert lines == [f"{reported} {kept}"]

@@ -457,6 +457,8 @@ def test_a_file_of_tokens_is_relative_to_the_dotenv_that_names_it(
         (json.dumps([group(), group("bob")]), "has 2 groups with the account VA12345678"),
         (json.dumps([group(), group(account="B")]), "has 2 groups with the name alice"),
         (json.dumps([group(token=SECRET), group("bob", "B", token=SECRET)]), "alice and bob have the same token"),
+        ('{"alice": %s, "alice": %s}' % ((json.dumps(group()),) * 2), "has a name twice, and one of the two"),
+        ("\ufeff" + json.dumps([group(accounts=[])]), "has a malformed accounts"),
         (json.dumps([group(environment=None)]), "has no environment, and TRADIER_ENV is not set"),
         (json.dumps([group(environment="simulator")]), "has the environment simulator and no base_url"),
     ],

@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tradier_pipeline.cli import main
+from tradier_pipeline.instance import MANAGED, open_instance
+from tradier_pipeline.instance.event_log import CompleteEventLog
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
@@ -77,6 +79,31 @@ DAMAGE = {
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
+
+
+@pytest.mark.parametrize("text", [": : [", "nosuch: 1"])
+def test_settings_of_dagster_that_it_does_not_accept_cost_no_snapshot(
+    text: str, home: Home, broker: None, dagster_home: Path
+) -> None:
+    path = dagster_home / "dagster.yaml"
+    path.write_text(text)
+    result = run("snapshot")
+    assert result.exit_code == 0, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("the run history lacks ")
+    assert f"{path}: " in line
+    assert line.endswith("Correct it, or delete it: it is written anew.")
+
+
+@pytest.mark.parametrize("left", ["", "\0" * 40, MANAGED[:9]])
+def test_settings_of_dagster_that_a_power_failure_emptied_are_written_anew(left: str, dagster_home: Path) -> None:
+    """Of an empty file Dagster would take other storages and another launcher."""
+    path = dagster_home / "dagster.yaml"
+    ours = path.read_text()
+    path.write_text(left)
+    with open_instance(dagster_home) as instance:
+        assert isinstance(instance.event_log_storage, CompleteEventLog)
+    assert path.read_text() == ours
 
 
 @sampled("kind", list(DAMAGE), kept=(0, 7))

@@ -167,6 +167,18 @@ def test_a_damaged_warehouse_waits_aside_until_several_runs_have_caught_up(
     assert published(home) == ids(home)[:-1]
 
 
+def test_a_log_that_another_program_left_beside_the_warehouse_stops_no_snapshot(
+    home: Home, simulated: Simulated, good: LandedSnapshot
+) -> None:
+    log = home.warehouse.path.with_name(f"{home.warehouse.path.name}.wal")
+    log.write_bytes(b"what a program that was killed has not written yet")
+    own = landed_only(home, simulated)
+    assert not catch_up(home.warehouse, home.zone, DEFAULT_RULES, [own.snapshot_id])
+    store_snapshot(home.warehouse, own)
+    assert published(home) == ids(home)
+    assert not log.exists()
+
+
 def cut_out_of_sight(path: Path) -> None:
     """Damage a block that opening the file does not read."""
     body = path.read_bytes()

@@ -43,13 +43,15 @@ run: install  ## take a snapshot, prove it, show it
 COMPILED = env -u PYTHONDONTWRITEBYTECODE
 # in memory, where there is room for it: a test makes files, waits until the disk has them, and throws them away
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk '$$6 == "/dev/shm" && $$4 > 2000000 { print "TMPDIR=/dev/shm" }')
+# the number of cores that DuckDB believes in: it starts no thread beside that of a test, while the workers have the cores
+ONE_THREAD = SLURM_CPUS_ON_NODE=1
 
 # worksteal: a worker takes a part of the tests in their order, so what a module prepares is prepared once; one worker
 # more than there are cores works while others wait for what they have started
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 test: developers  ## the whole test suite
-	$(COMPILED) $(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(COMPILED) $(IN_MEMORY) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 PORT ?= 3000
 

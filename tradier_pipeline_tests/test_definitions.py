@@ -77,7 +77,7 @@ SENSORS = {
 }
 
 LOADS_WITHOUT_ANYTHING = """
-import os, socket, warnings
+import datetime, os, socket, sys, warnings
 import dagster as dg
 
 warnings.simplefilter("error")  # deprecated, superseded, beta and preview: all but what is named in the code
@@ -86,8 +86,14 @@ def refuse(*_): raise AssertionError("network")
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 
+import tradier_pipeline.cycles.snapshot_job
+print(*sys.modules)
+
 from tradier_pipeline.definitions import defs
+from tradier_pipeline.domain.calendar import session_of
 dg.Definitions.validate_loadable(defs())
+assert session_of(datetime.date(2025, 6, 7)) is None  # a Saturday
+print({"exchange_calendars", "pandas"} & set(sys.modules))
 print(sorted(os.environ), sorted(os.listdir()))
 """
 
@@ -96,12 +102,25 @@ def specs() -> list[dg.AssetSpec]:
     return list(definitions().resolve_all_asset_specs())
 
 
-def test_the_location_loads_without_environment_network_files_or_warnings(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a new process says: modules of the job, those for calendars with the location, environment and files."""
     ended = subprocess.run(
-        [sys.executable, "-c", LOADS_WITHOUT_ANYTHING], env={}, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LOADS_WITHOUT_ANYTHING],
+        env={},
+        cwd=tmp_path_factory.mktemp("nothing"),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.endswith("[]\n")
+    return ended.stdout.splitlines()
+
+
+def test_the_location_loads_without_environment_network_files_warnings_or_calendar(loaded: list[str]) -> None:
+    _, calendars, left = loaded
+    assert calendars == "set()", "the library of calendars takes half a second, and a weekend needs none"
+    assert left.endswith("[]")
 
 
 def test_the_assets_are_these_in_these_groups() -> None:
@@ -113,13 +132,13 @@ def test_the_jobs_are_these() -> None:
     assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
 
 
-def test_a_process_that_takes_one_snapshot_runs_the_very_job_of_the_location_without_the_rest() -> None:
+def test_a_process_that_takes_one_snapshot_runs_the_very_job_of_the_location_without_the_rest(
+    loaded: list[str],
+) -> None:
     ours = definitions().resolve_job_def("snapshot")
     assert snapshot_job().get_job_snapshot_id() == ours.get_job_snapshot_id()
-    loads = "import sys, tradier_pipeline.cycles.snapshot_job; print(*sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, timeout=60, check=True)
     rest = ("definitions", "assets.activity", "checks", "report", "cycles.schedules", "cycles.sensors")
-    assert {f"tradier_pipeline.{name}" for name in rest} & set(ended.stdout.split()) == set()
+    assert {f"tradier_pipeline.{name}" for name in rest} & set(loaded[0].split()) == set()
 
 
 def test_every_scheduled_job_has_a_schedule_of_its_name_that_runs_by_default_on_new_york_time() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,13 +14,11 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.cycles.daily import account_activity_schedule
 from tradier_pipeline.cycles.on_demand import QUIET
-from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.simulator import store as simulator_store
 from tradier_pipeline.simulator import strategy
-from tradier_pipeline.simulator.world import World
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
 from tradier_pipeline.warehouse.reads import connect_readonly
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, Worlds, take
 from tradier_pipeline_tests.cycles.conftest import Clock
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized
 
@@ -38,19 +34,10 @@ TUESDAY = "2026-11-17"
 def _young_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that the broker tells of them is reported in one morning."""
     monkeypatch.setattr(strategy, "_PAST", timedelta(days=6))
-    monkeypatch.setattr(simulator_store, "create_world", _young_world)
+    monkeypatch.setattr(simulator_store, "create_world", YOUNG.create)
 
 
-WORLDS: dict[datetime, bytes] = {}
-
-
-def _young_world(now: datetime, seed: int, plans: Sequence[strategy.AccountPlan], calendar: MarketCalendar) -> World:
-    """What `create_world` gives, lived through once for all tests that begin at the same instant."""
-    if now not in WORLDS:
-        WORLDS[now] = pickle.dumps(strategy.create_world(now, seed, plans, calendar))
-    world: World = pickle.loads(WORLDS[now])
-    world.calendar = calendar
-    return world
+YOUNG = Worlds()
 
 
 def evaluate(instance: dg.DagsterInstance, at: str) -> tuple[str, str | None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -53,18 +51,6 @@ def test_the_open_belongs_to_the_session_and_the_close_does_not() -> None:
 def test_a_process_that_lives_for_years_still_knows_the_sessions() -> None:
     assert session_of(date(2035, 12, 25)) is None
     assert session_of(date(2035, 12, 26)) is not None
-
-
-def test_a_weekend_and_the_code_location_do_not_load_the_library() -> None:
-    program = (
-        "import sys, datetime\n"
-        "from tradier_pipeline.definitions import defs\n"
-        "from tradier_pipeline.domain.calendar import session_of\n"
-        "defs(); session_of(datetime.date(2025, 6, 7))\n"
-        "print('exchange_calendars' in sys.modules, 'pandas' in sys.modules)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert ended.stdout == "False False\n"
 
 
 @pytest.mark.parametrize(("day", "close"), [("2025-06-04", "16:15"), ("2025-11-28", "13:15")])

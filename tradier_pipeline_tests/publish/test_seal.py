@@ -81,11 +81,15 @@ def bulk(filled_home: Path, tmp_path: Path) -> Warehouse:
 
 
 @pytest.fixture(scope="module")
-def sealed_home(filled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, sealed."""
+def sealed_once(filled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, sealing.Sealing]:
+    """The same, sealed, and what was done."""
     path = Path(shutil.copy(filled_home, tmp_path_factory.mktemp("sealed") / "tradier.duckdb"))
-    seal(Warehouse(path))
-    return path
+    return path, seal(Warehouse(path))
+
+
+@pytest.fixture(scope="module")
+def sealed_home(sealed_once: tuple[Path, sealing.Sealing]) -> Path:
+    return sealed_once[0]
 
 
 @pytest.fixture
@@ -158,14 +162,15 @@ def months(warehouse: Warehouse) -> list[str]:
         return [f"{month:%Y-%m}" for (month,) in rows]
 
 
-def test_every_table_view_and_macro_shows_the_same_rows_before_and_after(bulk: Warehouse, tmp_path: Path) -> None:
-    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
-    done = seal(bulk)
-    assert [f"{month:%Y-%m}" for month in done.months] == ["2025-01", "2025-02", "2025-03"] == months(bulk)
+def test_every_table_view_and_macro_shows_the_same_rows_before_and_after(
+    filled_home: Path, sealed_once: tuple[Path, sealing.Sealing], sealed_bulk: Warehouse, tmp_path: Path
+) -> None:
+    _, done = sealed_once
+    assert [f"{month:%Y-%m}" for month in done.months] == ["2025-01", "2025-02", "2025-03"] == months(sealed_bulk)
     assert done.warehouse_after < done.warehouse_before / 2
     assert done.files == sum(1 for _ in (tmp_path / "sealed").glob("*/*.parquet"))
-    assert differences(before, bulk.path, only=()) == {}
-    assert seal(bulk).months == ()
+    assert differences(filled_home, sealed_bulk.path, only=()) == {}
+    assert seal(sealed_bulk).months == ()
 
 
 def test_a_plain_reader_sees_rows_and_comments_from_any_directory(

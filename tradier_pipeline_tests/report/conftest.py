@@ -14,6 +14,7 @@ from tradier_pipeline.publish.summaries import make_summaries
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report import trader
+from tradier_pipeline_tests.support.made_once import copy_of
 from tradier_pipeline_tests.support.year import fill, sessions
 
 ACCOUNT = "VA12345678"
@@ -36,25 +37,25 @@ BROKERS_TEXTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a month of one account."""
-    home = tmp_path_factory.mktemp("history")
+def fill_month(home: Path) -> None:
     warehouse = Warehouse(home / "tradier.duckdb")
     with warehouse.staged() as staged:
         fill(staged.connection, DAYS, ACCOUNT)
         staged.connection.execute(f"DELETE FROM broker_daily_balances_versions WHERE trade_date = '{UNREAD}'")
     for day in (WITH_GAP, LAST):
         make_summaries(warehouse, day)
-    return home
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a month of one account."""
+    return copy_of("history", fill_month, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def seven_weeks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with seven weeks of one account whose every figure follows from its fills and marks."""
-    home = tmp_path_factory.mktemp("seven_weeks")
-    trader.build(home)
-    return home
+    return copy_of("seven_weeks", trader.build, tmp_path_factory)
 
 
 @pytest.fixture

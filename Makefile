@@ -51,6 +51,7 @@ ONE_THREAD = SLURM_CPUS_ON_NODE=1
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 test: developers  ## the whole test suite
+	@$(COMPILED) $(BIN)/python -m compileall -q -j 0 tradier_pipeline tradier_pipeline_tests/support
 	$(COMPILED) $(IN_MEMORY) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 PORT ?= 3000

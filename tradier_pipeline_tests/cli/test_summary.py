@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +17,23 @@ from tradier_pipeline_tests.reconcile.values import ACCOUNT
 from tradier_pipeline_tests.warehouse.test_summaries import FRIDAY, MONDAY, Book, at, ended, opened
 
 
-@pytest.fixture
-def book(home: Home) -> Book:
-    """Two days, of which nobody has made a summary yet."""
-    book = Book(home.path)
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("two_days") / "home"
+    book = Book(home)
     book.take(at(FRIDAY, "16:15"), 1000, LedgerState(trades=(opened("t-1", at(FRIDAY, "10:00")),)))
     won = ended("t-1", at(MONDAY, "15:00"), "105", opened_at=at(FRIDAY, "10:00"))
     unknown = ended("t-2", at(MONDAY, "15:00"), None)
     book.take(at(MONDAY, "16:15"), 1100, LedgerState(trades=(won, unknown, opened("t-3"))))
     book.take(at(MONDAY, "16:15"), 2000, number="VA2")
-    return book
+    return home
+
+
+@pytest.fixture
+def book(home: Home, two_days: Path) -> Book:
+    """Two days, of which nobody has made a summary yet."""
+    shutil.copytree(two_days, home.path)
+    return Book(home.path)
 
 
 def reported(*arguments: str) -> str:

@@ -17,6 +17,8 @@ from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, show
 from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 from tradier_pipeline_tests.support.dagster_runs import evaluations, failure, new_key, run_job
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 
 @pytest.fixture
 def ledger(home: Home, simulated: Simulated) -> Ledger:

@@ -29,6 +29,8 @@ from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock, unfinish
 from tradier_pipeline_tests.support.dagster_runs import definitions, materialized, run_job
 from tradier_pipeline_tests.support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 SENSORS = {sensor.name: sensor for sensor in build_sensors(Settings(broker_sensor_seconds=5))}
 OTHER = "SIM00000002"
 SECOND = timedelta(seconds=1)

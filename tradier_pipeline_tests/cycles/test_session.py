@@ -16,6 +16,8 @@ from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.cycles.conftest import OPEN, Clock
 from tradier_pipeline_tests.support.dagster_runs import CYCLES, evaluate, run_job
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 MINUTE = timedelta(minutes=1)
 
 

@@ -30,6 +30,8 @@ from tradier_pipeline_tests.support.dagster_runs import (
 )
 from tradier_pipeline_tests.support.inboxes import Webhook, webhook
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 SECOND, THIRD = "SIM00000002", "SIM00000003"
 ALL = (DEMO_ACCOUNT, SECOND, THIRD)
 RAW = [dg.AssetKey(["raw", name]) for name in ("account", "balances", "positions", "orders", "quotes")]

@@ -28,6 +28,8 @@ from tradier_pipeline_tests.cycles.conftest import MINUTE, OPEN, Clock
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.dagster_runs import definitions, evaluate
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 OURS, THEIRS = "0123456789abcdefSECRET789012", "0123456789abcdefOTHERS789012"
 FIRST, SECOND = ("VA00000001", "VA00000002"), ("VB00000001",)
 

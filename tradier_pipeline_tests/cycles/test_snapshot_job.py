@@ -18,6 +18,8 @@ from tradier_pipeline_tests.conftest import Home, Simulated, miscount
 from tradier_pipeline_tests.extract.test_coherent_read import holding
 from tradier_pipeline_tests.support.dagster_runs import SNAPSHOT, evaluations, failure, materialized, new_key, run_job
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 RAW = [dg.AssetKey(["raw", name]) for name in ("account", "balances", "positions", "orders", "quotes")]
 
 

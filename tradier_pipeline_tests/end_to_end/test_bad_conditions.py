@@ -29,6 +29,8 @@ from tradier_pipeline_tests.end_to_end.test_crashes import leftovers, prove_equa
 from tradier_pipeline_tests.support.crash_child import FAILED, Job, Nursery
 from tradier_pipeline_tests.support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 NOBODY = 65534
 DISK_BYTES = 24 * 1024 * 1024
 

@@ -77,6 +77,7 @@ def test_an_outage_at_night_is_stored_and_nothing_is_concluded_from_it(account: 
     assert account.rows("SELECT min(low) FROM daily_balances") == [(26900,)]
 
 
+@pytest.mark.usefixtures("without_days")
 def test_positions_that_are_gone_while_balances_count_them_are_not_expired(account: Account) -> None:
     noon = MORNING + timedelta(hours=3)
     account.shows(MORNING, *SPREAD, cash=20000, long=60, short=-160)
@@ -87,6 +88,7 @@ def test_positions_that_are_gone_while_balances_count_them_are_not_expired(accou
     assert "positions and balances contradict each other" in evidence[0]
 
 
+@pytest.mark.usefixtures("without_days")
 def test_positions_behind_a_fill_are_in_doubt_until_they_show_it_and_leave_no_finding(account: Account) -> None:
     done = {"status": "filled", "quantity": 100, "exec_quantity": 100, "remaining_quantity": 0, "avg_fill_price": 65}
     at = (MORNING + MINUTE / 2).isoformat()
@@ -99,6 +101,7 @@ def test_positions_behind_a_fill_are_in_doubt_until_they_show_it_and_leave_no_fi
     assert account.rows("SELECT * FROM open_findings") == []
 
 
+@pytest.mark.usefixtures("without_days")
 def test_shares_that_leave_the_account_are_believed_once_readings_of_the_session_agree(account: Account) -> None:
     account.shows(MORNING, KO, cash=1000, long=6500)
     gone = [account.shows(MORNING + n * MINUTE, cash=1000) for n in (5, 6, 15, 24)]
@@ -111,6 +114,7 @@ def test_shares_that_leave_the_account_are_believed_once_readings_of_the_session
     assert first == MORNING + 5 * MINUTE  # where it showed first
 
 
+@pytest.mark.usefixtures("without_days")
 def test_a_rebuild_comes_to_the_same_verdicts(account: Account) -> None:
     account.shows(EVENING, KO, cash=20000, long=6900)
     account.shows(NIGHT, cash=0)

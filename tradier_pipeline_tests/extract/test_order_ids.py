@@ -1,4 +1,4 @@
-"""Ids of orders as the broker may send them, through the command line: what can be stored is, and what cannot be costs
+"""Ids of orders as the broker may send them: what can be stored is, and what cannot is named by the command line, costs
 one snapshot and never the next."""
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.warehouse.reads import connect_readonly
-from tradier_pipeline_tests.cli.test_cli import document, error_line, run
-from tradier_pipeline_tests.conftest import Home, Simulated
+from tradier_pipeline_tests.cli.test_cli import error_line, run
+from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.bodies import dumps, leg, order, position, spread
 from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT
@@ -44,8 +44,7 @@ def working(number: Any, **fields: Any) -> dict[str, Any]:
 def test_ids_sent_as_text_are_stored_as_their_numbers_and_proven(home: Home, simulated: Simulated) -> None:
     legs = [leg("38400003", PUT, "sell_to_open"), leg("38400004", LOWER_PUT, "buy_to_open")]
     lists(simulated, order("38400001"), spread(id="38400002", leg=legs))
-    taken = run(*SNAPSHOT)
-    assert taken.exit_code == 0, taken.stderr
+    take(home, simulated.broker)
     assert stored(home, "SELECT order_id FROM orders ORDER BY ALL") == [(38400001,), (38400002,)]
     assert stored(home, "SELECT order_id, leg_id FROM order_legs ORDER BY ALL") == [
         (38400002, 38400003),
@@ -55,12 +54,12 @@ def test_ids_sent_as_text_are_stored_as_their_numbers_and_proven(home: Home, sim
 
 def test_an_id_is_one_order_however_it_is_written(home: Home, simulated: Simulated) -> None:
     lists(simulated, working("7"))
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     lists(simulated, working(7))  # and not asked for by its id
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     assert stored(home, "SELECT order_id, listed, count(*) FROM orders GROUP BY ALL") == [(7, True, 2)]
     lists(simulated, working(Decimal("7.0")))
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     assert stored(home, "SELECT order_id, listed, count(*) FROM orders GROUP BY ALL") == [(7, True, 3)]
     lists(simulated, working("7"), working(Decimal("7.0")))
     assert "has the id 7 twice" in error_line(run(*SNAPSHOT))
@@ -70,8 +69,7 @@ def test_whole_numbers_with_a_fraction_of_zeros_are_stored_as_what_they_are(home
     legs = [leg(Decimal("38400003.0"), PUT, "sell_to_open"), leg(Decimal("3.8400004E+7"), LOWER_PUT, "buy_to_open")]
     lists(simulated, spread(Decimal("38400002.0"), leg=legs, num_legs=Decimal("2.0")))
     answers(simulated, "/positions", {"positions": {"position": position("KO", 100, 6500, id=Decimal("9003.0"))}})
-    taken = run(*SNAPSHOT)
-    assert taken.exit_code == 0, taken.stderr
+    take(home, simulated.broker)
     assert stored(home, "SELECT order_id, leg_id FROM order_legs ORDER BY ALL") == [
         (38400002, 38400003),
         (38400002, 38400004),
@@ -89,11 +87,11 @@ def test_a_fraction_is_no_id_and_is_named_with_its_place(home: Home, simulated: 
 
 def test_an_order_with_a_text_id_that_leaves_the_list_is_followed(home: Home, simulated: Simulated) -> None:
     lists(simulated, working("7"))
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     simulated.heal()
     answers(simulated, f"{PATH}/7", {"order": working("7")})
     for _ in range(2):
-        assert run(*SNAPSHOT).exit_code == 0
+        take(home, simulated.broker)
     assert stored(home, "SELECT order_id, listed FROM orders WHERE order_id = 7 ORDER BY as_of") == [
         (7, True),
         (7, False),
@@ -110,7 +108,7 @@ def test_an_id_that_is_no_number_costs_its_snapshot_and_not_the_next(
     assert "orders: orders.order[1].id is" in error_line(refused)
     assert stored_nothing(home)
     lists(simulated, working(7))
-    assert document(run(*SNAPSHOT))["snapshot_id"]
+    take(home, simulated.broker)
     assert stored(home, "SELECT order_id FROM orders") == [(7,)]
 
 
@@ -123,7 +121,7 @@ def test_a_listed_order_without_status_costs_its_snapshot_and_not_the_next(home:
     lists(simulated, {name: value for name, value in whole.items() if name != "status"})
     assert "orders.order[0].status is missing" in error_line(run(*SNAPSHOT))
     lists(simulated, whole)
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     assert stored(home, "SELECT order_id, status FROM orders") == [(7, "open")]
 
 
@@ -132,14 +130,14 @@ def test_an_answer_by_id_that_cannot_be_stored_costs_no_snapshot_and_is_asked_fo
     home: Home, simulated: Simulated, spoiled: dict[str, Any]
 ) -> None:
     lists(simulated, working(7))
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     simulated.heal()
     answers(simulated, f"{PATH}/7", {"order": working(7) | spoiled})
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     newest = max(home.zone.snapshots(), key=lambda landed: landed.manifest.as_of)
     (lookup,) = newest.manifest.lookups
     assert (lookup.order_id, lookup.state, lookup.times_not_found) == (7, "failed", 0)
     simulated.heal()
     answers(simulated, f"{PATH}/7", {"order": working(7)})
-    assert run(*SNAPSHOT).exit_code == 0
+    take(home, simulated.broker)
     assert stored(home, "SELECT listed FROM orders WHERE order_id = 7 ORDER BY as_of") == [(True,), (False,)]

@@ -30,6 +30,8 @@ from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 PATHS = {"account": "/profile", "balances": "/balances", "positions": "/positions", "orders": "/orders"}
 KEYS = {"account": "profile", "balances": "balances", "positions": "positions", "orders": "orders"}
 HASTY_POLICY = RetryPolicy(attempts=2, base_delay=0.0)

@@ -20,6 +20,8 @@ from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 RUNS, EVENTS, SCHEDULES = "history/runs.db", "history/event_log.db", "schedules/schedules.db"
 FULL = "CREATE TRIGGER full BEFORE INSERT ON {} {} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
 

@@ -26,11 +26,19 @@ def simulated() -> Iterator[Simulated]:
         yield Simulated(url)
 
 
-@pytest.fixture
-def held(home: Home, simulated: Simulated) -> Home:
+@pytest.fixture(scope="module")
+def taken(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with an archive and a snapshot beside it."""
+    home = Home(tmp_path_factory.mktemp("taken") / "home")
     take(home, simulated.broker)
     compact(home.zone, date.max)
     take(home, simulated.broker)
+    return home
+
+
+@pytest.fixture
+def held(home: Home, taken: Home) -> Home:
+    shutil.copytree(taken.path, home.path)
     return home
 
 

@@ -38,7 +38,7 @@ def _proven(table: schema.Table) -> list[schema.Column]:
 
 
 CHANGES = [
-    pytest.param(change, marks=() if place % 8 == 0 else pytest.mark.soak)
+    pytest.param(change, marks=() if place % 16 == 0 else pytest.mark.soak)
     for place, change in enumerate(
         [
             *(f"DELETE FROM {table.name} {OF_ONE}" for table in PROVEN),

@@ -817,9 +817,12 @@ def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_s
     ]
 
 
-@pytest.mark.parametrize("by_cash", [True, False])
 @pytest.mark.parametrize(("stated", "posted"), [(TUE, THU), (FRI, WED), (TUE, WED), (MON, WED)])
-@sampled("amount", [300, -300, 4_000], kept=(0, 2))
+@sampled(
+    "amount, by_cash",
+    [(300, False), (300, True), (4_000, False), (4_000, True), (-300, False), (-300, True)],
+    kept=(0, 1, 2),  # nothing shows it, cash does, its size does
+)
 def test_what_the_owner_states_of_a_flow_is_its_date_unless_the_evenings_show_it_on_the_brokers(
     write: Write, connection: duckdb.DuckDBPyConnection, stated: date, posted: date, amount: int, by_cash: bool
 ) -> None:

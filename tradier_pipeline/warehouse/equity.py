@@ -62,6 +62,7 @@ from tradier_pipeline.warehouse.schema import (
 
 SHOWS = "1 / 20"  # part of equity from which on a market is told from a flow where nothing else tells it
 LEAST = "1 / 1000"  # and where the account does not move on other evenings, or cash tells it
+FEES = 5  # USD; less may be fees that the broker does not report
 FEWEST_EVENINGS = 10  # that tell how much an account uses to move
 REACH = 2  # sessions that a flow may be dated away from the evening that shows it
 POSTED_WITHIN = 6  # days that a flow may be dated beside what the owner stated; a week later it is the next one
@@ -557,7 +558,7 @@ _EVENINGS = rf"""
         FROM resettled JOIN history USING (account_id, number) JOIN usual USING (account_id)
         WHERE abs(unexplained) >= base * {LEAST} AND CASE
             WHEN abs(unexplained) >= base * {SHOWS} AND abs(profit_left - unexplained) <= abs(unexplained) / 2 THEN true
-            ELSE abs(profit_left - unexplained) <= base * noticeable
+            ELSE abs(unexplained) >= {FEES} AND abs(profit_left - unexplained) <= base * noticeable
                  AND NOT EXISTS (FROM late WHERE late.account_id = resettled.account_id AND late.i = resettled.i) END
         UNION ALL -- what an adjustment is of is not told: it may be money of the owner
         SELECT account_id, i, false, false, false, false,
@@ -579,7 +580,7 @@ _EVENINGS = rf"""
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
         FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
-        OR EXISTS ( -- that came or left, and went back
+        OR noticeable < {SHOWS} AND EXISTS ( -- that came or left, and went back, of an account that moves by less
             FROM dated WHERE dated.account_id = unheld.account_id AND amount <> 0
             AND (kind = 'internal' OR (external AND dated_number <= number)) AND abs(dated_number - number) <= {FAR}
             AND abs(leap + amount) <= abs(amount) / 10)

@@ -25,8 +25,8 @@ the account's evenings seldom move: five times their median, a twentieth of the 
 two flows have to be off: those are uncertain. So it is where all flows of sessions in a row would, one later or
 earlier. What moves one evening alone disputes nothing, however far. Where only the broker's own value is known, it is
 one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account without any snapshot,
-or with stocks that were worth less than the leap, it has to have doubled or halved, or to take back what came or left
-before. So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or
+or with stocks that were worth less than the leap, it has to have doubled or halved, or moved by twenty times the
+median. So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or
 left, and of words that nobody knows, and such evenings beside them; until the owner states what came or left. A day
 of which the owner states that nothing did is not uncertain. The date that the owner states of a flow stands when the
 broker posts it with another, unless the evenings of both show it on the broker's.
@@ -575,15 +575,11 @@ _EVENINGS = rf"""
              OR (abs(cash_spans.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
                  AND abs(resettled.profit_left - earned) >= base / 20))
         UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
-             -- latter, and of an account that was never seen, only a leap is told from it, or a flow that
-             -- went back
+             -- latter, and of an account that was never seen, only a leap is told from it
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
         FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
-        OR noticeable < {SHOWS} AND EXISTS ( -- that came or left, and went back, of an account that moves by less
-            FROM dated WHERE dated.account_id = unheld.account_id AND amount <> 0
-            AND (kind = 'internal' OR (external AND dated_number <= number)) AND abs(dated_number - number) <= {FAR}
-            AND abs(leap + amount) <= abs(amount) / 10)
+        OR (noticeable < {SHOWS} AND least(abs(leap), abs(profit_left)) >= 4 * base * noticeable)
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'

@@ -763,6 +763,11 @@ def test_a_deposit_that_went_back_is_no_profit_and_no_loss_whatever_its_return_i
     assert_own_or_marked(write(reported, LONG), came, {5, 8} if posted == 2 else {8})
 
 
+def test_a_move_that_the_account_never_makes_else_is_money_where_nothing_is_known_to_be_held(write: Write) -> None:
+    came = {9: 3_000}
+    assert_own_or_marked(write(calm(came), LONG), came, {9})
+
+
 @pytest.mark.parametrize("amount", [300, 100, 15])
 def test_little_cash_that_history_does_not_have_marks_its_evening(write: Write, amount: int) -> None:
     """Cash tells it to the cent, though a market could have moved equity as far."""

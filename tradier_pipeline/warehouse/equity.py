@@ -569,11 +569,11 @@ _EVENINGS = rf"""
         UNION ALL -- likewise over evenings of which the broker's own value alone is known: any may show some of it
         SELECT account_id, i, false, false, false, false,
                cash_spans.unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
-        FROM resettled JOIN cash_spans USING (account_id, cash_span)
-        WHERE all_read AND abs(cash_spans.unexplained) >= base / 20
+        FROM resettled JOIN cash_spans USING (account_id, cash_span) JOIN usual USING (account_id)
+        WHERE all_read AND abs(cash_spans.unexplained) >= base * noticeable
         AND (abs(resettled.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
              OR (abs(cash_spans.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
-                 AND abs(resettled.profit_left - earned) >= base / 20))
+                 AND abs(resettled.profit_left - earned) >= base * noticeable))
         UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
              -- latter, and of an account that was never seen, only a leap is told from it
         SELECT account_id, i, false, false, false, false,

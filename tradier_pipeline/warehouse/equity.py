@@ -498,6 +498,7 @@ _EVENINGS = rf"""
         SELECT *, profit_left - earned AS leap, value - leap AS without
         FROM resettled JOIN (SELECT account_id, number, was_read FROM history) USING (account_id, number)
         JOIN usual USING (account_id) ANTI JOIN cash_spans USING (account_id, cash_span)
+        ANTI JOIN (FROM tried WHERE kind IN ('unknown', 'securities') AND NOT is_stated) AS named USING (account_id, i)
         WHERE unexplained IS NULL AND NOT any_stated AND number <= previous_number + {FAR}
         AND abs(profit_left - earned) >= base * noticeable
     ), held_on AS ( -- days on which something was held or traded, as far as any report tells; `worth`: USD of a stock

@@ -25,8 +25,8 @@ the account's evenings seldom move: five times their median, a twentieth of the 
 two flows have to be off: those are uncertain. So it is where all flows of sessions in a row would, one later or
 earlier. What moves one evening alone disputes nothing, however far. Where only the broker's own value is known, it is
 one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account without any snapshot,
-or with stocks that were worth less than the leap, it has to have doubled or halved, or to take back what came or left
-before. So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or
+or with stocks that were worth less than the leap, it has to have doubled or halved, or moved by twenty times the
+median. So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or
 left, and of words that nobody knows, and such evenings beside them; until the owner states what came or left. A day
 of which the owner states that nothing did is not uncertain. The date that the owner states of a flow stands when the
 broker posts it with another, unless the evenings of both show it on the broker's.
@@ -62,6 +62,7 @@ from tradier_pipeline.warehouse.schema import (
 
 SHOWS = "1 / 20"  # part of equity from which on a market is told from a flow where nothing else tells it
 LEAST = "1 / 1000"  # and where the account does not move on other evenings, or cash tells it
+FEES = 5  # USD; less may be fees that the broker does not report
 FEWEST_EVENINGS = 10  # that tell how much an account uses to move
 REACH = 2  # sessions that a flow may be dated away from the evening that shows it
 POSTED_WITHIN = 6  # days that a flow may be dated beside what the owner stated; a week later it is the next one
@@ -497,6 +498,7 @@ _EVENINGS = rf"""
         SELECT *, profit_left - earned AS leap, value - leap AS without
         FROM resettled JOIN (SELECT account_id, number, was_read FROM history) USING (account_id, number)
         JOIN usual USING (account_id) ANTI JOIN cash_spans USING (account_id, cash_span)
+        ANTI JOIN (FROM tried WHERE kind IN ('unknown', 'securities') AND NOT is_stated) AS named USING (account_id, i)
         WHERE unexplained IS NULL AND NOT any_stated AND number <= previous_number + {FAR}
         AND abs(profit_left - earned) >= base * noticeable
     ), held_on AS ( -- days on which something was held or traded, as far as any report tells; `worth`: USD of a stock
@@ -557,7 +559,7 @@ _EVENINGS = rf"""
         FROM resettled JOIN history USING (account_id, number) JOIN usual USING (account_id)
         WHERE abs(unexplained) >= base * {LEAST} AND CASE
             WHEN abs(unexplained) >= base * {SHOWS} AND abs(profit_left - unexplained) <= abs(unexplained) / 2 THEN true
-            ELSE abs(profit_left - unexplained) <= base * noticeable
+            ELSE abs(unexplained) >= {FEES} AND abs(profit_left - unexplained) <= base * noticeable
                  AND NOT EXISTS (FROM late WHERE late.account_id = resettled.account_id AND late.i = resettled.i) END
         UNION ALL -- what an adjustment is of is not told: it may be money of the owner
         SELECT account_id, i, false, false, false, false,
@@ -568,21 +570,17 @@ _EVENINGS = rf"""
         UNION ALL -- likewise over evenings of which the broker's own value alone is known: any may show some of it
         SELECT account_id, i, false, false, false, false,
                cash_spans.unexplained::DECIMAL(24,2)::VARCHAR || ' USD came or left that the broker does not report'
-        FROM resettled JOIN cash_spans USING (account_id, cash_span)
-        WHERE all_read AND abs(cash_spans.unexplained) >= base / 20
+        FROM resettled JOIN cash_spans USING (account_id, cash_span) JOIN usual USING (account_id)
+        WHERE all_read AND abs(cash_spans.unexplained) >= base * noticeable
         AND (abs(resettled.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
              OR (abs(cash_spans.profit_left - cash_spans.unexplained) <= abs(cash_spans.unexplained) / 2
-                 AND abs(resettled.profit_left - earned) >= base / 20))
+                 AND abs(resettled.profit_left - earned) >= base * noticeable))
         UNION ALL -- no market moves an account that holds nothing, or stocks by more than they were worth; of the
-             -- latter, and of an account that was never seen, only a leap is told from it, or a flow that
-             -- went back
+             -- latter, and of an account that was never seen, only a leap is told from it
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
         FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
-        OR EXISTS ( -- that came or left, and went back
-            FROM dated WHERE dated.account_id = unheld.account_id AND amount <> 0
-            AND (kind = 'internal' OR (external AND dated_number <= number)) AND abs(dated_number - number) <= {FAR}
-            AND abs(leap + amount) <= abs(amount) / 10)
+        OR (noticeable < {SHOWS} AND least(abs(leap), abs(profit_left)) >= 4 * base * noticeable)
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'

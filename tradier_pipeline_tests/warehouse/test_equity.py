@@ -17,6 +17,7 @@ import pytest
 
 from tradier_pipeline.domain.returns import LEFT_AFTER, UNREAD, figures
 from tradier_pipeline.landing.activity import WINDOW
+from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.equity import MAY_FOLLOW
 from tradier_pipeline_tests.support.bodies import warehouse_in_memory
 from tradier_pipeline_tests.support.histories import ONE, Histories, at
@@ -763,11 +764,28 @@ def test_a_deposit_that_went_back_is_no_profit_and_no_loss_whatever_its_return_i
     assert_own_or_marked(write(reported, LONG), came, {5, 8} if posted == 2 else {8})
 
 
+def test_a_move_that_the_account_never_makes_else_is_money_where_nothing_is_known_to_be_held(write: Write) -> None:
+    came = {9: 3_000}
+    assert_own_or_marked(write(calm(came), LONG), came, {9})
+
+
 @pytest.mark.parametrize("amount", [300, 100, 15])
 def test_little_cash_that_history_does_not_have_marks_its_evening(write: Write, amount: int) -> None:
     """Cash tells it to the cent, though a market could have moved equity as far."""
     came = {7: amount}
     assert_own_or_marked(write(calm(came, by_cash=True), LONG), came, {7})
+
+
+def test_little_cash_that_came_between_two_snapshots_marks_the_evening_that_shows_it(
+    write: Write,
+) -> None:
+    reported = calm({7: 300}, by_cash=True)
+    for snapshots in (schema.TRADIER_SNAPSHOTS, schema.ACCOUNT_BALANCES):
+        of_days = {row["trade_date"]: row for row in reported.rows[snapshots]}
+        reported.rows[snapshots] = [row for day, row in of_days.items() if day not in LONG[6:9]]
+    for day in LONG[6:9]:
+        reported.reported(day, of_days[day]["equity"])
+    assert_own_or_marked(write(reported, LONG), {7: 300}, {7})
 
 
 @pytest.mark.parametrize(("word", "amount"), [("dividend", 80), ("trade", -120)])

@@ -20,6 +20,7 @@ from tradier_pipeline_tests.support.postgres import PASSWORD
 COMMANDS = (
     ("balances", "--by", "day", "--format", "json"),
     ("balances", "--by", "month", "--format", "json"),
+    ("spreads", "--format", "json"),
     ("query", "SELECT symbol, quantity FROM portfolio_positions ORDER BY ALL", "--format", "json"),
     ("query", "FROM positions_at(TIMESTAMPTZ '2025-01-02 15:00Z') ORDER BY symbol", "--format", "csv"),
     ("query", "SELECT rule, differences FROM check_results ORDER BY ALL", "--format", "json"),

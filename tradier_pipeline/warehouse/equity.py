@@ -12,24 +12,24 @@ Without money there is no return: it is null where equity before + deposits is n
 the day had not been. What is left of money cannot be less than nothing: a return below -100 % (a margin account in
 debt) counts as -100 % in growth, which stays zero from then on.
 
-The broker dates a flow without a time, and not always on the evening whose balance shows it first. A flow counts on
-the evening that it explains. The proof is in what its own evening and the next one are left with as it is dated: less
-by the flow here, more by it there. Cash that history does not explain proves it to a tenth of the flow; where only
-equity is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of
-evenings in a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains
-it, the days are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten
-sessions that shows as much, and one whose cash shows what the broker does not report, unless that is booked beside
-it, or equity shows that it was a trade. A date that nothing else proves is in dispute where another evening within
-its reach would leave less than half to the market of all the evenings that it touches, and of one less by as much as
-the account's evenings seldom move: five times their median, a twentieth of the equity at most; or a quarter, where
+The broker dates a flow without a time, and not always on the evening whose balance shows it first. A flow counts on the
+evening that it explains. The proof is in what its own evening and the next one are left with as it is dated: less by
+the flow here, more by it there. Cash that history does not explain proves it to a tenth of the flow; where only equity
+is known, which markets move too, the flow has to be a tenth of the equity, or fit to a hundredth. Flows of evenings in
+a row may be off all together. Where an evening contradicts the date of a flow and no neighbour explains it, the days
+are uncertain: marked with the reason, without a return, left out of growth; so is an evening within ten sessions that
+shows as much, and one whose cash shows what the broker does not report, unless that is booked beside it, or equity
+shows that it was a trade. A date that nothing else proves is in dispute where another evening within its reach would
+leave less than half to the market of all the evenings that it touches, and of one less by as much as the account's
+evenings seldom move: five times the median of those that moved, a twentieth of the equity at most; or a quarter, where
 two flows have to be off: those are uncertain. So it is where all flows of sessions in a row would, one later or
 earlier. What moves one evening alone disputes nothing, however far. Where only the broker's own value is known, it is
-one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account without any snapshot,
-or with stocks that were worth less than the leap, it has to have doubled or halved, or moved by twenty times the
-median. So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or
-left, and of words that nobody knows, and such evenings beside them; until the owner states what came or left. A day
-of which the owner states that nothing did is not uncertain. The date that the owner states of a flow stands when the
-broker posts it with another, unless the evenings of both show it on the broker's.
+one that moved while nothing was held, as snapshots, trades and closed lots tell; of an account without any snapshot, or
+with stocks that were worth less than the leap, it has to have doubled or halved, or moved by twenty times the median.
+So is an evening that an adjustment makes, which may be anything. So are the days of securities that came or left, and
+of words that nobody knows, and such evenings beside them; until the owner states what came or left. A day of which the
+owner states that nothing did is not uncertain. The date that the owner states of a flow stands when the broker posts it
+with another, unless the evenings of both show it on the broker's.
 """
 
 from __future__ import annotations
@@ -317,11 +317,11 @@ _EVENINGS = rf"""
         SELECT account_id, min(i) AS first_i, max(i) AS last_i, min(abs(net)) AS least
         FROM (SELECT *, i - row_number() OVER (PARTITION BY account_id ORDER BY i) AS run FROM around WHERE net <> 0)
         GROUP BY account_id, run HAVING count(*) > 1 AND NOT bool_or(any_stated)
-    ), usual AS MATERIALIZED ( -- the part of equity that is more than the evenings of an account use to move by
-        SELECT account_id, CASE WHEN count(profit) < {FEWEST_EVENINGS} THEN {SHOWS}
-                                ELSE least({SHOWS}, greatest({LEAST}, 5 * median(abs(profit - earned) / base))) END
-                           AS noticeable
-        FROM around WHERE base <> 0 GROUP BY account_id
+    ), usual AS MATERIALIZED ( -- the part of equity that is more than an account uses to move by, when it moves
+        SELECT account_id, CASE WHEN count(moved) < {FEWEST_EVENINGS} THEN {SHOWS}
+                                ELSE least({SHOWS}, greatest({LEAST}, 5 * median(moved))) END AS noticeable
+        FROM (SELECT account_id, nullif(abs(profit - earned) / base, 0) AS moved FROM around WHERE base <> 0)
+        GROUP BY account_id
     ), off_together AS (
         SELECT account_id, first_i, last_i,
                bool_and(abs(left_ - previous_net + net) <= least / fits) FILTER (i >= first_i)
@@ -580,7 +580,7 @@ _EVENINGS = rf"""
         SELECT account_id, i, false, false, false, false,
                'nothing is known to be held that can have moved it by ' || leap::DECIMAL(24,2)::VARCHAR || ' USD'
         FROM unheld WHERE is_proven OR value > 2 * greatest(without, 0) OR (value >= 0 AND value < without / 2)
-        OR (noticeable < {SHOWS} AND least(abs(leap), abs(profit_left)) >= 4 * base * noticeable)
+        OR (noticeable < {SHOWS} AND base > 0 AND least(abs(leap), abs(profit_left)) >= 4 * base * noticeable)
         UNION ALL -- what is counted on it instead of on its own day, or no more, does not explain it
         SELECT account_id, i, false, false, false, false,
                'it is not decided which of the flows that are dated beside it it shows'

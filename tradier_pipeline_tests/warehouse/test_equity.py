@@ -769,6 +769,17 @@ def test_a_move_that_the_account_never_makes_else_is_money_where_nothing_is_know
     assert_own_or_marked(write(calm(came), LONG), came, {9})
 
 
+def test_a_step_of_an_account_that_stands_still_else_keeps_its_return(write: Write) -> None:
+    """How far an account uses to move is told by evenings on which it moved; it may be valued seldom."""
+    reported = Histories()
+    for place, day in enumerate(LONG):
+        reported.reported(day, 11_000 if place >= 15 else 10_000)
+    reported.read(LONG[0], LONG[-1])
+    rows = write(reported, LONG)
+    assert rows[15]["return"] == pytest.approx(0.1)
+    assert not any(row["uncertain"] for row in rows)
+
+
 @pytest.mark.parametrize("amount", [300, 100, 15])
 def test_little_cash_that_history_does_not_have_marks_its_evening(write: Write, amount: int) -> None:
     """Cash tells it to the cent, though a market could have moved equity as far."""

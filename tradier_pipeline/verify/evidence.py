@@ -237,7 +237,7 @@ class Evidence:
             return defaultdict(list)
         return stored_rows(self.connection, self.previous["snapshot_id"], self.previous["as_of"])
 
-    @property
+    @cached_property
     def held_before(self) -> list[Row]:
         """What the previous snapshot held; nothing if there is none."""
         return [row for row in self.before["positions"] if row["quantity"]]
@@ -280,6 +280,22 @@ class Evidence:
         """What filled since the previous snapshot. An order with legs names the underlying: its legs count instead.
         One of several without its legs fills nothing that anybody knows."""
         return list(self._fills()) if self.previous is not None else []
+
+    @cached_property
+    def unexplained(self) -> Mapping[str, Decimal]:
+        """By symbol, how much of the change since the previous snapshot no fill accounts for."""
+        now, before = quantities(self.stored("positions")), quantities(self.held_before)
+        least: dict[str, Decimal] = defaultdict(Decimal)
+        most: dict[str, Decimal] = defaultdict(Decimal)
+        for fill in self.fills:
+            least[fill.symbol] += fill.least
+            most[fill.symbol] += fill.most
+        changes = {
+            symbol: now.get(symbol, Decimal(0)) - before.get(symbol, Decimal(0))
+            for symbol in now.keys() | before.keys() | least.keys()
+        }
+        rests = {symbol: change - min(max(change, least[symbol]), most[symbol]) for symbol, change in changes.items()}
+        return {symbol: rest for symbol, rest in rests.items() if rest}
 
     @cached_property
     def legless(self) -> Mapping[int, Row]:
@@ -330,6 +346,15 @@ class Evidence:
                     and at is not None
                     and self.previous["as_of_end"] + SETTLING < at < header["as_of"] - SETTLING,
                 )
+
+
+def quantities(rows: list[Row]) -> Mapping[str, Decimal]:
+    """How much is held of each symbol that is held at all."""
+    held: dict[str, Decimal] = defaultdict(Decimal)
+    for row in rows:
+        if row["quantity"]:
+            held[row["symbol"]] += row["quantity"]
+    return dict(held)
 
 
 def _progress(rows: Rows) -> dict[tuple[int, int | None], Row]:

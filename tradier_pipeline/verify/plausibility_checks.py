@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.core.check import claim_that
 from tradier_pipeline.core.outcome import Difference, RuleResult, Severity, not_judged, shown
-from tradier_pipeline.verify.evidence import Evidence, Row
+from tradier_pipeline.verify.evidence import Evidence, Row, quantities
 from tradier_pipeline.verify.registry import check
 
 MAX_QUOTE_AGE = timedelta(seconds=120)
@@ -27,10 +27,10 @@ def holdings_do_not_drop(evidence: Evidence) -> RuleResult:
     (header,), previous = evidence.stored("tradier_snapshots"), evidence.previous
     if previous is None or previous["trade_date"] != header["trade_date"] or header["verdict"] == "doubtful":
         return not_judged("doubtful, or the first snapshot of the day")
-    now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
+    now, before = quantities(evidence.stored("positions")), quantities(evidence.held_before)
     settled = {row["symbol"] for row in evidence.held_before if _expired(row, evidence)}
     delivered = {gone for _, _, gone in _deliveries(evidence)}
-    gone = sorted((before.keys() & _unexplained(evidence).keys()) - now.keys() - settled - delivered)
+    gone = sorted((before.keys() & evidence.unexplained.keys()) - now.keys() - settled - delivered)
     most = max(FEW_POSITIONS, len(before) // 4)
     return RuleResult(
         f"{len(gone)} of {len(before)} gone",
@@ -109,7 +109,7 @@ def positions_follow_fills(evidence: Evidence) -> RuleResult:
         return not_judged("the list covers one day")
     if header["verdict"] == "doubtful":
         return not_judged("doubtful")
-    now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
+    now, before = quantities(evidence.stored("positions")), quantities(evidence.held_before)
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
         filled[fill.symbol] += fill.quantity
@@ -121,7 +121,7 @@ def positions_follow_fills(evidence: Evidence) -> RuleResult:
             f"{shown(before.get(symbol, Decimal(0)))} -> {shown(now.get(symbol, Decimal(0)))}",
             f"{shown(filled[symbol])} filled",
         )
-        for symbol in sorted(_unexplained(evidence).keys() - settled - delivered)
+        for symbol in sorted(evidence.unexplained.keys() - settled - delivered)
     )
     changed = sum(now.get(symbol) != before.get(symbol) for symbol in now.keys() | before.keys())
     return RuleResult(f"{changed} positions changed", f"{len(filled)} symbols filled", differences)
@@ -206,36 +206,12 @@ def _when_freshness_matters(evidence: Evidence) -> datetime | None:
     return read_at if opens <= read_at < closes else None
 
 
-def _quantities(rows: list[Row]) -> Mapping[str, Decimal]:
-    quantities: dict[str, Decimal] = defaultdict(Decimal)
-    for row in rows:
-        if row["quantity"]:
-            quantities[row["symbol"]] += row["quantity"]
-    return dict(quantities)
-
-
-def _unexplained(evidence: Evidence) -> Mapping[str, Decimal]:
-    """By symbol, how much of the change since the previous snapshot no fill accounts for."""
-    now, before = _quantities(evidence.stored("positions")), _quantities(evidence.held_before)
-    least: dict[str, Decimal] = defaultdict(Decimal)
-    most: dict[str, Decimal] = defaultdict(Decimal)
-    for fill in evidence.fills:
-        least[fill.symbol] += fill.least
-        most[fill.symbol] += fill.most
-    changes = {
-        symbol: now.get(symbol, Decimal(0)) - before.get(symbol, Decimal(0))
-        for symbol in now.keys() | before.keys() | least.keys()
-    }
-    rests = {symbol: change - min(max(change, least[symbol]), most[symbol]) for symbol, change in changes.items()}
-    return {symbol: rest for symbol, rest in rests.items() if rest}
-
-
 def _deliveries(evidence: Evidence) -> list[tuple[str, Decimal, str]]:
     """Stock that changed by the hundred, and an option on it that went, both without a fill: symbol, shares, option."""
     (header,) = evidence.stored("tradier_snapshots")
     if evidence.previous is None or header["verdict"] == "doubtful":  # which concludes nothing
         return []
-    rests = _unexplained(evidence)
+    rests = evidence.unexplained
     gone = {
         letters(row["underlying"]): row["symbol"]
         for row in evidence.held_before

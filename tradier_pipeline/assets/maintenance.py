@@ -83,7 +83,6 @@ def sealed_months(tradier: TradierResource) -> dg.MaterializeResult[None]:
                 "months": ", ".join(f"{month:%Y-%m}" for month in sealing.months),
                 "years": ", ".join(f"{year:%Y}" for year in sealing.years),
                 "days_to": str(sealing.days_to or ""),
-                "headers_to": str(sealing.headers_to or ""),
                 "files": sealing.files,
                 "rows": sealing.rows,
                 "sealed_mb": _megabytes(sealing.bytes),

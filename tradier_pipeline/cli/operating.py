@@ -195,8 +195,6 @@ def seal(settings: Settings, until: datetime | None, repoint: bool, undo: bool, 
             parts.append(f"{screen.plural(len(sealed.years), 'year')} to {sealed.years[-1]:%Y}")
         if sealed.days_to:
             parts.append(f"days to {sealed.days_to}")
-        if sealed.headers_to:
-            parts.append(f"headers to {sealed.headers_to}")
         echo(f"sealed {', '.join(parts)}: {sealed.rows:,} rows, {sealed.bytes / 1e6:,.1f} MB in {sealed.files} files")
         echo(f"the warehouse: {sealed.warehouse_before / 1e6:,.1f} MB before, {sealed.warehouse_after / 1e6:,.1f} now")
 

@@ -58,7 +58,7 @@ class SealError(PipelineError):
 @dataclass(frozen=True, slots=True)
 class Sealing:
     """What was sealed: closed months, and years of the tables with a row a snapshot, by their first days; files, rows,
-    their bytes; the bytes of the warehouse before and after; and the last days of what was of an open month or year.
+    their bytes; the bytes of the warehouse before and after; and the last day of what was of an open month.
     """
 
     months: tuple[date, ...] = ()
@@ -69,7 +69,6 @@ class Sealing:
     warehouse_before: int = 0
     warehouse_after: int = 0
     days_to: date | None = None
-    headers_to: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +123,9 @@ def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
         tuple(sorted({file.month for file in done if file.is_yearly is yearly and not file.is_open}))
         for yearly in (False, True)
     )
-    days_to, headers_to = (
-        max((file.last for file in done if file.is_yearly is yearly and file.is_open), default=None)
-        for yearly in (False, True)
-    )
+    days_to = max((file.last for file in done if file.is_open), default=None)
     rows, size = sum(file.row_count for file in done), sum(file.bytes for file in done)
-    return Sealing(months, years, len(done), rows, size, before, warehouse.path.stat().st_size, days_to, headers_to)
+    return Sealing(months, years, len(done), rows, size, before, warehouse.path.stat().st_size, days_to)
 
 
 def undo(warehouse: Warehouse) -> int:

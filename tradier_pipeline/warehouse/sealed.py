@@ -2,10 +2,9 @@
 
 Of a table with many rows a snapshot a closed month lies in `sealed/<table>/<YYYY-MM>.parquet`, of one with about one
 row a snapshot a closed year in `sealed/<table>/<YYYY>.parquet`: a question about all years then opens ten files. The
-weeks of an open month that are old enough, and the months of an open year, lie in one file until it is closed, which
-takes the place of that of the week or month before: `sealed/open/<table>-<last day>.parquet`. What is not sealed is in
-the schema `hot`, and `main` shows both as a view under the table's name. Each table is sealed by itself: one of which
-nothing is sealed yet is a table of `main`.
+weeks of an open month that are old enough lie in one file until it is closed, which takes the place of that of the week
+before: `sealed/open/<table>-<last day>.parquet`. What is not sealed is in the schema `hot`, and `main` shows both as a
+view under the table's name. Each table is sealed by itself: one of which nothing is sealed yet is a table of `main`.
 
 Whoever publishes reads the hot rows only, which are as many after ten years as after one: `hot_first`. They have at
 least the last days, and the newest snapshots of every account. Who has to look back further says how far: `reaching`.
@@ -141,10 +140,10 @@ def period_end(table: Table, first: date) -> date:
 
 
 def old_before(table: Table, day: date) -> date:
-    """The first day that is not sealed yet, where all before a day may be: a week is sealed as one, and a month of a
-    table with a file a year.
+    """The first day that is not sealed yet, where all before a day may be: a week of an open month is sealed as one. An
+    open year is not: every question about a day reads its headers.
     """
-    first = day.replace(day=1)
+    first = period_of(table, day)
     return first if table.name in _YEARLY else max(first, day - timedelta(days=day.weekday()))
 
 

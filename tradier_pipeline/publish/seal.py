@@ -88,7 +88,7 @@ class _Span:
 
 
 def seal(warehouse: Warehouse, until: date | None = None) -> Sealing:
-    """Seal every week that ended OPEN_DAYS ago, or more, and of the tables with a file a year every month that ended
+    """Seal every week that ended OPEN_DAYS ago, or more, and of the tables with a file a year every year that ended
     OPEN_DAYS_OF_YEAR ago.
 
     Table by table, each in a publish of its own: who publishes snapshots meanwhile waits for one table, not for all.

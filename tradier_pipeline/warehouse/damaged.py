@@ -14,8 +14,8 @@ from pathlib import Path
 import duckdb
 
 from tradier_pipeline import clock
-from tradier_pipeline.core.files import exclusive, sync, writing
-from tradier_pipeline.warehouse.staging import DAMAGE, LOCK_TIMEOUT_S, Warehouse, attach
+from tradier_pipeline.core.files import sync, writing
+from tradier_pipeline.warehouse.staging import DAMAGE, Warehouse, attach
 
 
 def damage_of(path: Path) -> str | None:
@@ -53,8 +53,7 @@ def set_aside_damaged(warehouse: Warehouse) -> str | None:
     Raises:
         BusyError, FileError: another process writes it, or the home cannot be written.
     """
-    lock = warehouse.path.with_name(f".{warehouse.path.name}.lock")
-    with exclusive(lock, LOCK_TIMEOUT_S, f"{warehouse.path} is being written"):
+    with warehouse.locked():
         reason = damage_of(warehouse.path)
         if reason is not None:
             set_aside(warehouse.path)

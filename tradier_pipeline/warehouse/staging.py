@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -199,6 +199,11 @@ class Warehouse:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Be the only one that publishes. Raises BusyError if another process has been for half a minute."""
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        return exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written")
+
     @contextmanager
     def staged(self, *, fresh: bool = False, compact: bool = False) -> Iterator[StagedWarehouse]:
         """Work on a copy; publish it when the block ends, discard it when the block raises.
@@ -214,8 +219,7 @@ class Warehouse:
         """
         with writing(self.path.parent):
             make_directory(self.path.parent)
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with exclusive(lock, LOCK_TIMEOUT_S, f"{self.path} is being written"):
+        with self.locked():
             staged = self.path.with_name(f".{self.path.name}.staged")
             try:
                 if not fresh:

@@ -36,6 +36,7 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import letters
 from tradier_pipeline.core.decimals import QUANTUM, rounded
 from tradier_pipeline.domain.positions import PortfolioPosition
+from tradier_pipeline.domain.spread_figures import Quoted, SpreadFigures, spread_figures
 
 Side = Literal["credit", "debit", "long", "short"]
 Source = Literal["order", "inferred"]
@@ -129,6 +130,7 @@ class Spread:
         expiration: the nearest of the legs'; null if unknown.
         width: USD per share between the long and the short of one type, the wider of two; null if there is none or
             the expirations differ.
+        figures: per share, of its payoff, and of the quotes.
         cost: > 0 paid, < 0 received.
         market_value, unrealized_pl: null if any leg has no quote.
         has_payoff: the value at expiration is known: one root and expiration, no adjusted contract. If not,
@@ -161,13 +163,19 @@ class Spread:
     has_payoff: bool
     max_profit: Decimal | None
     max_loss: Decimal | None
+    figures: SpreadFigures
     legs: tuple[SpreadLeg, ...]
 
 
-def group(positions: Iterable[PortfolioPosition], orders: Iterable[Order] = ()) -> tuple[Spread, ...]:
+def group(
+    positions: Iterable[PortfolioPosition], orders: Iterable[Order] = (), quotes: Mapping[str, Quoted] | None = None
+) -> tuple[Spread, ...]:
     """Every option position of one account's snapshot as spreads, whatever the order of the rows and the orders.
 
     Rows of one symbol are summed and rows without quantity left out. Shares appear only as the legs of a spread.
+
+    Args:
+        quotes: by symbol; the figures that need one are null without it.
     """
     with localcontext(_EXACT):
         lots = _lots(positions)
@@ -175,7 +183,7 @@ def group(positions: Iterable[PortfolioPosition], orders: Iterable[Order] = ()) 
         for rule in _RULES:
             drafts += rule(lots)
         kept = sorted((draft for draft in drafts if draft.free), key=_rank)
-        return tuple(_finished(number, draft) for number, draft in enumerate(kept, 1))
+        return tuple(_finished(number, draft, quotes or {}) for number, draft in enumerate(kept, 1))
 
 
 # --- what is held, and what takes from it ---------------------------------------------------------------------------
@@ -464,18 +472,21 @@ def _rank(draft: _Draft) -> tuple[str, date, list[tuple[date, Decimal, bool, str
     return lots[-1].family, _nearest(lots) or date.min, [lot.place for lot in lots]
 
 
-def _finished(number: int, draft: _Draft) -> Spread:
+def _finished(number: int, draft: _Draft, quotes: Mapping[str, Quoted]) -> Spread:
     lots = [lot for lot, _ in draft.legs]
     letters = {lot.letter for lot in lots}
     draws = [lot.draw(ratio * draft.free) for lot, ratio in draft.legs]
+    legs = tuple(_leg(lot, ratio, draft.free, *drawn) for (lot, ratio), drawn in zip(draft.legs, draws, strict=True))
     cost = sum((cost for cost, _ in draws), _ZERO)
     value = _sum(value for _, value in draws)
+    paid, worth = rounded(cost), None if value is None else rounded(value)
+    underlying = lots[-1].underlying
     known = len({(lot.row.root, lot.expiration) for lot in lots if lot.letter != "S"}) == 1 and "?" not in letters
     strategy, side = _STRATEGIES.get(_shape(draft.legs), ("other", "credit" if cost < 0 else "debit"))
     max_profit, max_loss = _extremes(draft, cost) if known else (None, None)
     return Spread(
         spread_no=number,
-        underlying=lots[-1].underlying,
+        underlying=underlying,
         strategy=strategy,
         side=side,
         source="inferred" if draft.order_id is None else "order",
@@ -483,13 +494,14 @@ def _finished(number: int, draft: _Draft) -> Spread:
         quantity=draft.free,
         expiration=_nearest(lots),
         width=_width(lots) if known else None,
-        cost=rounded(cost),
-        market_value=None if value is None else rounded(value),
+        cost=paid,
+        market_value=worth,
         unrealized_pl=None if value is None else rounded(value - cost),
         has_payoff=known,
         max_profit=max_profit,
         max_loss=max_loss,
-        legs=tuple(_leg(lot, ratio, draft.free, *drawn) for (lot, ratio), drawn in zip(draft.legs, draws, strict=True)),
+        figures=spread_figures(underlying, draft.free, paid, worth, legs, quotes, has_payoff=known),
+        legs=legs,
     )
 
 

@@ -11,12 +11,15 @@ from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult
 from tradier_pipeline.domain.positions import PortfolioPosition
+from tradier_pipeline.domain.spread_figures import Quoted, SpreadFigures
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
 from tradier_pipeline.verify.registry import check
 
 OPTIONS = ("option", "adjusted_option")
-SPREAD_COLUMNS = tuple(field.name for field in fields(Spread) if field.name not in ("spread_no", "legs"))
+SPREAD_COLUMNS = tuple(field.name for field in fields(Spread) if field.name not in ("spread_no", "figures", "legs"))
+FIGURE_COLUMNS = tuple(field.name for field in fields(SpreadFigures))
+QUOTE_COLUMNS = tuple(field.name for field in fields(Quoted))
 LEG_COLUMNS = tuple(field.name for field in fields(SpreadLeg))
 
 
@@ -41,11 +44,15 @@ def spreads_use_contracts_once(evidence: Evidence) -> RuleResult:
 
 @check(None)
 def spreads_follow_positions(evidence: Evidence) -> RuleResult:
-    """Every stored spread is what the stored positions and the broker's orders group to."""
+    """Every stored spread is what the stored positions and quotes and the broker's orders group to."""
     names = [field.name for field in fields(PortfolioPosition)]
     positions = [PortfolioPosition(**{name: row[name] for name in names}) for row in evidence.stored("positions")]
-    spreads = group(positions, parse_rows(Order, "orders", "orders.order", evidence.orders))
-    expected = {(spread.spread_no,): _fields(spread, SPREAD_COLUMNS) for spread in spreads}
+    quotes = {row["symbol"]: Quoted(**{name: row[name] for name in QUOTE_COLUMNS}) for row in evidence.stored("quotes")}
+    spreads = group(positions, parse_rows(Order, "orders", "orders.order", evidence.orders), quotes)
+    expected = {
+        (spread.spread_no,): _fields(spread, SPREAD_COLUMNS) | _fields(spread.figures, FIGURE_COLUMNS)
+        for spread in spreads
+    }
     legs = {
         (spread.spread_no, leg_no): _fields(leg, LEG_COLUMNS)
         for spread in spreads

@@ -17,6 +17,7 @@ from tradier_pipeline.warehouse.schema import (
     KEY_COLUMNS,
     KEYS,
     MOMENT,
+    UNDERLYING_PRICE,
     VARCHAR,
     Column,
     View,
@@ -197,10 +198,6 @@ _OF_OPTIONS = (
     Column(f"expiring_{LATER_DAYS}d", DECIMAL, f"Contracts, long and short, that expire within {LATER_DAYS} days"),
     Column("next_expiration", DATE, "The nearest expiration; null without options"),
 )
-UNDERLYING_PRICE = Column(
-    "underlying_price", DECIMAL, "USD: middle of bid and ask, or last where one is missing; null without a quote"
-)
-
 EXPOSURE = View(
     "exposure",
     "One row per good snapshot and underlying that is held, in shares or options: the greeks of the book. Each is null "

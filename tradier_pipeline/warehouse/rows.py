@@ -23,6 +23,7 @@ from tradier_pipeline.core.decimals import rounded
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.domain.gate import DEFAULT_RULES, GateReading, GateRules, evaluate_gate
 from tradier_pipeline.domain.positions import PortfolioPosition
+from tradier_pipeline.domain.spread_figures import SpreadFigures
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse import schema
@@ -40,7 +41,8 @@ _OF_BALANCES = _shared(schema.ACCOUNT_BALANCES, Balances)
 _OF_MARGIN = _shared(schema.ACCOUNT_BALANCES, BuyingPower)
 _OF_CASH = _shared(schema.ACCOUNT_BALANCES, CashBlock)
 _OF_POSITION = tuple(field.name for field in fields(PortfolioPosition))
-_OF_SPREAD = tuple(field.name for field in fields(Spread) if field.name != "legs")
+_OF_SPREAD = tuple(field.name for field in fields(Spread) if field.name not in ("figures", "legs"))
+_OF_SPREAD_FIGURES = tuple(field.name for field in fields(SpreadFigures))
 _OF_SPREAD_LEG = tuple(field.name for field in fields(SpreadLeg))
 _OF_GATE = tuple(field.name for field in fields(GateReading))
 _AMOUNTS_OF_FINDING = ("change", "carried", "explained", "unexplained", "in_flight", "fees_at_most")
@@ -67,7 +69,9 @@ def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[s
         "order_legs": [row for order in (*typed.orders, *typed.looked_up) for row in _leg_rows(order)],
         "quotes": [_quote_row(quote) for quote in typed.quotes],
         "raw_payloads": list(_payload_rows(typed.landed)),
-        "option_spreads": [_fields(spread, _OF_SPREAD) for spread in typed.spreads],
+        "option_spreads": [
+            _fields(spread, _OF_SPREAD) | _fields(spread.figures, _OF_SPREAD_FIGURES) for spread in typed.spreads
+        ],
         "option_spread_legs": [
             {"spread_no": spread.spread_no, "leg_no": leg_no, **_fields(leg, _OF_SPREAD_LEG)}
             for spread in typed.spreads

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 16
+SCHEMA_VERSION = 17
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -272,6 +272,24 @@ QUOTES = Table(
     ),
 )
 
+UNDERLYING_PRICE = Column(
+    "underlying_price", DECIMAL, "USD: middle of bid and ask, or last where one is missing; null without a quote"
+)
+
+SPREAD_FIGURES = (
+    UNDERLYING_PRICE,
+    Column("entry_price", DECIMAL, "USD per share; negative for a credit; null with shares in it"),
+    Column("close_price", DECIMAL, "USD per share, by the marks: negative when closing it costs; null without"),
+    Column("break_even_low", DECIMAL, "USD per share: the lowest price at expiration without profit or loss"),
+    Column("break_even_high", DECIMAL, "USD per share: the highest one; null if there is one alone"),
+    Column("short_strike", DECIMAL, "USD per share: of the short leg that the underlying is nearest to, or over"),
+    Column("short_type", VARCHAR, "call or put: that leg"),
+    Column("distance", DECIMAL, "USD per share that this leg is out of the money; negative: in the money"),
+    Column("delta", DOUBLE, "Shares that it moves like; null if a leg has none"),
+    Column("theta", DOUBLE, "USD per day; null if a leg has none"),
+    Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
+)
+
 OPTION_SPREADS = Table(
     "option_spreads",
     "One row per option spread: derived from positions and orders, every contract in exactly one of them.",
@@ -294,6 +312,7 @@ OPTION_SPREADS = Table(
         _required("has_payoff", BOOLEAN, "Whether the value at expiration is known: one root, one expiration"),
         Column("max_profit", DECIMAL, "USD at expiration; null with a payoff means unlimited"),
         Column("max_loss", DECIMAL, "USD at expiration, positive for a loss; null with a payoff means unlimited"),
+        *SPREAD_FIGURES,
     ),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import UNDERLYING_PRICE, beside, out_of_the_money, prices, quoted
+from tradier_pipeline.warehouse.exposure import out_of_the_money, prices
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -17,45 +17,12 @@ from tradier_pipeline.warehouse.schema import (
     KEY_COLUMNS,
     KEYS,
     MOMENT,
+    SPREAD_FIGURES,
+    UNDERLYING_PRICE,
     VARCHAR,
     Column,
     View,
 )
-
-_SPREAD: Final = f"{MOMENT}, spread_no"
-_GREEKS: Final = ("delta", "theta", "vega")
-_OF_LEG: Final = ", ".join(
-    f"CASE WHEN leg.asset_class = 'equity' THEN {'leg.quantity::DOUBLE' if name == 'delta' else '0'} "
-    f"ELSE leg.quantity::DOUBLE * size * quoted.{name} END AS {name}"
-    for name in _GREEKS
-)
-
-# The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last. All
-# of it is of the row itself: a condition on the date does not reach, in sealed months, what is read twice.
-_UNITS: Final = "leg.quantity * leg.size"
-_BREAK_EVENS: Final = f"""
-    bends AS (
-        SELECT *, list_sort(list_distinct(list_prepend(0::{DECIMAL}, [leg.strike FOR leg IN legs]))) AS bends,
-               coalesce(list_sum([{_UNITS} FOR leg IN legs IF leg.option_type IS DISTINCT FROM 'put']), 0) AS slope
-        FROM spreads
-    ), worths AS (
-        SELECT *, CASE WHEN has_payoff THEN [(list_sum([{_UNITS} * CASE leg.option_type
-                       WHEN 'call' THEN greatest(price - leg.strike, 0)
-                       WHEN 'put' THEN greatest(leg.strike - price, 0) ELSE price END
-                   FOR leg IN legs]) - cost)::{DECIMAL} FOR price IN bends] END AS worths
-        FROM bends
-    ), zeros AS (
-        SELECT *, [zero FOR zero IN [CASE
-                   WHEN worths[i] = 0
-                   THEN CASE WHEN bends[i] > 0 AND (worths[i + 1] <> 0 OR worths[i + 1] IS NULL) THEN bends[i] END
-                   WHEN i = len(worths)
-                   THEN CASE WHEN sign(worths[i]) * sign(slope) < 0 THEN bends[i] - worths[i] / slope END
-                   WHEN sign(worths[i]) * sign(worths[i + 1]) < 0
-                   THEN bends[i] + (bends[i + 1] - bends[i]) * (worths[i] / (worths[i] - worths[i + 1])) END
-               FOR i IN range(1, len(worths) + 1)] IF zero IS NOT NULL] AS zeros
-        FROM worths
-    )
-"""  # noqa: S608
 
 
 def book_query(snapshots: str) -> str:
@@ -65,39 +32,15 @@ def book_query(snapshots: str) -> str:
         snapshots: the join that leaves the wanted ones.
     """
     return f"""
-    WITH sums AS (
-        SELECT {_SPREAD}, bool_or(asset_class = 'equity') AS has_shares, max(size) AS size,
-               {", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END AS {name}" for name in _GREEKS)},
-               list({{'strike': strike, 'option_type': option_type, 'quantity': quantity, 'size': size}}) AS legs
-        FROM (SELECT {_SPREAD}, leg.asset_class, leg.option_type, leg.strike, leg.quantity,
-                     CASE WHEN leg.asset_class = 'equity' THEN 1 ELSE leg.multiplier END AS size, {_OF_LEG}
-              FROM (FROM option_spread_legs {beside(snapshots)}) AS leg
-              LEFT JOIN {quoted(beside(snapshots))} USING ({MOMENT}, symbol))
-        GROUP BY {_SPREAD}
-    ), spreads AS (
-        FROM (SELECT option_spreads.* FROM option_spreads {snapshots}) JOIN sums USING ({_SPREAD})
-    ), {_BREAK_EVENS}, measured AS (
-        SELECT zeros.*, underlying_price, list_min(zeros)::{DECIMAL} AS break_even_low,
-               CASE WHEN len(zeros) > 1 THEN list_max(zeros) END::{DECIMAL} AS break_even_high,
-               list_sort([{{'away': {out_of_the_money("leg.")}, 'strike': leg.strike, 'option_type': leg.option_type}}
-                          FOR leg IN legs IF leg.quantity < 0 AND leg.strike IS NOT NULL])[1] AS short
-        FROM zeros LEFT JOIN {prices(beside(snapshots))} USING ({MOMENT}, underlying)
-    )
     SELECT {KEYS}, environment, spread_no, underlying, strategy, side, quantity, expiration,
            (expiration - trade_date)::INTEGER AS days_left, underlying_price, cost,
-           CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit,
-           CASE WHEN NOT has_shares AND quantity * size <> 0 THEN cost / (quantity * size) END::{
-        DECIMAL
-    } AS entry_price,
-           CASE WHEN NOT has_shares AND quantity * size <> 0
-                THEN market_value / (quantity * size) END::{DECIMAL} AS close_price,
+           CASE WHEN cost < 0 THEN -cost END::{DECIMAL} AS credit, entry_price, close_price,
            market_value, unrealized_pl, has_payoff, max_profit, max_loss,
            CASE WHEN max_profit > 0 THEN unrealized_pl::DOUBLE / max_profit::DOUBLE END AS captured,
-           break_even_low, break_even_high, short.strike AS short_strike, short.option_type AS short_type,
-           short.away::{DECIMAL} AS distance,
-           CASE WHEN underlying_price > 0 THEN short.away::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
-           {", ".join(_GREEKS)}
-    FROM measured LEFT JOIN account_environments USING (account_id)
+           break_even_low, break_even_high, short_strike, short_type, distance,
+           CASE WHEN underlying_price > 0 THEN distance::DOUBLE / underlying_price::DOUBLE END AS distance_ratio,
+           delta, theta, vega
+    FROM (SELECT option_spreads.* FROM option_spreads {snapshots}) LEFT JOIN account_environments USING (account_id)
     """  # noqa: S608
 
 
@@ -118,23 +61,16 @@ SPREAD_BOOK = View(
         UNDERLYING_PRICE,
         Column("cost", DECIMAL, "USD; positive when paid, negative when received; shares of a covered call are in it"),
         Column("credit", DECIMAL, "USD received, of all of it; null when it was paid for"),
-        Column("entry_price", DECIMAL, "USD per share; negative for a credit; null with shares in it"),
-        Column("close_price", DECIMAL, "USD per share, by the marks: negative when closing it costs; null without"),
+        *SPREAD_FIGURES[1:3],
         Column("market_value", DECIMAL, "USD; null if a leg has no quote"),
         Column("unrealized_pl", DECIMAL, "USD; null if a leg has no quote"),
         Column("has_payoff", BOOLEAN, "Whether the value at expiration is known: one root, one expiration"),
         Column("max_profit", DECIMAL, "USD at expiration; null with a payoff means unlimited"),
         Column("max_loss", DECIMAL, "USD at expiration, positive for a loss; null with a payoff means unlimited"),
         Column("captured", DOUBLE, "unrealized_pl / max_profit, 0.5 = half of the maximum profit; null without one"),
-        Column("break_even_low", DECIMAL, "USD per share: the lowest price at expiration without profit or loss"),
-        Column("break_even_high", DECIMAL, "USD per share: the highest one; null if there is one alone"),
-        Column("short_strike", DECIMAL, "USD per share: of the short leg that the underlying is nearest to, or over"),
-        Column("short_type", VARCHAR, "call or put: that leg"),
-        Column("distance", DECIMAL, "USD per share that this leg is out of the money; negative: in the money"),
+        *SPREAD_FIGURES[3:8],
         Column("distance_ratio", DOUBLE, "distance / underlying_price, 0.05 = 5 %"),
-        Column("delta", DOUBLE, "Shares that it moves like; null if a leg has none"),
-        Column("theta", DOUBLE, "USD per day; null if a leg has none"),
-        Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
+        *SPREAD_FIGURES[8:],
     ),
     book_query(GOOD_OF_DAY),
 )

@@ -16,7 +16,7 @@ import duckdb
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, put_in_place, sync, writing
-from tradier_pipeline.warehouse import derived, macros, schema, sealed, views
+from tradier_pipeline.warehouse import derived, macros, older_spreads, schema, sealed, views
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
@@ -113,6 +113,8 @@ class StagedWarehouse:
             for table in schema.TABLES:
                 if table not in schema.RECONCILED:  # those are taken over for all
                     self._copy(table, older, only)
+            if schema.UNDERLYING_PRICE.name not in older.get(schema.OPTION_SPREADS.name, ()):
+                find_figures(self.connection, schema.OPTION_SPREADS.name, f"snapshot_id IN ({ids})")
             self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes reported
             self._copy(schema.CHECK_RESULTS, older, only)
             self._forget_missed(list(snapshot_ids))
@@ -357,12 +359,34 @@ def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) 
         "verdict_evidence = CASE coherence WHEN 'torn' THEN coherence_evidence END WHERE verdict IS NULL"
     )
     _know_words(connection, hot)
+    if schema.UNDERLYING_PRICE.name not in older.get(schema.OPTION_SPREADS.name, schema.OPTION_SPREADS.column_names):
+        if hot:
+            sealed.unseal(connection, sealed.sealed_files(connection, schema.OPTION_SPREADS))
+        find_figures(connection, sealed.stored_name(schema.OPTION_SPREADS, hot))
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
     if hot:
         sealed.show_now(connection, hot)
     for macro in macros.MACROS:
         connection.execute(macros.macro_ddl(macro))
+
+
+def find_figures(connection: duckdb.DuckDBPyConnection, spreads: str, which: str = "true") -> None:
+    """Store the figures of option spreads that have none, in the caller's transaction.
+
+    Args:
+        spreads: the table that has them.
+        which: the condition of those that are asked for.
+    """
+    connection.execute(older_spreads.CREATE)
+    for day in older_spreads.days_of(connection, spreads, which):
+        insert(connection, older_spreads.FOUND, older_spreads.found_figures(connection, spreads, which, day))
+    figures = ", ".join(f"{column.name} = found.{column.name}" for column in schema.SPREAD_FIGURES)
+    connection.execute(
+        f"UPDATE {spreads} AS spreads SET {figures} FROM {older_spreads.FOUND.name} AS found "  # noqa: S608
+        "WHERE spreads.rowid = found.of_row"
+    )
+    connection.execute(f"DROP TABLE {older_spreads.FOUND.name}")
 
 
 def _know_words(connection: duckdb.DuckDBPyConnection, hot: Collection[str]) -> None:

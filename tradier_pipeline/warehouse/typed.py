@@ -10,6 +10,7 @@ from tradier_pipeline.broker.decode import parse_accounts, parse_balances, parse
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Account, Balances, Order, Quote, parse
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
+from tradier_pipeline.domain.spread_figures import Quoted
 from tradier_pipeline.domain.spreads import Spread, group
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.reconcile.conservation import ItemVerdict
@@ -79,7 +80,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         orders=orders,
         looked_up=looked_up,
         quotes=tuple(quotes.values()),
-        spreads=group(positions, (*orders, *looked_up)),
+        spreads=group(positions, (*orders, *looked_up), {symbol: Quoted.of(quote) for symbol, quote in quotes.items()}),
     )
 
 

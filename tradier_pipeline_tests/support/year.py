@@ -23,8 +23,8 @@ from tradier_pipeline.publish.seal import ROWS_OF_GROUP
 from tradier_pipeline.warehouse import derived, schema, sealed
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.sessions import upsert_sessions
-from tradier_pipeline.warehouse.sql import bind, literal
-from tradier_pipeline.warehouse.staging import Warehouse, insert, sealed_directory
+from tradier_pipeline.warehouse.sql import bind, literal, transaction
+from tradier_pipeline.warehouse.staging import Warehouse, find_figures, insert, sealed_directory
 
 CALENDAR = MarketCalendar("XNYS")
 FIRST_DAY = date(2025, 1, 2)
@@ -65,6 +65,8 @@ def fill(
     connection.execute(f"CREATE OR REPLACE TEMP TABLE days AS FROM (VALUES {values}) AS _({columns})")
     connection.execute(f"SET VARIABLE account = {literal(account_id)}; SET VARIABLE ledger = {ledger}")
     connection.execute(Path(__file__).with_suffix(".sql").read_text())
+    with transaction(connection):
+        find_figures(connection, schema.OPTION_SPREADS.name, f"account_id = {literal(account_id)}")
     derived.refresh(connection)
 
 

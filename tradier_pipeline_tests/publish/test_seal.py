@@ -304,6 +304,41 @@ def test_a_sealed_warehouse_of_the_version_before_is_brought_over(sealed_bulk: W
     assert differences(before, bulk.path) == {}
 
 
+def test_the_figures_of_sealed_spreads_that_the_version_before_did_not_store_are_found(
+    sealed_bulk: Warehouse, tmp_path: Path
+) -> None:
+    bulk = sealed_bulk
+    before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
+    shutil.copytree(tmp_path / "sealed", tmp_path / "then" / "sealed")
+    figures = [column.name for column in schema.SPREAD_FIGURES]
+    bulk.path.chmod(0o644)
+    with duckdb.connect(str(bulk.path)) as connection:
+        connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
+        for file in sealed.sealed_files(connection, schema.OPTION_SPREADS):
+            path = tmp_path / "sealed" / file.path
+            rows = f"SELECT * EXCLUDE ({', '.join(figures)}) FROM '{path}'"
+            connection.execute(f"COPY ({rows}) TO '{path}.older' (FORMAT parquet)")
+            Path(f"{path}.older").replace(path)
+            kept = [name for name in file.columns if name not in figures]
+            connection.execute(
+                "UPDATE hot.sealed_files SET bytes = ?, columns = ? WHERE table_name = ? AND month = ?",
+                [path.stat().st_size, kept, file.table_name, file.month],
+            )
+        for name in figures:
+            connection.execute(f"ALTER TABLE hot.option_spreads DROP COLUMN {name}")
+        connection.execute("CREATE OR REPLACE VIEW option_spreads AS FROM hot.option_spreads")
+    with bulk.staged() as staged:
+        assert staged.completed
+    shutil.rmtree(tmp_path / "sealed" / "option_spreads")  # what was read from the files lies in the warehouse now
+    with connect_readonly(bulk.path) as connection:
+        after = connection.execute("FROM spread_book ORDER BY ALL").fetchall()
+    shutil.rmtree(tmp_path / "sealed")
+    shutil.move(tmp_path / "then" / "sealed", tmp_path / "sealed")
+    with connect_readonly(before) as connection:
+        assert connection.execute("FROM spread_book ORDER BY ALL").fetchall() == after
+    assert any(row[-1] is not None for row in after)
+
+
 def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(
     bulk: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

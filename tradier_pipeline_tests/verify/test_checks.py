@@ -370,6 +370,11 @@ INCIDENTS += [
         "-66",
     ),
     Incident("spreads_follow_positions", spoiled("UPDATE option_spreads SET cost = 0"), "spread 1 cost", "-80", "0"),
+    Incident(
+        "spreads_follow_positions",
+        spoiled("UPDATE option_spreads SET break_even_low = 0"),
+        *("spread 1 break_even_low", "602.4880597", "0"),
+    ),
 ]
 
 

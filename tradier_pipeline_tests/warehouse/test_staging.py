@@ -309,6 +309,29 @@ def test_a_rebuild_keeps_the_rows_of_what_is_damaged_by_now(home: Home, simulate
     assert rebuilt.refused.keys() == {str(snapshots[number].snapshot_id) for number in (1, 2)}
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["goes on", "is rebuilt without landed bytes"])
+def test_a_home_of_the_version_before_gets_the_figures_of_its_spreads(
+    home: Home, simulated: Simulated, *, damaged: bool
+) -> None:
+    landed, _ = take(home, simulated.broker)
+    query = "FROM option_spreads ORDER BY spread_no"
+    with connect_readonly(home.warehouse.path) as connection:
+        before = connection.execute(query).fetchall()
+    home.warehouse.path.chmod(0o644)
+    with duckdb.connect(str(home.warehouse.path)) as connection:
+        for column in schema.SPREAD_FIGURES:
+            connection.execute(f"ALTER TABLE option_spreads DROP COLUMN {column.name}")
+        connection.execute("CREATE OR REPLACE MACRO schema_version() AS 16")
+    if damaged:
+        (landed.directory / "manifest.json").write_text("{")
+        assert rebuild(home.warehouse, home.zone, lambda _: None).kept_rows == 1
+    with home.warehouse.staged():
+        pass
+    with connect_readonly(home.warehouse.path) as connection:
+        assert connection.execute(query).fetchall() == before
+    assert all(row[-1] is not None for row in before)
+
+
 def test_a_second_writer_is_told_who_holds_the_warehouse(
     home: Home, simulated: Simulated, children: Nursery, monkeypatch: pytest.MonkeyPatch, good: LandedSnapshot
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
 from typing import Any
@@ -86,4 +86,4 @@ def _found(row: Row) -> Row:
         quotes,
         has_payoff=row["has_payoff"],
     )
-    return {"of_row": row["of_row"], **asdict(figures)}
+    return {"of_row": row["of_row"], **{column.name: getattr(figures, column.name) for column in SPREAD_FIGURES}}

@@ -237,7 +237,7 @@ def test_a_person_sees_the_lineage_takes_a_snapshot_and_finds_it_with_its_checks
 
     before = set(lived.published())
     page.goto(lived.up.url)
-    page.get_by_role("link", name="Lineage").click()
+    page.locator("a[href='/asset-groups']").click()
     for group in ("raw", "snapshot", "portfolio", "reconciliation", "reporting"):
         expect(shown(group)).to_be_visible()
     page.goto(f"{lived.up.url}/assets/tradier_snapshot?view=lineage")

@@ -72,18 +72,16 @@ def fill_arithmetic_holds(evidence: Evidence) -> RuleResult:
 
 @check(42, Severity.WARN)
 def fill_prices_present(evidence: Evidence) -> RuleResult:
-    """Whatever was filled has an average price, and only a package of legs can net to zero."""
+    """Whatever was filled has an average price. It may be zero of a package, and of a leg where all legs net to the
+    package's: a wing that is worth nothing is given away with the rest.
+    """
     filled = [part for part in _parts(evidence) if part["exec_quantity"]]
-    even = {
-        order["order_id"]
-        for order in evidence.stored("orders")
-        if order["type"] == "even" and order["avg_fill_price"] == 0
-    }
+    agree = {order["order_id"] for order, legs in _packages(evidence) if _nets(order, legs)}
     wrong = [
         part
         for part in filled
         if part["avg_fill_price"] is None
-        or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES and part["order_id"] not in even)
+        or (part["avg_fill_price"] == 0 and part["class"] not in PACKAGES and part["order_id"] not in agree)
     ]
     return RuleResult(
         f"{len(filled)} with fills",
@@ -100,14 +98,24 @@ def fill_prices_present(evidence: Evidence) -> RuleResult:
     )
 
 
-@check(43, Severity.WARN)
-def leg_fills_agree(evidence: Evidence) -> RuleResult:
-    """The legs of a package fill in their ratio, and their prices net to the package's within a cent."""
-    packages = [
+def _packages(evidence: Evidence) -> list[tuple[Row, list[Row]]]:
+    return [
         (order, legs)
         for order in evidence.stored("orders")
         if order["class"] in PACKAGES and (legs := evidence.legs.get(order["order_id"])) and order["quantity"]
     ]
+
+
+def _nets(order: Row, legs: list[Row]) -> bool:
+    """Whether the prices of all legs are known and come to the package's."""
+    priced = all(part["avg_fill_price"] is not None for part in (order, *legs))
+    return priced and not list(_leg_differences(order, legs))
+
+
+@check(43, Severity.WARN)
+def leg_fills_agree(evidence: Evidence) -> RuleResult:
+    """The legs of a package fill in their ratio, and their prices net to the package's within a cent."""
+    packages = _packages(evidence)
     differences = [difference for order, legs in packages for difference in _leg_differences(order, legs)]
     disagree = f"{len(differences)} disagree"
     return RuleResult(f"{len(packages)} packages", disagree, tuple(differences), judged=bool(packages))

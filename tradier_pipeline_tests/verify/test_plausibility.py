@@ -701,6 +701,7 @@ SOUND: list[tuple[str, Callable[[Bench], object]]] = [
     ),
     ("fill_prices_present", taken(answers(orders=[package(SOLD, (*BOUGHT[:3], Decimal("2.10")), net=0)]))),
     ("fill_prices_present", taken(answers(orders=[package((*SOLD[:3], 0), (*BOUGHT[:3], 0), net=0, type="even")]))),
+    ("fill_prices_present", taken(answers(orders=[package((*SOLD[:3], 0), BOUGHT, net=Decimal("1.30"))]))),
     ("leg_fills_agree", taken(answers(orders=[package(SOLD, BOUGHT)]))),
     ("leg_fills_agree", taken(answers(orders=[package(SOLD, BOUGHT, net=Decimal("-0.79"))]))),
     ("leg_fills_agree", taken(answers(orders=[package(SOLD, (*BOUGHT[:3], None))]))),

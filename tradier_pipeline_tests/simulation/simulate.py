@@ -389,11 +389,13 @@ class Simulation:
         orders = {row.client_order_id: row for row in alone.orders()}
         trades = {row.trade_id: row for row in alone.trades()}
         ledger = Ledger(self.home / "ledger.sqlite")
+        filling = {order.trade_id for order in ledger.orders() if order.role == "ENTRY" and not settled(order)}
         for order in ledger.orders():
             _agrees(order.client_order_id, order, orders[order.client_order_id], ORDER_ENDED if settled(order) else ())
         for trade in ledger.trades():
             ended = TRADE_ENDED if trade.status in ("CLOSED", "CANCELLED") else ()
-            opened = TRADE_OPENED if trade.status not in ("ENTRY_PENDING", "CANCELLED") else ()
+            is_whole = trade.status not in ("ENTRY_PENDING", "CANCELLED") and trade.trade_id not in filling
+            opened = TRADE_OPENED if is_whole else ()
             _agrees(trade.trade_id, trade, trades[trade.trade_id], (*ended, *opened))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import out_of_the_money, prices
+from tradier_pipeline.warehouse.exposure import out_of_the_money, prices, to_scale
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -115,28 +115,30 @@ ASSIGNMENT_RISK = View(
         ),
     ),
     f"""
-    WITH shares AS (
-        SELECT {MOMENT}, symbol AS underlying, sum(quantity) AS shares FROM positions
-        WHERE asset_class = 'equity' GROUP BY {MOMENT}, symbol
-    ), shorts AS (
-        SELECT {KEYS}, symbol, coalesce(underlying, root) AS underlying, option_type, strike, expiration, quantity,
-               mark, multiplier
-        FROM positions {GOOD_OF_DAY} AND quantity < 0 AND option_type IS NOT NULL
+    WITH books AS (
+        SELECT {KEYS}, coalesce(underlying, root, symbol) AS underlying,
+               sum(quantity) FILTER (asset_class = 'equity') AS shares,
+               list({{'symbol': symbol, 'option_type': option_type, 'strike': strike, 'expiration': expiration,
+                     'quantity': quantity, 'mark': mark, 'multiplier': multiplier}})
+                   FILTER (quantity < 0 AND option_type IS NOT NULL) AS shorts
+        FROM positions {GOOD_OF_DAY} GROUP BY {KEYS}, coalesce(underlying, root, symbol)
+    ), held_short AS ( -- positions are read once: a use of a sealed table is what takes the time of a day
+        SELECT * EXCLUDE shorts, unnest(short) FROM (SELECT *, unnest(shorts) AS short FROM books)
     ), paid AS (
         SELECT environment, symbol AS underlying, 'call' AS option_type, ex_date,
                CASE WHEN bool_and(cash_amount IS NOT NULL AND coalesce(currency, 'USD') = 'USD')
                     THEN sum(cash_amount) END AS amount
         FROM dividends GROUP BY ALL
     ), measured AS (
-        SELECT shorts.*, underlying_price, {out_of_the_money()} AS distance, shares, cash
-        FROM shorts LEFT JOIN {prices()} USING ({MOMENT}, underlying) LEFT JOIN shares USING ({MOMENT}, underlying)
+        SELECT held_short.*, underlying_price, {out_of_the_money()} AS distance, cash
+        FROM held_short LEFT JOIN {prices()} USING ({MOMENT}, underlying)
         LEFT JOIN (SELECT {MOMENT}, cash FROM account_balances) USING ({MOMENT})
     )
     SELECT {KEYS}, held.environment, symbol, held.underlying, held.option_type, strike, expiration,
            (expiration - trade_date)::INTEGER AS days_left, quantity, underlying_price,
            distance::{DECIMAL} AS distance, distance < 0 AS in_the_money, mark,
            (mark - greatest(-distance, 0))::{DECIMAL} AS time_value,
-           CASE held.option_type WHEN 'put' THEN -quantity * multiplier * strike END::{DECIMAL} AS cash_needed, cash,
+           {to_scale("CASE held.option_type WHEN 'put' THEN -quantity * multiplier * strike END")} AS cash_needed, cash,
            CASE held.option_type WHEN 'call' THEN -quantity * multiplier END::{DECIMAL} AS shares_needed,
            coalesce(shares, 0)::{DECIMAL} AS shares_held,
            CASE WHEN ex_date <= expiration THEN ex_date END AS ex_dividend_date,

@@ -61,8 +61,8 @@ def test_the_portfolio_shows_each_position_as_a_trader_calls_it_and_their_sum(de
     assert len(exported("portfolio")) == len(rows)
     for row in rows:
         named = f"{row['underlying']} " if row["strike"] else row["symbol"]
-        line = next(line for line in reported.splitlines() if f"{row['market_value']:,.2f}" in line)
-        assert line.startswith(named)
+        worth = f"{row['market_value']:,.2f}"
+        assert any(line.startswith(named) and worth in line.split() for line in reported.splitlines())
 
 
 def test_trades_show_what_each_would_make_if_it_were_closed_at_the_marks(demo: Home) -> None:

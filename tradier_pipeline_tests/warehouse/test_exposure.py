@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,6 +12,8 @@ import pytest
 
 from tradier_pipeline import history
 from tradier_pipeline.publish.store import store_snapshot
+from tradier_pipeline.warehouse import sealed
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land, option_quote, position, quote
 from tradier_pipeline_tests.support.command_line import rows_of, run
@@ -18,6 +22,7 @@ from tradier_pipeline_tests.support.sampling import sampled
 NOON = datetime(2025, 11, 20, 17, 0, tzinfo=UTC)
 SHORT, LONG = "SPY251121P00650000", "SPY251219P00640000"  # they expire the day after, and within 30 days
 FAR = "SPY260116C00700000"
+SEALED = frozenset(table.name for table in sealed.TABLES)
 
 
 def greeks(delta: str, gamma: str, theta: str, vega: str) -> dict[str, Decimal]:
@@ -114,6 +119,66 @@ def test_shares_alone_have_a_delta_and_no_coverage(home: Home) -> None:
     show(home, {"AAPL": -30}, [quote("AAPL")])
     (apple,) = rows_of("exposure")
     assert [apple[name] for name in ("delta", "gamma", "theta", "vega", "coverage")] == [-30, 0, 0, 0, None]
+
+
+def test_what_is_only_quoted_or_not_held_any_more_is_in_no_book(home: Home) -> None:
+    show(home, SPREAD | {"AAPL": 0}, [*QUOTES, quote("AAPL"), quote("TSLA")])
+    assert [row["underlying"] for row in rows_of("exposure")] == ["SPY"]
+
+
+def test_an_account_is_exposed_to_all_that_it_holds(home: Home) -> None:
+    apple = "AAPL251219C00200000"
+    quotes = [*QUOTES, quote("AAPL"), option_quote(apple, underlying="AAPL", greeks=greeks("0.5", "0", "-0.2", "0.1"))]
+    show(home, SPREAD | {apple: -1}, quotes)
+    books = {row["underlying"]: row for row in rows_of("exposure")}
+    (account,) = rows_of("exposure", "--by", "account")
+    for name in ("dollar_delta", "theta", "vega", "option_legs"):
+        assert account[name] == pytest.approx(books["AAPL"][name] + books["SPY"][name])
+    assert Decimal(account["short_notional"]) == 130_000 + 20_000
+    assert Decimal(account["short_call_notional"]) == 20_000
+
+
+def test_short_options_of_an_underlying_stand_beside_its_shares(home: Home) -> None:
+    call, apple = "SPY251219C00700000", "AAPL251219P00200000"
+    quotes = [QUOTES[0], *map(option_quote, (SHORT, LONG, call)), option_quote(apple, underlying="AAPL")]
+    show(home, SPREAD | {call: -3, apple: -1}, quotes)
+    names = ("symbol", "shares_held", "shares_needed", "cash_needed", "underlying_price")
+    rows = rows_of("query", f"SELECT {', '.join(names)} FROM assignment_risk")
+    assert {row["symbol"]: [row[name] and Decimal(row[name]) for name in names[1:]] for row in rows} == {
+        SHORT: [100, None, 130_000, Decimal("660.05")],
+        call: [100, 300, None, Decimal("660.05")],
+        apple: [0, None, 20_000, None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("view", "tables"),
+    [
+        ("exposure", ["positions", "quotes", "quotes", "tradier_snapshots"]),
+        ("account_exposure", ["account_balances", "positions", "quotes", "quotes", "tradier_snapshots"]),
+        ("assignment_risk", ["account_balances", "positions", "quotes", "tradier_snapshots"]),
+    ],
+)
+def test_a_day_is_found_by_few_looks_at_what_is_sealed_and_none_at_another_day(
+    view: str, tables: list[str], home: Home
+) -> None:
+    for day in (0, 1):
+        show(home, SPREAD, QUOTES, NOON + timedelta(days=day), torn=bool(day))
+        show(home, SPREAD, QUOTES, NOON + timedelta(days=day, hours=1), torn=not day)
+    of_day = f"FROM {view} WHERE account_id = '{ACCOUNT}' AND trade_date = '2025-11-20'"
+    with connect_readonly(home.warehouse.path) as connection:
+        ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {of_day}").fetchall()
+    looks = [look for look in scans(json.loads(plan)[0]) if look["Table"] in SEALED]
+    assert sorted(look["Table"] for look in looks) == tables
+    assert all("trade_date=" in str(look["Filters"]) for look in looks)
+
+
+def scans(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a plan says of each table that it reads."""
+    if "Table" in plan["extra_info"]:
+        yield plan["extra_info"] | {"Table": plan["extra_info"]["Table"].rpartition(".")[2]}
+    for child in plan["children"]:
+        yield from scans(child)
 
 
 def test_a_doubtful_snapshot_is_left_out_and_over_time_the_last_good_one_of_each_day_counts(home: Home) -> None:

@@ -17,7 +17,7 @@ from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
 from tradier_pipeline.warehouse.equity import POSTED
 from tradier_pipeline.warehouse.period_returns import benchmark_query
-from tradier_pipeline.warehouse.sql import bind, literal, rows_of, where
+from tradier_pipeline.warehouse.sql import bind, listed, literal, rows_of, where
 from tradier_pipeline.warehouse.staging import DAMAGE, DAMAGED_REMEDY, WarehouseError, attach
 from tradier_pipeline.warehouse.statements import LINES, statement_query
 
@@ -230,8 +230,7 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def published_among(connection: duckdb.DuckDBPyConnection, wanted: Collection[str]) -> set[str]:
     """Those of some snapshots that are published."""
-    listed = ", ".join(map(literal, sorted(wanted))) or "NULL"
-    query = f"SELECT snapshot_id FROM tradier_snapshots WHERE snapshot_id IN ({listed})"  # noqa: S608
+    query = f"SELECT snapshot_id FROM tradier_snapshots WHERE snapshot_id IN ({listed(sorted(wanted))})"  # noqa: S608
     return {snapshot_id for (snapshot_id,) in connection.execute(query).fetchall()}
 
 

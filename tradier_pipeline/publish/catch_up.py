@@ -22,12 +22,11 @@ from tradier_pipeline.landing.activity import landed_activity
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.market import landed_market
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import upsert_findings, with_verdict
+from tradier_pipeline.publish.derive import known_of, upsert_findings, with_verdict
 from tradier_pipeline.publish.missed import Row, missed_row
 from tradier_pipeline.publish.store import (
     OF_ONE_SNAPSHOT,
     NotPublishedError,
-    is_news,
     look_back,
     refused_row,
     store_activities,
@@ -218,8 +217,8 @@ def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) ->
     """As it would have been stored in its minute, but for the ledger: what it said then is not known any more."""
     typed = read_typed(landed)
     look_back(staged, typed)
-    news = is_news(staged, typed)
-    typed = with_verdict(staged.connection, typed, rules.calendar)
+    known = known_of(staged.connection, typed)
+    typed = with_verdict(staged.connection, typed, rules.calendar, known)
     store_verified(staged, typed, rules, with_missed=False)
-    if news:
+    if known.is_news:
         upsert_findings(staged.connection, typed, ledger_read=False)

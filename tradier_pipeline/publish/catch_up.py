@@ -37,9 +37,9 @@ from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside_damaged, waiting_aside
-from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, foreign_log, market_paths
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert, log_of
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH, newest_published, published_or_refused, unpublished
 
@@ -116,7 +116,7 @@ def catch_up(
         behind = _is_behind(warehouse, zone, own)
     except WarehouseError:
         # a log of a program that ended without it: nothing reads through it, and what publishes next removes it
-        if not foreign_log(warehouse.path).exists() and (damage := set_aside_damaged(warehouse) or "") == "":
+        if not log_of(warehouse.path).exists() and (damage := set_aside_damaged(warehouse) or "") == "":
             raise
         behind = True
     if not (behind or aside.exists()):

@@ -262,9 +262,14 @@ class Warehouse:
             sync(staged)
             staged.chmod(0o444)
             # a write-ahead log beside the published name can only be a stranger's, and would be replayed into ours
-            _remove(self.path.with_name(f"{self.path.name}.wal"))
+            log_of(self.path).unlink(missing_ok=True)
             put_in_place(staged, self.path)
             sync(self.path.parent)
+
+
+def log_of(path: Path) -> Path:
+    """Where a program that writes to a file of DuckDB's keeps what it has not written to it yet."""
+    return path.with_name(f"{path.name}.wal")
 
 
 def refuse_no_file(path: Path) -> None:
@@ -434,4 +439,4 @@ def _compact(connection: duckdb.DuckDBPyConnection, staged: Path) -> None:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    log_of(path).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import httpx
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.decode import parse
 from tradier_pipeline.broker.errors import (
     AuthError,
     BodyError,
@@ -25,7 +26,7 @@ from tradier_pipeline.broker.errors import (
     excerpt,
 )
 from tradier_pipeline.broker.http import masked, open_http
-from tradier_pipeline.broker.models import Order, identifier, parse
+from tradier_pipeline.broker.models import Order, identifier
 from tradier_pipeline.broker.pages import Attempt, Extract, Page
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.core import progress

@@ -4,12 +4,41 @@ the resource and the path, if a body or a row is malformed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from tradier_pipeline.broker import envelope
-from tradier_pipeline.broker.models import Account, Balances, Order, Position, parse, parse_rows
+from tradier_pipeline.broker.errors import BodyError
+from tradier_pipeline.broker.models import Account, Balances, BrokerModel, Order, Position, Quote
+
+M = TypeVar("M", bound=BrokerModel)
+
+
+def parse(model: type[M], resource: str, path: str, row: Any) -> M:
+    """Validate one object of a body.
+
+    Raises:
+        BodyError: names the resource and the path of the first field that is missing or malformed.
+    """
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join([path, *(str(part) for part in first["loc"])])
+        raise BodyError(resource, _problem(first["msg"]), path=where) from None
+
+
+def _problem(message: str) -> str:
+    return "is missing" if message == "Field required" else message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:
+    """Validate the rows of a list body; `path` is that of the list, such as `orders.order`."""
+    return tuple(parse(model, resource, f"{path}[{index}]", row) for index, row in enumerate(rows))
 
 
 def rows_of(resource: envelope.ListResource, bodies: Iterable[bytes]) -> list[dict[str, Any]]:
@@ -42,6 +71,16 @@ def parse_balances(body: bytes) -> Balances:
 
 def parse_positions(bodies: Iterable[bytes]) -> tuple[Position, ...]:
     return parse_rows(Position, "positions", "positions.position", rows_of("positions", bodies))
+
+
+def parse_quotes(bodies: Iterable[bytes]) -> dict[str, Quote]:
+    """The quotes by symbol. A malformed one is left out, since it must not cost the snapshot; a check tells of it."""
+    quotes: dict[str, Quote] = {}
+    for row in rows_of("quotes", bodies):
+        with suppress(BodyError):
+            quote = parse(Quote, "quotes", "quotes.quote", row)
+            quotes[quote.symbol] = quote
+    return quotes
 
 
 @lru_cache(maxsize=2)  # judged, then stored; and most minutes list the orders of the minute before, byte for byte

@@ -17,10 +17,10 @@ from pydantic import AliasChoices, Field, SecretStr
 from tradier_pipeline import clock
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.client import NETWORK_ERRORS
-from tradier_pipeline.broker.decode import parse_orders
+from tradier_pipeline.broker.decode import parse, parse_orders
 from tradier_pipeline.broker.errors import BodyError, BrokerError, RateLimitError, UnavailableError, excerpt
 from tradier_pipeline.broker.http import is_loopback, masked, open_http
-from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, OrderLeg, parse
+from tradier_pipeline.broker.models import BrokerModel, Identifier, Number, OrderLeg
 from tradier_pipeline.broker.receive import receive_body
 from tradier_pipeline.core.errors import PipelineError
 

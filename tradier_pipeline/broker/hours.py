@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+from tradier_pipeline.broker.decode import parse_rows
 from tradier_pipeline.broker.envelope import parse_json, rows
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.models import CalendarDay, Hours, parse_rows
+from tradier_pipeline.broker.models import CalendarDay, Hours
 from tradier_pipeline.clock import NEW_YORK
 
 PATH = "calendar.days.day"

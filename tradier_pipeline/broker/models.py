@@ -10,10 +10,9 @@ Unknown fields are never an error: they stay in the landed bytes, and the check 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -131,9 +130,6 @@ class BrokerModel(BaseModel):
     """Base of all bodies: immutable, tolerant of new fields, strict about the known ones."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-M = TypeVar("M", bound=BrokerModel)
 
 
 class Account(BrokerModel):
@@ -472,24 +468,6 @@ class CalendarDay(BrokerModel):
         return self
 
 
-def parse(model: type[M], resource: str, path: str, row: Any) -> M:
-    """Validate one object of a body.
-
-    Raises:
-        BodyError: names the resource and the path of the first field that is missing or malformed.
-    """
-    try:
-        return model.model_validate(row)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join([path, *(str(part) for part in first["loc"])])
-        raise BodyError(resource, _problem(first["msg"]), path=where) from None
-
-
-def _problem(message: str) -> str:
-    return "is missing" if message == "Field required" else message.removeprefix("Value error, ").removeprefix("Input ")
-
-
 def identifier(resource: str, path: str, value: Any) -> int:
     """An id of the broker, a number or the text of one. Raises BodyError, naming the path, for anything else."""
     try:
@@ -497,8 +475,3 @@ def identifier(resource: str, path: str, value: Any) -> int:
     except ValidationError:
         text = "is missing" if value is None else f"is not a whole number of 64 bits: {excerpt(str(value))}"
         raise BodyError(resource, text, path=path) from None
-
-
-def parse_rows(model: type[M], resource: str, path: str, rows: Sequence[Any]) -> tuple[M, ...]:
-    """Validate the rows of a list body; `path` is that of the list, such as `orders.order`."""
-    return tuple(parse(model, resource, f"{path}[{index}]", row) for index, row in enumerate(rows))

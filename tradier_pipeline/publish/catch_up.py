@@ -22,12 +22,11 @@ from tradier_pipeline.landing.activity import landed_activity
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.market import landed_market
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import upsert_findings, with_verdict
+from tradier_pipeline.publish.derive import known_of, upsert_findings, with_verdict
 from tradier_pipeline.publish.missed import Row, missed_row
 from tradier_pipeline.publish.store import (
     OF_ONE_SNAPSHOT,
     NotPublishedError,
-    is_news,
     look_back,
     refused_row,
     store_activities,
@@ -38,9 +37,9 @@ from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside_damaged, waiting_aside
-from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, foreign_log, market_paths
+from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert, log_of
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH, newest_published, published_or_refused, unpublished
 
@@ -117,7 +116,7 @@ def catch_up(
         behind = _is_behind(warehouse, zone, own)
     except WarehouseError:
         # a log of a program that ended without it: nothing reads through it, and what publishes next removes it
-        if not foreign_log(warehouse.path).exists() and (damage := set_aside_damaged(warehouse) or "") == "":
+        if not log_of(warehouse.path).exists() and (damage := set_aside_damaged(warehouse) or "") == "":
             raise
         behind = True
     if not (behind or aside.exists()):
@@ -218,8 +217,8 @@ def _store(staged: StagedWarehouse, landed: LandedSnapshot, rules: GateRules) ->
     """As it would have been stored in its minute, but for the ledger: what it said then is not known any more."""
     typed = read_typed(landed)
     look_back(staged, typed)
-    news = is_news(staged, typed)
-    typed = with_verdict(staged.connection, typed, rules.calendar)
+    known = known_of(staged.connection, typed)
+    typed = with_verdict(staged.connection, typed, rules.calendar, known)
     store_verified(staged, typed, rules, with_missed=False)
-    if news:
+    if known.is_news:
         upsert_findings(staged.connection, typed, ledger_read=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain
@@ -15,27 +15,25 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.reconcile.account_state import (
     ZERO,
     AccountState,
-    Terms,
     held,
     legless_of,
     parts_of,
+    terms_of,
 )
 from tradier_pipeline.reconcile.conservation import ItemVerdict
 from tradier_pipeline.reconcile.findings import (
     FindingScope,
     FindingState,
     findings_of,
-    switched_off,
     unknown_words,
     update_findings,
 )
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
-from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, judge_snapshot, reach
+from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, Verdict, judge_snapshot, reach
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
     SANDBOX,
     clock_error,
-    has_terms,
     last_good,
     stored_observation,
 )
@@ -49,7 +47,12 @@ _DOUBTFUL = """
     SELECT snapshot_id, as_of, as_of_end, clock_skew_s, environment FROM tradier_snapshots
     WHERE account_id = ? AND as_of < ? AND as_of > ? AND verdict = 'doubtful' ORDER BY as_of DESC LIMIT 60
 """
-_KEPT_VERDICT = "SELECT verdict, verdict_evidence FROM tradier_snapshots WHERE snapshot_id = ?"
+# how many there are, itself or good and newer, and its own verdict
+_KNOWN = """
+    SELECT count(*) FILTER (verdict = 'good' OR snapshot_id = ?), any_value(verdict) FILTER (snapshot_id = ?),
+        any_value(verdict_evidence) FILTER (snapshot_id = ?)
+    FROM tradier_snapshots WHERE account_id = ? AND as_of >= ?
+"""
 _MAKE_GOOD = """
     UPDATE tradier_snapshots SET verdict = 'good', verdict_evidence = concat_ws('; ', verdict_evidence, ?)
     WHERE snapshot_id = ?
@@ -71,6 +74,29 @@ _UNKNOWN_WORDS = f"""
 """  # noqa: S608
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the warehouse has of a snapshot that is about to be stored.
+
+    Attributes:
+        is_news: it is stored for the first time, and nothing good of its account that is newer.
+        verdict: as it is stored; None if it is not.
+    """
+
+    is_news: bool
+    verdict: Verdict | None = None
+    verdict_evidence: str | None = None
+
+
+def known_of(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> Known:
+    """What the warehouse has of a snapshot that is about to be stored."""
+    manifest = typed.landed.manifest
+    own = manifest.snapshot_id
+    query = bind(_KNOWN, own, own, own, manifest.account_id, manifest.as_of)
+    found, verdict, evidence = connection.execute(query).fetchone() or (0, None, None)
+    return Known(not found, verdict, evidence)
+
+
 def conserve(
     connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar | None = None
 ) -> TypedSnapshot:
@@ -85,19 +111,20 @@ def conserve(
 
 
 def with_verdict(
-    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar, *, anew: bool = False
+    connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, calendar: MarketCalendar, known: Known | None = None
 ) -> TypedSnapshot:
     """The snapshot with its verdict, and as `conserve` returns it.
 
     Earlier doubtful ones that it confirms become good, with what changed at them.
 
     Args:
-        anew: judge it although it is stored. Else it keeps its verdict: what has confirmed it since is not forgotten.
+        known: it keeps the verdict that it is stored with: what has confirmed it since is not forgotten. None judges it
+            although it is stored.
     """
+    if known is not None and known.verdict is not None:
+        kept = replace(typed, verdict=known.verdict, verdict_evidence=known.verdict_evidence)
+        return conserve(connection, kept, calendar)
     manifest = typed.landed.manifest
-    kept = connection.execute(bind(_KEPT_VERDICT, manifest.snapshot_id)).fetchone()
-    if kept is not None and not anew:
-        return conserve(connection, replace(typed, verdict=kept[0], verdict_evidence=kept[1]), calendar)
     now = _observed(typed, calendar)
     last = last_good(connection, manifest.account_id, now.statement)
     since = last.observation.statement.as_of if last else datetime.min.replace(tzinfo=UTC)
@@ -145,7 +172,6 @@ def _conserved(last: Good, found: tuple[ItemVerdict, ...]) -> Conserved:
 def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> AccountState:
     manifest = typed.landed.manifest
     session = calendar.session_of(clock.trade_date(manifest.as_of_end)) if calendar else None
-    quotes = typed.quotes or ()
     return AccountState(
         manifest.as_of,
         manifest.as_of_end,
@@ -155,17 +181,17 @@ def _statement(typed: TypedSnapshot, calendar: MarketCalendar | None) -> Account
         legless_of((*typed.orders, *typed.looked_up)),
         session.close if session else None,
         session.open if session else None,
-        {quote.symbol: Terms(quote.contract_size, quote.underlying) for quote in quotes if has_terms(quote.symbol)},
+        terms_of((quote.symbol, quote.contract_size, quote.underlying) for quote in typed.quotes),
     )
 
 
 def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     manifest, balances = typed.landed.manifest, typed.balances
-    session = calendar.session_of(typed.landed.snapshot_id.trade_date)
+    statement = _statement(typed, calendar)
     values = [row.market_value for row in typed.positions]
     return Observation(
         manifest.snapshot_id,
-        _statement(typed, calendar),
+        statement,
         Figures(
             balances.total_equity,
             balances.total_cash,
@@ -176,13 +202,13 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
             balances.option_long_value,
             balances.option_short_value,
         ),
-        in_session=session is not None and manifest.as_of in session,
+        in_session=statement.in_session,
         priced=sum((abs(value) for value in values if value is not None), ZERO),
         clock_skew=clock_error(manifest.clock_skew_s),
         worth=None if None in values else sum((value for value in values if value is not None), ZERO),
         reach=reach(
             typed.positions,
-            {quote.symbol: quote.prevclose for quote in typed.quotes or ()},
+            {quote.symbol: quote.prevclose for quote in typed.quotes},
             delayed=manifest.environment == SANDBOX,
         ),
         delayed=manifest.environment == SANDBOX,
@@ -213,17 +239,17 @@ def upsert_findings(
         switches_read=stopped is not None,
         settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
+    words = {} if scope.doubtful else _unknown_words(connection, manifest.account_id)
+    tracked = _tracked(connection, manifest.account_id)
     said = findings_of(
         scope,
         evidence=(typed.verdict_evidence or "").split("; "),
         changes=_reported(typed.conserved, scope.settled) if typed.conserved else (),
         orders=(*typed.orders, *typed.looked_up),
         reconciled=typed.reconciled,
+        words=words,
+        stopped=stopped or (),
     )
-    said += switched_off(stopped or ())
-    if not scope.doubtful:
-        said += unknown_words(_unknown_words(connection, manifest.account_id))
-    tracked = _tracked(connection, manifest.account_id)
     if not tracked and not said:
         return
     open_ones = bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id)

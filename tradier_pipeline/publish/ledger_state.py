@@ -38,7 +38,7 @@ from tradier_pipeline.warehouse.reads import (
     verdict_of,
 )
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.sql import bind, literal
+from tradier_pipeline.warehouse.sql import bind, listed, literal
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH
 
@@ -221,26 +221,20 @@ def _ended_before(
     ]
     if not missing:
         return []
-    zone = LandingZone(typed.landed.directory.parents[2])
     since = min(order.created_at for order in missing if order.created_at) - LATE
     numbers = [order.broker_order_id for order in missing if order.broker_order_id is not None]
     names, ends = [order.client_order_id for order in missing], sorted(FINISHED)
     query = bind(_ENDED_BEFORE, manifest.account_id, since, manifest.as_of)
-    query = query.format(numbers=_listed(numbers), names=_listed(names), ends=_listed(ends))
+    query = query.format(numbers=listed(numbers), names=listed(names), ends=listed(ends))
     with reaching(connection, since):
         rows = connection.execute(query).fetchall()
     found: list[Order] = []
     for number, snapshot_id in rows:
-        landed = zone.find(SnapshotId.parse(snapshot_id))
+        landed = typed.landed.zone.find(SnapshotId.parse(snapshot_id))
         if landed and number not in ids:
             before = read_typed(landed)
             found += [order for order in (*before.orders, *before.looked_up) if order.id == number]
     return found
-
-
-def _listed(values: Sequence[str | int]) -> str:
-    """What follows IN, in parentheses; an empty list holds nothing."""
-    return ", ".join(literal(value) for value in values) or "NULL"
 
 
 def exit_to_link(settings: Settings, trade_id: str, order_id: int) -> tuple[EngineOrder, str]:
@@ -302,8 +296,7 @@ def _closes(connection: duckdb.DuckDBPyConnection, trades: Sequence[Trade]) -> d
     days = {trade.expiration for trade in trades if trade.expiration and trade.status not in TERMINAL}
     if not days:
         return {}
-    listed = ", ".join(literal(day) for day in sorted(days))
-    sql = f"SELECT trade_date, session_close FROM sessions WHERE trade_date IN ({listed})"  # noqa: S608
+    sql = f"SELECT trade_date, session_close FROM sessions WHERE trade_date IN ({listed(sorted(days))})"  # noqa: S608
     return {day: close.astimezone(UTC) for day, close in connection.execute(sql).fetchall()}
 
 
@@ -329,7 +322,7 @@ def _when_held(
         WITH last AS (
             SELECT snapshot_id, as_of FROM positions
             WHERE account_id = {literal(account_id)} AND as_of < {literal(as_of)}
-              AND symbol IN ({", ".join(literal(symbol) for symbol in sorted(symbols))})
+              AND symbol IN ({listed(sorted(symbols))})
             GROUP BY snapshot_id, as_of HAVING count(DISTINCT symbol) = {len(symbols)} ORDER BY as_of DESC LIMIT 1
         )
         SELECT max(last.as_of), coalesce(sum(quantity), 0) FROM last LEFT JOIN positions

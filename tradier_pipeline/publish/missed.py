@@ -18,6 +18,7 @@ from tradier_pipeline.warehouse.unpublished import EPOCH, NOT_TRIED
 
 Row = dict[str, Any]
 
+_PUBLISHED = ""  # stands for the path
 SETTLING = timedelta(minutes=1)  # what was being recorded while the newest snapshot was stored
 
 
@@ -44,12 +45,11 @@ def new_missed(
     attempts = zone.attempts(account_id, min(trade_date, snapshot_id.trade_date), committed_at - SETTLING)
     earliest = date.fromisoformat(min((path.parent.name for path in attempts.values()), default=str(trade_date)))
     with reaching(connection, earliest - timedelta(days=1)):  # a home that was restored has days of every year anew
-        published = _published(connection, account_id, earliest)
-    known = _known(connection, account_id, earliest)
+        known = _known(connection, account_id, earliest)
     rows: list[Row] = []
     for missed, path in attempts.items():
         reason = refused_because if missed == str(snapshot_id) else None
-        if missed not in published and (reason or known.get(missed) != zone.relative(path)):
+        if (missed, _PUBLISHED) not in known and (reason or (missed, zone.relative(path)) not in known):
             rows.append(missed_row(zone, path, missed, reason))
     return rows
 
@@ -97,13 +97,14 @@ def _newest_other(connection: duckdb.DuckDBPyConnection, snapshot_id: SnapshotId
     return (found[0], found[1]) if found and found[0] else (EPOCH.date(), EPOCH)
 
 
-def _published(connection: duckdb.DuckDBPyConnection, account_id: str, since: date) -> set[str]:
+def _known(connection: duckdb.DuckDBPyConnection, account_id: str, since: date) -> set[tuple[str, str]]:
+    """The instants since a date that are published, and those that are known as missed, each with the path of what
+    tells of it.
+    """
     # read within a minute of its instant, so a day earlier is early enough
     earliest = datetime.combine(since, time(), UTC) - timedelta(days=1)
-    sql = "SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND as_of >= ?"
-    return {found for (found,) in connection.execute(bind(sql, account_id, earliest)).fetchall()}
-
-
-def _known(connection: duckdb.DuckDBPyConnection, account_id: str, since: date) -> dict[str, str]:
-    sql = "SELECT snapshot_id, path FROM missed_snapshots WHERE account_id = ? AND trade_date >= ?"
-    return dict(connection.execute(bind(sql, account_id, since)).fetchall())
+    sql = """
+        SELECT snapshot_id, ? FROM tradier_snapshots WHERE account_id = ? AND as_of >= ?
+        UNION ALL SELECT snapshot_id, path FROM missed_snapshots WHERE account_id = ? AND trade_date >= ?
+    """
+    return set(connection.execute(bind(sql, _PUBLISHED, account_id, earliest, account_id, since)).fetchall())

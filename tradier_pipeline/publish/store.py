@@ -24,7 +24,7 @@ from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.market import MarketExtract, landed_market
 from tradier_pipeline.landing.prices import LandedPrices
 from tradier_pipeline.landing.zone import DIVIDENDS, PRICES, LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import upsert_findings, upsert_word_findings, with_verdict
+from tradier_pipeline.publish.derive import known_of, upsert_findings, upsert_word_findings, with_verdict
 from tradier_pipeline.publish.ledger_state import reconcile_typed
 from tradier_pipeline.publish.missed import Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import LedgerState
@@ -38,8 +38,9 @@ from tradier_pipeline.warehouse.damaged import keep_aside, set_aside
 from tradier_pipeline.warehouse.market import upsert_market
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths, snapshot_ids
 from tradier_pipeline.warehouse.rows import table_rows
+from tradier_pipeline.warehouse.sealed import unseal_around
 from tradier_pipeline.warehouse.sessions import upsert_sessions
-from tradier_pipeline.warehouse.sql import bind, transaction
+from tradier_pipeline.warehouse.sql import transaction
 from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse, WarehouseError, insert
 from tradier_pipeline.warehouse.typed import TypedSnapshot, read_typed
 from tradier_pipeline.warehouse.unpublished import EPOCH
@@ -141,7 +142,9 @@ def store_snapshot(
             started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
-        publish_missed(warehouse, landed.zone, landed.snapshot_id, refused_because=error.cause, outcomes=outcomes)
+        publish_missed(
+            warehouse, landed.zone, landed.snapshot_id, refused=landed, because=error.cause, outcomes=outcomes
+        )
         raise
     progress.step("published", str(landed.snapshot_id), started)
     return typed, outcomes
@@ -233,13 +236,13 @@ def _store_and_judge(
 ) -> Stored:
     """Store a snapshot in the copy, with its verdict, what the ledger says beside it, its checks and its findings."""
     look_back(staged, typed)
-    news = is_news(staged, typed)
-    typed = with_verdict(staged.connection, typed, rules.calendar)
-    ledger_state = read_ledger(staged.connection, typed) if news and read_ledger else None
+    known = known_of(staged.connection, typed)
+    typed = with_verdict(staged.connection, typed, rules.calendar, known)
+    ledger_state = read_ledger(staged.connection, typed) if known.is_news and read_ledger else None
     if ledger_state is not None and not ledger_state.empty:
         typed = replace(typed, reconciled=reconcile_typed(staged.connection, typed, ledger_state, rules.calendar))
     outcomes = store_verified(staged, typed, rules)
-    if news:
+    if known.is_news:
         upsert_findings(staged.connection, typed, ledger_read=ledger_state is not None, stopped=stopped)
     return typed, outcomes
 
@@ -247,18 +250,8 @@ def _store_and_judge(
 def look_back(staged: StagedWarehouse, typed: TypedSnapshot) -> None:
     """Have what a snapshot that is about to be stored or proven is set beside, however long ago it was read."""
     manifest = typed.landed.manifest
-    staged.look_back(manifest.account_id, manifest.as_of, typed.landed.snapshot_id.trade_date)
-
-
-def is_news(staged: StagedWarehouse, typed: TypedSnapshot) -> bool:
-    """Whether it is stored for the first time, and nothing good of its account that is newer."""
-    manifest = typed.landed.manifest
-    query = """
-        SELECT count(*) FROM tradier_snapshots
-        WHERE account_id = ? AND as_of >= ? AND (verdict = 'good' OR snapshot_id = ?)
-    """
-    found = staged.connection.execute(bind(query, manifest.account_id, manifest.as_of, manifest.snapshot_id))
-    return found.fetchone() == (0,)
+    if staged.sealed:
+        unseal_around(staged.connection, manifest.account_id, manifest.as_of, typed.landed.snapshot_id.trade_date)
 
 
 def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: MarketCalendar) -> StoredActivity:
@@ -329,24 +322,25 @@ def publish_missed(
     zone: LandingZone,
     snapshot_id: SnapshotId,
     *,
-    refused_because: str | None = None,
+    refused: LandedSnapshot | None = None,
+    because: str | None = None,
     outcomes: Sequence[Outcome] = (),
 ) -> None:
     """Let readers see at once that a snapshot was missed, failed or refused. Publishes nothing if they see it already.
 
-    `outcomes`: what the rules say of one that is refused.
+    `because`, `outcomes`: why one that is `refused` is so, and what the rules say of it.
 
     Never raises: it is called while the reason itself is on its way to the user, and what could not be published now
     comes with the next snapshot.
     """
     with suppress(Exception):
         with connect_readonly(warehouse.path) as connection:
-            missed = new_missed(connection, zone, snapshot_id, refused_because=refused_because)
+            missed = new_missed(connection, zone, snapshot_id, refused_because=because)
         if missed:
             with warehouse.staged() as staged:
-                staged.miss(new_missed(staged.connection, zone, snapshot_id, refused_because=refused_because))
-                if outcomes and (landed := zone.find(snapshot_id)):
-                    store_results(staged.connection, landed, outcomes)
+                staged.miss(new_missed(staged.connection, zone, snapshot_id, refused_because=because))
+                if refused and outcomes:
+                    store_results(staged.connection, refused, outcomes)
 
 
 def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules = DEFAULT_RULES) -> list[Outcome]:
@@ -359,7 +353,7 @@ def verify_landed(warehouse: Warehouse, landed: LandedSnapshot, rules: GateRules
     try:
         with warehouse.staged() as staged:
             look_back(staged, typed)
-            typed = with_verdict(staged.connection, typed, rules.calendar)
+            typed = with_verdict(staged.connection, typed, rules.calendar, known_of(staged.connection, typed))
             raise _TrialEnds(_stored(staged, typed, rules))
     except _TrialEnds as trial:
         return trial.outcomes
@@ -612,7 +606,7 @@ def _added(
 
 
 def _verify_rebuilt(staged: StagedWarehouse, typed: TypedSnapshot, rules: GateRules) -> None:
-    judged = with_verdict(staged.connection, typed, rules.calendar, anew=True)  # by what is not refused before it
+    judged = with_verdict(staged.connection, typed, rules.calendar)  # by what is not refused before it
     if judged.verdict == "doubtful" or judged.verdict_evidence:
         staged.set_verdict(typed.landed.manifest.snapshot_id, judged.verdict, judged.verdict_evidence)
     conserved = table_rows(judged)

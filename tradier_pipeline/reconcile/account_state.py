@@ -86,6 +86,11 @@ class Holding:
 NOTHING = Holding(ZERO, ZERO)
 
 
+def terms_of(quotes: Iterable[tuple[str, int | None, str | None]]) -> dict[str, Terms]:
+    """Option symbol -> what its quote tells: symbol, shares of one contract and underlying of each quote."""
+    return {symbol: Terms(size, underlying) for symbol, size, underlying in quotes if classify(symbol).option}
+
+
 @dataclass(frozen=True, slots=True)
 class AccountState:
     """Orders, positions and cash of one reading, which lasted from `as_of` to `as_of_end`.
@@ -114,6 +119,12 @@ class AccountState:
     owed: frozenset[str] = frozenset()
     claimed: frozenset[str] = frozenset()
     gone: Mapping[str, Decimal] = field(default_factory=dict)
+
+    @property
+    def in_session(self) -> bool:
+        """Whether the exchange was open when it was read, as far as that is known."""
+        opened, close = self.session_open, self.session_close
+        return opened is not None and close is not None and opened <= self.as_of < close
 
     def held(self, symbol: str) -> Holding:
         """The position in a symbol; an empty one if there is none."""

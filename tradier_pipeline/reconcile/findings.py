@@ -130,28 +130,34 @@ def findings_of(
     changes: Iterable[ItemVerdict] = (),
     orders: Iterable[Order] = (),
     reconciled: Reconciliation | None = None,
+    words: Mapping[str, tuple[int, Decimal]] | None = None,
+    stopped: Iterable[str] = (),
 ) -> list[Finding]:
-    """What a snapshot shows to be wrong.
+    """What is wrong as a snapshot is stored: what it shows, what is not known in the history, what is switched off.
 
     Args:
         evidence: what its verdict rests on.
         changes: since the last good snapshot.
         orders: of the broker.
         reconciled: with the ledger; None if it was not.
+        words: those of the history that are not known; a doubtful snapshot shows none.
+        stopped: the cycles that are switched off.
     """
+    off = switched_off(stopped)
     if scope.doubtful:
-        return [Finding(DOUBTFUL, None, "warn", "the newest snapshot is doubtful", tuple(evidence))]
+        return [Finding(DOUBTFUL, None, "warn", "the newest snapshot is doubtful", tuple(evidence)), *off]
     unexplained = [_unexplained(change) for change in changes if change.state == "unexplained"]
     overfilled = [_overfilled(order) for order in orders if progress(order).is_beyond]
+    beside = [*off, *unknown_words(words or {})]
     if reconciled is None:
-        return [*unexplained, *overfilled]
+        return [*unexplained, *overfilled, *beside]
     of_orders = [finding for row in reconciled.orders if (finding := _of_order(row))]
     of_trades = [
         Finding(found.code, trade_id or found.subject, found.severity, found.text, found.evidence, found.action)
         for trade_id, found in reconciled.findings
         if trade_id or found.severity != "info"  # shares held by hand are no problem: reconciliation_findings has them
     ]
-    return [*unexplained, *overfilled, *of_orders, *of_trades]
+    return [*unexplained, *overfilled, *of_orders, *of_trades, *beside]
 
 
 def unknown_words(words: Mapping[str, tuple[int, Decimal]]) -> list[Finding]:

@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import fields
 from decimal import Decimal
 
-from tradier_pipeline.broker.models import Order, parse_rows
+from tradier_pipeline.broker.decode import parse_rows
+from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult

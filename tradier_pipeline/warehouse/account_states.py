@@ -13,7 +13,6 @@ import duckdb
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, OF_SEVERAL
-from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import (
     EXACT,
     ZERO,
@@ -21,11 +20,11 @@ from tradier_pipeline.reconcile.account_state import (
     Legless,
     OrderPart,
     PartKey,
-    Terms,
     by_key,
     held,
     is_even,
     part_of,
+    terms_of,
 )
 from tradier_pipeline.reconcile.conservation import Open
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, outstanding
@@ -177,10 +176,6 @@ def good_before(
         )
 
 
-def has_terms(symbol: str) -> bool:
-    return classify(symbol).option is not None
-
-
 def clock_error(skew_s: Decimal | float | None) -> timedelta | None:
     """By how much the clock was wrong; None if it was right, or may have been."""
     return None if skew_s is None or not clock.is_wrong(skew := timedelta(seconds=float(skew_s))) else skew
@@ -195,7 +190,6 @@ def observation_of(header: Row, rows: Rows) -> Observation:
     """All of a snapshot that its verdict rests on, from what is stored of it."""
     (balances,), positions = rows["account_balances"], rows["positions"]
     statement, delayed = statement_of(header, rows), header["environment"] == SANDBOX
-    opened, close = statement.session_open, statement.session_close
     values = [row["market_value"] for row in positions]
     known = [value for value in values if value is not None]
     with localcontext(EXACT):
@@ -204,7 +198,7 @@ def observation_of(header: Row, rows: Rows) -> Observation:
         header["snapshot_id"],
         statement,
         Figures(*(balances[name] for name in _FIGURES)),
-        in_session=opened is not None and close is not None and opened <= header["as_of"] < close,
+        in_session=statement.in_session,
         priced=priced,
         clock_skew=clock_error(header["clock_skew_s"]),
         worth=worth if len(known) == len(values) else None,
@@ -229,11 +223,7 @@ def statement_of(header: Row, rows: Rows) -> AccountState:
         legless,
         session["session_close"],
         session["session_open"],
-        {
-            row["symbol"]: Terms(row["contract_size"], row["underlying"])
-            for row in rows["quotes"]
-            if has_terms(row["symbol"])
-        },
+        terms_of((row["symbol"], row["contract_size"], row["underlying"]) for row in rows["quotes"]),
     )
 
 

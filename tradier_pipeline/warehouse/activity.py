@@ -18,8 +18,8 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.broker.decode import rows_of
-from tradier_pipeline.broker.models import BrokerModel, ClosedPosition, DailyBalance, HistoryEvent, parse
+from tradier_pipeline.broker.decode import parse, rows_of
+from tradier_pipeline.broker.models import BrokerModel, ClosedPosition, DailyBalance, HistoryEvent
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.landing.activity import WINDOW, LandedActivity, Resource
 from tradier_pipeline.warehouse import schema

@@ -14,9 +14,9 @@ from typing import Any
 
 import duckdb
 
-from tradier_pipeline.broker.decode import rows_of
+from tradier_pipeline.broker.decode import parse_rows, rows_of
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.models import CashDividend, DividendAnswer, parse_rows
+from tradier_pipeline.broker.models import CashDividend, DividendAnswer
 from tradier_pipeline.landing.dividends import LandedDividends
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.warehouse import schema

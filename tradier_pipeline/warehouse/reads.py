@@ -17,8 +17,8 @@ from tradier_pipeline.reconcile.verdict import Verdict
 from tradier_pipeline.warehouse import bookkeeping, schema, sealed, views
 from tradier_pipeline.warehouse.equity import POSTED
 from tradier_pipeline.warehouse.period_returns import benchmark_query
-from tradier_pipeline.warehouse.sql import bind, literal, rows_of, where
-from tradier_pipeline.warehouse.staging import DAMAGE, DAMAGED_REMEDY, WarehouseError, attach
+from tradier_pipeline.warehouse.sql import bind, listed, literal, rows_of, where
+from tradier_pipeline.warehouse.staging import DAMAGE, DAMAGED_REMEDY, WarehouseError, attach, log_of
 from tradier_pipeline.warehouse.statements import LINES, statement_query
 
 
@@ -35,7 +35,7 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     if not path.exists():
         raise WarehouseError(f"there is no warehouse at {path} yet", "Take a snapshot: `tradier-pipeline snapshot`.")
-    log = foreign_log(path)
+    log = log_of(path)
     if log.exists():  # ours never has one; DuckDB would read a stranger's rows as if they were published
         raise WarehouseError(
             f"another program has written to {path}: its log {log.name} lies beside it",
@@ -55,11 +55,6 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise lost from None
     finally:
         connection.close()
-
-
-def foreign_log(path: Path) -> Path:
-    """Where another program that writes to the published file keeps what it has not written yet."""
-    return path.with_name(f"{path.name}.wal")
 
 
 def _remedy_of(error: duckdb.Error) -> str:
@@ -230,8 +225,7 @@ def snapshot_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def published_among(connection: duckdb.DuckDBPyConnection, wanted: Collection[str]) -> set[str]:
     """Those of some snapshots that are published."""
-    listed = ", ".join(map(literal, sorted(wanted))) or "NULL"
-    query = f"SELECT snapshot_id FROM tradier_snapshots WHERE snapshot_id IN ({listed})"  # noqa: S608
+    query = f"SELECT snapshot_id FROM tradier_snapshots WHERE snapshot_id IN ({listed(sorted(wanted))})"  # noqa: S608
     return {snapshot_id for (snapshot_id,) in connection.execute(query).fetchall()}
 
 

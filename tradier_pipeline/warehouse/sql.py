@@ -5,7 +5,7 @@ The first bound parameter makes DuckDB's Python client import pandas: 0.9 s and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from typing import Any
@@ -48,6 +48,11 @@ def literal(value: str | int | date | datetime | None) -> str:
         case date():
             return f"DATE '{value.isoformat()}'"
     raise ValueError(f"{value!r} is neither text nor a number or a date")
+
+
+def listed(values: Iterable[str | int | date]) -> str:
+    """What follows IN, in parentheses; of no values it holds nothing."""
+    return ", ".join(map(literal, values)) or "NULL"
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

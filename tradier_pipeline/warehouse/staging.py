@@ -17,7 +17,7 @@ from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, put_in_place, sync, writing
 from tradier_pipeline.warehouse import derived, macros, older_spreads, schema, sealed, views
-from tradier_pipeline.warehouse.sql import bind, literal, transaction
+from tradier_pipeline.warehouse.sql import bind, listed, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
 LOCK_TIMEOUT_S = 30.0
@@ -56,22 +56,11 @@ class StagedWarehouse:
         What is stored of its reconciliation with the ledger stays: the ledger says something else by now.
         """
         with transaction(self.connection):
-            if self.has(snapshot_id):
-                self._unseal(snapshot_id)
-                self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
+            self._delete(snapshot_id, [table for table in schema.TABLES if table not in schema.RECONCILED])
             self._insert(rows)
             self._forget_missed([snapshot_id])
             if self.completed:
                 _note_version(self.connection)
-
-    def look_back(self, account_id: str, as_of: datetime, day: date) -> None:
-        """Have what a snapshot that is about to be stored or proven is set beside, however long ago it was read.
-
-        Args:
-            day: its trade date.
-        """
-        if self.sealed:
-            sealed.unseal_around(self.connection, account_id, as_of, day)
 
     def miss(self, missed: Sequence[Row]) -> None:
         """Add the rows of missed instants, each in the place of an older one, in one transaction."""
@@ -99,7 +88,6 @@ class StagedWarehouse:
     def refuse(self, missed: Row) -> None:
         """Remove all rows of one snapshot, which becomes a missed one, in one transaction."""
         with transaction(self.connection):
-            self._unseal(missed["snapshot_id"])
             self._delete(missed["snapshot_id"], schema.TABLES)
             self._insert_missed([missed])
 
@@ -107,8 +95,7 @@ class StagedWarehouse:
         """Take over all rows of some snapshots from another file, in one transaction. Returns how many it had."""
         if not snapshot_ids:
             return 0
-        ids = ", ".join(map(literal, sorted(snapshot_ids)))
-        only = f"WHERE snapshot_id IN ({ids})"
+        only = f"WHERE snapshot_id IN ({listed(sorted(snapshot_ids))})"
         with suppress(duckdb.Error, WarehouseError), self._taking_over(path) as older:
             for table in schema.TABLES:
                 if table not in schema.RECONCILED:  # those are taken over for all
@@ -167,18 +154,20 @@ class StagedWarehouse:
 
     def has(self, snapshot_id: str) -> bool:
         """Whether a snapshot is stored."""
-        # the header proves the rest: without it there is nothing to delete, and looking for it would read every table
-        found = self.connection.execute(bind("SELECT 1 FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id))
-        return found.fetchone() is not None
+        return self._trade_date(snapshot_id) is not None
 
-    def _unseal(self, snapshot_id: str) -> None:
-        """Bring back the month of a stored snapshot if it is sealed: its rows are about to be replaced."""
-        if self.sealed:
-            query = "SELECT trade_date FROM tradier_snapshots WHERE snapshot_id = ?"
-            for (day,) in self.connection.execute(bind(query, snapshot_id)).fetchall():
-                sealed.unseal_day(self.connection, day)
+    def _trade_date(self, snapshot_id: str) -> date | None:
+        query = bind("SELECT trade_date FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id)
+        found = self.connection.execute(query).fetchone()
+        return found[0] if found else None
 
     def _delete(self, snapshot_id: str, tables: Iterable[schema.Table]) -> None:
+        """Delete the rows of a snapshot, if it is stored; its month is brought back if it is sealed."""
+        day = self._trade_date(snapshot_id)
+        if day is None:  # without a header there is nothing to delete, and looking for it would read every table
+            return
+        if self.sealed:
+            sealed.unseal_day(self.connection, day)
         for table in tables:
             self.connection.execute(bind(f"DELETE FROM {table.name} WHERE snapshot_id = ?", snapshot_id))  # noqa: S608
 
@@ -191,8 +180,7 @@ class StagedWarehouse:
         insert(self.connection, schema.MISSED_SNAPSHOTS, missed)
 
     def _forget_missed(self, snapshot_ids: Sequence[str]) -> None:
-        ids = ", ".join(map(literal, snapshot_ids))
-        self.connection.execute(f"DELETE FROM missed_snapshots WHERE snapshot_id IN ({ids})")  # noqa: S608
+        self.connection.execute(f"DELETE FROM missed_snapshots WHERE snapshot_id IN ({listed(snapshot_ids)})")  # noqa: S608
 
 
 class Warehouse:
@@ -276,9 +264,14 @@ class Warehouse:
             sync(staged)
             staged.chmod(0o444)
             # a write-ahead log beside the published name can only be a stranger's, and would be replayed into ours
-            _remove(self.path.with_name(f"{self.path.name}.wal"))
+            log_of(self.path).unlink(missing_ok=True)
             put_in_place(staged, self.path)
             sync(self.path.parent)
+
+
+def log_of(path: Path) -> Path:
+    """Where a program that writes to a file of DuckDB's keeps what it has not written to it yet."""
+    return path.with_name(f"{path.name}.wal")
 
 
 def refuse_no_file(path: Path) -> None:
@@ -470,4 +463,4 @@ def _compact(connection: duckdb.DuckDBPyConnection, staged: Path) -> None:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    log_of(path).unlink(missing_ok=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tradier_pipeline.broker.decode import parse_accounts, parse_balances, parse_orders, parse_positions, rows_of
+from tradier_pipeline.broker.decode import (
+    parse_accounts,
+    parse_balances,
+    parse_orders,
+    parse_positions,
+    parse_quotes,
+)
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.models import Account, Balances, Order, Quote, parse
+from tradier_pipeline.broker.models import Account, Balances, Order, Quote
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.domain.spread_figures import Quoted
 from tradier_pipeline.domain.spreads import Spread, group
@@ -66,7 +71,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         (balances_body,) = landed.bodies("balances")
         balances, held = parse_balances(balances_body), parse_positions(landed.bodies("positions"))
         orders, looked_up = parse_orders(landed.bodies("orders"), landed.bodies("order"))
-        quotes = _quotes(landed)
+        quotes = parse_quotes(landed.bodies("quotes"))
     except BodyError as error:
         raise _of_snapshot(landed, error) from None
     positions = tuple(
@@ -90,16 +95,6 @@ def _account(landed: LandedSnapshot) -> Account:
     if found is None:
         raise BodyError("account", f"does not list account {wanted}", path="profile.account")
     return found
-
-
-def _quotes(landed: LandedSnapshot) -> dict[str, Quote]:
-    """The quotes by symbol. A malformed one is left out, since it must not cost the snapshot; a check tells of it."""
-    quotes: dict[str, Quote] = {}
-    for row in rows_of("quotes", landed.bodies("quotes")):
-        with suppress(BodyError):
-            quote = parse(Quote, "quotes", "quotes.quote", row)
-            quotes[quote.symbol] = quote
-    return quotes
 
 
 def _of_snapshot(landed: LandedSnapshot, error: BodyError) -> BodyError:

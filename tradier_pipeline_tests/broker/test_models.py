@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker import envelope
+from tradier_pipeline.broker.decode import parse, parse_rows
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import (
     Account,
@@ -22,8 +23,6 @@ from tradier_pipeline.broker.models import (
     Order,
     Position,
     Quote,
-    parse,
-    parse_rows,
 )
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.activities import day_value, event, lot

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.models import Position, Quote, parse
+from tradier_pipeline.broker.decode import parse
+from tradier_pipeline.broker.models import Position, Quote
 from tradier_pipeline.core.decimals import rounded
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.warehouse import schema

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradier_pipeline.broker.models import Order, Position, Quote, parse
+from tradier_pipeline.broker.decode import parse
+from tradier_pipeline.broker.models import Order, Position, Quote
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
 from tradier_pipeline_tests.domain.uncovered import UncoveredShort, uncovered

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.domain.gate import DEFAULT_RULES
 from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish.derive import Known, known_of, with_verdict
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse
+from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.extract.test_coherent_read import holding
 from tradier_pipeline_tests.support.bodies import (
@@ -106,6 +109,18 @@ def test_a_deposit_is_in_flight_then_unexplained_and_then_past(bench: Bench) -> 
         ([("cash", 5000, "unexplained")], False),
         ([("cash", 0, "explained")], True),
     ]
+
+
+def test_a_snapshot_that_is_stored_already_keeps_what_confirmed_it_since_and_is_no_news(bench: Bench) -> None:
+    landed = land(bench.zone, account("1000.00"), AS_OF)
+    connection, typed = bench.staged.connection, read_typed(landed)
+    assert known_of(connection, typed) == Known(is_news=True)
+    store(bench.staged, landed)
+    bench.staged.set_verdict(str(landed.snapshot_id), "good", "confirmed since")
+    known = known_of(connection, typed)
+    assert known == Known(False, "good", "confirmed since")
+    kept = with_verdict(connection, typed, DEFAULT_RULES.calendar, known)
+    assert (kept.verdict, kept.verdict_evidence) == ("good", "confirmed since")
 
 
 def test_nothing_is_concluded_from_a_torn_snapshot_nor_compared_with_it(bench: Bench) -> None:

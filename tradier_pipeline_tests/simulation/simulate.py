@@ -383,13 +383,14 @@ class Simulation:
 
     def _the_ledger_says_what_happened(self) -> None:
         """Set beside what an engine writes that nobody helps, once it has learnt of everything."""
+        ledger = Ledger(self.home / "ledger.sqlite")
+        # what it learns of below, no snapshot has seen
+        filling = {order.trade_id for order in ledger.orders() if order.role == "ENTRY" and not settled(order)}
         alone = Ledger(self.home.with_name("alone.sqlite"))
         with self.broker.at(self.now + 2 * LEARNS_AFTER) as world:
             DemoEngine(alone, None).keep(world)
         orders = {row.client_order_id: row for row in alone.orders()}
         trades = {row.trade_id: row for row in alone.trades()}
-        ledger = Ledger(self.home / "ledger.sqlite")
-        filling = {order.trade_id for order in ledger.orders() if order.role == "ENTRY" and not settled(order)}
         for order in ledger.orders():
             _agrees(order.client_order_id, order, orders[order.client_order_id], ORDER_ENDED if settled(order) else ())
         for trade in ledger.trades():

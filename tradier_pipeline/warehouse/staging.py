@@ -95,13 +95,14 @@ class StagedWarehouse:
         """Take over all rows of some snapshots from another file, in one transaction. Returns how many it had."""
         if not snapshot_ids:
             return 0
-        only = f"WHERE snapshot_id IN ({listed(sorted(snapshot_ids))})"
+        these = f"snapshot_id IN ({listed(sorted(snapshot_ids))})"
+        only = f"WHERE {these}"
         with suppress(duckdb.Error, WarehouseError), self._taking_over(path) as older:
             for table in schema.TABLES:
                 if table not in schema.RECONCILED:  # those are taken over for all
                     self._copy(table, older, only)
             if schema.UNDERLYING_PRICE.name not in older.get(schema.OPTION_SPREADS.name, ()):
-                find_figures(self.connection, schema.OPTION_SPREADS.name, f"snapshot_id IN ({ids})")
+                find_figures(self.connection, schema.OPTION_SPREADS.name, these)
             self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes reported
             self._copy(schema.CHECK_RESULTS, older, only)
             self._forget_missed(list(snapshot_ids))

@@ -25,6 +25,7 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.ledger.store import Ledger
 
 T = TypeVar("T")
+LOOK_S = 0.5  # the system may give a signal to another thread than the one that waits, which then has to look
 
 PROFILE_SHARED = timedelta(seconds=5)  # a third of how far apart the answers of a snapshot may be
 CHECK_SETTINGS = "Check TRADIER_ACCOUNT_ID, TRADIER_ACCESS_TOKEN and TRADIER_ENV."
@@ -249,13 +250,15 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    given_up = threading.Event()
     runner = asyncio.Runner()
     loop = runner.get_loop()
 
     def work() -> None:
         try:
             with runner:
-                results.append(runner.run(session()))  # type: ignore[arg-type]
+                if not given_up.is_set():
+                    results.append(runner.run(session()))  # type: ignore[arg-type]
         except BaseException as error:
             errors.append(error)
 
@@ -265,13 +268,16 @@ def _run(session: Callable[[], Awaitable[T]]) -> T:
 
     context = copy_context()  # who listens to the progress listens there, too
     thread = threading.Thread(target=context.run, args=(work,), name="tradier-broker")
-    thread.start()
     try:
-        thread.join()
+        thread.start()
+        while thread.is_alive():
+            thread.join(LOOK_S)
     except BaseException:
+        given_up.set()  # it may not have begun yet
         with suppress(RuntimeError):  # it has ended meanwhile
             loop.call_soon_threadsafe(cancel)
-        thread.join()
+        if thread.is_alive():
+            thread.join()
         raise
     if errors:
         raise errors[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -40,6 +41,35 @@ async def _ended_by_nothing_else(_: BrokerClient) -> None:
 def test_an_interrupt_between_two_steps_of_a_read_ends_it() -> None:
     with pytest.raises(Interrupt):
         BROKER.read(_ended_by_nothing_else)
+
+
+def test_an_interrupt_that_the_system_gives_to_the_thread_of_the_read_ends_it() -> None:
+    async def hangs(_: BrokerClient) -> None:
+        asyncio.get_running_loop().call_soon(signal.pthread_kill, threading.get_ident(), signal.SIGUSR1)
+        await asyncio.Event().wait()
+
+    with pytest.raises(Interrupt):
+        BROKER.read(hangs)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupt_while_a_read_begins_leaves_nothing_running(
+    monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begun:
+            start(thread)
+        raise Interrupt
+
+    async def hangs(_: BrokerClient) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupt):
+        BROKER.read(hangs)
+    assert [thread for thread in threading.enumerate() if thread.name == "tradier-broker"] == []
 
 
 def test_an_interrupt_ends_a_read_that_a_notebook_waits_for() -> None:

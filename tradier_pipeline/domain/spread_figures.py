@@ -141,30 +141,41 @@ def _greek(name: str, legs: Iterable[Leg], quotes: Mapping[str, Quoted]) -> floa
     return total
 
 
-def _break_evens(legs: Sequence[Leg], cost: Decimal) -> list[Decimal]:
-    """The prices at expiration without profit or loss.
+class Payoff:
+    """What legs gain at expiration: a line over the price of the underlying that bends at the strikes. USD.
 
-    The value at expiration is a line that bends at the strikes: its zeros are between two of them, or after the last.
+    Attributes:
+        bends: the prices at which it bends, and zero.
+        slope: what a dollar above the highest strike adds.
+    """
+
+    def __init__(self, sizes: Iterable[tuple[bool, Decimal, Decimal]], cost: Decimal) -> None:
+        """`sizes`: whether it is a put, its strike and its signed shares; a share is a call struck at zero."""
+        self._sizes, self._cost = tuple(sizes), cost
+        self.bends = sorted({_ZERO, *(strike for _, strike, _ in self._sizes)})
+        self.slope = sum((size for is_put, _, size in self._sizes if not is_put), _ZERO)
+
+    def gain(self, price: Decimal) -> Decimal:
+        worths = ((strike - price if is_put else price - strike, size) for is_put, strike, size in self._sizes)
+        return sum((max(worth, _ZERO) * size for worth, size in worths), -self._cost)
+
+
+def _break_evens(legs: Sequence[Leg], cost: Decimal) -> list[Decimal]:
+    """The prices at expiration without profit or loss: between two bends, or after the last.
+
     Of a stretch without profit or loss the end is one.
     """
-    sizes = [(leg.option_type, leg.strike or _ZERO, leg.quantity * (_size(leg) or 0)) for leg in legs]
-
-    def worth(price: Decimal) -> Decimal:
-        # a share is a call struck at zero
-        payoffs = ((strike - price if kind == "put" else price - strike, size) for kind, strike, size in sizes)
-        return sum((max(payoff, _ZERO) * size for payoff, size in payoffs), -cost)
-
-    bends = sorted({_ZERO, *(strike for _, strike, _ in sizes)})
-    worths = [worth(price) for price in bends]
+    sizes = ((leg.option_type == "put", leg.strike or _ZERO, leg.quantity * (_size(leg) or 0)) for leg in legs)
+    payoff = Payoff(sizes, cost)
+    bends, gains = payoff.bends, [payoff.gain(price) for price in payoff.bends]
     zeros: list[Decimal] = []
-    for here, of_here, there, of_there in zip(bends, worths, [*bends[1:], None], [*worths[1:], None], strict=True):
+    for here, of_here, there, of_there in zip(bends, gains, [*bends[1:], None], [*gains[1:], None], strict=True):
         if of_here == 0:
             if here > 0 and of_there != 0:
                 zeros.append(here)
         elif there is None or of_there is None:
-            slope = sum(size for kind, _, size in sizes if kind != "put")
-            if of_here * slope < 0:
-                zeros.append(here - of_here / slope)
+            if of_here * payoff.slope < 0:
+                zeros.append(here - of_here / payoff.slope)
         elif of_here * of_there < 0:
             zeros.append(here + (there - here) * (of_here / (of_here - of_there)))
     return zeros

@@ -36,7 +36,7 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import letters
 from tradier_pipeline.core.decimals import QUANTUM, rounded
 from tradier_pipeline.domain.positions import PortfolioPosition
-from tradier_pipeline.domain.spread_figures import Quoted, SpreadFigures, spread_figures
+from tradier_pipeline.domain.spread_figures import Payoff, Quoted, SpreadFigures, spread_figures
 
 Side = Literal["credit", "debit", "long", "short"]
 Source = Literal["order", "inferred"]
@@ -551,13 +551,12 @@ def _width(lots: Sequence[_Lot]) -> Decimal | None:
 
 def _extremes(draft: _Draft, cost: Decimal) -> tuple[Decimal | None, Decimal | None]:
     """Profit and loss are extreme at a strike or at zero, unless the slope above all strikes carries on."""
-    sizes = [(lot, lot.sign * ratio * draft.free * (lot.row.multiplier or 1)) for lot, ratio in draft.legs]
-
-    def gain(price: Decimal) -> Decimal:
-        # a share is a call struck at zero
-        worths = ((lot.strike - price if lot.letter == "P" else price - lot.strike, size) for lot, size in sizes)
-        return sum((max(worth, _ZERO) * size for worth, size in worths), -cost)
-
-    gains = [gain(price) for price in {_ZERO, *(lot.strike for lot, _ in sizes)}]
-    slope = sum(size for lot, size in sizes if lot.letter != "P")
-    return None if slope > 0 else rounded(max(gains)), None if slope < 0 else rounded(-min(gains))
+    payoff = Payoff(
+        (
+            (lot.letter == "P", lot.strike, lot.sign * ratio * draft.free * (lot.row.multiplier or 1))
+            for lot, ratio in draft.legs
+        ),
+        cost,
+    )
+    gains = [payoff.gain(price) for price in payoff.bends]
+    return None if payoff.slope > 0 else rounded(max(gains)), None if payoff.slope < 0 else rounded(-min(gains))

@@ -64,14 +64,10 @@ def to_scale(amount: str) -> str:
     return f"round({amount}, 8)::{DECIMAL}"
 
 
-def out_of_the_money(option: str = "") -> str:
-    """USD per share that the underlying is out of the money; negative: in the money.
-
-    Args:
-        option: what qualifies the columns of the option, such as `leg.`.
-    """
-    away = f"underlying_price - {option}strike", f"{option}strike - underlying_price"
-    return f"CASE {option}option_type WHEN 'put' THEN {away[0]} ELSE {away[1]} END"
+# USD per share that the underlying is out of the money; negative: in the money
+OUT_OF_THE_MONEY: Final = (
+    "CASE option_type WHEN 'put' THEN underlying_price - strike ELSE strike - underlying_price END"
+)
 
 
 def _legs(snapshots: str) -> str:
@@ -185,7 +181,7 @@ def _expiring(snapshots: str) -> str:
     return f"""
     WITH {_legs(snapshots)}, measured AS (
         SELECT legs.*, underlying_price,
-               {out_of_the_money()} AS distance
+               {OUT_OF_THE_MONEY} AS distance
         FROM legs LEFT JOIN {prices(beside(snapshots))} USING ({MOMENT}, underlying)
         WHERE is_option AND days_left <= {LATER_DAYS}
     )

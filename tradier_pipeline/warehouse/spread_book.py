@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tradier_pipeline.warehouse.exposure import out_of_the_money, prices, to_scale
+from tradier_pipeline.warehouse.exposure import OUT_OF_THE_MONEY, prices, to_scale
 from tradier_pipeline.warehouse.schema import (
     BIGINT,
     BOOLEAN,
@@ -130,7 +130,7 @@ ASSIGNMENT_RISK = View(
                     THEN sum(cash_amount) END AS amount
         FROM dividends GROUP BY ALL
     ), measured AS (
-        SELECT held_short.*, underlying_price, {out_of_the_money()} AS distance, cash
+        SELECT held_short.*, underlying_price, {OUT_OF_THE_MONEY} AS distance, cash
         FROM held_short LEFT JOIN {prices()} USING ({MOMENT}, underlying)
         LEFT JOIN (SELECT {MOMENT}, cash FROM account_balances) USING ({MOMENT})
     )

@@ -74,7 +74,7 @@ def today(
     listed: --json has all.
     """
     from tradier_pipeline.lake.reads import connect_history
-    from tradier_pipeline.report.figures import day_figures, index_figures
+    from tradier_pipeline.report.reads import day_figures, index_figures
     from tradier_pipeline.warehouse.reads import newest_as_of, newest_trade_date, require_account
 
     with connect_history(settings) as connection:

@@ -19,17 +19,9 @@ from tradier_pipeline.lake.reads import connect_history
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.monitoring.status import request_budget
-from tradier_pipeline.report.figures import (
-    AccountFigures,
-    DayFigures,
-    ReportError,
-    account_figures,
-    account_ids,
-    day_figures,
-    index_figures,
-    report_days,
-)
+from tradier_pipeline.report.figures import AccountFigures, DayFigures, ReportError
 from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
+from tradier_pipeline.report.reads import account_figures, account_ids, day_figures, index_figures, report_days
 
 
 @dataclass(frozen=True, slots=True)

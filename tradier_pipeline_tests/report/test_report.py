@@ -21,8 +21,9 @@ from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.report import write_reports
 from tradier_pipeline.report.charts import WIDTHS
-from tradier_pipeline.report.figures import ReportError, day_figures
+from tradier_pipeline.report.figures import ReportError
 from tradier_pipeline.report.page import change, contract, plain, price, usd
+from tradier_pipeline.report.reads import day_figures
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import (

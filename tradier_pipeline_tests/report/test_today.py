@@ -14,7 +14,8 @@ import pytest
 from tradier_pipeline.cli.today import exits
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.publish.store import store_activity, store_snapshot
-from tradier_pipeline.report.figures import Order, day_figures
+from tradier_pipeline.report.figures import Order
+from tradier_pipeline.report.reads import day_figures
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.conftest import Home

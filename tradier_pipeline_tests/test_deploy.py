@@ -1,4 +1,4 @@
-"""The examples under deploy/ are what systemd and launchd accept, and start what there is."""
+"""The examples under deploy/ are what systemd, launchd, Docker and Dagster's chart accept, and start what there is."""
 
 from __future__ import annotations
 
@@ -120,3 +120,19 @@ def test_the_helm_values_have_no_secret_and_one_daemon_that_retries_nothing() ->
     assert values["dagsterDaemon"]["runRetries"] == {"enabled": False}
     assert "replicaCount" not in values["dagsterDaemon"]
     assert "password" not in str(values).replace("PasswordSecret", "").lower()
+    assert values["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"  # the driver that the extra brings
+
+
+def test_a_container_starts_what_the_chart_or_the_compose_file_names() -> None:
+    lines = [line.split() for line in (DEPLOY / "Dockerfile").read_text().splitlines() if line]
+    assert "ENTRYPOINT" not in {line[0] for line in lines}  # the chart gives `dagster api grpc` as arguments
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for name in ("one", "two", "reader"):
+        program, *arguments = services[name]["command"]
+        assert program == "tradier-pipeline"
+        assert CliRunner().invoke(main, [arguments[0], "--help"]).exit_code == 0
+
+
+def test_of_a_home_with_one_writer_the_old_pod_ends_before_the_new_one_begins() -> None:
+    for deployment in helm_values()["dagster-user-deployments"]["deployments"]:
+        assert deployment["deploymentStrategy"] == {"type": "Recreate"}

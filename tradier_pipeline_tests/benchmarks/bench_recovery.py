@@ -11,7 +11,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from tradier_pipeline.core.files import size_of
@@ -24,7 +27,7 @@ from tradier_pipeline.publish.backup import backup, restore
 from tradier_pipeline.publish.seal import seal
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.warehouse.staging import Warehouse
-from tradier_pipeline_tests.support.bodies import land, rich
+from tradier_pipeline_tests.support.bodies import Answers, land, rich
 from tradier_pipeline_tests.support.year import SESSIONS_OF_A_YEAR, sessions
 
 PLAIN = 2  # sessions that are not compacted yet
@@ -64,14 +67,26 @@ def _proven(settings: Settings, *, rows: bool) -> None:
 
 
 def _fill(zone: LandingZone, days: Sequence[Session]) -> int:
-    """Land every minute of some sessions; returns how many."""
+    """Land every minute of some sessions, each with other quotes and balances than the last; returns how many."""
     shown, before, number = rich("margin"), None, 0
     for day in days:
         at = day.open
         while at < day.close:
-            before = land(zone, shown, at, previous_as_of=before).manifest.as_of
+            before = land(zone, _moved(shown, number), at, previous_as_of=before).manifest.as_of
             at, number = at + timedelta(minutes=1), number + 1
     return number
+
+
+def _moved(shown: Answers, minute: int) -> Answers:
+    """What a broker shows some minutes later: the same positions and orders, at other prices."""
+    cents = Decimal(minute % 97) / 100
+    balances, quotes = deepcopy(shown.balances), deepcopy(shown.quotes)
+    for name in ("total_equity", "market_value", "long_market_value", "open_pl"):
+        balances["balances"][name] += cents
+    for one in quotes["quotes"]["quote"]:
+        for name in ("bid", "ask", "last"):
+            one[name] = one[name] and one[name] + cents
+    return replace(shown, balances=balances, quotes=quotes)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from tradier_pipeline.warehouse.kinds import kind_of
 from tradier_pipeline.warehouse.rows import conservation_rows
 from tradier_pipeline.warehouse.sql import bind, rows_of, transaction
 from tradier_pipeline.warehouse.staging import insert
-from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
+from tradier_pipeline.warehouse.typed import Conserved, TypedSnapshot
 
 _DOUBTFUL = """
     SELECT snapshot_id, as_of, as_of_end, clock_skew_s, environment FROM tradier_snapshots
@@ -105,7 +105,10 @@ def conserve(
     Args:
         calendar: says when options expire; without, at the close of a whole session.
     """
-    now = _statement(typed, calendar)
+    return _conserve(connection, typed, _statement(typed, calendar))
+
+
+def _conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, now: AccountState) -> TypedSnapshot:
     last = None if typed.verdict == "doubtful" else last_good(connection, typed.landed.manifest.account_id, now)
     return typed if last is None else replace(typed, conserved=_conserved(last, last.findings(now)))
 
@@ -131,26 +134,25 @@ def with_verdict(
     doubtful = rows_of(connection, bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since))
     judgement = judge_snapshot(now, last, (stored_observation(connection, header) for header in doubtful))
     typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
-    confirmed = [header for header in reversed(doubtful) if header["snapshot_id"] in judgement.confirms]
-    found = [_confirm(connection, manifest.account_id, header, judgement.confirmation) for header in confirmed]
-    if confirmed:
-        return _with_left(conserve(connection, typed, calendar), chain.from_iterable(found))
+    found = [_confirm(connection, manifest.account_id, one, judgement.confirmation) for one in judgement.confirms]
+    if found:
+        return _with_left(_conserve(connection, typed, now.statement), chain.from_iterable(found))
     if last is None or typed.verdict == "doubtful":
         return typed
     return replace(typed, conserved=_conserved(last, judgement.findings))
 
 
 def _confirm(
-    connection: duckdb.DuckDBPyConnection, account_id: str, header: Row, why: str | None
+    connection: duckdb.DuckDBPyConnection, account_id: str, doubtful: Observation, why: str | None
 ) -> tuple[ItemVerdict, ...]:
     """Make a stored doubtful snapshot good, and store and return what changed at it since the good one before."""
-    snapshot_id, as_of = header["snapshot_id"], header["as_of"]
-    now = stored_observation(connection, header).statement
+    snapshot_id, now = doubtful.snapshot_id, doubtful.statement
     last = last_good(connection, account_id, now)
     connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
     if last is None:
         return ()
-    lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
+    on = {"as_of": now.as_of, "trade_date": clock.trade_date(now.as_of)}
+    lead = {"snapshot_id": snapshot_id, "account_id": account_id, **on}
     found = _conserved(last, last.findings(now))
     insert(connection, schema.CONSERVATION, [lead | one for one in conservation_rows(found)])
     return found.findings

@@ -373,7 +373,7 @@ class Store:
             doubtful,
         )
         for one in self.kept:
-            if one.observation.snapshot_id in judgement.confirms:
+            if one.observation in judgement.confirms:
                 self._conclude(one)
         kept = Kept(observation, judgement, judgement.verdict)
         if judgement.verdict == "good":

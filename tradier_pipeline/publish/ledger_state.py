@@ -174,11 +174,14 @@ def reconcile_typed(
     manifest = typed.landed.manifest
     session = calendar.session_of(clock.trade_date(manifest.as_of))
     last_held = _last_held(connection, typed, ledger_state.trades)
+    ended = _ended_before(connection, typed, ledger_state.orders)
+    before = holdings_before(connection, manifest.account_id, manifest.as_of)
+    ends = _ends(connection, typed, last_held.values()) if last_held else None
     facts = facts_of(
-        replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, ledger_state.orders))),
-        before=holdings_before(connection, manifest.account_id, manifest.as_of),
+        replace(typed, looked_up=(*typed.looked_up, *ended)),
+        before=before,
         last_held=last_held,
-        ends=_ends(connection, typed, last_held.values()) if last_held else None,
+        ends=ends,
         closes=_closes(connection, ledger_state.trades),
         session_open=session.open if session else None,
     )

@@ -63,9 +63,9 @@ _SETTLED = """
     HAVING sum(CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried) = 0
 """
 
-_OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
-    "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
-)
+_OPEN = "FROM findings WHERE account_id = ? AND resolved_at IS NULL"
+_OPEN_IDS = f"SELECT finding_id {_OPEN}"
+_TAKE_OPEN = f"DELETE {_OPEN} RETURNING {', '.join(schema.FINDINGS.column_names)}"  # in their place comes what is now
 # of `cash_flows` those of no known kind, without the pairs that the view looks for among the known ones
 _UNKNOWN_WORDS = f"""
     SELECT type, count(*), sum(amount) FROM account_activity ANTI JOIN stated_flows USING (account_id, trade_date)
@@ -242,7 +242,6 @@ def upsert_findings(
         settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
     words = {} if scope.doubtful else _unknown_words(connection, manifest.account_id)
-    tracked = _tracked(connection, manifest.account_id)
     said = findings_of(
         scope,
         evidence=(typed.verdict_evidence or "").split("; "),
@@ -252,11 +251,9 @@ def upsert_findings(
         words=words,
         stopped=stopped or (),
     )
-    if not tracked and not said:
-        return
-    open_ones = bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id)
     with transaction(connection):
-        connection.execute(open_ones)
+        rows = connection.execute(bind(_TAKE_OPEN, manifest.account_id)).fetchall()
+        tracked = sorted((FindingState(*row) for row in rows), key=lambda row: (row.first_seen, row.finding_id))
         insert(connection, schema.FINDINGS, [asdict(row) for row in update_findings(tracked, said, scope)])
 
 
@@ -270,9 +267,9 @@ def upsert_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str,
     Within the caller's transaction. The next snapshot carries them on, or resolves them.
     """
     scope = FindingScope(snapshot_id=path, account_id=account_id, as_of=read_at)
-    open_ids = {row.finding_id for row in _tracked(connection, account_id)}
+    open_ids = connection.execute(bind(_OPEN_IDS, account_id)).fetchall()
     said = unknown_words(_unknown_words(connection, account_id))
-    rows = [row for row in update_findings((), said, scope) if row.finding_id not in open_ids]
+    rows = [row for row in update_findings((), said, scope) if (row.finding_id,) not in open_ids]
     insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
 
 
@@ -286,7 +283,3 @@ def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> di
     """Those that the owner has not stated a flow of the same date for."""
     rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
     return {word: (count, amount) for word, count, amount in rows}
-
-
-def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[FindingState]:
-    return [FindingState(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]

@@ -24,10 +24,9 @@ from tradier_pipeline.reconcile.ends import End, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
 from tradier_pipeline.reconcile.missing_legs import Holdings
 from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order_of
-from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
+from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Line
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
-from tradier_pipeline.reconcile.yet_to_come import Line
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import LAST_GOOD, OPENED
 from tradier_pipeline.warehouse.reads import (

@@ -22,7 +22,7 @@ from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.ends import End, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order_of
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Line
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile

@@ -14,7 +14,7 @@ from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
 from tradier_pipeline.reconcile.ends import End
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, TradeFinding
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.order_matching import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
 

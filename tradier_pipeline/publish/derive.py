@@ -1,4 +1,7 @@
-"""What a snapshot about to be stored says beside what the warehouse has: verdict, conservation, findings over time."""
+"""What a snapshot says beside what the warehouse has: verdict, conservation, findings over time.
+
+And what is kept of the rules that it did not meet: `check_results`, to be queried for ever.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from itertools import chain
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.reconcile.account_state import (
     ZERO,
     AccountState,
@@ -30,6 +35,7 @@ from tradier_pipeline.reconcile.findings import (
 )
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, Verdict, judge_snapshot, reach
+from tradier_pipeline.verify.claims import CLAIM_OF
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
     SANDBOX,
@@ -41,7 +47,7 @@ from tradier_pipeline.warehouse.kinds import kind_of
 from tradier_pipeline.warehouse.rows import conservation_rows
 from tradier_pipeline.warehouse.sql import bind, rows_of, transaction
 from tradier_pipeline.warehouse.staging import insert
-from tradier_pipeline.warehouse.typed import Conserved, TypedSnapshot
+from tradier_pipeline.warehouse.typed import Conserved, Row, TypedSnapshot
 
 _DOUBTFUL = """
     SELECT snapshot_id, as_of, as_of_end, clock_skew_s, environment FROM tradier_snapshots
@@ -215,6 +221,42 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
         ),
         delayed=manifest.environment == SANDBOX,
     )
+
+
+def store_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:
+    """Store what is not met, in the place of what an earlier run stored of the snapshot."""
+    connection.execute(bind("DELETE FROM check_results WHERE snapshot_id = ?", landed.manifest.snapshot_id))
+    add_results(connection, landed, outcomes)
+
+
+def add_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:
+    """Store what is not met of a snapshot of which nothing is stored yet."""
+    manifest = landed.manifest
+    lead = {
+        "snapshot_id": manifest.snapshot_id,
+        "account_id": manifest.account_id,
+        "as_of": manifest.as_of,
+        "trade_date": clock.trade_date(manifest.as_of),
+    }
+    insert(
+        connection, schema.CHECK_RESULTS, [lead | _result_row(outcome) for outcome in outcomes if not outcome.passed]
+    )
+
+
+def _result_row(outcome: Outcome) -> Row:
+    return {
+        "rule": outcome.check,
+        "number": outcome.number,
+        "claim": CLAIM_OF[outcome.check].name,
+        "severity": str(outcome.severity),
+        "broker": outcome.broker,
+        "stored": outcome.stored,
+        "differing": outcome.differing,
+        "differences": [
+            {"place": difference.where, "broker": difference.broker, "stored": difference.stored}
+            for difference in outcome.differences
+        ],
+    }
 
 
 def upsert_findings(

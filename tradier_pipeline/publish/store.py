@@ -24,13 +24,19 @@ from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.market import MarketExtract, landed_market
 from tradier_pipeline.landing.prices import LandedPrices
 from tradier_pipeline.landing.zone import DIVIDENDS, PRICES, LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import known_of, upsert_findings, upsert_word_findings, with_verdict
+from tradier_pipeline.publish.derive import (
+    add_results,
+    known_of,
+    store_results,
+    upsert_findings,
+    upsert_word_findings,
+    with_verdict,
+)
 from tradier_pipeline.publish.ledger_state import reconcile_typed
 from tradier_pipeline.publish.missed import Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
-from tradier_pipeline.verify.results import add_results, store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
 from tradier_pipeline.warehouse.chain_heads import note_heads

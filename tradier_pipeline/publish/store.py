@@ -538,7 +538,8 @@ def _stored(
     if staged.completed:
         _judge_older(staged, rules)
     _keep_sessions(staged, landed.snapshot_id.trade_date, rules)
-    staged.store(landed.manifest.snapshot_id, table_rows(typed, rules))
+    rows = table_rows(typed, rules)
+    staged.store(landed.manifest.snapshot_id, rows)
     if with_missed:
         staged.miss(new_missed(staged.connection, landed.zone, landed.snapshot_id, ever=staged.completed))
     return verify_snapshot(landed, staged.connection)

@@ -40,8 +40,7 @@ from tradier_pipeline.reconcile.ends import Fate
 from tradier_pipeline.reconcile.facts import Facts, Severity, TradeFinding
 from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes, executions_of, filled_legs, ratios
 from tradier_pipeline.reconcile.holdings import Allocation, allocate, missing_legs
-from tradier_pipeline.reconcile.order_matching import OrderRow
-from tradier_pipeline.reconcile.packages import progress
+from tradier_pipeline.reconcile.order_matching import OrderRow, progress
 from tradier_pipeline.reconcile.unrealized import is_credit
 
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does

@@ -34,7 +34,6 @@ from tradier_pipeline.publish.store import (
     store_verified,
 )
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside_damaged, waiting_aside
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
 from tradier_pipeline.warehouse.sealed import reaching
@@ -139,7 +138,7 @@ def catch_up(
             insert(staged.connection, schema.STATED_FLOWS, stated())
         if not remaining and aside.exists():
             whole = staged.merge_reconciled(aside)
-        note_heads(staged.connection, zone)
+        staged.note_heads(zone)
     if not remaining and aside.exists():
         kept_as = keep_aside(aside, clock.now()).name
     return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt, damage, kept_as, not whole)

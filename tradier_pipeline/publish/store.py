@@ -39,7 +39,6 @@ from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
-from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside
 from tradier_pipeline.warehouse.market import upsert_market
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths, snapshot_ids
@@ -144,7 +143,7 @@ def store_snapshot(
         typed = read_typed(landed)
         with warehouse.staged() as staged:
             typed, outcomes = _store_and_judge(staged, typed, rules, read_ledger, stopped)
-            note_heads(staged.connection, landed.zone)
+            staged.note_heads(landed.zone)
             started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
@@ -191,7 +190,7 @@ def store_snapshots(
                 }
                 for snapshot_id in not_landed:
                     staged.miss(new_missed(staged.connection, zone, snapshot_id))
-                note_heads(staged.connection, zone)
+                staged.note_heads(zone)
             return kept | results
         except _PublishedBeforeError as found:  # what was proven then stays: once more from the start, without it
             kept[found.snapshot_id] = found.error
@@ -270,7 +269,7 @@ def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: Marke
     """
     with warehouse.staged() as staged:
         stored = _stored_activity(staged, landed, calendar)
-        note_heads(staged.connection, landed.zone)
+        staged.note_heads(landed.zone)
     return stored
 
 
@@ -306,7 +305,7 @@ def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
     """
     with warehouse.staged() as staged:
         priced = _stored_market(staged, landed)
-        note_heads(staged.connection, landed.zone)
+        staged.note_heads(landed.zone)
     return priced
 
 
@@ -314,7 +313,7 @@ def store_dividends(warehouse: Warehouse, extracts: Sequence[LandedDividends]) -
     """Publish extracts of dividends in one go; returns those that were refused, and why."""
     with warehouse.staged() as staged:
         refused = store_market_of(staged, extracts)
-        note_heads(staged.connection, extracts[0].zone)
+        staged.note_heads(extracts[0].zone)
     return refused
 
 
@@ -414,7 +413,7 @@ def rebuild(
         unkept = store_activities(staged, extracts, rules.calendar) | store_market_of(staged, landed_market(zone))
         insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.merge_reconciled(warehouse.path)
-        note_heads(staged.connection, zone)
+        staged.note_heads(zone)
         if not forget:
             _refuse_to_leave_out(staged, published_before, refused)
         kept_as = "" if kept else keep_aside(set_aside(warehouse.path), clock.now()).name

@@ -16,10 +16,9 @@ from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.link_by_hand import LinkRefusedError
-from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
+from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade, settled
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.ends import End, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
 from tradier_pipeline.reconcile.holdings import Holdings

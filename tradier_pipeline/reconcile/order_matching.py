@@ -20,9 +20,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.broker.models import ORDER_WORDS, PACKAGES, Order, OrderLeg
 from tradier_pipeline.core.decimals import plain
 from tradier_pipeline.landing.manifest import LookupRecord
-from tradier_pipeline.ledger.changes import LedgerChange, change_to
-from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus
-from tradier_pipeline.ledger.vocabulary import broker_status, settled
+from tradier_pipeline.ledger.changes import LedgerChange, broker_status, change_to
+from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Leg, OrderStatus, settled
 
 MatchState = Literal["matched", "unmatched_ours", "unmatched_external", "missing_at_broker", "ambiguous"]
 MatchedBy = Literal["broker_id", "tag"]

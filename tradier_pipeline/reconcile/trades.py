@@ -34,8 +34,7 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import OptionSymbol, classify
 from tradier_pipeline.core.decimals import INTEGER_DIGITS, plain, rounded
 from tradier_pipeline.ledger.changes import LedgerChange, change_to
-from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
-from tradier_pipeline.ledger.vocabulary import STUCK
+from tradier_pipeline.ledger.records import HOLDING, STUCK, TERMINAL, EngineOrder, Trade, TradeStatus
 from tradier_pipeline.reconcile.ends import Fate
 from tradier_pipeline.reconcile.facts import Facts, Severity, TradeFinding
 from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes, executions_of, filled_legs, ratios

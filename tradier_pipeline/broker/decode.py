@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -13,9 +14,12 @@ from pydantic import ValidationError
 
 from tradier_pipeline.broker import envelope
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.models import Account, Balances, BrokerModel, Order, Position, Quote
+from tradier_pipeline.broker.models import Account, Balances, BrokerModel, CalendarDay, Hours, Order, Position, Quote
+from tradier_pipeline.clock import NEW_YORK
 
 M = TypeVar("M", bound=BrokerModel)
+
+_DAYS = "calendar.days.day"
 
 
 def parse(model: type[M], resource: str, path: str, row: Any) -> M:
@@ -101,3 +105,32 @@ def with_legs(listed: tuple[Order, ...], by_id: tuple[Order, ...]) -> tuple[tupl
     numbers = {order.id for order in listed}
     orders = (found if order.lacks_legs and (found := read.get(order.id, order)).leg else order for order in listed)
     return tuple(orders), tuple(order for order in by_id if order.id not in numbers)
+
+
+def parse_hours(body: bytes, month: date) -> dict[date, tuple[datetime, datetime] | None]:
+    """The days of a month: when the exchange opens and closes (UTC), or None if it stays closed.
+
+    Args:
+        body: an answer of `/v1/markets/calendar`.
+        month: any day of the month that was asked for.
+
+    Raises:
+        BodyError: it lists no day, one twice, one of another month, or one without status or hours.
+    """
+    listed = parse_rows(
+        CalendarDay, "calendar", _DAYS, envelope.rows("calendar", envelope.parse_json(body, "calendar"))
+    )
+    days: dict[date, tuple[datetime, datetime] | None] = {}
+    for index, row in enumerate(listed):
+        if row.day in days or (row.day.year, row.day.month) != (month.year, month.month):
+            problem = "a second time" if row.day in days else f"in the answer for {month:%Y-%m}"
+            raise BodyError("calendar", f"is {row.day} {problem}", path=f"{_DAYS}[{index}].date")
+        days[row.day] = _instants(row.day, row.open) if row.open else None
+    if not days:
+        raise BodyError("calendar", "is empty", path=_DAYS)
+    return days
+
+
+def _instants(day: date, hours: Hours) -> tuple[datetime, datetime]:
+    opens, closes = (datetime.combine(day, at, NEW_YORK).astimezone(UTC) for at in (hours.start, hours.end))
+    return opens, closes

@@ -17,8 +17,8 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
+from tradier_pipeline.broker.decode import parse_hours
 from tradier_pipeline.broker.errors import BodyError
-from tradier_pipeline.broker.hours import exchange_hours
 from tradier_pipeline.clock import NEW_YORK
 from tradier_pipeline.core.files import FileError, write_whole
 from tradier_pipeline.core.settings import Calendar, Settings
@@ -105,7 +105,7 @@ class MarketCalendar:
 @lru_cache(maxsize=16)
 def _reported_sessions(path: Path, month: date, changed: int) -> Mapping[date, Session | None]:
     """The days of a file, parsed again when it has changed."""
-    hours = exchange_hours(path.read_bytes(), month)
+    hours = parse_hours(path.read_bytes(), month)
     return {day: times and Session(day, *times) for day, times in hours.items()}
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from tradier_pipeline import clock
 from tradier_pipeline.core.outcome import shown
-from tradier_pipeline.ledger.records import HOLDING
-from tradier_pipeline.ledger.vocabulary import STUCK
+from tradier_pipeline.ledger.records import HOLDING, STUCK
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from functools import partial
 
 from tradier_pipeline.broker.client import BrokerClient
-from tradier_pipeline.broker.hours import exchange_hours
+from tradier_pipeline.broker.decode import parse_hours
 from tradier_pipeline.clock import NEW_YORK
 from tradier_pipeline.core.files import write_whole
 from tradier_pipeline.domain.calendar import MarketCalendar, Session
@@ -43,7 +43,7 @@ def read_calendar(broker: Broker, calendar: MarketCalendar, today: date) -> tupl
     for month in this_month_and_the_next(today):
         extract = broker.read(partial(BrokerClient.fetch_calendar, year=month.year, month=month.month))
         (record,), bodies = page_records("calendar", extract)
-        exchange_hours(bodies[record.file], month)
+        parse_hours(bodies[record.file], month)
         received.append((month, record, bodies[record.file]))
     records = []
     for month, record, body in received:

@@ -1,14 +1,29 @@
-"""What ought to change in a row of the ledger. Pure values: nothing here writes."""
+"""What ought to change in a row of the ledger, and the broker's words in its own. Pure values: nothing here writes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeVar
 
-from tradier_pipeline.ledger.records import EngineOrder, LedgerRow, Trade
+from tradier_pipeline.broker.models import WORKING_WORDS
+from tradier_pipeline.ledger.records import EngineOrder, LedgerRow, OrderStatus, Trade
 
 RowT = TypeVar("RowT", bound=LedgerRow)
+
+# Tradier: REST guide, and words of its streams, older pages and clients. What is not here stays UNKNOWN.
+_STATUSES: Mapping[str, OrderStatus] = {
+    **dict.fromkeys(("new", "open", "pending", "held", "working", *WORKING_WORDS), "PLACED"),
+    "partially_filled": "PARTIAL",
+    "partial": "PARTIAL",
+    "filled": "FILLED",
+    "canceled": "CANCELLED",
+    "cancelled": "CANCELLED",
+    "rejected": "REJECTED",
+    "expired": "EXPIRED",
+    "error": "ERROR",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +74,13 @@ def same_facts(one: EngineOrder | Trade, other: EngineOrder | Trade) -> bool:
 
 def _without_book_keeping(row: EngineOrder | Trade) -> EngineOrder | Trade:
     return row.model_copy(update={"created_at": None, "updated_at": None, "snapshot_id": None})
+
+
+def broker_status(raw: str, filled: Decimal | None = None) -> OrderStatus:
+    """The broker's word in the ledger's vocabulary; a word that is not understood is UNKNOWN, never the nearest.
+
+    Args:
+        filled: by it, what works has been filled in part.
+    """
+    status = _STATUSES.get(raw, "UNKNOWN")
+    return "PARTIAL" if status == "PLACED" and filled else status

@@ -24,6 +24,7 @@ TradeStatus = Literal[
 ]
 SETTLED: frozenset[OrderStatus] = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED", "ERROR"})
 HOLDING: tuple[TradeStatus, ...] = ("OPEN", "CLOSING_PENDING")  # the broker must show a position for these
+STUCK: tuple[TradeStatus, ...] = ("EXIT_ERROR", "CLOSE_FAILED", "INVALID_STRUCTURE")
 TERMINAL: tuple[TradeStatus, ...] = ("CLOSED", "CANCELLED")
 
 
@@ -141,6 +142,11 @@ class Trade(LedgerRow):
     snapshot_id: str | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
+
+
+def settled(order: EngineOrder) -> bool:
+    """Whether nothing can happen to it any more."""
+    return order.status in SETTLED
 
 
 def columns_of(row: LedgerRow) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tradier_pipeline.landing.activity import landed_activity
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.market import landed_market
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import known_of, upsert_findings, with_verdict
+from tradier_pipeline.publish.derive import known_of, store_results, upsert_findings, with_verdict
 from tradier_pipeline.publish.missed import Row, missed_row
 from tradier_pipeline.publish.store import (
     OF_ONE_SNAPSHOT,
@@ -33,9 +33,7 @@ from tradier_pipeline.publish.store import (
     store_market_of,
     store_verified,
 )
-from tradier_pipeline.verify.results import store_results
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside_damaged, waiting_aside
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths
 from tradier_pipeline.warehouse.sealed import reaching
@@ -140,7 +138,7 @@ def catch_up(
             insert(staged.connection, schema.STATED_FLOWS, stated())
         if not remaining and aside.exists():
             whole = staged.merge_reconciled(aside)
-        note_heads(staged.connection, zone)
+        staged.note_heads(zone)
     if not remaining and aside.exists():
         kept_as = keep_aside(aside, clock.now()).name
     return CaughtUp(published, tuple(refused.items()), activity, remaining, rebuilt, damage, kept_as, not whole)

@@ -1,4 +1,7 @@
-"""What a snapshot about to be stored says beside what the warehouse has: verdict, conservation, findings over time."""
+"""What a snapshot says beside what the warehouse has: verdict, conservation, findings over time.
+
+And what is kept of the rules that it did not meet: `check_results`, to be queried for ever.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from itertools import chain
 import duckdb
 
 from tradier_pipeline import clock
+from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.domain.calendar import MarketCalendar
+from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.reconcile.account_state import (
     ZERO,
     AccountState,
@@ -30,6 +35,7 @@ from tradier_pipeline.reconcile.findings import (
 )
 from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, Verdict, judge_snapshot, reach
+from tradier_pipeline.verify.claims import CLAIM_OF
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import (
     SANDBOX,
@@ -63,9 +69,9 @@ _SETTLED = """
     HAVING sum(CASE WHEN state IN ('in_flight', 'unexplained') THEN unexplained ELSE 0 END - carried) = 0
 """
 
-_OPEN_FINDINGS = f"SELECT {', '.join(schema.FINDINGS.column_names)} FROM findings " + (  # noqa: S608
-    "WHERE account_id = ? AND resolved_at IS NULL ORDER BY first_seen, finding_id"
-)
+_OPEN = "FROM findings WHERE account_id = ? AND resolved_at IS NULL"
+_OPEN_IDS = f"SELECT finding_id {_OPEN}"
+_TAKE_OPEN = f"DELETE {_OPEN} RETURNING {', '.join(schema.FINDINGS.column_names)}"  # in their place comes what is now
 # of `cash_flows` those of no known kind, without the pairs that the view looks for among the known ones
 _UNKNOWN_WORDS = f"""
     SELECT type, count(*), sum(amount) FROM account_activity ANTI JOIN stated_flows USING (account_id, trade_date)
@@ -105,7 +111,10 @@ def conserve(
     Args:
         calendar: says when options expire; without, at the close of a whole session.
     """
-    now = _statement(typed, calendar)
+    return _conserve(connection, typed, _statement(typed, calendar))
+
+
+def _conserve(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot, now: AccountState) -> TypedSnapshot:
     last = None if typed.verdict == "doubtful" else last_good(connection, typed.landed.manifest.account_id, now)
     return typed if last is None else replace(typed, conserved=_conserved(last, last.findings(now)))
 
@@ -131,26 +140,25 @@ def with_verdict(
     doubtful = rows_of(connection, bind(_DOUBTFUL, manifest.account_id, manifest.as_of, since))
     judgement = judge_snapshot(now, last, (stored_observation(connection, header) for header in doubtful))
     typed = replace(typed, verdict=judgement.verdict, verdict_evidence="; ".join(judgement.evidence) or None)
-    confirmed = [header for header in reversed(doubtful) if header["snapshot_id"] in judgement.confirms]
-    found = [_confirm(connection, manifest.account_id, header, judgement.confirmation) for header in confirmed]
-    if confirmed:
-        return _with_left(conserve(connection, typed, calendar), chain.from_iterable(found))
+    found = [_confirm(connection, manifest.account_id, one, judgement.confirmation) for one in judgement.confirms]
+    if found:
+        return _with_left(_conserve(connection, typed, now.statement), chain.from_iterable(found))
     if last is None or typed.verdict == "doubtful":
         return typed
     return replace(typed, conserved=_conserved(last, judgement.findings))
 
 
 def _confirm(
-    connection: duckdb.DuckDBPyConnection, account_id: str, header: Row, why: str | None
+    connection: duckdb.DuckDBPyConnection, account_id: str, doubtful: Observation, why: str | None
 ) -> tuple[ItemVerdict, ...]:
     """Make a stored doubtful snapshot good, and store and return what changed at it since the good one before."""
-    snapshot_id, as_of = header["snapshot_id"], header["as_of"]
-    now = stored_observation(connection, header).statement
+    snapshot_id, now = doubtful.snapshot_id, doubtful.statement
     last = last_good(connection, account_id, now)
     connection.execute(bind(_MAKE_GOOD, why, snapshot_id))
     if last is None:
         return ()
-    lead = {"snapshot_id": snapshot_id, "account_id": account_id, "as_of": as_of, "trade_date": clock.trade_date(as_of)}
+    on = {"as_of": now.as_of, "trade_date": clock.trade_date(now.as_of)}
+    lead = {"snapshot_id": snapshot_id, "account_id": account_id, **on}
     found = _conserved(last, last.findings(now))
     insert(connection, schema.CONSERVATION, [lead | one for one in conservation_rows(found)])
     return found.findings
@@ -215,6 +223,42 @@ def _observed(typed: TypedSnapshot, calendar: MarketCalendar) -> Observation:
     )
 
 
+def store_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:
+    """Store what is not met, in the place of what an earlier run stored of the snapshot."""
+    connection.execute(bind("DELETE FROM check_results WHERE snapshot_id = ?", landed.manifest.snapshot_id))
+    add_results(connection, landed, outcomes)
+
+
+def add_results(connection: duckdb.DuckDBPyConnection, landed: LandedSnapshot, outcomes: Iterable[Outcome]) -> None:
+    """Store what is not met of a snapshot of which nothing is stored yet."""
+    manifest = landed.manifest
+    lead = {
+        "snapshot_id": manifest.snapshot_id,
+        "account_id": manifest.account_id,
+        "as_of": manifest.as_of,
+        "trade_date": clock.trade_date(manifest.as_of),
+    }
+    insert(
+        connection, schema.CHECK_RESULTS, [lead | _result_row(outcome) for outcome in outcomes if not outcome.passed]
+    )
+
+
+def _result_row(outcome: Outcome) -> Row:
+    return {
+        "rule": outcome.check,
+        "number": outcome.number,
+        "claim": CLAIM_OF[outcome.check].name,
+        "severity": str(outcome.severity),
+        "broker": outcome.broker,
+        "stored": outcome.stored,
+        "differing": outcome.differing,
+        "differences": [
+            {"place": difference.where, "broker": difference.broker, "stored": difference.stored}
+            for difference in outcome.differences
+        ],
+    }
+
+
 def upsert_findings(
     connection: duckdb.DuckDBPyConnection,
     typed: TypedSnapshot,
@@ -240,7 +284,6 @@ def upsert_findings(
         settled=_settled(connection, manifest.account_id, manifest.as_of),
     )
     words = {} if scope.doubtful else _unknown_words(connection, manifest.account_id)
-    tracked = _tracked(connection, manifest.account_id)
     said = findings_of(
         scope,
         evidence=(typed.verdict_evidence or "").split("; "),
@@ -250,11 +293,9 @@ def upsert_findings(
         words=words,
         stopped=stopped or (),
     )
-    if not tracked and not said:
-        return
-    open_ones = bind("DELETE FROM findings WHERE account_id = ? AND resolved_at IS NULL", manifest.account_id)
     with transaction(connection):
-        connection.execute(open_ones)
+        rows = connection.execute(bind(_TAKE_OPEN, manifest.account_id)).fetchall()
+        tracked = sorted((FindingState(*row) for row in rows), key=lambda row: (row.first_seen, row.finding_id))
         insert(connection, schema.FINDINGS, [asdict(row) for row in update_findings(tracked, said, scope)])
 
 
@@ -268,9 +309,9 @@ def upsert_word_findings(connection: duckdb.DuckDBPyConnection, account_id: str,
     Within the caller's transaction. The next snapshot carries them on, or resolves them.
     """
     scope = FindingScope(snapshot_id=path, account_id=account_id, as_of=read_at)
-    open_ids = {row.finding_id for row in _tracked(connection, account_id)}
+    open_ids = connection.execute(bind(_OPEN_IDS, account_id)).fetchall()
     said = unknown_words(_unknown_words(connection, account_id))
-    rows = [row for row in update_findings((), said, scope) if row.finding_id not in open_ids]
+    rows = [row for row in update_findings((), said, scope) if (row.finding_id,) not in open_ids]
     insert(connection, schema.FINDINGS, [asdict(row) for row in rows])
 
 
@@ -284,7 +325,3 @@ def _unknown_words(connection: duckdb.DuckDBPyConnection, account_id: str) -> di
     """Those that the owner has not stated a flow of the same date for."""
     rows = connection.execute(bind(_UNKNOWN_WORDS, account_id)).fetchall()
     return {word: (count, amount) for word, count, amount in rows}
-
-
-def _tracked(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[FindingState]:
-    return [FindingState(*row) for row in connection.execute(bind(_OPEN_FINDINGS, account_id)).fetchall()]

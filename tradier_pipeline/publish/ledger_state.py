@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -10,24 +11,23 @@ from typing import TYPE_CHECKING
 
 from tradier_pipeline import clock
 from tradier_pipeline.broker.models import FINISHED, Order
+from tradier_pipeline.core.decimals import plain
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.ledger.link_by_hand import LinkRefusedError
-from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade
+from tradier_pipeline.ledger.records import TERMINAL, EngineOrder, Trade, settled
 from tradier_pipeline.ledger.relevant import Relevance
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.reconcile.ends import End, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts, LastHeld, LedgerState
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.order_matching import ALIKE_WITHIN, ledger_order_of
-from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS
-from tradier_pipeline.reconcile.reconciliation import Reconciliation, facts_of, reconcile
+from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Line
+from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
 from tradier_pipeline.reconcile.trades import unlinkable
-from tradier_pipeline.reconcile.yet_to_come import Line
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.account_states import LAST_GOOD, OPENED
 from tradier_pipeline.warehouse.reads import (
@@ -144,7 +144,7 @@ def _relevance(connection: duckdb.DuckDBPyConnection, typed: TypedSnapshot) -> R
     if last is None:
         return None
     reported = connection.execute(bind(_TOLD_THEN, *on_date, last, *on_date, last)).fetchall()
-    return relevance_of(facts_of(typed, before=None), last, reported)
+    return relevance_of(_facts(typed, before=None), last, reported)
 
 
 def relevance_of(facts: Facts, last: datetime, reported: Sequence[tuple[str | None, int | None]]) -> Relevance:
@@ -174,15 +174,56 @@ def reconcile_typed(
     manifest = typed.landed.manifest
     session = calendar.session_of(clock.trade_date(manifest.as_of))
     last_held = _last_held(connection, typed, ledger_state.trades)
-    facts = facts_of(
-        replace(typed, looked_up=(*typed.looked_up, *_ended_before(connection, typed, ledger_state.orders))),
-        before=holdings_before(connection, manifest.account_id, manifest.as_of),
+    ended = _ended_before(connection, typed, ledger_state.orders)
+    before = holdings_before(connection, manifest.account_id, manifest.as_of)
+    ends = _ends(connection, typed, last_held.values()) if last_held else None
+    facts = _facts(
+        replace(typed, looked_up=(*typed.looked_up, *ended)),
+        before=before,
         last_held=last_held,
-        ends=_ends(connection, typed, last_held.values()) if last_held else None,
+        ends=ends,
         closes=_closes(connection, ledger_state.trades),
         session_open=session.open if session else None,
     )
     return reconcile(ledger_state.orders, ledger_state.trades, facts, tag_prefix=ledger_state.tag_prefix)
+
+
+def _facts(
+    typed: TypedSnapshot,
+    *,
+    before: Holdings | None,
+    last_held: Mapping[str, LastHeld | None] | None = None,
+    ends: Mapping[str, End] | None = None,
+    closes: Mapping[date, datetime] | None = None,
+    session_open: datetime | None = None,
+) -> Facts:
+    """The facts of a snapshot; see `Facts` for what the snapshot alone does not say.
+
+    Args:
+        last_held: of each trade that lacks legs now; None if no snapshot has ever shown all of them.
+    """
+    manifest = typed.landed.manifest
+    seen = {trade_id: last for trade_id, last in (last_held or {}).items() if last is not None}
+    positions: dict[str, Decimal] = defaultdict(Decimal)
+    for position in typed.positions:
+        positions[position.symbol] += plain(position.quantity)
+    return Facts(
+        snapshot_id=manifest.snapshot_id,
+        account_id=manifest.account_id,
+        as_of=manifest.as_of,
+        positions=dict(positions),
+        orders=(*typed.orders, *typed.looked_up),
+        lookups=manifest.lookups,
+        before=before,
+        shares_before={trade_id: last.shares for trade_id, last in seen.items()},
+        held_until={trade_id: last.as_of for trade_id, last in seen.items()},
+        never_held=frozenset((last_held or {}).keys() - seen.keys()),
+        ends=ends or {},
+        closes=closes or {},
+        session_open=session_open,
+        doubtful=typed.verdict == "doubtful",
+        verdict_evidence=typed.verdict_evidence,
+    )
 
 
 def _ends(

@@ -24,16 +24,21 @@ from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.market import MarketExtract, landed_market
 from tradier_pipeline.landing.prices import LandedPrices
 from tradier_pipeline.landing.zone import DIVIDENDS, PRICES, LandedSnapshot, LandingZone
-from tradier_pipeline.publish.derive import known_of, upsert_findings, upsert_word_findings, with_verdict
+from tradier_pipeline.publish.derive import (
+    add_results,
+    known_of,
+    store_results,
+    upsert_findings,
+    upsert_word_findings,
+    with_verdict,
+)
 from tradier_pipeline.publish.ledger_state import reconcile_typed
 from tradier_pipeline.publish.missed import Row, missed_row, new_missed
 from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.verify.activity import verify_activity
-from tradier_pipeline.verify.results import add_results, store_results
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import Upserted, upsert_activity
-from tradier_pipeline.warehouse.chain_heads import note_heads
 from tradier_pipeline.warehouse.damaged import keep_aside, set_aside
 from tradier_pipeline.warehouse.market import upsert_market
 from tradier_pipeline.warehouse.reads import activity_paths, connect_readonly, market_paths, snapshot_ids
@@ -138,7 +143,7 @@ def store_snapshot(
         typed = read_typed(landed)
         with warehouse.staged() as staged:
             typed, outcomes = _store_and_judge(staged, typed, rules, read_ledger, stopped)
-            note_heads(staged.connection, landed.zone)
+            staged.note_heads(landed.zone)
             started = progress.step("proved", "what is stored equals what was read", started)
     except (NotPublishedError, BodyError) as error:
         outcomes = error.outcomes if isinstance(error, NotPublishedError) else []
@@ -185,7 +190,7 @@ def store_snapshots(
                 }
                 for snapshot_id in not_landed:
                     staged.miss(new_missed(staged.connection, zone, snapshot_id))
-                note_heads(staged.connection, zone)
+                staged.note_heads(zone)
             return kept | results
         except _PublishedBeforeError as found:  # what was proven then stays: once more from the start, without it
             kept[found.snapshot_id] = found.error
@@ -264,7 +269,7 @@ def store_activity(warehouse: Warehouse, landed: LandedActivity, calendar: Marke
     """
     with warehouse.staged() as staged:
         stored = _stored_activity(staged, landed, calendar)
-        note_heads(staged.connection, landed.zone)
+        staged.note_heads(landed.zone)
     return stored
 
 
@@ -300,7 +305,7 @@ def store_prices(warehouse: Warehouse, landed: LandedPrices) -> int:
     """
     with warehouse.staged() as staged:
         priced = _stored_market(staged, landed)
-        note_heads(staged.connection, landed.zone)
+        staged.note_heads(landed.zone)
     return priced
 
 
@@ -308,7 +313,7 @@ def store_dividends(warehouse: Warehouse, extracts: Sequence[LandedDividends]) -
     """Publish extracts of dividends in one go; returns those that were refused, and why."""
     with warehouse.staged() as staged:
         refused = store_market_of(staged, extracts)
-        note_heads(staged.connection, extracts[0].zone)
+        staged.note_heads(extracts[0].zone)
     return refused
 
 
@@ -408,7 +413,7 @@ def rebuild(
         unkept = store_activities(staged, extracts, rules.calendar) | store_market_of(staged, landed_market(zone))
         insert(staged.connection, schema.STATED_FLOWS, stated)
         kept = not warehouse.path.exists() or staged.merge_reconciled(warehouse.path)
-        note_heads(staged.connection, zone)
+        staged.note_heads(zone)
         if not forget:
             _refuse_to_leave_out(staged, published_before, refused)
         kept_as = "" if kept else keep_aside(set_aside(warehouse.path), clock.now()).name
@@ -532,7 +537,8 @@ def _stored(
     if staged.completed:
         _judge_older(staged, rules)
     _keep_sessions(staged, landed.snapshot_id.trade_date, rules)
-    staged.store(landed.manifest.snapshot_id, table_rows(typed, rules))
+    rows = table_rows(typed, rules)
+    staged.store(landed.manifest.snapshot_id, rows)
     if with_missed:
         staged.miss(new_missed(staged.connection, landed.zone, landed.snapshot_id, ever=staged.completed))
     return verify_snapshot(landed, staged.connection)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from tradier_pipeline.broker.symbols import classify, letters
 from tradier_pipeline.reconcile.explanation import ANOTHER_NAME, FITS_ALIKE, MAY_BE
-from tradier_pipeline.reconcile.yet_to_come import Line, claimed
+from tradier_pipeline.reconcile.outstanding import Line, claimed
 
 Fate = Literal["assigned", "exercised", "expired", "renamed", "uncertain"]
 

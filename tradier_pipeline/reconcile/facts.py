@@ -12,7 +12,7 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.landing.manifest import LookupRecord
 from tradier_pipeline.ledger.records import EngineOrder, Trade
 from tradier_pipeline.reconcile.ends import End
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.holdings import Holdings
 
 Severity = Literal["info", "warn", "error"]
 

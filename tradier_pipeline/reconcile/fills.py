@@ -17,8 +17,7 @@ from typing import Literal
 
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.ledger.changes import changed
-from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade
-from tradier_pipeline.ledger.vocabulary import settled
+from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade, settled
 from tradier_pipeline.reconcile.facts import Facts, TradeFinding
 from tradier_pipeline.reconcile.order_matching import OrderRow, ledger_order_of
 

@@ -17,8 +17,7 @@ from tradier_pipeline.ledger.records import SETTLED
 from tradier_pipeline.reconcile.conservation import ItemVerdict
 from tradier_pipeline.reconcile.explanation import signed, unsigned
 from tradier_pipeline.reconcile.facts import Severity
-from tradier_pipeline.reconcile.order_matching import OrderRow
-from tradier_pipeline.reconcile.packages import ZERO, progress
+from tradier_pipeline.reconcile.order_matching import ZERO, OrderRow, progress
 from tradier_pipeline.reconcile.reconciliation import Reconciliation
 
 DOUBTFUL, UNEXPLAINED, OVERFILLED = "doubtful", "change_unexplained", "overfilled"

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING
 
-from tradier_pipeline.core.decimals import plain
 from tradier_pipeline.ledger.changes import LedgerChange
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder, Trade
-from tradier_pipeline.reconcile.ends import End
-from tradier_pipeline.reconcile.facts import Facts, LastHeld, TradeFinding
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.facts import Facts, TradeFinding
 from tradier_pipeline.reconcile.order_matching import OrderRow, reconcile_orders
 from tradier_pipeline.reconcile.trades import TradeReconciliation, reconcile_trades
-
-if TYPE_CHECKING:
-    from tradier_pipeline.warehouse.typed import TypedSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,41 +66,3 @@ def reconcile(
         order_rows = [replace(row, change=None) for row in order_rows]
         of_trades = replace(of_trades, rows=tuple(replace(row, change=None) for row in of_trades.rows))
     return Reconciliation(facts, tuple(order_rows), of_trades)
-
-
-def facts_of(
-    typed: TypedSnapshot,
-    *,
-    before: Holdings | None,
-    last_held: Mapping[str, LastHeld | None] | None = None,
-    ends: Mapping[str, End] | None = None,
-    closes: Mapping[date, datetime] | None = None,
-    session_open: datetime | None = None,
-) -> Facts:
-    """The facts of a snapshot; see `Facts` for what the snapshot alone does not say.
-
-    Args:
-        last_held: of each trade that lacks legs now; None if no snapshot has ever shown all of them.
-    """
-    manifest = typed.landed.manifest
-    seen = {trade_id: last for trade_id, last in (last_held or {}).items() if last is not None}
-    positions: dict[str, Decimal] = defaultdict(Decimal)
-    for position in typed.positions:
-        positions[position.symbol] += plain(position.quantity)
-    return Facts(
-        snapshot_id=manifest.snapshot_id,
-        account_id=manifest.account_id,
-        as_of=manifest.as_of,
-        positions=dict(positions),
-        orders=(*typed.orders, *typed.looked_up),
-        lookups=manifest.lookups,
-        before=before,
-        shares_before={trade_id: last.shares for trade_id, last in seen.items()},
-        held_until={trade_id: last.as_of for trade_id, last in seen.items()},
-        never_held=frozenset((last_held or {}).keys() - seen.keys()),
-        ends=ends or {},
-        closes=closes or {},
-        session_open=session_open,
-        doubtful=typed.verdict == "doubtful",
-        verdict_evidence=typed.verdict_evidence,
-    )

@@ -34,15 +34,12 @@ from tradier_pipeline.broker.models import Order
 from tradier_pipeline.broker.symbols import OptionSymbol, classify
 from tradier_pipeline.core.decimals import INTEGER_DIGITS, plain, rounded
 from tradier_pipeline.ledger.changes import LedgerChange, change_to
-from tradier_pipeline.ledger.records import HOLDING, TERMINAL, EngineOrder, Trade, TradeStatus
-from tradier_pipeline.ledger.vocabulary import STUCK
-from tradier_pipeline.reconcile.allocation import Allocation, allocate
+from tradier_pipeline.ledger.records import HOLDING, STUCK, TERMINAL, EngineOrder, Trade, TradeStatus
 from tradier_pipeline.reconcile.ends import Fate
 from tradier_pipeline.reconcile.facts import Facts, Severity, TradeFinding
 from tradier_pipeline.reconcile.fills import ZERO, Side, TradeExecutions, closes, executions_of, filled_legs, ratios
-from tradier_pipeline.reconcile.missing_legs import missing_legs
-from tradier_pipeline.reconcile.order_matching import OrderRow
-from tradier_pipeline.reconcile.packages import progress
+from tradier_pipeline.reconcile.holdings import Allocation, allocate, missing_legs
+from tradier_pipeline.reconcile.order_matching import OrderRow, progress
 from tradier_pipeline.reconcile.unrealized import is_credit
 
 SETTLING = timedelta(minutes=15)  # a fill may show before its position does

@@ -141,7 +141,7 @@ class Judgement:
 
     verdict: Verdict
     evidence: tuple[str, ...] = ()
-    confirms: tuple[str, ...] = ()
+    confirms: tuple[Observation, ...] = ()
     confirmation: str | None = None
     findings: tuple[ItemVerdict, ...] = ()
 
@@ -218,9 +218,8 @@ def judge_snapshot(now: Observation, last: Good | None, doubtful: Iterable[Obser
     confirmation = _confirmation([*reversed(agreeing), now], long_enough)
     if confirmation is None:
         return Judgement("doubtful" if contradictions else "good", contradictions, findings=found)
-    confirms = tuple(other.snapshot_id for other in reversed(agreeing))
     evidence = (*contradictions, confirmation) if contradictions else ()
-    return Judgement("good", evidence, confirms, confirmation, found)
+    return Judgement("good", evidence, tuple(reversed(agreeing)), confirmation, found)
 
 
 # --- what contradicts a snapshot --------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from decimal import Decimal
 
 from tradier_pipeline.core.decimals import plain, rounded
 from tradier_pipeline.core.errors import PipelineError
-from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade
+from tradier_pipeline.ledger.changes import broker_status
+from tradier_pipeline.ledger.records import EngineOrder, Leg, OrderStatus, Trade, settled
 from tradier_pipeline.ledger.store import Ledger, _upsert
-from tradier_pipeline.ledger.vocabulary import broker_status, settled
 from tradier_pipeline.simulator.market import CONTRACT_SIZE, ZERO, Market, Option, closes_at, parse_option
 from tradier_pipeline.simulator.world import Account, Order, World, new_york_date
 

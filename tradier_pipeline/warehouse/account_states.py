@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Final, Self
 
@@ -27,9 +27,8 @@ from tradier_pipeline.reconcile.account_state import (
     terms_of,
 )
 from tradier_pipeline.reconcile.conservation import Open
-from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, outstanding
+from tradier_pipeline.reconcile.outstanding import OUTSTANDING_DAYS, Change, Line, outstanding, with_yet_to_come
 from tradier_pipeline.reconcile.verdict import Figures, Good, Observation, reach
-from tradier_pipeline.reconcile.yet_to_come import Line, with_yet_to_come
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, literal, rows_of
@@ -163,15 +162,17 @@ def good_before(
         header, rows: what is stored of it.
     """
     as_of = header["as_of"]
+    day = clock.trade_date(now.as_of)
     with reaching(connection, as_of):
         observation = observation_of(header, rows)
-        left = _left_open(connection, account_id, as_of, now.as_of)
+        left = _left_open(connection, account_id, as_of, day)
         before = statement_before(connection, account_id, observation.statement, now)
-        before = with_yet_to_come(before, _yet_to_come(left, now.as_of))
+        changes = _changes(left, day)
+        lines = _lines(left, day)
         return Good(
-            replace(observation, statement=before),
+            replace(observation, statement=with_yet_to_come(before, lines)),
             _in_flight(left, header["snapshot_id"]),
-            _outstanding(left, now.as_of),
+            outstanding(changes, day),
             shown_since=_shown_since(connection, account_id, as_of, now),
         )
 
@@ -266,10 +267,9 @@ def _symbol(row: Row) -> str | None:
     return symbol
 
 
-def _left_open(connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, now: datetime) -> list[Row]:
+def _left_open(connection: duckdb.DuckDBPyConnection, account_id: str, until: datetime, day: date) -> list[Row]:
     # what was open at the start of the last days may have been settled in them
-    since = clock.trade_date(now) - 2 * OUTSTANDING_DAYS
-    return rows_of(connection, bind(_LEFT_OPEN, account_id, until, since, until))
+    return rows_of(connection, bind(_LEFT_OPEN, account_id, until, day - 2 * OUTSTANDING_DAYS, until))
 
 
 def _in_flight(left: Sequence[Row], snapshot_id: str) -> dict[str, Open]:
@@ -281,21 +281,18 @@ def _in_flight(left: Sequence[Row], snapshot_id: str) -> dict[str, Open]:
     }
 
 
-def _outstanding(left: Sequence[Row], now: datetime) -> dict[str, list[Decimal]]:
-    """By item, what stored snapshots left open that a change of now may settle."""
-    day = clock.trade_date(now)
-    changes = [
+def _changes(left: Sequence[Row], day: date) -> list[Change]:
+    """What stored snapshots of the last days left open, or carried on, that a change of a day may settle."""
+    return [
         Change(*(row[name] for name in Change._fields))
         for row in left
         if row["trade_date"] >= day - 2 * OUTSTANDING_DAYS and (row["in_flight"] or row["carried"])
     ]
-    return outstanding(changes, day)
 
 
-def _yet_to_come(left: Sequence[Row], now: datetime) -> list[Line]:
-    """What stored verdicts of the last days say."""
-    since = clock.trade_date(now) - OUTSTANDING_DAYS
-    recent = [row for row in left if row["trade_date"] >= since]
+def _lines(left: Sequence[Row], day: date) -> list[Line]:
+    """What stored verdicts of the last days before a day say."""
+    recent = [row for row in left if row["trade_date"] >= day - OUTSTANDING_DAYS]
     return [
         Line(row["item"], row["opened"], row["explanation"].split("; "))
         for row in sorted(recent, key=lambda row: row["item"])

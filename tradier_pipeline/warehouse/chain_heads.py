@@ -6,29 +6,8 @@ from datetime import date
 
 import duckdb
 
-from tradier_pipeline import clock
 from tradier_pipeline.landing.chain import Head
-from tradier_pipeline.landing.chained import chains_of, heads
-from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.warehouse.schema import CHAIN_HEADS
-from tradier_pipeline.warehouse.sql import bind
-from tradier_pipeline.warehouse.staging import insert
-
-
-def note_heads(connection: duckdb.DuckDBPyConnection, zone: LandingZone) -> None:
-    """Let the warehouse have the heads of now, of every account and of the prices, as those of today."""
-    today = clock.trade_date(clock.now())
-    connection.execute(bind(f"DELETE FROM {CHAIN_HEADS.name} WHERE trade_date = ?", today))  # noqa: S608
-    known = {chain: head for chain, _, head in noted_heads(connection)}
-    insert(
-        connection,
-        CHAIN_HEADS,
-        [
-            {"chain": name, "trade_date": today, "entries": head.number, "head": head.hash}
-            for name, head in heads(chains_of(zone.root)).items()
-            if known.get(name) != head
-        ],
-    )
 
 
 def noted_heads(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, date, Head]]:

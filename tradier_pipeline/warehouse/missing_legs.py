@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tradier_pipeline.ledger.records import Trade
-from tradier_pipeline.reconcile.missing_legs import Holdings, MissingLegs, missing_legs
+from tradier_pipeline.reconcile.holdings import Holdings, MissingLegs, missing_legs
 from tradier_pipeline.warehouse.sql import literal
 
 if TYPE_CHECKING:

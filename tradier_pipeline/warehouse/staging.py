@@ -13,10 +13,14 @@ from typing import Any
 
 import duckdb
 
+from tradier_pipeline import clock
 from tradier_pipeline.broker.models import WORKING_WORDS
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, put_in_place, sync, writing
+from tradier_pipeline.landing.chained import chains_of, heads
+from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.warehouse import derived, macros, older_spreads, schema, sealed, views
+from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.sql import bind, listed, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
 
@@ -73,6 +77,21 @@ class StagedWarehouse:
         rows = {table.name: [row for of_one in snapshots for row in of_one[table.name]] for table in schema.TABLES}
         with transaction(self.connection):
             self._insert(rows)
+
+    def note_heads(self, zone: LandingZone) -> None:
+        """Note where the hash chains of every account and of the prices stand now, as the heads of today."""
+        today = clock.trade_date(clock.now())
+        self.connection.execute(bind("DELETE FROM chain_heads WHERE trade_date = ?", today))
+        known = {chain: head for chain, _, head in noted_heads(self.connection)}
+        insert(
+            self.connection,
+            schema.CHAIN_HEADS,
+            [
+                {"chain": name, "trade_date": today, "entries": head.number, "head": head.hash}
+                for name, head in heads(chains_of(zone.root)).items()
+                if known.get(name) != head
+            ],
+        )
 
     def set_verdict(self, snapshot_id: str, verdict: str, evidence: str | None) -> None:
         """Label one stored snapshot."""

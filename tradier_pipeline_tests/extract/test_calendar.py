@@ -13,8 +13,8 @@ import dagster as dg
 import pytest
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.decode import parse_hours
 from tradier_pipeline.broker.errors import BodyError, BrokerError
-from tradier_pipeline.broker.hours import exchange_hours
 from tradier_pipeline.core.settings import Settings
 from tradier_pipeline.domain import calendar as market_calendar
 from tradier_pipeline.domain.calendar import MarketCalendar, session_of
@@ -53,7 +53,7 @@ def keep(home: Home, month: str, body: bytes) -> None:
 
 def test_the_hours_of_a_documented_body_are_instants() -> None:
     body = calendar_body(open_day("2026-11-02"), open_day("2026-11-27", end="13:00"), closed_day("2026-11-26"))
-    assert exchange_hours(body, NOVEMBER) == {
+    assert parse_hours(body, NOVEMBER) == {
         date(2026, 11, 2): (datetime(2026, 11, 2, 14, 30, tzinfo=UTC), datetime(2026, 11, 2, 21, tzinfo=UTC)),
         date(2026, 11, 27): (datetime(2026, 11, 27, 14, 30, tzinfo=UTC), datetime(2026, 11, 27, 18, tzinfo=UTC)),
         date(2026, 11, 26): None,
@@ -78,7 +78,7 @@ def test_the_hours_of_a_documented_body_are_instants() -> None:
 )
 def test_a_malformed_day_is_an_error_that_names_it(day: dict[str, Any], reported: str) -> None:
     with pytest.raises(BodyError) as error:
-        exchange_hours(calendar_body(day), NOVEMBER)
+        parse_hours(calendar_body(day), NOVEMBER)
     assert reported in error.value.what
 
 
@@ -94,7 +94,7 @@ def test_a_malformed_day_is_an_error_that_names_it(day: dict[str, Any], reported
 )
 def test_a_calendar_without_its_days_is_an_error(body: bytes) -> None:
     with pytest.raises(BodyError):
-        exchange_hours(body, NOVEMBER)
+        parse_hours(body, NOVEMBER)
 
 
 def test_what_the_broker_sent_is_kept_as_received_with_when_it_was_read(home: Home, simulated: Simulated) -> None:

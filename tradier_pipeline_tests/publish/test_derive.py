@@ -13,14 +13,16 @@ import pytest
 from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.domain.gate import DEFAULT_RULES
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.publish.derive import Known, known_of, with_verdict
+from tradier_pipeline.publish.derive import Known, known_of, upsert_word_findings, with_verdict
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.warehouse import schema
+from tradier_pipeline.warehouse.activity import upsert_activity
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline.warehouse.typed import read_typed
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.extract.test_coherent_read import holding
+from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import (
     AS_OF,
     Answers,
@@ -121,6 +123,17 @@ def test_a_snapshot_that_is_stored_already_keeps_what_confirmed_it_since_and_is_
     assert known == Known(False, "good", "confirmed since")
     kept = with_verdict(connection, typed, DEFAULT_RULES.calendar, known)
     assert (kept.verdict, kept.verdict_evidence) == ("good", "confirmed since")
+
+
+def test_an_unknown_word_that_another_extract_brings_again_is_the_same_finding(bench: Bench) -> None:
+    day, connection = AS_OF.date(), bench.staged.connection
+    rows = [event(day, 3_000, "someBrandNewKind")]
+    landed = filed(bench.zone, (day, day), AS_OF, history=[body_of("history", rows)])
+    upsert_activity(connection, landed)
+    for path in ("an extract", "another extract"):
+        upsert_word_findings(connection, landed.manifest.account_id, path, AS_OF)
+    found = connection.execute("SELECT subject, first_snapshot_id, last_snapshot_id FROM findings").fetchall()
+    assert found == [("someBrandNewKind", "an extract", "an extract")]
 
 
 def test_nothing_is_concluded_from_a_torn_snapshot_nor_compared_with_it(bench: Bench) -> None:

@@ -17,9 +17,8 @@ from tradier_pipeline.reconcile.account_state import AccountState, Holding, Orde
 from tradier_pipeline.reconcile.comparison import CASH
 from tradier_pipeline.reconcile.conservation import ItemVerdict, Open
 from tradier_pipeline.reconcile.findings import FindingScope, FindingState, findings_of, update_findings
-from tradier_pipeline.reconcile.outstanding import Change, outstanding
+from tradier_pipeline.reconcile.outstanding import Change, Line, outstanding, with_yet_to_come
 from tradier_pipeline.reconcile.verdict import Figures, Good, Judgement, Observation, judge_snapshot, reach
-from tradier_pipeline.reconcile.yet_to_come import Line, with_yet_to_come
 from tradier_pipeline_tests.reconcile.statements import Book
 
 ZERO = Decimal(0)
@@ -373,7 +372,7 @@ class Store:
             doubtful,
         )
         for one in self.kept:
-            if one.observation.snapshot_id in judgement.confirms:
+            if one.observation in judgement.confirms:
                 self._conclude(one)
         kept = Kept(observation, judgement, judgement.verdict)
         if judgement.verdict == "good":

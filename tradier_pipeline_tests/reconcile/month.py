@@ -21,9 +21,8 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
-from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade
+from tradier_pipeline.ledger.records import EngineOrder, Leg, Trade, settled
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.ledger.writeback import apply
 from tradier_pipeline.publish.ledger_state import read_relevant_ledger, reconcile_newest
 from tradier_pipeline.publish.store import store_snapshot

@@ -18,7 +18,7 @@ from tradier_pipeline.reconcile.comparison import CASH, CENT
 from tradier_pipeline.reconcile.conservation import ItemChange, ItemVerdict, Open, changes, settle
 from tradier_pipeline.reconcile.ends import Moved, ends_of
 from tradier_pipeline.reconcile.explanation import FITS_ALIKE, signed
-from tradier_pipeline.reconcile.yet_to_come import Line, claimed, with_yet_to_come
+from tradier_pipeline.reconcile.outstanding import Line, claimed, with_yet_to_come
 from tradier_pipeline_tests.reconcile.statements import (
     AFTER_CLOSE,
     LIVING,

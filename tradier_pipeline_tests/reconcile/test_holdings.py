@@ -11,7 +11,7 @@ import pytest
 
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.ledger.records import HOLDING, Leg, Trade, TradeStatus
-from tradier_pipeline.reconcile.missing_legs import Holdings, MissingLegs, missing_legs
+from tradier_pipeline.reconcile.holdings import Holdings, MissingLegs, missing_legs
 from tradier_pipeline.warehouse.missing_legs import read_gone
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
 from tradier_pipeline.landing.manifest import LookupRecord
-from tradier_pipeline.ledger.changes import changed
+from tradier_pipeline.ledger.changes import broker_status, changed
 from tradier_pipeline.ledger.records import SETTLED, EngineOrder
-from tradier_pipeline.ledger.vocabulary import broker_status
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.findings import _of_order
 from tradier_pipeline.reconcile.order_matching import OrderRow, reconcile_orders

@@ -16,7 +16,7 @@ from tradier_pipeline.ledger.changes import LedgerChange, changed
 from tradier_pipeline.ledger.records import HOLDING, EngineOrder, Trade
 from tradier_pipeline.reconcile.ends import End, Fate, Moved, ends_of
 from tradier_pipeline.reconcile.facts import Facts
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline.reconcile.trades import TradeRow
 from tradier_pipeline.reconcile.unrealized import is_credit

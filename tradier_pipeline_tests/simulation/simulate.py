@@ -31,8 +31,8 @@ from typing import Any, BinaryIO, NamedTuple
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.landing.zone import LandingZone
+from tradier_pipeline.ledger.records import settled
 from tradier_pipeline.ledger.store import Ledger
-from tradier_pipeline.ledger.vocabulary import settled
 from tradier_pipeline.simulator.app import create_app
 from tradier_pipeline.simulator.engine import LEARNS_AFTER, DemoEngine
 from tradier_pipeline.simulator.server import running

@@ -6,7 +6,7 @@ from decimal import Decimal
 import duckdb
 
 from tradier_pipeline.reconcile.facts import Facts
-from tradier_pipeline.reconcile.missing_legs import Holdings
+from tradier_pipeline.reconcile.holdings import Holdings
 from tradier_pipeline.reconcile.reconciliation import reconcile
 from tradier_pipeline.warehouse.reconciled_rows import table_rows
 from tradier_pipeline.warehouse.schema import KEY_NAMES, RECONCILED, ddl

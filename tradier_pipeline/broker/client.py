@@ -132,7 +132,7 @@ _PROFILE = _Request(1, "/v1/user/profile")
 
 
 class BrokerClient:
-    """Reads one broker. Use as an async context manager; requests share kept-alive connections, closed on leaving it.
+    """Reads one broker. Use as an async context manager; each request has a connection of its own.
 
     Every read is repeated after transient failures only (timeouts, broken connections, 404, 429, 5xx, transient `fault`
     bodies, pages that are not JSON) and ends by the policy's deadline. An answer counts as received once it has

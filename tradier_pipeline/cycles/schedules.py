@@ -1,5 +1,5 @@
-"""The schedules: what is due at a minute becomes a run; of several accounts one for all. A tick writes nothing: see
-`gaps`.
+"""The schedules: what is due at a minute becomes a run; of several accounts one for all. A tick writes nothing:
+`assets/missed_minutes.py` records what it skips.
 
 Cycles that coincide share one run: the schedule of the widest requests it, the others skip and say so.
 """
@@ -181,7 +181,7 @@ def _request(snapshot_id: SnapshotId, cycles: tuple[str, ...]) -> dg.RunRequest:
 
 
 def _reason_to_skip(zone: LandingZone, snapshot_id: SnapshotId, running: str | None) -> str | None:
-    """Why this account gets no run now. A minute that is lost by it is recorded by `gaps`."""
+    """Why this account gets no run now. A minute that is lost by it is recorded as missed."""
     now = clock.now()
     if zone.find(snapshot_id):
         return "landed already"

@@ -42,7 +42,8 @@ class Conserved:
 class TypedSnapshot:
     """Everything one landed snapshot says, validated.
 
-    `conserved` and the verdict need the warehouse, and `reconciled` the ledger as well: see reconcile.stored.
+    `conserved` and the verdict need the warehouse (publish/derive.py), and `reconciled` the ledger as well
+    (publish/ledger_state.py).
     """
 
     landed: LandedSnapshot

@@ -14,6 +14,8 @@ import pytest
 from tradier_pipeline.core.outcome import MAX_DIFFERENCES, Outcome, Severity, shown
 from tradier_pipeline.landing.zone import MANIFEST
 from tradier_pipeline.verify import CHECKS
+from tradier_pipeline.verify.balance_checks import FOUR_NAMES, SENT_ALWAYS, SENT_IN_BLOCK
+from tradier_pipeline.warehouse import schema
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.bodies import (
     ACCOUNT,
@@ -565,3 +567,9 @@ def test_a_manifest_without_an_as_of_makes_no_check_raise(bench: Bench) -> None:
     (landed.directory / MANIFEST).write_text(json.dumps(manifest | {"as_of": None}))
     bench.again(landed)
     assert "header_equals_manifest" in bench.failed()
+
+
+def test_every_balance_that_is_stored_is_compared_with_what_the_broker_sent() -> None:
+    of_every_table = {"snapshot_id", "account_id", "as_of", "trade_date"}
+    compared = {*SENT_ALWAYS, *SENT_IN_BLOCK, *FOUR_NAMES, "account_type"}
+    assert set(schema.ACCOUNT_BALANCES.column_names) - of_every_table == compared

@@ -276,19 +276,23 @@ UNDERLYING_PRICE = Column(
     "underlying_price", DECIMAL, "USD: middle of bid and ask, or last where one is missing; null without a quote"
 )
 
-SPREAD_FIGURES = (
-    UNDERLYING_PRICE,
+SPREAD_PRICES = (
     Column("entry_price", DECIMAL, "USD per share; negative for a credit; null with shares in it"),
     Column("close_price", DECIMAL, "USD per share, by the marks: negative when closing it costs; null without"),
+)
+SPREAD_STRIKES = (
     Column("break_even_low", DECIMAL, "USD per share: the lowest price at expiration without profit or loss"),
     Column("break_even_high", DECIMAL, "USD per share: the highest one; null if there is one alone"),
     Column("short_strike", DECIMAL, "USD per share: of the short leg that the underlying is nearest to, or over"),
     Column("short_type", VARCHAR, "call or put: that leg"),
     Column("distance", DECIMAL, "USD per share that this leg is out of the money; negative: in the money"),
+)
+SPREAD_GREEKS = (
     Column("delta", DOUBLE, "Shares that it moves like; null if a leg has none"),
     Column("theta", DOUBLE, "USD per day; null if a leg has none"),
     Column("vega", DOUBLE, "USD per point of volatility; null if a leg has none"),
 )
+SPREAD_FIGURES = (UNDERLYING_PRICE, *SPREAD_PRICES, *SPREAD_STRIKES, *SPREAD_GREEKS)
 
 OPTION_SPREADS = Table(
     "option_spreads",

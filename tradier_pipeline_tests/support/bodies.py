@@ -423,10 +423,10 @@ def copy_schema(connection: duckdb.DuckDBPyConnection) -> None:
 def attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
     """`attach`, where a new file of small blocks begins as a copy of what `create_schema` once made."""
     blocks = f", BLOCK_SIZE {SMALL_BLOCKS}"
-    if options.endswith(blocks):
+    if blocks in options:
         shutil.copyfile(_empty_warehouse(), path)
     connection.execute("SET force_compression = 'uncompressed'")  # not to look for the best one for a few rows
-    attach(connection, path, options.removesuffix(blocks))
+    attach(connection, path, options.replace(blocks, ""))
 
 
 @cache

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from pydantic import SecretStr
 
@@ -19,9 +21,13 @@ from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish import store
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.account_state import multiplier
+from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.bodies import Body, dumps, listed
@@ -93,6 +99,18 @@ class Server:
         return {"quotes": found or "null"}
 
 
+class Unpublished(Warehouse):
+    """A warehouse whose copy is never published: each who writes it goes on with what was written before."""
+
+    def __init__(self, path: Path, copy: StagedWarehouse) -> None:
+        super().__init__(path)
+        self.copy = copy
+
+    @contextmanager
+    def staged(self, *, fresh: bool = False, compact: bool = False) -> Iterator[StagedWarehouse]:
+        yield self.copy
+
+
 class ScriptedAccount:
     """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one given."""
 
@@ -100,6 +118,9 @@ class ScriptedAccount:
         self.home, self.server, self.url, self._patch = home, server, url, monkeypatch
         self.last = ""
         self.environment = "live"
+        self._held = ExitStack()
+        self._open: Unpublished | None = None
+        self._landed: LandedSnapshot | None = None
 
     def shows(
         self,
@@ -126,9 +147,29 @@ class ScriptedAccount:
         broker = Broker(self.url, SecretStr(TOKEN), self.environment, IMPATIENT)
         landed = extract_snapshot(self.home.zone, broker, SnapshotId.now(ACCOUNT), "test")
         extract_quotes(self.home.zone, broker, landed)
-        typed, _ = store_snapshot(self.home.warehouse, landed)
-        self.last = str(landed.snapshot_id)
+        typed, _ = store_snapshot(self._open or self.home.warehouse, landed)
+        self.last, self._landed = str(landed.snapshot_id), landed
         return typed.verdict
+
+    def hold(self) -> None:
+        """Judge and store what is shown from now on, but publish it as one: see `publish`.
+
+        A copy of the warehouse and a proof for each snapshot take twice as long as all the rest.
+        """
+        copy = self._held.enter_context(self.home.warehouse.staged())
+        patched = self._held.enter_context(self._patch.context())
+        patched.setattr(store, "verify_snapshot", lambda _landed, _connection: [])
+        self._open = Unpublished(self.home.warehouse.path, copy)
+
+    def publish(self) -> None:
+        """Publish what was held, if anything was, and prove the last of it."""
+        if self._open is None:
+            return
+        self._open = None
+        self._held.close()
+        if self._landed is not None:
+            with connect_readonly(self.home.warehouse.path) as connection:
+                assert not [one for one in verify_snapshot(self._landed, connection) if one.blocks]
 
     def tell(
         self,
@@ -177,8 +218,16 @@ class ScriptedAccount:
         )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        if self._open is not None:
+            return self.connection.execute(sql).fetchall()
         with connect_readonly(self.home.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """Of the copy that is held."""
+        assert self._open is not None
+        return self._open.copy.connection
 
     def _balances(self, cash: Decimal, counted: Sequence[Held]) -> Body:
         worth = [(symbol, self._worth(symbol) * Decimal(quantity)) for symbol, quantity, _ in counted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -71,16 +72,36 @@ class Proof(Mapping[str, Outcome]):
         return len(RULES)
 
 
+class Sound:
+    """The sound snapshot, landed and stored once for all tests of a module that only spoil it."""
+
+    def __init__(self, home: Path, staged: StagedWarehouse) -> None:
+        self.staged = staged
+        self.landed = land(zone_in(home), sound())
+        store_unproven(staged, self.landed)
+
+
 @dataclass
 class Bench:
     """A warehouse to store snapshots in and to spoil. What is spoiled is whole again before anything else is stored."""
 
     home: Path
     staged: StagedWarehouse
+    stored: Sound
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     is_spoiled: bool = False
 
+    def sound(self) -> LandedSnapshot:
+        """The sound snapshot alone, as `take` would give it, with bytes of its own; no other can be stored after it."""
+        self.staged = self.stored.staged
+        directory = self.home / self.stored.landed.directory.relative_to(self.stored.landed.directory.parents[3])
+        shutil.copytree(self.stored.landed.directory, directory)
+        landed = LandedSnapshot(self.stored.landed.snapshot_id, directory)
+        self.again(landed)
+        return landed
+
     def take(self, reported: Answers | None = None, as_of: datetime = AS_OF, **how: Any) -> LandedSnapshot:
+        assert self.staged is not self.stored.staged
         self.restore()
         landed = land(zone_in(self.home), reported or sound(), as_of, **how)
         store_unproven(self.staged, landed)

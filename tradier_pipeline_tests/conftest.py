@@ -356,3 +356,9 @@ def good(home: Home, template: Home) -> LandedSnapshot:
     shutil.copytree(template.path, home.path)
     (landed,) = home.zone.snapshots()
     return landed
+
+
+@pytest.fixture
+def without_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No snapshot is proven as it is stored, for tests that ask what is stored and what follows from it: see verify."""
+    monkeypatch.setattr("tradier_pipeline.publish.store.verify_snapshot", lambda _landed, _connection: [])

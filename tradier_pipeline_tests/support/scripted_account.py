@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -27,11 +26,11 @@ from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.account_state import multiplier
 from tradier_pipeline.verify import verify_snapshot
 from tradier_pipeline.warehouse.reads import connect_readonly
-from tradier_pipeline.warehouse.staging import StagedWarehouse, Warehouse
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support import bodies
 from tradier_pipeline_tests.support.bodies import Body, dumps, listed
 from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
+from tradier_pipeline_tests.support.unpublished import Unpublished, unpublished
 
 ACCOUNT, TOKEN = "6YA00017", "token-of-a-test"
 CALL = "SPY261218C00700000"
@@ -99,18 +98,6 @@ class Server:
         return {"quotes": found or "null"}
 
 
-class Unpublished(Warehouse):
-    """A warehouse whose copy is never published: each who writes it goes on with what was written before."""
-
-    def __init__(self, path: Path, copy: StagedWarehouse) -> None:
-        super().__init__(path)
-        self.copy = copy
-
-    @contextmanager
-    def staged(self, *, fresh: bool = False, compact: bool = False) -> Iterator[StagedWarehouse]:
-        yield self.copy
-
-
 class ScriptedAccount:
     """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one given."""
 
@@ -156,10 +143,9 @@ class ScriptedAccount:
 
         A copy of the warehouse and a proof for each snapshot take twice as long as all the rest.
         """
-        copy = self._held.enter_context(self.home.warehouse.staged())
+        self._open = self._held.enter_context(unpublished(self.home.warehouse.path))
         patched = self._held.enter_context(self._patch.context())
         patched.setattr(store, "verify_snapshot", lambda _landed, _connection: [])
-        self._open = Unpublished(self.home.warehouse.path, copy)
 
     def publish(self) -> None:
         """Publish what was held, if anything was, and prove the last of it."""
@@ -219,7 +205,7 @@ class ScriptedAccount:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         if self._open is not None:
-            return self.connection.execute(sql).fetchall()
+            return self._open.rows(sql)
         with connect_readonly(self.home.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
 
@@ -227,7 +213,7 @@ class ScriptedAccount:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """Of the copy that is held."""
         assert self._open is not None
-        return self._open.copy.connection
+        return self._open.connection
 
     def _balances(self, cash: Decimal, counted: Sequence[Held]) -> Body:
         worth = [(symbol, self._worth(symbol) * Decimal(quantity)) for symbol, quantity, _ in counted]

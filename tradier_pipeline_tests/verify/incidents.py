@@ -87,12 +87,13 @@ class Bench:
 
     home: Path
     staged: StagedWarehouse
-    stored: Sound
+    stored: Sound | None = None
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     is_spoiled: bool = False
 
     def sound(self) -> LandedSnapshot:
         """The sound snapshot alone, as `take` would give it, with bytes of its own; no other can be stored after it."""
+        assert self.stored is not None
         self.staged = self.stored.staged
         directory = self.home / self.stored.landed.directory.relative_to(self.stored.landed.directory.parents[3])
         shutil.copytree(self.stored.landed.directory, directory)
@@ -101,7 +102,7 @@ class Bench:
         return landed
 
     def take(self, reported: Answers | None = None, as_of: datetime = AS_OF, **how: Any) -> LandedSnapshot:
-        assert self.staged is not self.stored.staged
+        assert self.stored is None or self.staged is not self.stored.staged
         self.restore()
         landed = land(zone_in(self.home), reported or sound(), as_of, **how)
         store_unproven(self.staged, landed)

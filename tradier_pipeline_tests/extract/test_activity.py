@@ -41,7 +41,7 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import content_key, upsert_activity
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, dear_examples, take
 from tradier_pipeline_tests.support.activities import LISTS, body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.support.bodies import Body, dumps, warehouse_in_memory
 from tradier_pipeline_tests.support.sampling import sampled
@@ -410,7 +410,7 @@ reads = st.lists(
 )
 
 
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=dear_examples(2), suppress_health_check=list(HealthCheck))
 @given(found=reads, data=st.data())
 def test_any_order_of_extracts_any_of_them_twice_gives_what_their_reads_say(
     staged: StagedWarehouse, found: list[Read], data: st.DataObject

@@ -68,6 +68,11 @@ class Proof(Mapping[str, Outcome]):
     def __iter__(self) -> Iterator[str]:
         return iter(RULES)
 
+    @property
+    def blocking(self) -> list[str]:
+        """The checks that block; those that only warn are not asked."""
+        return [name for name, rule in RULES.items() if rule.severity is Severity.FATAL and self[name].blocks]
+
     def __len__(self) -> int:
         return len(RULES)
 
@@ -88,7 +93,7 @@ class Bench:
     home: Path
     staged: StagedWarehouse
     stored: Sound | None = None
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    outcomes: Proof = field(init=False)
     is_spoiled: bool = False
 
     def sound(self) -> LandedSnapshot:

@@ -15,13 +15,14 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.support.bodies import (
     AS_OF,
+    blocking,
     land,
     rich,
     store_unproven,
     warehouse_in_memory,
     zone_in,
 )
-from tradier_pipeline_tests.verify.test_mutations import ANOTHER, FREE, PROVEN, blocking
+from tradier_pipeline_tests.verify.test_mutations import ANOTHER, FREE, PROVEN
 
 OF_ONE = "WHERE snapshot_id = (SELECT snapshot_id FROM tradier_snapshots ORDER BY as_of LIMIT 1 OFFSET 1)"
 

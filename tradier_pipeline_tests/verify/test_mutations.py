@@ -9,17 +9,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
-from tradier_pipeline.core.outcome import Difference, Outcome, Severity
+from tradier_pipeline.core.outcome import Difference
 from tradier_pipeline.landing.zone import LandedSnapshot
-from tradier_pipeline.verify import CHECKS
-from tradier_pipeline.verify.evidence import Evidence
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.support.bodies import (
     Answers,
+    blocking,
     dumps,
     land,
     reland,
@@ -62,15 +60,6 @@ ANOTHER = {
 SOME = dict.fromkeys((schema.DECIMAL, schema.INTEGER, schema.BIGINT, schema.DOUBLE), "0")
 SOME |= {schema.VARCHAR: "''", schema.BOOLEAN: "false"}
 SOME |= {schema.DATE: "DATE '2026-01-02'", schema.INSTANT: "TIMESTAMPTZ '2026-01-02 00:00:00Z'"}
-
-
-BLOCKING = [check for check in CHECKS if check.severity is Severity.FATAL]
-
-
-def blocking(landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> list[Outcome]:
-    """What blocks, of all checks; those that only warn are not asked."""
-    evidence = Evidence(landed, connection)
-    return [outcome for check in BLOCKING if (outcome := check.run(evidence)).blocks]
 
 
 class Proven:

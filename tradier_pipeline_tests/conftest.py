@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import httpx
+import httpx._transports.default as httpx_transports
 import pytest
 from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, settings
@@ -95,6 +96,21 @@ def pytest_collection_finish() -> None:
 
 # Dagster's ninety revisions, which Alembic would import anew for each of the three databases of each home opened.
 ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
+
+
+@cache
+def _certificates(_file: str | None, _directory: str | None) -> Any:
+    return httpx.create_ssl_context()
+
+
+def _ssl_context(**how: Any) -> Any:
+    """The certificates of the world are loaded once: each client would load them anew for a broker on this machine."""
+    if how == {"verify": True, "cert": None, "trust_env": True}:
+        return _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return httpx.create_ssl_context(**how)
+
+
+vars(httpx_transports)["create_ssl_context"] = _ssl_context
 WRITE_SETTINGS = instance._write_settings
 MAKE_CURVES = derived._make_curves
 if find_spec("sniffio") is None:
@@ -356,3 +372,9 @@ def good(home: Home, template: Home) -> LandedSnapshot:
     shutil.copytree(template.path, home.path)
     (landed,) = home.zone.snapshots()
     return landed
+
+
+@pytest.fixture
+def without_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No snapshot is proven as it is stored, for tests that ask what is stored and what follows from it: see verify."""
+    monkeypatch.setattr("tradier_pipeline.publish.store.verify_snapshot", lambda _landed, _connection: [])

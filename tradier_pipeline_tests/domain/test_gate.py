@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.domain.calendar import MarketCalendar
 from tradier_pipeline.domain.gate import REASONS, GateRules, evaluate_gate, reasons
 from tradier_pipeline.landing.manifest import FailureRecord, MissedRecord
+from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.warehouse import views
-from tradier_pipeline.warehouse.reads import connect_readonly, trade_gates
-from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline.warehouse.reads import trade_gates
 from tradier_pipeline_tests.support.bodies import ACCOUNT, land, rich, zone_in
+from tradier_pipeline_tests.support.unpublished import Unpublished, unpublished
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
@@ -51,34 +52,59 @@ def test_a_snapshot_is_judged_by_its_session_and_its_open_positions(
 # --- the view, by the clock -------------------------------------------------------------------------------------------
 
 
-class Published:
-    """A warehouse with a snapshot of a moment ago, and what is changed of it."""
+class Bench:
+    """Snapshots of a moment ago, and what is changed of them."""
 
-    def __init__(self, home: Path) -> None:
-        self.zone, self.warehouse = zone_in(home), Warehouse(home / "tradier.duckdb")
+    def __init__(self, zone: LandingZone, warehouse: Unpublished) -> None:
+        self.zone, self.warehouse = zone, warehouse
 
     def take(self, age: timedelta = timedelta(seconds=3), **rules: Any) -> str:
         landed = land(self.zone, rich(), clock.now() - age)
         store_snapshot(self.warehouse, landed, GateRules(**{"calendar": ALL_DAY, **rules}))
         return str(landed.snapshot_id)
 
-    def gate(self, sql: str = "") -> dict[str, Any]:
-        if sql:
-            with self.warehouse.staged() as staged:
-                staged.connection.execute(sql)
-        with connect_readonly(self.warehouse.path) as connection:
-            (gate,) = trade_gates(connection)
+    def gate(self) -> dict[str, Any]:
+        (gate,) = trade_gates(self.warehouse.connection)
         return gate
+
+    def missed(self) -> list[tuple[Any, ...]]:
+        return self.warehouse.rows(
+            "SELECT snapshot_id, kind, trigger, reason, missed_at FROM missed_snapshots ORDER BY ALL"
+        )
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Published:
-    return Published(tmp_path)
+def bench(tmp_path: Path, without_proofs: None) -> Iterator[Bench]:
+    with unpublished(tmp_path / "tradier.duckdb") as warehouse:
+        yield Bench(zone_in(tmp_path), warehouse)
 
 
-def test_a_fresh_sound_snapshot_in_the_session_is_ready(published: Published) -> None:
-    snapshot_id = published.take(max_open_positions=4)
-    gate = published.gate()
+Gate = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """What the gate of a good snapshot, which is good for an hour, is once something has been changed of it."""
+    home = tmp_path_factory.mktemp("gate")
+    with unpublished(home / "tradier.duckdb") as warehouse:
+        kept = Bench(zone_in(home), warehouse)
+        kept.take(max_age_s=3600)
+
+        def gate(changes: str) -> dict[str, Any]:
+            warehouse.connection.execute("BEGIN")
+            try:
+                for change in changes.split(";"):
+                    warehouse.connection.execute(change)
+                return kept.gate()
+            finally:
+                warehouse.connection.execute("ROLLBACK")
+
+        yield gate
+
+
+def test_a_fresh_sound_snapshot_in_the_session_is_ready(bench: Bench) -> None:
+    snapshot_id = bench.take(max_open_positions=4)
+    gate = bench.gate()
     assert (gate["snapshot_id"], gate["ready"], gate["blockers"], gate["open_positions"]) == (snapshot_id, True, [], 3)
     assert 3 <= gate["age_s"] < 60
 
@@ -88,38 +114,36 @@ def finding_row(severity: str, resolved_at: str = "NULL") -> str:
     return f"INSERT INTO findings VALUES ({values}, {resolved_at})"
 
 
-BLOCKED: dict[str, Callable[[Published], dict[str, Any]]] = {
-    "stale": lambda home: (home.take(timedelta(seconds=121)), home.gate())[1],
-    "stale by the setting": lambda home: (home.take(timedelta(seconds=20), max_age_s=10), home.gate())[1],
-    "stale, of the future": lambda home: (
-        home.take(),
-        home.gate("UPDATE tradier_snapshots SET as_of = as_of + INTERVAL 1 MINUTE"),
-    )[1],
-    "stale, of unknown age": lambda home: (home.take(), home.gate("DELETE FROM trade_gate_readings"))[1],
-    "max_open_positions": lambda home: (home.take(max_open_positions=3), home.gate())[1],
-    "max_open_positions, not counted": lambda home: (home.take(), home.gate("DELETE FROM trade_gate_readings"))[1],
-    "session_closed": lambda home: (
-        home.take(),
-        home.gate("UPDATE trade_gate_readings SET session_close = now() - INTERVAL 1 SECOND"),
-    )[1],
-    "session_closed, not yet open": lambda home: (
-        home.take(),
-        home.gate("UPDATE trade_gate_readings SET session_open = now() + INTERVAL 1 HOUR"),
-    )[1],
-    "session_closed, no session": lambda home: (
-        home.take(),
-        home.gate("UPDATE trade_gate_readings SET session_open = NULL, session_close = NULL"),
-    )[1],
-    "doubtful": lambda home: (home.take(), home.gate("UPDATE tradier_snapshots SET verdict = 'doubtful'"))[1],
-    "findings": lambda home: (home.take(), home.gate(finding_row("error")))[1],
-    "balances_missing": lambda home: (home.take(), home.gate("DELETE FROM account_balances"))[1],
+BLOCKED = {
+    "stale, of the future": "UPDATE tradier_snapshots SET as_of = now() + INTERVAL 1 MINUTE",
+    "stale, of unknown age": "DELETE FROM trade_gate_readings",
+    "max_open_positions, not counted": "DELETE FROM trade_gate_readings",
+    "session_closed": "UPDATE trade_gate_readings SET session_close = now() - INTERVAL 1 SECOND",
+    "session_closed, not yet open": "UPDATE trade_gate_readings SET session_open = now() + INTERVAL 1 HOUR",
+    "session_closed, no session": "UPDATE trade_gate_readings SET session_open = NULL, session_close = NULL",
+    "doubtful": "UPDATE tradier_snapshots SET verdict = 'doubtful'",
+    "findings": finding_row("error"),
+    "balances_missing": "DELETE FROM account_balances",
 }
 
 
 @pytest.mark.parametrize("case", BLOCKED)
-def test_each_blocker_is_told_by_its_name_and_its_reason(published: Published, case: str) -> None:
-    gate = BLOCKED[case](published)
-    name = case.partition(",")[0].partition(" ")[0]
+def test_each_blocker_is_told_by_its_name_and_its_reason(taken: Gate, case: str) -> None:
+    blocked(taken(BLOCKED[case]), case.partition(",")[0])
+
+
+@pytest.mark.parametrize(
+    ("blocker", "age", "rules"),
+    [("stale", 20, {"max_age_s": 10}), ("max_open_positions", 3, {"max_open_positions": 3})],
+)
+def test_the_settings_say_from_when_on_it_is_blocked(
+    bench: Bench, blocker: str, age: int, rules: dict[str, Any]
+) -> None:
+    bench.take(timedelta(seconds=age), **rules)
+    blocked(bench.gate(), blocker)
+
+
+def blocked(gate: dict[str, Any], name: str) -> None:
     assert gate["ready"] is False
     assert name in gate["blockers"]
     assert reasons(gate)[name]
@@ -135,21 +159,20 @@ def missed_row(kind: str, missed_at: str) -> str:
     [("missed", "missed_snapshots"), ("failed", "missed_snapshots"), ("refused", "check_failed")],
 )
 def test_what_was_missed_after_the_snapshot_blocks_and_what_was_before_does_not(
-    published: Published, kind: str, blocker: str
+    taken: Gate, kind: str, blocker: str
 ) -> None:
-    published.take()
-    assert published.gate(missed_row(kind, "now() - INTERVAL 10 MINUTE"))["ready"]
-    gate = published.gate(missed_row(kind, "now()"))
+    before = missed_row(kind, "now() - INTERVAL 10 MINUTE")
+    assert taken(before)["ready"]
+    gate = taken(f"{before}; {missed_row(kind, 'now()')}")
     assert (gate["ready"], gate["blockers"]) == (False, [blocker])
     assert f"why {kind}" in reasons(gate)[blocker]
 
 
-def test_only_open_errors_block_and_the_reason_says_what_they_are(published: Published) -> None:
-    published.take()
-    assert published.gate(finding_row("warn"))["ready"]
-    assert published.gate(finding_row("error", "now()"))["ready"]
-    assert published.gate("UPDATE tradier_snapshots SET coherence = NULL")["ready"]  # an earlier version did not judge
-    gate = published.gate(finding_row("error"))
+def test_only_open_errors_block_and_the_reason_says_what_they_are(taken: Gate) -> None:
+    others = f"{finding_row('warn')}; {finding_row('error', 'now()')}"
+    assert taken(others)["ready"]
+    assert taken("UPDATE tradier_snapshots SET coherence = NULL")["ready"]  # an earlier version did not judge
+    gate = taken(f"{others}; {finding_row('error')}")
     assert (gate["ready"], gate["blockers"]) == (False, ["findings"])
     assert reasons(gate)["findings"] == "1 open errors, see `tradier-pipeline findings`: legs_missing"
 
@@ -160,35 +183,26 @@ def test_every_blocker_of_the_view_has_a_reason() -> None:
     assert set(REASONS) == set(views._CONDITIONS)
 
 
-def test_an_engine_that_asks_for_an_account_without_a_row_is_told_not_ready(published: Published) -> None:
-    published.take()
+def test_an_engine_that_asks_for_an_account_without_a_row_is_told_not_ready(bench: Bench) -> None:
+    bench.take()
     ready = "SELECT coalesce(bool_and(ready), false) FROM trade_gate WHERE account_id = '{}'"
-    with connect_readonly(published.warehouse.path) as connection:
-        answers = [connection.execute(ready.format(account)).fetchone() for account in (ACCOUNT, "NOBODY")]
-    assert answers == [(True,), (False,)]
+    assert [bench.warehouse.rows(ready.format(account)) for account in (ACCOUNT, "NOBODY")] == [[(True,)], [(False,)]]
 
 
 # --- the instants that were missed ------------------------------------------------------------------------------------
 
 
-def instants(warehouse: Warehouse) -> list[tuple[Any, ...]]:
-    with connect_readonly(warehouse.path) as connection:
-        return connection.execute(
-            "SELECT snapshot_id, kind, trigger, reason, missed_at FROM missed_snapshots ORDER BY ALL"
-        ).fetchall()
-
-
-def miss(published: Published, at: datetime, reason: str = "late") -> str:
+def miss(bench: Bench, at: datetime, reason: str = "late") -> str:
     snapshot_id = str(SnapshotId(ACCOUNT, at))
-    published.zone.record_missed(
+    bench.zone.record_missed(
         MissedRecord(snapshot_id=snapshot_id, trigger="monitor_cycle", recorded_at=clock.now(), reason=reason)
     )
     return snapshot_id
 
 
-def fail(published: Published, at: datetime, failed_at: datetime, words: str) -> str:
+def fail(bench: Bench, at: datetime, failed_at: datetime, words: str) -> str:
     snapshot_id = str(SnapshotId(ACCOUNT, at))
-    published.zone.land_failed(
+    bench.zone.land_failed(
         FailureRecord(
             snapshot_id=snapshot_id,
             environment="sandbox",
@@ -202,51 +216,51 @@ def fail(published: Published, at: datetime, failed_at: datetime, words: str) ->
     return snapshot_id
 
 
-def test_the_newest_failure_outweighs_older_ones_and_the_record_that_it_was_missed(published: Published) -> None:
+def test_the_newest_failure_outweighs_older_ones_and_the_record_that_it_was_missed(bench: Bench) -> None:
     minute = clock.now().replace(microsecond=0) - timedelta(minutes=9)
-    only_missed = miss(published, minute - timedelta(minutes=1))
-    failed = miss(published, minute)
+    only_missed = miss(bench, minute - timedelta(minutes=1))
+    failed = miss(bench, minute)
     for seconds, words in ((2, "second"), (1, "first")):
-        fail(published, minute, minute + timedelta(seconds=seconds), words)
-    published.take()
-    assert instants(published.warehouse) == [
+        fail(bench, minute, minute + timedelta(seconds=seconds), words)
+    bench.take()
+    assert bench.missed() == [
         (only_missed, "missed", "monitor_cycle", "late", minute - timedelta(minutes=1)),
         (failed, "failed", "trade_cycle", "second", minute + timedelta(seconds=2)),
     ]
 
 
-def test_a_later_failure_of_an_instant_takes_the_place_of_the_stored_one(published: Published) -> None:
+def test_a_later_failure_of_an_instant_takes_the_place_of_the_stored_one(bench: Bench) -> None:
     minute = clock.now().replace(microsecond=0) - timedelta(minutes=9)
-    miss(published, minute)
-    published.take(timedelta(minutes=2))
-    fail(published, minute, minute + timedelta(minutes=8), "answered 503")
-    published.take()
-    assert [row[1:4] for row in instants(published.warehouse)] == [("failed", "trade_cycle", "answered 503")]
+    miss(bench, minute)
+    bench.take(timedelta(minutes=2))
+    fail(bench, minute, minute + timedelta(minutes=8), "answered 503")
+    bench.take()
+    assert [row[1:4] for row in bench.missed()] == [("failed", "trade_cycle", "answered 503")]
 
 
-def test_an_instant_that_is_published_is_missed_no_more(published: Published) -> None:
+def test_an_instant_that_is_published_is_missed_no_more(bench: Bench) -> None:
     as_of = clock.now() - timedelta(seconds=30)
-    fail(published, as_of.replace(microsecond=0), as_of, "HTTP 503")
-    published.take(timedelta(minutes=5))
-    assert len(instants(published.warehouse)) == 1
-    landed = land(published.zone, rich(), as_of)
-    store_snapshot(published.warehouse, landed, GateRules(ALL_DAY))
-    assert instants(published.warehouse) == []
+    fail(bench, as_of.replace(microsecond=0), as_of, "HTTP 503")
+    bench.take(timedelta(minutes=5))
+    assert len(bench.missed()) == 1
+    landed = land(bench.zone, rich(), as_of)
+    store_snapshot(bench.warehouse, landed, GateRules(ALL_DAY))
+    assert bench.missed() == []
 
 
-def test_minutes_of_an_earlier_day_that_are_found_to_be_missed_later_are_stored_too(published: Published) -> None:
-    published.take(timedelta(days=3))
-    published.take(timedelta(minutes=3))
-    late = miss(published, (clock.now() - timedelta(days=3)).replace(microsecond=0) + timedelta(minutes=5))
-    published.take()
-    assert [row[0] for row in instants(published.warehouse)] == [late]
+def test_minutes_of_an_earlier_day_that_are_found_to_be_missed_later_are_stored_too(bench: Bench) -> None:
+    bench.take(timedelta(days=3))
+    bench.take(timedelta(minutes=3))
+    late = miss(bench, (clock.now() - timedelta(days=3)).replace(microsecond=0) + timedelta(minutes=5))
+    bench.take()
+    assert [row[0] for row in bench.missed()] == [late]
 
 
-def test_a_record_that_cannot_be_read_costs_no_snapshot(published: Published) -> None:
-    snapshot_id = miss(published, clock.now().replace(microsecond=0) - timedelta(minutes=2))
-    (record,) = published.zone.root.glob("*/*/*.missed.json")
+def test_a_record_that_cannot_be_read_costs_no_snapshot(bench: Bench) -> None:
+    snapshot_id = miss(bench, clock.now().replace(microsecond=0) - timedelta(minutes=2))
+    (record,) = bench.zone.root.glob("*/*/*.missed.json")
     record.write_text("{")
-    published.take()
-    ((found, kind, trigger, reason, _),) = instants(published.warehouse)
+    bench.take()
+    ((found, kind, trigger, reason, _),) = bench.missed()
     assert (found, kind, trigger) == (snapshot_id, "missed", None)
     assert "is not a manifest" in reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,8 +69,10 @@ def _outcomes(home: Home) -> list[Outcome]:
     return result.outcomes
 
 
+# nothing is left; landing, copying, writing, checkpointing run out
+@sampled("places", [(1, 2, 5), (0, 1, 2, 3, 4, 5)])
 def test_a_full_disk_costs_the_snapshot_and_nothing_else(
-    tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, simulated: Simulated, monkeypatch: pytest.MonkeyPatch, places: Sequence[int]
 ) -> None:
     monkeypatch.setattr(staging, "BLOCK_SIZE", 131_072)  # as it is; the steps below are of its size
     with _small_disk(tmp_path / "disk"):
@@ -79,9 +81,9 @@ def test_a_full_disk_costs_the_snapshot_and_nothing_else(
         size = home.warehouse.path.stat().st_size
         before = home.warehouse.path.read_bytes()
         ballast = home.path.parent / "ballast"
-        # nothing left; landing, copying, writing, checkpointing run out; then there is enough
-        for leave in (0, 8_192, 300_000, size + 200_000, size + 400_000, size + 600_000):
-            _fill(ballast, leave)
+        room = (0, 8_192, 300_000, size + 200_000, size + 400_000, size + 600_000)
+        for place in places:
+            _fill(ballast, room[place])
             with pytest.raises(
                 PipelineError, match=r"(No space left on device|no space left)\. Free some space"
             ) as reported:
@@ -184,6 +186,7 @@ def test_a_damaged_body_fails_the_check_of_what_was_fetched(home: Home, good: La
     assert "fetch_states_ok" in failed
 
 
+@pytest.mark.soak  # as it was: test_properties
 def test_a_lost_warehouse_is_rebuilt_from_what_was_landed(home: Home, simulated: Simulated) -> None:
     taken = [take(home, simulated.broker)[0] for _ in range(3)]
     home.warehouse.path.unlink()

@@ -36,6 +36,8 @@ from tradier_pipeline_tests.support.sampling import sampled
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
+UNPROVEN = pytest.mark.usefixtures("without_proofs")
+
 NOW = clock.now
 
 
@@ -171,7 +173,7 @@ SINGLE = (
     *(f"quotes.manifest.json, {kind}" for kind in ("garbage", "another document", "a directory")),
     *("a manifest without pages", "an archive of this day"),
 )
-NEWEST = ("orders.json, a directory", "manifest.json, missing", "an archive of this day")
+NEWEST = ("manifest.json, missing", "an archive of this day")
 OF_A_FILE = tuple(kind for kind in DAMAGE if kind.partition(", ")[0] in FILES)
 STRANGERS = tuple(kind for kind in DAMAGE if kind not in (*OF_A_FILE, *SINGLE))
 
@@ -202,6 +204,7 @@ def costs_no_other_snapshot(home: Home, simulated: Simulated, two_landed: Home, 
         assert [reason for reason in rebuilt.refused.values() if any(name in reason for name in known)], path
 
 
+@UNPROVEN
 @sampled("kind", list(DAMAGE), kept=[place for place, kind in enumerate(DAMAGE) if kind in NEWEST])
 def test_damage_is_named_and_costs_no_other_snapshot(
     kind: str, home: Home, simulated: Simulated, two_landed: Home
@@ -215,6 +218,7 @@ def landed_only(home: Home, broker: Broker) -> LandedSnapshot:
     return landed
 
 
+@UNPROVEN
 def test_damages_of_many_snapshots_are_each_named_and_cost_no_other(home: Home, simulated: Simulated) -> None:
     of_one = [kind for kind in SINGLE if kind not in NEWEST]
     landed = [landed_only(home, simulated.broker) for _ in of_one]
@@ -228,6 +232,7 @@ def test_damages_of_many_snapshots_are_each_named_and_cost_no_other(home: Home, 
     assert [path for path, snapshot_id in paths.items() if not any(snapshot_id in one for one in refused)] == []
 
 
+@UNPROVEN
 def test_each_of_many_strangers_is_named_and_they_cost_no_snapshot(
     home: Home, simulated: Simulated, two_landed: Home
 ) -> None:
@@ -245,6 +250,7 @@ ODD_ORDERS: tuple[dict[str, Any], ...] = (
 )
 
 
+@UNPROVEN
 @pytest.mark.parametrize("place", ["listed", "read by its id"])
 def test_orders_of_odd_forms_in_the_newest_snapshot_cost_no_other(
     place: str, home: Home, simulated: Simulated, good: LandedSnapshot
@@ -269,6 +275,7 @@ def test_orders_of_odd_forms_in_the_newest_snapshot_cost_no_other(
     assert published(home)[str(landed.snapshot_id)] == "good"
 
 
+@UNPROVEN
 def test_orders_are_followed_from_the_newest_snapshot_that_can_be_read(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
@@ -279,6 +286,7 @@ def test_orders_are_followed_from_the_newest_snapshot_that_can_be_read(
     assert [lookup.order_id for lookup in third.manifest.lookups] == [5]
 
 
+@UNPROVEN
 @pytest.mark.parametrize("damage", [directory_instead, pipe_instead])
 def test_what_is_no_file_in_the_place_of_a_chain_costs_no_snapshot(
     damage: Callable[[Path], Path], home: Home, simulated: Simulated, good: LandedSnapshot
@@ -291,6 +299,7 @@ def test_what_is_no_file_in_the_place_of_a_chain_costs_no_snapshot(
     assert chain.read_text().count("\n") == 4  # the manifest and the quotes of each
 
 
+@UNPROVEN
 @pytest.mark.parametrize("damage", [removed, lambda path: cut(path / "manifest.json")], ids=["removed", "cut"])
 @sampled("failures", [1, 2], kept=[1])
 def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(
@@ -316,6 +325,7 @@ def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(
     assert str(landed.snapshot_id) in published(home)
 
 
+@UNPROVEN
 def test_a_damaged_archive_stops_neither_the_others_nor_a_rebuild(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
@@ -390,6 +400,7 @@ def test_a_clock_that_was_ahead_costs_one_doubt_and_no_snapshot(
     assert published(home) == expected
 
 
+@UNPROVEN
 @sampled("back", [timedelta(minutes=10), timedelta(hours=3)])
 def test_a_clock_that_was_set_back_costs_one_doubt_and_no_snapshot(
     home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch, back: timedelta
@@ -429,6 +440,7 @@ def test_a_small_difference_of_the_clocks_is_a_warning(
 # ---------------------------------------------------------------- refused in the past
 
 
+@UNPROVEN
 def test_what_was_refused_for_its_content_is_published_by_a_rebuild(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,14 +53,15 @@ def test_every_fault_of_the_matrix_has_its_row_and_a_test() -> None:
 
 
 def test_every_test_that_the_matrix_names_exists() -> None:
-    missing = []
-    for row, file, test in named_tests():
-        path = Path(__file__).parents[1] / file
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.parse("")
-        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-        if test not in functions:
-            missing.append(f"{row}: {file}::{test}")
-    assert missing == []
+    named = named_tests()
+    functions = {file: functions_of(Path(__file__).parents[1] / file) for _, file, _ in named}
+    assert [f"{row}: {file}::{test}" for row, file, test in named if test not in functions[file]] == []
+
+
+@cache
+def functions_of(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.parse("")
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 # --- network

@@ -168,7 +168,13 @@ class Replay:
 
 
 @pytest.fixture
-def replay(home: Home, simulated: Simulated) -> Replay:
+def proven(home: Home, simulated: Simulated) -> Replay:
+    """Each of its snapshots is proven as it is stored."""
+    return Replay(home, simulated)
+
+
+@pytest.fixture
+def replay(home: Home, simulated: Simulated, without_proofs: None) -> Replay:
     return Replay(home, simulated)
 
 
@@ -181,15 +187,15 @@ def bench(home: Home) -> Iterator[Bench]:
 # --- positions --------------------------------------------------------------------------------------------------------
 
 
-def test_a2_legs_that_were_closed_are_gone_from_the_next_snapshot(replay: Replay) -> None:
+def test_a2_legs_that_were_closed_are_gone_from_the_next_snapshot(proven: Replay) -> None:
     """Then: 18 legs at the broker, 20 on the portfolio page. Now: the page is the snapshot, set equality both ways."""
     eighteen = {put(strike): 1 for strike in range(100, 118)}
-    replay.snapshot(eighteen | {call(280): 1, call(285): -1})
-    assert replay.query("SELECT count(*) FROM portfolio_positions WHERE symbol <> 'MSFT'") == [(20,)]
-    outcomes = replay.snapshot(eighteen, [at_broker(7, to_close(call(285), call(280)))])
+    proven.snapshot(eighteen | {call(280): 1, call(285): -1})
+    assert proven.query("SELECT count(*) FROM portfolio_positions WHERE symbol <> 'MSFT'") == [(20,)]
+    outcomes = proven.snapshot(eighteen, [at_broker(7, to_close(call(285), call(280)))])
     assert outcomes["position_keys_equal"].passed
     assert outcomes["snapshot_is_good"].passed, outcomes["snapshot_is_good"]
-    shown = replay.query("SELECT symbol FROM portfolio_positions WHERE symbol <> 'MSFT'")
+    shown = proven.query("SELECT symbol FROM portfolio_positions WHERE symbol <> 'MSFT'")
     assert {symbol for (symbol,) in shown} == eighteen.keys()
 
 
@@ -219,17 +225,17 @@ def test_b1_an_order_filled_at_the_broker_and_placed_in_the_ledger_is_told_until
     assert (now.status, now.avg_fill_price) == ("FILLED", Decimal("-2.05"))
 
 
-def test_b11_f1_210_orders_and_trades_without_ids_cost_five_requests(replay: Replay) -> None:
+def test_b11_f1_210_orders_and_trades_without_ids_cost_five_requests(proven: Replay) -> None:
     """Then: 150 calls a run for the details of orders, and a window cut to two days. Now: five, and every order."""
-    replay.believes(*(trade(f"t-{number}") for number in range(3)))
-    replay.simulated.admin("DELETE", "requests")
-    outcomes = replay.snapshot({SHORT: -3, LONG: 3}, [at_broker(n, ENTRY, "open") for n in range(1, 211)])
-    replay.found()
-    asked = [request["path"] for request in replay.simulated.requests() if request["path"].startswith("/v1")]
+    proven.believes(*(trade(f"t-{number}") for number in range(3)))
+    proven.simulated.admin("DELETE", "requests")
+    outcomes = proven.snapshot({SHORT: -3, LONG: 3}, [at_broker(n, ENTRY, "open") for n in range(1, 211)])
+    proven.found()
+    asked = [request["path"] for request in proven.simulated.requests() if request["path"].startswith("/v1")]
     assert len(asked) == 5
     assert not [path for path in asked if re.search(r"/orders/\d+", path)]
     assert outcomes["request_budget"].passed
-    assert replay.query("SELECT count(*) FROM orders") == [(210,)]
+    assert proven.query("SELECT count(*) FROM orders") == [(210,)]
 
 
 def test_b12_an_order_of_somebody_else_is_shown_and_nothing_can_cancel_it(replay: Replay) -> None:
@@ -253,7 +259,7 @@ STRATEGIES = {  # short leg, long leg, what opening it is
 FLIPPED = {"credit": "debit", "debit": "credit"}
 
 
-def test_b19_the_type_of_an_order_follows_from_its_legs(replay: Replay) -> None:
+def test_b19_the_type_of_an_order_follows_from_its_legs(proven: Replay) -> None:
     """Then: exits were sent with the type of their entries. Now: money that goes the other way is reported of each."""
     orders: dict[bool, list[Any]] = {True: [], False: []}
     for number, (short, long, kind) in enumerate(STRATEGIES.values(), 1):
@@ -263,8 +269,8 @@ def test_b19_the_type_of_an_order_follows_from_its_legs(replay: Replay) -> None:
             for fits, type_ in ((True, proper), (False, FLIPPED[proper])):
                 reported = at_broker(number * 10 + is_exit, sides, type=type_, avg_fill_price=net)
                 orders[fits].append(reported)
-    assert replay.snapshot({}, orders[True])["leg_effects_fit"].broker == "8 orders, 16 legs"
-    wrong = {one.where for one in replay.snapshot({}, orders[False])["leg_effects_fit"].differences}
+    assert proven.snapshot({}, orders[True])["leg_effects_fit"].broker == "8 orders, 16 legs"
+    wrong = {one.where for one in proven.snapshot({}, orders[False])["leg_effects_fit"].differences}
     assert {f"order {number}{is_exit} avg_fill_price" for number in range(1, 5) for is_exit in (0, 1)} <= wrong
 
 

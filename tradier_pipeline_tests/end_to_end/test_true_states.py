@@ -16,6 +16,7 @@ from tradier_pipeline.core.settings import load_settings
 from tradier_pipeline.ledger.records import Leg, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.publish.ledger_state import reconcile_newest
+from tradier_pipeline.reconcile.reconciliation import Reconciliation
 from tradier_pipeline.warehouse import derived
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.sampling import sampled
@@ -37,15 +38,23 @@ def ny(text: str) -> datetime:
 
 @pytest.fixture
 def account(home: Home, without_days: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    """An account whose snapshots are published together when the test ends, and the last one proven."""
+    with scripted_account(home, monkeypatch) as scripted:
+        scripted.hold()
+        yield scripted
+        scripted.publish()
+
+
+@pytest.fixture
+def published(home: Home, without_days: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedAccount]:
+    """An account whose snapshots are proven and published each by itself."""
     with scripted_account(home, monkeypatch) as scripted:
         yield scripted
 
 
-def lowest(account: ScriptedAccount, monkeypatch: pytest.MonkeyPatch) -> Any:
+def lowest(account: ScriptedAccount) -> Any:
     """The lowest equity of all days, in USD."""
-    monkeypatch.setattr(derived, "refresh", REFRESH)  # what publish made nothing of until now is made now
-    with account.home.warehouse.staged():
-        pass
+    REFRESH(account.connection)  # what nothing was made of until now is made now
     ((low,),) = account.rows("SELECT min(low) FROM daily_balances")
     return low
 
@@ -160,10 +169,16 @@ def test_an_exercise_and_an_assignment_at_one_strike_do_not_end_in_the_ledger_as
     for at in ("11-24 09:31", "11-24 09:40", "11-24 10:10", "11-24 10:20"):  # no shares moved: both may be delivered
         account.shows(ny(at), KO, cash=20000)
     assert account.verdict() == "good"
-    (found,) = reconcile_newest(load_settings())
+    (found,) = reconciled(account)
     assert found.facts.ends[ours].fate == "uncertain"
     assert [row.exit_reason for row in found.trades.rows] == [None]
     assert not [change for change in found.changes if change.key == "t-1"]
+
+
+def reconciled(account: ScriptedAccount) -> list[Reconciliation]:
+    """What follows for the ledger from all that was shown, once it is published."""
+    account.publish()
+    return reconcile_newest(load_settings())
 
 
 def opened_with(account: ScriptedAccount, symbol: str, *legs: Leg) -> None:
@@ -201,7 +216,7 @@ def test_contracts_that_cash_without_a_cause_may_have_settled_did_not_just_expir
     assert "may be a settlement in cash of NDX251121P24900000 and NDX251121P25000000: 100.0000" in explanation(
         account, "cash"
     )
-    (found,) = reconcile_newest(load_settings())  # however late: waiting proves nothing
+    (found,) = reconciled(account)  # however late: waiting proves nothing
     assert {found.facts.ends[one[0]].fate for one in (short, long)} == {"uncertain"}
     assert [row.exit_reason for row in found.trades.rows] == [None]
 
@@ -217,7 +232,7 @@ def test_shares_and_cash_that_come_before_the_contract_leaves_the_list_did_not_l
         assert account.shows(ny(at), KO, F, cash=16400) == "good"
     assert "may be F251121P00012000 assigned at 12" in explanation(account, "F")
     assert explanation(account, put[0]).startswith("+3 ended 2025-11-21; may be expired worthless; may be assigned")
-    (found,) = reconcile_newest(load_settings())
+    (found,) = reconciled(account)
     assert found.facts.ends[put[0]].fate == "uncertain"
     assert not found.changes
 
@@ -228,7 +243,7 @@ def test_contracts_of_the_ledger_that_a_split_renamed_have_not_gone(account: Scr
     account.shows(ny("11-20 15:50"), ("NVDA", 100, 9000), old, cash=20000)
     for at in ("11-21 09:40", "11-21 09:41"):
         account.shows(ny(at), ("NVDA", 200, 9000), new, cash=20000)
-    (found,) = reconcile_newest(load_settings())
+    (found,) = reconciled(account)
     assert [row.status for row in found.trades.rows] == ["OPEN"]
     assert not found.changes
 
@@ -393,7 +408,7 @@ def test_positions_that_are_null_for_a_while_are_never_gone(account: ScriptedAcc
 
 @sampled("minutes", [(1,), (1, 12, 25, 30), (1, 30, 59)], kept=[2])
 def test_an_account_of_zeros_is_not_believed_on_the_same_date(
-    account: ScriptedAccount, minutes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    account: ScriptedAccount, minutes: tuple[int, ...]
 ) -> None:
     held = (KO, SHORT, LONG)
     account.shows(ny("11-20 10:00"), *held, cash=20000)
@@ -402,7 +417,7 @@ def test_an_account_of_zeros_is_not_believed_on_the_same_date(
     assert [account.shows(ny(f"11-20 11:{minute}"), *held, cash=20000) for minute in (10, 11)] == ["good"] * 2
     assert len(account.mirror) == 3
     assert account.findings == []
-    assert lowest(account, monkeypatch) == 20100
+    assert lowest(account) == 20100
 
 
 def test_an_emptied_account_is_believed_the_next_date(account: ScriptedAccount) -> None:
@@ -526,7 +541,7 @@ def test_a_first_snapshot_of_all_that_agrees_with_itself_is_good_whatever_filled
 
 @sampled("seen", ["", "10:00", "10:00 10:01 10:12"], kept=[2])
 def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
-    account: ScriptedAccount, seen: str, monkeypatch: pytest.MonkeyPatch
+    account: ScriptedAccount, seen: str
 ) -> None:
     for at in ("07:00", *seen.split()):
         assert account.shows(ny(f"11-20 {at}"), cash=0) == "doubtful"
@@ -535,7 +550,7 @@ def test_a_first_snapshot_of_nothing_is_doubtful_until_the_account_shows_itself(
     assert account.verdicts[:-1] == ["doubtful"] * (1 + len(seen.split()))
     assert account.changes() == []
     assert account.findings == []
-    assert lowest(account, monkeypatch) == 20100
+    assert lowest(account) == 20100
 
 
 def test_an_account_that_is_empty_from_the_first_snapshot_on_is_believed_when_readings_agree(
@@ -797,7 +812,8 @@ def test_an_order_id_that_is_none_does_not_hurt_the_next_snapshot(account: Scrip
     assert account.shows(ny("11-20 10:02"), KO, cash=2000) == "good"
 
 
-def test_damaged_and_foreign_files_do_not_hurt_the_next_snapshot(account: ScriptedAccount) -> None:
+def test_damaged_and_foreign_files_do_not_hurt_the_next_snapshot(published: ScriptedAccount) -> None:
+    account = published
     for minute in range(3):
         account.shows(ny(f"11-20 10:0{minute}"), KO, cash=2000)
     (day,) = (one for one in (account.home.path / "raw" / "6YA00017").iterdir() if one.is_dir())

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -41,10 +41,11 @@ from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.activity import content_key, upsert_activity
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import StagedWarehouse
-from tradier_pipeline_tests.conftest import Home, Simulated, take
+from tradier_pipeline_tests.conftest import Home, Simulated, dear_examples, take
 from tradier_pipeline_tests.support.activities import LISTS, body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.support.bodies import Body, dumps, warehouse_in_memory
 from tradier_pipeline_tests.support.sampling import sampled
+from tradier_pipeline_tests.support.unpublished import Unpublished, unpublished
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
@@ -62,6 +63,23 @@ def yesterday(account_id: str = DEMO_ACCOUNT) -> ActivityRange:
     return ActivityRange.of_day(account_id, days_ago(1))
 
 
+@dataclass(frozen=True)
+class Held(Home):
+    """A home whose warehouse is written by the whole test and published at its end."""
+
+    copy: Unpublished
+
+    @property
+    def warehouse(self) -> Unpublished:
+        return self.copy
+
+
+@pytest.fixture
+def held(home: Home) -> Iterator[Held]:
+    with unpublished(home.warehouse.path) as copy:
+        yield Held(home.path, copy)
+
+
 def keep(home: Home, landed: LandedActivity) -> StoredActivity:
     return store_activity(home.warehouse, landed, CALENDAR)
 
@@ -73,8 +91,11 @@ def history(home: Home, rows: Sequence[Body], read_at: datetime = NIGHT, dates: 
 
 
 def stored(home: Home, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
+    sql = f"SELECT {columns} FROM {table} ORDER BY ALL"
+    if isinstance(home, Held):
+        return home.copy.rows(sql)
     with connect_readonly(home.warehouse.path) as connection:
-        return connection.execute(f"SELECT {columns} FROM {table} ORDER BY ALL").fetchall()
+        return connection.execute(sql).fetchall()
 
 
 def counting(home: Home) -> list[Decimal]:
@@ -85,30 +106,30 @@ def counting(home: Home) -> list[Decimal]:
 
 
 def test_what_the_broker_tells_is_landed_by_one_rename_and_stored_with_its_sessions(
-    home: Home, simulated: Simulated
+    held: Home, simulated: Simulated
 ) -> None:
     wanted = yesterday()
-    landed = extract_activity(home.zone, simulated.broker, wanted)
+    landed = extract_activity(held.zone, simulated.broker, wanted)
     assert landed.path == f"{DEMO_ACCOUNT}/activity/{wanted.since}_{wanted.until}"
     pages = landed.manifest.resources
     names = {page.file for resource in RESOURCES for page in pages[resource]}
     assert names >= {"history.json", "gainloss.json", "historical_balances.json"}
     assert {path.name for path in landed.directory.iterdir()} == {*names, "manifest.json"}
-    done = keep(home, landed)
+    done = keep(held, landed)
     assert set(done.kept) == set(RESOURCES)
     assert all(kept.rows == kept.new > 0 for kept in done.kept.values())
     dates = (wanted.since, wanted.until)
-    extracts = stored(home, "activity_extracts", "resource, since, until, environment, row_count, page_count, path")
+    extracts = stored(held, "activity_extracts", "resource, since, until, environment, row_count, page_count, path")
     assert extracts == [
         (resource, *dates, "simulator", done.kept[resource].rows, len(pages[resource]), landed.path)
         for resource in sorted(RESOURCES)
     ]
-    first, last = stored(home, "sessions", "min(trade_date), max(trade_date)")[0]
+    first, last = stored(held, "sessions", "min(trade_date), max(trade_date)")[0]
     assert wanted.since <= first <= last <= wanted.until
     assert CALENDAR.session_of(first)
 
 
-def test_more_fraction_digits_than_are_stored_are_rounded_and_the_check_compares_that(home: Home) -> None:
+def test_more_fraction_digits_than_are_stored_are_rounded_and_the_check_compares_that(held: Home) -> None:
     day = DATES[1]
     exact = Decimal("-144.2499999999999")
     rows = [event(day, exact), event(day, exact), event(day, Decimal("0.000000005"))]
@@ -116,22 +137,22 @@ def test_more_fraction_digits_than_are_stored_are_rounded_and_the_check_compares
     daily = [day_value(day, Decimal("17798.123456785000000000"))]
     bodies = {"history": rows, "gainloss": lots, "historical_balances": daily}
     done = keep(
-        home, filed(home.zone, DATES, NIGHT, **{name: [body_of(name, reported)] for name, reported in bodies.items()})
+        held, filed(held.zone, DATES, NIGHT, **{name: [body_of(name, reported)] for name, reported in bodies.items()})
     )
     assert done.outcome.passed, done.outcome
-    assert counting(home) == [Decimal("-144.25"), Decimal("-144.25"), Decimal(0)]
-    assert stored(home, "closed_lots", "cost, gain_loss") == [(Decimal("129.99783484"), Decimal("-144.25"))]
-    assert stored(home, "broker_daily_balances", "value") == [(Decimal("17798.12345678"),)]
+    assert counting(held) == [Decimal("-144.25"), Decimal("-144.25"), Decimal(0)]
+    assert stored(held, "closed_lots", "cost, gain_loss") == [(Decimal("129.99783484"), Decimal("-144.25"))]
+    assert stored(held, "broker_daily_balances", "value") == [(Decimal("17798.12345678"),)]
 
 
-def test_a_replay_asks_the_broker_nothing_and_changes_no_row(home: Home, simulated: Simulated) -> None:
-    keep(home, extract_activity(home.zone, simulated.broker, yesterday()))
-    before = {table.name: stored(home, table.name) for table in schema.ACTIVITY}
+def test_a_replay_asks_the_broker_nothing_and_changes_no_row(held: Home, simulated: Simulated) -> None:
+    keep(held, extract_activity(held.zone, simulated.broker, yesterday()))
+    before = {table.name: stored(held, table.name) for table in schema.ACTIVITY}
     simulated.admin("DELETE", "requests")
-    done = keep(home, extract_activity(home.zone, simulated.broker, yesterday()))
+    done = keep(held, extract_activity(held.zone, simulated.broker, yesterday()))
     assert simulated.requests() == []
     assert [(kept.new, kept.retracted) for kept in done.kept.values()] == [(0, 0)] * 3
-    assert {table.name: stored(home, table.name) for table in schema.ACTIVITY} == before
+    assert {table.name: stored(held, table.name) for table in schema.ACTIVITY} == before
 
 
 @pytest.mark.parametrize("days", [0, -1])
@@ -145,12 +166,12 @@ def test_a_day_that_is_not_over_in_new_york_is_refused_before_anything_is_asked(
     assert landed_activity(home.zone) == []
 
 
-def test_the_sandbox_has_gainloss_only_and_no_row_says_that_more_was_read(home: Home, simulated: Simulated) -> None:
-    landed = extract_activity(home.zone, replace(simulated.broker, environment="sandbox"), yesterday())
+def test_the_sandbox_has_gainloss_only_and_no_row_says_that_more_was_read(held: Home, simulated: Simulated) -> None:
+    landed = extract_activity(held.zone, replace(simulated.broker, environment="sandbox"), yesterday())
     assert {request["path"].rpartition("/")[2] for request in simulated.requests()} == {"gainloss"}
-    assert set(keep(home, landed).kept) == {"gainloss"}
-    assert {row for (row,) in stored(home, "activity_extracts", "resource")} == {"gainloss"}
-    assert stored(home, "account_activity") == []
+    assert set(keep(held, landed).kept) == {"gainloss"}
+    assert {row for (row,) in stored(held, "activity_extracts", "resource")} == {"gainloss"}
+    assert stored(held, "account_activity") == []
 
 
 @pytest.mark.parametrize("resource", ["history", "gainloss", "historical-balances"])
@@ -184,32 +205,32 @@ def test_a_missing_key_is_a_failure_and_nothing_is_stored(home: Home, simulated:
 
 
 @pytest.mark.parametrize("empty", ["null", None, {}])
-def test_the_documented_empty_forms_are_no_rows_of_a_read_that_is_stored(home: Home, empty: Any) -> None:
+def test_the_documented_empty_forms_are_no_rows_of_a_read_that_is_stored(held: Home, empty: Any) -> None:
     bodies = {name: [dumps({LISTS[name][0]: empty}).encode()] for name in RESOURCES}
-    done = keep(home, filed(home.zone, DATES, NIGHT, **bodies))
+    done = keep(held, filed(held.zone, DATES, NIGHT, **bodies))
     assert [(kept.rows, kept.covered_since) for kept in done.kept.values()] == [(0, DATES[0])] * 3
-    assert stored(home, "activity_extracts", "row_count") == [(0,)] * 3
+    assert stored(held, "activity_extracts", "row_count") == [(0,)] * 3
 
 
-def test_one_object_in_the_place_of_a_list_is_one_row(home: Home) -> None:
+def test_one_object_in_the_place_of_a_list_is_one_row(held: Home) -> None:
     bodies = {
         "history": [body_of("history", [event(DAY, 5)])],
         "gainloss": [body_of("gainloss", [lot(DAY, Decimal("-2.64"))])],
         "historical_balances": [body_of("historical_balances", [day_value(DAY, Decimal("100.5"))])],
     }
-    keep(home, filed(home.zone, DATES, NIGHT, **bodies))
-    assert stored(home, "account_activity", "type, amount, description") == [("ach", 5, "ACH DEPOSIT")]
-    assert stored(home, "closed_lots", "symbol, underlying, gain_loss, term_days") == [
+    keep(held, filed(held.zone, DATES, NIGHT, **bodies))
+    assert stored(held, "account_activity", "type, amount, description") == [("ach", 5, "ACH DEPOSIT")]
+    assert stored(held, "closed_lots", "symbol, underlying, gain_loss, term_days") == [
         ("GE", "GE", Decimal("-2.64"), 134)
     ]
-    assert stored(home, "broker_daily_balances", "trade_date, value") == [(DAY, Decimal("100.5"))]
+    assert stored(held, "broker_daily_balances", "trade_date, value") == [(DAY, Decimal("100.5"))]
 
 
-def test_the_rows_of_every_page_are_stored(home: Home) -> None:
+def test_the_rows_of_every_page_are_stored(held: Home) -> None:
     pages = [body_of("history", [event(DAY, number) for number in range(start, start + 25)]) for start in (0, 25)]
-    keep(home, filed(home.zone, DATES, NIGHT, history=[*pages, b'{"history": "null"}']))
-    assert counting(home) == list(range(50))
-    assert stored(home, "activity_extracts", "row_count, page_count") == [(50, 3)]
+    keep(held, filed(held.zone, DATES, NIGHT, history=[*pages, b'{"history": "null"}']))
+    assert counting(held) == list(range(50))
+    assert stored(held, "activity_extracts", "row_count, page_count") == [(50, 3)]
 
 
 def test_a_malformed_row_is_landed_and_told_by_its_place_and_nothing_is_stored(home: Home) -> None:
@@ -242,10 +263,10 @@ def test_the_activity_is_no_day_of_the_landing_zone(home: Home, simulated: Simul
 # ---------------------------------------------------------------- rows without ids
 
 
-def test_equal_rows_of_one_date_are_all_kept_and_told_apart_by_their_number(home: Home) -> None:
-    done = history(home, [event(DAY, 5), event(DAY, 5), event(DAY, 5.0), event(DAY - timedelta(days=1), 5)])
+def test_equal_rows_of_one_date_are_all_kept_and_told_apart_by_their_number(held: Home) -> None:
+    done = history(held, [event(DAY, 5), event(DAY, 5), event(DAY, 5.0), event(DAY - timedelta(days=1), 5)])
     assert done.kept["history"].new == 4
-    found = stored(home, "account_activity", "trade_date, ordinal, amount")
+    found = stored(held, "account_activity", "trade_date, ordinal, amount")
     assert [(day, ordinal) for day, ordinal, _ in found] == [(DAY - timedelta(days=1), 1), (DAY, 1), (DAY, 2), (DAY, 3)]
 
 
@@ -267,58 +288,58 @@ def test_other_content_is_another_row(other: Body) -> None:
     assert content_key({"a": 10}) != content_key(other)
 
 
-def test_a_row_that_the_broker_takes_back_does_not_count_and_stays(home: Home) -> None:
-    history(home, [event(DAY, 5), event(DAY, 5), event(DAY, 7)])
+def test_a_row_that_the_broker_takes_back_does_not_count_and_stays(held: Home) -> None:
+    history(held, [event(DAY, 5), event(DAY, 5), event(DAY, 7)])
     later = NIGHT + timedelta(days=1)
-    done = history(home, [event(DAY, 5), event(DAY, 7)], later, (DAY - WINDOW + timedelta(days=1), DAY + timedelta(1)))
+    done = history(held, [event(DAY, 5), event(DAY, 7)], later, (DAY - WINDOW + timedelta(days=1), DAY + timedelta(1)))
     assert (done.kept["history"].new, done.kept["history"].retracted) == (0, 1)
-    assert counting(home) == [5, 7]
-    assert stored(home, "account_activity_versions", "amount, ordinal, first_read_at, last_read_at, retracted_at") == [
+    assert counting(held) == [5, 7]
+    assert stored(held, "account_activity_versions", "amount, ordinal, first_read_at, last_read_at, retracted_at") == [
         (5, 1, NIGHT, later, None),
         (5, 2, NIGHT, NIGHT, later),
         (7, 1, NIGHT, later, None),
     ]
 
 
-def test_a_row_that_comes_back_counts_again(home: Home) -> None:
+def test_a_row_that_comes_back_counts_again(held: Home) -> None:
     for number, rows in enumerate([[event(DAY, 5)], [], [event(DAY, 5)]]):
-        history(home, rows, NIGHT + timedelta(days=number), (DATES[0], DAY + timedelta(days=number)))
-    assert stored(home, "account_activity", "amount, first_read_at, last_read_at, retracted_at") == [
+        history(held, rows, NIGHT + timedelta(days=number), (DATES[0], DAY + timedelta(days=number)))
+    assert stored(held, "account_activity", "amount, first_read_at, last_read_at, retracted_at") == [
         (5, NIGHT, NIGHT + timedelta(days=2), None)
     ]
 
 
-def test_a_row_that_is_posted_late_is_new_and_keeps_its_date(home: Home) -> None:
-    history(home, [event(DAY, 5)])
-    done = history(home, [event(DAY, 5), event(DAY, 9)], NIGHT + timedelta(days=1), (DATES[0], DAY + timedelta(days=1)))
+def test_a_row_that_is_posted_late_is_new_and_keeps_its_date(held: Home) -> None:
+    history(held, [event(DAY, 5)])
+    done = history(held, [event(DAY, 5), event(DAY, 9)], NIGHT + timedelta(days=1), (DATES[0], DAY + timedelta(days=1)))
     assert (done.kept["history"].new, done.kept["history"].known) == (1, 1)
-    assert stored(home, "account_activity", "trade_date, amount, first_read_at") == [
+    assert stored(held, "account_activity", "trade_date, amount, first_read_at") == [
         (DAY, 5, NIGHT),
         (DAY, 9, NIGHT + timedelta(days=1)),
     ]
 
 
-def test_rows_outside_the_dates_asked_for_stay_in_the_landed_bytes_only(home: Home) -> None:
+def test_rows_outside_the_dates_asked_for_stay_in_the_landed_bytes_only(held: Home) -> None:
     outside = [event(DATES[0] - timedelta(days=1), 1), event(DAY + timedelta(days=1), 2)]
-    history(home, [*outside, event(DAY, 5), event(DATES[0], 6)])
-    assert counting(home) == [5, 6]
-    assert stored(home, "activity_extracts", "row_count") == [(2,)]
+    history(held, [*outside, event(DAY, 5), event(DATES[0], 6)])
+    assert counting(held) == [5, 6]
+    assert stored(held, "activity_extracts", "row_count") == [(2,)]
 
 
-def test_what_the_broker_no_longer_keeps_of_long_ago_was_not_taken_back(home: Home) -> None:
+def test_what_the_broker_no_longer_keeps_of_long_ago_was_not_taken_back(held: Home) -> None:
     long_ago, since = DAY - timedelta(days=400), DAY - timedelta(days=500)
-    history(home, [event(long_ago, 1), event(DAY, 5)], NIGHT, (since, DAY))
-    done = history(home, [event(DAY, 5)], NIGHT + timedelta(days=1), (since, DAY + timedelta(days=1)))
+    history(held, [event(long_ago, 1), event(DAY, 5)], NIGHT, (since, DAY))
+    done = history(held, [event(DAY, 5)], NIGHT + timedelta(days=1), (since, DAY + timedelta(days=1)))
     assert done.kept["history"].covered_since == DAY + timedelta(days=1) - WINDOW
-    assert counting(home) == [1, 5]
+    assert counting(held) == [1, 5]
 
 
-def test_a_value_that_the_broker_changed_is_another_row(home: Home) -> None:
+def test_a_value_that_the_broker_changed_is_another_row(held: Home) -> None:
     for number, amount in enumerate([100, 101]):
         dates = (DATES[0], DAY + timedelta(days=number))
         body = body_of("historical_balances", [day_value(DAY, amount)])
-        keep(home, filed(home.zone, dates, NIGHT + timedelta(days=number), historical_balances=[body]))
-    assert stored(home, "broker_daily_balances_versions", "value, retracted_at") == [
+        keep(held, filed(held.zone, dates, NIGHT + timedelta(days=number), historical_balances=[body]))
+    assert stored(held, "broker_daily_balances_versions", "value, retracted_at") == [
         (100, NIGHT + timedelta(days=1)),
         (101, None),
     ]
@@ -350,40 +371,40 @@ def daily_values(home: Home, number: int, days: Sequence[date], since: date = WE
     kept=(6, 8),
 )
 @pytest.mark.parametrize("coarser_first", [False, True])
-def test_a_coarser_series_of_values_takes_nothing_back(home: Home, coarser: list[date], coarser_first: bool) -> None:
-    reads = [daily_values(home, 0, WEEKDAYS), daily_values(home, 1, coarser)]
+def test_a_coarser_series_of_values_takes_nothing_back(held: Home, coarser: list[date], coarser_first: bool) -> None:
+    reads = [daily_values(held, 0, WEEKDAYS), daily_values(held, 1, coarser)]
     for landed in reads[::-1] if coarser_first else reads:
-        assert keep(home, landed).kept["historical_balances"].retracted == 0
-    assert [day for (day,) in stored(home, "broker_daily_balances", "trade_date")] == WEEKDAYS
+        assert keep(held, landed).kept["historical_balances"].retracted == 0
+    assert [day for (day,) in stored(held, "broker_daily_balances", "trade_date")] == WEEKDAYS
 
 
 @pytest.mark.parametrize("in_order", [False, True])
-def test_a_value_that_is_left_out_of_a_daily_series_was_taken_back(home: Home, in_order: bool) -> None:
+def test_a_value_that_is_left_out_of_a_daily_series_was_taken_back(held: Home, in_order: bool) -> None:
     gone = WEEKDAYS[20]
-    reads = [daily_values(home, 0, WEEKDAYS), daily_values(home, 1, [day for day in WEEKDAYS if day != gone])]
+    reads = [daily_values(held, 0, WEEKDAYS), daily_values(held, 1, [day for day in WEEKDAYS if day != gone])]
     for landed in reads if in_order else reads[::-1]:
-        keep(home, landed)
-    assert [day for (day,) in stored(home, "broker_daily_balances", "trade_date")] == [
+        keep(held, landed)
+    assert [day for (day,) in stored(held, "broker_daily_balances", "trade_date")] == [
         day for day in WEEKDAYS if day != gone
     ]
-    rows = stored(home, "broker_daily_balances_versions WHERE retracted_at IS NOT NULL", "trade_date, retracted_at")
+    rows = stored(held, "broker_daily_balances_versions WHERE retracted_at IS NOT NULL", "trade_date, retracted_at")
     assert rows == [(gone, NIGHT + timedelta(days=1))]
 
 
-def test_a_coarser_series_corrects_the_days_that_it_has(home: Home) -> None:
-    keep(home, daily_values(home, 0, WEEKDAYS))
+def test_a_coarser_series_corrects_the_days_that_it_has(held: Home) -> None:
+    keep(held, daily_values(held, 0, WEEKDAYS))
     weekly = [day_value(day, 7) for day in WEEKDAYS if day.weekday() == 4]
     body = body_of("historical_balances", weekly)
-    keep(home, filed(home.zone, (WEEKDAYS[0], DAY + timedelta(1)), NIGHT + timedelta(1), historical_balances=[body]))
-    values = dict(stored(home, "broker_daily_balances", "trade_date, value"))
+    keep(held, filed(held.zone, (WEEKDAYS[0], DAY + timedelta(1)), NIGHT + timedelta(1), historical_balances=[body]))
+    values = dict(stored(held, "broker_daily_balances", "trade_date, value"))
     assert values == {day: 7 if day.weekday() == 4 else day.day for day in WEEKDAYS}
 
 
-def test_one_account_says_nothing_of_another(home: Home, simulated: Simulated) -> None:
+def test_one_account_says_nothing_of_another(held: Home, simulated: Simulated) -> None:
     for account_id in (DEMO_ACCOUNT, "SIM00000003", DEMO_ACCOUNT):
-        keep(home, extract_activity(home.zone, simulated.broker, yesterday(account_id)))
-    assert stored(home, "account_activity_versions WHERE retracted_at IS NOT NULL") == []
-    assert {row for (row,) in stored(home, "account_activity_versions", "account_id")} == {DEMO_ACCOUNT, "SIM00000003"}
+        keep(held, extract_activity(held.zone, simulated.broker, yesterday(account_id)))
+    assert stored(held, "account_activity_versions WHERE retracted_at IS NOT NULL") == []
+    assert {row for (row,) in stored(held, "account_activity_versions", "account_id")} == {DEMO_ACCOUNT, "SIM00000003"}
 
 
 # ---------------------------------------------------------------- in any order
@@ -410,7 +431,7 @@ reads = st.lists(
 )
 
 
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=dear_examples(2), suppress_health_check=list(HealthCheck))
 @given(found=reads, data=st.data())
 def test_any_order_of_extracts_any_of_them_twice_gives_what_their_reads_say(
     staged: StagedWarehouse, found: list[Read], data: st.DataObject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,13 +14,29 @@ from tradier_pipeline.core.outcome import Outcome
 from tradier_pipeline.core.settings import DEMO_ACCOUNT
 from tradier_pipeline.extract import lookups
 from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.support.sampling import sampled
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
+UNPROVEN = pytest.mark.usefixtures("without_proofs")
 GTC = {"duration": "gtc", "create_date": "2026-11-10T15:00:00.000Z", "transaction_date": "2026-11-10T15:00:00.100Z"}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Simulated]:
+    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
+        yield Simulated(url)
+
+
+@pytest.fixture
+def simulated(served: Simulated) -> Iterator[Simulated]:
+    """One for all tests: each says what it shows."""
+    yield served
+    served.heal()
 
 
 def order(order_id: int, status: str, **fields: Any) -> dict[str, Any]:
@@ -78,6 +94,7 @@ def test_a_resting_order_that_leaves_the_list_is_read_by_its_id_and_kept(home: H
     assert not [outcome for outcome in outcomes if outcome.blocks]
 
 
+@UNPROVEN
 def test_an_order_read_by_its_id_is_followed_until_it_has_ended(home: Home, simulated: Simulated) -> None:
     listing(simulated, order(7, "open"))
     take(home, simulated.broker)
@@ -89,6 +106,7 @@ def test_an_order_read_by_its_id_is_followed_until_it_has_ended(home: Home, simu
     assert stored(home, third) == {}
 
 
+@UNPROVEN
 def test_an_unknown_order_is_asked_for_twice_and_never_taken_for_cancelled(home: Home, simulated: Simulated) -> None:
     listing(simulated, order(7, "open"))
     take(home, simulated.broker)
@@ -98,6 +116,7 @@ def test_an_unknown_order_is_asked_for_twice_and_never_taken_for_cancelled(home:
     assert [stored(home, landed) for landed in following] == [{}, {}, {}]
 
 
+@UNPROVEN
 def test_a_failed_question_costs_nothing_and_is_asked_again(home: Home, simulated: Simulated) -> None:
     listing(simulated, order(7, "open"))
     take(home, simulated.broker)
@@ -109,6 +128,7 @@ def test_a_failed_question_costs_nothing_and_is_asked_again(home: Home, simulate
     assert (states(second), states(third)) == ({7: "failed"}, {7: "found"})
 
 
+@UNPROVEN
 def test_an_order_that_returns_to_the_list_is_not_asked_for(home: Home, simulated: Simulated) -> None:
     listing(simulated, order(7, "open"))
     take(home, simulated.broker)
@@ -117,6 +137,7 @@ def test_an_order_that_returns_to_the_list_is_not_asked_for(home: Home, simulate
     assert stored(home, second) == {7: (True, "open")}
 
 
+@UNPROVEN
 def test_the_questions_of_one_snapshot_are_bounded(
     home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +299,7 @@ def test_an_order_whose_legs_nobody_tells_is_no_fill_of_its_underlying(
     assert questions(simulated) == 0
 
 
+@UNPROVEN
 def test_an_order_without_legs_is_read_again_when_it_has_changed(home: Home, simulated: Simulated) -> None:
     listing(simulated, spread(status="open", with_legs=False))
     answer(simulated, spread(status="open", with_legs=True))

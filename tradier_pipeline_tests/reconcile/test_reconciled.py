@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.cli import main
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, load_settings
 from tradier_pipeline.domain.gate import DEFAULT_RULES
-from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
 from tradier_pipeline.ledger.store import Ledger, LedgerError
 from tradier_pipeline.publish.ledger_state import read_ledger, reconcile_typed
 from tradier_pipeline.publish.store import rebuild, store_snapshot
@@ -28,6 +29,7 @@ from tradier_pipeline_tests.cli.test_ledger import SPREAD, believes, entry, ledg
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 from tradier_pipeline_tests.reconcile.values import ACCOUNT, put, trade
 from tradier_pipeline_tests.support.bodies import AS_OF, account, answers, balances, land, order, position, zone_in
+from tradier_pipeline_tests.support.unpublished import unpublished
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
@@ -44,8 +46,8 @@ FINDINGS = """
 class Bench:
     """Snapshots of one account, a minute apart."""
 
-    def __init__(self, home: Path) -> None:
-        self.zone, self.warehouse, self.minutes = zone_in(home), Warehouse(home / "tradier.duckdb"), 0
+    def __init__(self, zone: LandingZone, warehouse: Warehouse) -> None:
+        self.zone, self.warehouse, self.minutes = zone, warehouse, 0
         self.cash, self.held, self.orders = Decimal(10_000), dict[str, int](), list[Any]()
 
     def land(self, *held: Any, **fields: Any) -> LandedSnapshot:
@@ -83,8 +85,8 @@ class Bench:
         return landed
 
     def rows(self, sql: str = FINDINGS) -> list[tuple[Any, ...]]:
-        with connect_readonly(self.warehouse.path) as connection:
-            return connection.execute(sql).fetchall()
+        with self.warehouse.staged() as staged:
+            return staged.connection.execute(sql).fetchall()
 
     def everything(self) -> dict[str, list[tuple[Any, ...]]]:
         tables = (*schema.RECONCILED, schema.FINDINGS)
@@ -92,8 +94,15 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path, without_proofs: None) -> Iterator[Bench]:
+    with unpublished(tmp_path / "tradier.duckdb") as warehouse:
+        yield Bench(zone_in(tmp_path), warehouse)
+
+
+@pytest.fixture
+def publishing(home: Home, without_proofs: None) -> Bench:
+    """One whose snapshots are published each by itself."""
+    return Bench(zone_in(home.path), home.warehouse)
 
 
 def test_every_stored_value_is_what_the_reconciliation_of_this_moment_says(
@@ -179,17 +188,14 @@ def test_positions_that_are_gone_without_a_trace_resolve_nothing_and_close_nothi
     assert bench.rows("SELECT count(*) FROM portfolio_positions") == [(1,)]
 
 
-def test_a_rebuild_keeps_what_only_the_old_file_can_tell(bench: Bench) -> None:
+def test_a_rebuild_keeps_what_only_the_old_file_can_tell_and_says_when_it_is_lost(publishing: Bench) -> None:
+    bench = publishing
     bench.take(*HELD)
     bench.take(HELD[0])
     before = bench.everything()
     assert all(before[name] for name in ("trade_reconciliation", "reconciliation_findings", "findings"))
     assert rebuild(bench.warehouse, bench.zone, lambda _: None).kept_findings
     assert bench.everything() == before
-
-
-def test_a_rebuild_without_the_old_file_says_that_they_are_lost(bench: Bench) -> None:
-    bench.take(HELD[0])
     bench.warehouse.path.chmod(0o600)
     bench.warehouse.path.write_bytes(b"x" * 20_000)
     assert not rebuild(bench.warehouse, bench.zone, lambda _: None).kept_findings
@@ -228,18 +234,17 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def test_the_command_lists_open_findings_the_worst_first_and_with_all_the_resolved_ones(home: Home) -> None:
-    bench = Bench(home.path)
-    bench.take(*HELD)
+def test_the_command_lists_open_findings_the_worst_first_and_with_all_the_resolved_ones(publishing: Bench) -> None:
+    publishing.take(*HELD)
     assert run() == "no open findings\n"
-    bench.take(*HELD, position(put(270), 1, id=3))  # older, and less bad
-    bench.take(HELD[0], position(put(270), 1, id=3))
+    publishing.take(*HELD, position(put(270), 1, id=3))  # older, and less bad
+    publishing.take(HELD[0], position(put(270), 1, id=3))
     reported = run()
     assert reported.index("error legs_missing t-1: less is held than it ought to hold") < reported.index(
         "warn  position_with"
     )
     assert "Look at the position at the broker before anything trades this underlying." in reported
-    bench.take(*HELD)
+    publishing.take(*HELD)
     assert "legs_missing" not in run("--account", ACCOUNT)
     assert f"resolved {(AS_OF + 4 * MINUTE).astimezone(clock.NEW_YORK):%Y-%m-%d %H:%M}" in run("--all")
     assert run("--all", "--account", DEMO_ACCOUNT) == "no findings\n"
@@ -249,8 +254,8 @@ def test_the_command_lists_open_findings_the_worst_first_and_with_all_the_resolv
 def test_a_warehouse_of_an_earlier_version_is_told_to_take_a_snapshot(bench: Bench) -> None:
     from tradier_pipeline.warehouse.reads import findings
 
-    bench.take(*HELD)
+    earlier = f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}"
     with bench.warehouse.staged() as staged:
-        staged.connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
-    with connect_readonly(bench.warehouse.path) as connection, pytest.raises(WarehouseError, match="Take a snapshot"):
-        findings(connection, None, resolved=False)
+        staged.connection.execute(earlier)
+        with pytest.raises(WarehouseError, match="Take a snapshot"):
+            findings(staged.connection, None, resolved=False)

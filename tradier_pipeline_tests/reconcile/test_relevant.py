@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.models import Order
@@ -23,6 +23,7 @@ from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.publish.ledger_state import relevance_of
 from tradier_pipeline.reconcile.facts import Facts
 from tradier_pipeline.reconcile.reconciliation import Reconciliation, reconcile
+from tradier_pipeline_tests.conftest import dear_examples
 from tradier_pipeline_tests.reconcile.values import (
     ACCOUNT,
     AS_OF,
@@ -340,6 +341,7 @@ def test_an_order_is_suggested_for_a_strangers_of_its_time(ledger: Ledger, creat
     assert found.orders[0].suggested == ("t-over-in",)
 
 
+@settings(max_examples=dear_examples(2))
 @given(data=st.data())
 def test_the_rows_that_matter_lead_to_what_all_rows_lead_to(empty: Path, data: st.DataObject) -> None:
     """Over the snapshots of a day, whatever the engine writes between them and whatever the broker shows."""

@@ -48,7 +48,7 @@ def test_two_stores_on_one_directory_share_one_world(tmp_path):
 
 
 def test_processes_that_place_orders_at_once_lose_none(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     workers = [context.Process(target=place_many, args=(str(tmp_path), 15)) for _ in range(2)]
     for worker in workers:
         worker.start()

@@ -23,13 +23,14 @@ import duckdb
 from hypothesis import strategies as st
 
 from tradier_pipeline.broker.pages import Attempt, Extract, Page
-from tradier_pipeline.core.outcome import Outcome
+from tradier_pipeline.core.outcome import Outcome, Severity
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.records import page_records
 from tradier_pipeline.landing.manifest import FetchRound, LookupRecord, Manifest, QuotesManifest
 from tradier_pipeline.landing.zone import MANIFEST, QUOTES_MANIFEST, LandedSnapshot, LandingZone
 from tradier_pipeline.publish.derive import conserve
-from tradier_pipeline.verify import verify_snapshot
+from tradier_pipeline.verify import CHECKS, verify_snapshot
+from tradier_pipeline.verify.evidence import Evidence
 from tradier_pipeline.warehouse.rows import table_rows
 from tradier_pipeline.warehouse.staging import STORAGE_VERSION, StagedWarehouse, attach, create_schema
 from tradier_pipeline.warehouse.typed import read_typed
@@ -423,10 +424,10 @@ def copy_schema(connection: duckdb.DuckDBPyConnection) -> None:
 def attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, options: str) -> None:
     """`attach`, where a new file of small blocks begins as a copy of what `create_schema` once made."""
     blocks = f", BLOCK_SIZE {SMALL_BLOCKS}"
-    if options.endswith(blocks):
+    if blocks in options:
         shutil.copyfile(_empty_warehouse(), path)
     connection.execute("SET force_compression = 'uncompressed'")  # not to look for the best one for a few rows
-    attach(connection, path, options.removesuffix(blocks))
+    attach(connection, path, options.replace(blocks, ""))
 
 
 @cache
@@ -445,6 +446,13 @@ def store(staged: StagedWarehouse, landed: LandedSnapshot) -> list[Outcome]:
     """Put a landed snapshot into a warehouse, whatever the checks say of it, and say what they say."""
     store_unproven(staged, landed)
     return verify_snapshot(landed, staged.connection)
+
+
+def blocking(landed: LandedSnapshot, connection: duckdb.DuckDBPyConnection) -> list[Outcome]:
+    """What blocks, of all checks; those that only warn are not asked."""
+    evidence = Evidence(landed, connection)
+    fatal = (check for check in CHECKS if check.severity is Severity.FATAL)
+    return [outcome for check in fatal if (outcome := check.run(evidence)).blocks]
 
 
 def store_unproven(staged: StagedWarehouse, landed: LandedSnapshot) -> None:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
+import duckdb
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from tradier_pipeline import clock
+from tradier_pipeline.broker.client import BrokerClient
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.snapshot_id import SnapshotId
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
+from tradier_pipeline.landing.zone import LandedSnapshot
+from tradier_pipeline.publish import store
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.account_state import multiplier
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import IMPATIENT, Home
 from tradier_pipeline_tests.support import bodies
-from tradier_pipeline_tests.support.bodies import Body, dumps, listed
+from tradier_pipeline_tests.support.bodies import Body, blocking, dumps, listed
 from tradier_pipeline_tests.support.scripted_server import Answer, Request, answer, computed, serving
+from tradier_pipeline_tests.support.unpublished import Unpublished, unpublished
 
 ACCOUNT, TOKEN = "6YA00017", "token-of-a-test"
 CALL = "SPY261218C00700000"
@@ -54,24 +61,35 @@ class Server:
     instead: dict[str, Broken] = field(default_factory=dict)
 
     def __call__(self, request: Request) -> Answer:
-        kind = request.path.removeprefix(f"/v1/accounts/{ACCOUNT}/")
-        headers = {"Content-Type": "application/json", "Date": format_datetime(self.now, usegmt=True)}
+        status, body = self._shown(request.path, request.values)
+        return answer(body, status, self._headers)
+
+    def without_network(self, request: httpx.Request) -> httpx.Response:
+        """The same, to a client that opens no connection."""
+        status, body = self._shown(
+            request.url.path, dict(parse_qsl(request.content.decode())) | dict(request.url.params)
+        )
+        return httpx.Response(status, headers=self._headers, stream=httpx.ByteStream(body.encode()))
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json", "Date": format_datetime(self.now, usegmt=True)}
+
+    def _shown(self, path: str, values: Mapping[str, str]) -> tuple[int, str]:
+        """Status and body."""
+        kind = path.removeprefix(f"/v1/accounts/{ACCOUNT}/")
         if kind in self.instead:
-            return answer(self.instead[kind].body, self.instead[kind].status, headers)
-        if request.path == "/v1/markets/quotes":
-            return answer(dumps(self._quotes(request.values["symbols"].split(","))), 200, headers)
+            return self.instead[kind].status, self.instead[kind].body
+        if path == "/v1/markets/quotes":
+            return 200, dumps(self._quotes(values["symbols"].split(",")))
         if kind.startswith("orders/"):
             found = self.by_id.get(kind.removeprefix("orders/"))
-            if found is None:
-                return answer(f"Unauthorized Account: {ACCOUNT}", 401, headers)
-            return answer(dumps({"order": found}), 200, headers)
+            return (401, f"Unauthorized Account: {ACCOUNT}") if found is None else (200, dumps({"order": found}))
         if kind == "orders":
-            size, page = int(request.values.get("limit", 25)), int(request.values.get("page", 1))
-            return answer(dumps(listed("orders", "order", self.orders[(page - 1) * size : page * size])), 200, headers)
-        name = "account" if request.path == "/v1/user/profile" else kind
-        if name not in self.documents:
-            return answer("Not Found", 404, headers)
-        return answer(dumps(self.documents[name]), 200, headers)
+            size, page = int(values.get("limit", 25)), int(values.get("page", 1))
+            return 200, dumps(listed("orders", "order", self.orders[(page - 1) * size : page * size]))
+        name = "account" if path == "/v1/user/profile" else kind
+        return (200, dumps(self.documents[name])) if name in self.documents else (404, "Not Found")
 
     def _quotes(self, symbols: Sequence[str]) -> Body:
         rows, unmatched = [], []
@@ -93,6 +111,17 @@ class Server:
         return {"quotes": found or "null"}
 
 
+@dataclass(frozen=True)
+class WithoutNetwork(Broker):
+    """A broker that is read by the same client, without a connection for each answer."""
+
+    server: Server = field(default_factory=Server, compare=False)
+
+    def client(self) -> BrokerClient:
+        network = httpx.MockTransport(self.server.without_network)
+        return BrokerClient(self.url, self.token, policy=self.policy, transport=network)
+
+
 class ScriptedAccount:
     """Use `scripted_account`. Snapshots are read over HTTP, landed and stored; the clock is the one given."""
 
@@ -100,6 +129,9 @@ class ScriptedAccount:
         self.home, self.server, self.url, self._patch = home, server, url, monkeypatch
         self.last = ""
         self.environment = "live"
+        self._held = ExitStack()
+        self._open: Unpublished | None = None
+        self._landed: LandedSnapshot | None = None
 
     def shows(
         self,
@@ -123,12 +155,37 @@ class ScriptedAccount:
         self.server.now = at - skew
         started = time.monotonic()
         self._patch.setattr(clock, "now", lambda: at + timedelta(seconds=time.monotonic() - started))
-        broker = Broker(self.url, SecretStr(TOKEN), self.environment, IMPATIENT)
-        landed = extract_snapshot(self.home.zone, broker, SnapshotId.now(ACCOUNT), "test")
-        extract_quotes(self.home.zone, broker, landed)
-        typed, _ = store_snapshot(self.home.warehouse, landed)
-        self.last = str(landed.snapshot_id)
+        landed = extract_snapshot(self.home.zone, self._broker, SnapshotId.now(ACCOUNT), "test")
+        extract_quotes(self.home.zone, self._broker, landed)
+        typed, _ = store_snapshot(self._open or self.home.warehouse, landed)
+        self.last, self._landed = str(landed.snapshot_id), landed
         return typed.verdict
+
+    @property
+    def _broker(self) -> Broker:
+        read: dict[str, Any] = {"environment": self.environment, "policy": IMPATIENT}
+        if self._open is None:
+            return Broker(self.url, SecretStr(TOKEN), **read)
+        return WithoutNetwork(self.url, SecretStr(TOKEN), **read, server=self.server)
+
+    def hold(self) -> None:
+        """Judge and store what is shown from now on, but publish it as one: see `publish`.
+
+        Connections, a copy of the warehouse and a proof for each snapshot take three times as long as all the rest.
+        """
+        self._open = self._held.enter_context(unpublished(self.home.warehouse.path))
+        patched = self._held.enter_context(self._patch.context())
+        patched.setattr(store, "verify_snapshot", lambda _landed, _connection: [])
+
+    def publish(self) -> None:
+        """Publish what was held, if anything was, and prove the last of it."""
+        if self._open is None:
+            return
+        self._open = None
+        self._held.close()
+        if self._landed is not None:
+            with connect_readonly(self.home.warehouse.path) as connection:
+                assert blocking(self._landed, connection) == []
 
     def tell(
         self,
@@ -177,8 +234,16 @@ class ScriptedAccount:
         )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        if self._open is not None:
+            return self._open.rows(sql)
         with connect_readonly(self.home.warehouse.path) as connection:
             return connection.execute(sql).fetchall()
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """Of the copy that is held."""
+        assert self._open is not None
+        return self._open.connection
 
     def _balances(self, cash: Decimal, counted: Sequence[Held]) -> Body:
         worth = [(symbol, self._worth(symbol) * Decimal(quantity)) for symbol, quantity, _ in counted]

@@ -10,7 +10,7 @@ import pytest
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.staging import StagedWarehouse
 from tradier_pipeline_tests.support.bodies import warehouse_in_memory
-from tradier_pipeline_tests.verify.incidents import Bench
+from tradier_pipeline_tests.verify.incidents import Bench, Sound
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,18 @@ def staged() -> Iterator[StagedWarehouse]:
         yield warehouse
 
 
+@pytest.fixture(scope="module")
+def stored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sound]:
+    with warehouse_in_memory() as warehouse:
+        yield Sound(tmp_path_factory.mktemp("sound"), warehouse)
+
+
 @pytest.fixture
-def bench(tmp_path: Path, staged: StagedWarehouse) -> Iterator[Bench]:
-    used = Bench(tmp_path, staged)
+def bench(tmp_path: Path, staged: StagedWarehouse, stored_once: Sound) -> Iterator[Bench]:
+    used = Bench(tmp_path, staged, stored_once)
     yield used
     used.restore()
+    if used.staged is not staged:
+        return
     for table in schema.ALL_TABLES:
         staged.connection.execute(f"DELETE FROM {table.name}")

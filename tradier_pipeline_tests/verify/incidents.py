@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -67,8 +68,22 @@ class Proof(Mapping[str, Outcome]):
     def __iter__(self) -> Iterator[str]:
         return iter(RULES)
 
+    @property
+    def blocking(self) -> list[str]:
+        """The checks that block; those that only warn are not asked."""
+        return [name for name, rule in RULES.items() if rule.severity is Severity.FATAL and self[name].blocks]
+
     def __len__(self) -> int:
         return len(RULES)
+
+
+class Sound:
+    """The sound snapshot, landed and stored once for all tests of a module that only spoil it."""
+
+    def __init__(self, home: Path, staged: StagedWarehouse) -> None:
+        self.staged = staged
+        self.landed = land(zone_in(home), sound())
+        store_unproven(staged, self.landed)
 
 
 @dataclass
@@ -77,10 +92,22 @@ class Bench:
 
     home: Path
     staged: StagedWarehouse
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    stored: Sound | None = None
+    outcomes: Proof = field(init=False)
     is_spoiled: bool = False
 
+    def sound(self) -> LandedSnapshot:
+        """The sound snapshot alone, as `take` would give it, with bytes of its own; no other can be stored after it."""
+        assert self.stored is not None
+        self.staged = self.stored.staged
+        directory = self.home / self.stored.landed.directory.relative_to(self.stored.landed.directory.parents[3])
+        shutil.copytree(self.stored.landed.directory, directory)
+        landed = LandedSnapshot(self.stored.landed.snapshot_id, directory)
+        self.again(landed)
+        return landed
+
     def take(self, reported: Answers | None = None, as_of: datetime = AS_OF, **how: Any) -> LandedSnapshot:
+        assert self.stored is None or self.staged is not self.stored.staged
         self.restore()
         landed = land(zone_in(self.home), reported or sound(), as_of, **how)
         store_unproven(self.staged, landed)

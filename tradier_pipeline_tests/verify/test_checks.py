@@ -107,16 +107,16 @@ def test_a_sound_account_of_any_type_passes_every_check(bench: Bench, block: str
 
 def spoiled(sql: str, reported: Answers | None = None) -> Callable[[Bench], object]:
     """The rows were changed after they had been written."""
-    return lambda bench: bench.spoil(bench.take(reported), sql)
+    return lambda bench: bench.spoil(bench.take(reported) if reported else bench.sound(), sql)
 
 
 def relanded(resource: str, body: bytes) -> Callable[[Bench], object]:
     """Another body was landed than the one that was stored."""
-    return lambda bench: bench.again(reland(bench.take(), bench.home / "other", resource, 1, body))
+    return lambda bench: bench.again(reland(bench.sound(), bench.home / "other", resource, 1, body))
 
 
 def _orders_answered_500(bench: Bench) -> None:
-    landed = bench.take()
+    landed = bench.sound()
     manifest = json.loads((landed.directory / MANIFEST).read_bytes())
     manifest["resources"]["orders"][0]["status"] = 500
     (landed.directory / MANIFEST).write_text(json.dumps(manifest))
@@ -124,7 +124,7 @@ def _orders_answered_500(bench: Bench) -> None:
 
 
 def _bytes_changed(bench: Bench) -> None:
-    landed = bench.take()
+    landed = bench.sound()
     (landed.directory / "orders.json").write_text('{"orders": "null"}')
     bench.again(landed)
 
@@ -539,12 +539,12 @@ def test_the_equity_identity_holds_within_a_thousandth(bench: Bench, equity: str
     kept=(2, 6),  # an object without anything, and what no parser can read
 )
 def test_no_body_makes_verification_raise(bench: Bench, resource: str, body: bytes) -> None:
-    bench.again(reland(bench.take(), bench.home / "other", resource, 1, body))
+    bench.again(reland(bench.sound(), bench.home / "other", resource, 1, body))
     assert sum(outcome.blocks for outcome in bench.outcomes.values())  # every check has been asked
 
 
 def test_a_missing_file_fails_every_check_that_needs_it(bench: Bench) -> None:
-    landed = bench.take()
+    landed = bench.sound()
     (landed.directory / "positions.json").unlink()
     bench.again(landed)
     assert {"fetch_states_ok", "position_keys_equal", "balances_equal"} <= bench.failed()
@@ -553,7 +553,7 @@ def test_a_missing_file_fails_every_check_that_needs_it(bench: Bench) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"as_of": null}', b"null", None])
 def test_no_manifest_makes_verification_raise(bench: Bench, damage: bytes | None) -> None:
-    landed = bench.take()
+    landed = bench.sound()
     (landed.directory / MANIFEST).unlink()
     if damage is not None:
         (landed.directory / MANIFEST).write_bytes(damage)
@@ -562,7 +562,7 @@ def test_no_manifest_makes_verification_raise(bench: Bench, damage: bytes | None
 
 
 def test_a_manifest_without_an_as_of_makes_no_check_raise(bench: Bench) -> None:
-    landed = bench.take()
+    landed = bench.sound()
     manifest = json.loads((landed.directory / MANIFEST).read_bytes())
     (landed.directory / MANIFEST).write_text(json.dumps(manifest | {"as_of": None}))
     bench.again(landed)

@@ -33,7 +33,7 @@ from tradier_pipeline_tests.verify.incidents import PUT, Bench
 def reported(bench: Bench, check: str, answer: Answers) -> dict[str, str]:
     """Where -> what the broker said, of one check; nothing may block for it."""
     bench.take(answer)
-    assert not [outcome.check for outcome in bench.outcomes.values() if outcome.blocks]
+    assert not bench.outcomes.blocking
     return {difference.where: difference.broker for difference in bench.outcomes[check].differences}
 
 

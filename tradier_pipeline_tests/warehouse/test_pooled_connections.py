@@ -7,6 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tradier_pipeline.warehouse import staging
+from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.connections import Pool
 
 LEFT = "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
@@ -18,11 +20,13 @@ def test_one_that_is_taken_again_has_nothing_of_the_one_before(tmp_path: Path) -
         first.execute(f"ATTACH '{tmp_path / 'a file'}' AS tradier; USE tradier")
         first.execute("CREATE TABLE one AS SELECT 1; CREATE TEMP TABLE two AS SELECT 2")
         first.execute("SET VARIABLE shown_since = 3")
+        first.execute("SET disabled_compression_methods = 'fsst'")
         first.execute("BEGIN; DELETE FROM one")
     with pool.connect() as again:
         assert again._instance is first._instance
         assert again.execute(LEFT).fetchall() == [("memory",)]
         assert again.execute("SELECT getvariable('shown_since')").fetchall() == [(None,)]
+        assert again.execute("SELECT current_setting('disabled_compression_methods')").fetchall() == [("",)]
         with pytest.raises(duckdb.CatalogException):
             again.execute("FROM two")
     with duckdb.connect(tmp_path / "a file") as file:
@@ -38,6 +42,16 @@ def test_one_that_may_have_changed_its_instance_is_not_taken_again(statement: st
         first.execute(statement)
     with pool.connect() as second:
         assert second._instance is not first._instance
+
+
+def test_a_new_warehouse_is_a_copy_and_who_wrote_it_is_taken_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(writes=True)
+    monkeypatch.setattr(staging, "duckdb", pool)
+    monkeypatch.setattr(staging, "create_schema", lambda _connection: pytest.fail("not a copy of an empty one"))
+    for _ in range(2):
+        with home.warehouse.staged():
+            pass
+    assert len(pool._free) == 1
 
 
 def test_one_that_read_another_file_is_not_taken_again(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from tradier_pipeline_tests.end_to_end.test_crashes import stored
 from tradier_pipeline_tests.support.crash_child import Job, Nursery
 from tradier_pipeline_tests.support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("without_days")
+
 
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[Simulated]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -32,6 +33,7 @@ from tradier_pipeline_tests.support.bodies import (
     warehouse_in_memory,
 )
 from tradier_pipeline_tests.support.command_line import rows_of, run
+from tradier_pipeline_tests.support.curves import days_made_later
 from tradier_pipeline_tests.support.histories import Histories, at
 from tradier_pipeline_tests.support.sampling import sampled
 
@@ -42,9 +44,17 @@ LINES = ("opening", "deposits", "withdrawals", "trading", "dividends", "interest
 SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, 1)
 
 
-def show(home: Home, day: date, equity: Any, hour: time = EVENING) -> None:
-    worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))})
-    store_snapshot(home.warehouse, land(home.zone, worth, at(day, hour)))
+def show(home: Home, *evenings: tuple[date, Any], hour: time = EVENING, more: bool = False) -> None:
+    """Snapshots of days and what the account is worth.
+
+    Args:
+        more: something else is published before anybody asks.
+    """
+    for place, (day, equity) in enumerate(evenings, 1):
+        worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))})
+        landed = land(home.zone, worth, at(day, hour))
+        with days_made_later() if more or place < len(evenings) else nullcontext():
+            store_snapshot(home.warehouse, landed)
 
 
 def report(home: Home, since: date, until: date, **rows: list[Any]) -> None:
@@ -67,8 +77,8 @@ def added(row: dict[str, Any]) -> Decimal:
 
 
 def test_a_month_is_its_opening_and_what_history_reports_and_the_rest_is_trading(home: Home) -> None:
-    for day, equity in ((date(2025, 10, 31), 10_000), (date(2025, 11, 28), "12115.25"), (date(2025, 12, 31), 12_000)):
-        show(home, day, equity)
+    read = ((date(2025, 10, 31), 10_000), (date(2025, 11, 28), "12115.25"), (date(2025, 12, 31), 12_000))
+    show(home, *read, more=True)
     kinds = {"ach": 2000, "dividend": "30.50", "interest": "-2.25", "fee": -10, "tax": -5, "adjustment": 1}
     events = [event(date(2025, 11, 14), Decimal(amount), kind) for kind, amount in kinds.items()]
     events += [event(date(2025, 11, 20), -500, "wire"), event(date(2025, 11, 5), Decimal("-99.99"), "trade")]
@@ -115,9 +125,9 @@ def test_what_backfill_brought_is_in_every_history_with_its_source(home: Home) -
 
 def test_a_reading_before_the_close_is_no_close(home: Home) -> None:
     thursday, friday, monday = date(2025, 11, 20), date(2025, 11, 21), date(2025, 11, 24)
-    show(home, thursday, 10_000)
-    show(home, friday, 9_000, time(12, 30))  # 07:30 New York
-    show(home, monday, 12_000)
+    show(home, (thursday, 10_000), more=True)
+    show(home, (friday, 9_000), hour=time(12, 30), more=True)  # 07:30 New York
+    show(home, (monday, 12_000))
     days = {row["trade_date"]: row for row in rows_of("balances", "--by", "day")}
     early = days[str(friday)]
     assert (early["close"], early["cash_close"], early["source"], early["last"]) == (None, None, None, "9000.00000000")
@@ -127,9 +137,7 @@ def test_a_reading_before_the_close_is_no_close(home: Home) -> None:
 
 
 def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(home: Home) -> None:
-    show(home, date(2025, 10, 1), 1000)
-    show(home, date(2025, 10, 28), 1100)
-    show(home, date(2025, 11, 28), 1200)
+    show(home, (date(2025, 10, 1), 1000), (date(2025, 10, 28), 1100), (date(2025, 11, 28), 1200))
     october, november = rows_of("balances", "--by", "month")
     assert not october["complete"]
     assert "the last session, 2025-10-31, was not read after its close" in october["note"]
@@ -139,8 +147,7 @@ def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(h
 
 
 def test_a_part_of_a_month_says_of_which_sessions_it_is(home: Home) -> None:
-    for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 14), 1100), (date(2025, 11, 28), 1200)):
-        show(home, day, equity)
+    show(home, (date(2025, 10, 31), 1000), (date(2025, 11, 14), 1100), (date(2025, 11, 28), 1200))
     part, whole = ("--since", "2025-11-10", "--until", "2025-11-26"), ("--since", "2025-11-01", "--until", "2025-11-30")
     for command in ("balances", "returns"):
         (row,) = rows_of(command, "--by", "month", *part)
@@ -230,16 +237,14 @@ def test_the_total_is_of_one_environment(home: Home) -> None:
 
 
 def test_a_statement_in_text_has_its_lines_and_its_note(home: Home) -> None:
-    show(home, date(2025, 10, 31), 1000)
-    show(home, date(2025, 11, 25), "1250.5")
+    show(home, (date(2025, 10, 31), 1000), (date(2025, 11, 25), "1250.5"))
     for by, period in (("month", "2025-11-01"), ("quarter", "2025-10-01"), ("year", "2025-01-01")):
         reported = run("balances", "--by", by).stdout
         assert [text for text in (period, "1,250.50", "trading", "adjustments", "note") if text not in reported] == []
 
 
 def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:
-    for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 3), "1010.01"), (date(2025, 11, 28), 1700)):
-        show(home, day, equity)
+    show(home, (date(2025, 10, 31), 1000), (date(2025, 11, 3), "1010.01"), (date(2025, 11, 28), 1700), more=True)
     report(home, date(2025, 10, 1), date(2025, 11, 28), history=[event(date(2025, 11, 14), 500)])
     with connect_readonly(home.warehouse.path) as connection:
         (month,) = statement_months(connection, date(2025, 11, 14))
@@ -278,11 +283,13 @@ def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(
 # ---------------------------------------------------------------- sessions, hours, holes
 
 
-def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not_have(home: Home) -> None:
+def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not_have(
+    home: Home, without_days: None
+) -> None:
     """Also one that an earlier version kept: a Saturday, and a Friday that closes at midnight."""
     thursday, friday, saturday, monday = (date(2025, 11, day) for day in (20, 21, 22, 24))
     rehearsed = MarketCalendar("24/7")
-    show(home, thursday, 1000)
+    show(home, (thursday, 1000))
     with home.warehouse.staged() as staged:
         for day in (friday, saturday):
             session = rehearsed.session_of(day)
@@ -304,7 +311,7 @@ def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not
 
 def test_the_hour_that_the_clocks_repeat_is_two_hours(home: Home) -> None:
     for hour, equity in ((5, 1000), (6, 2000)):  # 01:30 New York, twice
-        show(home, date(2025, 11, 2), equity, time(hour, 30))
+        show(home, (date(2025, 11, 2), equity), hour=time(hour, 30), more=hour == 5)
     rows = rows_of("balances", "--by", "hour")
     assert [(row["hour"], Decimal(row["close"])) for row in rows] == [
         ("2025-11-02 01:00:00-04", 1000),
@@ -316,7 +323,7 @@ def test_the_hour_that_the_clocks_repeat_is_two_hours(home: Home) -> None:
     ]
 
 
-def test_a_hole_of_sessions_ends_a_span_of_a_position(home: Home) -> None:
+def test_a_hole_of_sessions_ends_a_span_of_a_position(home: Home, without_days: None) -> None:
     thursday, friday, monday, later = (date(2025, 11, day) for day in (6, 7, 10, 20))
     for day in (thursday, friday, monday, later):
         store_snapshot(home.warehouse, land(home.zone, answers(positions=[position("SPY")]), at(day, EVENING)))
@@ -411,7 +418,8 @@ def filled(number: int, **fields: Any) -> dict[str, Any]:
 def opened(home: Home, *orders: dict[str, Any]) -> None:
     """An evening that shows the orders of its day, and days later what the spread came to."""
     held = [position(SOLD, -len(orders), id=1), position(BOUGHT, len(orders), id=2)]
-    store_snapshot(home.warehouse, land(home.zone, answers(positions=held, orders=orders), at(OPENED, EVENING)))
+    with days_made_later():
+        store_snapshot(home.warehouse, land(home.zone, answers(positions=held, orders=orders), at(OPENED, EVENING)))
     lots = [
         lot(CLOSED, Decimal(60), SOLD, quantity=-1, proceeds=Decimal(100), cost=Decimal(40)),
         lot(CLOSED, Decimal(-25), BOUGHT, quantity=1, proceeds=Decimal(5), cost=Decimal(30)),

@@ -39,6 +39,17 @@ OLDER, YOUNGER = "VA1", "VA2"
 MICROSECOND = timedelta(microseconds=1)
 
 
+class Tables(dict[str, list[Row]]):
+    """The rows of each table that is asked for."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def __missing__(self, name: str) -> list[Row]:
+        self[name] = ask(self._connection, f"FROM {name}")
+        return self[name]
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """Two accounts, the younger one with later and fewer sessions and no ledger; and all of it as Python values."""
@@ -77,8 +88,7 @@ def history() -> Iterator[History]:
     with warehouse_in_memory() as staged:
         fill(staged.connection, DAYS, OLDER)
         fill(staged.connection, DAYS[2:7], YOUNGER, ledger=False)
-        tables = {table.name: ask(staged.connection, f"FROM {table.name}") for table in schema.ALL_TABLES}
-        yield History(staged.connection, tables)
+        yield History(staged.connection, Tables(staged.connection))
 
 
 def test_the_made_up_days_have_what_is_to_be_told_apart(history: History) -> None:

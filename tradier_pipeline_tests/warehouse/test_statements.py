@@ -20,6 +20,7 @@ from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.warehouse.closings import statement_months
 from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline.warehouse.realized import PnlBy
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.support.bodies import (
@@ -35,7 +36,6 @@ from tradier_pipeline_tests.support.bodies import (
 from tradier_pipeline_tests.support.command_line import rows_of, run
 from tradier_pipeline_tests.support.curves import days_made_later
 from tradier_pipeline_tests.support.histories import Histories, at
-from tradier_pipeline_tests.support.sampling import sampled
 
 EVENING = time(21, 15)
 (STATEMENT_CHECK,) = STATEMENT_CHECKS
@@ -362,23 +362,22 @@ def test_what_was_realized_by_month_with_how_often_and_how_much(realized: Home) 
     ]
 
 
-@sampled(
-    "by,column,groups",
-    [
-        ("symbol", "symbol", {"F": "2", "SPY251219P00600000": "6.25"}),
-        ("underlying", "underlying", {"F": "2", "SPY": "6.25"}),
-        ("day", "close_date", {"2025-10-30": "10.50", "2025-11-05": "-4.25", "2025-11-06": "2"}),
-        ("account", "account_id", {ACCOUNT: "8.25"}),
-    ],
-    kept=(1, 2),
-)
-def test_what_was_realized_by_group(realized: Home, by: str, column: str, groups: dict[str, str]) -> None:
-    assert {row[column]: Decimal(row["gain_loss"]) for row in rows_of("pnl", "--by", by)} == {
-        key: Decimal(gain) for key, gain in groups.items()
-    }
-    frame = history.pnl(by=by, decimals=True, home=realized.path)  # type: ignore[arg-type]
-    assert sum(frame["gain_loss"]) == Decimal("8.25")
-    assert all(key in run("pnl", "--by", by).stdout for key in groups)
+GROUPS: dict[PnlBy, tuple[str, dict[str, str]]] = {
+    "symbol": ("symbol", {"F": "2", "SPY251219P00600000": "6.25"}),
+    "underlying": ("underlying", {"F": "2", "SPY": "6.25"}),
+    "day": ("close_date", {"2025-10-30": "10.50", "2025-11-05": "-4.25", "2025-11-06": "2"}),
+    "account": ("account_id", {ACCOUNT: "8.25"}),
+}
+
+
+def test_what_was_realized_by_group(realized: Home) -> None:
+    for by, (column, groups) in GROUPS.items():
+        assert {row[column]: Decimal(row["gain_loss"]) for row in rows_of("pnl", "--by", by)} == {
+            key: Decimal(gain) for key, gain in groups.items()
+        }
+        frame = history.pnl(by=by, decimals=True, home=realized.path)
+        assert sum(frame["gain_loss"]) == Decimal("8.25")
+        assert all(key in run("pnl", "--by", by).stdout for key in groups), by
 
 
 def test_a_lot_that_the_broker_corrected_counts_once_and_its_versions_stay(realized: Home) -> None:
@@ -428,13 +427,15 @@ def opened(home: Home, *orders: dict[str, Any]) -> None:
     report(home, date(2025, 11, 1), CLOSED, gainloss=[one | {"open_date": f"{OPENED}T00:00:00Z"} for one in lots])
 
 
-@pytest.mark.parametrize(("by", "known"), [("tag", "engine-7"), ("strategy", "bull_put_credit")])
-def test_what_was_realized_is_that_of_the_order_which_opened_it(home: Home, by: str, known: str) -> None:
+def test_what_was_realized_is_that_of_the_order_which_opened_it(home: Home) -> None:
     opened(home, filled(229065, tag="engine-7"))
-    found = {row[by]: (row["lots"], Decimal(row["gain_loss"]), row["win_rate"]) for row in rows_of("pnl", "--by", by)}
-    assert found == {known: (2, 35, 0.5), None: (1, 7, 1.0)}
-    assert known in run("pnl", "--by", by).stdout
-    assert set(history.pnl(by=by, home=home.path)[by].dropna()) == {known}  # type: ignore[arg-type]
+    openers: dict[PnlBy, str] = {"tag": "engine-7", "strategy": "bull_put_credit"}
+    for by, known in openers.items():
+        rows = rows_of("pnl", "--by", by)
+        found = {row[by]: (row["lots"], Decimal(row["gain_loss"]), row["win_rate"]) for row in rows}
+        assert found == {known: (2, 35, 0.5), None: (1, 7, 1.0)}
+        assert known in run("pnl", "--by", by).stdout
+        assert set(history.pnl(by=by, home=home.path)[by].dropna()) == {known}
     (lot_of,) = rows_of("query", f"FROM attributed_lots WHERE symbol = '{SOLD}'")
     assert (lot_of["order_id"], lot_of["trade_id"]) == (229065, None)
 

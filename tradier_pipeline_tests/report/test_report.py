@@ -180,7 +180,7 @@ def test_a_day_shows_its_own_equity_summary_and_what_was_missed_with_the_reason(
     ((missed,),) = rows(history, f"SELECT count(*) FROM missed_snapshots WHERE trade_date = '{WITH_GAP}'")
     _, *body = document.table("without a snapshot")
     assert sum(int(row[2]) for row in body) == missed
-    assert any(int(row[2]) >= 31 and row[4] == "nobody was there" for row in body)
+    assert any(int(row[2]) >= 7 and row[4] == "nobody was there" for row in body)
     _, (coverage,) = document.table("What was read")[:1], document.table("What was read")[1:]
     assert coverage[4] != "0"
 

@@ -86,8 +86,8 @@ def same(found: list[Row], expected: list[Row]) -> bool:
 @pytest.fixture(scope="module")
 def history() -> Iterator[History]:
     with warehouse_in_memory() as staged:
-        fill(staged.connection, DAYS, OLDER)
-        fill(staged.connection, DAYS[2:7], YOUNGER, ledger=False)
+        fill(staged.connection, DAYS, OLDER, minutes=2)
+        fill(staged.connection, DAYS[2:7], YOUNGER, ledger=False, minutes=2)
         yield History(staged.connection, Tables(staged.connection))
 
 
@@ -343,7 +343,7 @@ def test_a_session_without_any_snapshot_has_a_row_too(history: History) -> None:
     day = DAYS[EMPTY_SESSION].date
     (row,) = history.ask(f"FROM coverage WHERE account_id = '{OLDER}' AND trade_date = '{day}'")
     assert (row["snapshots"], row["in_session"], row["first_as_of"]) == (0, 0, None)
-    assert (row["missed"], row["longest_gap_s"]) == (392, 390 * 60)
+    assert (row["missed"], row["longest_gap_s"]) == (197, 390 * 60)
 
 
 def test_gaps_are_between_snapshots_as_they_were_read_whenever_they_were_stored(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,7 @@ from tradier_pipeline_tests.report import trader
 from tradier_pipeline_tests.report.conftest import Document, text_of
 from tradier_pipeline_tests.report.trader import LAST, UNREAD
 from tradier_pipeline_tests.support.bodies import answers, balances, land
+from tradier_pipeline_tests.support.curves import days_made_later
 
 # all that a report may take a figure from
 SOURCES = (
@@ -65,9 +67,9 @@ def test_a_day_that_is_measured_from_before_a_close_says_so(home: Home) -> None:
     """At 08:00 of Monday nothing had been read after Friday's close, and of Monday nothing later was."""
     for day, hour, equity in ((3, 13, 11_000), (4, 21, 12_000), (5, 21, 12_500)):
         worth = {"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))}
-        store_snapshot(
-            home.warehouse, land(home.zone, answers(balances=worth), datetime(2025, 11, day, hour, 15, tzinfo=UTC))
-        )
+        landed = land(home.zone, answers(balances=worth), datetime(2025, 11, day, hour, 15, tzinfo=UTC))
+        with days_made_later() if day < 5 else nullcontext():
+            store_snapshot(home.warehouse, landed)
     query = "SELECT note FROM day_profit ORDER BY trade_date"
     tuesday, wednesday = [note for (note,) in rows(home.path, query)]
     assert "compared with a snapshot from before the close of 2025-11-03" in tuesday

@@ -36,6 +36,7 @@ from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
+from tradier_pipeline.publish import store
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.simulator import store as simulator_store
@@ -291,6 +292,15 @@ def without_days(monkeypatch: pytest.MonkeyPatch) -> None:
     Whenever they are made they are the same: warehouse/test_derived.
     """
     monkeypatch.setattr(derived, "refresh", lambda _connection: None)
+
+
+@pytest.fixture
+def without_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No snapshot is checked before it is published, for tests of views, which follow from the rows alone.
+
+    What the checks find: verify, end_to_end.
+    """
+    monkeypatch.setattr(store, "verify_snapshot", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

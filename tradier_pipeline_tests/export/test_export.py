@@ -28,6 +28,7 @@ CALENDAR = MarketCalendar("XNYS")
 PUT = "SPY251219P00450000"
 MONDAY = date(2025, 11, 3)
 DAYS = [MONDAY + timedelta(days=number) for number in range(5)]
+pytestmark = pytest.mark.usefixtures("without_proof")
 
 
 def show(home: Home, day: date, cash: object, securities: object = 0, *, more: bool = True) -> None:

@@ -26,6 +26,7 @@ THURSDAY, FRIDAY, MONDAY = date(2025, 11, 20), date(2025, 11, 21), date(2025, 11
 SUNDAY = MONDAY - timedelta(days=1)
 EVENING, NOON = time(21, 15), time(17)
 (CHECK,) = CASH_CHECKS
+pytestmark = pytest.mark.usefixtures("without_proof")
 
 
 def show(home: Home, day: date, cash: Any, hour: time = EVENING, *, doubtful: bool = False) -> None:

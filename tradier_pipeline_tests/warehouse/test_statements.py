@@ -39,6 +39,7 @@ from tradier_pipeline_tests.support.histories import Histories, at
 
 EVENING = time(21, 15)
 (STATEMENT_CHECK,) = STATEMENT_CHECKS
+pytestmark = pytest.mark.usefixtures("without_proof")
 CALENDAR = MarketCalendar("XNYS")
 LINES = ("opening", "deposits", "withdrawals", "trading", "dividends", "interest", "fees", "tax", "adjustments")
 SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from itertools import accumulate, pairwise, product
 from math import isclose
 from random import Random
@@ -64,6 +66,58 @@ def write(connection: duckdb.DuckDBPyConnection) -> Callable[[Histories], list[A
 
 
 Write = Callable[..., list[Any]]
+
+Story = Generator[Histories, list[Any], None]
+
+
+@dataclass
+class Stories:
+    """Tests of one account each that are written at once: a test yields its history and is given its curve."""
+
+    days: list[date]
+    tests: dict[str, Callable[[], Story]] = field(default_factory=dict)
+
+    @cached_property
+    def curves(self) -> dict[str, list[Any]]:
+        """The curve of each test."""
+        together = Histories()
+        together.sessions(self.days)
+        for name, test in self.tests.items():
+            of_one = next(test())
+            together.explained += of_one.explained
+            for table, rows in of_one.rows.items():
+                together.rows.setdefault(table, []).extend(rows)
+                for row in rows:
+                    account_id = f"{name} {row['account_id']}"
+                    if "snapshot_id" in row:
+                        row["snapshot_id"] = row["snapshot_id"].replace(row["account_id"], account_id)
+                    row["account_id"] = account_id
+        with warehouse_in_memory() as staged:
+            together.write(staged.connection)
+            return {name: curve(staged.connection, account_id=f"{name} {ONE}") for name in self.tests}
+
+
+STORIES: dict[tuple[date, ...], Stories] = {}
+
+
+def of_one_account(days: list[date]) -> Callable[[Callable[[], Story]], Callable[[], None]]:
+    """Make a test of what yields a history of sessions and is given the curve of its one account."""
+    stories = STORIES.setdefault(tuple(days), Stories(days))
+
+    def made(story: Callable[[], Story]) -> Callable[[], None]:
+        stories.tests[story.__name__] = story
+
+        def test() -> None:
+            begun = story()
+            next(begun)
+            with suppress(StopIteration):
+                begun.send(stories.curves[story.__name__])
+
+        test.__doc__ = story.__doc__
+        return test
+
+    return made
+
 
 # What differs in values alone is written at once, an account each: to plan the query of the curves takes longer than
 # all their rows.
@@ -127,7 +181,8 @@ def test_a_withdrawal_then_a_deposit(write: Write) -> None:
     assert f"{rows[-1]['growth'] - 1:.2%}" == "1.93%"
 
 
-def test_the_deepest_drawdown_is_measured_from_the_peak_before_it(write: Write) -> None:
+@of_one_account(DAYS)
+def test_the_deepest_drawdown_is_measured_from_the_peak_before_it() -> Story:
     """Investopedia, Maximum Drawdown (MDD): 500,000 grow to 750,000, fall to 400,000, rebound to 600,000, fall to
     350,000 and reach 800,000: -53.33 %, from the peak of 750,000.
     """
@@ -135,7 +190,8 @@ def test_the_deepest_drawdown_is_measured_from_the_peak_before_it(write: Write) 
     worth = (500_000, 750_000, 400_000, 600_000, 350_000, 800_000)
     for day, equity in zip(DAYS, worth, strict=False):
         reported.snapshot(day, equity)
-    rows = write(reported)[: len(worth)]
+    written = yield reported
+    rows = written[: len(worth)]
     assert f"{min(of(rows, 'drawdown')):.2%}" == "-53.33%"
     assert of(rows, "drawdown")[-1] == 0
     assert of(rows, "peak") == [1, 1.5, 1.5, 1.5, 1.5, 1.6]
@@ -172,7 +228,8 @@ def test_cash_flows_are_the_rows_that_are_no_trades_and_count(
     ]
 
 
-def test_what_is_no_deposit_or_withdrawal_is_performance(write: Write) -> None:
+@of_one_account(DAYS)
+def test_what_is_no_deposit_or_withdrawal_is_performance() -> Story:
     reported = Histories()
     reported.snapshot(MON, 1000)
     reported.snapshot(TUE, "1107.5")
@@ -183,7 +240,8 @@ def test_what_is_no_deposit_or_withdrawal_is_performance(write: Write) -> None:
     reported.flow(TUE, "-1.5", "fee")
     reported.flow(TUE, -4, "tax")
     reported.flow(TUE, 55, "trade")
-    row = write(reported)[1]
+    written = yield reported
+    row = written[1]
     assert of([row], *FIGURES[:6]) == [(100, 0, Decimal("12.5"), Decimal("-0.75"), Decimal("-1.5"), Decimal("7.5"))]
     assert row["return"] == pytest.approx(7.5 / 1100)
 
@@ -191,15 +249,18 @@ def test_what_is_no_deposit_or_withdrawal_is_performance(write: Write) -> None:
 # ---------------------------------------------------------------- which equity
 
 
-def test_equity_is_that_of_the_last_snapshot_of_the_day(write: Write) -> None:
+@of_one_account(DAYS)
+def test_equity_is_that_of_the_last_snapshot_of_the_day() -> Story:
     reported = Histories()
     reported.snapshot(MON, 1, clock_time=time(15, 0))
     reported.snapshot(MON, 3, clock_time=time(23, 30))
     reported.snapshot(MON, 2, clock_time=time(21, 15))
-    assert of(write(reported)[:1], "equity", "source", "as_of") == [(3, "snapshot", at(MON, time(23, 30)))]
+    written = yield reported
+    assert of(written[:1], "equity", "source", "as_of") == [(3, "snapshot", at(MON, time(23, 30)))]
 
 
-def test_nothing_is_concluded_from_a_torn_snapshot(write: Write) -> None:
+@of_one_account(DAYS)
+def test_nothing_is_concluded_from_a_torn_snapshot() -> Story:
     reported = Histories()
     reported.snapshot(MON, 1, clock_time=time(15, 0), coherence=None)
     reported.snapshot(MON, 3, clock_time=time(21, 30), coherence="torn")
@@ -207,7 +268,8 @@ def test_nothing_is_concluded_from_a_torn_snapshot(write: Write) -> None:
     reported.snapshot(WED, 3, clock_time=time(21, 30), coherence="unknown")
     reported.snapshot(THU, 3, clock_time=time(21, 30), coherence="torn")
     reported.reported(THU, 4)
-    assert of(write(reported)[:4], "equity", "gap", "source") == [
+    written = yield reported
+    assert of(written[:4], "equity", "gap", "source") == [
         (1, False, "snapshot"),
         (None, True, None),
         (3, False, "snapshot"),
@@ -215,7 +277,8 @@ def test_nothing_is_concluded_from_a_torn_snapshot(write: Write) -> None:
     ]
 
 
-def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_close(write: Write) -> None:
+@of_one_account(DAYS)
+def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_close() -> Story:
     reported = Histories()
     reported.reported(MON, 10)
     reported.snapshot(TUE, 21, clock_time=time(20, 59))
@@ -226,7 +289,8 @@ def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_cl
     reported.reported(FRI, 50, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
     reported.reported(NEXT_MON, 61, retracted_at=datetime(2025, 12, 1, tzinfo=UTC))
     reported.reported(NEXT_MON, 60)
-    assert of(write(reported)[:6], "equity", "source", "as_of") == [
+    written = yield reported
+    assert of(written[:6], "equity", "source", "as_of") == [
         (10, "broker", None),
         (20, "broker", None),
         (31, "snapshot", at(WED, time(21, 0))),
@@ -236,48 +300,56 @@ def test_the_brokers_own_value_stands_in_where_no_snapshot_was_read_after_the_cl
     ]
 
 
-def test_the_curve_has_every_session_since_the_first_known_equity_and_no_other_day(write: Write) -> None:
+@of_one_account(DAYS)
+def test_the_curve_has_every_session_since_the_first_known_equity_and_no_other_day() -> Story:
     reported = Histories()
     reported.snapshot(TUE, 1)
     reported.snapshot(SATURDAY, 2)
     reported.reported(date(2025, 11, 27), 3)  # Thanksgiving
     reported.flow(MON, 4)
-    assert of(write(reported), "trade_date") == DAYS[1:]
+    written = yield reported
+    assert of(written, "trade_date") == DAYS[1:]
 
 
 # ---------------------------------------------------------------- flows and gaps
 
 
-def test_the_first_day_has_nothing_to_be_compared_with(write: Write) -> None:
+@of_one_account(DAYS)
+def test_the_first_day_has_nothing_to_be_compared_with() -> Story:
     reported = Histories()
     reported.flow(date(2025, 11, 14), 900)
     reported.flow(MON, 100)
     reported.snapshot(MON, 1000)
     reported.snapshot(TUE, 1010)
-    first, second = write(reported)[:2]
+    written = yield reported
+    first, second = written[:2]
     assert of([first], *FIGURES) == [(None,) * 7 + (1, 1, 0, None)]
     assert of([second], "deposits", "pnl", "return", "days_spanned") == [(0, 10, pytest.approx(0.01), 1)]
 
 
-def test_the_first_deposit_into_an_empty_account_and_the_last_withdrawal_have_returns(write: Write) -> None:
+@of_one_account(DAYS)
+def test_the_first_deposit_into_an_empty_account_and_the_last_withdrawal_have_returns() -> Story:
     reported = Histories()
     for day, equity in zip(DAYS, (0, 1010, 0, 0, 505), strict=False):
         reported.snapshot(day, equity)
     reported.flow(TUE, 1000)
     reported.flow(WED, "-1020.1")
     reported.flow(FRI, 500)
-    rows = write(reported)[:5]
+    written = yield reported
+    rows = written[:5]
     assert of(rows, "return") == [None, *map(pytest.approx, (0.01, 0.01)), None, pytest.approx(0.01)]
     assert of(rows, "growth") == list(map(pytest.approx, (1, 1.01, 1.01**2, 1.01**2, 1.01**3)))
     assert of(rows, "pnl") == [None, 10, Decimal("10.1"), 0, 5]
 
 
-def test_without_money_there_is_no_return_and_growth_goes_on(write: Write) -> None:
+@of_one_account(DAYS)
+def test_without_money_there_is_no_return_and_growth_goes_on() -> Story:
     reported = Histories()
     for day, equity in zip(DAYS, (-100, -50, 150, 165), strict=False):
         reported.snapshot(day, equity)
     reported.flow(WED, 200)
-    rows = write(reported)[:4]
+    written = yield reported
+    rows = written[:4]
     assert of(rows, "pnl", "return", "growth") == [(None, None, 1), (50, None, 1), (0, 0, 1), (15, 0.1, 1.1)]
 
 
@@ -294,14 +366,16 @@ def test_what_was_lost_whole_stays_lost(connection: duckdb.DuckDBPyConnection, w
         assert of(rows, "growth", "peak", "drawdown") == [(1, 1, 0), (0, 1, -1), (0, 1, -1)]
 
 
-def test_a_gap_has_no_figures_and_the_day_after_spans_it(write: Write) -> None:
+@of_one_account(DAYS)
+def test_a_gap_has_no_figures_and_the_day_after_spans_it() -> Story:
     reported = Histories()
     reported.snapshot(MON, 1000)
     reported.snapshot(THU, 1300)
     reported.flow(TUE, 200)
     reported.flow(WED, -30)
     reported.flow(THU, 100)
-    rows = write(reported)[:4]
+    written = yield reported
+    rows = written[:4]
     assert of(rows, "gap") == [False, True, True, False]
     for gap in rows[1:3]:
         assert of([gap], "equity", "source", "as_of", *FIGURES) == [(None,) * (3 + len(FIGURES))]
@@ -309,7 +383,8 @@ def test_a_gap_has_no_figures_and_the_day_after_spans_it(write: Write) -> None:
     assert rows[3]["return"] == pytest.approx(30 / 1300)
 
 
-def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one(write: Write) -> None:
+@of_one_account(DAYS)
+def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one() -> Story:
     reported = Histories()
     for day, equity in zip(DAYS, (100, 100, 100, 100, 100, 160, 160, 160, 150), strict=True):
         reported.snapshot(day, equity)
@@ -317,7 +392,7 @@ def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one(write: Wr
     reported.flow(SATURDAY + timedelta(days=1), 20)
     reported.flow(date(2025, 11, 27), -10)  # Thanksgiving
     reported.flow(date(2025, 11, 29), 99)  # has no session yet
-    rows = write(reported)
+    rows = yield reported
     assert of(rows[1:], "deposits") == [0, 0, 0, 0, 60, 0, 0, 0]
     assert of(rows[1:], "withdrawals") == [0, 0, 0, 0, 0, 0, 0, 10]
     assert set(of(rows[1:], "pnl")) == {0}
@@ -326,7 +401,8 @@ def test_what_comes_on_a_day_without_a_session_belongs_to_the_next_one(write: Wr
 # ---------------------------------------------------------------- provisional
 
 
-def test_a_day_is_provisional_until_its_history_has_been_read_after_it_was_over(write: Write) -> None:
+@of_one_account(DAYS)
+def test_a_day_is_provisional_until_its_history_has_been_read_after_it_was_over() -> Story:
     reported = Histories()
     for day in DAYS:
         reported.snapshot(day, 100)
@@ -338,29 +414,33 @@ def test_a_day_is_provisional_until_its_history_has_been_read_after_it_was_over(
     reported.read(SATURDAY, NEXT_TUE)
     reported.read(DAYS[7], DAYS[7])
     reported.read(DAYS[8], DAYS[8])  # without Thanksgiving
-    unread = [row["reason"] == UNREAD for row in write(reported)]
+    written = yield reported
+    unread = [row["reason"] == UNREAD for row in written]
     assert unread == [False, False, True, False, True, False, False, False, True]
 
 
-def test_a_day_is_provisional_until_late_postings_are_not_read_any_more(write: Write) -> None:
+@of_one_account(DAYS)
+def test_a_day_is_provisional_until_late_postings_are_not_read_any_more() -> Story:
     """Every night reads two weeks: what is posted within them changes a day."""
     reported = Histories()
     for day in DAYS:
         reported.snapshot(day, 100)
     reported.read(MON, DAYS[-1], read_at=at(TUE + WINDOW + timedelta(days=1), time(12)))
-    rows = write(reported)
+    rows = yield reported
     assert of(rows, "provisional") == [False, False, *[True] * 7]
     assert set(of(rows[2:], "reason")) == {MAY_FOLLOW}
     assert not any(of(rows, "uncertain"))
 
 
-def test_the_day_after_a_gap_is_provisional_with_any_day_that_it_spans(write: Write) -> None:
+@of_one_account(DAYS)
+def test_the_day_after_a_gap_is_provisional_with_any_day_that_it_spans() -> Story:
     reported = Histories()
     for day in (MON, WED, FRI):
         reported.snapshot(day, 100)
     reported.read(MON, MON)
     reported.read(WED, FRI)
-    assert [row["reason"] == UNREAD for row in write(reported)[:5]] == [False, True, True, False, False]
+    written = yield reported
+    assert [row["reason"] == UNREAD for row in written[:5]] == [False, True, True, False, False]
 
 
 # ---------------------------------------------------------------- all accounts
@@ -508,22 +588,26 @@ def test_a_flow_counts_on_the_evening_that_shows_it(connection: duckdb.DuckDBPyC
         assert not any(of(rows, "uncertain")), name
 
 
-def test_cash_tells_a_loss_from_a_deposit_that_came_a_day_later(write: Write) -> None:
+@of_one_account(DAYS)
+def test_cash_tells_a_loss_from_a_deposit_that_came_a_day_later() -> Story:
     """A fall by the deposit and a rise by it the next day: cash showed the deposit when it was dated."""
     reported = Histories()
     for day, equity, cash in zip(DAYS, (10_000, 10_000, 11_000), (1_000, 2_000, 2_000), strict=False):
         reported.snapshot(day, equity, cash=cash)
     reported.flow(TUE, 1_000)
-    rows = write(reported)[1:3]
+    written = yield reported
+    rows = written[1:3]
     assert of(rows, "deposits", "pnl", "uncertain") == [(1_000, -1_000, False), (0, 1_000, False)]
 
 
-def test_a_flow_that_no_evening_shows_makes_its_days_uncertain(write: Write) -> None:
+@of_one_account(DAYS)
+def test_a_flow_that_no_evening_shows_makes_its_days_uncertain() -> Story:
     reported = Histories()
     for day, equity in zip(DAYS, (10_000, 10_000, 10_100, 10_050, 10_400), strict=False):
         reported.reported(day, equity)
     reported.flow(WED, 5_000)
-    rows = write(reported)[:5]
+    written = yield reported
+    rows = written[:5]
     assert of(rows, "uncertain") == [False, True, True, True, False]
     assert "5000.00 USD are dated on a day whose equity does not show them" in rows[2]["reason"]
     assert of(rows[1:], "return")[:3] == [None, None, None]
@@ -614,13 +698,15 @@ def test_what_nobody_knows_is_no_return_of_a_day_sessions_off(
         assert (rows[4]["uncertain"], rows[4]["return"], rows[-1]["growth"]) == (True, None, 1), name
 
 
-def test_money_that_the_broker_never_reports_is_no_return(write: Write) -> None:
+@of_one_account(DAYS)
+def test_money_that_the_broker_never_reports_is_no_return() -> Story:
     """Cash and equity rise by it, and the history of the day was read: it is no profit of what is held."""
     reported = Histories()
     for day, equity in zip(DAYS, (10_000, 10_000, 30_000, 30_300), strict=False):
         reported.snapshot(day, equity, cash=min(equity, 30_000))
     reported.read(date(2025, 11, 10), DAYS[-1])
-    rows = write(reported)[:4]
+    written = yield reported
+    rows = written[:4]
     assert of(rows[1:], "uncertain", "return") == [(False, 0), (True, None), (False, pytest.approx(0.01))]
     assert rows[2]["reason"] == "20000.00 USD came or left that the broker does not report"
 
@@ -648,12 +734,14 @@ def test_a_leap_of_the_brokers_own_value_is_no_return_where_nothing_is_known_to_
         assert of(curve(connection, account_id=name)[:3], "uncertain") == [False] * 3, name
 
 
-def test_what_was_traded_may_have_moved_the_brokers_own_value(write: Write) -> None:
+@of_one_account(DAYS)
+def test_what_was_traded_may_have_moved_the_brokers_own_value() -> Story:
     reported = Histories()
     for day, value in zip(DAYS, (10_000, 10_000, 25_000), strict=False):
         reported.reported(day, value)
     reported.flow(WED, 15_000, "trade")
-    rows = write(reported)[:3]
+    written = yield reported
+    rows = written[:3]
     assert of(rows[2:], "uncertain", "return") == [(False, 1.5)]
 
 
@@ -674,7 +762,8 @@ def test_cash_of_later_days_tells_what_moved_the_brokers_own_value(
         assert of(rows[1:], "uncertain") == [False, is_uncertain, False, False]
 
 
-def test_cash_that_was_not_read_the_evening_before_still_tells_that_a_flow_did_not_come(write: Write) -> None:
+@of_one_account(DAYS)
+def test_cash_that_was_not_read_the_evening_before_still_tells_that_a_flow_did_not_come() -> Story:
     """A withdrawal is dated on Wednesday, when a fall of the market looks like it; cash sees it on Thursday."""
     reported = Histories()
     reported.snapshot(MON, 14_000, cash=4_000)
@@ -684,26 +773,31 @@ def test_cash_that_was_not_read_the_evening_before_still_tells_that_a_flow_did_n
     reported.flow(WED, -1_700)
     reported.read(date(2025, 11, 10), DAYS[-1])
     true = {WED: 12_000 / 13_400 - 1, THU: 11_700 / 12_000 - 1}
-    rows = {row["trade_date"]: row for row in write(reported)}
+    written = yield reported
+    rows = {row["trade_date"]: row for row in written}
     for day, return_ in true.items():
         assert rows[day]["uncertain"] or rows[day]["return"] == pytest.approx(return_)
 
 
-def test_an_account_that_was_seen_to_hold_nothing_earns_nothing_that_is_not_marked(write: Write) -> None:
+@of_one_account(DAYS)
+def test_an_account_that_was_seen_to_hold_nothing_earns_nothing_that_is_not_marked() -> Story:
     reported = Histories()
     reported.snapshot(MON, 10_000, cash=10_000)
     for day, value in zip((TUE, WED), (10_700, 10_710), strict=True):
         reported.reported(day, value)
     reported.read(date(2025, 11, 10), DAYS[-1])
-    assert of(write(reported)[1:3], "uncertain") == [True, False]
+    written = yield reported
+    assert of(written[1:3], "uncertain") == [True, False]
 
 
-def test_cash_that_a_purchase_takes_is_no_money_that_left(write: Write) -> None:
+@of_one_account(DAYS)
+def test_cash_that_a_purchase_takes_is_no_money_that_left() -> Story:
     reported = Histories()
     for day, equity, cash in zip(DAYS, (10_000, 10_000, 10_200), (10_000, 2_000, 2_000), strict=False):
         reported.snapshot(day, equity, cash=cash)
     reported.read(date(2025, 11, 10), DAYS[-1])
-    assert of(write(reported)[1:3], "uncertain", "return") == [(False, 0), (False, pytest.approx(0.02))]
+    written = yield reported
+    assert of(written[1:3], "uncertain", "return") == [(False, 0), (False, pytest.approx(0.02))]
 
 
 # of sessions that move by a third of a percent at most
@@ -785,18 +879,21 @@ def test_a_deposit_that_went_back_is_no_profit_and_no_loss_whatever_its_return_i
         assert_own_or_marked(rows, {5: amount, 8: -amount}, {5, 8} if posted == 2 else {8})
 
 
-def test_a_move_that_the_account_never_makes_else_is_money_where_nothing_is_known_to_be_held(write: Write) -> None:
+@of_one_account(LONG)
+def test_a_move_that_the_account_never_makes_else_is_money_where_nothing_is_known_to_be_held() -> Story:
     came = {9: 3_000}
-    assert_own_or_marked(write(calm(came), LONG), came, {9})
+    written = yield calm(came)
+    assert_own_or_marked(written, came, {9})
 
 
-def test_a_step_of_an_account_that_stands_still_else_keeps_its_return(write: Write) -> None:
+@of_one_account(LONG)
+def test_a_step_of_an_account_that_stands_still_else_keeps_its_return() -> Story:
     """How far an account uses to move is told by evenings on which it moved; it may be valued seldom."""
     reported = Histories()
     for place, day in enumerate(LONG):
         reported.reported(day, 11_000 if place >= 15 else 10_000)
     reported.read(LONG[0], LONG[-1])
-    rows = write(reported, LONG)
+    rows = yield reported
     assert rows[15]["return"] == pytest.approx(0.1)
     assert not any(row["uncertain"] for row in rows)
 
@@ -813,16 +910,16 @@ def test_little_cash_that_history_does_not_have_marks_its_evening(
         assert_own_or_marked(curve(connection, account_id=str(amount)), {7: amount}, {7})
 
 
-def test_little_cash_that_came_between_two_snapshots_marks_the_evening_that_shows_it(
-    write: Write,
-) -> None:
+@of_one_account(LONG)
+def test_little_cash_that_came_between_two_snapshots_marks_the_evening_that_shows_it() -> Story:
     reported = calm({7: 300}, by_cash=True)
     for snapshots in (schema.TRADIER_SNAPSHOTS, schema.ACCOUNT_BALANCES):
         of_days = {row["trade_date"]: row for row in reported.rows[snapshots]}
         reported.rows[snapshots] = [row for day, row in of_days.items() if day not in LONG[6:9]]
     for day in LONG[6:9]:
         reported.reported(day, of_days[day]["equity"])
-    assert_own_or_marked(write(reported, LONG), {7: 300}, {7})
+    written = yield reported
+    assert_own_or_marked(written, {7: 300}, {7})
 
 
 def test_cash_that_comes_a_session_late_is_no_money_that_came(
@@ -841,20 +938,23 @@ def test_cash_that_comes_a_session_late_is_no_money_that_came(
         assert_own_or_marked(curve(connection, account_id=word), {}, set())
 
 
-def test_an_adjustment_that_makes_an_evening_may_be_money_that_came_or_left(write: Write) -> None:
+@of_one_account(LONG)
+def test_an_adjustment_that_makes_an_evening_may_be_money_that_came_or_left() -> Story:
     """The broker's word for a returned deposit, or for what it gets wrong; one that equity does not show is neither."""
     reported = calm({8: -2_000})
     reported.flow(LONG[8], -2_000, "adjustment")
     reported.flow(LONG[12], 4_000, "adjustment")
-    rows = write(reported, LONG)
+    rows = yield reported
     assert_own_or_marked(rows, {8: -2_000}, {8})
     assert rows[8]["reason"] == "-2000.00 USD of it are an adjustment, which may have come or left"
 
 
-def test_few_securities_that_came_the_day_before_their_date_mark_it(write: Write) -> None:
+@of_one_account(LONG)
+def test_few_securities_that_came_the_day_before_their_date_mark_it() -> Story:
     reported = calm({7: 300})
     reported.flow(LONG[8], 0, "transfer")
-    assert_own_or_marked(write(reported, LONG), {7: 300}, {7, 8})
+    written = yield reported
+    assert_own_or_marked(written, {7: 300}, {7, 8})
 
 
 def test_securities_and_unknown_words_make_their_day_uncertain_until_the_owner_states_what_came(
@@ -1092,7 +1192,7 @@ CALENDAR = [date(2025, 11, 1) + timedelta(days=number) for number in range(35)]
 OPEN_DAYS = {day for day in CALENDAR if day.weekday() < 5 and day != date(2025, 11, 27)}
 
 
-@pytest.mark.parametrize("number", [200, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.soak)])
 def test_random_accounts_are_as_a_fund_keeps_its_books(number: int, connection: duckdb.DuckDBPyConnection) -> None:
     reported = Histories()
     reported.sessions(sorted(OPEN_DAYS))

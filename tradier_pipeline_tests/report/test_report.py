@@ -362,21 +362,19 @@ def run(*arguments: str) -> Any:
     return result
 
 
-def test_the_command_writes_the_files_and_tells_where(month: Home, tmp_path: Path) -> None:
+def test_the_command_writes_the_files_and_tells_where_and_opens_one_when_asked(
+    month: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("click.launch", opened.append)
     reports = month.path / "reports" / ACCOUNT
-    assert run("report").stdout == f"{reports / 'account.html'}\n"
+    assert run("report", "--open").stdout == f"{reports / 'account.html'}\n"
     assert run("report", "--day", str(WITH_GAP)).stdout == f"{reports / f'{WITH_GAP}.html'}\n"
     elsewhere = tmp_path / "elsewhere.html"
     reported = json.loads(run("report", "--account", ACCOUNT, "--output", str(elsewhere), "--json").stdout)
     assert reported == {"reports": [{"account": ACCOUNT, "path": str(elsewhere)}]}
     assert elsewhere.read_text().startswith("<!doctype html>")
-
-
-def test_open_shows_it_in_the_browser(month: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr("click.launch", opened.append)
-    run("report", "--open")
-    assert opened == [str(month.path / "reports" / ACCOUNT / "account.html")]
+    assert opened == [str(reports / "account.html")]
 
 
 def test_a_day_goes_without_dates_and_one_file_holds_one_account(month: Home) -> None:

@@ -37,6 +37,7 @@ from tradier_pipeline.extract import snapshot
 from tradier_pipeline.extract.connection import Broker
 from tradier_pipeline.extract.snapshot import extract_quotes, extract_snapshot
 from tradier_pipeline.landing.zone import LandedSnapshot, LandingZone
+from tradier_pipeline.publish import store
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.reconcile.facts import LedgerState
 from tradier_pipeline.simulator import store as simulator_store
@@ -309,6 +310,15 @@ def without_days(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived, "refresh", lambda _connection: None)
 
 
+@pytest.fixture
+def without_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No snapshot is checked before it is published, for tests of views, which follow from the rows alone.
+
+    What the checks find: verify, end_to_end.
+    """
+    monkeypatch.setattr(store, "verify_snapshot", lambda *_: [])
+
+
 @pytest.fixture(scope="session")
 def children() -> Nursery:
     """Processes that die, or stand still, where a test says."""
@@ -372,9 +382,3 @@ def good(home: Home, template: Home) -> LandedSnapshot:
     shutil.copytree(template.path, home.path)
     (landed,) = home.zone.snapshots()
     return landed
-
-
-@pytest.fixture
-def without_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No snapshot is proven as it is stored, for tests that ask what is stored and what follows from it: see verify."""
-    monkeypatch.setattr("tradier_pipeline.publish.store.verify_snapshot", lambda _landed, _connection: [])

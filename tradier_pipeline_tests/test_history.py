@@ -39,6 +39,7 @@ from tradier_pipeline_tests.support.bodies import (
     rich,
     zone_in,
 )
+from tradier_pipeline_tests.support.curves import days_made_later
 
 THURSDAY = datetime(2025, 11, 20, 14, 31, tzinfo=UTC)
 MONDAY = datetime(2025, 11, 24, 21, 1, tzinfo=UTC)
@@ -59,8 +60,9 @@ def publish(home: Path, as_of: datetime, answers: Answers) -> None:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with two snapshots of Thursday, none of Friday, and one of Monday; for tests that only read."""
     home = tmp_path_factory.mktemp("home")
-    publish(home, THURSDAY, worth("100000.1", rich()))
-    publish(home, THURSDAY + timedelta(hours=1), worth("100000.2", rich()))
+    with days_made_later():
+        publish(home, THURSDAY, worth("100000.1", rich()))
+        publish(home, THURSDAY + timedelta(hours=1), worth("100000.2", rich()))
     publish(home, MONDAY, worth("99000", rich()))
     return home
 
@@ -309,7 +311,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@settings(max_examples=dear_examples(3), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=dear_examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(snapshots=SNAPSHOTS)
 def test_balances_by_hour_day_and_month_are_what_the_snapshots_add_up_to(scratch: Path, snapshots: Snapshots) -> None:
     with duckdb.connect(scratch / "tradier.duckdb") as connection:

@@ -63,7 +63,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with some days of history, for examples that only read."""
     home = Home(tmp_path_factory.mktemp("readme") / "home")
     with home.warehouse.staged() as staged:
-        fill(staged.connection, sessions(3), DEMO_ACCOUNT)
+        fill(staged.connection, sessions(3), DEMO_ACCOUNT, minutes=5)
     return home
 
 

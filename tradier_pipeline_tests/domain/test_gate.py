@@ -74,7 +74,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, without_proofs: None) -> Iterator[Bench]:
+def bench(tmp_path: Path, without_proof: None) -> Iterator[Bench]:
     with unpublished(tmp_path / "tradier.duckdb") as warehouse:
         yield Bench(zone_in(tmp_path), warehouse)
 

@@ -36,7 +36,7 @@ from tradier_pipeline_tests.support.sampling import sampled
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
-UNPROVEN = pytest.mark.usefixtures("without_proofs")
+UNPROVEN = pytest.mark.usefixtures("without_proof")
 
 NOW = clock.now
 

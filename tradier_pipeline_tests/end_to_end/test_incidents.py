@@ -174,7 +174,7 @@ def proven(home: Home, simulated: Simulated) -> Replay:
 
 
 @pytest.fixture
-def replay(home: Home, simulated: Simulated, without_proofs: None) -> Replay:
+def replay(home: Home, simulated: Simulated, without_proof: None) -> Replay:
     return Replay(home, simulated)
 
 

@@ -67,7 +67,7 @@ class Account:
 
 
 @pytest.fixture
-def account(tmp_path: Path, without_proofs: None) -> Iterator[Account]:
+def account(tmp_path: Path, without_proof: None) -> Iterator[Account]:
     with unpublished(tmp_path / "tradier.duckdb") as warehouse:
         yield Account(zone_in(tmp_path), warehouse)
 
@@ -121,7 +121,7 @@ def test_shares_that_leave_the_account_are_believed_once_readings_of_the_session
     assert first == MORNING + 5 * MINUTE  # where it showed first
 
 
-@pytest.mark.usefixtures("without_days", "without_proofs")
+@pytest.mark.usefixtures("without_days", "without_proof")
 def test_a_rebuild_comes_to_the_same_verdicts(tmp_path: Path) -> None:
     with unpublished(tmp_path / "tradier.duckdb") as warehouse:
         account = Account(zone_in(tmp_path), warehouse)

@@ -22,7 +22,7 @@ from tradier_pipeline_tests.support.sampling import sampled
 
 pytestmark = pytest.mark.usefixtures("without_days")
 
-UNPROVEN = pytest.mark.usefixtures("without_proofs")
+UNPROVEN = pytest.mark.usefixtures("without_proof")
 GTC = {"duration": "gtc", "create_date": "2026-11-10T15:00:00.000Z", "transaction_date": "2026-11-10T15:00:00.100Z"}
 
 

@@ -20,7 +20,7 @@ from tradier_pipeline_tests.support.sampling import sampled
 from tradier_pipeline_tests.verify.incidents import LOWER_PUT, PUT
 
 pytestmark = pytest.mark.usefixtures("without_days")
-UNPROVEN = pytest.mark.usefixtures("without_proofs")
+UNPROVEN = pytest.mark.usefixtures("without_proof")
 
 SNAPSHOT = ("snapshot", "--account", DEMO_ACCOUNT, "--json")
 PATH = f"/accounts/{DEMO_ACCOUNT}/orders"

@@ -17,7 +17,7 @@ def test_a_month_is_found_as_it_was(
     sessions: int,
     times: Sequence[time],
     home: Home,
-    without_proofs: None,
+    without_proof: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -94,13 +94,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, without_proofs: None) -> Iterator[Bench]:
+def bench(tmp_path: Path, without_proof: None) -> Iterator[Bench]:
     with unpublished(tmp_path / "tradier.duckdb") as warehouse:
         yield Bench(zone_in(tmp_path), warehouse)
 
 
 @pytest.fixture
-def publishing(home: Home, without_proofs: None) -> Bench:
+def publishing(home: Home, without_proof: None) -> Bench:
     """One whose snapshots are published each by itself."""
     return Bench(zone_in(home.path), home.warehouse)
 

@@ -40,7 +40,7 @@ BROKERS_TEXTS: Mapping[str, tuple[str, ...]] = {
 def fill_month(home: Path) -> None:
     warehouse = Warehouse(home / "tradier.duckdb")
     with warehouse.staged() as staged:
-        fill(staged.connection, DAYS, ACCOUNT)
+        fill(staged.connection, DAYS, ACCOUNT, minutes=5)
         staged.connection.execute(f"DELETE FROM broker_daily_balances_versions WHERE trade_date = '{UNREAD}'")
     for day in (WITH_GAP, LAST):
         make_summaries(warehouse, day)

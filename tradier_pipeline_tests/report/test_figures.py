@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import nullcontext
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tradier_pipeline_tests.report import trader
 from tradier_pipeline_tests.report.conftest import Document, text_of
 from tradier_pipeline_tests.report.trader import LAST, UNREAD
 from tradier_pipeline_tests.support.bodies import answers, balances, land
+from tradier_pipeline_tests.support.curves import days_made_later
 
 # all that a report may take a figure from
 SOURCES = (
@@ -65,9 +67,9 @@ def test_a_day_that_is_measured_from_before_a_close_says_so(home: Home) -> None:
     """At 08:00 of Monday nothing had been read after Friday's close, and of Monday nothing later was."""
     for day, hour, equity in ((3, 13, 11_000), (4, 21, 12_000), (5, 21, 12_500)):
         worth = {"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))}
-        store_snapshot(
-            home.warehouse, land(home.zone, answers(balances=worth), datetime(2025, 11, day, hour, 15, tzinfo=UTC))
-        )
+        landed = land(home.zone, answers(balances=worth), datetime(2025, 11, day, hour, 15, tzinfo=UTC))
+        with days_made_later() if day < 5 else nullcontext():
+            store_snapshot(home.warehouse, landed)
     query = "SELECT note FROM day_profit ORDER BY trade_date"
     tuesday, wednesday = [note for (note,) in rows(home.path, query)]
     assert "compared with a snapshot from before the close of 2025-11-03" in tuesday
@@ -147,10 +149,19 @@ def test_a_trade_is_won_or_lost_as_a_whole_not_by_its_legs(seven_weeks: Path) ->
 # ---------------------------------------------------------------- the page
 
 
-@pytest.fixture(scope="module", params=[None, LAST], ids=["account", "day"])
-def page(request: pytest.FixtureRequest, seven_weeks: Path) -> Document:
-    (report,) = write_reports(Settings(pipeline_home=seven_weeks), day=request.param)
+def written(home: Path, day: date | None = None) -> Document:
+    (report,) = write_reports(Settings(pipeline_home=home), day=day)
     return Document(report.path.read_text())
+
+
+@pytest.fixture(scope="module")
+def account_page(seven_weeks: Path) -> Document:
+    return written(seven_weeks)
+
+
+@pytest.fixture(scope="module", params=["account", "day"])
+def page(request: pytest.FixtureRequest, seven_weeks: Path, account_page: Document) -> Document:
+    return account_page if request.param == "account" else written(seven_weeks, LAST)
 
 
 def _written(value: Any) -> Iterator[str]:
@@ -164,7 +175,8 @@ def _written(value: Any) -> Iterator[str]:
     yield from (usd(exact), price(exact), plain(exact), whole(exact))
 
 
-def test_every_figure_of_the_page_is_one_of_a_view(seven_weeks: Path, page: Document) -> None:
+@pytest.fixture(scope="module")
+def figures_of_views(seven_weeks: Path) -> set[str]:
     known: set[str] = set()
     with connect_readonly(seven_weeks / "tradier.duckdb") as connection:
         for source in SOURCES:
@@ -175,6 +187,10 @@ def test_every_figure_of_the_page_is_one_of_a_view(seven_weeks: Path, page: Docu
             more = (found.volatility, found.sharpe, found.start, found.deposits, found.benchmark.period)  # type: ignore[union-attr]
             best = (found.best and found.best[1], found.worst and found.worst[1])
             known |= {text.lstrip(MINUS) for value in (*values, *more, *best) for text in _written(value)}
+    return known
+
+
+def test_every_figure_of_the_page_is_one_of_a_view(figures_of_views: set[str], page: Document) -> None:
     sections = [one for one in page.elements("section") if one.get("id") not in ("coverage", "basis", "findings")]
     shown = " ".join(
         text_of(cell) for section in sections for tag in ("td", "dd", "caption") for cell in section.iter(tag)
@@ -182,7 +198,7 @@ def test_every_figure_of_the_page_is_one_of_a_view(seven_weeks: Path, page: Docu
     figures = re.findall(r"(?<![\w:.-])\d+(?:,\d{3})*(?:\.\d+)?%?(?![\w:-])", shown)
     money = [figure for figure in figures if "." in figure or "%" in figure or "," in figure]
     assert len(money) > 60
-    assert [figure for figure in money if figure not in known] == []
+    assert [figure for figure in money if figure not in figures_of_views] == []
 
 
 def test_the_top_is_the_profit_of_the_day_and_its_lines_are_those_of_the_view(
@@ -219,10 +235,8 @@ def test_what_is_drawn_is_in_the_legend_and_nothing_else(page: Document) -> None
         assert "SPY, without dividends" in legends
 
 
-def test_every_day_of_the_calendar_is_the_profit_of_the_curve(seven_weeks: Path) -> None:
-    (report,) = write_reports(Settings(pipeline_home=seven_weeks))
-    document = Document(report.path.read_text())
-    cells = [text_of(cell) for one in document.elements("table") if one.get("class") == "calendar"
+def test_every_day_of_the_calendar_is_the_profit_of_the_curve(seven_weeks: Path, account_page: Document) -> None:
+    cells = [text_of(cell) for one in account_page.elements("table") if one.get("class") == "calendar"
              for cell in one.iter("td") if text_of(cell)]  # fmt: skip
     curve = rows(seven_weeks, "SELECT trade_date, pnl, equity FROM equity_curve")
     expected = [

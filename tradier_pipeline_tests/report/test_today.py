@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -23,6 +24,7 @@ from tradier_pipeline_tests.report.trader import ACCOUNT, LAST
 from tradier_pipeline_tests.support.activities import body_of, day_value, filed
 from tradier_pipeline_tests.support.bodies import answers, balances, land
 from tradier_pipeline_tests.support.command_line import rows_of, run
+from tradier_pipeline_tests.support.curves import days_made_later
 from tradier_pipeline_tests.support.terminal import on_terminal, plain
 
 
@@ -128,9 +130,9 @@ def test_of_the_first_day_it_says_what_is_not_known(home: Home, simulated: objec
 def test_on_a_day_without_a_session_it_shows_the_last_session_against_the_one_before(home: Home) -> None:
     for day, hour, equity in ((24, 21, 10_000), (25, 21, 10_250), (26, 16, 10_240)):  # the 26th is Thanksgiving
         worth = {"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))}
-        store_snapshot(
-            home.warehouse, land(home.zone, answers(balances=worth), datetime(2026, 11, day, hour, 15, tzinfo=UTC))
-        )
+        landed = land(home.zone, answers(balances=worth), datetime(2026, 11, day, hour, 15, tzinfo=UTC))
+        with days_made_later() if day < 26 else nullcontext():
+            store_snapshot(home.warehouse, landed)
     shown = run("today").stdout.splitlines()
     said = {line[:16].strip(): line[16:].split() for line in shown[1:]}
     assert " ".join(said["closed"]) == "the exchange was, on Thu Nov 26; the last session was Wed Nov 25"
@@ -151,7 +153,8 @@ def test_on_a_first_day_without_a_session_what_the_broker_values_at_the_closes_i
     days = (date(2026, 11, 24), date(2026, 11, 25))
     values = [body_of("historical_balances", [day_value(day, 10_000 + 100 * at) for at, day in enumerate(days)])]
     read = filed(home.zone, days, datetime(2026, 11, 26, 12, tzinfo=UTC), historical_balances=values)
-    store_activity(home.warehouse, read, MarketCalendar("XNYS"))
+    with days_made_later():
+        store_activity(home.warehouse, read, MarketCalendar("XNYS"))
     worth = {"balances": balances(total_equity=Decimal(10_100), total_cash=Decimal(10_100))}
     store_snapshot(home.warehouse, land(home.zone, answers(balances=worth), datetime(2026, 11, 26, 16, tzinfo=UTC)))
     shown = run("today").stdout

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import duckdb
 
-# What leaves nothing behind in the instance: it is set for one connection, or by each user of the same pool alike.
+# What leaves nothing behind in the instance: it is set for one connection, or by each user of the same pool alike, or
+# it is reset where the instance is given back.
 KEPT = re.compile(
     r"SET (threads = 1|TimeZone = 'UTC'|enable_progress_bar = false|force_compression = 'uncompressed'"
     r"|disabled_compression_methods = '\w+'|search_path = '[\w.,]+'|VARIABLE \w+ = .*)"
@@ -97,7 +98,7 @@ class Pooled:
         try:
             for (name,) in self._instance.execute(names).fetchall():
                 self._instance.execute(f'DETACH "{name}"')
-            self._instance.execute("RESET disabled_compression_methods")  # not every user of the pool sets them
+            self._instance.execute("RESET disabled_compression_methods")
             return not self._instance.execute("FROM duckdb_external_file_cache() LIMIT 1").fetchall()
         except duckdb.Error:
             return False

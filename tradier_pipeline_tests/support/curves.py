@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
+import pytest
 
 from tradier_pipeline.warehouse import derived
 from tradier_pipeline.warehouse.equity import CURVES
@@ -33,3 +36,14 @@ class MadeCurves:
                 row = f"({', '.join('?' for _ in of_table[0])})"
                 connection.execute(f"INSERT INTO {name} VALUES {', '.join([row] * len(of_table))}", sum(of_table, ()))
         derived._hand_on(connection)
+
+
+@contextmanager
+def days_made_later() -> Iterator[None]:
+    """No publish in it makes the rows of days and curves: the first one after it does, of all that came meanwhile.
+
+    Whenever they are made they are the same: warehouse/test_derived.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(derived, "refresh", lambda _connection: None)
+        yield

@@ -111,7 +111,9 @@ class Histories:
     def stated(self, day: date, amount: Decimal | int | str, account_id: str = ONE) -> None:
         """A flow that the owner states."""
         kind = "withdrawal" if Decimal(amount) < 0 else "deposit"
-        self._add(schema.STATED_FLOWS, account_id=account_id, trade_date=day, kind=kind, amount=Decimal(amount))
+        values: dict[str, Any] = {"trade_date": day, "kind": kind, "amount": Decimal(amount)}
+        number = len(self.rows.get(schema.STATED_FLOWS, []))
+        self._add(schema.STATED_FLOWS, flow_id=number, account_id=account_id, **values)
 
     def read(
         self, since: date, until: date, account_id: str = ONE, read_at: datetime | None = None, what: str = "history"

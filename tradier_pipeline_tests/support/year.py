@@ -1,10 +1,10 @@
 """History in bulk: what the cycles would have stored of a made-up account, session after session, straight in SQL.
 
-A snapshot every minute of each session, one 90 minutes before it and one 15 minutes after. The account holds shares of
-AAPL with a call sold against them, shares of SPY, and put spreads: one is opened on each day and closed three sessions
-later. Ten orders a day are placed, filled in parts, cancelled, rejected; one of every fifth day rests for days. Some
-instants are missed, some snapshots torn or without quotes; of session number 3 there is no snapshot at all. Every value
-follows from its place, so the same call gives the same rows.
+A snapshot every minute of each session, or every few, one 90 minutes before it and one 15 minutes after. The account
+holds shares of AAPL with a call sold against them, shares of SPY, and put spreads: one is opened on each day and closed
+three sessions later. Ten orders a day are placed, filled in parts, cancelled, rejected; one of every fifth day rests
+for days. Some instants are missed, some snapshots torn or without quotes; of session number 3 there is no snapshot at
+all. Every value follows from its place, so the same call gives the same rows.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def fill(
     account_id: str = "VA12345678",
     *,
     ledger: bool = True,
+    minutes: int = 1,
 ) -> None:
     """Add the history of an account over some sessions to a warehouse that has nothing of it.
 
@@ -56,6 +57,7 @@ def fill(
 
     Args:
         ledger: whether a trading engine's ledger was reconciled with every snapshot.
+        minutes: between two snapshots of a session.
     """
     upsert_sessions(connection, CALENDAR, days[0].date, days[-1].date)
     values = ", ".join(
@@ -64,6 +66,7 @@ def fill(
     columns = "d, trade_date, session_open, session_close"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE days AS FROM (VALUES {values}) AS _({columns})")
     connection.execute(f"SET VARIABLE account = {literal(account_id)}; SET VARIABLE ledger = {ledger}")
+    connection.execute(f"SET VARIABLE minutes = {minutes}")
     connection.execute(Path(__file__).with_suffix(".sql").read_text())
     with transaction(connection):
         find_figures(connection, schema.OPTION_SPREADS.name, f"account_id = {literal(account_id)}")

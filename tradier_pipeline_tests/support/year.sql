@@ -1,5 +1,5 @@
--- Run by year.py, which gives the sessions in the temporary table `days` (number d from 0) and two variables:
--- `account`, and whether it has a `ledger`. Temporary tables say what happened; then each table of the warehouse is
+-- Run by year.py, which gives the sessions in the temporary table `days` (number d from 0) and three variables:
+-- `account`, whether it has a `ledger`, and how many minutes are between two snapshots. Temporary tables say what happened; then each table of the warehouse is
 -- filled in the order of the snapshots, as the pipeline would have appended to it.
 
 -- 0 to k - 1, always the same for the same arguments
@@ -19,7 +19,7 @@ FROM (SELECT *, getvariable('account') AS account_id, session_open + to_minutes(
              row_number() OVER (ORDER BY d, m) AS n
       FROM (SELECT *, unnest(range(-90, length + 16)) AS m
             FROM (SELECT *, date_diff('minute', session_open, session_close) AS length FROM days))
-      WHERE m = -90 OR m BETWEEN 0 AND length - 1 OR m = length + 15);
+      WHERE m = -90 OR (m BETWEEN 0 AND length - 1 AND m % getvariable('minutes') = 0) OR m = length + 15);
 
 CREATE OR REPLACE TEMP TABLE taken AS SELECT * EXCLUDE fate FROM instants WHERE fate IS NULL ORDER BY n;
 

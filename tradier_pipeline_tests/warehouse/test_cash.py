@@ -18,6 +18,7 @@ from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, event, filed
 from tradier_pipeline_tests.support.bodies import ACCOUNT, Body, answers, balances, land
+from tradier_pipeline_tests.support.curves import days_made_later
 from tradier_pipeline_tests.support.histories import at
 from tradier_pipeline_tests.support.sampling import sampled
 
@@ -25,12 +26,14 @@ THURSDAY, FRIDAY, MONDAY = date(2025, 11, 20), date(2025, 11, 21), date(2025, 11
 SUNDAY = MONDAY - timedelta(days=1)
 EVENING, NOON = time(21, 15), time(17)
 (CHECK,) = CASH_CHECKS
+pytestmark = pytest.mark.usefixtures("without_proof")
 
 
 def show(home: Home, day: date, cash: Any, hour: time = EVENING, *, doubtful: bool = False) -> None:
     odd = {"long_market_value": 77} if doubtful else {}  # and no position is listed
     worth = answers(balances={"balances": balances(total_cash=Decimal(cash), **odd)})
-    store_snapshot(home.warehouse, land(home.zone, worth, at(day, hour)))
+    with days_made_later():  # what is told then makes them
+        store_snapshot(home.warehouse, land(home.zone, worth, at(day, hour)))
 
 
 def tell(home: Home, *events: Body, since: date = THURSDAY, until: date = MONDAY) -> None:

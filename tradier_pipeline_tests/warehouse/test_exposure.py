@@ -17,12 +17,12 @@ from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.bodies import ACCOUNT, answers, balances, land, option_quote, position, quote
 from tradier_pipeline_tests.support.command_line import rows_of, run
-from tradier_pipeline_tests.support.sampling import sampled
 
 NOON = datetime(2025, 11, 20, 17, 0, tzinfo=UTC)
 SHORT, LONG = "SPY251121P00650000", "SPY251219P00640000"  # they expire the day after, and within 30 days
 FAR = "SPY260116C00700000"
 SEALED = frozenset(table.name for table in sealed.TABLES)
+pytestmark = pytest.mark.usefixtures("without_days", "without_proof")
 
 
 def greeks(delta: str, gamma: str, theta: str, vega: str) -> dict[str, Decimal]:
@@ -64,6 +64,10 @@ def test_the_greeks_of_a_book_are_those_of_its_contracts_and_shares(home: Home) 
     (account,) = rows_of("exposure", "--by", "account")
     assert account["buying_power_use"] == pytest.approx(0.25)
     assert account["dollar_delta"] == pytest.approx(spy["dollar_delta"])
+    for by in ("underlying", "account", "expiring"):  # people get a table
+        result = run("exposure", "--by", by)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert ACCOUNT in result.stdout
 
 
 def test_a_leg_without_greeks_leaves_the_sum_open_and_coverage_says_so(home: Home) -> None:
@@ -151,26 +155,24 @@ def test_short_options_of_an_underlying_stand_beside_its_shares(home: Home) -> N
     }
 
 
-@pytest.mark.parametrize(
-    ("view", "tables"),
-    [
-        ("exposure", ["positions", "quotes", "quotes", "tradier_snapshots"]),
-        ("account_exposure", ["account_balances", "positions", "quotes", "quotes", "tradier_snapshots"]),
-        ("assignment_risk", ["account_balances", "positions", "quotes", "tradier_snapshots"]),
-    ],
-)
-def test_a_day_is_found_by_few_looks_at_what_is_sealed_and_none_at_another_day(
-    view: str, tables: list[str], home: Home
-) -> None:
+LOOKS = {
+    "exposure": ["positions", "quotes", "quotes", "tradier_snapshots"],
+    "account_exposure": ["account_balances", "positions", "quotes", "quotes", "tradier_snapshots"],
+    "assignment_risk": ["account_balances", "positions", "quotes", "tradier_snapshots"],
+}
+
+
+def test_a_day_is_found_by_few_looks_at_what_is_sealed_and_none_at_another_day(home: Home) -> None:
     for day in (0, 1):
         show(home, SPREAD, QUOTES, NOON + timedelta(days=day), torn=bool(day))
         show(home, SPREAD, QUOTES, NOON + timedelta(days=day, hours=1), torn=not day)
-    of_day = f"FROM {view} WHERE account_id = '{ACCOUNT}' AND trade_date = '2025-11-20'"
-    with connect_readonly(home.warehouse.path) as connection:
-        ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {of_day}").fetchall()
-    looks = [look for look in scans(json.loads(plan)[0]) if look["Table"] in SEALED]
-    assert sorted(look["Table"] for look in looks) == tables
-    assert all("trade_date=" in str(look["Filters"]) for look in looks)
+    for view, tables in LOOKS.items():
+        of_day = f"FROM {view} WHERE account_id = '{ACCOUNT}' AND trade_date = '2025-11-20'"
+        with connect_readonly(home.warehouse.path) as connection:
+            ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {of_day}").fetchall()
+        looks = [look for look in scans(json.loads(plan)[0]) if look["Table"] in SEALED]
+        assert sorted(look["Table"] for look in looks) == tables, view
+        assert all("trade_date=" in str(look["Filters"]) for look in looks), view
 
 
 def scans(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -221,14 +223,6 @@ def test_an_account_that_holds_nothing_is_exposed_to_nothing(home: Home) -> None
     wrong = run("exposure", "--account", "NOBODY")
     assert wrong.exit_code == 1
     assert "nothing is known of account NOBODY" in wrong.stderr
-
-
-@sampled("by", ["underlying", "account", "expiring"], kept=(0, 2))
-def test_people_get_a_table(by: str, home: Home) -> None:
-    show(home, SPREAD, QUOTES)
-    result = run("exposure", "--by", by)
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert ACCOUNT in result.stdout
 
 
 def test_a_snapshot_reads_the_price_of_what_the_held_options_are_written_on(

@@ -8,9 +8,11 @@ import re
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,14 +75,40 @@ def priced(closes: Mapping[date, Any]) -> Answer:
     return answer(dumps({"history": {"day": rows[0] if len(rows) == 1 else rows} if rows else None}))
 
 
+@contextmanager
+def configured(patched: pytest.MonkeyPatch) -> Iterator[Broker]:
+    patched.setattr(clock, "now", lambda: NOW)
+    for name, value in {"ENV": "live", "ACCESS_TOKEN": "a-token-of-the-tests", "ACCOUNT_ID": ONE}.items():
+        patched.setenv(f"TRADIER_{name}", value)
+    with serving() as server:
+        patched.setenv("TRADIER_BASE_URL", server.url)
+        yield Broker(server)
+
+
 @pytest.fixture
 def broker(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
-    monkeypatch.setattr(clock, "now", lambda: NOW)
-    for name, value in {"ENV": "live", "ACCESS_TOKEN": "a-token-of-the-tests", "ACCOUNT_ID": ONE}.items():
-        monkeypatch.setenv(f"TRADIER_{name}", value)
-    with serving() as server:
-        monkeypatch.setenv("TRADIER_BASE_URL", server.url)
-        yield Broker(server)
+    with configured(monkeypatch) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the published vector, read from a broker."""
+    path = tmp_path_factory.mktemp("bacon") / "home"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRADIER_PIPELINE_HOME", str(path))
+        with configured(patched) as broker:
+            bacon(broker)
+            backfill()
+    return path
+
+
+@pytest.fixture
+def filled(filled_once: Path, home: Home, broker: Broker) -> Broker:
+    """The broker of the published vector, from which the home has been filled."""
+    shutil.copytree(filled_once, home.path)
+    bacon(broker)
+    return broker
 
 
 def grown(start: int, returns: Sequence[float], days: Sequence[date] = DAYS) -> dict[date, Decimal]:
@@ -128,9 +156,7 @@ def bacon(broker: Broker) -> None:
 # ---------------------------------------------------------------- the published vector
 
 
-def test_volatility_and_sharpe_are_those_of_the_daily_returns_by_252_sessions_a_year(broker: Broker) -> None:
-    bacon(broker)
-    backfill()
+def test_volatility_and_sharpe_are_those_of_the_daily_returns_by_252_sessions_a_year(filled: Broker) -> None:
     (reported,) = json.loads(run("returns", "--json").stdout)["returns"]
     inception = reported["periods"]["inception"]
     deviation = statistics.stdev(one / 100 for one in PORTFOLIO)
@@ -155,9 +181,7 @@ def test_volatility_and_sharpe_are_those_of_the_daily_returns_by_252_sessions_a_
     assert line[1:3] == [f"{linked(PORTFOLIO):.2%}", f"{linked(BENCHMARK):.2%}"]
 
 
-def test_a_month_is_the_product_of_its_days_beside_that_of_the_benchmark(home: Home, broker: Broker) -> None:
-    bacon(broker)
-    backfill()
+def test_a_month_is_the_product_of_its_days_beside_that_of_the_benchmark(home: Home, filled: Broker) -> None:
     december, january, february = by("month")
     assert (december["return"], december["note"]) == (None, "the history began on 2025-12-31")
     for row, own, other, since in (
@@ -184,9 +208,7 @@ def test_a_month_is_the_product_of_its_days_beside_that_of_the_benchmark(home: H
     assert [one for (one,) in daily] == [None, *(near(one / 100) for one in BENCHMARK)]
 
 
-def test_the_table_has_a_year_a_row_and_its_months_beside_each_other(home: Home, broker: Broker) -> None:
-    bacon(broker)
-    backfill()
+def test_the_table_has_a_year_a_row_and_its_months_beside_each_other(home: Home, filled: Broker) -> None:
     old, new = json.loads(run("returns", "--table", "--format", "json").stdout)
     assert (old["year"], old["dec"], old["return"]) == (2025, None, None)
     assert (new["year"], new["jan"], new["feb"]) == (
@@ -202,9 +224,7 @@ def test_the_table_has_a_year_a_row_and_its_months_beside_each_other(home: Home,
     assert "* VA12345678, 2025-12: the history began on 2025-12-31" in lines
 
 
-def test_pandas_and_the_report_have_them(home: Home, broker: Broker) -> None:
-    bacon(broker)
-    backfill()
+def test_pandas_and_the_report_have_them(home: Home, filled: Broker) -> None:
     frame = history.returns(ONE, "2026-01-01", "2026-01-31")
     assert frame["return"].tolist() == [near(linked(PORTFOLIO[:JANUARY]))]
     assert frame["benchmark_return"].tolist() == [near(linked(BENCHMARK[:JANUARY]))]
@@ -320,12 +340,10 @@ def test_an_empty_benchmark_is_none(broker: Broker, monkeypatch: pytest.MonkeyPa
     assert reported["periods"]["inception"]["benchmark"] is None
 
 
-def test_another_symbol_is_compared_with_once_its_prices_are_read(broker: Broker) -> None:
-    bacon(broker)
-    backfill()
+def test_another_symbol_is_compared_with_once_its_prices_are_read(filled: Broker) -> None:
     refused = run("returns", "--benchmark", "qqq", code=1).stderr
     assert "no prices of QQQ were read yet. Run `tradier-pipeline backfill --benchmark QQQ`." in refused
-    broker.prices(grown(400, [1] * 24))
+    filled.prices(grown(400, [1] * 24))
     assert backfill("--benchmark", "qqq")["benchmark"]["symbol"] == "QQQ"
     january = by("month", "--benchmark", "QQQ")[1]
     assert (january["benchmark"], january["benchmark_return"]) == ("QQQ", near(1.01**JANUARY - 1))
@@ -333,13 +351,11 @@ def test_another_symbol_is_compared_with_once_its_prices_are_read(broker: Broker
     assert backfill("--benchmark", "../x")["benchmark"]["error"]["cause"] == "'../X' is not a symbol"
 
 
-def test_a_split_between_two_reads_is_no_return(home: Home, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_between_two_reads_is_no_return(home: Home, filled: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second read on all prices are a tenth; it begins in the middle of the first."""
-    bacon(broker)
     closes = grown(500, BENCHMARK)
-    backfill()
     monkeypatch.setattr(clock, "now", lambda: NOW.replace(day=2))
-    broker.prices({day: close / 10 for day, close in closes.items() if day >= DAYS[12]})
+    filled.prices({day: close / 10 for day, close in closes.items() if day >= DAYS[12]})
     run("backfill", "--since", str(DAYS[12]))
     assert by("month")[1]["benchmark_return"] == near(linked(BENCHMARK[:JANUARY]))
     before = query(home, "FROM daily_prices ORDER BY ALL")

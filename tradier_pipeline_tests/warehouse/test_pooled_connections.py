@@ -9,7 +9,7 @@ import pytest
 
 from tradier_pipeline.warehouse import staging
 from tradier_pipeline_tests.conftest import Home
-from tradier_pipeline_tests.support.connections import Pool
+from tradier_pipeline_tests.support.connections import Pool, Pooled
 
 LEFT = "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
 
@@ -31,6 +31,18 @@ def test_one_that_is_taken_again_has_nothing_of_the_one_before(tmp_path: Path) -
             again.execute("FROM two")
     with duckdb.connect(tmp_path / "a file") as file:
         assert file.execute("FROM one").fetchall() == [(1,)]
+
+
+def test_what_a_publish_has_opened_the_next_one_takes_again(home: Home) -> None:
+    """Whatever a publish sets: a setting that the pool does not know would cost every test a new instance."""
+    opened = []
+    for _ in range(2):
+        with home.warehouse.staged() as staged:
+            opened.append(staged.connection)
+    first, second = opened
+    assert isinstance(first, Pooled)
+    assert isinstance(second, Pooled)
+    assert second._instance is first._instance
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ HISTORIES = st.lists(
     max_size=ACCOUNTS,
 )
 LONG = settings(max_examples=1000 // ACCOUNTS, deadline=None, suppress_health_check=list(HealthCheck))
-QUICK = settings(LONG, max_examples=dear_examples(8), phases=[Phase.explicit, Phase.reuse, Phase.generate])
+QUICK = settings(LONG, max_examples=dear_examples(12), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def check(connection: duckdb.DuckDBPyConnection, accounts: Sequence[tuple[int, int, list[Session]]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -19,6 +20,7 @@ from tradier_pipeline.publish.store import store_activity, store_snapshot
 from tradier_pipeline.reconcile.account_statement import STATEMENT_CHECKS, StatementMonth
 from tradier_pipeline.warehouse.closings import statement_months
 from tradier_pipeline.warehouse.reads import connect_readonly
+from tradier_pipeline.warehouse.realized import PnlBy
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.activities import body_of, day_value, event, filed, lot
 from tradier_pipeline_tests.support.bodies import (
@@ -32,19 +34,28 @@ from tradier_pipeline_tests.support.bodies import (
     warehouse_in_memory,
 )
 from tradier_pipeline_tests.support.command_line import rows_of, run
+from tradier_pipeline_tests.support.curves import days_made_later
 from tradier_pipeline_tests.support.histories import Histories, at
-from tradier_pipeline_tests.support.sampling import sampled
 
 EVENING = time(21, 15)
 (STATEMENT_CHECK,) = STATEMENT_CHECKS
+pytestmark = pytest.mark.usefixtures("without_proof")
 CALENDAR = MarketCalendar("XNYS")
 LINES = ("opening", "deposits", "withdrawals", "trading", "dividends", "interest", "fees", "tax", "adjustments")
 SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, 1)
 
 
-def show(home: Home, day: date, equity: Any, hour: time = EVENING) -> None:
-    worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))})
-    store_snapshot(home.warehouse, land(home.zone, worth, at(day, hour)))
+def show(home: Home, *evenings: tuple[date, Any], hour: time = EVENING, more: bool = False) -> None:
+    """Snapshots of days and what the account is worth.
+
+    Args:
+        more: something else is published before anybody asks.
+    """
+    for place, (day, equity) in enumerate(evenings, 1):
+        worth = answers(balances={"balances": balances(total_equity=Decimal(equity), total_cash=Decimal(equity))})
+        landed = land(home.zone, worth, at(day, hour))
+        with days_made_later() if more or place < len(evenings) else nullcontext():
+            store_snapshot(home.warehouse, landed)
 
 
 def report(home: Home, since: date, until: date, **rows: list[Any]) -> None:
@@ -67,8 +78,8 @@ def added(row: dict[str, Any]) -> Decimal:
 
 
 def test_a_month_is_its_opening_and_what_history_reports_and_the_rest_is_trading(home: Home) -> None:
-    for day, equity in ((date(2025, 10, 31), 10_000), (date(2025, 11, 28), "12115.25"), (date(2025, 12, 31), 12_000)):
-        show(home, day, equity)
+    read = ((date(2025, 10, 31), 10_000), (date(2025, 11, 28), "12115.25"), (date(2025, 12, 31), 12_000))
+    show(home, *read, more=True)
     kinds = {"ach": 2000, "dividend": "30.50", "interest": "-2.25", "fee": -10, "tax": -5, "adjustment": 1}
     events = [event(date(2025, 11, 14), Decimal(amount), kind) for kind, amount in kinds.items()]
     events += [event(date(2025, 11, 20), -500, "wire"), event(date(2025, 11, 5), Decimal("-99.99"), "trade")]
@@ -115,9 +126,9 @@ def test_what_backfill_brought_is_in_every_history_with_its_source(home: Home) -
 
 def test_a_reading_before_the_close_is_no_close(home: Home) -> None:
     thursday, friday, monday = date(2025, 11, 20), date(2025, 11, 21), date(2025, 11, 24)
-    show(home, thursday, 10_000)
-    show(home, friday, 9_000, time(12, 30))  # 07:30 New York
-    show(home, monday, 12_000)
+    show(home, (thursday, 10_000), more=True)
+    show(home, (friday, 9_000), hour=time(12, 30), more=True)  # 07:30 New York
+    show(home, (monday, 12_000))
     days = {row["trade_date"]: row for row in rows_of("balances", "--by", "day")}
     early = days[str(friday)]
     assert (early["close"], early["cash_close"], early["source"], early["last"]) == (None, None, None, "9000.00000000")
@@ -127,9 +138,7 @@ def test_a_reading_before_the_close_is_no_close(home: Home) -> None:
 
 
 def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(home: Home) -> None:
-    show(home, date(2025, 10, 1), 1000)
-    show(home, date(2025, 10, 28), 1100)
-    show(home, date(2025, 11, 28), 1200)
+    show(home, (date(2025, 10, 1), 1000), (date(2025, 10, 28), 1100), (date(2025, 11, 28), 1200))
     october, november = rows_of("balances", "--by", "month")
     assert not october["complete"]
     assert "the last session, 2025-10-31, was not read after its close" in october["note"]
@@ -139,8 +148,7 @@ def test_an_end_that_was_not_read_is_marked_and_the_next_month_goes_on_from_it(h
 
 
 def test_a_part_of_a_month_says_of_which_sessions_it_is(home: Home) -> None:
-    for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 14), 1100), (date(2025, 11, 28), 1200)):
-        show(home, day, equity)
+    show(home, (date(2025, 10, 31), 1000), (date(2025, 11, 14), 1100), (date(2025, 11, 28), 1200))
     part, whole = ("--since", "2025-11-10", "--until", "2025-11-26"), ("--since", "2025-11-01", "--until", "2025-11-30")
     for command in ("balances", "returns"):
         (row,) = rows_of(command, "--by", "month", *part)
@@ -230,16 +238,14 @@ def test_the_total_is_of_one_environment(home: Home) -> None:
 
 
 def test_a_statement_in_text_has_its_lines_and_its_note(home: Home) -> None:
-    show(home, date(2025, 10, 31), 1000)
-    show(home, date(2025, 11, 25), "1250.5")
+    show(home, (date(2025, 10, 31), 1000), (date(2025, 11, 25), "1250.5"))
     for by, period in (("month", "2025-11-01"), ("quarter", "2025-10-01"), ("year", "2025-01-01")):
         reported = run("balances", "--by", by).stdout
         assert [text for text in (period, "1,250.50", "trading", "adjustments", "note") if text not in reported] == []
 
 
 def test_the_check_of_a_month_passes_on_what_is_stored(home: Home) -> None:
-    for day, equity in ((date(2025, 10, 31), 1000), (date(2025, 11, 3), "1010.01"), (date(2025, 11, 28), 1700)):
-        show(home, day, equity)
+    show(home, (date(2025, 10, 31), 1000), (date(2025, 11, 3), "1010.01"), (date(2025, 11, 28), 1700), more=True)
     report(home, date(2025, 10, 1), date(2025, 11, 28), history=[event(date(2025, 11, 14), 500)])
     with connect_readonly(home.warehouse.path) as connection:
         (month,) = statement_months(connection, date(2025, 11, 14))
@@ -278,11 +284,13 @@ def test_a_statement_that_does_not_add_up_is_found_to_the_last_decimal(
 # ---------------------------------------------------------------- sessions, hours, holes
 
 
-def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not_have(home: Home) -> None:
+def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not_have(
+    home: Home, without_days: None
+) -> None:
     """Also one that an earlier version kept: a Saturday, and a Friday that closes at midnight."""
     thursday, friday, saturday, monday = (date(2025, 11, day) for day in (20, 21, 22, 24))
     rehearsed = MarketCalendar("24/7")
-    show(home, thursday, 1000)
+    show(home, (thursday, 1000))
     with home.warehouse.staged() as staged:
         for day in (friday, saturday):
             session = rehearsed.session_of(day)
@@ -304,7 +312,7 @@ def test_a_rehearsal_round_the_clock_leaves_no_session_that_the_exchange_did_not
 
 def test_the_hour_that_the_clocks_repeat_is_two_hours(home: Home) -> None:
     for hour, equity in ((5, 1000), (6, 2000)):  # 01:30 New York, twice
-        show(home, date(2025, 11, 2), equity, time(hour, 30))
+        show(home, (date(2025, 11, 2), equity), hour=time(hour, 30), more=hour == 5)
     rows = rows_of("balances", "--by", "hour")
     assert [(row["hour"], Decimal(row["close"])) for row in rows] == [
         ("2025-11-02 01:00:00-04", 1000),
@@ -316,7 +324,7 @@ def test_the_hour_that_the_clocks_repeat_is_two_hours(home: Home) -> None:
     ]
 
 
-def test_a_hole_of_sessions_ends_a_span_of_a_position(home: Home) -> None:
+def test_a_hole_of_sessions_ends_a_span_of_a_position(home: Home, without_days: None) -> None:
     thursday, friday, monday, later = (date(2025, 11, day) for day in (6, 7, 10, 20))
     for day in (thursday, friday, monday, later):
         store_snapshot(home.warehouse, land(home.zone, answers(positions=[position("SPY")]), at(day, EVENING)))
@@ -355,23 +363,22 @@ def test_what_was_realized_by_month_with_how_often_and_how_much(realized: Home) 
     ]
 
 
-@sampled(
-    "by,column,groups",
-    [
-        ("symbol", "symbol", {"F": "2", "SPY251219P00600000": "6.25"}),
-        ("underlying", "underlying", {"F": "2", "SPY": "6.25"}),
-        ("day", "close_date", {"2025-10-30": "10.50", "2025-11-05": "-4.25", "2025-11-06": "2"}),
-        ("account", "account_id", {ACCOUNT: "8.25"}),
-    ],
-    kept=(1, 2),
-)
-def test_what_was_realized_by_group(realized: Home, by: str, column: str, groups: dict[str, str]) -> None:
-    assert {row[column]: Decimal(row["gain_loss"]) for row in rows_of("pnl", "--by", by)} == {
-        key: Decimal(gain) for key, gain in groups.items()
-    }
-    frame = history.pnl(by=by, decimals=True, home=realized.path)  # type: ignore[arg-type]
-    assert sum(frame["gain_loss"]) == Decimal("8.25")
-    assert all(key in run("pnl", "--by", by).stdout for key in groups)
+GROUPS: dict[PnlBy, tuple[str, dict[str, str]]] = {
+    "symbol": ("symbol", {"F": "2", "SPY251219P00600000": "6.25"}),
+    "underlying": ("underlying", {"F": "2", "SPY": "6.25"}),
+    "day": ("close_date", {"2025-10-30": "10.50", "2025-11-05": "-4.25", "2025-11-06": "2"}),
+    "account": ("account_id", {ACCOUNT: "8.25"}),
+}
+
+
+def test_what_was_realized_by_group(realized: Home) -> None:
+    for by, (column, groups) in GROUPS.items():
+        assert {row[column]: Decimal(row["gain_loss"]) for row in rows_of("pnl", "--by", by)} == {
+            key: Decimal(gain) for key, gain in groups.items()
+        }
+        frame = history.pnl(by=by, decimals=True, home=realized.path)
+        assert sum(frame["gain_loss"]) == Decimal("8.25")
+        assert all(key in run("pnl", "--by", by).stdout for key in groups), by
 
 
 def test_a_lot_that_the_broker_corrected_counts_once_and_its_versions_stay(realized: Home) -> None:
@@ -411,7 +418,8 @@ def filled(number: int, **fields: Any) -> dict[str, Any]:
 def opened(home: Home, *orders: dict[str, Any]) -> None:
     """An evening that shows the orders of its day, and days later what the spread came to."""
     held = [position(SOLD, -len(orders), id=1), position(BOUGHT, len(orders), id=2)]
-    store_snapshot(home.warehouse, land(home.zone, answers(positions=held, orders=orders), at(OPENED, EVENING)))
+    with days_made_later():
+        store_snapshot(home.warehouse, land(home.zone, answers(positions=held, orders=orders), at(OPENED, EVENING)))
     lots = [
         lot(CLOSED, Decimal(60), SOLD, quantity=-1, proceeds=Decimal(100), cost=Decimal(40)),
         lot(CLOSED, Decimal(-25), BOUGHT, quantity=1, proceeds=Decimal(5), cost=Decimal(30)),
@@ -420,13 +428,15 @@ def opened(home: Home, *orders: dict[str, Any]) -> None:
     report(home, date(2025, 11, 1), CLOSED, gainloss=[one | {"open_date": f"{OPENED}T00:00:00Z"} for one in lots])
 
 
-@pytest.mark.parametrize(("by", "known"), [("tag", "engine-7"), ("strategy", "bull_put_credit")])
-def test_what_was_realized_is_that_of_the_order_which_opened_it(home: Home, by: str, known: str) -> None:
+def test_what_was_realized_is_that_of_the_order_which_opened_it(home: Home) -> None:
     opened(home, filled(229065, tag="engine-7"))
-    found = {row[by]: (row["lots"], Decimal(row["gain_loss"]), row["win_rate"]) for row in rows_of("pnl", "--by", by)}
-    assert found == {known: (2, 35, 0.5), None: (1, 7, 1.0)}
-    assert known in run("pnl", "--by", by).stdout
-    assert set(history.pnl(by=by, home=home.path)[by].dropna()) == {known}  # type: ignore[arg-type]
+    openers: dict[PnlBy, str] = {"tag": "engine-7", "strategy": "bull_put_credit"}
+    for by, known in openers.items():
+        rows = rows_of("pnl", "--by", by)
+        found = {row[by]: (row["lots"], Decimal(row["gain_loss"]), row["win_rate"]) for row in rows}
+        assert found == {known: (2, 35, 0.5), None: (1, 7, 1.0)}
+        assert known in run("pnl", "--by", by).stdout
+        assert set(history.pnl(by=by, home=home.path)[by].dropna()) == {known}
     (lot_of,) = rows_of("query", f"FROM attributed_lots WHERE symbol = '{SOLD}'")
     assert (lot_of["order_id"], lot_of["trade_id"]) == (229065, None)
 

@@ -37,7 +37,7 @@ from tradier_pipeline_tests.support.bodies import (
     zone_in,
 )
 
-pytestmark = pytest.mark.usefixtures("without_days")
+pytestmark = pytest.mark.usefixtures("without_days", "without_proof")
 
 FRIDAY, MONDAY, TUESDAY = date(2025, 12, 5), date(2025, 12, 8), date(2025, 12, 9)
 NO_ORDERS: Mapping[str, int] = dict.fromkeys(("placed", "filled", "canceled", "rejected", "expired"), 0)

@@ -847,8 +847,14 @@ def test_an_interrupt_amid_a_query_is_one_line() -> None:
 
 @sampled("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_snapshot_that_is_ended_by_a_signal_is_told_in_one_line_and_ends_at_once(
-    number: signal.Signals, home: Home, monkeypatch: pytest.MonkeyPatch, interruptible: None
+    number: signal.Signals,
+    home: Home,
+    empty_dagster_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interruptible: None,
 ) -> None:
+    home.path.mkdir(0o700)
+    shutil.copytree(empty_dagster_home, home.path / "dagster")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("TRADIER_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         command = [sys.executable, "-m", "tradier_pipeline.cli", "snapshot"]

@@ -137,7 +137,7 @@ def version_of(instance: dg.DagsterInstance, asset: str) -> str | None:
     return (event.asset_materialization.tags or {}).get("dagster/data_version")
 
 
-def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning(
+def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning_beside_its_value_and_prices(
     home: Home, instance: dg.DagsterInstance, simulated: Simulated, tuesday: Clock
 ) -> None:
     take(home, simulated.broker)
@@ -166,18 +166,14 @@ def test_the_cash_of_the_evening_is_the_sum_of_what_the_broker_told_next_morning
     )
     assert [(record.partition, record.status.value) for record in records] == [(TUESDAY, "SUCCEEDED")]
 
-
-def test_the_broker_s_value_of_the_day_is_the_equity_at_its_close(
-    home: Home, instance: dg.DagsterInstance, simulated: Simulated, tuesday: Clock
-) -> None:
-    next_morning(simulated, tuesday)
-    assert run_activity(instance).success
-    world = simulated.admin("GET", "world")
-    marks = world["accounts"][DEMO_ACCOUNT]["closing_equity"]
+    marks = simulated.admin("GET", "world")["accounts"][DEMO_ACCOUNT]["closing_equity"]
     stored = query(home, "SELECT trade_date, value FROM broker_daily_balances")
     assert {str(day): value for day, value in stored} == {
         day: Decimal(value) for day, value in marks.items() if day <= TUESDAY
     }
+    facts = metadata(result, "daily_prices", "daily_prices")
+    days = query(home, "SELECT min(trade_date)::VARCHAR, max(trade_date)::VARCHAR, count(close) FROM daily_prices")
+    assert (facts["symbol"], facts["days"], days) == ("SPY", 11, [("2026-11-03", TUESDAY, 11)])
 
 
 @pytest.mark.soak  # publish/test_backfill
@@ -283,7 +279,7 @@ def test_cash_from_evening_to_evening_is_what_the_demos_history_tells(
     assert (outcome.passed, outcome.partition) == (True, TUESDAY)
 
 
-def test_the_benchmark_s_prices_come_with_it_and_without_them_the_rest_does(
+def test_without_the_benchmark_s_prices_the_rest_comes(
     home: Home, instance: dg.DagsterInstance, simulated: Simulated, tuesday: Clock
 ) -> None:
     next_morning(simulated, tuesday)
@@ -292,7 +288,4 @@ def test_the_benchmark_s_prices_come_with_it_and_without_them_the_rest_does(
     assert result.success
     assert metadata(result, "daily_prices", "daily_prices")["state"].startswith("not read: prices: HTTP 400")
     assert query(home, "SELECT count(*) FROM daily_prices") == [(0,)]
-    simulated.heal()
-    facts = metadata(run_activity(instance), "daily_prices", "daily_prices")
-    days = query(home, "SELECT min(trade_date)::VARCHAR, max(trade_date)::VARCHAR, count(close) FROM daily_prices")
-    assert (facts["symbol"], facts["days"], days) == ("SPY", 11, [("2026-11-03", TUESDAY, 11)])
+    assert query(home, "SELECT count(*) > 0 FROM account_activity") == [(True,)]

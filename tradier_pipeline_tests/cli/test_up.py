@@ -17,7 +17,6 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import dagster as dg
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -315,20 +314,21 @@ def test_up_ends_with_its_daemon_leaves_nothing_running_and_keeps_its_history(li
         assert [run.status.value for run in instance.get_runs() if run.run_id == run_id] == ["SUCCESS"]
 
 
-# core/test_processes kills a parent whose children cost less
-@pytest.mark.soak
-def test_up_with_the_broker_in_it_goes_on_with_the_history_and_leaves_nothing_when_it_is_killed(lived: Lived) -> None:
-    """After the one before: it has ended the other `up`."""
-    with open_instance(lived.home.path / "dagster") as instance:
-        (run, *_) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
-    (lived.folder / ".env").write_text(f"TRADIER_ENV=simulator\nTRADIER_ACCESS_TOKEN={USERS_TOKEN}\n")
-    with running(lived.folder, lived.settings) as again:
-        assert again.finished(run.run_id) == "SUCCESS"
-        assert len(family(lived.home)) >= 4
-        again.process.kill()
-        again.process.wait()
-        until("the end of all", lambda: True if not family(lived.home) else None)
-    assert not any(USERS_TOKEN in line for line in lived.log)
+@pytest.mark.soak  # core/test_processes kills a parent whose children cost less
+def test_up_with_the_broker_in_it_leaves_nothing_when_it_is_killed_and_goes_on_with_its_history(
+    home: Home, tmp_path: Path
+) -> None:
+    with running(tmp_path) as killed:
+        run_id, status = Lived(killed, home, tmp_path, None).launch()  # type: ignore[arg-type]
+        assert status == "SUCCESS"
+        assert len(family(home)) >= 4
+        killed.process.kill()
+        killed.process.wait()
+        until("the end of all", lambda: True if not family(home) else None)
+    (tmp_path / ".env").write_text(f"TRADIER_ENV=simulator\nTRADIER_ACCESS_TOKEN={USERS_TOKEN}\n")
+    with running(tmp_path) as again:
+        assert again.finished(run_id) == "SUCCESS"
+    assert USERS_TOKEN not in (tmp_path / "up.log").read_text()
 
 
 # what serves is ended like what starts: it is heard here, and all that serves ends above

@@ -76,7 +76,7 @@ main()
         *("click", "tradier_pipeline.core.settings", "tradier_pipeline.cli.snapshots"),  # of every command
         *("dagster", "tradier_pipeline.warehouse.at_a_glance"),  # by the snapshot, and after it
     ],
-    kept=(0, 4),
+    kept=(0, 3),
 )
 def test_an_interrupt_while_this_is_imported_is_one_line(name: str, home: Home, simulated: Simulated) -> None:
     program = [sys.executable, "-c", INTERRUPTING.format(name=name)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tradier_pipeline.cli import up
 from tradier_pipeline.core.settings import DEMO_ACCOUNT, DEMO_TOKEN, STORAGE_VARIABLE, Settings, load_settings
+from tradier_pipeline.extract.connection import active_accounts
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline.instance.databases import broken
 from tradier_pipeline.ledger.store import Ledger
@@ -28,6 +32,7 @@ from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.instance.test_storage_damage import RUNS, garbage
+from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.dagster_runs import materialized
 from tradier_pipeline_tests.support.ports import free_port
 
@@ -279,6 +284,7 @@ def test_a_code_location_reloaded_amid_a_run_costs_nothing(lived: Lived) -> None
     assert version
 
 
+@pytest.mark.soak
 def test_up_sets_a_damaged_database_aside_and_goes_on(lived: Lived) -> None:
     before, printed = len(lived.published()), len(lived.log)
     garbage(lived.home.path / "dagster" / RUNS)
@@ -291,41 +297,56 @@ def test_up_sets_a_damaged_database_aside_and_goes_on(lived: Lived) -> None:
     assert [line for line in lived.log[printed:] if "race" in line or line.startswith("  File")] == []
 
 
-def test_up_that_is_killed_leaves_nothing_and_keeps_its_history_and_ends_with_its_daemon(lived: Lived) -> None:
-    """The last one: it ends the `up` that the others go on with."""
+def test_up_ends_with_its_daemon_leaves_nothing_running_and_keeps_its_history(lived: Lived) -> None:
+    """It ends the `up` that the others go on with."""
     run_id = lived.succeeded()
     newest = max(lived.published())
     assert newest.startswith(f"{DEMO_ACCOUNT}@")
+    assert len(family(lived.home)) >= 4
+    (daemon,) = [line for line in family(lived.home) if "dagster._daemon" in line]
+    os.kill(int(daemon.split()[0]), signal.SIGKILL)
+    assert lived.up.process.wait(30) == 1
+    assert family(lived.home) == []
+    assert "tradier-pipeline: error: the daemon was ended by SIGKILL. Start it again." in lived.log
+    assert not any("Traceback" in line for line in lived.log)
     with open_instance(lived.home.path / "dagster") as instance:
         assert newest in materialized(instance)
-    assert len(family(lived.home)) >= 4
-    printed = len(lived.log)
-    lived.up.process.kill()
-    lived.up.process.wait()
-    until("the end of all", lambda: True if not family(lived.home) else None)
+        assert [run.status.value for run in instance.get_runs() if run.run_id == run_id] == ["SUCCESS"]
 
-    # and with the broker that `up` has in it, who must not see the user's token
-    (lived.folder / ".env").write_text(f"TRADIER_ENV=simulator\nTRADIER_ACCESS_TOKEN={USERS_TOKEN}\n")
-    with running(lived.folder, lived.settings) as again:
+
+@pytest.mark.soak  # core/test_processes kills a parent whose children cost less
+def test_up_with_the_broker_in_it_leaves_nothing_when_it_is_killed_and_goes_on_with_its_history(
+    home: Home, tmp_path: Path
+) -> None:
+    with running(tmp_path) as killed:
+        run_id, status = Lived(killed, home, tmp_path, None).launch()  # type: ignore[arg-type]
+        assert status == "SUCCESS"
+        assert len(family(home)) >= 4
+        killed.process.kill()
+        killed.process.wait()
+        until("the end of all", lambda: True if not family(home) else None)
+    (tmp_path / ".env").write_text(f"TRADIER_ENV=simulator\nTRADIER_ACCESS_TOKEN={USERS_TOKEN}\n")
+    with running(tmp_path) as again:
         assert again.finished(run_id) == "SUCCESS"
-        assert len(family(lived.home)) >= 4
-        (daemon,) = [line for line in family(lived.home) if "dagster._daemon" in line]
-        os.kill(int(daemon.split()[0]), signal.SIGKILL)
-        assert again.process.wait(30) == 1
-        assert family(lived.home) == []
-    assert "tradier-pipeline: error: the daemon was ended by SIGKILL. Start it again." in lived.log
-    assert not any("Traceback" in line for line in lived.log[printed:])
-    assert not any(USERS_TOKEN in line for line in lived.log)
+    assert USERS_TOKEN not in (tmp_path / "up.log").read_text()
 
 
 # what serves is ended like what starts: it is heard here, and all that serves ends above
 @pytest.mark.parametrize("serving", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["starting", "serving"])
-def test_sigterm_ends_it_and_all_it_has_started(home: Home, tmp_path: Path, serving: bool) -> None:
+def test_sigterm_ends_it_and_all_it_has_started(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_dagster_home: Path, serving: bool
+) -> None:
     port = free_port()
+    of_sandbox = {"ENV": "sandbox", "ACCOUNT_ID": DEMO_ACCOUNT, "ACCESS_TOKEN": DEMO_TOKEN}  # no broker to start
+    for name, value in of_sandbox.items() if not serving else ():
+        monkeypatch.setenv(f"TRADIER_{name}", value)
+    home.path.mkdir(0o700)
+    written = Path(shutil.copytree(empty_dagster_home, home.path / "dagster")) / "dagster.yaml"
+    written.unlink()
     with (tmp_path / "up.log").open("w") as log:
         command = [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(port)]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
-    until("its first start", lambda: (home.path / "dagster").exists() or None)
+    until("its first start", lambda: written.exists() or None)
     if serving:
         until("its address", lambda: reported(tmp_path, "stop with Ctrl-C"))
     process.send_signal(signal.SIGTERM)
@@ -335,8 +356,26 @@ def test_sigterm_ends_it_and_all_it_has_started(home: Home, tmp_path: Path, serv
     assert family(home) == []
 
 
+@pytest.fixture
+def stopping(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[up._Stopping]:
+    """What ends `up` in this process, where no signal does: at the latest when a test has failed."""
+    monkeypatch.setenv(STORAGE_VARIABLE, "")  # taken back at the end
+    monkeypatch.delenv(STORAGE_VARIABLE)
+    event = up._Stopping()
+    monkeypatch.setattr(up, "_stop_on_signals", lambda: event)
+    limit = Timer(DEADLINE_S, event.set)
+    limit.start()
+    yield event
+    limit.cancel()
+
+
+def up_here() -> None:
+    settings = load_settings()
+    up.up(settings, up.ui_address(settings, "127.0.0.1", free_port()))
+
+
 def test_a_slip_in_the_env_file_that_is_edited_meanwhile_does_not_end_it(
-    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+    home: Home, simulated: Simulated, stopping: up._Stopping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at = []
 
@@ -347,26 +386,69 @@ def test_a_slip_in_the_env_file_that_is_edited_meanwhile_does_not_end_it(
         stopping.set()
         return []
 
-    stopping = up._Stopping()
-    monkeypatch.setattr(up, "_stop_on_signals", lambda: stopping)
     monkeypatch.setattr(up, "_serve", serve)
-    settings = load_settings()
-    monkeypatch.setenv(STORAGE_VARIABLE, "")  # taken back at the end
-    monkeypatch.delenv(STORAGE_VARIABLE)
-    up.up(settings, up.ui_address(settings, "127.0.0.1", free_port()))
+    up_here()
     assert looked_at == [None, ""]
 
 
-def test_a_taken_port_is_told_in_one_line_and_nothing_is_started(home: Home, tmp_path: Path) -> None:
+def test_the_broker_in_it_never_sees_the_users_token(
+    home: Home, stopping: up._Stopping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADIER_ENV", "simulator")
+    monkeypatch.setenv("TRADIER_ACCESS_TOKEN", USERS_TOKEN)
+    served = []
+
+    def serve(*arguments: Any) -> Any:
+        environment = arguments[3]
+        assert USERS_TOKEN not in environment.values()
+        simulated = Simulated(environment["TRADIER_BASE_URL"])
+        broker = replace(simulated.broker, token=SecretStr(environment["TRADIER_ACCESS_TOKEN"]))
+        served.append(active_accounts(broker))
+        stopping.set()
+        return []
+
+    monkeypatch.setattr(up, "_serve", serve)
+    up_here()
+    assert DEMO_ACCOUNT in served[0]
+
+
+def test_a_database_that_is_damaged_amid_it_is_set_aside_and_all_is_started_again(
+    home: Home,
+    simulated: Simulated,
+    stopping: up._Stopping,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With nothing that serves; for the processes of Dagster see above."""
+    database, started = home.path / "dagster" / RUNS, []
+
+    @contextmanager
+    def start_nothing(commands: Mapping[str, list[str]], *_: Any) -> Iterator[Mapping[str, Any]]:
+        started.extend(commands)
+        for command in commands.values():
+            if "--socket" in command:
+                Path(command[command.index("--socket") + 1]).touch()
+        if started == ["the code server", "the UI", "the daemon"]:
+            garbage(database)
+        elif "the UI" in commands:
+            stopping.set()
+        yield {}
+
+    for pause in ("LOOK_EVERY_S", "LOOK_AGAIN_S"):
+        monkeypatch.setattr(up, pause, 0.0)
+    monkeypatch.setattr(up, "_running", start_nothing)
+    up_here()
+    assert started == ["the code server", "the UI", "the daemon"] * 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "It is moved to runs.db.damaged-" in line]
+    assert "not a database" in line
+    assert broken(home.path / "dagster", in_use=False) is None
+    assert list(database.parent.glob("runs.db.damaged-*"))
+
+
+def test_a_taken_port_is_told_in_one_line_and_nothing_is_started(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = subprocess.run(
-            [sys.executable, "-m", "tradier_pipeline.cli", "up", "--port", str(taken.getsockname()[1])],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert ended.returncode == 1
+        ended = run("up", "--port", str(taken.getsockname()[1]))
+    assert ended.exit_code == 1
     *_, line = ended.stderr.splitlines()
     assert line.startswith("tradier-pipeline: error: cannot serve on 127.0.0.1:")
     assert line.endswith("Address already in use. Choose another with --port.")

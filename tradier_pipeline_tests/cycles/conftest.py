@@ -17,7 +17,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 
-from tradier_pipeline import clock
+from tradier_pipeline import clock, report
 from tradier_pipeline.instance import open_instance
 from tradier_pipeline_tests.conftest import Home
 
@@ -33,6 +33,12 @@ def instance(home: Home, empty_dagster_home: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))  # a schedule opens the instance by its settings
     with open_instance(dagster_home) as opened:
         yield opened
+
+
+@pytest.fixture
+def without_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No job of a summary writes its reports; test_daily_report has them written."""
+    monkeypatch.setattr(report, "write_reports", lambda *_, **__: [])
 
 
 class Clock:

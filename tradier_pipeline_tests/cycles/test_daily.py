@@ -25,6 +25,8 @@ from tradier_pipeline_tests.warehouse.test_summaries import Book, at, ended
 NEW_YORK = ZoneInfo("America/New_York")
 SUMMARY = dg.AssetKey("daily_summary")
 
+pytestmark = pytest.mark.usefixtures("without_reports")
+
 
 def evaluate(instance: dg.DagsterInstance, at: str) -> str:
     """The partition that is asked for at a New York time, or why none is."""

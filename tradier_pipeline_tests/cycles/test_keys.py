@@ -139,6 +139,7 @@ def test_only_a_run_that_will_read_the_broker_holds_the_account(
     assert running_partitions(instance, home.zone) == {DEMO_ACCOUNT: now}
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_the_summary_of_a_day_knows_the_minutes_that_nobody_was_there_for(
     home: Home, simulated: Simulated, machine: Clock, instance: dg.DagsterInstance
 ) -> None:

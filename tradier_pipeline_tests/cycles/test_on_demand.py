@@ -14,7 +14,7 @@ from tradier_pipeline_tests.conftest import Home, Simulated
 from tradier_pipeline_tests.support.dagster_runs import definitions, failure, materialized, run_job
 
 
-def test_a_request_runs_the_job_snapshot_on_a_new_partition(home: Home, simulated: Simulated) -> None:
+def test_each_request_runs_the_job_snapshot_on_a_new_partition(home: Home, simulated: Simulated) -> None:
     with open_instance(home.path / "dagster") as instance:
         assert run_job(instance, job="request_snapshot").success
         inner, outer = instance.get_runs()
@@ -23,8 +23,12 @@ def test_a_request_runs_the_job_snapshot_on_a_new_partition(home: Home, simulate
         key = inner.tags["dagster/partition"]
         assert inner.tags["tradier/trigger"] == "manual"
         assert materialized(instance) == {key}
+        assert run_job(instance, job="request_snapshot").success
+        keys = materialized(instance)
+        assert (len(keys), key in keys) == (2, True)
     with connect_readonly(home.warehouse.path) as connection:
-        assert snapshot_ids(connection) == [key]
+        assert set(snapshot_ids(connection)) == keys
+        assert {one.partition("@")[0] for one in keys} == {DEMO_ACCOUNT}
 
 
 def test_a_request_fails_with_the_words_of_the_snapshot_run(home: Home, simulated: Simulated) -> None:
@@ -62,16 +66,6 @@ def test_the_reason_is_one_of_four_and_the_snapshot_answers_what_waits_in_the_le
         (inner, _) = instance.get_runs()
     assert inner.tags["tradier/trigger"] == "position_flat"
     assert [request.snapshot_id for request in ledger.requests()] == [inner.tags["dagster/partition"]]
-
-
-def test_two_requests_are_two_snapshots(home: Home, simulated: Simulated) -> None:
-    with open_instance(home.path / "dagster") as instance:
-        assert run_job(instance, job="request_snapshot").success
-        assert run_job(instance, job="request_snapshot").success
-        assert len(materialized(instance)) == 2
-    with connect_readonly(home.warehouse.path) as connection:
-        assert len(snapshot_ids(connection)) == 2
-        assert {key.partition("@")[0] for key in snapshot_ids(connection)} == {DEMO_ACCOUNT}
 
 
 def test_accounts_share_an_instant_and_a_run(home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:

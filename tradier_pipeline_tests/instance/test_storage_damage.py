@@ -83,7 +83,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, prog_name="tradier-pipeline")
 
 
-@pytest.mark.parametrize("text", [": : [", "nosuch: 1"])
+@sampled("text", [": : [", "nosuch: 1"], kept=(1,))
 def test_settings_of_dagster_that_it_does_not_accept_cost_no_snapshot(
     text: str, home: Home, broker: None, dagster_home: Path
 ) -> None:

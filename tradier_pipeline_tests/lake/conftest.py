@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from tradier_pipeline.core.settings import LAKE_PREFIX, Settings
+from tradier_pipeline.lake import connection as connecting
 from tradier_pipeline.lake.connection import ALIAS, EXTENSIONS, Lake, lake_of, open_lake, packaged
 from tradier_pipeline.lake.ship import Shipper
 from tradier_pipeline.lake.tables import create
 from tradier_pipeline.warehouse import derived, schema
 from tradier_pipeline_tests.conftest import Home
+from tradier_pipeline_tests.support.connections import Pool, Pooled
 from tradier_pipeline_tests.support.postgres import Postgres, serving
 from tradier_pipeline_tests.support.year import fill, sessions
 
 NUMBERS = count(1)
+LOADED = re.compile(
+    r"LOAD '.*'|SET TimeZone = 'UTC'; SET enable_progress_bar = false|SET ducklake_max_retry_count = 0"
+    r"|CREATE OR REPLACE TEMPORARY SECRET lake_catalog .*"
+)
+ATTACHED = "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'"
+
+
+class LakePool(Pool):
+    """Instances that have the extensions loaded: to verify and load them takes longer than most of what is asked."""
+
+    def connect(self, database: str = ":memory:", **options: Any) -> Any:
+        assert (database, options) == (":memory:", {})
+        while self._free:
+            process, instance = self._free.pop()
+            if process == os.getpid():
+                return LakePooled(instance, self)
+        return LakePooled(duckdb.connect(), self)
+
+
+class LakePooled(Pooled):
+    """A connection of that pool. What it takes the lock by is a cursor, which is closed before it."""
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        return self._connection.cursor()
+
+    def _look_at(self, query: Any) -> None:
+        if not LOADED.fullmatch(query):
+            super()._look_at(query)
+
+    def _is_emptied(self) -> bool:
+        """The lake has its catalog attached, which leaves with it."""
+        try:
+            while attached := self._instance.execute(f"{ATTACHED} ORDER BY database_name LIKE '\\_\\_%'").fetchone():
+                self._instance.execute(f'DETACH "{attached[0]}"')
+        except duckdb.Error:
+            return False
+        return super()._is_emptied()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_lake(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(connecting, "duckdb", LakePool(writes=True))
 
 
 @dataclass(frozen=True)
@@ -100,8 +148,9 @@ def lake(server: Postgres, made: str, tmp_path: Path) -> OfTest:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The morning of an account, made in bulk."""
     home = Home(tmp_path_factory.mktemp("filled"))
+    (day,) = sessions(1)
     with home.warehouse.staged() as staged:
-        fill(staged.connection, sessions(1))
+        fill(staged.connection, [replace(day, close=day.open + timedelta(minutes=10))])
         for table in schema.TABLES:
             staged.connection.execute(f"DELETE FROM {table.name} WHERE strftime(as_of, '%H:%M') > '14:40'")
         derived.refresh(staged.connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tradier_pipeline.landing.manifest import FailureRecord
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.monitoring.status import AccountStatus, Heartbeat, RequestBudget, read_status
 from tradier_pipeline.publish.store import NotPublishedError, store_snapshot
+from tradier_pipeline.simulator.server import embedded_simulator
+from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
 
@@ -27,6 +30,22 @@ from tradier_pipeline_tests.conftest import Home, Simulated, take
 def account() -> AccountStatus:
     (only,) = read_status(load_settings()).accounts
     return only
+
+
+@pytest.fixture(scope="module")
+def taken_once(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("taken") / "home")
+    with embedded_simulator(None, calendar=ROUND_THE_CLOCK) as url:
+        take(home, Simulated(url).broker)
+    return home
+
+
+@pytest.fixture
+def landed(home: Home, taken_once: Home) -> LandedSnapshot:
+    """The one snapshot of the home."""
+    shutil.copytree(taken_once.path, home.path)
+    (found,) = home.zone.snapshots()
+    return found
 
 
 def test_an_empty_home_has_no_state(home: Home) -> None:
@@ -88,10 +107,7 @@ def test_a_landed_snapshot_that_a_check_refused_is_named(home: Home, simulated: 
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-ratelimit-allowed": "many", "x-ratelimit-available": "-"}])
-def test_a_budget_the_broker_does_not_send_is_unknown(
-    headers: dict[str, str], home: Home, simulated: Simulated
-) -> None:
-    landed, _ = take(home, simulated.broker)
+def test_a_budget_the_broker_does_not_send_is_unknown(headers: dict[str, str], landed: LandedSnapshot) -> None:
     manifest = landed.directory / "manifest.json"
     pages = {
         name: tuple(page.model_copy(update={"headers": headers}) for page in found)
@@ -102,9 +118,8 @@ def test_a_budget_the_broker_does_not_send_is_unknown(
 
 
 def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(
-    home: Home, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+    home: Home, landed: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take(home, simulated.broker)
     (home.path / "dagster").mkdir()
     (home.path / "dagster" / "kept").write_bytes(bytes(100))
     monkeypatch.setattr(Path, "rglob", lambda path, _: [path / "kept", path / "gone"] if path.name == "dagster" else [])
@@ -113,9 +128,8 @@ def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(
 
 @pytest.mark.parametrize("kind", ["text", "directory", "pipe"])
 def test_a_warehouse_that_cannot_be_opened_hides_nothing_of_what_is_landed(
-    kind: str, home: Home, simulated: Simulated
+    kind: str, home: Home, landed: LandedSnapshot
 ) -> None:
-    landed, _ = take(home, simulated.broker)
     path = home.warehouse.path
     path.unlink()
     {"text": lambda: path.write_text("no database"), "directory": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
@@ -144,8 +158,7 @@ def test_each_cycle_that_is_on_tells_its_last_published_snapshot(
     assert account().heartbeats == (Heartbeat("monitor_cycle", as_of, True), Heartbeat("trade_cycle", as_of, False))
 
 
-def test_a_cycle_that_has_never_published_is_not_late(home: Home, simulated: Simulated) -> None:
-    take(home, simulated.broker)
+def test_a_cycle_that_has_never_published_is_not_late(landed: LandedSnapshot) -> None:
     assert {(beat.last, beat.late) for beat in account().heartbeats} == {(None, False)}
 
 
@@ -153,9 +166,8 @@ def test_a_cycle_that_has_never_published_is_not_late(home: Home, simulated: Sim
     "damage", [b"garbage" * 200, b"SQLite format 3\x00", None], ids=["garbage", "cut", "directory"]
 )
 def test_a_ledger_that_cannot_be_read_is_told_and_hides_nothing_else(
-    damage: bytes | None, home: Home, simulated: Simulated
+    damage: bytes | None, home: Home, landed: LandedSnapshot
 ) -> None:
-    take(home, simulated.broker)
     ledger = home.path / "ledger.sqlite"
     ledger.write_bytes(damage) if damage is not None else ledger.mkdir()
     found = read_status(load_settings())

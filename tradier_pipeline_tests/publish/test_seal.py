@@ -191,6 +191,80 @@ def test_a_plain_reader_sees_rows_and_comments_from_any_directory(
     assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "sealed").glob("*/*.parquet"))
 
 
+def sealed_rows(connection: duckdb.DuckDBPyConnection, path: Path, table: schema.Table, days: Collection[date]) -> None:
+    """A file with two rows of each day: of its first second in New York, and of its last."""
+    keys = {"trade_date": "day", "as_of": "instant", "snapshot_id": "instant", "account_id": "'VA1'"}
+    columns = ", ".join(f'{keys.get(one.name, "NULL")}::{one.type} AS "{one.name}"' for one in table.columns)
+    moments = ", ".join(f"({literal(day)}, INTERVAL {second} SECOND)" for day in days for second in (0, 86_399))
+    path.parent.mkdir(exist_ok=True)
+    connection.execute(
+        f"COPY (SELECT {columns} FROM (SELECT day, (day + span) AT TIME ZONE 'America/New_York' AS instant "
+        f"FROM (VALUES {moments}) AS _(day, span))) TO {literal(str(path))} (FORMAT parquet)"
+    )
+
+
+@pytest.mark.parametrize("many", [1, 99])
+@pytest.mark.parametrize(
+    ("table", "files"),
+    [
+        (
+            schema.POSITIONS,
+            {
+                "positions/2023-12.parquet": (date(2023, 12, 1), date(2023, 12, 31)),
+                "positions/2024-02.2.parquet": (date(2024, 2, 1), date(2024, 2, 29)),
+                "open/positions-2024-03-17.parquet": (date(2024, 3, 1), date(2024, 3, 17)),
+            },
+        ),
+        (
+            schema.ACCOUNTS,
+            {
+                "accounts/2023.parquet": (date(2023, 1, 1), date(2023, 12, 31)),
+                "accounts/2024.parquet": (date(2024, 1, 1), date(2024, 12, 31)),
+            },
+        ),
+    ],
+)
+def test_of_sealed_files_those_are_opened_in_which_a_day_may_be(
+    table: schema.Table,
+    files: dict[str, tuple[date, date]],
+    many: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sealed, "MANY_FILES", many)
+    later = f"{table.name}/{'2026' if table in sealed.YEARLY else '2026-01'}.parquet"  # nothing that could be opened
+    (tmp_path / table.name).mkdir()
+    (tmp_path / later).write_bytes(b"damaged")
+    listed = [
+        sealed.SealedFile(
+            table.name, span[0], name, 0, "", 0, table.column_names, NOVEMBER, span[1] + timedelta(days=1)
+        )
+        for name, span in {**files, later: (date(2026, 1, 1), date(2026, 1, 31))}.items()
+    ]
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'Pacific/Kiritimati'")  # of a reader: 14 hours before UTC
+        for name, span in files.items():
+            sealed_rows(connection, tmp_path / name, table, span)
+        connection.execute("CREATE SCHEMA hot")
+        connection.execute(schema.ddl(table, f"hot.{table.name}"))
+        connection.execute(f"CREATE VIEW shown AS FROM query($view$ {sealed.both(table, listed, tmp_path)} $view$)")
+
+        def found(condition: str) -> list[date]:
+            query = f"SELECT DISTINCT trade_date FROM shown WHERE {condition} ORDER BY 1"
+            return [day for (day,) in connection.execute(query).fetchall()]
+
+        days = [day for both in files.values() for day in both]
+        for day in days:
+            assert found(f"trade_date = {literal(day)} AND account_id = 'VA1'") == [day]
+            moment = f"(({literal(day)} + INTERVAL 86399 SECOND) AT TIME ZONE 'America/New_York')"
+            assert many > 1 or found(f"as_of = {moment}") == [day]
+            assert many > 1 or found(f"as_of BETWEEN {moment} - INTERVAL 23 HOUR AND {moment}") == [day]
+        assert found(f"trade_date BETWEEN {literal(days[1])} AND {literal(days[2])}") == days[1:3]
+        assert found(f"trade_date >= {literal(days[1])} AND trade_date < '2025-01-01'") == days[1:]
+        with pytest.raises(duckdb.Error, match="2026"):
+            found("trade_date >= '2025-01-01'")
+
+
 @pytest.mark.usefixtures("few_tables")
 def test_a_reader_that_holds_the_file_open_goes_on_with_what_it_saw(bulk: Warehouse) -> None:
     sums = "SELECT count(*), sum(quantity) FROM positions"

@@ -154,9 +154,10 @@ def test_short_options_of_an_underlying_stand_beside_its_shares(home: Home) -> N
 @pytest.mark.parametrize(
     ("view", "tables"),
     [
-        ("exposure", ["positions", "quotes", "quotes", "tradier_snapshots"]),
-        ("account_exposure", ["account_balances", "positions", "quotes", "quotes", "tradier_snapshots"]),
-        ("assignment_risk", ["account_balances", "positions", "quotes", "tradier_snapshots"]),
+        ("exposure", ["positions", "quotes", "quotes"]),
+        ("account_exposure", ["account_balances", "positions", "quotes", "quotes"]),
+        ("assignment_risk", ["account_balances", "positions", "quotes"]),
+        ("spread_book", ["option_spreads"]),
     ],
 )
 def test_a_day_is_found_by_few_looks_at_what_is_sealed_and_none_at_another_day(

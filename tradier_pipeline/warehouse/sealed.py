@@ -35,7 +35,7 @@ from tradier_pipeline.warehouse.views import (
 
 HOT = "hot"
 FOLDER = "sealed"
-MANY_FILES = 24  # to open more takes longer than to ask each name for its instants, too
+YEARS_OF_BRANCH = 5  # of more, to ask each name takes longer than another branch of the view
 OPEN = "open"  # below it; no table has this name
 MONTHLY = (
     *(schema.POSITIONS, schema.ORDERS, schema.ORDER_LEGS, schema.QUOTES, schema.RAW_PAYLOADS),
@@ -189,41 +189,40 @@ def both(table: Table, files: Sequence[SealedFile], root: Path) -> str:
             for column in table.columns
         )
         source = parquet(root / file.path for file in together)
-        branches.append(f"SELECT {shown} FROM {source} WHERE {_bounds(table, together)}")  # noqa: S608
+        branches.append(f"SELECT {shown} FROM {source} WHERE {_bounds(together)}")  # noqa: S608
     return " UNION ALL ".join(branches)
 
 
 def _branch(file: SealedFile) -> tuple[str, tuple[str, ...]]:
-    """The files of a branch are alike: their names begin with the month or year that they have, or it is one alone."""
-    return "" if _tells_when(file) else file.path, file.columns
+    """Which branch shows a file: that of some years whose names begin with their month or year, or one of its own."""
+    return str(file.month.year // YEARS_OF_BRANCH) if _tells_when(file) else file.path, file.columns
 
 
 def _tells_when(file: SealedFile) -> bool:
     return Path(file.path).name.startswith(f"{file.month:%Y}." if file.is_yearly else f"{file.month:%Y-%m}.")
 
 
-def _bounds(table: Table, files: Sequence[SealedFile]) -> str:
+def _bounds(files: Sequence[SealedFile]) -> str:
     """What holds for all rows of the files of a branch.
 
     From a condition on the date and what is said here of it and the names, DuckDB finds which names may be, and opens
-    no other file. It does so when it comes to a constant bound of the same column: these stand last.
+    no other file. It does so when it comes to a constant bound of the date: these stand last.
     """
     first, last = min(file.month for file in files), max(file.last for file in files)
     bounds = []
     if _tells_when(files[0]) and len(files) > 1:
-        letters, rest, days = (4, "-01-01", 366) if table.name in _YEARLY else (7, "-01", 31)
-        begin = f"(left(parse_filename(filename), {letters}) || '{rest}')::DATE"
-        bounds += [f"{begin} <= trade_date", f"{begin} + {days} >= trade_date"]
-        if len(files) > MANY_FILES:
-            bounds += [f"{_instant(begin)} <= as_of", f"{_instant(f'{begin} + {days + 2}')} >= as_of"]
+        named = "(left(parse_filename(filename), {}) || '{}')::DATE"
+        begin = named.format(4, "-01-01") if files[0].is_yearly else named.format(7, "-01")
+        end = named.format(4, "-12-31") if files[0].is_yearly else f"last_day({begin})"
+        bounds += [f"{begin} <= trade_date", f"{end} >= trade_date"]
     bounds += [f"trade_date >= {literal(first)}", f"trade_date <= {literal(last)}"]
-    bounds += [f"as_of >= {_instant(literal(first))}", f"as_of <= {_instant(f'{literal(last)} + 2')}"]
+    bounds += [f"as_of >= {_begin(first)}", f"as_of <= {_begin(last + timedelta(days=2))}"]
     return " AND ".join(bounds)
 
 
-def _instant(day: str) -> str:
-    """When a date begins in UTC, whatever the time zone of the session is."""
-    return f"make_timestamptz(epoch_us({day}))"
+def _begin(day: date) -> str:
+    """When a date begins in UTC, whatever the time zone of the session is, which a text would make DuckDB look up."""
+    return f"make_timestamptz({(day - date(1970, 1, 1)).days * 86_400_000_000})"
 
 
 def is_sealed(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +203,8 @@ def sealed_rows(connection: duckdb.DuckDBPyConnection, path: Path, table: schema
     )
 
 
-@pytest.mark.parametrize("many", [1, 99])
 @pytest.mark.parametrize(
-    ("table", "files"),
+    ("table", "files", "damaged"),
     [
         (
             schema.POSITIONS,
@@ -214,11 +213,19 @@ def sealed_rows(connection: duckdb.DuckDBPyConnection, path: Path, table: schema
                 "positions/2024-02.2.parquet": (date(2024, 2, 1), date(2024, 2, 29)),
                 "open/positions-2024-03-17.parquet": (date(2024, 3, 1), date(2024, 3, 17)),
             },
+            {
+                "positions/2024-01.parquet": (date(2024, 1, 1), date(2024, 1, 31)),
+                "positions/2024-05.parquet": (date(2024, 5, 1), date(2024, 5, 31)),
+            },
         ),
         (
             schema.ACCOUNTS,
             {
+                "accounts/2021.parquet": (date(2021, 1, 1), date(2021, 12, 31)),
                 "accounts/2023.parquet": (date(2023, 1, 1), date(2023, 12, 31)),
+            },
+            {
+                "accounts/2022.parquet": (date(2022, 1, 1), date(2022, 12, 31)),
                 "accounts/2024.parquet": (date(2024, 1, 1), date(2024, 12, 31)),
             },
         ),
@@ -227,24 +234,19 @@ def sealed_rows(connection: duckdb.DuckDBPyConnection, path: Path, table: schema
 def test_of_sealed_files_those_are_opened_in_which_a_day_may_be(
     table: schema.Table,
     files: dict[str, tuple[date, date]],
-    many: int,
+    damaged: dict[str, tuple[date, date]],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sealed, "MANY_FILES", many)
-    later = f"{table.name}/{'2026' if table in sealed.YEARLY else '2026-01'}.parquet"  # nothing that could be opened
-    (tmp_path / table.name).mkdir()
-    (tmp_path / later).write_bytes(b"damaged")
     listed = [
-        sealed.SealedFile(
-            table.name, span[0], name, 0, "", 0, table.column_names, NOVEMBER, span[1] + timedelta(days=1)
-        )
-        for name, span in {**files, later: (date(2026, 1, 1), date(2026, 1, 31))}.items()
+        sealed.SealedFile(table.name, first, name, 0, "", 0, table.column_names, NOVEMBER, last + timedelta(days=1))
+        for name, (first, last) in sorted({**files, **damaged}.items(), key=lambda file: file[1])
     ]
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'Pacific/Kiritimati'")  # of a reader: 14 hours before UTC
         for name, span in files.items():
             sealed_rows(connection, tmp_path / name, table, span)
+        for name in damaged:
+            (tmp_path / name).write_bytes(b"nothing that could be opened")
         connection.execute("CREATE SCHEMA hot")
         connection.execute(schema.ddl(table, f"hot.{table.name}"))
         connection.execute(f"CREATE VIEW shown AS FROM query($view$ {sealed.both(table, listed, tmp_path)} $view$)")
@@ -253,16 +255,18 @@ def test_of_sealed_files_those_are_opened_in_which_a_day_may_be(
             query = f"SELECT DISTINCT trade_date FROM shown WHERE {condition} ORDER BY 1"
             return [day for (day,) in connection.execute(query).fetchall()]
 
-        days = [day for both in files.values() for day in both]
-        for day in days:
-            assert found(f"trade_date = {literal(day)} AND account_id = 'VA1'") == [day]
+        for first, last in files.values():
+            for day in (first, last):
+                assert found(f"trade_date = {literal(day)} AND account_id = 'VA1'") == [day]
+            for condition in ("BETWEEN {} AND {}", ">= {} AND trade_date <= {}"):
+                assert found(f"trade_date {condition.format(literal(first), literal(last))}") == [first, last]
+        for name, (first, last) in damaged.items():
+            with pytest.raises(duckdb.Error, match=name):
+                found(f"trade_date BETWEEN {literal(first)} AND {literal(last)}")
+            sealed_rows(connection, tmp_path / name, table, (first, last))
+        for day in chain(*files.values(), *damaged.values()):
             moment = f"(({literal(day)} + INTERVAL 86399 SECOND) AT TIME ZONE 'America/New_York')"
-            assert many > 1 or found(f"as_of = {moment}") == [day]
-            assert many > 1 or found(f"as_of BETWEEN {moment} - INTERVAL 23 HOUR AND {moment}") == [day]
-        assert found(f"trade_date BETWEEN {literal(days[1])} AND {literal(days[2])}") == days[1:3]
-        assert found(f"trade_date >= {literal(days[1])} AND trade_date < '2025-01-01'") == days[1:]
-        with pytest.raises(duckdb.Error, match="2026"):
-            found("trade_date >= '2025-01-01'")
+            assert found(f"as_of BETWEEN {moment} - INTERVAL 23 HOUR AND {moment}") == [day]
 
 
 @pytest.mark.usefixtures("few_tables")

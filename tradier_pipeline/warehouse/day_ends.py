@@ -1,6 +1,8 @@
 """What the last good snapshot of each account and date shows, kept by every publish: `day_profit` compares the dates.
+And which snapshots of a date are doubtful: most views leave them out.
 
-A year has hundreds of thousands of rows of positions and orders, of which the ends of its days are a few thousand.
+A year has hundreds of thousands of rows of positions and orders, of which the ends of its days are a few thousand, and
+the doubtful headers a few.
 """
 
 from __future__ import annotations
@@ -113,7 +115,19 @@ def _spread_legs(dates: str) -> str:
     """  # noqa: S608
 
 
+def _doubtful(dates: str) -> str:
+    return f"SELECT {_KEY}, as_of FROM (FROM tradier_snapshots {dates}) WHERE verdict = 'doubtful'"  # noqa: S608
+
+
 DAY_ENDS: Final = (
+    DayEnd(
+        Table(
+            "doubtful_snapshots",
+            "One row per doubtful snapshot. Kept by every publish: those of a day are found without a sealed year.",
+            (*_KEY_COLUMNS, Column("as_of", INSTANT, "As-of of the snapshot (UTC)", required=True)),
+        ),
+        _doubtful,
+    ),
     DayEnd(
         Table(
             "day_end_positions",

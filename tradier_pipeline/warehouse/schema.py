@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 17
+SCHEMA_VERSION = 18
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -103,9 +103,9 @@ TRADIER_SNAPSHOTS = Table(
 # Nothing is concluded from these. Few: an anti join of them costs next to nothing.
 DOUBTFUL = "(SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'doubtful')"
 GOOD = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"  # behind a table: the rows of its good snapshots
-# The same with `WHERE` at its end: a condition on account and date reaches the doubtful ones, too
+# The same of views, which see what a publish has kept, with `WHERE` at its end
 GOOD_OF_DAY = """LEFT JOIN (
-        SELECT account_id, as_of, trade_date, true AS is_doubtful FROM tradier_snapshots WHERE verdict = 'doubtful'
+        SELECT account_id, as_of, trade_date, true AS is_doubtful FROM doubtful_snapshots
     ) USING (account_id, as_of, trade_date) WHERE is_doubtful IS NULL"""
 
 ACCOUNTS = Table(

@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 
 from tradier_pipeline.warehouse import schema
-from tradier_pipeline.warehouse.schema import BIGINT, DATE, INSTANT, VARCHAR, WORDS, Column, Table
+from tradier_pipeline.warehouse.schema import BIGINT, DATE, INSTANT, VARCHAR, WORDS, Column, Table, View
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
 from tradier_pipeline.warehouse.views import (
     NEWEST_SNAPSHOTS,
@@ -35,6 +35,7 @@ from tradier_pipeline.warehouse.views import (
 
 HOT = "hot"
 FOLDER = "sealed"
+YEARS_OF_BRANCH = 5  # of more, to ask each name takes longer than another branch of the view
 OPEN = "open"  # below it; no table has this name
 MONTHLY = (
     *(schema.POSITIONS, schema.ORDERS, schema.ORDER_LEGS, schema.QUOTES, schema.RAW_PAYLOADS),
@@ -168,7 +169,7 @@ def fingerprint_query(columns: str, rows: str) -> str:
 def parquet(paths: Iterable[Path]) -> str:
     """The files as a table function. Their names mean themselves, whatever is in them."""
     names = ", ".join(literal(_unglobbed(str(path))) for path in paths)
-    return f"read_parquet([{names}], hive_partitioning = false)"
+    return f"read_parquet([{names}], hive_partitioning = false, filename = true)"
 
 
 def _unglobbed(path: str) -> str:
@@ -178,25 +179,50 @@ def _unglobbed(path: str) -> str:
 def both(table: Table, files: Sequence[SealedFile], root: Path) -> str:
     """The query of the rows that are hot and those of some files, as one.
 
-    A branch for each year says which dates it has: a condition on the date or instant lets DuckDB skip all others
-    without a look at their files.
+    What is said of their dates and instants lets DuckDB skip files that a condition on these rules out: see `_bounds`.
     """
     branches = [f"SELECT {listed(table)} FROM {HOT}.{table.name}"]  # noqa: S608
-    ordered = sorted(files, key=_branch)
-    for (year, columns), of_branch in groupby(ordered, key=_branch):
+    for (_, columns), of_branch in groupby(sorted(files, key=_branch), key=_branch):
+        together = list(of_branch)
         shown = ", ".join(
             f'"{column.name}"' if column.name in columns else f'NULL::{column.type} AS "{column.name}"'
             for column in table.columns
         )
-        source = parquet(root / file.path for file in of_branch)
-        days = f"trade_date BETWEEN DATE '{year}-01-01' AND DATE '{year}-12-31'"
-        instants = f"as_of BETWEEN TIMESTAMPTZ '{year}-01-01 00:00:00Z' AND TIMESTAMPTZ '{year + 1}-01-02 00:00:00Z'"
-        branches.append(f"SELECT {shown} FROM {source} WHERE {days} AND {instants}")  # noqa: S608
+        source = parquet(root / file.path for file in together)
+        branches.append(f"SELECT {shown} FROM {source} WHERE {_bounds(together)}")  # noqa: S608
     return " UNION ALL ".join(branches)
 
 
-def _branch(file: SealedFile) -> tuple[int, tuple[str, ...]]:
-    return file.month.year, file.columns
+def _branch(file: SealedFile) -> tuple[str, tuple[str, ...]]:
+    """Which branch shows a file: that of some years whose names begin with their month or year, or one of its own."""
+    return str(file.month.year // YEARS_OF_BRANCH) if _tells_when(file) else file.path, file.columns
+
+
+def _tells_when(file: SealedFile) -> bool:
+    return Path(file.path).name.startswith(f"{file.month:%Y}." if file.is_yearly else f"{file.month:%Y-%m}.")
+
+
+def _bounds(files: Sequence[SealedFile]) -> str:
+    """What holds for all rows of the files of a branch.
+
+    From a condition on the date and what is said here of it and the names, DuckDB finds which names may be, and opens
+    no other file. It does so when it comes to a constant bound of the date: these stand last.
+    """
+    first, last = min(file.month for file in files), max(file.last for file in files)
+    bounds = []
+    if _tells_when(files[0]) and len(files) > 1:
+        named = "(left(parse_filename(filename), {}) || '{}')::DATE"
+        begin = named.format(4, "-01-01") if files[0].is_yearly else named.format(7, "-01")
+        end = named.format(4, "-12-31") if files[0].is_yearly else f"last_day({begin})"
+        bounds += [f"{begin} <= trade_date", f"{end} >= trade_date"]
+    bounds += [f"trade_date >= {literal(first)}", f"trade_date <= {literal(last)}"]
+    bounds += [f"as_of >= {_begin(first)}", f"as_of <= {_begin(last + timedelta(days=2))}"]
+    return " AND ".join(bounds)
+
+
+def _begin(day: date) -> str:
+    """When a date begins in UTC, whatever the time zone of the session is, which a text would make DuckDB look up."""
+    return f"make_timestamptz({(day - date(1970, 1, 1)).days * 86_400_000_000})"
 
 
 def is_sealed(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -275,8 +301,7 @@ def show(connection: duckdb.DuckDBPyConnection, root: Path, tables: Collection[s
     for table in TABLES:
         if table.name in (tables or hot):
             query = both(table, [file for file in files if file.table_name == table.name], root)
-            connection.execute(f"CREATE OR REPLACE VIEW main.{table.name} AS {query}")
-            connection.execute(schema.comments("VIEW", f"main.{table.name}", table.comment, table.columns))
+            connection.execute(view_ddl(View(f"main.{table.name}", table.comment, table.columns, query)))
     show_now(connection, hot)
 
 

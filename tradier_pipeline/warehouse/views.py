@@ -450,5 +450,8 @@ def view_ddl(view: View) -> str:
     Its query is kept as text: DuckDB then parses that of a view which is asked for. Kept as a query, those of all views
     are read whenever the file is opened, which took a third of the time of opening it.
     """
-    query = f"FROM query($view$ {view.query} $view$)"
+    tag = "$view$"
+    while tag in view.query:  # a path may have it
+        tag = f"{tag[:-1]}_$"
+    query = f"FROM query({tag} {view.query} {tag})"
     return f"CREATE OR REPLACE VIEW {view.name} AS {query}; {comments('VIEW', view.name, view.comment, view.columns)}"

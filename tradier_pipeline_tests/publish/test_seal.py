@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,84 @@ def test_a_plain_reader_sees_rows_and_comments_from_any_directory(
         files = plain.execute("SELECT count(*) FROM read_parquet($1)", [f"{tmp_path}/sealed/positions/*.parquet"])
         assert files.fetchall() > [(0,)]
     assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "sealed").glob("*/*.parquet"))
+
+
+def sealed_rows(connection: duckdb.DuckDBPyConnection, path: Path, table: schema.Table, days: Collection[date]) -> None:
+    """A file with two rows of each day: of its first second in New York, and of its last."""
+    keys = {"trade_date": "day", "as_of": "instant", "snapshot_id": "instant", "account_id": "'VA1'"}
+    columns = ", ".join(f'{keys.get(one.name, "NULL")}::{one.type} AS "{one.name}"' for one in table.columns)
+    moments = ", ".join(f"({literal(day)}, INTERVAL {second} SECOND)" for day in days for second in (0, 86_399))
+    path.parent.mkdir(exist_ok=True)
+    connection.execute(
+        f"COPY (SELECT {columns} FROM (SELECT day, (day + span) AT TIME ZONE 'America/New_York' AS instant "
+        f"FROM (VALUES {moments}) AS _(day, span))) TO {literal(str(path))} (FORMAT parquet)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "files", "damaged"),
+    [
+        (
+            schema.POSITIONS,
+            {
+                "positions/2023-12.parquet": (date(2023, 12, 1), date(2023, 12, 31)),
+                "positions/2024-02.2.parquet": (date(2024, 2, 1), date(2024, 2, 29)),
+                "open/positions-2024-03-17.parquet": (date(2024, 3, 1), date(2024, 3, 17)),
+            },
+            {
+                "positions/2024-01.parquet": (date(2024, 1, 1), date(2024, 1, 31)),
+                "positions/2024-05.parquet": (date(2024, 5, 1), date(2024, 5, 31)),
+            },
+        ),
+        (
+            schema.ACCOUNTS,
+            {
+                "accounts/2021.parquet": (date(2021, 1, 1), date(2021, 12, 31)),
+                "accounts/2023.parquet": (date(2023, 1, 1), date(2023, 12, 31)),
+            },
+            {
+                "accounts/2022.parquet": (date(2022, 1, 1), date(2022, 12, 31)),
+                "accounts/2024.parquet": (date(2024, 1, 1), date(2024, 12, 31)),
+            },
+        ),
+    ],
+)
+def test_of_sealed_files_those_are_opened_in_which_a_day_may_be(
+    table: schema.Table,
+    files: dict[str, tuple[date, date]],
+    damaged: dict[str, tuple[date, date]],
+    tmp_path: Path,
+) -> None:
+    listed = [
+        sealed.SealedFile(table.name, first, name, 0, "", 0, table.column_names, NOVEMBER, last + timedelta(days=1))
+        for name, (first, last) in sorted({**files, **damaged}.items(), key=lambda file: file[1])
+    ]
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'Pacific/Kiritimati'")  # of a reader: 14 hours before UTC
+        for name, span in files.items():
+            sealed_rows(connection, tmp_path / name, table, span)
+        for name in damaged:
+            (tmp_path / name).write_bytes(b"nothing that could be opened")
+        connection.execute("CREATE SCHEMA hot")
+        connection.execute(schema.ddl(table, f"hot.{table.name}"))
+        connection.execute(f"CREATE VIEW shown AS FROM query($view$ {sealed.both(table, listed, tmp_path)} $view$)")
+
+        def found(condition: str) -> list[date]:
+            query = f"SELECT DISTINCT trade_date FROM shown WHERE {condition} ORDER BY 1"
+            return [day for (day,) in connection.execute(query).fetchall()]
+
+        for first, last in files.values():
+            for day in (first, last):
+                assert found(f"trade_date = {literal(day)} AND account_id = 'VA1'") == [day]
+            for condition in ("BETWEEN {} AND {}", ">= {} AND trade_date <= {}"):
+                assert found(f"trade_date {condition.format(literal(first), literal(last))}") == [first, last]
+        for name, (first, last) in damaged.items():
+            with pytest.raises(duckdb.Error, match=name):
+                found(f"trade_date BETWEEN {literal(first)} AND {literal(last)}")
+            sealed_rows(connection, tmp_path / name, table, (first, last))
+        for day in chain(*files.values(), *damaged.values()):
+            moment = f"(({literal(day)} + INTERVAL 86399 SECOND) AT TIME ZONE 'America/New_York')"
+            assert found(f"as_of BETWEEN {moment} - INTERVAL 23 HOUR AND {moment}") == [day]
 
 
 @pytest.mark.usefixtures("few_tables")
@@ -432,7 +510,7 @@ def test_a_moved_home_is_found_again_by_the_next_publish_or_by_repoint(
     sealed_bulk: Warehouse, filled_home: Path, tmp_path: Path
 ) -> None:
     bulk = sealed_bulk
-    for number, name in enumerate(("it's [moved] *", "moved again")):
+    for number, name in enumerate(("it's [moved] * $view$", "moved again")):
         (tmp_path / name).mkdir()
         for what in ("tradier.duckdb", "sealed"):
             shutil.move(bulk.path.parent / what, tmp_path / name / what)

@@ -156,9 +156,10 @@ def test_short_options_of_an_underlying_stand_beside_its_shares(home: Home) -> N
 
 
 LOOKS = {
-    "exposure": ["positions", "quotes", "quotes", "tradier_snapshots"],
-    "account_exposure": ["account_balances", "positions", "quotes", "quotes", "tradier_snapshots"],
-    "assignment_risk": ["account_balances", "positions", "quotes", "tradier_snapshots"],
+    "exposure": ["positions", "quotes", "quotes"],
+    "account_exposure": ["account_balances", "positions", "quotes", "quotes"],
+    "assignment_risk": ["account_balances", "positions", "quotes"],
+    "spread_book": ["option_spreads"],
 }
 
 

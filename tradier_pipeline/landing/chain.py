@@ -88,8 +88,12 @@ class Records(Protocol):
         """Those that are there, in the order of filing as far as it shows: kind, path, sha256."""
         ...
 
+    def holds(self, path: str) -> bool:
+        """Whether there is such a record, damaged or not."""
+        ...
+
     def sha256(self, path: str) -> str | None:
-        """Of the record that is there now; None if there is none."""
+        """Of the record that is there now; None if there is none that can be read."""
         ...
 
     def forget(self, path: str) -> None:
@@ -136,8 +140,9 @@ class Chain:
                 self._begin()
             with writing(self.path):
                 last = self._mended_tail()
-            if isinstance(last, Link) and last.kind != "void" and self._records.sha256(last.path) != last.sha256:
-                self._records.forget(last.path)
+            if isinstance(last, Link) and last.kind != "void" and not self._was_filed(last):
+                if not self._records.holds(last.path):
+                    self._records.forget(last.path)
                 void = Link.after(last.head, "void", last.sha256, last.path)
                 self._append(void)
                 last = void
@@ -185,6 +190,17 @@ class Chain:
             lines.append(str(link))
             head = link.head
         write_whole(self.path, "".join(lines).encode())
+
+    def _was_filed(self, last: Link) -> bool:
+        """Whether its record is there, as announced or damaged since: a record gets its name when it is whole.
+
+        A process that died before left none, or the one that it was to replace, which an earlier line names.
+        """
+        found = self._records.sha256(last.path)
+        if found == last.sha256:
+            return True
+        earlier = (link for link in map(Link.parse, self.lines()) if link and link.number < last.number)
+        return self._records.holds(last.path) and found not in {one.sha256 for one in earlier if one.path == last.path}
 
     def _mended_tail(self) -> Link | Head:
         """The last line. One that was cut off when the power failed announced nothing that was filed, and goes."""

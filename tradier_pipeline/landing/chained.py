@@ -51,6 +51,11 @@ class OwnFiles:
         except OSError as error:
             raise LandingError(f"cannot read {path}: {error.strerror}", "Restore it from a backup.") from None
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a record, damaged or not, wherever it lies."""
+        of_day = _DAY.fullmatch(name)
+        return Day(self.directory / of_day[1]).holds(of_day[2]) if of_day else (self.directory / name).exists()
+
     def sha256(self, name: str) -> str | None:
         """Of a record that is there; None if there is none that can be read."""
         if name.endswith(".zip"):

@@ -19,6 +19,9 @@ class _SealedFiles:
         for path in sorted(self.root.glob("*/*.parquet"), key=lambda path: (path.name, path)):
             yield "filed", path.relative_to(self.root).as_posix(), file_sha256(path)
 
+    def holds(self, path: str) -> bool:
+        return (self.root / path).exists()
+
     def sha256(self, path: str) -> str | None:
         with suppress(OSError):
             return file_sha256(self.root / path)

@@ -204,7 +204,6 @@ def costs_no_other_snapshot(home: Home, simulated: Simulated, two_landed: Home, 
         assert [reason for reason in rebuilt.refused.values() if any(name in reason for name in known)], path
 
 
-@UNPROVEN
 @sampled("kind", list(DAMAGE), kept=[place for place, kind in enumerate(DAMAGE) if kind in NEWEST])
 def test_damage_is_named_and_costs_no_other_snapshot(
     kind: str, home: Home, simulated: Simulated, two_landed: Home
@@ -218,7 +217,6 @@ def landed_only(home: Home, broker: Broker) -> LandedSnapshot:
     return landed
 
 
-@UNPROVEN
 def test_damages_of_many_snapshots_are_each_named_and_cost_no_other(home: Home, simulated: Simulated) -> None:
     of_one = [kind for kind in SINGLE if kind not in NEWEST]
     landed = [landed_only(home, simulated.broker) for _ in of_one]
@@ -232,7 +230,6 @@ def test_damages_of_many_snapshots_are_each_named_and_cost_no_other(home: Home, 
     assert [path for path, snapshot_id in paths.items() if not any(snapshot_id in one for one in refused)] == []
 
 
-@UNPROVEN
 def test_each_of_many_strangers_is_named_and_they_cost_no_snapshot(
     home: Home, simulated: Simulated, two_landed: Home
 ) -> None:
@@ -325,7 +322,6 @@ def test_a_failed_attempt_that_is_gone_or_damaged_later_blocks_nothing(
     assert str(landed.snapshot_id) in published(home)
 
 
-@UNPROVEN
 def test_a_damaged_archive_stops_neither_the_others_nor_a_rebuild(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:
@@ -400,7 +396,6 @@ def test_a_clock_that_was_ahead_costs_one_doubt_and_no_snapshot(
     assert published(home) == expected
 
 
-@UNPROVEN
 @sampled("back", [timedelta(minutes=10), timedelta(hours=3)])
 def test_a_clock_that_was_set_back_costs_one_doubt_and_no_snapshot(
     home: Home, simulated: Simulated, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch, back: timedelta
@@ -440,7 +435,6 @@ def test_a_small_difference_of_the_clocks_is_a_warning(
 # ---------------------------------------------------------------- refused in the past
 
 
-@UNPROVEN
 def test_what_was_refused_for_its_content_is_published_by_a_rebuild(
     home: Home, simulated: Simulated, good: LandedSnapshot
 ) -> None:

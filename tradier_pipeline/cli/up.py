@@ -33,6 +33,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import PRIVATE_FILE, make_directory, writing
 from tradier_pipeline.core.processes import PARENT_PIPE
 from tradier_pipeline.core.settings import STORAGE_VARIABLE, Settings
+from tradier_pipeline.core.sources import STARTED_IN, started_in
 from tradier_pipeline.domain.budget import Budget
 from tradier_pipeline.extract.connection import Broker, active_accounts, connect
 from tradier_pipeline.instance import StorageError, check_storage
@@ -118,6 +119,7 @@ def _up(settings: Settings, address: Address) -> None:
             "DAGSTER_HOME": str(settings.dagster_home),
             "TRADIER_PIPELINE_HOME": str(settings.home),
             "TRADIER_UI_TOKEN": address.token or "",
+            STARTED_IN: str(started_in(os.environ)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",  # no file of the working directory is taken for a module, by whom it may be
         }
@@ -378,6 +380,8 @@ def _running(
                 Output(name, failures),
                 read,
                 env={**environment, PARENT_PIPE: str(watched)},
+                # Dagster would put a `.env` of its working directory, whosever it is, above the environment
+                cwd=environment.get("DAGSTER_HOME") or None,
                 start_new_session=True,
                 pass_fds=[watched],
             )

@@ -12,6 +12,7 @@ from shlex import quote
 from tradier_pipeline.core.dotenv import Dotenv, SetName, SettingsError, of_ours, read_dotenv
 
 HOME = "pipeline_home"
+STARTED_IN = "_TRADIER_STARTED_IN"  # set by `up` for what it starts elsewhere: where the user stands
 DOTENV = ".env"
 HOME_REMEDY = "Set it to a directory you may write to."
 
@@ -52,7 +53,7 @@ class Sources:
     def directory_of(self, field: str) -> Path:
         """Where a relative path starts: beside the `.env` that names it, else where the command was started."""
         in_file = self.dotenv is not None and field not in self.from_environment
-        return self.dotenv.parent if self.dotenv is not None and in_file else Path.cwd()
+        return self.dotenv.parent if self.dotenv is not None and in_file else started_in(os.environ)
 
 
 def find_sources(environment: Mapping[str, str]) -> Sources:
@@ -65,19 +66,24 @@ def find_sources(environment: Mapping[str, str]) -> Sources:
     Raises:
         SettingsError: a file cannot be read, is somebody else's, or has a line of ours that cannot be understood.
     """
-    given = of_ours(environment)
+    given, here = of_ours(environment), started_in(environment)
     looked_at: list[Dotenv] = []
-    nearest = _that_sets_ours(_upwards(Path.cwd()), looked_at)
+    nearest = _that_sets_ours(_upwards(here), looked_at)
     notice = ""
     if HOME in given:
-        home = _absolute(given[HOME], Path.cwd())
+        home = _absolute(given[HOME], here)
     elif nearest and HOME in nearest.ours:
         home = _absolute(nearest.ours[HOME], nearest.path.parent)
     else:
-        home, notice = _default_home(Path.cwd())
+        home, notice = _default_home(here)
     found = _read(home / DOTENV, looked_at, own=True) or nearest or _that_sets_ours([home.parent / DOTENV], looked_at)
     names = tuple(set_ for one in looked_at for set_ in one.names)
     return Sources(home, found.path if found else None, given, found.ours if found else {}, notice, names)
+
+
+def started_in(environment: Mapping[str, str]) -> Path:
+    """The working directory of the command that was started, also in the processes that it has started."""
+    return Path(environment.get(STARTED_IN) or Path.cwd())
 
 
 def default_home() -> Path:

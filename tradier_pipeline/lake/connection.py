@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from tradier_pipeline.core.dotenv import SettingsError
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.settings import LAKE_PREFIX, Settings
+from tradier_pipeline.core.sources import started_in
 from tradier_pipeline.warehouse.sql import literal
 
 ALIAS: Final = "lake"  # of one who ships; a reader attaches the lake by the name that a home has
@@ -96,7 +97,7 @@ def lake_of(settings: Settings) -> Lake:
         raise SettingsError("TRADIER_LAKE is not set", "Set it to ducklake:postgres:..., and TRADIER_LAKE_DATA.")
     catalog = settings.lake.get_secret_value().removeprefix(LAKE_PREFIX)
     data = settings.lake_data
-    place = data if "://" in data else f"{Path(data).expanduser().absolute()}/"
+    place = data if "://" in data else f"{started_in(os.environ) / Path(data).expanduser()}/"
     return Lake(conninfo(catalog), place, _s3(settings.lake_s3_file))
 
 
@@ -131,6 +132,7 @@ def _pair(word: str) -> tuple[str, str]:
 def _s3(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
+    path = started_in(os.environ) / path
     if not path.is_file():
         raise SettingsError(f"TRADIER_LAKE_S3_FILE: there is no file {path}", "Set it to a file of lines NAME=value.")
     found = {name.lower(): value for name, value in dotenv_values(path).items() if value}

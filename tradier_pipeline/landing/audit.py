@@ -67,12 +67,18 @@ class Audited:
     wrong: tuple[Damaged, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class _Filed:
+    sha256: str
+    kind: Kind
+    replaced: _Filed | None
+
+
 def walk(chain: Chain) -> Walked:
     """Read a chain and see whether each line follows from the one before it."""
     links: list[Link] = []
     wrong: list[Damaged] = []
-    current: dict[str, str] = {}
-    kinds: dict[str, Kind] = {}
+    filed: dict[str, _Filed] = {}
     head = genesis(chain.name)
     *lines, rest = chain.lines()
     for number, line in enumerate(lines, 1):
@@ -83,21 +89,23 @@ def walk(chain: Chain) -> Walked:
             continue
         if not link.follows(head):
             wrong.append(_at(chain, number, f"({link.path}) does not follow from the line before it"))
-        _apply(link, current, kinds)
+        _apply(link, filed)
         links.append(link)
         head = link.head
     if rest:
         wrong.append(_at(chain, len(lines) + 1, "is cut off"))
+    current = {path: one.sha256 for path, one in filed.items()}
+    kinds = {path: one.kind for path, one in filed.items()}
     return Walked(chain.name, tuple(links), current, kinds, tuple(wrong))
 
 
-def _apply(link: Link, current: dict[str, str], kinds: dict[str, Kind]) -> None:
-    if link.kind == "void":
-        current.pop(link.path, None)
-        kinds.pop(link.path, None)
-    else:
-        current[link.path] = link.sha256
-        kinds[link.path] = link.kind
+def _apply(link: Link, filed: dict[str, _Filed]) -> None:
+    """A record that was never filed leaves the one that it was to replace."""
+    before = filed.pop(link.path, None)
+    if link.kind != "void":
+        filed[link.path] = _Filed(link.sha256, link.kind, before)
+    elif before and before.replaced:
+        filed[link.path] = before.replaced
 
 
 def _at(chain: Chain, number: int, what: str) -> Damaged:

@@ -160,15 +160,18 @@ class Lived:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        return {**NO_CYCLES, "TRADIER_PIPELINE_HOME": str(self.home.path), "DAGSTER_HOME": ""}
+        own = {"TRADIER_PIPELINE_HOME": str(self.home.path), "TRADIER_ACCOUNT_ID": DEMO_ACCOUNT}
+        return {**NO_CYCLES, **own, "DAGSTER_HOME": ""}
 
     @property
     def log(self) -> list[str]:
         return (self.folder / "up.log").read_text().splitlines()
 
     def uses(self, token: str) -> None:
-        settings = f"TRADIER_ENV=sandbox\nTRADIER_ACCOUNT_ID={DEMO_ACCOUNT}\nTRADIER_BASE_URL={self.simulated.url}\n"
-        (self.folder / ".env").write_text(f"{settings}TRADIER_ACCESS_TOKEN={token}\n")
+        """Of what the environment of `up` sets it counts alone, in every run: an account, where Dagster's home is."""
+        settings = f"TRADIER_ENV=sandbox\nTRADIER_BASE_URL={self.simulated.url}\nTRADIER_ACCESS_TOKEN={token}\n"
+        nowhere = self.folder / "nowhere"
+        (self.folder / ".env").write_text(f"{settings}TRADIER_ACCOUNT_ID=VA99999999\nDAGSTER_HOME={nowhere}\n")
 
     def launch(self) -> tuple[str, str]:
         """A snapshot on request: the run and how it ended."""

@@ -21,6 +21,7 @@ from tradier_pipeline.landing.audit import audit_landing, walk
 from tradier_pipeline.landing.chained import chain_of
 from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.landing.manifest import MissedRecord
+from tradier_pipeline.landing.zone import QUOTES_MANIFEST
 from tradier_pipeline.publish.audit import audit
 from tradier_pipeline.publish.store import rebuild
 from tradier_pipeline.simulator.server import embedded_simulator
@@ -189,6 +190,32 @@ def test_a_process_that_dies_before_it_has_filed_costs_one_void_line(held: Home,
     take(held, simulated.broker)
     assert not places()
     assert [line.split()[1] for line in chain_lines(held)[-4:-1]] == ["void", "filed", "filed"]
+
+
+def test_a_process_that_dies_before_it_has_replaced_a_record_leaves_the_one_before(
+    held: Home, simulated: Simulated
+) -> None:
+    (archive,) = (held.zone.root / DEMO_ACCOUNT).glob("*.zip")
+    with pytest.raises(ZeroDivisionError), chain_of(archive.parent).filing(archive.name, "0" * 64, "archived"):
+        raise ZeroDivisionError
+    assert places(rows=False) == [str(archive)]
+    take(held, simulated.broker)
+    assert not places()
+    assert [line.split()[1] for line in chain_lines(held)[-4:-1]] == ["void", "filed", "filed"]
+
+
+def test_damage_of_what_was_filed_last_stays_named_and_nothing_of_it_is_removed(
+    held: Home, simulated: Simulated
+) -> None:
+    landed, _ = take(held, simulated.broker)
+    path = landed.directory / QUOTES_MANIFEST
+    assert chain_lines(held)[-2].endswith(f"/{path.name}")
+    path.write_bytes(path.read_bytes()[:-9])
+    kept = files(landed.directory)
+    take(held, simulated.broker)
+    assert files(landed.directory) == kept
+    assert not [line for line in chain_lines(held) if " void " in line]
+    assert str(path) in places(rows=False)
 
 
 def test_a_line_that_was_cut_off_with_the_power_is_mended(held: Home, simulated: Simulated) -> None:

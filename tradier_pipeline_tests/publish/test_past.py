@@ -52,14 +52,14 @@ def then(lived: tuple[Home, dict[str, str]], home: Home, monkeypatch: pytest.Mon
 
 def live(home: Home, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(clock, "now", lambda: KNOWN_UTC)
-    show(home, THURSDAY, 10_000)
-    show(home, FRIDAY, 15_100)
+    show(home, (THURSDAY, 10_000))
+    show(home, (FRIDAY, 15_100))
     report(home, THURSDAY, FRIDAY, history=[], historical_balances=[day_value(THURSDAY, 10_000)])
     then = reported()
     assert run("report").exit_code == 0
     then["report"] = page(home.path)
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    show(home, MONDAY, 15_300)
+    show(home, (MONDAY, 15_300))
     report(
         home,
         THURSDAY,

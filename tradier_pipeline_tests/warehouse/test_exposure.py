@@ -22,7 +22,7 @@ NOON = datetime(2025, 11, 20, 17, 0, tzinfo=UTC)
 SHORT, LONG = "SPY251121P00650000", "SPY251219P00640000"  # they expire the day after, and within 30 days
 FAR = "SPY260116C00700000"
 SEALED = frozenset(table.name for table in sealed.TABLES)
-pytestmark = pytest.mark.usefixtures("without_days", "without_proof")
+pytestmark = pytest.mark.usefixtures("without_proof")
 
 
 def greeks(delta: str, gamma: str, theta: str, vega: str) -> dict[str, Decimal]:

@@ -289,13 +289,14 @@ def _behind_by_itself(now: Observation) -> Iterator[str]:
     if now.gap is None or (now.delayed and abs(now.gap) <= now.noise):  # delayed quotes may hide as much
         return
     late: list[str] = []
-    paid = ZERO
+    paid = moved = ZERO
     for part in _filled_today(now, now.statement.parts.values()):
         late.append(f"order {part.order_id}")
         paid -= part.cash or ZERO
-        if _is_worth(paid, now.gap):
+        moved += abs(part.cash or ZERO)
+        if _is_worth(paid, now.gap, moved):
             yield f"{_POSITIONS_BEHIND}: these count {', '.join(dict.fromkeys(late))}, the list does not"
-        elif _is_worth(-paid, now.gap):
+        elif _is_worth(-paid, now.gap, moved):
             yield f"balances behind positions: the list counts {', '.join(dict.fromkeys(late))}, these do not"
 
 
@@ -461,9 +462,17 @@ def _orders(filled: Iterable[Fill]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fill.order for fill in filled))
 
 
-def _is_worth(amount: Decimal, value: Decimal) -> bool:
-    """Whether an amount of cash is a value that moved, but for what prices moved meanwhile."""
-    return abs(amount) >= MIN_VALUE and abs(value - amount) <= abs(amount) * MAX_DRIFT
+def _is_worth(amount: Decimal, value: Decimal, moved: Decimal = ZERO) -> bool:
+    """Whether an amount of cash is a value that moved, but for what prices moved meanwhile.
+
+    Args:
+        moved: USD that was paid and received, of which the amount is what is left: the prices of all of it move, which
+            counts where the amount stands out from that.
+    """
+    drift = moved * MAX_DRIFT
+    if abs(amount) < 2 * drift or not moved:
+        drift = abs(amount) * MAX_DRIFT
+    return abs(amount) >= MIN_VALUE and abs(value - amount) <= drift
 
 
 def _unlike_before(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -> Iterator[str]:

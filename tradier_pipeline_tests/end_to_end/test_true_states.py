@@ -531,6 +531,20 @@ def test_a_first_snapshot_of_all_whose_list_is_behind_its_last_fills_is_in_doubt
     assert account.findings == []
 
 
+def test_a_first_snapshot_of_all_is_in_doubt_too_where_its_last_fills_nearly_offset_each_other(
+    account: ScriptedAccount,
+) -> None:
+    """Simulated, seed 500176: prices move of all that was paid and received, not of what is left of it."""
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), price) for symbol, price in PRICES}
+    bought = filled(7, "KO", "buy", 50, Decimal("65.02"), ny("11-20 09:57"))
+    sold = filled(8, "F", "sell", 300, Decimal("12.05"), ny("11-20 09:58"))
+    now = ("KO", 150, 9750)
+    behind = account.shows(ny("11-20 10:00"), KO, F, cash=23600, counted=(now,), orders=[bought, sold])
+    assert behind == "doubtful"
+    assert "order 8, order 7" in account.evidence
+    assert account.shows(ny("11-20 10:10"), now, cash=23600, orders=[bought, sold]) == "good"
+
+
 def test_a_first_snapshot_of_all_that_agrees_with_itself_is_good_whatever_filled_that_day(
     account: ScriptedAccount,
 ) -> None:

@@ -469,9 +469,8 @@ def _is_worth(amount: Decimal, value: Decimal, moved: Decimal = ZERO) -> bool:
         moved: USD that was paid and received, of which the amount is what is left: the prices of all of it move, which
             counts where the amount stands out from that.
     """
-    drift = moved * MAX_DRIFT
-    if abs(amount) < 2 * drift or not moved:
-        drift = abs(amount) * MAX_DRIFT
+    by_all = moved * MAX_DRIFT
+    drift = max(abs(amount) * MAX_DRIFT, by_all if abs(amount) >= 2 * by_all else ZERO)
     return abs(amount) >= MIN_VALUE and abs(value - amount) <= drift
 
 

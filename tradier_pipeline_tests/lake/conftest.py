@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -37,13 +36,8 @@ ATTACHED = "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND 
 class LakePool(Pool):
     """Instances that have the extensions loaded: to verify and load them takes longer than most of what is asked."""
 
-    def connect(self, database: str = ":memory:", **options: Any) -> Any:
-        assert (database, options) == (":memory:", {})
-        while self._free:
-            process, instance = self._free.pop()
-            if process == os.getpid():
-                return LakePooled(instance, self)
-        return LakePooled(duckdb.connect(), self)
+    def _taken(self, instance: duckdb.DuckDBPyConnection) -> Pooled:
+        return LakePooled(instance, self)
 
 
 class LakePooled(Pooled):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,19 +32,12 @@ def account() -> AccountStatus:
 
 
 @pytest.fixture(scope="module")
-def taken_once(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("taken") / "home")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Of a broker of its own: that of the tests is another one for each."""
+    home = Home(tmp_path_factory.mktemp("template") / "home")
     with embedded_simulator(None, calendar=ROUND_THE_CLOCK) as url:
         take(home, Simulated(url).broker)
     return home
-
-
-@pytest.fixture
-def landed(home: Home, taken_once: Home) -> LandedSnapshot:
-    """The one snapshot of the home."""
-    shutil.copytree(taken_once.path, home.path)
-    (found,) = home.zone.snapshots()
-    return found
 
 
 def test_an_empty_home_has_no_state(home: Home) -> None:
@@ -107,18 +99,18 @@ def test_a_landed_snapshot_that_a_check_refused_is_named(home: Home, simulated: 
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-ratelimit-allowed": "many", "x-ratelimit-available": "-"}])
-def test_a_budget_the_broker_does_not_send_is_unknown(headers: dict[str, str], landed: LandedSnapshot) -> None:
-    manifest = landed.directory / "manifest.json"
+def test_a_budget_the_broker_does_not_send_is_unknown(headers: dict[str, str], good: LandedSnapshot) -> None:
+    manifest = good.directory / "manifest.json"
     pages = {
         name: tuple(page.model_copy(update={"headers": headers}) for page in found)
-        for name, found in landed.manifest.resources.items()
+        for name, found in good.manifest.resources.items()
     }
-    manifest.write_text(landed.manifest.model_copy(update={"resources": pages}).model_dump_json())
+    manifest.write_text(good.manifest.model_copy(update={"resources": pages}).model_dump_json())
     assert account().request_budget is None
 
 
 def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(
-    home: Home, landed: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
+    home: Home, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home.path / "dagster").mkdir()
     (home.path / "dagster" / "kept").write_bytes(bytes(100))
@@ -128,7 +120,7 @@ def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(
 
 @pytest.mark.parametrize("kind", ["text", "directory", "pipe"])
 def test_a_warehouse_that_cannot_be_opened_hides_nothing_of_what_is_landed(
-    kind: str, home: Home, landed: LandedSnapshot
+    kind: str, home: Home, good: LandedSnapshot
 ) -> None:
     path = home.warehouse.path
     path.unlink()
@@ -136,7 +128,7 @@ def test_a_warehouse_that_cannot_be_opened_hides_nothing_of_what_is_landed(
     state = read_status(load_settings())
     assert state.warehouse_error is not None
     assert "The next snapshot sets it aside" in state.warehouse_error
-    assert state.accounts[0].landed_not_published == (str(landed.snapshot_id),)
+    assert state.accounts[0].landed_not_published == (str(good.snapshot_id),)
 
 
 def test_each_cycle_that_is_on_tells_its_last_published_snapshot(
@@ -158,7 +150,7 @@ def test_each_cycle_that_is_on_tells_its_last_published_snapshot(
     assert account().heartbeats == (Heartbeat("monitor_cycle", as_of, True), Heartbeat("trade_cycle", as_of, False))
 
 
-def test_a_cycle_that_has_never_published_is_not_late(landed: LandedSnapshot) -> None:
+def test_a_cycle_that_has_never_published_is_not_late(good: LandedSnapshot) -> None:
     assert {(beat.last, beat.late) for beat in account().heartbeats} == {(None, False)}
 
 
@@ -166,7 +158,7 @@ def test_a_cycle_that_has_never_published_is_not_late(landed: LandedSnapshot) ->
     "damage", [b"garbage" * 200, b"SQLite format 3\x00", None], ids=["garbage", "cut", "directory"]
 )
 def test_a_ledger_that_cannot_be_read_is_told_and_hides_nothing_else(
-    damage: bytes | None, home: Home, landed: LandedSnapshot
+    damage: bytes | None, home: Home, good: LandedSnapshot
 ) -> None:
     ledger = home.path / "ledger.sqlite"
     ledger.write_bytes(damage) if damage is not None else ledger.mkdir()

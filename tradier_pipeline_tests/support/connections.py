@@ -44,8 +44,11 @@ class Pool:
         while self._free:
             process, instance = self._free.pop()
             if process == os.getpid():  # that of a parent has no threads here
-                return Pooled(instance, self)
-        return Pooled(duckdb.connect(":memory:", config=self._config), self)
+                return self._taken(instance)
+        return self._taken(duckdb.connect(":memory:", config=self._config))
+
+    def _taken(self, instance: duckdb.DuckDBPyConnection) -> Pooled:
+        return Pooled(instance, self)
 
     def take_back(self, instance: duckdb.DuckDBPyConnection) -> None:
         self._free.append((os.getpid(), instance))

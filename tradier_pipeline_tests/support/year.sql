@@ -1,6 +1,7 @@
 -- Run by year.py, which gives the sessions in the temporary table `days` (number d from 0) and three variables:
--- `account`, whether it has a `ledger`, and how many minutes are between two snapshots. Temporary tables say what happened; then each table of the warehouse is
--- filled in the order of the snapshots, as the pipeline would have appended to it.
+-- `account`, whether it has a `ledger`, and how many `minutes` are between two snapshots. Temporary tables say what
+-- happened; then each table of the warehouse is filled in the order of the snapshots, as the pipeline would have
+-- appended to it.
 
 -- 0 to k - 1, always the same for the same arguments
 CREATE OR REPLACE TEMP MACRO noise(a, b, k) AS (hash(a, b) % k)::INTEGER;

@@ -9,7 +9,7 @@ from itertools import combinations
 from tradier_pipeline import clock
 from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.reconcile.account_state import ZERO, multiplier
-from tradier_pipeline.reconcile.comparison import CASH, CENT, Comparison
+from tradier_pipeline.reconcile.comparison import CASH, CENT, MOST_PER_CONTRACT, Comparison
 from tradier_pipeline.reconcile.corporate_actions import CorporateActions
 from tradier_pipeline.reconcile.deliveries import MOST_DELIVERY_FEE
 from tradier_pipeline.reconcile.ended_options import SHARES, EndedOptions
@@ -85,9 +85,13 @@ class Candidates:
         if -self.compared.fees_of_before() <= left < 0:
             yield "fees of the day before, posted over night"
         fills = self.compared.fills
-        contracts = sum((abs(fill.quantity) for fill in fills if classify(fill.symbol).option), ZERO)
+        of_options = [fill for fill in fills if classify(fill.symbol).option]
+        contracts = sum((abs(fill.quantity) for fill in of_options), ZERO)
         if left < 0 and contracts:
             yield f"{unsigned(contracts)} contracts x {usd_each(left, contracts)} of fees"
+        taken_back = sum((abs(fill.quantity) for fill in of_options if fill.is_taken_back), ZERO)
+        if 0 < left <= taken_back * MOST_PER_CONTRACT:
+            yield f"the fees of {unsigned(taken_back)} contracts, which were taken back"
         for fill in fills:
             if fill.cash is None and fill.lacks_multiplier:
                 yield f"{fill.order}: {signed(fill.quantity)} {fill.symbol}, its multiplier is not known"

@@ -40,6 +40,7 @@ BEYOND_ANY_LAG = timedelta(minutes=60)  # what readings show together for so lon
 NEXT_DATE = timedelta.max  # all 0 is what an outage of any length shows: only the session of a later date confirms it
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
+MAX_FEES = Decimal("0.1")  # of what was paid or received: a contract at 0.05 USD is 5 USD, and its fees 0.50
 MAX_DELAYED = Decimal("0.1")  # of a price that is quoted 15 minutes late: what it may have moved by meanwhile
 MAX_SUMMED_FILLS = 12
 
@@ -272,15 +273,13 @@ def _behind(now: Observation, good: Observation, found: Sequence[ItemVerdict]) -
         if late:
             yield f"balances behind fills: cash does not show {', '.join(dict.fromkeys(late))}"
             return
-        # what cash lacks now, by itself: what was open before may hide it
-        lacking = cash.change - cash.explained
-        lacking = ZERO if -cash.fees_at_most <= lacking < 0 else lacking
+        lacking = _lacking(cash)
         if _is_same_date(now, good):
             shown = {finding.item: finding.change for finding in found}
             listed = all(shown.get(symbol, ZERO) == quantity for symbol, quantity in traded.items())
-            yield from _counted_otherwise(now, good, filled, lacking, moved=bool(odd), listed=listed)
+            yield from _counted_otherwise(now, good, filled, cash, moved=bool(odd), listed=listed)
         else:
-            paid = list(_paid_over_night(now, good, lacking)) if cash.change * lacking > 0 else []
+            paid = list(_paid_over_night(now, good, cash)) if cash.change * lacking > 0 else []
             yield from paid or (_listed_over_night(now, good) if odd else ())
 
 
@@ -324,21 +323,21 @@ def _late_in_cash(now: Observation, good: Observation, filled: Sequence[Fill], c
 
 
 def _counted_otherwise(
-    now: Observation, good: Observation, filled: Sequence[Fill], lacking: Decimal, *, moved: bool, listed: bool
+    now: Observation, good: Observation, filled: Sequence[Fill], cash: ItemVerdict, *, moved: bool, listed: bool
 ) -> Iterator[str]:
     """That the balances count other positions than are listed: for an amount that is known, or beyond what prices do.
 
     Args:
-        lacking: USD of cash that changed without a cause.
         moved: a position changed without a cause, too.
         listed: the positions moved by what filled since.
     """
+    lacking = _lacking(cash)
     by_balances = now.figures.market_value - good.figures.market_value
     by_quotes = _uncounted(now, good)
     uncounted = by_balances if by_quotes is None and not moved else by_quotes
     # cash of an amount that nobody knows may have come with what filled
     hides = by_quotes is not None and not _fills_unpriced(now, filled) and _is_hidden(by_quotes + lacking, now, good)
-    if uncounted is not None and abs(lacking) >= MIN_VALUE and (hides or _is_worth(-lacking, uncounted)):
+    if uncounted is not None and abs(lacking) >= MIN_VALUE and (hides or _is_paid(cash, uncounted)):
         behind = "balances behind fills" if filled and now.statement.cash == good.statement.cash else _POSITIONS_BEHIND
         yield f"{behind}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
     elif by_quotes is None or _is_hidden(by_quotes, now, good):
@@ -351,7 +350,7 @@ def _counted_otherwise(
         yield f"{_POSITIONS_BEHIND}: these count {signed(by_quotes)} USD more of positions than are listed"
 
 
-def _paid_over_night(now: Observation, good: Observation, lacking: Decimal) -> Iterator[str]:
+def _paid_over_night(now: Observation, good: Observation, cash: ItemVerdict) -> Iterator[str]:
     """That cash moved by what the balances count more or less of positions than are listed.
 
     Over night prices alone prove nothing, and cash alone may be a deposit; the two are one amount where both are more
@@ -360,8 +359,8 @@ def _paid_over_night(now: Observation, good: Observation, lacking: Decimal) -> I
     uncounted = _uncounted(now, good)
     if uncounted is None or not _is_beyond_prices(uncounted, now, good):
         return
-    most = max(now.noise, good.noise)
-    if abs(lacking) > most and (_is_hidden(uncounted + lacking, now, good) or _is_worth(-lacking, uncounted)):
+    lacking, most = _lacking(cash), max(now.noise, good.noise)
+    if abs(lacking) > most and (_is_hidden(uncounted + lacking, now, good) or _is_paid(cash, uncounted)):
         yield f"{_POSITIONS_BEHIND}: {signed(lacking)} USD of cash moved, and positions changed value by as much"
 
 
@@ -428,7 +427,7 @@ def _not_in_cash_any_more(now: Observation, good: Observation, left: Decimal) ->
         late.append(f"order {part.order_id}")
         lacking += part.cash or ZERO
         most += abs(part.filled) * MOST_PER_CONTRACT if classify(part.symbol).option else CENT
-        if -CENT < -left - lacking <= most:
+        if -CENT < left + lacking <= most:  # the fees went back, too
             return tuple(late)
     return ()
 
@@ -460,6 +459,19 @@ def _paid(filled: Iterable[Fill]) -> Decimal:
 
 def _orders(filled: Iterable[Fill]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fill.order for fill in filled))
+
+
+def _lacking(cash: ItemVerdict) -> Decimal:
+    """USD that cash changed by now without a cause, but for fees: what was open before may hide it."""
+    lacking = cash.change - cash.explained
+    return ZERO if -cash.fees_at_most <= lacking < 0 else lacking
+
+
+def _is_paid(cash: ItemVerdict, value: Decimal) -> bool:
+    """Whether cash moved for a value that came to positions or left them: by as much, and the fees beyond it."""
+    paid = -_lacking(cash)
+    fees = abs(value) * MAX_FEES + cash.fees_at_most
+    return _is_worth(paid, value) or (abs(value) >= MIN_VALUE and ZERO <= paid - value <= fees)
 
 
 def _is_worth(amount: Decimal, value: Decimal, moved: Decimal = ZERO) -> bool:

@@ -12,12 +12,15 @@ import os
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from tradier_pipeline import clock
 from tradier_pipeline.core.files import size_of
 from tradier_pipeline.core.settings import DEMO_TOKEN
 from tradier_pipeline.extract.connection import Broker
@@ -25,7 +28,6 @@ from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.publish.seal import seal
 from tradier_pipeline.publish.store import store_snapshot
 from tradier_pipeline.simulator.server import embedded_simulator
-from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
 from tradier_pipeline.warehouse import exposure, spread_book
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.staging import Warehouse
@@ -33,8 +35,10 @@ from tradier_pipeline_tests.benchmarks.bench import Figure, landed_now
 from tradier_pipeline_tests.support.year import SESSIONS_OF_A_YEAR, add_earlier, fill, sessions
 
 ROUNDS = 9
+MINUTE = timedelta(minutes=1)
 DAYS_MS, AT_MS, STATEMENT_MS, SYMBOL_MS = 50, 100, 150, 200
 ACCOUNT = "VA12345678"
+MONDAY, TUESDAY = datetime(2026, 3, 2, 15, 30, tzinfo=UTC), datetime(2026, 3, 3, 15, 30, tzinfo=UTC)
 COUNTED = ("tradier_snapshots", "positions", "quotes", "orders")
 RELATIONS = """
     SELECT view_name FROM duckdb_views() WHERE NOT internal AND database_name = 'tradier'
@@ -118,25 +122,37 @@ def measure(home: Path) -> Iterator[Figure]:
     written, whole = warehouse.path.stat().st_size, size_of(home)
     yield Figure("the file, sealed", written / 1e6, None, "MB", "<= 60 MB", written <= 60e6)
     yield Figure(f"file and sealed files of {years} years", whole / 1e6, None, "MB", "<= 1000 MB", whole <= 1e9)
-    yield _publish_figure(home, warehouse)
+    yield from _publish_figures(home, warehouse)
     for question in asked:
         yield _figure(warehouse.path, replace(question, what=f"{question.what}, sealed"))
 
 
-def _publish_figure(home: Path, warehouse: Warehouse) -> Figure:
-    """CPU milliseconds of storing, proving and publishing a snapshot of another account, against an empty warehouse."""
+def _publish_figures(home: Path, warehouse: Warehouse) -> Iterator[Figure]:
+    """CPU milliseconds of storing, proving and publishing a snapshot of another account, against an empty warehouse.
+
+    In the first session of an account in a home with a history every snapshot of it makes the curves anew.
+    """
     empty, zone = Warehouse(home / "empty" / "tradier.duckdb"), LandingZone(home / "raw")
-    with embedded_simulator(None, limits=None, calendar=ROUND_THE_CLOCK) as url:
+    instants = [begins + minute * MINUTE for begins in (MONDAY, TUESDAY) for minute in range(ROUNDS + 1)]
+    now = [MONDAY]
+    used: dict[tuple[Warehouse, date], list[float]] = defaultdict(list)
+    with embedded_simulator(None, clock=lambda: now[0], limits=None) as url:
         broker = Broker(url, SecretStr(DEMO_TOKEN), "simulator")
-        used: dict[Warehouse, list[float]] = {warehouse: [], empty: []}
-        for _ in range(ROUNDS + 1):
-            landed = landed_now(zone, broker)
-            for one, times in used.items():
-                started = time.process_time()
-                store_snapshot(one, landed)
-                times.append((time.process_time() - started) * 1000)
-    ours, theirs = (statistics.median(times[1:]) for times in used.values())  # the first one creates what is not there
-    return Figure("CPU of a publish, sealed", ours, theirs, "ms", "<= 1.3 x", ours / theirs <= 1.3)
+        for now[0] in instants:
+            with clock.standing_at(now[0]):
+                landed = landed_now(zone, broker)
+                for one in (warehouse, empty):
+                    started = time.process_time()
+                    store_snapshot(one, landed)
+                    used[one, now[0].date()].append((time.process_time() - started) * 1000)
+    for what, begins, most in (
+        ("CPU of a publish in the first session of an account", MONDAY, None),
+        ("CPU of a publish, sealed", TUESDAY, 1.3),
+    ):
+        # the first one creates what is not there
+        ours, theirs = (statistics.median(used[one, begins.date()][1:]) for one in (warehouse, empty))
+        is_met = most is None or ours / theirs <= most
+        yield Figure(what, ours, theirs, "ms", "-" if most is None else f"<= {most} x", is_met)
 
 
 def _figure(path: Path, question: Question) -> Figure:

@@ -721,6 +721,17 @@ def test_cash_that_fills_did_not_move_is_not_called_fees(account: ScriptedAccoun
     assert account.changes(put[0])[-1][3] == "explained"
 
 
+def test_balances_that_go_back_before_a_trade_and_its_fees_are_behind_it(account: ScriptedAccount) -> None:
+    call = ("KO260115C00070000", 1, 500)
+    account.server.marks[call[0]] = {"last": 4.70, "bid": 0.10, "ask": 9.90}  # so wide that prices prove nothing
+    bought = filled(8, call[0], "buy_to_open", 1, 5, ny("11-20 10:03"))
+    assert account.shows(ny("11-20 10:05"), KO, call, cash=D("19499.63"), orders=[bought]) == "good"
+    assert account.shows(ny("11-20 10:10"), KO, call, cash=20000, counted=(KO,), orders=[bought]) == "doubtful"
+    assert "cash does not show order 8" in account.evidence
+    assert account.shows(ny("11-20 10:11"), KO, call, cash=D("19499.63"), orders=[bought]) == "good"
+    assert not account.findings
+
+
 def test_cash_that_moves_while_balances_count_what_is_not_listed_is_in_doubt(account: ScriptedAccount) -> None:
     account.shows(ny("11-20 10:00"), KO, cash=20000)
     assert account.shows(ny("11-20 10:06"), KO, cash=20417, counted=(KO, ("KO", 25, 0))) == "doubtful"

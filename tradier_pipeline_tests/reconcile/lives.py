@@ -74,9 +74,9 @@ class Life:
         return self.states[max(0, place - 1)].statement
 
 
-def live(random: Random) -> Life:
+def live(random: Random, fee: Decimal = ZERO) -> Life:
     """Two sessions: fills, and at times a deposit or a transfer of shares."""
-    book, life = Book(cash=Decimal(random.randint(20_000, 60_000))), Life()
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life()
     for symbol in random.sample((*STOCKS, *OPTIONS), random.randint(1, 4)):
         book.fill(symbol, _quantity(random, symbol), _price(random, symbol), OPENS[0] - timedelta(days=2))
     book.parts.clear()  # listed for a day
@@ -121,9 +121,9 @@ SPUN_OFF = "KNF"
 PAID_PER_SHARE = Decimal("7.31")  # by a merger; at a strike nobody could tell it from a delivery
 
 
-def live_through_events(random: Random) -> Life:
+def live_through_events(random: Random, fee: Decimal = ZERO) -> Life:
     """Two sessions with what no order shows: ends of options, what companies do over night; and busted trades."""
-    book, life = Book(cash=Decimal(random.randint(20_000, 60_000))), Life()
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life()
     for symbol in EXPIRING:
         if count := random.randint(-2, 2):
             book.fill(symbol, count, _price(random, symbol), OPENS[0] - timedelta(days=2))
@@ -143,7 +143,9 @@ def _trade(random: Random, book: Book, life: Life, opened: datetime) -> None:
     for minute in sorted(random.sample(range(1, 300), random.randint(0, 3))):
         at = opened + minute * MINUTE
         busted = book.parts and random.random() < 0.3 and book.bust(len(book.parts) - 1, at)
-        if not busted:
+        if busted:
+            life.uncaused |= {CASH} if book.fee else set()  # nothing shows that fees come back
+        else:
             symbol = random.choice((*STOCKS, *OPTIONS))
             price = _price(random, symbol)
             if life.moves and symbol in STOCKS:
@@ -200,13 +202,13 @@ def _company_acts(random: Random, book: Book, life: Life, at: datetime) -> None:
 CALLED, TAKEN_OVER, NEW_SHARES = "KO261218C00007000", "F", "CVX"
 
 
-def live_in_a_moving_market(random: Random) -> Life:
+def live_in_a_moving_market(random: Random, fee: Decimal = ZERO) -> Life:
     """Two sessions in the sandbox, whose prices move by several percent while quotes are delayed.
 
     Over night a short call may be assigned before the shares go ex dividend, shares become others in a ratio, and what
     ended on the evening is delivered in the morning only.
     """
-    book, life = Book(cash=Decimal(random.randint(20_000, 60_000))), Life(moves=_walk(random))
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life(moves=_walk(random))
     for symbol in EXPIRING:
         if count := random.randint(-2, 2):
             book.fill(symbol, count, Decimal("0.07"), OPENS[0] - timedelta(days=2))

@@ -66,6 +66,7 @@ class Book:
     holdings: dict[str, Holding] = field(default_factory=dict)
     parts: list[OrderPart] = field(default_factory=list)
     contracts: Decimal = Decimal(0)
+    fee: Decimal = Decimal(0)  # USD of each contract
 
     def statement(self, as_of: datetime) -> AccountState:
         held = {symbol: holding for symbol, holding in self.holdings.items() if holding.quantity}
@@ -80,7 +81,7 @@ class Book:
         one = part(len(self.parts) + 1, symbol, side, abs(quantity), price, changed_at=as_of)
         gross = quantity * price * (multiplier(symbol) or 0)
         self.parts.append(one)
-        self.cash -= gross
+        self.cash -= gross + self._fees(symbol, quantity)
         self.contracts += abs(quantity) if classify(symbol).option else 0
         self.move(symbol, Decimal(quantity), gross)
 
@@ -91,9 +92,12 @@ class Book:
             return False
         self.parts[number] = replace(one, filled=Decimal(0), cash=Decimal(0), changed_at=as_of)
         gross = -(one.cash or Decimal(0))
-        self.cash += gross
+        self.cash += gross + self._fees(one.symbol, one.filled)
         self.move(one.symbol, -one.filled, -gross)
         return True
+
+    def _fees(self, symbol: str, quantity: Decimal | int) -> Decimal:
+        return abs(quantity) * self.fee if classify(symbol).option else Decimal(0)
 
     def end(self, symbol: str, contracts: int, delivered: int) -> None:
         """So many contracts as held go, so many of them against shares."""

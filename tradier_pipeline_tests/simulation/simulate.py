@@ -148,13 +148,20 @@ TRADE_ENDED = ("status", "exit_price", "broker_order_id_close", GAIN)
 
 
 class Header(NamedTuple):
-    """What is published of a snapshot. None of it ever changes."""
+    """What is published of a snapshot. None of it ever changes, but that what is doubtful may be confirmed."""
 
     snapshot_id: str
     verdict: str
     coherence: str
     positions_count: int
     orders_count: int
+
+
+class Truth(NamedTuple):
+    """What an account has at an instant: symbol -> quantity, and USD."""
+
+    held: Mapping[str, Decimal]
+    cash: Decimal
 
 
 def _may_say_none(fault: Mapping[str, Any]) -> bool:
@@ -170,7 +177,7 @@ class BrokenInvariantError(AssertionError):
 class Simulation:
     """One seed, minute by minute.
 
-    `truth`: minute -> what was held, symbol -> quantity. `tally`: how minutes ended, by what went wrong.
+    `truth`: by minute. `tally`: how minutes ended, by what went wrong.
     """
 
     seed: int
@@ -183,7 +190,7 @@ class Simulation:
     kills: Random = field(init=False)
     now: datetime = OPEN
     begun: datetime | None = None
-    truth: dict[datetime, dict[str, Decimal]] = field(default_factory=dict)
+    truth: dict[datetime, Truth] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
     ordered: set[datetime] = field(default_factory=set)  # the minutes at which there were orders to list
     said_none: set[tuple[str, datetime]] = field(default_factory=set)
@@ -210,7 +217,7 @@ class Simulation:
         self._the_ledger_says_what_happened()
 
     def _live(self, wrong: Disturbance) -> None:
-        self.truth[self.now] = self._held()
+        self.truth[self.now] = self._truth()
         if self._disturbed:
             self.simulated.heal()
         if wrong.faults:
@@ -277,14 +284,14 @@ class Simulation:
             raise BrokenInvariantError(f"the minute ended with {ended.error}")
         return "published" if "published" in ended.lines else "refused"
 
-    def _held(self) -> dict[str, Decimal]:
+    def _truth(self) -> Truth:
         with self.broker.at(self.now) as world:
             account = world.accounts[DEMO_ACCOUNT]
             if any(
                 order.is_live or new_york_date(order.updated) == new_york_date(self.now) for order in account.orders
             ):
                 self.ordered.add(self.now)
-            return {symbol: one.quantity for symbol, one in account.positions.items()}
+            return Truth({symbol: one.quantity for symbol, one in account.positions.items()}, account.cash)
 
     # --- the invariants -----------------------------------------------------------------------------------------------
 
@@ -302,15 +309,16 @@ class Simulation:
                 self._are_proven(connection)
 
     def _newly_published(self, connection: Any) -> list[Header]:
-        """What was published before is there and says the same; returns what came to it."""
+        """What was published before is there and says the same; returns what came to it, and what was confirmed."""
         rows = connection.execute(f"SELECT {', '.join(Header._fields)} FROM tradier_snapshots").fetchall()
         found = {row[0]: Header(*row) for row in rows}
-        for snapshot_id, before in self.published.items():
-            if found.get(snapshot_id) != before:
-                raise BrokenInvariantError(f"{before} was published, and now it is {found.get(snapshot_id)}")
-        new = [header for snapshot_id, header in found.items() if snapshot_id not in self.published]
+        changed = [one for snapshot_id, one in self.published.items() if found.get(snapshot_id) != one]
+        for before in changed:
+            if before.verdict != "doubtful" or found.get(before.snapshot_id) != before._replace(verdict="good"):
+                raise BrokenInvariantError(f"{before} was published, and now it is {found.get(before.snapshot_id)}")
+        new = found.keys() - self.published.keys() | {one.snapshot_id for one in changed}
         self.published = found
-        return sorted(new)
+        return sorted(found[snapshot_id] for snapshot_id in new)
 
     def _are_whole(self, connection: Any, new: Sequence[Header]) -> None:
         which = f"snapshot_id IN ({', '.join(literal(one.snapshot_id) for one in new) or 'NULL'})"
@@ -326,7 +334,7 @@ class Simulation:
                     raise BrokenInvariantError(f"{one.snapshot_id}: {rows} rows of {table}, not {expected}")
             at = SnapshotId.parse(one.snapshot_id).instant
             for what, shown, there in (
-                ("positions", one.positions_count, self.truth[at]),
+                ("positions", one.positions_count, self.truth[at].held),
                 ("orders", one.orders_count, at in self.ordered),
             ):
                 if there and not shown and (what, at) not in self.said_none:
@@ -334,14 +342,20 @@ class Simulation:
 
     def _are_true(self, connection: Any, good: Sequence[Header]) -> None:
         """What is called good is what was held: nothing that lags is believed."""
-        query = "SELECT symbol, quantity FROM positions WHERE snapshot_id = ?"
+        query = """
+            SELECT (SELECT total_cash FROM account_balances WHERE snapshot_id = $1),
+                   map_from_entries(array_agg((symbol, quantity)) FILTER (symbol IS NOT NULL))
+            FROM positions WHERE snapshot_id = $1
+        """
         for one in good:
-            rows = connection.execute(query, [one.snapshot_id]).fetchall()
-            shown = {symbol: Decimal(quantity) for symbol, quantity in rows}
-            held = self.truth[SnapshotId.parse(one.snapshot_id).instant]
-            if shown != held:
-                different = sorted(shown.items() ^ held.items())
+            cash, rows = connection.execute(query, [one.snapshot_id]).fetchall()[0]
+            shown = {symbol: Decimal(quantity) for symbol, quantity in (rows or {}).items()}
+            true = self.truth[SnapshotId.parse(one.snapshot_id).instant]
+            if shown != true.held:
+                different = sorted(shown.items() ^ true.held.items())
                 raise BrokenInvariantError(f"{one.snapshot_id} is good and not what was held: {different[:4]}")
+            if cash != true.cash:
+                raise BrokenInvariantError(f"{one.snapshot_id} is good with cash of {cash}, and it was {true.cash}")
 
     def _are_proven(self, connection: Any) -> None:
         """Everything published since the last time passes every blocking rule, and no row is of anything else."""

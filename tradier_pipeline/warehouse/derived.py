@@ -122,18 +122,23 @@ DERIVED: Final = (SNAPSHOT_DAYS, *(day_end.derived for day_end in DAY_ENDS), ENV
 TABLES: Final = (*(derived.table for derived in DERIVED), CURVE_INPUTS)
 
 # The values of days that the curves read: at a close, or where the history of an account begins. Their as-ofs are not
-# in it, which the curves only hand on; nor is the equity while all histories begin in the session that is on: see
-# `_hand_on`.
+# in it, which the curves only hand on; nor is the equity of the session that is on where a history begins in it, while
+# no sum of accounts has it: all of them begin then, or the sum waits for another one. See `_hand_on`.
 _CLOSES: Final = """(
-    SELECT account_id, trade_date, is_close, CASE WHEN is_close OR NOT begins THEN last END AS last,
+    SELECT account_id, trade_date, is_close, CASE WHEN is_close OR NOT is_alone THEN last END AS last,
            CASE WHEN is_close THEN last_cash END AS cash
-    FROM (SELECT account_id, trade_date, last, last_cash, last_as_of >= session_close AS is_close,
-                 min(trade_date) OVER (PARTITION BY account_id) = trade_date AS is_first,
-                 bool_and(coalesce(last > 0, false) AND trade_date = (SELECT max(trade_date) FROM sessions)) OVER ()
-                     AS begins
-          FROM (SELECT account_id, trade_date, last, last_cash, last_as_of FROM snapshot_days WHERE snapshots > 0
-                UNION ALL SELECT account_id, trade_date, NULL, NULL, NULL FROM broker_daily_balances)
-          JOIN sessions USING (trade_date))
+    FROM (SELECT account_id, trade_date, last, last_cash, is_close, is_first,
+                 bool_and(is_new) OVER () OR (is_new AND is_first AND waits) AS is_alone
+          FROM (SELECT account_id, trade_date, last, last_cash, last_as_of >= session_close AS is_close,
+                       min(trade_date) OVER (PARTITION BY account_id) = trade_date AS is_first,
+                       coalesce(last > 0, false) AND trade_date = (SELECT max(trade_date) FROM sessions) AS is_new,
+                       waiting.trade_date IS NOT NULL AS waits
+                FROM (SELECT account_id, trade_date, last, last_cash, last_as_of FROM snapshot_days WHERE snapshots > 0
+                      UNION ALL SELECT account_id, trade_date, NULL, NULL, NULL FROM broker_daily_balances)
+                JOIN sessions USING (trade_date)
+                LEFT JOIN (SELECT account_id, trade_date FROM total_equity_curve_rows AS total
+                           JOIN account_environment_rows AS one ON total.environment IS NOT DISTINCT FROM one.environment
+                           WHERE waits_for IS NOT NULL) AS waiting USING (account_id, trade_date)))
     WHERE last IS NOT NULL AND (is_close OR is_first)
 )"""
 _HOLDING_DAYS: Final = "(SELECT DISTINCT account_id, trade_date FROM day_end_positions WHERE quantity <> 0)"
@@ -231,8 +236,8 @@ def _make_curves(connection: duckdb.DuckDBPyConnection, _fingerprint: str) -> No
 def _hand_on(connection: duckdb.DuckDBPyConnection) -> None:
     """Bring equity and as-of of the last snapshot of a day to the curves.
 
-    Nothing else of them follows from the as-of; nor, while every account is in the first session of its history, from
-    the equity: there is none before it to compare it with.
+    Nothing else of them follows from the as-of; nor, in the first session of an account's history, from the equity:
+    there is none before it to compare it with.
     """
     connection.execute(
         """

@@ -280,6 +280,27 @@ def test_the_first_session_of_a_history_is_followed_from_snapshot_to_snapshot(ho
     assert differing(home.warehouse.path) == []
 
 
+def test_the_first_session_of_an_account_beside_older_ones_is_followed_without_the_curves_made_anew(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(derived, "_make_curves", lambda *found: (made.append(found[1]), MAKE_CURVES(*found)))
+    for equity in (5_000, 5_100, 4_900, 5_300):
+        book.snapshot(DAYS[4], BEFORE, equity, OTHER, torn=False)
+        with connect_readonly(book.home.warehouse.path) as connection:
+            found = connection.execute(f"SELECT equity FROM equity_curve WHERE account_id = '{OTHER}'").fetchall()
+        assert found == [(equity,)]
+    assert len(made) == 2  # by the first, and once the sum waits for the other account
+    assert differing(book.home.warehouse.path) == []
+    book.snapshot(DAYS[4], AFTER, 10_000, ACCOUNT, torn=False)  # now the sum has both
+    for clock_time, equity in ((time(20), 5_350), (AFTER, 5_400)):
+        book.snapshot(DAYS[4], clock_time, equity, OTHER, torn=False)
+        with connect_readonly(book.home.warehouse.path) as connection:
+            query = f"SELECT equity, deposits FROM total_equity_curve WHERE trade_date = '{DAYS[4]}'"
+            assert connection.execute(query).fetchall() == [(10_000 + equity, equity)]
+        assert differing(book.home.warehouse.path) == []
+
+
 def test_curves_that_are_copied_by_their_fingerprint_are_those_that_their_queries_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

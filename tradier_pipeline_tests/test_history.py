@@ -215,7 +215,7 @@ def test_positions_at_an_instant_are_those_of_the_snapshot_before_it(home: Path)
     ):
         held = history.positions_at(ts)
         assert set(held["as_of"]) == ({pd.Timestamp(as_of)} if as_of else set())
-        assert held["symbol"].tolist() == (history.positions()["symbol"].tolist()[:5] if as_of else [])
+        assert held["symbol"].tolist() == (history.positions()["symbol"].tolist()[:7] if as_of else [])
     assert len(history.positions_at(MONDAY, "nobody")) == 0
 
 

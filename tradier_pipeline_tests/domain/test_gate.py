@@ -103,9 +103,9 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
 
 
 def test_a_fresh_sound_snapshot_in_the_session_is_ready(bench: Bench) -> None:
-    snapshot_id = bench.take(max_open_positions=4)
+    snapshot_id = bench.take(max_open_positions=5)
     gate = bench.gate()
-    assert (gate["snapshot_id"], gate["ready"], gate["blockers"], gate["open_positions"]) == (snapshot_id, True, [], 3)
+    assert (gate["snapshot_id"], gate["ready"], gate["blockers"], gate["open_positions"]) == (snapshot_id, True, [], 4)
     assert 3 <= gate["age_s"] < 60
 
 
@@ -134,7 +134,7 @@ def test_each_blocker_is_told_by_its_name_and_its_reason(taken: Gate, case: str)
 
 @pytest.mark.parametrize(
     ("blocker", "age", "rules"),
-    [("stale", 20, {"max_age_s": 10}), ("max_open_positions", 3, {"max_open_positions": 3})],
+    [("stale", 20, {"max_age_s": 10}), ("max_open_positions", 3, {"max_open_positions": 4})],
 )
 def test_the_settings_say_from_when_on_it_is_blocked(
     bench: Bench, blocker: str, age: int, rules: dict[str, Any]

@@ -153,9 +153,8 @@ def test_dagster_dev_takes_backfills_and_repeats_what_is_asked_of_it(
 
 def _repeated_from_failure(home: Home, simulated: Simulated, dev: Up) -> str:
     """A run that landed its snapshot and could not publish it, started again from the step that failed."""
-    aside = home.path / "aside.duckdb"
-    home.warehouse.path.rename(aside)
-    (home.warehouse.path / "in the way").mkdir(parents=True)
+    copied_to = home.path / f".{home.warehouse.path.name}.staged"
+    copied_to.mkdir()  # in the way; what is in that of the warehouse itself would be set aside
     key = str(SnapshotId.now(DEMO_ACCOUNT))
     selector = {
         "repositoryLocationName": "tradier_pipeline",
@@ -167,9 +166,7 @@ def _repeated_from_failure(home: Home, simulated: Simulated, dev: Up) -> str:
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["run"]["runId"]
     assert until("the end of the run", lambda: dev.finished(run_id), SLOW_S) == "FAILURE"
-    (home.warehouse.path / "in the way").rmdir()
-    home.warehouse.path.rmdir()
-    aside.rename(home.warehouse.path)
+    copied_to.rmdir()
     asked = len(simulated.requests())
     again = dev.ask(AGAIN, {"params": {"parentRunId": run_id, "strategy": "FROM_FAILURE"}})["launchRunReexecution"]
     assert again["__typename"] == "LaunchRunSuccess", again

@@ -362,6 +362,8 @@ def rich(block: str = "margin") -> Answers:
                 position("AAPL1251219C00150000", 2, Decimal("310.00"), id=3),
                 position("odd one", 1, Decimal("5.00"), id=4),
                 position("SPY251219P00597500", 3, Decimal("90.00"), id=5),
+                position("SPY251226P00590000", 1, Decimal("150.00"), id=6),  # a strangle: two break-evens
+                position("SPY251226C00620000", 1, Decimal("110.00"), id=7),
             ],
         ),
         orders=[
@@ -376,6 +378,9 @@ def rich(block: str = "margin") -> Answers:
                 quote("AAPL", close=Decimal("207.9"), ask_date=1557168406456),
                 option_quote("SPY251219P00602500"),
                 option_quote("SPY251219P00597500", bid=Decimal("1.00"), ask=Decimal("1.10")),
+                quote("SPY", bid=Decimal("606.10"), ask=Decimal("606.12")),
+                option_quote("SPY251226P00590000", bid=Decimal("1.40"), ask=Decimal("1.60")),
+                option_quote("SPY251226C00620000", bid=Decimal("1.00"), ask=Decimal("1.20")),
                 option_quote("AAPL1251219C00150000", contract_size=150, bid=None),
             ],
         ),

@@ -106,6 +106,19 @@ def names(found: dict[str, tuple[Difference, ...]], *places: object) -> bool:
     return any(str(place) in text for place in places)
 
 
+def test_every_column_has_a_value_to_change(proven: Proven, proven_cash: Proven) -> None:
+    lacking = set.intersection(*(_without_values(account) for account in (proven, proven_cash)))
+    assert lacking == set(), "support/bodies.rich is to have one"
+
+
+def _without_values(account: Proven) -> set[str]:
+    return {
+        f"{table.name}.{column.name}"
+        for table, column in (case.values for case in COLUMNS)
+        if account.rows(f'SELECT count("{column.name}") FROM {table.name}') == [(0,)]
+    }
+
+
 @pytest.mark.parametrize(("table", "column"), thinned(COLUMNS, 9))
 def test_one_changed_value_in_any_column_is_found_and_named(
     proven: Proven, proven_cash: Proven, table: schema.Table, column: schema.Column

@@ -41,6 +41,7 @@ NEXT_DATE = timedelta.max  # all 0 is what an outage of any length shows: only t
 MIN_VALUE = Decimal(1)  # USD: what is less may be rounding
 MAX_DRIFT = Decimal("0.02")  # of an amount that moved between cash and positions: prices move meanwhile
 MAX_FEES = Decimal("0.1")  # of what was paid or received: a contract at 0.05 USD is 5 USD, and its fees 0.50
+MAX_DRIFT_AT_FIRST = Decimal("0.25")  # the same of what filled minutes before a first snapshot: no gap is known yet
 MAX_DELAYED = Decimal("0.1")  # of a price that is quoted 15 minutes late: what it may have moved by meanwhile
 MAX_SUMMED_FILLS = 12
 
@@ -293,9 +294,11 @@ def _behind_by_itself(now: Observation) -> Iterator[str]:
         late.append(f"order {part.order_id}")
         paid -= part.cash or ZERO
         moved += abs(part.cash or ZERO)
-        if _is_worth(paid, now.gap, moved):
+        is_recent = part.changed_at is not None and now.statement.as_of - part.changed_at < MIN_AGREEMENT
+        drift = MAX_DRIFT_AT_FIRST if is_recent else MAX_DRIFT
+        if _is_worth(paid, now.gap, moved, drift):
             yield f"{_POSITIONS_BEHIND}: these count {', '.join(dict.fromkeys(late))}, the list does not"
-        elif _is_worth(-paid, now.gap, moved):
+        elif _is_worth(-paid, now.gap, moved, drift):
             yield f"balances behind positions: the list counts {', '.join(dict.fromkeys(late))}, these do not"
 
 
@@ -474,15 +477,16 @@ def _is_paid(cash: ItemVerdict, value: Decimal) -> bool:
     return _is_worth(paid, value) or (abs(value) >= MIN_VALUE and ZERO <= paid - value <= fees)
 
 
-def _is_worth(amount: Decimal, value: Decimal, moved: Decimal = ZERO) -> bool:
+def _is_worth(amount: Decimal, value: Decimal, moved: Decimal = ZERO, most: Decimal = MAX_DRIFT) -> bool:
     """Whether an amount of cash is a value that moved, but for what prices moved meanwhile.
 
     Args:
         moved: USD that was paid and received, of which the amount is what is left: the prices of all of it move, which
             counts where the amount stands out from that.
+        most: the part of an amount that prices move by.
     """
     by_all = moved * MAX_DRIFT
-    drift = max(abs(amount) * MAX_DRIFT, by_all if abs(amount) >= 2 * by_all else ZERO)
+    drift = max(abs(amount) * most, by_all if abs(amount) >= 2 * by_all else ZERO)
     return abs(amount) >= MIN_VALUE and abs(value - amount) <= drift
 
 

@@ -137,7 +137,8 @@ _CLOSES: Final = """(
                       UNION ALL SELECT account_id, trade_date, NULL, NULL, NULL FROM broker_daily_balances)
                 JOIN sessions USING (trade_date)
                 LEFT JOIN (SELECT account_id, trade_date FROM total_equity_curve_rows AS total
-                           JOIN account_environment_rows AS one ON total.environment IS NOT DISTINCT FROM one.environment
+                           JOIN account_environment_rows AS its
+                           ON total.environment IS NOT DISTINCT FROM its.environment
                            WHERE waits_for IS NOT NULL) AS waiting USING (account_id, trade_date)))
     WHERE last IS NOT NULL AND (is_close OR is_first)
 )"""

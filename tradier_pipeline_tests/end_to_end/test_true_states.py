@@ -545,6 +545,16 @@ def test_a_first_snapshot_of_all_is_in_doubt_too_where_its_last_fills_nearly_off
     assert account.shows(ny("11-20 10:10"), now, cash=23600, orders=[bought, sold]) == "good"
 
 
+@pytest.mark.parametrize(("filled_at", "verdict"), [("09:58", "doubtful"), ("09:31", "good")])
+def test_a_first_snapshot_of_all_is_in_doubt_too_where_prices_have_moved_since_it_filled_minutes_before(
+    account: ScriptedAccount, filled_at: str, verdict: str
+) -> None:
+    """Simulated, seed 610082: nothing earlier tells how far the broker's prices are from its quotes."""
+    account.server.marks = {symbol: dict.fromkeys(("last", "bid", "ask"), price) for symbol, price in PRICES}
+    bought = filled(8, "F", "buy", 300, 10, ny(f"11-20 {filled_at}"))
+    assert account.shows(ny("11-20 10:00"), KO, F, cash=20000, counted=(KO,), orders=[bought]) == verdict
+
+
 def test_a_first_snapshot_of_all_that_agrees_with_itself_is_good_whatever_filled_that_day(
     account: ScriptedAccount,
 ) -> None:

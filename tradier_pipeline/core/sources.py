@@ -82,8 +82,16 @@ def find_sources(environment: Mapping[str, str]) -> Sources:
 
 
 def started_in(environment: Mapping[str, str]) -> Path:
-    """The working directory of the command that was started, also in the processes that it has started."""
-    return Path(environment.get(STARTED_IN) or Path.cwd())
+    """The working directory of the command that was started, also in the processes that it has started.
+
+    Raises:
+        SettingsError: somebody has removed it.
+    """
+    try:
+        return Path(environment.get(STARTED_IN) or Path.cwd())
+    except FileNotFoundError:
+        where = environment.get("PWD", "which the shell does not name")
+        raise SettingsError(f"the working directory, {where}, was removed", "Change to one that there is.") from None
 
 
 def default_home() -> Path:

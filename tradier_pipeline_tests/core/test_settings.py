@@ -105,6 +105,16 @@ def test_the_dotenv_of_the_home_comes_before_the_nearest_one_and_that_before_the
     assert load_settings().dotenv == places["BESIDE"]
 
 
+def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    monkeypatch.setenv("PWD", str(removed))
+    removed.rmdir()
+    with pytest.raises(SettingsError, match=f"the working directory, {removed}, was removed. Change to one"):
+        load_settings()
+
+
 def test_a_home_that_a_dotenv_names_is_relative_to_that_file_and_its_own_dotenv_counts(anywhere: Path) -> None:
     write(Path(".env"), PIPELINE_HOME="history", **ACCOUNT)
     assert load_settings().home == Path.cwd() / "history"

@@ -104,9 +104,9 @@ def test_in_the_foreground_it_stops_on_a_signal(number):
         [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
     url = process.stdout.readline().strip()
-    assert httpx.get(f"{url}/v1/user/profile", headers=HEADERS).status_code == 200
+    assert httpx.get(f"{url}/v1/user/profile", headers=HEADERS, timeout=60).status_code == 200
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "left\n", "")
 
 

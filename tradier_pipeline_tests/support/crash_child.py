@@ -26,7 +26,7 @@ import termios
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, chdir, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -290,7 +290,9 @@ def nursery() -> Nursery:
     command = [sys.executable, "-m", "tradier_pipeline_tests.support.crash_child"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TRADIER_", "DAGSTER_"))}
     environment = dict(inherited, PYTHONPATH=str(Path(__file__).parents[2]))
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    # the directory of the test that asks first goes with that test, and the children of later ones would stand in it
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd="/")
     atexit.register(process.communicate)
     return Nursery(process)
 
@@ -553,9 +555,9 @@ def _minute(job: Job) -> None:
 def _minute_here(job: Job) -> dict[str, Any]:
     """The same in the nursery itself, of a lean minute that nothing kills: what is warm stays so."""
     lines: list[str] = []
-    os.chdir(Path(job.home).parent)  # for good: where it was before may be gone
     environment = {"TRADIER_PIPELINE_HOME": job.home, "TRADIER_BASE_URL": job.url, **OF_A_MINUTE}
     with (
+        chdir(Path(job.home).parent),
         patch.dict(os.environ, environment),
         patch.object(snapshot, "SETTLE_S", 0.0),
         _at_its_minute(job),

@@ -37,12 +37,12 @@ class ShortOption:
     multiplier: int | None
     mark: Decimal | None
     underlying_price: Decimal | None
-    cash: Decimal
+    cash: Decimal | None
     shares_held: Decimal | None
 
 
 def short_options(
-    positions: Iterable[PortfolioPosition], quotes: Mapping[str, Quoted], cash: Decimal
+    positions: Iterable[PortfolioPosition], quotes: Mapping[str, Quoted], cash: Decimal | None
 ) -> tuple[ShortOption, ...]:
     """The short options among the positions of a snapshot, in their order."""
     listed = tuple(positions)

@@ -71,8 +71,8 @@ def spreads_follow_positions(evidence: Evidence) -> RuleResult:
 
 @check(None)
 def short_options_follow_positions(evidence: Evidence) -> RuleResult:
-    """Every stored short option is what the stored positions, quotes and balances say of it."""
-    cash = next((row["cash"] for row in evidence.stored("account_balances")), Decimal(0))
+    """Every stored short option is what the stored positions and quotes and the broker's cash say of it."""
+    cash = storable(evidence.balances["total_cash"])
     expected = {
         (option.row_no,): _fields(option, SHORT_OPTION_COLUMNS)
         for option in short_options(_positions(evidence), _quotes(evidence), cash)

@@ -378,7 +378,7 @@ def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) 
         if hot:
             sealed.unseal(connection, sealed.sealed_files(connection, schema.OPTION_SPREADS))
         find_figures(connection, sealed.stored_name(schema.OPTION_SPREADS, hot))
-    if older and schema.SHORT_OPTIONS.name not in older:
+    if schema.POSITIONS.name in older and schema.SHORT_OPTIONS.name not in older:
         find_short_options(connection)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))

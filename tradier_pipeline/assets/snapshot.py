@@ -42,7 +42,7 @@ T = TypeVar("T")
 CATCH_UP_S = 90.0  # of a run; the instance ends one that takes 180 s
 
 
-SPREADS = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS)
+SPREADS = (schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS, schema.SHORT_OPTIONS)
 DERIVED = (*SPREADS, schema.TRADE_GATE_READINGS, schema.CONSERVATION, *schema.RECONCILED)
 OBSERVED = tuple(table for table in schema.TABLES if table not in DERIVED)
 

@@ -113,7 +113,7 @@ CLAIMS = (
         "spreads_equal_positions",
         "option_spreads",
         "The spreads hold every option contract exactly once, and their figures follow from the positions.",
-        ("spreads_use_contracts_once", "spreads_follow_positions"),
+        ("spreads_use_contracts_once", "spreads_follow_positions", "short_options_follow_positions"),
     ),
     Claim(
         "changes_explained",

@@ -1,4 +1,4 @@
-"""Checks of the derived option spreads: they use every contract once and follow from what was observed."""
+"""Checks of what is derived of options: spreads and short ones follow from what was observed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tradier_pipeline.broker.symbols import classify
 from tradier_pipeline.core.check import claim_that, differing
 from tradier_pipeline.core.outcome import Difference, RuleResult
 from tradier_pipeline.domain.positions import PortfolioPosition
+from tradier_pipeline.domain.short_options import ShortOption, short_options
 from tradier_pipeline.domain.spread_figures import Quoted, SpreadFigures
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg, group
 from tradier_pipeline.verify.evidence import Evidence, Row, by_key, storable
@@ -20,6 +21,7 @@ from tradier_pipeline.verify.registry import check
 OPTIONS = ("option", "adjusted_option")
 SPREAD_COLUMNS = tuple(field.name for field in fields(Spread) if field.name not in ("spread_no", "figures", "legs"))
 FIGURE_COLUMNS = tuple(field.name for field in fields(SpreadFigures))
+SHORT_OPTION_COLUMNS = tuple(field.name for field in fields(ShortOption))
 QUOTE_COLUMNS = tuple(field.name for field in fields(Quoted))
 LEG_COLUMNS = tuple(field.name for field in fields(SpreadLeg))
 
@@ -46,10 +48,8 @@ def spreads_use_contracts_once(evidence: Evidence) -> RuleResult:
 @check(None)
 def spreads_follow_positions(evidence: Evidence) -> RuleResult:
     """Every stored spread is what the stored positions and quotes and the broker's orders group to."""
-    names = [field.name for field in fields(PortfolioPosition)]
-    positions = [PortfolioPosition(**{name: row[name] for name in names}) for row in evidence.stored("positions")]
-    quotes = {row["symbol"]: Quoted(**{name: row[name] for name in QUOTE_COLUMNS}) for row in evidence.stored("quotes")}
-    spreads = group(positions, parse_rows(Order, "orders", "orders.order", evidence.orders), quotes)
+    orders = parse_rows(Order, "orders", "orders.order", evidence.orders)
+    spreads = group(_positions(evidence), orders, _quotes(evidence))
     expected = {
         (spread.spread_no,): _fields(spread, SPREAD_COLUMNS) | _fields(spread.figures, FIGURE_COLUMNS)
         for spread in spreads
@@ -67,6 +67,31 @@ def spreads_follow_positions(evidence: Evidence) -> RuleResult:
         *claim_that(len(leg_rows) == len(legs), "option_spread_legs", len(legs), len(leg_rows)),
     ]
     return RuleResult(f"{len(expected)} spreads", f"{len(rows)} stored", tuple(differences))
+
+
+@check(None)
+def short_options_follow_positions(evidence: Evidence) -> RuleResult:
+    """Every stored short option is what the stored positions and quotes and the broker's cash say of it."""
+    cash = storable(evidence.balances["total_cash"])
+    expected = {
+        (option.row_no,): _fields(option, SHORT_OPTION_COLUMNS)
+        for option in short_options(_positions(evidence), _quotes(evidence), cash)
+    }
+    rows = evidence.stored("short_options")
+    differences: list[Difference] = [
+        *differing("short option", expected, by_key(rows, "row_no")),
+        *claim_that(len(rows) == len(expected), "short_options", len(expected), len(rows)),
+    ]
+    return RuleResult(f"{len(expected)} short options", f"{len(rows)} stored", tuple(differences))
+
+
+def _positions(evidence: Evidence) -> list[PortfolioPosition]:
+    names = [field.name for field in fields(PortfolioPosition)]
+    return [PortfolioPosition(**{name: row[name] for name in names}) for row in evidence.stored("positions")]
+
+
+def _quotes(evidence: Evidence) -> dict[str, Quoted]:
+    return {row["symbol"]: Quoted(**{name: row[name] for name in QUOTE_COLUMNS}) for row in evidence.stored("quotes")}
 
 
 def _fields(value: object, names: tuple[str, ...]) -> Row:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -41,7 +42,7 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             f"another program has written to {path}: its log {log.name} lies beside it",
             "End that program and take a snapshot, which removes the log; open the warehouse read-only.",
         )
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config={"threads": _threads()})
     try:
         try:
             # attached, because connect() would return an older state that this process may still hold open elsewhere
@@ -55,6 +56,16 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise lost from None
     finally:
         connection.close()
+
+
+@cache
+def _threads() -> int:
+    """Half of the cores: the others are for who publishes. A question about a day, which is asked most, takes a sixth
+    less on one of two: its steps are so short that threads only wait for each other.
+    """
+    with duckdb.connect(":memory:") as connection:  # it knows what a container may have
+        (cores,) = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    return max(1, int(cores) // 2)
 
 
 def _remedy_of(error: duckdb.Error) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tradier_pipeline.warehouse.sql import literal
 
-SCHEMA_VERSION = 18
+SCHEMA_VERSION = 19
 ADDS_ONLY_SINCE = 1  # versions from this one on have only added: a file of theirs is completed
 
 VARCHAR, INTEGER, BIGINT, BOOLEAN, DATE = "VARCHAR", "INTEGER", "BIGINT", "BOOLEAN", "DATE"
@@ -341,6 +341,27 @@ OPTION_SPREAD_LEGS = Table(
     ),
 )
 
+SHORT_OPTIONS = Table(
+    "short_options",
+    "One row per position in an option that was sold: derived from positions, quotes and balances, beside what its "
+    "assignment is measured against.",
+    (
+        *KEY_COLUMNS,
+        _required("row_no", INTEGER, "As in positions"),
+        _required("symbol", VARCHAR, "As in positions"),
+        _required("underlying", VARCHAR, "What it is written on; a root that is not known stands for itself"),
+        _required("option_type", VARCHAR, "call or put"),
+        Column("strike", DECIMAL, "USD per share"),
+        Column("expiration", DATE, "When it expires"),
+        _required("quantity", DECIMAL, "Contracts, negative"),
+        Column("multiplier", INTEGER, "Shares per contract; null while unknown"),
+        Column("mark", DECIMAL, "USD per share; null without a quote"),
+        UNDERLYING_PRICE,
+        Column("cash", DECIMAL, "USD: of the account, for all of its puts together"),
+        Column("shares_held", DECIMAL, "Shares of the underlying that are held, for all of its calls together"),
+    ),
+)
+
 CONSERVATION = Table(
     "conservation",
     "One row per item that changed since the last good snapshot - a symbol, or cash, which is always there - and why. "
@@ -483,6 +504,7 @@ TABLES = (
     *(TRADIER_SNAPSHOTS, ACCOUNTS, ACCOUNT_BALANCES, POSITIONS, ORDERS, ORDER_LEGS, QUOTES, RAW_PAYLOADS),
     *(OPTION_SPREADS, OPTION_SPREAD_LEGS, TRADE_GATE_READINGS, CONSERVATION),  # derived: they never change the others
     *RECONCILED,
+    SHORT_OPTIONS,  # last, and derived: a lake knows what it has of a snapshot by the places of the tables
 )
 """The tables that hold the rows of each snapshot."""
 

@@ -39,7 +39,7 @@ YEARS_OF_BRANCH = 5  # of more, to ask each name takes longer than another branc
 OPEN = "open"  # below it; no table has this name
 MONTHLY = (
     *(schema.POSITIONS, schema.ORDERS, schema.ORDER_LEGS, schema.QUOTES, schema.RAW_PAYLOADS),
-    *(schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS, *schema.RECONCILED),
+    *(schema.OPTION_SPREADS, schema.OPTION_SPREAD_LEGS, schema.SHORT_OPTIONS, *schema.RECONCILED),
 )
 """The tables with many rows a snapshot: a file a month."""
 

@@ -19,7 +19,7 @@ from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.core.files import copy, create_private, exclusive, make_directory, put_in_place, sync, writing
 from tradier_pipeline.landing.chained import chains_of, heads
 from tradier_pipeline.landing.zone import LandingZone
-from tradier_pipeline.warehouse import derived, macros, older_spreads, schema, sealed, views
+from tradier_pipeline.warehouse import derived, macros, older_short_options, older_spreads, schema, sealed, views
 from tradier_pipeline.warehouse.chain_heads import noted_heads
 from tradier_pipeline.warehouse.sql import bind, listed, literal, transaction
 from tradier_pipeline.warehouse.typed import Row
@@ -122,6 +122,8 @@ class StagedWarehouse:
                     self._copy(table, older, only)
             if schema.UNDERLYING_PRICE.name not in older.get(schema.OPTION_SPREADS.name, ()):
                 find_figures(self.connection, schema.OPTION_SPREADS.name, these)
+            if schema.SHORT_OPTIONS.name not in older:
+                find_short_options(self.connection, these)
             self.connection.execute(f"DELETE FROM check_results {only}")  # noqa: S608 - what damaged bytes reported
             self._copy(schema.CHECK_RESULTS, older, only)
             self._forget_missed(list(snapshot_ids))
@@ -376,6 +378,8 @@ def _complete(connection: duckdb.DuckDBPyConnection, hot: Collection[str] = ()) 
         if hot:
             sealed.unseal(connection, sealed.sealed_files(connection, schema.OPTION_SPREADS))
         find_figures(connection, sealed.stored_name(schema.OPTION_SPREADS, hot))
+    if schema.POSITIONS.name in older and schema.SHORT_OPTIONS.name not in older:
+        find_short_options(connection)
     for view in views.VIEWS:
         connection.execute(views.view_ddl(view))
     if hot:
@@ -400,6 +404,17 @@ def find_figures(connection: duckdb.DuckDBPyConnection, spreads: str, which: str
         "WHERE spreads.rowid = found.of_row"
     )
     connection.execute(f"DROP TABLE {older_spreads.FOUND.name}")
+
+
+def find_short_options(connection: duckdb.DuckDBPyConnection, which: str = "true") -> None:
+    """Store the short options of which none are stored, in the caller's transaction.
+
+    Args:
+        which: the condition of the positions.
+    """
+    for month in older_short_options.months_of(connection, which):
+        rows = older_short_options.rows_query(month, which)
+        connection.execute(f"INSERT INTO {schema.SHORT_OPTIONS.name} BY NAME {rows}")
 
 
 def _know_words(connection: duckdb.DuckDBPyConnection, hot: Collection[str]) -> None:

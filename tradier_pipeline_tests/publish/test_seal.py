@@ -383,13 +383,13 @@ def test_a_sealed_warehouse_of_the_version_before_is_brought_over(sealed_bulk: W
     assert differences(before, bulk.path) == {}
 
 
-def test_the_figures_of_sealed_spreads_that_the_version_before_did_not_store_are_found(
+def test_the_figures_of_sealed_spreads_and_the_short_options_that_earlier_versions_did_not_store_are_found(
     sealed_bulk: Warehouse, tmp_path: Path
 ) -> None:
     bulk = sealed_bulk
     before = Path(shutil.copy(bulk.path, tmp_path / "before.duckdb"))
     shutil.copytree(tmp_path / "sealed", tmp_path / "then" / "sealed")
-    figures = [column.name for column in schema.SPREAD_FIGURES]
+    figures, views = [column.name for column in schema.SPREAD_FIGURES], ("spread_book", "assignment_risk")
     bulk.path.chmod(0o644)
     with duckdb.connect(str(bulk.path)) as connection:
         connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {schema.SCHEMA_VERSION - 1}")
@@ -406,16 +406,19 @@ def test_the_figures_of_sealed_spreads_that_the_version_before_did_not_store_are
         for name in figures:
             connection.execute(f"ALTER TABLE hot.option_spreads DROP COLUMN {name}")
         connection.execute("CREATE OR REPLACE VIEW option_spreads AS FROM hot.option_spreads")
+        connection.execute("DROP VIEW short_options; DROP TABLE hot.short_options")
+        connection.execute("DELETE FROM hot.sealed_files WHERE table_name = 'short_options'")
     with bulk.staged() as staged:
         assert staged.completed
     shutil.rmtree(tmp_path / "sealed" / "option_spreads")  # what was read from the files lies in the warehouse now
     with connect_readonly(bulk.path) as connection:
-        after = connection.execute("FROM spread_book ORDER BY ALL").fetchall()
+        after = [connection.execute(f"FROM {view} ORDER BY ALL").fetchall() for view in views]
     shutil.rmtree(tmp_path / "sealed")
     shutil.move(tmp_path / "then" / "sealed", tmp_path / "sealed")
     with connect_readonly(before) as connection:
-        assert connection.execute("FROM spread_book ORDER BY ALL").fetchall() == after
-    assert any(row[-1] is not None for row in after)
+        assert [connection.execute(f"FROM {view} ORDER BY ALL").fetchall() for view in views] == after
+    assert any(row[-1] is not None for row in after[0])
+    assert after[1]
 
 
 def test_a_file_that_is_not_what_the_warehouse_has_is_never_shown(

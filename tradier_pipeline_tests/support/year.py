@@ -24,7 +24,7 @@ from tradier_pipeline.warehouse import derived, schema, sealed
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.sessions import upsert_sessions
 from tradier_pipeline.warehouse.sql import bind, literal, transaction
-from tradier_pipeline.warehouse.staging import Warehouse, find_figures, insert, sealed_directory
+from tradier_pipeline.warehouse.staging import Warehouse, find_figures, find_short_options, insert, sealed_directory
 
 CALENDAR = MarketCalendar("XNYS")
 FIRST_DAY = date(2025, 1, 2)
@@ -68,8 +68,10 @@ def fill(
     connection.execute(f"SET VARIABLE account = {literal(account_id)}; SET VARIABLE ledger = {ledger}")
     connection.execute(f"SET VARIABLE minutes = {minutes}")
     connection.execute(Path(__file__).with_suffix(".sql").read_text())
+    of_account = f"account_id = {literal(account_id)}"
     with transaction(connection):
-        find_figures(connection, schema.OPTION_SPREADS.name, f"account_id = {literal(account_id)}")
+        find_figures(connection, schema.OPTION_SPREADS.name, of_account)
+        find_short_options(connection, of_account)
     derived.refresh(connection)
 
 

@@ -81,6 +81,7 @@ SEVERITIES: dict[str, tuple[int | None, Severity]] = {
     "provenance_equals_manifest": (None, Severity.FATAL),
     "spreads_use_contracts_once": (None, Severity.FATAL),
     "spreads_follow_positions": (None, Severity.FATAL),
+    "short_options_follow_positions": (None, Severity.FATAL),
 }
 
 AAPL = [f"AAPL260102P00{strike}000" for strike in range(200, 300, 5)]  # 20 legs
@@ -376,6 +377,11 @@ INCIDENTS += [
         "spreads_follow_positions",
         spoiled("UPDATE option_spreads SET break_even_low = 0"),
         *("spread 1 break_even_low", "602.4880597", "0"),
+    ),
+    Incident(
+        "short_options_follow_positions",
+        spoiled("UPDATE short_options SET strike = 0"),
+        *("short option 2 strike", "602.5", "0"),
     ),
 ]
 

@@ -158,7 +158,7 @@ def test_short_options_of_an_underlying_stand_beside_its_shares(home: Home) -> N
 LOOKS = {
     "exposure": ["positions", "quotes", "quotes"],
     "account_exposure": ["account_balances", "positions", "quotes", "quotes"],
-    "assignment_risk": ["account_balances", "positions", "quotes"],
+    "assignment_risk": ["short_options"],
     "spread_book": ["option_spreads"],
 }
 

@@ -19,6 +19,7 @@ from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.publish.reverify import reverify
 from tradier_pipeline.simulator.server import embedded_simulator
 from tradier_pipeline.simulator.world import ROUND_THE_CLOCK
+from tradier_pipeline.warehouse import reads
 from tradier_pipeline.warehouse.reads import connect_readonly, snapshot_ids
 from tradier_pipeline.warehouse.staging import WarehouseError
 from tradier_pipeline_tests.conftest import Home, Simulated, take
@@ -179,3 +180,15 @@ def test_nobody_but_root_can_open_the_published_file_for_writing(simulated: Simu
             assert "Permission denied" in stranger.greeting
         with client(home.warehouse.path, "read", user) as reader:
             assert reader.greeting == "open"
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(8, 4), (1, 1)])
+def test_a_reader_leaves_half_of_the_cores_to_who_publishes(
+    home: Home, good: LandedSnapshot, monkeypatch: pytest.MonkeyPatch, *, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(reads, "duckdb", duckdb)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", str(cores))  # of which DuckDB believes that it has them
+    reads._threads.cache_clear()
+    with connect_readonly(home.warehouse.path) as connection:
+        assert connection.execute("SELECT current_setting('threads')").fetchone() == (threads,)
+    reads._threads.cache_clear()

@@ -314,25 +314,25 @@ def test_a_rebuild_keeps_the_rows_of_what_is_damaged_by_now(
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["goes on", "is rebuilt without landed bytes"])
-def test_a_home_of_the_version_before_gets_the_figures_of_its_spreads(
+def test_a_home_of_an_earlier_version_gets_the_figures_of_its_spreads_and_its_short_options(
     home: Home, good: LandedSnapshot, *, damaged: bool
 ) -> None:
-    query = "FROM option_spreads ORDER BY spread_no"
+    queries = ("FROM option_spreads ORDER BY spread_no", "FROM short_options ORDER BY row_no")
     with connect_readonly(home.warehouse.path) as connection:
-        before = connection.execute(query).fetchall()
+        before = [connection.execute(query).fetchall() for query in queries]
     home.warehouse.path.chmod(0o644)
     with duckdb.connect(str(home.warehouse.path)) as connection:
         for column in schema.SPREAD_FIGURES:
             connection.execute(f"ALTER TABLE option_spreads DROP COLUMN {column.name}")
-        connection.execute("CREATE OR REPLACE MACRO schema_version() AS 16")
+        connection.execute("DROP TABLE short_options; CREATE OR REPLACE MACRO schema_version() AS 16")
     if damaged:
         (good.directory / "manifest.json").write_text("{")
         assert rebuild(home.warehouse, home.zone, lambda _: None).kept_rows == 1
     with home.warehouse.staged():
         pass
     with connect_readonly(home.warehouse.path) as connection:
-        assert connection.execute(query).fetchall() == before
-    assert all(row[-1] is not None for row in before)
+        assert [connection.execute(query).fetchall() for query in queries] == before
+    assert all(rows and all(row[-1] is not None for row in rows) for rows in before)
 
 
 def test_a_second_writer_is_told_who_holds_the_warehouse(

@@ -33,10 +33,9 @@ OBJECTIVES: Final = (
 )
 _WINDOWS = (("day", 1), ("week", 7), ("month", 30))
 
-_MS = "((epoch_us(ended_at) - epoch_us(started_at)) / 1000)::DOUBLE"  # date_diff asks the time zone: 30 times as long
-# New York's hour is looked up once for each hour, not for each body
+_US = "epoch_us(ended_at) - epoch_us(started_at)"  # whole for quantiles; date_diff asks the time zone: 30 times
+# New York's hour is looked up once for each hour, not for each body; a snapshot has a deadline of minutes
 _HOUR_US = 3_600_000_000
-_UTC_HOUR = f"epoch_us(started_at) // {_HOUR_US}"
 
 BROKER_LATENCY = View(
     "broker_latency",
@@ -57,15 +56,16 @@ BROKER_LATENCY = View(
     WITH hours AS (
         SELECT utc_hour, date_part('hour', make_timestamptz(utc_hour * {_HOUR_US}) AT TIME ZONE 'America/New_York')
                ::INTEGER AS hour
-        FROM (SELECT DISTINCT {_UTC_HOUR} AS utc_hour FROM raw_payloads)
+        FROM (SELECT DISTINCT unnest([begun - 1, begun, begun + 1]) AS utc_hour
+              FROM (SELECT DISTINCT epoch_us(as_of) // {_HOUR_US} AS begun FROM tradier_snapshots))
     )
-    SELECT account_id, trade_date, hour, resource, reads, retries, parts[1] AS median_ms, parts[2] AS p95_ms, worst_ms,
-           bytes
+    SELECT account_id, trade_date, hour, resource, reads, retries, parts[1] / 1000 AS median_ms,
+           parts[2] / 1000 AS p95_ms, worst / 1000 AS worst_ms, bytes
     FROM (SELECT account_id, trade_date, hour, resource, count(*) AS reads,
-                 (sum(attempts) - count(*))::BIGINT AS retries, quantile_cont(ms, [0.5, 0.95]) AS parts,
-                 max(ms) AS worst_ms, sum(bytes)::BIGINT AS bytes
-          FROM (SELECT *, {_MS} AS ms, {_UTC_HOUR} AS utc_hour FROM raw_payloads) JOIN hours USING (utc_hour)
-          GROUP BY ALL)
+                 (sum(attempts) - count(*))::BIGINT AS retries, quantile_cont(us, [0.5, 0.95]) AS parts,
+                 max(us) AS worst, sum(bytes)::BIGINT AS bytes
+          FROM (SELECT *, {_US} AS us, epoch_us(started_at) // {_HOUR_US} AS utc_hour FROM raw_payloads)
+          JOIN hours USING (utc_hour) GROUP BY ALL)
     """,  # noqa: S608
 )
 
@@ -243,8 +243,8 @@ def latency_query(
     return f"""
     WITH read AS (
         SELECT account_id, {by}, count(*) AS reads, (sum(attempts) - count(*))::BIGINT AS retries,
-               median(ms) AS median_ms, quantile_cont(ms, 0.95) AS p95_ms, max(ms) AS worst_ms
-        FROM (SELECT *, {_MS} AS ms, {hour} AS hour FROM raw_payloads {asked}) GROUP BY ALL
+               median(us) / 1000 AS median_ms, quantile_cont(us, 0.95) / 1000 AS p95_ms, max(us) / 1000 AS worst_ms
+        FROM (SELECT *, {_US} AS us, {hour} AS hour FROM raw_payloads {asked}) GROUP BY ALL
     ), failed AS (
         SELECT account_id, {by}, sum(failures)::BIGINT AS failures FROM broker_failures {asked} GROUP BY ALL
     )

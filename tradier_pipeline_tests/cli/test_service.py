@@ -11,6 +11,7 @@ from tradier_pipeline import clock
 from tradier_pipeline.core.errors import PipelineError
 from tradier_pipeline.landing.manifest import MissedRecord
 from tradier_pipeline.warehouse.activity import upsert_activity
+from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.report.conftest import Document, text_of
 from tradier_pipeline_tests.support.activities import body_of, event, filed
@@ -51,6 +52,11 @@ def test_latency_is_that_of_each_resource_over_the_dates_asked_for(account: Scri
     assert run("broker").stdout.splitlines()[0].split()[:2] == ["resource", "reads"]
     (hour,) = rows_of("broker", "--table", "hours")
     assert (hour["hour"], hour["reads"], hour["failures"]) == (9, 15, 0)
+    with connect_readonly(account.home.warehouse.path) as connection:
+        query = "SELECT resource, hour, reads, round(median_ms, 6), round(worst_ms, 6) FROM broker_latency ORDER BY ALL"
+        of_view = connection.execute(query).fetchall()
+    figures = {name: (round(row["median_ms"], 6), round(row["worst_ms"], 6)) for name, row in found.items()}
+    assert of_view == [(name, 9, 3, *figures[name]) for name in sorted(found)]
 
 
 def test_an_instant_that_the_broker_did_not_answer_is_a_failure_of_what_it_did_not_answer(

@@ -18,6 +18,7 @@ from tradier_pipeline.warehouse.schema import (
     DECIMAL,
     INSTANT,
     INTEGER,
+    UNDERLYING_OF_POSITION,
     VARCHAR,
     WORDS,
     Column,
@@ -58,7 +59,7 @@ def _positions(dates: str) -> str:
            min(asset_class) AS asset_class,
            CASE WHEN bool_and(quantity = 0 OR market_value IS NOT NULL)
                 THEN coalesce(sum(market_value) FILTER (quantity <> 0), 0) END::{DECIMAL} AS worth,
-           min(coalesce(underlying, root, symbol)) AS underlying, min(expiration) AS expiration
+           min({UNDERLYING_OF_POSITION}) AS underlying, min(expiration) AS expiration
     FROM (FROM positions {dates}) {_at_end(dates)} GROUP BY {_KEY}, symbol
     """  # noqa: S608
 

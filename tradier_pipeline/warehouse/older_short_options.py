@@ -7,10 +7,10 @@ from datetime import date
 import duckdb
 
 from tradier_pipeline.warehouse.exposure import prices
-from tradier_pipeline.warehouse.schema import DECIMAL, KEYS, MOMENT
+from tradier_pipeline.warehouse.schema import DECIMAL, KEYS, MOMENT, UNDERLYING_OF_POSITION
 from tradier_pipeline.warehouse.sql import literal
 
-_UNDERLYING = "coalesce(underlying, root, symbol) AS underlying"
+_UNDERLYING = f"{UNDERLYING_OF_POSITION} AS underlying"
 
 
 def months_of(connection: duckdb.DuckDBPyConnection, which: str) -> list[date]:

@@ -23,8 +23,8 @@ from tradier_pipeline.core.decimals import rounded
 from tradier_pipeline.core.version import CODE_VERSION
 from tradier_pipeline.domain.gate import DEFAULT_RULES, GateReading, GateRules, evaluate_gate
 from tradier_pipeline.domain.positions import PortfolioPosition
-from tradier_pipeline.domain.short_options import ShortOption, short_options
-from tradier_pipeline.domain.spread_figures import Quoted, SpreadFigures
+from tradier_pipeline.domain.short_options import ShortOption
+from tradier_pipeline.domain.spread_figures import SpreadFigures
 from tradier_pipeline.domain.spreads import Spread, SpreadLeg
 from tradier_pipeline.landing.zone import LandedSnapshot
 from tradier_pipeline.warehouse import schema
@@ -82,14 +82,9 @@ def table_rows(typed: TypedSnapshot, rules: GateRules = DEFAULT_RULES) -> dict[s
         "trade_gate_readings": [_fields(reading, _OF_GATE) | {"blockers": list(reading.blockers)}],
         "conservation": list(conservation_rows(typed.conserved)),
         **reconciled_rows(typed.reconciled),
-        "short_options": [_fields(option, _OF_SHORT_OPTION) for option in _short_options(typed)],
+        "short_options": [_fields(option, _OF_SHORT_OPTION) for option in typed.short_options],
     }
     return {table: [lead | row for row in listed] for table, listed in rows.items()}
-
-
-def _short_options(typed: TypedSnapshot) -> tuple[ShortOption, ...]:
-    quotes = {quote.symbol: Quoted.of(quote) for quote in typed.quotes}
-    return short_options(typed.positions, quotes, typed.balances.total_cash)
 
 
 def _lead(typed: TypedSnapshot) -> Row:

@@ -71,6 +71,7 @@ KEY_COLUMNS = (
 KEY_NAMES = tuple(column.name for column in KEY_COLUMNS)
 KEYS = ", ".join(KEY_NAMES)
 MOMENT = "account_id, as_of, trade_date"  # names a snapshot as its id does, and joins faster than that text
+UNDERLYING_OF_POSITION = "coalesce(underlying, root, symbol)"  # a root that is not known stands for itself
 
 TRADIER_SNAPSHOTS = Table(
     "tradier_snapshots",

@@ -19,6 +19,7 @@ from tradier_pipeline.warehouse.schema import (
     SPREAD_GREEKS,
     SPREAD_PRICES,
     SPREAD_STRIKES,
+    UNDERLYING_OF_POSITION,
     UNDERLYING_PRICE,
     VARCHAR,
     Column,
@@ -157,8 +158,8 @@ BOOK_BY_UNDERLYING = View(
     "One row per good snapshot and underlying that is held, in shares or options: what it is worth and has made.",
     (*KEY_COLUMNS, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
     f"""
-    SELECT {KEYS}, coalesce(underlying, root, symbol) AS underlying, count(*) AS positions, {_KNOWN_SUMS}
-    FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}, coalesce(underlying, root, symbol)
+    SELECT {KEYS}, {UNDERLYING_OF_POSITION} AS underlying, count(*) AS positions, {_KNOWN_SUMS}
+    FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}, {UNDERLYING_OF_POSITION}
     """,  # noqa: S608
 )
 

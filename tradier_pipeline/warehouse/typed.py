@@ -15,6 +15,7 @@ from tradier_pipeline.broker.decode import (
 from tradier_pipeline.broker.errors import BodyError
 from tradier_pipeline.broker.models import Account, Balances, Order, Quote
 from tradier_pipeline.domain.positions import PortfolioPosition, value_position
+from tradier_pipeline.domain.short_options import ShortOption, short_options
 from tradier_pipeline.domain.spread_figures import Quoted
 from tradier_pipeline.domain.spreads import Spread, group
 from tradier_pipeline.landing.zone import LandedSnapshot
@@ -54,6 +55,7 @@ class TypedSnapshot:
     looked_up: tuple[Order, ...]
     quotes: tuple[Quote, ...]
     spreads: tuple[Spread, ...]
+    short_options: tuple[ShortOption, ...]
     conserved: Conserved | None = None
     verdict: Verdict = "good"
     verdict_evidence: str | None = None
@@ -78,6 +80,7 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
     positions = tuple(
         value_position(number, position, quotes.get(position.symbol)) for number, position in enumerate(held, 1)
     )
+    prices = {symbol: Quoted.of(quote) for symbol, quote in quotes.items()}
     return TypedSnapshot(
         landed=landed,
         account=account,
@@ -86,7 +89,8 @@ def read_typed(landed: LandedSnapshot) -> TypedSnapshot:
         orders=orders,
         looked_up=looked_up,
         quotes=tuple(quotes.values()),
-        spreads=group(positions, (*orders, *looked_up), {symbol: Quoted.of(quote) for symbol, quote in quotes.items()}),
+        spreads=group(positions, (*orders, *looked_up), prices),
+        short_options=short_options(positions, prices, balances.total_cash),
     )
 
 

@@ -49,6 +49,7 @@ class Life:
         happened: what else became of symbols, in a word.
         moves: what prices are multiplied with, for every five minutes; none if they stand still.
         exchanged: new shares for one old, of a merger.
+        fee: USD of each contract that is traded.
     """
 
     states: list[Books] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Life:
     happened: set[tuple[str, str]] = field(default_factory=set)
     moves: tuple[Decimal, ...] = ()
     exchanged: Decimal = Decimal(1)
+    fee: Decimal = ZERO
 
     def factor(self, moment: datetime) -> Decimal:
         """What prices are multiplied with then."""
@@ -76,7 +78,7 @@ class Life:
 
 def live(random: Random, fee: Decimal = ZERO) -> Life:
     """Two sessions: fills, and at times a deposit or a transfer of shares."""
-    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life()
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life(fee=fee)
     for symbol in random.sample((*STOCKS, *OPTIONS), random.randint(1, 4)):
         book.fill(symbol, _quantity(random, symbol), _price(random, symbol), OPENS[0] - timedelta(days=2))
     book.parts.clear()  # listed for a day
@@ -123,7 +125,7 @@ PAID_PER_SHARE = Decimal("7.31")  # by a merger; at a strike nobody could tell i
 
 def live_through_events(random: Random, fee: Decimal = ZERO) -> Life:
     """Two sessions with what no order shows: ends of options, what companies do over night; and busted trades."""
-    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life()
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life(fee=fee)
     for symbol in EXPIRING:
         if count := random.randint(-2, 2):
             book.fill(symbol, count, _price(random, symbol), OPENS[0] - timedelta(days=2))
@@ -144,7 +146,7 @@ def _trade(random: Random, book: Book, life: Life, opened: datetime) -> None:
         at = opened + minute * MINUTE
         busted = book.parts and random.random() < 0.3 and book.bust(len(book.parts) - 1, at)
         if busted:
-            life.uncaused |= {CASH} if book.fee else set()  # nothing shows that fees come back
+            life.uncaused |= {CASH} if life.fee else set()  # nothing shows that fees come back
         else:
             symbol = random.choice((*STOCKS, *OPTIONS))
             price = _price(random, symbol)
@@ -208,7 +210,7 @@ def live_in_a_moving_market(random: Random, fee: Decimal = ZERO) -> Life:
     Over night a short call may be assigned before the shares go ex dividend, shares become others in a ratio, and what
     ended on the evening is delivered in the morning only.
     """
-    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life(moves=_walk(random))
+    book, life = Book(cash=Decimal(random.randint(20_000, 60_000)), fee=fee), Life(moves=_walk(random), fee=fee)
     for symbol in EXPIRING:
         if count := random.randint(-2, 2):
             book.fill(symbol, count, Decimal("0.07"), OPENS[0] - timedelta(days=2))

@@ -57,15 +57,15 @@ def is_true(life: Life, kept: Kept) -> bool:
     ]
     traded = {part.symbol for state in states for part in state.parts.values()}
     return any(
-        ZERO <= seen.cash - state.cash <= offset_fees(kept) and are_alike(state.holdings, seen.holdings, traded)
+        ZERO <= seen.cash - state.cash <= offset_fees(life, kept) and are_alike(state.holdings, seen.holdings, traded)
         for state in states
     )
 
 
-def offset_fees(kept: Kept) -> Decimal:
+def offset_fees(life: Life, kept: Kept) -> Decimal:
     """USD of fees of fills that offset each other: cash that stands still may be that of before, or their fees late."""
     cash = next((finding for finding in kept.judgement.findings if finding.item == CASH), None)
-    return cash.fees_at_most if cash and not cash.change and not cash.explained else ZERO
+    return cash.fees_at_most if life.fee and cash and not cash.change and not cash.explained else ZERO
 
 
 def are_alike(true: Mapping[str, Holding], seen: Mapping[str, Holding], traded: Collection[str]) -> bool:
@@ -95,7 +95,7 @@ def prove(seed: int, lives: Callable[[Random], Life] = live) -> int:
     for kept in store.kept:
         if kept.verdict == "good":
             assert is_true(life, kept), (seed, kept.observation.snapshot_id, kept.judgement)
-            life.uncaused |= {CASH} if offset_fees(kept) else set()  # what comes of them later is without a fill
+            life.uncaused |= {CASH} if offset_fees(life, kept) else set()  # what comes of them later is without a fill
         for finding in kept.found:
             assert is_fact(life, finding), (seed, kept.observation.snapshot_id, finding)
     last = store.kept[-1]

@@ -147,7 +147,8 @@ class AccountEvents:
     async def _next(self, received: Awaitable[str | bytes]) -> str | bytes:
         silence = self.policy.silence
         try:
-            return await asyncio.wait_for(received, silence)
+            async with asyncio.timeout(silence):  # wait_for of Python 3.11 loses a cancellation that comes with a frame
+                return await received
         except TimeoutError:
             what = f"no frame for {silence:g} s, not even a heartbeat"
             raise UnavailableError(_STREAM, what, _RECONNECTS, transient=True) from None

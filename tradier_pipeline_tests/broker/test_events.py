@@ -361,6 +361,20 @@ def test_silence_ends_a_connection():
     asyncio.run(main())
 
 
+def test_who_is_to_end_as_a_frame_comes_ends():
+    async def main() -> None:
+        frame: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        events = AccountEvents("http://127.0.0.1", SecretStr(DEMO_TOKEN))
+        waiting = asyncio.create_task(events._next(frame))
+        await asyncio.sleep(0)
+        frame.set_result(HEARTBEAT)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("given", "reported"),
     [

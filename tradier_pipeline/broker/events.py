@@ -147,7 +147,8 @@ class AccountEvents:
     async def _next(self, received: Awaitable[str | bytes]) -> str | bytes:
         silence = self.policy.silence
         try:
-            return await asyncio.wait_for(received, silence)
+            async with asyncio.timeout(silence):  # wait_for of Python 3.11 loses a cancellation that comes with a frame
+                return await received
         except TimeoutError:
             what = f"no frame for {silence:g} s, not even a heartbeat"
             raise UnavailableError(_STREAM, what, _RECONNECTS, transient=True) from None
@@ -211,7 +212,8 @@ class OrderWatch:
     """Tells every change of an order of some accounts, by the stream or, while it is down, by polling. Never gives up.
 
     The stream repeats nothing that it sent while nobody listened. So polling ends only when the stream has been
-    heard, and one more read of the orders then closes the gap.
+    heard, and one more read of the orders then closes the gap. What the stream sends during a read outranks its answer,
+    which may be the older: what happens after a frame comes in another one, or by the read that follows a lost stream.
 
     Args:
         accounts: the account numbers whose orders are reported.
@@ -234,6 +236,7 @@ class OrderWatch:
         self._tell = tell
         self._policy = events.policy
         self._known: dict[str, dict[int, _State]] = {}
+        self._sent_since: dict[str, dict[int, _State]] = {account: {} for account in accounts}  # the last read began
         self._connected = False
         self._poll_now = asyncio.Event()
         self._logged: set[str] = set()
@@ -267,6 +270,7 @@ class OrderWatch:
             if frame.kind != "heartbeat":
                 self._tell_once(f"the account stream sends events of the unknown kind {excerpt(frame.kind)}; ignored")
         elif frame.account in self._accounts:
+            self._sent_since[frame.account][frame.id] = _state(frame)
             if frame.account in self._known:
                 self._known[frame.account][frame.id] = _state(frame)
             self._changed(frame)
@@ -292,15 +296,17 @@ class OrderWatch:
 
     async def _poll_account(self, account: str) -> bool:
         """Read the orders and tell what has changed; of an account that was never read, nothing has."""
+        sent: dict[int, _State] = {}
+        self._sent_since[account] = sent
         try:
             listed = read_orders(account, await self._client.fetch_orders(account))
         except BrokerError as error:
             self._tell_once(f"account {account} was not polled: {error}")
             return False
         known = self._known.get(account)
-        self._known[account] = {event.id: _state(event) for event in listed.values()}
+        self._known[account] = {event.id: _state(event) for event in listed.values()} | sent
         for event in listed.values():
-            if known is not None and known.get(event.id) != _state(event):
+            if known is not None and event.id not in sent and known.get(event.id) != _state(event):
                 self._changed(event)
         return True
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -29,7 +29,15 @@ from tradier_pipeline.simulator.strategy import AccountPlan
 from tradier_pipeline_tests.simulator.conftest import NOON
 from tradier_pipeline_tests.simulator.test_http import KO
 from tradier_pipeline_tests.simulator.worlds import ACCOUNT
-from tradier_pipeline_tests.support.scripted_server import Answer, Request, ScriptedServer, answer, computed, document
+from tradier_pipeline_tests.support.scripted_server import (
+    Answer,
+    Request,
+    ScriptedServer,
+    answer,
+    computed,
+    document,
+    held,
+)
 
 T = TypeVar("T")
 SESSION, ORDERS = "/v1/accounts/events/session", f"/v1/accounts/{ACCOUNT}/orders"
@@ -41,6 +49,14 @@ HEARTBEAT = '{"event":"heartbeat","status":"active","timestamp":"2026-11-16T17:0
 
 def order_frame(**changed: Any) -> str:
     return json.dumps({"id": 7, "event": "order", "status": "open", "account": ACCOUNT, **changed})
+
+
+def listed(statuses: Mapping[int, str]) -> Answer:
+    """A read of the orders: each id with its status."""
+    same = {"class": "equity", "create_date": "2026-11-16T17:00:00.000Z"}
+    return document(
+        {"orders": {"order": [{"id": order, "status": status, **same} for order, status in statuses.items()]}}
+    )
 
 
 async def soon(awaited: Awaitable[T]) -> T:
@@ -196,11 +212,12 @@ def test_what_changes_between_two_connections_is_told_after_the_second(url):
     async def main() -> None:
         async with watching(url, attempts.policy(), SecretStr(DEMO_TOKEN)) as seen:
             await seen.line("connected")
+            await polled(url, 2)  # else this read may report the order, too
             await place(url)
             await seen.change()
             await control(url, "DELETE", "streams")
             await seen.line("polling the orders every")
-            await polled(url, 3)  # at the start, connected, lost
+            await polled(url, 3)  # lost
             missed = await place(url)
             assert seen.changes.empty()
             attempts.allowed.release()
@@ -344,6 +361,20 @@ def test_silence_ends_a_connection():
     asyncio.run(main())
 
 
+def test_who_is_to_end_as_a_frame_comes_ends():
+    async def main() -> None:
+        frame: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        events = AccountEvents("http://127.0.0.1", SecretStr(DEMO_TOKEN))
+        waiting = asyncio.create_task(events._next(frame))
+        await asyncio.sleep(0)
+        frame.set_result(HEARTBEAT)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("given", "reported"),
     [
@@ -401,9 +432,40 @@ def test_a_spent_request_budget_is_waited_for():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("earlier", "answered"),
+    [([], {7: "open"}), ([{7: "open"}], {7: "open", 9: "open"})],
+    ids=["the first read", "a later read"],
+)
+def test_a_frame_during_a_read_outranks_the_older_answer(earlier, answered):
+    """The answer is long on its way; meanwhile the broker fills order 7 and says so. Nobody hears of 7 once more."""
+    asked, heard = asyncio.Event(), asyncio.Event()
+
+    async def fill(socket: ServerConnection) -> None:
+        await socket.send(HEARTBEAT)
+        await asked.wait()
+        await socket.send(order_frame(status="filled"))
+        await socket.wait_closed()
+
+    async def until_heard() -> None:
+        asked.set()
+        await heard.wait()
+
+    async def main() -> None:
+        async with scripted(fill) as server:
+            answers = [*map(listed, earlier), held(until_heard, listed(answered)), listed({7: "filled", 9: "open"})]
+            server.http.on(ORDERS, *answers)
+            async with watching(server.url, Attempts().policy()) as seen:
+                assert await seen.change() == (7, "filled")
+                heard.set()
+                assert await seen.change() == (9, "open")
+                assert seen.changes.empty()
+
+    asyncio.run(main())
+
+
 def test_a_failed_read_after_a_connection_is_repeated():
-    row = {"id": 9, "class": "equity", "status": "open", "create_date": "2026-11-16T17:00:00.000Z"}
-    gap = [answer("", 503), document({"orders": {"order": row}})]
+    gap = [answer("", 503), listed({9: "open"})]
 
     async def main() -> None:
         async with (

@@ -64,6 +64,10 @@ def _positions(dates: str) -> str:
     """  # noqa: S608
 
 
+def _orders(dates: str) -> str:
+    return f"SELECT {_KEY}, order_id, status, exec_quantity FROM (FROM orders {dates}) {_at_end(dates)}"  # noqa: S608
+
+
 def _executions(dates: str) -> str:
     return f"""
     WITH listed AS (
@@ -145,6 +149,20 @@ DAY_ENDS: Final = (
             ),
         ),
         _positions,
+    ),
+    DayEnd(
+        Table(
+            "day_end_orders",
+            "One row per account, trade date and order that the last good snapshot of the date shows. Kept by every "
+            "publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("order_id", BIGINT, "The broker's order id", required=True),
+                Column("status", VARCHAR, "As in orders"),
+                Column("exec_quantity", DECIMAL, "Filled by then: shares, contracts or spreads"),
+            ),
+        ),
+        _orders,
     ),
     DayEnd(
         Table(

@@ -46,8 +46,9 @@ _FIGURES: Final = """
 """
 _DAYS_VERSION: Final = _version(_FIGURES, *(day_end.derived.query for day_end in DAY_ENDS))
 # of the headers of a day: a snapshot that is stored again is committed at another instant
+_OF_HEADERS: Final = "bit_xor(hash(as_of, environment, verdict, verdict_evidence, committed_at)) AS of_headers"
 # the version is outside of the xor, which it would leave twice, as if it were not there
-_DAY_FINGERPRINT: Final = f"hash(bit_xor(hash(as_of, environment, verdict, committed_at)), {literal(_DAYS_VERSION)})"
+_DAY_FINGERPRINT: Final = f"hash(of_headers, session_open, session_close, {literal(_DAYS_VERSION)})"
 
 
 def _days(dates: str = "") -> str:
@@ -59,7 +60,7 @@ def _days(dates: str = "") -> str:
     return f"""
     WITH headers AS (
         SELECT account_id, trade_date, arg_max(environment, as_of) AS environment, max(as_of) AS read_at,
-               {_DAY_FINGERPRINT} AS fingerprint
+               {_OF_HEADERS}
         FROM tradier_snapshots {dates} GROUP BY account_id, trade_date
     ), doubtful AS (
         SELECT account_id, as_of FROM (FROM tradier_snapshots {dates}) WHERE verdict = 'doubtful'
@@ -69,8 +70,8 @@ def _days(dates: str = "") -> str:
         GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, environment, read_at, open, high, low, last, last_cash, last_close_pl,
-           coalesce(snapshots, 0) AS snapshots, first_as_of, last_as_of, fingerprint
-    FROM headers LEFT JOIN good USING (account_id, trade_date)
+           coalesce(snapshots, 0) AS snapshots, first_as_of, last_as_of, {_DAY_FINGERPRINT} AS fingerprint
+    FROM headers LEFT JOIN good USING (account_id, trade_date) LEFT JOIN sessions USING (trade_date)
     """  # noqa: S608
 
 
@@ -92,7 +93,7 @@ SNAPSHOT_DAYS = Derived(
             Column("snapshots", BIGINT, "Good snapshots", required=True),
             Column("first_as_of", INSTANT, "As-of of the first good snapshot (UTC)"),
             Column("last_as_of", INSTANT, "As-of of the last good snapshot (UTC)"),
-            Column("fingerprint", "UBIGINT", "Of the headers that the row was made from", required=True),
+            Column("fingerprint", "UBIGINT", "Of the headers and the session that it was made from", required=True),
         ),
     ),
     _days(),
@@ -184,7 +185,9 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
             f"""
             SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
             FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
-                  FROM tradier_snapshots WHERE {spans} GROUP BY account_id, trade_date) AS now
+                  FROM (SELECT account_id, trade_date, {_OF_HEADERS}
+                        FROM tradier_snapshots WHERE {spans} GROUP BY account_id, trade_date)
+                  LEFT JOIN sessions USING (trade_date)) AS now
             FULL JOIN (FROM snapshot_days WHERE {spans}) AS snapshot_days USING (account_id, trade_date)
             LEFT JOIN equity_curve_rows USING (account_id, trade_date)
             WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint

@@ -335,30 +335,22 @@ COVERAGE = View(
     ),
     # a gap reaches from the open or a snapshot to the next snapshot, the close or now
     """
-    WITH taken AS (
-        SELECT account_id, trade_date, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of,
-               list_sort(list(epoch_us(as_of)) FILTER (session_open <= as_of AND as_of < session_close)) AS inside
-        FROM tradier_snapshots JOIN sessions USING (trade_date) GROUP BY account_id, trade_date
-    ), days AS (
-        SELECT account_id, trade_date, session_open, session_close, coalesce(snapshots, 0) AS snapshots,
-               coalesce(inside, []) AS inside, first_as_of, last_as_of
-        FROM (SELECT account_id, min(trade_date) AS since FROM tradier_snapshots GROUP BY account_id)
-        JOIN sessions ON trade_date >= since LEFT JOIN taken USING (account_id, trade_date)
-    ), gaps AS (
-        SELECT account_id, trade_date, max(until_us - since_us) / 1e6 AS longest_gap_s
-        FROM (SELECT account_id, trade_date, unnest(list_prepend(epoch_us(session_open), inside)) AS since_us,
-                     unnest(list_append(inside, epoch_us(least(session_close, now())))) AS until_us
-              FROM days WHERE session_open <= now())
-        GROUP BY account_id, trade_date
+    WITH days AS (
+        SELECT *, least(session_close, now()) AS so_far
+        FROM (SELECT account_id, min(trade_date) AS since FROM snapshot_days GROUP BY account_id)
+        JOIN sessions ON trade_date >= since LEFT JOIN day_readings USING (account_id, trade_date)
     ), absent AS (
         SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
                count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
         FROM missed_snapshots GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
-           snapshots, len(inside) AS in_session, coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed,
-           coalesce(refused, 0) AS refused, first_as_of, last_as_of, longest_gap_s
-    FROM days LEFT JOIN gaps USING (account_id, trade_date) LEFT JOIN absent USING (account_id, trade_date)
+           coalesce(snapshots, 0) AS snapshots, coalesce(in_session, 0) AS in_session, coalesce(missed, 0) AS missed,
+           coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused, first_as_of, last_as_of,
+           CASE WHEN session_open <= now() THEN greatest( -- of those that are not null
+               (epoch_us(coalesce(first_in_session, so_far)) - epoch_us(session_open)) / 1e6, longest_between_s,
+               (epoch_us(so_far) - epoch_us(last_in_session)) / 1e6) END AS longest_gap_s
+    FROM days LEFT JOIN absent USING (account_id, trade_date)
     """,
 )
 

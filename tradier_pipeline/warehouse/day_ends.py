@@ -16,7 +16,6 @@ from tradier_pipeline.warehouse.schema import (
     BOOLEAN,
     DATE,
     DECIMAL,
-    DOUBLE,
     INSTANT,
     INTEGER,
     UNDERLYING_OF_POSITION,
@@ -121,19 +120,6 @@ def _spread_legs(dates: str) -> str:
     """  # noqa: S608
 
 
-def _readings(dates: str) -> str:
-    return f"""
-    SELECT {_KEY}, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of,
-           count(*) FILTER (is_inside) AS in_session, min(as_of) FILTER (is_inside) AS first_in_session,
-           max(as_of) FILTER (is_inside) AS last_in_session, max(us) FILTER (is_inside) / 1e6 AS longest_between_s
-    FROM (SELECT *, epoch_us(as_of) - lag(epoch_us(as_of)) OVER in_a_row AS us
-          FROM (SELECT account_id, as_of, trade_date, session_open <= as_of AND as_of < session_close AS is_inside
-                FROM (FROM tradier_snapshots {dates}) JOIN sessions USING (trade_date))
-          WINDOW in_a_row AS (PARTITION BY account_id, trade_date, is_inside ORDER BY as_of))
-    GROUP BY {_KEY}
-    """  # noqa: S608
-
-
 def _explained_cash(dates: str) -> str:
     days = f"(FROM snapshot_days {dates})" if dates else "snapshot_days"
     return f"""
@@ -158,24 +144,6 @@ def _doubtful(dates: str) -> str:
 
 
 DAY_ENDS: Final = (
-    DayEnd(
-        Table(
-            "day_readings",
-            "One row per account and date with a session and a snapshot, good or not: when it was read. Kept by every "
-            "publish: read coverage.",
-            (
-                *_KEY_COLUMNS,
-                Column("snapshots", BIGINT, "Snapshots of the date", required=True),
-                Column("first_as_of", INSTANT, "As-of of the first one (UTC)", required=True),
-                Column("last_as_of", INSTANT, "As-of of the last one (UTC)", required=True),
-                Column("in_session", BIGINT, "Those that were read while the session was on", required=True),
-                Column("first_in_session", INSTANT, "As-of of the first of these (UTC)"),
-                Column("last_in_session", INSTANT, "As-of of the last of these (UTC)"),
-                Column("longest_between_s", DOUBLE, "Most seconds from one of these to the next; null: fewer than two"),
-            ),
-        ),
-        _readings,
-    ),
     DayEnd(
         Table(
             "day_explained_cash",

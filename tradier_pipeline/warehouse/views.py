@@ -338,15 +338,16 @@ COVERAGE = View(
     WITH days AS (
         SELECT *, least(session_close, now()) AS so_far
         FROM (SELECT account_id, min(trade_date) AS since FROM snapshot_days GROUP BY account_id)
-        JOIN sessions ON trade_date >= since LEFT JOIN day_readings USING (account_id, trade_date)
+        JOIN sessions ON trade_date >= since LEFT JOIN snapshot_days USING (account_id, trade_date)
     ), absent AS (
         SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
                count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
         FROM missed_snapshots GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
-           coalesce(snapshots, 0) AS snapshots, coalesce(in_session, 0) AS in_session, coalesce(missed, 0) AS missed,
-           coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused, first_as_of, last_as_of,
+           coalesce(taken, 0) AS snapshots, coalesce(in_session, 0) AS in_session, coalesce(missed, 0) AS missed,
+           coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused, first_read_at AS first_as_of,
+           read_at AS last_as_of,
            CASE WHEN session_open <= now() THEN greatest( -- of those that are not null
                (epoch_us(coalesce(first_in_session, so_far)) - epoch_us(session_open)) / 1e6, longest_between_s,
                (epoch_us(so_far) - epoch_us(last_in_session)) / 1e6) END AS longest_gap_s

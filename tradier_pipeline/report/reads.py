@@ -55,6 +55,7 @@ from tradier_pipeline.report.figures import (
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse import service
 from tradier_pipeline.warehouse.chain_heads import noted_head
+from tradier_pipeline.warehouse.day_profit import lines_query, profit_query
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.realized import pnl_query
@@ -271,12 +272,12 @@ def _equity_day(row: Row) -> EquityDay:
 
 def _profit(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> DayProfit | None:
     of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
-    return _first(_read(connection, DayProfit, f"FROM day_profit WHERE {of_day}"))
+    return _first(_read(connection, DayProfit, f"FROM ({profit_query(of_day)})"))
 
 
 def _profit_lines(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> tuple[ProfitLine, ...]:
     of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
-    return _read(connection, ProfitLine, f"FROM day_profit_lines WHERE {of_day} ORDER BY line")
+    return _read(connection, ProfitLine, f"FROM ({lines_query(of_day)}) ORDER BY line")
 
 
 def _closed(

@@ -61,16 +61,16 @@ CASH_BY_DAY = View(
     ),
     f"""
     WITH evenings AS (
-        SELECT account_id, trade_date, last_as_of AS as_of, last_cash AS cash
+        SELECT account_id, trade_date, last_cash AS cash
         FROM snapshot_days JOIN sessions USING (trade_date) WHERE last_as_of >= session_close
     ), days AS (
-        SELECT account_id, trade_date, as_of, cash,
+        SELECT account_id, trade_date, cash,
                lag(trade_date) OVER so_far AS since, lag(cash) OVER so_far AS cash_before
         FROM evenings WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
     ), filled AS (
         SELECT days.account_id, days.trade_date, sum(explained) AS filled
-        FROM (SELECT account_id, as_of, explained FROM conservation WHERE item = 'cash') AS causes
-        ASOF JOIN days ON causes.account_id = days.account_id AND causes.as_of <= days.as_of GROUP BY ALL
+        FROM day_explained_cash AS causes
+        ASOF JOIN days ON causes.account_id = days.account_id AND counts_from <= days.trade_date GROUP BY ALL
     ), events AS (
         SELECT account_id, trade_date, coalesce({kind_of("type")}, 'unknown') AS kind, amount,
                {FEE_OF_TRADE} AS fee

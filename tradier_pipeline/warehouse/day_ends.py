@@ -64,6 +64,10 @@ def _positions(dates: str) -> str:
     """  # noqa: S608
 
 
+def _orders(dates: str) -> str:
+    return f"SELECT {_KEY}, order_id, status, exec_quantity FROM (FROM orders {dates}) {_at_end(dates)}"  # noqa: S608
+
+
 def _executions(dates: str) -> str:
     return f"""
     WITH listed AS (
@@ -116,11 +120,57 @@ def _spread_legs(dates: str) -> str:
     """  # noqa: S608
 
 
+def _explained_cash(dates: str) -> str:
+    days = f"(FROM snapshot_days {dates})" if dates else "snapshot_days"
+    return f"""
+    SELECT {_KEY}, trade_date + coalesce(as_of > last_as_of, false)::INTEGER AS counts_from,
+           sum(explained)::{DECIMAL} AS explained
+    FROM (FROM conservation {dates}) LEFT JOIN (SELECT {_KEY}, last_as_of FROM {days}) USING ({_KEY})
+    WHERE item = 'cash' AND explained IS NOT NULL GROUP BY ALL
+    """  # noqa: S608
+
+
+def _doubts(dates: str) -> str:
+    return f"""
+    SELECT {_KEY}, as_of, verdict, verdict_evidence
+    FROM (FROM tradier_snapshots {dates}) WINDOW of_date AS (PARTITION BY {_KEY} ORDER BY as_of)
+    QUALIFY verdict_evidence IS NOT NULL OR lag(verdict_evidence) OVER of_date IS NOT NULL
+            OR row_number() OVER of_date = 1
+    """  # noqa: S608
+
+
 def _doubtful(dates: str) -> str:
     return f"SELECT {_KEY}, as_of FROM (FROM tradier_snapshots {dates}) WHERE verdict = 'doubtful'"  # noqa: S608
 
 
 DAY_ENDS: Final = (
+    DayEnd(
+        Table(
+            "day_explained_cash",
+            "One row per account, trade date and date that it counts from: what the snapshots explain of the change of "
+            "cash. Kept by every publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("counts_from", DATE, "The date; the day after, what its last good snapshot does not have yet"),
+                Column("explained", DECIMAL, "USD, as in conservation"),
+            ),
+        ),
+        _explained_cash,
+    ),
+    DayEnd(
+        Table(
+            "day_doubts",
+            "One row per snapshot that was in doubt, or is the first of its date, or the next after one that was: "
+            "between them doubt begins and ends. Kept by every publish: read doubtful_spans.",
+            (
+                *_KEY_COLUMNS,
+                Column("as_of", INSTANT, "As-of of the snapshot (UTC)", required=True),
+                Column("verdict", VARCHAR, "As in tradier_snapshots"),
+                Column("verdict_evidence", VARCHAR, "As in tradier_snapshots"),
+            ),
+        ),
+        _doubts,
+    ),
     DayEnd(
         Table(
             "doubtful_snapshots",
@@ -145,6 +195,20 @@ DAY_ENDS: Final = (
             ),
         ),
         _positions,
+    ),
+    DayEnd(
+        Table(
+            "day_end_orders",
+            "One row per account, trade date and order that the last good snapshot of the date shows. Kept by every "
+            "publish.",
+            (
+                *_KEY_COLUMNS,
+                Column("order_id", BIGINT, "The broker's order id", required=True),
+                Column("status", VARCHAR, "As in orders"),
+                Column("exec_quantity", DECIMAL, "Filled by then: shares, contracts or spreads"),
+            ),
+        ),
+        _orders,
     ),
     DayEnd(
         Table(

@@ -52,16 +52,19 @@ def _is_option(symbol: str) -> str:
     return rf"regexp_full_match({symbol}, '[A-Z]{{1,6}}\d{{6}}[CP]\d{{8}}')"
 
 
-_DAYS = f"""
+def _days(which: str) -> str:
+    return f"""
     ends AS MATERIALIZED (
         SELECT {_KEY}, last_as_of AS as_of, last AS equity, last_cash AS cash FROM snapshot_days WHERE snapshots > 0
     ), days AS MATERIALIZED (
         SELECT *, lag(trade_date) OVER so_far AS since_date, lag(as_of) OVER so_far AS since,
                lag(equity) OVER so_far AS equity_before, lag(cash) OVER so_far AS cash_before
         FROM ends WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
-        QUALIFY since IS NOT NULL
+        QUALIFY since IS NOT NULL AND {which}
     )
-"""  # noqa: S608
+    """  # noqa: S608
+
+
 # What each symbol brought: `fills` between the ends of two days, `moves` with what is held at them.
 _MOVES = rf"""
     fills AS (
@@ -102,12 +105,9 @@ _MOVES = rf"""
             AND before.symbol = touched.symbol
     ), explained AS ( -- what of cash the snapshots of the day explain: by fills, and by what was delivered
         SELECT days.account_id, days.trade_date, sum(explained) AS explained
-        FROM (SELECT account_id, trade_date + coalesce(causes.as_of > ends.as_of, false)::INTEGER AS since_when,
-                     sum(explained) AS explained
-              FROM conservation AS causes LEFT JOIN ends USING (account_id, trade_date)
-              WHERE item = 'cash' GROUP BY ALL) AS of_date
-        ASOF JOIN days ON of_date.account_id = days.account_id AND since_when <= days.trade_date
-        WHERE since_when > since_date GROUP BY ALL
+        FROM day_explained_cash AS of_date
+        ASOF JOIN days ON of_date.account_id = days.account_id AND counts_from <= days.trade_date
+        WHERE counts_from > since_date GROUP BY ALL
     ), delivered AS ( -- to the shares that moved without a fill, if only one symbol did
         SELECT {_KEY}, count(*) FILTER (NOT is_option) AS stocks, min(symbol) FILTER (NOT is_option) AS stock,
                list(DISTINCT underlying ORDER BY underlying) AS names, any_value(explained) + any_value(paid) AS amount
@@ -211,7 +211,45 @@ _REPORTED = f"""
         ASOF LEFT JOIN numbered AS until_since ON since_date >= until_since.trade_date
     )
 """  # noqa: S608
-_ALL = f"{_DAYS}, {_MOVES}, {_TRADING}, {_REPORTED}"
+
+
+def profit_query(which: str = "true") -> str:
+    """The rows of `day_profit`.
+
+    Args:
+        which: the condition on the account and the date: a condition on the view is met by each day that it has made.
+    """
+    return f"""
+    WITH {_days(which)}, {_MOVES}, {_TRADING}, {_REPORTED}
+    SELECT account_id, environment, trade_date, since, as_of, equity_before, equity, change::{DECIMAL} AS change,
+           profit::{DECIMAL} AS profit, {", ".join(f"{name}::{DECIMAL} AS {name}" for name in _PARTS)},
+           unexplained::{DECIMAL} AS unexplained, reported,
+           concat_ws('; ', CASE WHEN NOT reported THEN '{NOT_REPORTED}' END,
+                     CASE WHEN reported AND fees IS NULL THEN 'the fees of a trade are not known' END,
+                     CASE WHEN skipped > 0 THEN 'sessions between that were not read: ' || skipped END,
+                     CASE WHEN since_early THEN 'it is compared with a snapshot from before the close of '
+                          || since_date END,
+                     CASE WHEN NOT trading_known THEN 'a position has no quote, or a fill no price' END) AS note
+    FROM totals LEFT JOIN account_environments USING (account_id)
+    """  # noqa: S608
+
+
+def lines_query(which: str = "true") -> str:
+    """The rows of `day_profit_lines`; see `profit_query`."""
+    return f"""
+    WITH {_days(which)}, {_MOVES}, {_TRADING}, {_REPORTED}, lines AS (
+        SELECT *, 0 AS place FROM trading WHERE amount IS DISTINCT FROM 0
+        UNION ALL BY NAME
+        SELECT {_KEY}, kind, amount, place FROM (
+            SELECT {_KEY}, unnest([{_LINES}], recursive := true) FROM totals WHERE change IS NOT NULL
+        ) WHERE amount <> 0 OR kind = 'unexplained'
+    )
+    SELECT account_id, environment, trade_date,
+           row_number() OVER (PARTITION BY {_KEY} ORDER BY place, amount DESC NULLS LAST, underlying, symbols)::INTEGER
+               AS line, kind, underlying, strategy, expiration, symbols, amount::{DECIMAL} AS amount
+    FROM lines LEFT JOIN account_environments USING (account_id)
+    """  # noqa: S608
+
 
 _ACCOUNT = (
     Column("account_id", VARCHAR, "Account number"),
@@ -250,19 +288,7 @@ DAY_PROFIT = View(
         Column("reported", BOOLEAN, "Whether the broker's history of these days was read when they were over"),
         Column("note", VARCHAR, "Why something may be unexplained; empty: nothing is known that could be"),
     ),
-    f"""
-    WITH {_ALL}
-    SELECT account_id, environment, trade_date, since, as_of, equity_before, equity, change::{DECIMAL} AS change,
-           profit::{DECIMAL} AS profit, {", ".join(f"{name}::{DECIMAL} AS {name}" for name in _PARTS)},
-           unexplained::{DECIMAL} AS unexplained, reported,
-           concat_ws('; ', CASE WHEN NOT reported THEN '{NOT_REPORTED}' END,
-                     CASE WHEN reported AND fees IS NULL THEN 'the fees of a trade are not known' END,
-                     CASE WHEN skipped > 0 THEN 'sessions between that were not read: ' || skipped END,
-                     CASE WHEN since_early THEN 'it is compared with a snapshot from before the close of '
-                          || since_date END,
-                     CASE WHEN NOT trading_known THEN 'a position has no quote, or a fill no price' END) AS note
-    FROM totals LEFT JOIN account_environments USING (account_id)
-    """,  # noqa: S608
+    profit_query(),
 )
 
 DAY_PROFIT_LINES = View(
@@ -290,19 +316,7 @@ DAY_PROFIT_LINES = View(
             "amount", DECIMAL, "USD, signed as it changes equity; null: a position has no quote, or a fill no price"
         ),
     ),
-    f"""
-    WITH {_ALL}, lines AS (
-        SELECT *, 0 AS place FROM trading WHERE amount IS DISTINCT FROM 0
-        UNION ALL BY NAME
-        SELECT {_KEY}, kind, amount, place FROM (
-            SELECT {_KEY}, unnest([{_LINES}], recursive := true) FROM totals WHERE change IS NOT NULL
-        ) WHERE amount <> 0 OR kind = 'unexplained'
-    )
-    SELECT account_id, environment, trade_date,
-           row_number() OVER (PARTITION BY {_KEY} ORDER BY place, amount DESC NULLS LAST, underlying, symbols)::INTEGER
-               AS line, kind, underlying, strategy, expiration, symbols, amount::{DECIMAL} AS amount
-    FROM lines LEFT JOIN account_environments USING (account_id)
-    """,  # noqa: S608
+    lines_query(),
 )
 
 VIEWS = (DAY_PROFIT, DAY_PROFIT_LINES)

@@ -23,6 +23,7 @@ from tradier_pipeline.warehouse.schema import (
     BIGINT,
     DATE,
     DECIMAL,
+    DOUBLE,
     INSTANT,
     VARCHAR,
     Column,
@@ -44,23 +45,18 @@ _FIGURES: Final = """
     arg_max(cash, as_of) AS last_cash, arg_max(close_pl, as_of) AS last_close_pl, count(*) AS snapshots,
     min(as_of) AS first_as_of, max(as_of) AS last_as_of
 """
-_DAYS_VERSION: Final = _version(_FIGURES, *(day_end.derived.query for day_end in DAY_ENDS))
+# microseconds of the snapshots that were read while the session was on
+_INSIDE: Final = "list_sort(list(epoch_us(as_of)) FILTER (session_open <= as_of AND as_of < session_close))"
 # of the headers of a day: a snapshot that is stored again is committed at another instant
-# the version is outside of the xor, which it would leave twice, as if it were not there
-_DAY_FINGERPRINT: Final = f"hash(bit_xor(hash(as_of, environment, verdict, committed_at)), {literal(_DAYS_VERSION)})"
+_OF_HEADERS: Final = "bit_xor(hash(as_of, environment, verdict, verdict_evidence, committed_at)) AS of_headers"
 
 
-def _days(dates: str = "") -> str:
-    """The query of `snapshot_days`.
-
-    Args:
-        dates: the condition on the dates that are asked for.
-    """
+def _days_made(dates: str, fingerprint: str) -> str:
     return f"""
     WITH headers AS (
-        SELECT account_id, trade_date, arg_max(environment, as_of) AS environment, max(as_of) AS read_at,
-               {_DAY_FINGERPRINT} AS fingerprint
-        FROM tradier_snapshots {dates} GROUP BY account_id, trade_date
+        SELECT account_id, trade_date, session_open, session_close, arg_max(environment, as_of) AS environment,
+               min(as_of) AS first_read_at, max(as_of) AS read_at, count(*) AS taken, {_INSIDE} AS inside, {_OF_HEADERS}
+        FROM (FROM tradier_snapshots {dates}) LEFT JOIN sessions USING (trade_date) GROUP BY ALL
     ), doubtful AS (
         SELECT account_id, as_of FROM (FROM tradier_snapshots {dates}) WHERE verdict = 'doubtful'
     ), good AS (
@@ -69,15 +65,33 @@ def _days(dates: str = "") -> str:
         GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, environment, read_at, open, high, low, last, last_cash, last_close_pl,
-           coalesce(snapshots, 0) AS snapshots, first_as_of, last_as_of, fingerprint
+           coalesce(snapshots, 0) AS snapshots, first_as_of, last_as_of, {fingerprint} AS fingerprint,
+           first_read_at, taken, coalesce(len(inside), 0) AS in_session,
+           make_timestamptz(inside[1]) AS first_in_session, make_timestamptz(inside[-1]) AS last_in_session,
+           list_max([ends[2] - ends[1] FOR ends IN list_zip(inside[:-2], inside[2:])]) / 1e6 AS longest_between_s
     FROM headers LEFT JOIN good USING (account_id, trade_date)
     """  # noqa: S608
+
+
+_DAYS_VERSION: Final = _version(_days_made("", ""), *(day_end.derived.query for day_end in DAY_ENDS))
+# the version is outside of the xor, which it would leave twice, as if it were not there
+_DAY_FINGERPRINT: Final = f"hash(of_headers, session_open, session_close, {literal(_DAYS_VERSION)})"
+
+
+def _days(dates: str = "") -> str:
+    """The query of `snapshot_days`.
+
+    Args:
+        dates: the condition on the dates that are asked for.
+    """
+    return _days_made(dates, _DAY_FINGERPRINT)
 
 
 SNAPSHOT_DAYS = Derived(
     Table(
         "snapshot_days",
-        "One row per account and trade date with a snapshot: what its good snapshots come to. Kept by every publish.",
+        "One row per account and trade date with a snapshot: when its snapshots were read, and what the good ones come "
+        "to. Kept by every publish.",
         (
             _ACCOUNT,
             Column("trade_date", DATE, "America/New_York date", required=True),
@@ -92,7 +106,13 @@ SNAPSHOT_DAYS = Derived(
             Column("snapshots", BIGINT, "Good snapshots", required=True),
             Column("first_as_of", INSTANT, "As-of of the first good snapshot (UTC)"),
             Column("last_as_of", INSTANT, "As-of of the last good snapshot (UTC)"),
-            Column("fingerprint", "UBIGINT", "Of the headers that the row was made from", required=True),
+            Column("fingerprint", "UBIGINT", "Of the headers and the session that it was made from", required=True),
+            Column("first_read_at", INSTANT, "As-of of the first snapshot, good or not (UTC)"),
+            Column("taken", BIGINT, "Snapshots, good or not"),
+            Column("in_session", BIGINT, "Those of them that were read while the session was on"),
+            Column("first_in_session", INSTANT, "As-of of the first of these (UTC)"),
+            Column("last_in_session", INSTANT, "As-of of the last of these (UTC)"),
+            Column("longest_between_s", DOUBLE, "Most seconds from one of these to the next; null: fewer than two"),
         ),
     ),
     _days(),
@@ -184,7 +204,9 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
             f"""
             SELECT account_id, trade_date, coalesce(source = 'snapshot', false)
             FROM (SELECT account_id, trade_date, {_DAY_FINGERPRINT} AS fingerprint
-                  FROM tradier_snapshots WHERE {spans} GROUP BY account_id, trade_date) AS now
+                  FROM (SELECT account_id, trade_date, {_OF_HEADERS}
+                        FROM tradier_snapshots WHERE {spans} GROUP BY account_id, trade_date)
+                  LEFT JOIN sessions USING (trade_date)) AS now
             FULL JOIN (FROM snapshot_days WHERE {spans}) AS snapshot_days USING (account_id, trade_date)
             LEFT JOIN equity_curve_rows USING (account_id, trade_date)
             WHERE now.fingerprint IS DISTINCT FROM snapshot_days.fingerprint
@@ -200,10 +222,12 @@ def _refresh_days(connection: duckdb.DuckDBPyConnection) -> bool:
     # of the tables with a row a snapshot
     dates = f"WHERE trade_date BETWEEN {literal(first)} AND {literal(last)} AND account_id IN ({accounts})"
     wanted = f"SEMI JOIN (VALUES {listed}) AS changed(account_id, trade_date) USING (account_id, trade_date)"
-    wanted = wanted if first < last else ""  # of one day they are all that is asked for
+    gone = f"WHERE (account_id, trade_date) IN (VALUES {listed})"
+    if first == last:  # they are all that is asked for
+        wanted, gone = "", dates
     with reaching(connection, first, last):
         for table, query in ((SNAPSHOT_DAYS.table, _days), *((day_end.table, day_end.query) for day_end in DAY_ENDS)):
-            connection.execute(f"DELETE FROM {table.name} WHERE (account_id, trade_date) IN (VALUES {listed})")  # noqa: S608
+            connection.execute(f"DELETE FROM {table.name} {gone}")  # noqa: S608
             connection.execute(f"INSERT INTO {table.name} FROM ({query(dates)}) {wanted}")
     return any(is_on_curve for *_, is_on_curve in changed)
 

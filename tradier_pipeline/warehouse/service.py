@@ -53,11 +53,11 @@ BROKER_LATENCY = View(
         Column("bytes", BIGINT, "Of the bodies"),
     ),
     f"""
-    WITH hours AS (
-        SELECT utc_hour, date_part('hour', make_timestamptz(utc_hour * {_HOUR_US}) AT TIME ZONE 'America/New_York')
-               ::INTEGER AS hour
-        FROM (SELECT DISTINCT unnest([begun - 1, begun, begun + 1]) AS utc_hour
-              FROM (SELECT DISTINCT epoch_us(as_of) // {_HOUR_US} AS begun FROM tradier_snapshots))
+    WITH hours AS ( -- of UTC that a date of New York has, and those beside: a request may begin before it, or after
+        SELECT trade_date, utc_hour, date_part('hour', make_timestamptz(utc_hour * {_HOUR_US})
+               AT TIME ZONE 'America/New_York')::INTEGER AS hour
+        FROM (SELECT trade_date, unnest(range(3, 30)) + 24 * (trade_date - DATE '1970-01-01') AS utc_hour
+              FROM (SELECT DISTINCT trade_date FROM snapshot_days))
     )
     SELECT account_id, trade_date, hour, resource, reads, retries, parts[1] / 1000 AS median_ms,
            parts[2] / 1000 AS p95_ms, worst / 1000 AS worst_ms, bytes
@@ -65,7 +65,7 @@ BROKER_LATENCY = View(
                  (sum(attempts) - count(*))::BIGINT AS retries, quantile_cont(us, [0.5, 0.95]) AS parts,
                  max(us) AS worst, sum(bytes)::BIGINT AS bytes
           FROM (SELECT *, {_US} AS us, epoch_us(started_at) // {_HOUR_US} AS utc_hour FROM raw_payloads)
-          JOIN hours USING (utc_hour) GROUP BY ALL)
+          JOIN hours USING (trade_date, utc_hour) GROUP BY ALL)
     """,  # noqa: S608
 )
 
@@ -117,10 +117,10 @@ LAGS_BEHIND_FILLS = View(
     WITH behind AS (
         SELECT account_id, trade_date, as_of, verdict_evidence,
                unnest(list_distinct(regexp_extract_all(verdict_evidence, {literal(_BEHIND)}, 1))) AS resource
-        FROM tradier_snapshots WHERE verdict_evidence IS NOT NULL
+        FROM day_doubts WHERE verdict_evidence IS NOT NULL
     ), others AS (
         SELECT account_id, as_of, resource
-        FROM tradier_snapshots CROSS JOIN (VALUES ('positions'), ('balances')) AS resources (resource)
+        FROM day_doubts CROSS JOIN (VALUES ('positions'), ('balances')) AS resources (resource)
         WHERE NOT contains(coalesce(verdict_evidence, ''), resource || ' behind ')
     )
     SELECT behind.account_id, min(trade_date) AS trade_date, behind.resource, min(behind.as_of) AS since,
@@ -151,9 +151,9 @@ DOUBTFUL_SPANS = View(
     SELECT doubted.account_id, min(doubted.trade_date) AS trade_date, min(doubted.as_of) AS since, after.as_of AS until,
            epoch(after.as_of - min(doubted.as_of)) AS seconds, count(*) AS snapshots,
            count(*) FILTER (verdict = 'good') AS confirmed, arg_min(verdict_evidence, doubted.as_of) AS evidence
-    FROM (SELECT account_id, trade_date, as_of, verdict, verdict_evidence FROM tradier_snapshots
+    FROM (SELECT account_id, trade_date, as_of, verdict, verdict_evidence FROM day_doubts
           WHERE verdict_evidence IS NOT NULL) AS doubted
-    ASOF LEFT JOIN (SELECT account_id, as_of FROM tradier_snapshots WHERE verdict_evidence IS NULL) AS after
+    ASOF LEFT JOIN (SELECT account_id, as_of FROM day_doubts WHERE verdict_evidence IS NULL) AS after
         ON doubted.account_id = after.account_id AND doubted.as_of < after.as_of
     GROUP BY doubted.account_id, after.as_of
     """,

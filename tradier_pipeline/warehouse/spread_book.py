@@ -11,7 +11,6 @@ from tradier_pipeline.warehouse.schema import (
     DATE,
     DECIMAL,
     DOUBLE,
-    GOOD,
     GOOD_OF_DAY,
     INTEGER,
     KEY_COLUMNS,
@@ -159,7 +158,7 @@ BOOK_BY_UNDERLYING = View(
     (*KEY_COLUMNS, Column("underlying", VARCHAR, "What the options are written on, or the equity"), *_OF_BOOK),
     f"""
     SELECT {KEYS}, {UNDERLYING_OF_POSITION} AS underlying, count(*) AS positions, {_KNOWN_SUMS}
-    FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}, {UNDERLYING_OF_POSITION}
+    FROM positions {GOOD_OF_DAY} AND quantity <> 0 GROUP BY {KEYS}, {UNDERLYING_OF_POSITION}
     """,  # noqa: S608
 )
 
@@ -167,7 +166,10 @@ BOOK_TOTAL = View(
     "book_total",
     "One row per good snapshot with a position: what all of it is worth and has made, by the marks of the quotes.",
     (*KEY_COLUMNS, *_OF_BOOK),
-    f"SELECT {KEYS}, count(*) AS positions, {_KNOWN_SUMS} FROM positions {GOOD} WHERE quantity <> 0 GROUP BY {KEYS}",  # noqa: S608
+    f"""
+    SELECT {KEYS}, count(*) AS positions, {_KNOWN_SUMS}
+    FROM positions {GOOD_OF_DAY} AND quantity <> 0 GROUP BY {KEYS}
+    """,  # noqa: S608
 )
 
 STOCK_BOOK = View(
@@ -186,10 +188,10 @@ STOCK_BOOK = View(
     WITH held AS (
         SELECT {KEYS}, symbol, sum(quantity) AS quantity, max(mark) AS mark,
                sum(abs(cost_basis) * sign(quantity)) AS cost, sum(market_value) AS market_value
-        FROM positions {GOOD} WHERE asset_class = 'equity' AND quantity <> 0 GROUP BY {KEYS}, symbol
+        FROM positions {GOOD_OF_DAY} AND asset_class = 'equity' AND quantity <> 0 GROUP BY {KEYS}, symbol
     ), covered AS (
         SELECT {KEYS}, symbol, sum(quantity) AS quantity, sum(cost) AS cost, sum(market_value) AS market_value
-        FROM option_spread_legs {GOOD} WHERE asset_class = 'equity' GROUP BY {KEYS}, symbol
+        FROM option_spread_legs {GOOD_OF_DAY} AND asset_class = 'equity' GROUP BY {KEYS}, symbol
     ), left_over AS (
         SELECT {KEYS}, symbol, (held.quantity - coalesce(covered.quantity, 0))::{DECIMAL} AS quantity, mark,
                (held.cost - coalesce(covered.cost, 0))::{DECIMAL} AS cost,

@@ -265,43 +265,49 @@ ORDER_EVENTS = View(
         Column("avg_fill_price", DECIMAL, "USD per share; negative for a net credit; null when it left"),
         Column("remaining_quantity", DECIMAL, "Still working; 0 on every finished order; null when it left"),
     ),
-    # an account's as_of names its snapshot and joins faster than the id; by the date, a condition on it holds for
-    # all, if each is inlined
+    # a date is read once, and alone: what the last snapshot of the date before shows stands before its first one
     """
-    WITH steps AS NOT MATERIALIZED ( -- of a date
-        SELECT account_id, trade_date, as_of,
-               lag(as_of) OVER (PARTITION BY account_id, trade_date ORDER BY as_of) AS previous_as_of
-        FROM tradier_snapshots WHERE verdict = 'good'
-    ), days AS NOT MATERIALIZED ( -- from the last of a date to the first of the next one
-        SELECT account_id, trade_date, first_as_of AS as_of, lag(trade_date) OVER of_account AS previous_date,
-               lag(last_as_of) OVER of_account AS previous_as_of
-        FROM snapshot_days WHERE snapshots > 0 WINDOW of_account AS (PARTITION BY account_id ORDER BY trade_date)
-    ), earlier AS NOT MATERIALIZED ( -- what the snapshot before shows, by the date of the later one
-        SELECT account_id, steps.as_of, trade_date, order_id, status, exec_quantity
-        FROM steps JOIN orders USING (account_id, trade_date) WHERE orders.as_of = previous_as_of
+    WITH steps AS NOT MATERIALIZED (
+        SELECT snapshot_id, account_id, as_of, trade_date, lag(as_of) OVER of_date AS previous_as_of,
+               lead(as_of) OVER of_date AS next_as_of, lead(snapshot_id) OVER of_date AS next_snapshot_id
+        FROM (SELECT snapshot_id, account_id, as_of, trade_date FROM tradier_snapshots WHERE verdict = 'good'
+              UNION ALL
+              SELECT NULL, account_id, '-infinity'::TIMESTAMPTZ, trade_date FROM snapshot_days WHERE snapshots > 0)
+        WINDOW of_date AS (PARTITION BY account_id, trade_date ORDER BY as_of)
+    ), days AS NOT MATERIALIZED (
+        SELECT account_id, trade_date, lag(trade_date) OVER (PARTITION BY account_id ORDER BY trade_date) AS date_before
+        FROM snapshot_days WHERE snapshots > 0
+    ), shown AS NOT MATERIALIZED (
+        SELECT account_id, as_of, trade_date, order_id, status, exec_quantity, avg_fill_price, remaining_quantity
+        FROM orders
         UNION ALL
-        SELECT days.account_id, days.as_of, days.trade_date, order_id, status, exec_quantity
-        FROM days JOIN orders ON orders.account_id = days.account_id AND orders.trade_date = previous_date
-                              AND orders.as_of = previous_as_of
-    ), shown AS (
-        SELECT now.snapshot_id, account_id, as_of, trade_date, order_id,
-               CASE WHEN before.order_id IS NULL THEN 'appeared'
-                    WHEN coalesce(now.exec_quantity, 0) <> coalesce(before.exec_quantity, 0) THEN 'fill'
-                    WHEN now.status <> before.status THEN 'status' END AS event,
-               before.status AS previous_status, now.status, before.exec_quantity AS previous_exec_quantity,
-               now.exec_quantity, now.avg_fill_price, now.remaining_quantity
-        FROM (SELECT orders.* FROM orders JOIN tradier_snapshots AS header USING (account_id, as_of, trade_date)
-              WHERE verdict = 'good') AS now
-        LEFT JOIN earlier AS before USING (account_id, as_of, trade_date, order_id)
-    ), gone AS (
-        SELECT header.snapshot_id, account_id, as_of, trade_date, order_id,
-               'left' AS event, before.status AS previous_status, before.exec_quantity AS previous_exec_quantity
-        FROM earlier AS before JOIN tradier_snapshots AS header USING (account_id, as_of, trade_date)
-        LEFT JOIN (SELECT account_id, as_of, trade_date, order_id, true AS is_shown FROM orders) AS now
-            USING (account_id, as_of, trade_date, order_id)
-        WHERE is_shown IS NULL
+        SELECT account_id, '-infinity'::TIMESTAMPTZ, days.trade_date, order_id, status, exec_quantity, NULL, NULL
+        FROM day_end_orders AS shown_before JOIN days USING (account_id) WHERE shown_before.trade_date = date_before
+    ), listed AS NOT MATERIALIZED (
+        SELECT steps.*, shown.* EXCLUDE (account_id, as_of, trade_date),
+               coalesce(lag(as_of) OVER of_order = previous_as_of, false) AS was_shown,
+               lag(status) OVER of_order AS previous_status, lag(exec_quantity) OVER of_order AS previous_exec_quantity,
+               coalesce(lead(as_of) OVER of_order <> next_as_of, next_as_of IS NOT NULL) AS is_gone
+        FROM steps JOIN shown USING (account_id, as_of, trade_date)
+        WINDOW of_order AS (PARTITION BY account_id, trade_date, order_id ORDER BY as_of)
+    ), changed AS NOT MATERIALIZED (
+        SELECT *, CASE WHEN snapshot_id IS NULL THEN NULL WHEN NOT was_shown THEN 'appeared'
+                       WHEN coalesce(exec_quantity, 0) <> coalesce(previous_exec_quantity, 0) THEN 'fill'
+                       WHEN status <> previous_status THEN 'status' END AS event
+        FROM listed
     )
-    FROM shown WHERE event IS NOT NULL UNION ALL BY NAME FROM gone
+    SELECT CASE WHEN is_later THEN next_snapshot_id ELSE snapshot_id END AS snapshot_id, account_id,
+           CASE WHEN is_later THEN next_as_of ELSE as_of END AS as_of, trade_date, order_id,
+           CASE WHEN is_later THEN 'left' ELSE event END AS event,
+           CASE WHEN is_later THEN status WHEN was_shown THEN previous_status END AS previous_status,
+           CASE WHEN NOT is_later THEN status END AS status,
+           CASE WHEN is_later THEN exec_quantity WHEN was_shown THEN previous_exec_quantity END
+               AS previous_exec_quantity,
+           CASE WHEN NOT is_later THEN exec_quantity END AS exec_quantity,
+           CASE WHEN NOT is_later THEN avg_fill_price END AS avg_fill_price,
+           CASE WHEN NOT is_later THEN remaining_quantity END AS remaining_quantity
+    FROM changed CROSS JOIN (VALUES (false), (true)) AS events(is_later)
+    WHERE CASE WHEN is_later THEN is_gone ELSE event IS NOT NULL END
     """,
 )
 
@@ -329,30 +335,23 @@ COVERAGE = View(
     ),
     # a gap reaches from the open or a snapshot to the next snapshot, the close or now
     """
-    WITH taken AS (
-        SELECT account_id, trade_date, count(*) AS snapshots, min(as_of) AS first_as_of, max(as_of) AS last_as_of,
-               list_sort(list(epoch_us(as_of)) FILTER (session_open <= as_of AND as_of < session_close)) AS inside
-        FROM tradier_snapshots JOIN sessions USING (trade_date) GROUP BY account_id, trade_date
-    ), days AS (
-        SELECT account_id, trade_date, session_open, session_close, coalesce(snapshots, 0) AS snapshots,
-               coalesce(inside, []) AS inside, first_as_of, last_as_of
-        FROM (SELECT account_id, min(trade_date) AS since FROM tradier_snapshots GROUP BY account_id)
-        JOIN sessions ON trade_date >= since LEFT JOIN taken USING (account_id, trade_date)
-    ), gaps AS (
-        SELECT account_id, trade_date, max(until_us - since_us) / 1e6 AS longest_gap_s
-        FROM (SELECT account_id, trade_date, unnest(list_prepend(epoch_us(session_open), inside)) AS since_us,
-                     unnest(list_append(inside, epoch_us(least(session_close, now())))) AS until_us
-              FROM days WHERE session_open <= now())
-        GROUP BY account_id, trade_date
+    WITH days AS (
+        SELECT *, least(session_close, now()) AS so_far
+        FROM (SELECT account_id, min(trade_date) AS since FROM snapshot_days GROUP BY account_id)
+        JOIN sessions ON trade_date >= since LEFT JOIN snapshot_days USING (account_id, trade_date)
     ), absent AS (
         SELECT account_id, trade_date, count(*) FILTER (kind = 'missed') AS missed,
                count(*) FILTER (kind = 'failed') AS failed, count(*) FILTER (kind = 'refused') AS refused
         FROM missed_snapshots GROUP BY account_id, trade_date
     )
     SELECT account_id, trade_date, date_diff('minute', session_open, session_close)::INTEGER AS session_minutes,
-           snapshots, len(inside) AS in_session, coalesce(missed, 0) AS missed, coalesce(failed, 0) AS failed,
-           coalesce(refused, 0) AS refused, first_as_of, last_as_of, longest_gap_s
-    FROM days LEFT JOIN gaps USING (account_id, trade_date) LEFT JOIN absent USING (account_id, trade_date)
+           coalesce(taken, 0) AS snapshots, coalesce(in_session, 0) AS in_session, coalesce(missed, 0) AS missed,
+           coalesce(failed, 0) AS failed, coalesce(refused, 0) AS refused, first_read_at AS first_as_of,
+           read_at AS last_as_of,
+           CASE WHEN session_open <= now() THEN greatest( -- of those that are not null
+               (epoch_us(coalesce(first_in_session, so_far)) - epoch_us(session_open)) / 1e6, longest_between_s,
+               (epoch_us(so_far) - epoch_us(last_in_session)) / 1e6) END AS longest_gap_s
+    FROM days LEFT JOIN absent USING (account_id, trade_date)
     """,
 )
 

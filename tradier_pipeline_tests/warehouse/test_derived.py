@@ -247,6 +247,20 @@ def test_only_the_days_that_changed_are_made_anew_and_the_curves_only_when_they_
         assert connection.execute(query).fetchall() == [(10_300, False)]
 
 
+def test_a_day_whose_session_turns_out_to_be_another_is_made_anew(book: Book) -> None:
+    query = f"SELECT in_session FROM coverage WHERE trade_date = '{DAYS[0]}' AND account_id = '{ACCOUNT}'"
+    with book.home.warehouse.staged() as staged:
+        staged.connection.execute(f"UPDATE sessions SET session_close = session_open WHERE trade_date = '{DAYS[0]}'")
+    with connect_readonly(book.home.warehouse.path) as connection:
+        assert connection.execute(query).fetchall() == [(0,)]
+    with book.home.warehouse.staged() as staged:
+        staged.connection.execute(
+            f"UPDATE sessions SET session_close = session_open + INTERVAL 12 HOURS WHERE trade_date = '{DAYS[0]}'"
+        )
+    with connect_readonly(book.home.warehouse.path) as connection:
+        assert connection.execute(query).fetchall() == [(1,)]
+
+
 @sampled("version, bring_over", [(9, "snapshot"), (10, "rebuild"), (9, "rebuild"), (10, "snapshot")])
 def test_a_warehouse_of_a_version_without_the_rows_gets_them(book: Book, bring_over: str, version: int) -> None:
     path, but_as_of = book.home.warehouse.path, "SELECT * EXCLUDE as_of FROM equity_curve ORDER BY trade_date"

@@ -351,6 +351,7 @@ def test_gaps_are_between_snapshots_as_they_were_read_whenever_they_were_stored(
         for hour in (15, 20, 16):
             store(staged, land(zone_in(tmp_path), answers(), datetime(2025, 11, 20, hour, tzinfo=UTC)))
         upsert_sessions(staged.connection, CALENDAR, date(2025, 11, 20), date(2025, 11, 20))
+        derived.refresh(staged.connection)
         (row,) = ask(staged.connection, "FROM coverage")
     assert row["longest_gap_s"] == 4 * 3600
 
@@ -363,6 +364,7 @@ def test_a_session_that_is_on_is_measured_until_now_and_one_that_comes_not_at_al
         on = {"session_open": as_of - timedelta(minutes=10), "session_close": as_of + timedelta(days=1)}
         coming = {"session_open": clock.now() + timedelta(hours=10), "session_close": clock.now() + timedelta(hours=20)}
         insert(staged.connection, schema.SESSIONS, [{"trade_date": today} | on, {"trade_date": tomorrow} | coming])
+        derived.refresh(staged.connection)
         found = ask(staged.connection, "FROM coverage ORDER BY trade_date")
     assert 90 * 60 <= found[0]["longest_gap_s"] <= (clock.now() - as_of).total_seconds()
     assert (found[1]["longest_gap_s"], found[1]["session_minutes"]) == (None, 600)

@@ -101,12 +101,14 @@ def questions(relation: str, day: str) -> tuple[Question, ...]:
 
 
 def main() -> None:
+    figures = []
     with tempfile.TemporaryDirectory(prefix="bench-history-") as scratch:
-        figures = list(measure(Path(scratch)))
-    for figure in figures:
-        mark = "ok  " if figure.met else "OVER"
-        bare = "" if figure.bare is None else f" bare {figure.bare:,.1f} ratio {figure.ratio}"
-        print(f"{mark} {figure.what:<58} {figure.measured:>12,.1f} {figure.unit:<4}{bare} (budget {figure.budget})")
+        for figure in measure(Path(scratch)):
+            figures.append(figure)
+            mark = "ok  " if figure.met else "OVER"
+            bare = "" if figure.bare is None else f" bare {figure.bare:,.1f} ratio {figure.ratio}"
+            unit = f"{figure.unit:<4}{bare} (budget {figure.budget})"
+            print(f"{mark} {figure.what:<58} {figure.measured:>12,.1f} {unit}", flush=True)
     report = Path(os.environ.get("BENCH_JSON", "bench-history.json"))
     report.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
     print(f"written to {report}")

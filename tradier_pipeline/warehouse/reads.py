@@ -50,7 +50,7 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         except duckdb.Error as error:
             raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0][:300]}", _remedy_of(error)) from None
         yield connection
-    except duckdb.IOException as error:
+    except duckdb.Error as error:
         if (lost := of_sealed(error)) is None:
             raise
         raise lost from None
@@ -75,7 +75,8 @@ def _remedy_of(error: duckdb.Error) -> str:
 def of_sealed(error: duckdb.Error) -> WarehouseError | None:
     """What to do about an error of reading a sealed month; None if it is of something else."""
     text = str(error).splitlines()[0][:300]
-    if not isinstance(error, duckdb.IOException) or f"/{sealed.FOLDER}/" not in text:
+    is_of_file = isinstance(error, duckdb.IOException | duckdb.InvalidInputException)  # not there, or not whole
+    if not is_of_file or f"/{sealed.FOLDER}/" not in text:
         return None
     return WarehouseError(
         f"a file of a sealed month cannot be read: {text}",

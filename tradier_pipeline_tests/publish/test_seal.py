@@ -30,7 +30,7 @@ from tradier_pipeline.warehouse import derived, macros, schema, sealed, views
 from tradier_pipeline.warehouse.day_ends import DAY_ENDS
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.sql import literal
-from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.reads import only_in_each
@@ -288,7 +288,7 @@ def test_a_view_that_is_asked_about_a_day_opens_no_file_of_another_month(sealed_
     for path in (sealed_bulk.path.parent / "sealed").glob(f"*/{DAYS[1]:%Y-%m}.parquet"):
         path.write_bytes(b"nothing that could be opened")
     assert answers() == before
-    with pytest.raises(duckdb.Error, match="2025-02"):
+    with pytest.raises(WarehouseError, match=r"sealed month cannot be read: .*2025-02.*rebuild"):
         answered(sealed_bulk.path, f"FROM positions WHERE trade_date = {literal(DAYS[1])}")
 
 

@@ -183,12 +183,16 @@ def exposure(
     """
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.exposure import exposure_query, in_text
-    from tradier_pipeline.warehouse.reads import require_account
+    from tradier_pipeline.warehouse.reads import of_newest, require_account
+    from tradier_pipeline.warehouse.sql import where
 
     first, last = (moment.date() if moment else None for moment in (since, until))
     with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
-        sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
+        if first or last or each:
+            sql = exposure_query(by, where(account, first, last), each=each or "day")
+        else:
+            sql = exposure_query(by, of_newest(connection, account), each="newest")
         if form == "text" and connection.sql(sql).fetchone() is None:
             nothing = "nothing that expires within 30 days" if by == "expiring" else "nothing"
             warn(f"{nothing} is known to have been held on these dates" if first or last else f"{nothing} is held")

@@ -101,7 +101,7 @@ def require_current(connection: duckdb.DuckDBPyConnection) -> None:
 def known_accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """The accounts of which anything is published."""
     query = """
-        SELECT account_id FROM tradier_snapshots UNION SELECT account_id FROM activity_extracts
+        SELECT account_id FROM newest_snapshots UNION SELECT account_id FROM activity_extracts
         UNION SELECT account_id FROM missed_snapshots UNION SELECT account_id FROM findings ORDER BY 1
     """
     return [account_id for (account_id,) in connection.execute(query).fetchall()]
@@ -154,22 +154,37 @@ def gate_evaluation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> 
     return rows[0] if rows else None
 
 
-_ACCOUNTS_NOW = """
-    SELECT snapshot_id, account_id, as_of, equity, cash, buying_power, verdict, ready, blockers
-    FROM newest_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
-    LEFT JOIN (SELECT snapshot_id, ready, blockers FROM trade_gate_readings) USING (snapshot_id)
-    ORDER BY account_id
-"""
-
-
 def accounts_now(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """How each account stands by its newest snapshot: balances in USD, verdict, and what the gate said of it."""
-    return rows_of(connection, _ACCOUNTS_NOW)
+    newest = of_newest(connection)
+    return rows_of(
+        connection,
+        f"""
+        SELECT snapshot_id, account_id, as_of, equity, cash, buying_power, verdict, ready, blockers
+        FROM newest_snapshots JOIN (FROM account_balances {newest}) USING (snapshot_id, account_id, as_of, trade_date)
+        LEFT JOIN (SELECT snapshot_id, ready, blockers FROM trade_gate_readings {newest}) USING (snapshot_id)
+        ORDER BY account_id
+        """,  # noqa: S608
+    )
+
+
+def of_newest(connection: duckdb.DuckDBPyConnection, account_id: str | None = None) -> str:
+    """The WHERE of rows of the dates on which the newest snapshot and the newest good one of each account are: the last
+    date with a good one, and those after it; of an account without one all. Constants: by these DuckDB skips files.
+    """
+    query = f"""
+        SELECT DISTINCT trade_date FROM snapshot_days {where(account_id)} QUALIFY trade_date >= coalesce(
+            max(trade_date) FILTER (snapshots > 0) OVER (PARTITION BY account_id), trade_date
+        ) ORDER BY trade_date
+    """  # noqa: S608
+    days = [day for (day,) in connection.execute(query).fetchall()]
+    return f"{where(account_id, days[0], days[-1])} AND trade_date IN ({listed(days)})" if days else "WHERE false"
 
 
 _PUBLISHED_SINCE = """
     SELECT snapshot_id, as_of, committed_at, equity, verdict, verdict_evidence
-    FROM tradier_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    FROM (FROM tradier_snapshots {dates}) JOIN (FROM account_balances {dates})
+    USING (snapshot_id, account_id, as_of, trade_date)
     WHERE committed_at > ? ORDER BY as_of, account_id
 """
 _MISSED_SINCE = """
@@ -180,7 +195,11 @@ _MISSED_SINCE = """
 
 def published_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
     """The snapshots published after an instant, oldest first, with their equity in USD and their verdict."""
-    return rows_of(connection, bind(_PUBLISHED_SINCE, instant))
+    dates = bind("SELECT min(trade_date), max(trade_date) FROM tradier_snapshots WHERE committed_at > ?", instant)
+    first, last = connection.execute(dates).fetchone() or (None, None)
+    if first is None:
+        return []
+    return rows_of(connection, bind(_PUBLISHED_SINCE.format(dates=where(None, first, last)), instant))
 
 
 def missed_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
@@ -212,10 +231,10 @@ def findings_query(account_id: str | None, *, resolved: bool) -> str:
 
 def reconciliation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, list[dict[str, Any]]]:
     """What is stored of the reconciliation of a snapshot with the ledger: table -> rows; all empty without a ledger."""
-    return {
-        table.name: rows_of(connection, bind(f"FROM {table.name} WHERE snapshot_id = ?", snapshot_id))
-        for table in schema.RECONCILED
-    }
+    dates = bind("SELECT trade_date FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id)
+    (day,) = connection.execute(dates).fetchone() or (None,)
+    which = bind("trade_date = ? AND snapshot_id = ?", day, snapshot_id)
+    return {table.name: rows_of(connection, f"FROM {table.name} WHERE {which}") for table in schema.RECONCILED}
 
 
 def heartbeats(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -338,7 +357,7 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
     Raises:
         WarehouseError: there is none.
     """
-    query = f"SELECT max(trade_date) FROM tradier_snapshots {where(account_id)}"  # noqa: S608
+    query = f"SELECT max(trade_date) FROM newest_snapshots {where(account_id)}"  # noqa: S608
     (day,) = connection.execute(query).fetchone() or (None,)
     if day is None:
         of_account = f" of account {account_id}" if account_id else ""
@@ -411,7 +430,7 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
                 SELECT account_id, {_PERIODS[by][1]} AS hour, arg_min(equity, as_of) AS open, max(equity) AS high,
                        min(equity) AS low, arg_max(equity, as_of) AS close, arg_max(cash, as_of) AS cash_close,
                        count(*) AS snapshots
-                FROM account_balances {schema.GOOD} {asked}
+                FROM (FROM account_balances {asked}) {schema.GOOD_OF_DAY}
                 GROUP BY account_id, hour ORDER BY hour, account_id
             """  # noqa: S608
         case "day":
@@ -465,7 +484,7 @@ def equity_lines(
         f"""
         WITH due AS (
             SELECT account_id, trade_date, as_of, equity FROM account_balances
-            {schema.GOOD}
+            {schema.GOOD_OF_DAY}
             UNION ALL
             SELECT account_id, trade_date, session_close, close FROM daily_balances JOIN sessions USING (trade_date)
             WHERE source = 'broker'

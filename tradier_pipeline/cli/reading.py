@@ -77,7 +77,7 @@ def balances(
     without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.cli.tables import in_new_york
+    from tradier_pipeline.cli.tables import FINER, in_new_york, require_few
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.reads import (
         balances_query,
@@ -93,6 +93,8 @@ def balances(
     with connect_history(settings) as connection:
         if form == "text":  # a program gets a table without rows, and a line that names those there are
             require_account(connection, account, settings.accounts or ())
+            if by in FINER:  # before the equity of each of them is read
+                require_few(connection, balances_query(*asked, by))
         lines = equity_lines(connection, *asked, by)
         if not lines:
             _tell_what_balances_there_are(connection, *asked)

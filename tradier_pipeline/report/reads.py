@@ -31,6 +31,7 @@ from tradier_pipeline.report.figures import (
     Exposure,
     FindingRow,
     Held,
+    IndexFigures,
     Instant,
     Lag,
     LastSession,
@@ -166,15 +167,18 @@ def report_days(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[
     return [day for (day,) in connection.execute(query).fetchall()]
 
 
-def index_figures(
-    connection: duckdb.DuckDBPyConnection, account_id: str
-) -> tuple[str, Snapshot, DayProfit | None, tuple[Month, ...]] | None:
+def months_of(connection: duckdb.DuckDBPyConnection, account_id: str) -> tuple[Month, ...]:
+    """The months of an account, newest first."""
+    return _months(connection, account_id, _curve(connection, account_id))
+
+
+def index_figures(connection: duckdb.DuckDBPyConnection, account_id: str) -> IndexFigures | None:
     """What the index shows of an account; None if nothing is known of it."""
     good, doubtful = _newest(connection, of_newest(connection, account_id))
     snapshot = good or doubtful or _broker_value(connection, account_id)
     if snapshot is None:
         return None
-    curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
+    curve = _curve(connection, account_id)
     profit = _profit(connection, account_id, snapshot.trade_date)
     closed = _closed(connection, account_id, snapshot, curve)
     return account_id, snapshot, closed.profit if closed else profit, _months(connection, account_id, curve)
@@ -198,7 +202,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         raise ReportError(
             f"no snapshot of {account_id} of {day} is published{only}", "See `tradier-pipeline balances --by day`."
         )
-    curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
+    curve = _curve(connection, account_id)
     equity = next((one for one in curve if one.trade_date == day), None)
     before = [one for one in curve if one.trade_date < day and one.equity is not None]
     missed = connection.execute(
@@ -265,6 +269,10 @@ def _broker_value(connection: duckdb.DuckDBPyConnection, account_id: str) -> Sna
               WHERE {of_account} ORDER BY trade_date DESC LIMIT 1)
     """
     return _first(_read(connection, Snapshot, source))
+
+
+def _curve(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[EquityDay]:
+    return [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
 
 
 def _equity_day(row: Row) -> EquityDay:

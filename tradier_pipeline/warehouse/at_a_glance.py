@@ -37,9 +37,9 @@ class Glance:
     fills: tuple[dict[str, Any], ...]
 
 
-def at_a_glance(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> Glance:
+def at_a_glance(connection: duckdb.DuckDBPyConnection, snapshot_id: str, as_of: datetime) -> Glance:
     """Read it of a published snapshot."""
-    (now,) = _rows(connection, "SELECT * FROM balance_history WHERE snapshot_id = ?", snapshot_id)
+    (now,) = _rows(connection, "SELECT * FROM balance_history WHERE snapshot_id = ? AND as_of = ?", snapshot_id, as_of)
     this = now["account_id"], now["trade_date"], now["as_of"]
     ((day,),) = connection.execute(bind(_DAY_BEFORE, now["account_id"], now["as_of"])).fetchall()
     before = _rows(connection, _BEFORE, now["account_id"], day, now["as_of"])

@@ -72,6 +72,7 @@ def years(sealed_years: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         f"exposure --since {ASKED} --until {ASKED}",
         f"balances --by hour --since {ASKED} --until {ASKED}",
         f"balances --since {ASKED} --until {ASKED}",
+        "today",
     ],
 )
 def test_no_file_of_another_year_is_opened(years: Home, command: str) -> None:

@@ -90,12 +90,15 @@ def require_current(connection: duckdb.DuckDBPyConnection) -> None:
     Raises:
         WarehouseError: the file is of another version.
     """
-    found = connection.execute("SELECT schema_version()").fetchone()
-    if found != (schema.SCHEMA_VERSION,):
+    if not _is_current(connection):
         raise WarehouseError(
             f"the warehouse has another schema version than {schema.SCHEMA_VERSION}, which this tradier-pipeline knows",
             "Take a snapshot, which completes an older one: `tradier-pipeline snapshot`.",
         )
+
+
+def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    return connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
 
 
 def known_accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -366,14 +369,15 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
 
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """The header of each account's newest snapshot, and how many `snapshots` the account has."""
+    """The header of each account's newest snapshot, and how many `snapshots` the account has; also of an older file."""
+    kept = "sum(taken)::BIGINT AS snapshots FROM snapshot_days"
+    counted = kept if _is_current(connection) else "count(*) AS snapshots FROM tradier_snapshots"
     return rows_of(
         connection,
-        """
+        f"""
         SELECT newest.*, snapshots FROM newest_snapshots AS newest
-        JOIN (SELECT account_id, count(*) AS snapshots FROM tradier_snapshots GROUP BY account_id) USING (account_id)
-        ORDER BY account_id
-        """,
+        JOIN (SELECT account_id, {counted} GROUP BY account_id) USING (account_id) ORDER BY account_id
+        """,  # noqa: S608
     )
 
 

@@ -13,7 +13,8 @@ import pytest
 from tradier_pipeline.report.reads import account_figures
 from tradier_pipeline.warehouse.exposure import exposure_query
 from tradier_pipeline.warehouse.now import orders_query, positions_query, spreads_query
-from tradier_pipeline.warehouse.reads import connect_readonly, of_newest
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_headers, of_newest
+from tradier_pipeline.warehouse.schema import SCHEMA_VERSION
 from tradier_pipeline.warehouse.sql import bind
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.year import fill, sessions
@@ -113,3 +114,19 @@ def test_a_report_rests_on_the_newest_good_snapshot_and_names_a_doubtful_one_tha
     figures = account_figures(changed, ACCOUNT)
     assert figures.snapshot.as_of == (good[-1] if good else newest)
     assert (figures.doubtful.as_of if figures.doubtful else None) == (None if good[-1:] == [newest] else newest)
+
+
+def test_how_many_snapshots_an_account_has_is_known_of_a_file_of_an_earlier_version_too(
+    filled: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "tradier.duckdb"
+    older.write_bytes(filled.read_bytes())
+    with duckdb.connect(str(older)) as connection:
+        connection.execute("ALTER TABLE snapshot_days DROP COLUMN taken")
+        connection.execute(f"CREATE OR REPLACE MACRO schema_version() AS {SCHEMA_VERSION - 1}")
+    counted = []
+    for path in (filled, older):
+        with connect_readonly(path) as connection:
+            counted.append({one["account_id"]: one["snapshots"] for one in newest_headers(connection)})
+            all_there = connection.execute("SELECT account_id, count(*) FROM tradier_snapshots GROUP BY 1").fetchall()
+    assert counted == [dict(all_there)] * 2

@@ -185,7 +185,8 @@ def exposure(
     """
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.exposure import exposure_query, in_text
-    from tradier_pipeline.warehouse.reads import of_newest, require_account
+    from tradier_pipeline.warehouse.reads import require_account
+    from tradier_pipeline.warehouse.sealed import of_now
     from tradier_pipeline.warehouse.sql import where
 
     first, last = (moment.date() if moment else None for moment in (since, until))
@@ -194,7 +195,7 @@ def exposure(
         if first or last or each:
             sql = exposure_query(by, where(account, first, last), each=each or "day")
         else:
-            sql = exposure_query(by, of_newest(connection, account), each="newest")
+            sql = of_now(connection, exposure_query(by, where(account), each="newest"))
         if form == "text" and connection.sql(sql).fetchone() is None:
             nothing = "nothing that expires within 30 days" if by == "expiring" else "nothing"
             warn(f"{nothing} is known to have been held on these dates" if first or last else f"{nothing} is held")

@@ -59,7 +59,7 @@ from tradier_pipeline.warehouse.at_a_glance import OF_SNAPSHOT
 from tradier_pipeline.warehouse.chain_heads import noted_head
 from tradier_pipeline.warehouse.day_profit import lines_query, profit_query
 from tradier_pipeline.warehouse.period_returns import returns_query
-from tradier_pipeline.warehouse.reads import equity_curves, of_newest, require_current
+from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.realized import pnl_query
 from tradier_pipeline.warehouse.sql import bind, where
 
@@ -93,7 +93,7 @@ def account_figures(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    good, doubtful = _newest(connection, of_newest(connection, account_id))
+    good, doubtful = _newest(connection, _dates_of_newest(connection, account_id))
     snapshot = good or doubtful or _broker_value(connection, account_id)
     if snapshot is None:
         raise ReportError(
@@ -174,7 +174,7 @@ def months_of(connection: duckdb.DuckDBPyConnection, account_id: str) -> tuple[M
 
 def index_figures(connection: duckdb.DuckDBPyConnection, account_id: str) -> IndexFigures | None:
     """What the index shows of an account; None if nothing is known of it."""
-    good, doubtful = _newest(connection, of_newest(connection, account_id))
+    good, doubtful = _newest(connection, _dates_of_newest(connection, account_id))
     snapshot = good or doubtful or _broker_value(connection, account_id)
     if snapshot is None:
         return None
@@ -234,6 +234,18 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         ),
         coverage=_first(_read(connection, Coverage, f"FROM coverage WHERE {of_day}")),
     )
+
+
+def _dates_of_newest(connection: duckdb.DuckDBPyConnection, account_id: str) -> str:
+    """The WHERE of the last date of an account with a good snapshot, and of those after it; all if there is none.
+
+    Constants: by these DuckDB skips the files of other dates.
+    """
+    query = f"""
+        SELECT coalesce(max(trade_date) FILTER (snapshots > 0), min(trade_date)), max(trade_date)
+        FROM snapshot_days {where(account_id)}
+    """
+    return where(account_id, *(connection.execute(query).fetchone() or ()))
 
 
 def _newest(connection: duckdb.DuckDBPyConnection, asked: str) -> tuple[Snapshot | None, Snapshot | None]:

@@ -1,7 +1,4 @@
-"""What is held, ordered and traded now: the queries behind `portfolio`, `spreads` and `orders`.
-
-Each names the dates that it is about as constants: by these DuckDB skips the sealed files of others.
-"""
+"""What is held, ordered and traded now: the queries behind `portfolio`, `spreads` and `orders`."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from datetime import date
 import duckdb
 
 from tradier_pipeline.warehouse.exposure import good_snapshots
-from tradier_pipeline.warehouse.reads import of_newest
-from tradier_pipeline.warehouse.schema import GOOD_OF_DAY, KEYS
+from tradier_pipeline.warehouse.schema import GOOD_OF_DAY
+from tradier_pipeline.warehouse.sealed import of_now
 from tradier_pipeline.warehouse.spread_book import book_query
 from tradier_pipeline.warehouse.sql import where
 
@@ -22,19 +19,19 @@ def positions_query(connection: duckdb.DuckDBPyConnection, account_id: str | Non
     And of each its `weight`: market value / equity of the account, 0.25 = 25 %; null where either is not known; and the
     `environment` of the account: simulator, sandbox or live.
     """
-    newest = of_newest(connection, account_id)
-    return f"""
+    query = f"""
         SELECT held.*, market_value::DOUBLE / nullif(equity, 0)::DOUBLE AS weight, environment
         FROM (FROM portfolio_positions {where(account_id)}) AS held LEFT JOIN account_environments USING (account_id)
-        LEFT JOIN (SELECT snapshot_id, equity FROM account_balances {newest}) AS balances USING (snapshot_id)
+        LEFT JOIN (SELECT snapshot_id, equity FROM account_balances) AS balances USING (snapshot_id)
         ORDER BY held.account_id, underlying, expiration, strike, symbol
     """  # noqa: S608
+    return of_now(connection, query)
 
 
 def spreads_query(connection: duckdb.DuckDBPyConnection, account_id: str | None) -> str:
     """The spreads of the newest good snapshots, as `spread_book` has them; the next to expire first."""
-    newest = good_snapshots(of_newest(connection, account_id), "newest")
-    return f"FROM ({book_query(newest)}) ORDER BY account_id, expiration, spread_no"
+    newest = good_snapshots(where(account_id), "newest")
+    return of_now(connection, f"FROM ({book_query(newest)}) ORDER BY account_id, expiration, spread_no")
 
 
 def orders_query(
@@ -75,7 +72,8 @@ MARKS_QUERY = """
 
 def trades_query(connection: duckdb.DuckDBPyConnection) -> str:
     """The trades of the ledger as the newest snapshots show them."""
-    return f"""
+    query = """
         SELECT account_id, trade_id, entered, exited, allocated, entry_price
-        FROM (FROM trade_reconciliation {of_newest(connection)}) SEMI JOIN newest_snapshots USING ({KEYS})
-    """  # noqa: S608
+        FROM trade_reconciliation SEMI JOIN newest_snapshots USING (snapshot_id)
+    """
+    return of_now(connection, query)

@@ -157,31 +157,17 @@ def gate_evaluation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> 
     return rows[0] if rows else None
 
 
+_ACCOUNTS_NOW = """
+    SELECT snapshot_id, account_id, as_of, equity, cash, buying_power, verdict, ready, blockers
+    FROM newest_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    LEFT JOIN (SELECT snapshot_id, ready, blockers FROM trade_gate_readings) USING (snapshot_id)
+    ORDER BY account_id
+"""
+
+
 def accounts_now(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """How each account stands by its newest snapshot: balances in USD, verdict, and what the gate said of it."""
-    newest = of_newest(connection)
-    return rows_of(
-        connection,
-        f"""
-        SELECT snapshot_id, account_id, as_of, equity, cash, buying_power, verdict, ready, blockers
-        FROM newest_snapshots JOIN (FROM account_balances {newest}) USING (snapshot_id, account_id, as_of, trade_date)
-        LEFT JOIN (SELECT snapshot_id, ready, blockers FROM trade_gate_readings {newest}) USING (snapshot_id)
-        ORDER BY account_id
-        """,  # noqa: S608
-    )
-
-
-def of_newest(connection: duckdb.DuckDBPyConnection, account_id: str | None = None) -> str:
-    """The WHERE of rows of the dates on which the newest snapshot and the newest good one of each account are: the last
-    date with a good one, and those after it; of an account without one all. Constants: by these DuckDB skips files.
-    """
-    query = f"""
-        SELECT DISTINCT trade_date FROM snapshot_days {where(account_id)} QUALIFY trade_date >= coalesce(
-            max(trade_date) FILTER (snapshots > 0) OVER (PARTITION BY account_id), trade_date
-        ) ORDER BY trade_date
-    """  # noqa: S608
-    days = [day for (day,) in connection.execute(query).fetchall()]
-    return f"{where(account_id, days[0], days[-1])} AND trade_date IN ({listed(days)})" if days else "WHERE false"
+    return rows_of(connection, sealed.of_now(connection, _ACCOUNTS_NOW))
 
 
 _PUBLISHED_SINCE = """

@@ -20,7 +20,7 @@ from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import rows_of, run
 from tradier_pipeline_tests.support.year import fill, sessions
 
-ACCOUNT = "VA12345678"
+ACCOUNT, ENDED = "VA12345678", "VA10000000"  # the other one has not been read since the first year
 # of the files that a table is shown from together the first tells DuckDB the columns: it is opened whatever is asked
 FIRST, UNASKED, ASKED = date(2020, 3, 2), (date(2021, 3, 1), date(2022, 6, 1)), date(2024, 5, 1)
 WITHOUT = date(2023, 11, 1)  # the fourth has no snapshot
@@ -38,7 +38,9 @@ def sealed_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patched.setattr(clock, "now", lambda: NOW)
         patched.setattr(sealed, "TABLES", [table for table in sealed.TABLES if table not in UNREAD])
         with Warehouse(path).staged() as staged:
-            fill(staged.connection, [replace(one, close=one.open + timedelta(hours=1)) for one in days], minutes=20)
+            read = [replace(one, close=one.open + timedelta(hours=1)) for one in days]
+            fill(staged.connection, read, ACCOUNT, minutes=20)
+            fill(staged.connection, read[:1], ENDED, minutes=20)
         seal(Warehouse(path))
     with connect_readonly(path) as connection:
         files = sealed.sealed_files(connection)
@@ -86,14 +88,14 @@ def test_a_question_about_a_damaged_year_fails(years: Home) -> None:
 
 def test_nor_is_it_by_what_goes_with_a_snapshot_or_a_report(years: Home) -> None:
     with connect_readonly(years.warehouse.path) as connection:
-        assert reads.known_accounts(connection) == account_ids(connection) == [ACCOUNT]
+        assert reads.known_accounts(connection) == account_ids(connection) == [ENDED, ACCOUNT]
         assert reads.newest_trade_date(connection, ACCOUNT) == NEWEST[-1]
         assert report_days(connection, ACCOUNT) == [FIRST, *UNASKED, ASKED, *NEWEST]
         assert account_ids(connection, UNASKED[0]) == [ACCOUNT]
-        (snapshot_id,), (as_of,) = reads.newest_snapshot_ids(connection), reads.newest_as_of(connection).values()
+        snapshot_id, as_of = reads.newest_snapshot_ids(connection)[-1], reads.newest_as_of(connection)[ACCOUNT]
         before = at_a_glance(connection, snapshot_id, as_of).since
         assert [clock.trade_date(one) for one in (before,) if one] == [NEWEST[-1]]
-        (account,) = reads.accounts_now(connection)
+        _, account = reads.accounts_now(connection)
         assert (account["snapshot_id"], account["equity"] > 0) == (snapshot_id, True)
         assert connection.execute(f"FROM ({trades_query(connection)})").fetchall()
     assert len(history.exposure(since=ASKED, until=ASKED)) > 0

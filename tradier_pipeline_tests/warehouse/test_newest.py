@@ -13,9 +13,9 @@ import pytest
 from tradier_pipeline.report.reads import account_figures
 from tradier_pipeline.warehouse.exposure import exposure_query
 from tradier_pipeline.warehouse.now import orders_query, positions_query, spreads_query
-from tradier_pipeline.warehouse.reads import connect_readonly, newest_headers, of_newest
+from tradier_pipeline.warehouse.reads import connect_readonly, newest_headers
 from tradier_pipeline.warehouse.schema import SCHEMA_VERSION
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, where
 from tradier_pipeline.warehouse.staging import Warehouse
 from tradier_pipeline_tests.support.year import fill, sessions
 
@@ -82,7 +82,7 @@ def test_what_is_shown_as_newest_is_of_the_newest_good_snapshot(
 
     good = [row for row in changed.execute(GOOD).fetchall() if account_id in (None, row[0])]
     valued = {row[0] for row in changed.execute("SELECT DISTINCT snapshot_id FROM account_balances").fetchall()}
-    newest = of_newest(changed, account_id)
+    newest = where(account_id)
     assert found(exposure_query("underlying", newest, each="newest")) == sorted(good)
     of_accounts = changed.execute(f"FROM ({exposure_query('account', newest, each='newest')})").fetchall()
     assert {row[0] for row in of_accounts} <= valued

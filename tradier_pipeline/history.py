@@ -199,7 +199,7 @@ def exposure(
     for name, value, known in (("by", by, get_args(ExposureBy)), ("each", each, get_args(Each))):
         if value not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
-    return _frame(exposure_query(by, account, *_dates(since, until), each=each), decimals, tz, home)
+    return _frame(exposure_query(by, where(account, *_dates(since, until)), each=each), decimals, tz, home)
 
 
 def equity_curve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_IDS = 3  # of orders that were refused for one reason
 
+Asked = Callable[["duckdb.DuckDBPyConnection"], str]
 Shown = Callable[["list[dict[str, Any]]"], None]
 
 
@@ -34,7 +36,8 @@ def portfolio(settings: Settings, account: str | None, form: str, output: Path |
     """What is held now: every position with its mark, value and profit, in USD."""
     from tradier_pipeline.warehouse.now import positions_query
 
-    _show(settings, account, positions_query(account), form, output, _print_positions, "nothing is held")
+    asked = partial(positions_query, account_id=account)
+    _show(settings, account, asked, form, output, _print_positions, "nothing is held")
 
 
 @click.command()
@@ -45,7 +48,8 @@ def spreads(settings: Settings, account: str | None, form: str, output: Path | N
     """The option spreads that are held now, with profit, days to expiration and the distance to the short strike."""
     from tradier_pipeline.warehouse.now import spreads_query
 
-    _show(settings, account, spreads_query(account), form, output, _print_spreads, "no option spreads are held")
+    asked = partial(spreads_query, account_id=account)
+    _show(settings, account, asked, form, output, _print_spreads, "no option spreads are held")
 
 
 @click.command()
@@ -65,7 +69,8 @@ def orders(
     from tradier_pipeline.warehouse.now import orders_query
 
     first, last = (moment.date() if moment else None for moment in (since, until))
-    _show(settings, account, orders_query(account, first, last), form, output, _print_orders, "no orders")
+    asked = partial(orders_query, account_id=account, since=first, until=last)
+    _show(settings, account, asked, form, output, _print_orders, "no orders")
 
 
 @click.command()
@@ -125,7 +130,7 @@ def describe(settings: Settings, name: str, form: str, output: Path | None) -> N
 
 
 def _show(
-    settings: Settings, account: str | None, query: str, form: str, output: Path | None, show: Shown, nothing: str
+    settings: Settings, account: str | None, asked: Asked, form: str, output: Path | None, show: Shown, nothing: str
 ) -> None:
     """Print the rows of a query of the warehouse: for people by `show`, else every row and column."""
     from tradier_pipeline.lake.reads import connect_history
@@ -135,9 +140,9 @@ def _show(
     with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         if form != "text" or output:
-            print_query(connection, query, form, output)
+            print_query(connection, asked(connection), form, output)
             return
-        rows = rows_of(connection, query)
+        rows = rows_of(connection, asked(connection))
         as_of = _newest(connection, account)
     if not rows:
         warn(nothing)

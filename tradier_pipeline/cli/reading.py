@@ -77,7 +77,7 @@ def balances(
     without a snapshot where one was due. Of a month, quarter or year it is the statement: opening + deposits -
     withdrawals + trading + dividends + interest - fees - tax + adjustments = closing.
     """
-    from tradier_pipeline.cli.tables import in_new_york
+    from tradier_pipeline.cli.tables import FINER, in_new_york, require_few
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.reads import (
         balances_query,
@@ -93,6 +93,8 @@ def balances(
     with connect_history(settings) as connection:
         if form == "text":  # a program gets a table without rows, and a line that names those there are
             require_account(connection, account, settings.accounts or ())
+            if by in FINER:  # before the equity of each of them is read
+                require_few(connection, balances_query(*asked, by))
         lines = equity_lines(connection, *asked, by)
         if not lines:
             _tell_what_balances_there_are(connection, *asked)
@@ -184,11 +186,16 @@ def exposure(
     from tradier_pipeline.lake.reads import connect_history
     from tradier_pipeline.warehouse.exposure import exposure_query, in_text
     from tradier_pipeline.warehouse.reads import require_account
+    from tradier_pipeline.warehouse.sealed import of_now
+    from tradier_pipeline.warehouse.sql import where
 
     first, last = (moment.date() if moment else None for moment in (since, until))
     with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
-        sql = exposure_query(by, account, first, last, each=each or ("day" if first or last else "newest"))
+        if first or last or each:
+            sql = exposure_query(by, where(account, first, last), each=each or "day")
+        else:
+            sql = of_now(connection, exposure_query(by, where(account), each="newest"))
         if form == "text" and connection.sql(sql).fetchone() is None:
             nothing = "nothing that expires within 30 days" if by == "expiring" else "nothing"
             warn(f"{nothing} is known to have been held on these dates" if first or last else f"{nothing} is held")

@@ -388,7 +388,7 @@ def _print_snapshot(settings: Settings, taken: TradierSnapshot, *, verbose: bool
     from tradier_pipeline.warehouse.reads import connect_readonly
 
     with connect_readonly(settings.warehouse) as connection:
-        glance = at_a_glance(connection, taken.snapshot_id)
+        glance = at_a_glance(connection, taken.snapshot_id, taken.as_of)
     print_glance(taken, glance, verbose=verbose)
 
 

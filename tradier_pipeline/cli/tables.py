@@ -14,6 +14,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from tradier_pipeline import clock
 from tradier_pipeline.cli import screen
 from tradier_pipeline.core.errors import PipelineError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_PIPED_ROWS = 9_999  # more are for programs, which want another format
 MAX_SCREEN_ROWS = 1_000
+FINER = ("snapshot", "hour")  # than a day
 WRAPPED = 32  # characters; a longer text may stand in several lines
 GAP = 2
 MOST_NAMED = 3  # of the columns that have no room
@@ -86,9 +89,7 @@ def print_relation(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckD
     rows = relation.limit(most + 1).fetchall()
     if len(rows) > most:
         if not on_screen:
-            raise PipelineError(
-                f"{len(relation):,} rows are too many for text", "Choose --format csv, json or parquet."
-            )
+            raise _too_many(_count(relation))
         rows = rows[:most]
     columns = [
         _column(name, type_, [row[place] for row in rows], name in money)
@@ -98,6 +99,37 @@ def print_relation(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckD
     print_columns(columns, count=len(rows), colours=False)
     if len(rows) == most and on_screen:
         print_note(f"the first {most:,} rows; --format csv has all", colours=False)
+
+
+def require_few(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Make sure that a query has no more rows than text may have, without fetching them.
+
+    Raises:
+        PipelineError: they are more than a file or another program gets as text.
+    """
+    if not screen.is_terminal() and (count := _count(connection.sql(query))) > MAX_PIPED_ROWS:
+        raise _too_many(count)
+
+
+def _count(relation: duckdb.DuckDBPyRelation) -> int:
+    (count,) = relation.count("*").fetchone() or (0,)
+    return int(count)
+
+
+def _too_many(count: int) -> PipelineError:
+    narrower = _narrower()
+    fewer = f", or narrow it: {', '.join(narrower)}" if narrower else ""
+    return PipelineError(f"{count:,} rows are too many for text", f"Choose --format csv, json or parquet{fewer}.")
+
+
+def _narrower() -> list[str]:
+    """What the command that runs has to show less: dates, and days instead of snapshots."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return []
+    given = {option.opts[0]: context.params.get(option.name or "") for option in context.command.params}
+    found = [name for name in ("--since", "--until") if name in given and not given[name]]
+    return found + [f"{name} day" for name in ("--by", "--each") if given.get(name) in FINER]
 
 
 def print_rows_of(

@@ -74,18 +74,18 @@ def today(
     listed: --json has all.
     """
     from tradier_pipeline.lake.reads import connect_history
-    from tradier_pipeline.report.reads import day_figures, index_figures
+    from tradier_pipeline.report.reads import day_figures, months_of
     from tradier_pipeline.warehouse.reads import newest_as_of, newest_trade_date, require_account
 
     with connect_history(settings) as connection:
         require_account(connection, account, settings.accounts or ())
         accounts = [account] if account else sorted(newest_as_of(connection))
         days_of = [day_figures(connection, one, newest_trade_date(connection, one)) for one in accounts]
-        months = {one: index_figures(connection, one) for one in accounts}
+        months = {one: months_of(connection, one) for one in accounts}
     shown = []
     for figures in days_of:
-        index = months[figures.account_id]
-        month = next((one for one in (index[3] if index else ()) if one.month == figures.day.replace(day=1)), None)
+        first = figures.day.replace(day=1)
+        month = next((one for one in months[figures.account_id] if one.month == first), None)
         shown.append((figures, month, exits(figures.held.spreads, figures.held.orders, target, days)))
     documents = [_document(*one, days) for one in shown] if as_json or form != "text" or output else []
     if form != "text" or output:

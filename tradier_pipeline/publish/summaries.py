@@ -14,10 +14,11 @@ from tradier_pipeline.reconcile.summary_checks import SummaryEvidence
 from tradier_pipeline.warehouse import schema
 from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, require_current
 from tradier_pipeline.warehouse.sealed import reaching
-from tradier_pipeline.warehouse.sql import bind, rows_of, transaction
+from tradier_pipeline.warehouse.sql import bind, rows_of, transaction, where
 from tradier_pipeline.warehouse.staging import Warehouse, insert
 
 _GOOD = "verdict = 'good'"
+_LATELY = timedelta(days=7)
 
 _FIGURES = f"""
     WITH snapshots AS (
@@ -41,9 +42,9 @@ _FIGURES = f"""
            (SELECT count(*) FROM option_spreads SEMI JOIN last USING (snapshot_id, as_of)) AS open_spreads
     FROM last, extremes, absent
 """  # noqa: S608
-_EQUITY_BEFORE = f"""
+_EQUITY = f"""
     SELECT equity FROM tradier_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
-    WHERE account_id = ? AND trade_date < ? AND {_GOOD} ORDER BY as_of DESC LIMIT 1
+    WHERE account_id = ? AND trade_date BETWEEN ? AND ? AND {_GOOD} ORDER BY as_of DESC LIMIT 1
 """  # noqa: S608
 _ORDERS = """
     SELECT status, create_date, transaction_date FROM orders WHERE account_id = ? AND trade_date = ? AND as_of <= ?
@@ -52,16 +53,17 @@ _ORDERS = """
 # of a snapshot that the ledger was not set beside there is no row
 _LEDGER_SEEN = f"""
     SELECT max(as_of) FROM tradier_snapshots SEMI JOIN (
-        SELECT snapshot_id FROM trade_reconciliation WHERE account_id = ? AND trade_date BETWEEN ? AND ?
-        UNION ALL SELECT snapshot_id FROM order_reconciliation WHERE account_id = ? AND trade_date BETWEEN ? AND ?
-    ) USING (snapshot_id) WHERE {_GOOD}
+        SELECT snapshot_id FROM trade_reconciliation {{dates}}
+        UNION ALL SELECT snapshot_id FROM order_reconciliation {{dates}}
+    ) USING (snapshot_id) {{dates}} AND {_GOOD}
 """  # noqa: S608
 _BEFORE = "SELECT trade_id, status FROM trade_reconciliation WHERE account_id = ? AND as_of = ?"
 _SEEN = f"""
     SELECT trade_id, symbol, strategy, status, entered, entry_price, exit_price, exit_reason, realized_pnl,
            opened_at, closed_at, as_of
-    FROM trade_reconciliation SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE {_GOOD}) USING (snapshot_id)
-    WHERE account_id = ? AND trade_date = ?
+    FROM trade_reconciliation SEMI JOIN (
+        SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date = ? AND {_GOOD}
+    ) USING (snapshot_id) WHERE account_id = ? AND trade_date = ?
     QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY as_of DESC) = 1 ORDER BY trade_id
 """  # noqa: S608
 _NEWEST = "SELECT revision, content_key FROM newest_daily_summaries WHERE account_id = ? AND trade_date = ?"
@@ -124,7 +126,9 @@ def upsert_summaries(connection: duckdb.DuckDBPyConnection, account_id: str, day
 def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> Day:
     """What is stored of a trade date that has a snapshot."""
     (figures,) = rows_of(connection, bind(_FIGURES, account_id, day, account_id, day, day))
-    before = connection.execute(bind(_EQUITY_BEFORE, account_id, day)).fetchone()
+    yesterday = day - timedelta(days=1)
+    before = _equity(connection, account_id, day - _LATELY, yesterday)  # mostly; else at any time before
+    before = before or _equity(connection, account_id, date.min, yesterday)
     orders = connection.execute(bind(_ORDERS, account_id, day, figures["as_of"])).fetchall()
     return Day(
         account_id=account_id,
@@ -134,6 +138,12 @@ def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) 
         orders=tuple(DayOrder(*row) for row in orders),
         ledger=_read_ledger(connection, account_id, day),
     )
+
+
+def _equity(connection: duckdb.DuckDBPyConnection, account_id: str, first: date, last: date) -> tuple[Any, ...] | None:
+    """The equity of the last good snapshot of these dates."""
+    found: tuple[Any, ...] | None = connection.execute(bind(_EQUITY, account_id, first, last)).fetchone()
+    return found
 
 
 def summary_evidence(connection: duckdb.DuckDBPyConnection, summary: Row) -> SummaryEvidence:
@@ -147,9 +157,11 @@ def _read_ledger(connection: duckdb.DuckDBPyConnection, account_id: str, day: da
     as_of = _ledger_seen(connection, account_id, day, day)
     if as_of is None:
         return None
-    since = _ledger_seen(connection, account_id, date.min, day - timedelta(days=1))
+    yesterday = day - timedelta(days=1)
+    since = _ledger_seen(connection, account_id, day - _LATELY, yesterday)  # mostly; else at any time before
+    since = since or _ledger_seen(connection, account_id, date.min, yesterday)
     before = connection.execute(bind(_BEFORE, account_id, since)).fetchall() if since else []
-    seen = connection.execute(bind(_SEEN, account_id, day)).fetchall()
+    seen = connection.execute(bind(_SEEN, account_id, day, account_id, day)).fetchall()
     return LedgerDay(
         as_of=as_of,
         since=since,
@@ -161,6 +173,6 @@ def _read_ledger(connection: duckdb.DuckDBPyConnection, account_id: str, day: da
 
 def _ledger_seen(connection: duckdb.DuckDBPyConnection, account_id: str, first: date, last: date) -> datetime | None:
     """The as-of of the last good snapshot of these dates that the ledger was set beside."""
-    query = bind(_LEDGER_SEEN, account_id, first, last, account_id, first, last)
+    query = _LEDGER_SEEN.format(dates=where(account_id, first, last))
     found: tuple[Any, ...] | None = connection.execute(query).fetchone()
     return found[0] if found else None

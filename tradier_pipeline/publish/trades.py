@@ -14,7 +14,7 @@ from tradier_pipeline.ledger.records import TERMINAL, Trade
 from tradier_pipeline.ledger.store import Ledger
 from tradier_pipeline.reconcile.fills import ratios
 from tradier_pipeline.reconcile.unrealized import is_credit, unrealized
-from tradier_pipeline.warehouse.now import MARKS_QUERY, TRADES_NOW_QUERY
+from tradier_pipeline.warehouse.now import MARKS_QUERY, trades_query
 from tradier_pipeline.warehouse.sql import rows_of
 
 
@@ -38,7 +38,7 @@ def trades_now(
     marks: dict[str, dict[str, Decimal]] = {}
     for account, symbol, mark in connection.execute(MARKS_QUERY).fetchall():
         marks.setdefault(account, {})[symbol] = mark
-    shown = {(row["account_id"], row["trade_id"]): row for row in rows_of(connection, TRADES_NOW_QUERY)}
+    shown = {(row["account_id"], row["trade_id"]): row for row in rows_of(connection, trades_query(connection))}
     asked = [
         trade
         for trade in ledger.trades()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,7 +19,7 @@ from tradier_pipeline.lake.reads import connect_history
 from tradier_pipeline.landing.errors import LandingError
 from tradier_pipeline.landing.zone import LandingZone
 from tradier_pipeline.monitoring.status import request_budget
-from tradier_pipeline.report.figures import AccountFigures, DayFigures, ReportError
+from tradier_pipeline.report.figures import AccountFigures, DayFigures, IndexFigures, ReportError
 from tradier_pipeline.report.page import Index, Indexed, Links, account_page, day_page, index_page
 from tradier_pipeline.report.reads import account_figures, account_ids, day_figures, index_figures, report_days
 
@@ -56,6 +56,7 @@ def write_reports(
         FileError: a file cannot be written.
     """
     written: list[Report] = []
+    indexed: dict[str, IndexFigures] = {}
     with connect_history(settings) as connection:
         accounts = [account_id] if account_id else account_ids(connection, day)
         if output and len(accounts) > 1:
@@ -73,8 +74,10 @@ def write_reports(
                 else _with_room(settings, account_figures(connection, one, since, until, settings.benchmark))
             )
             written.append(_write_report(settings, figures, output))
+            if isinstance(figures, AccountFigures):
+                indexed[one] = figures.indexed
         if output is None:
-            write_index(settings, connection)
+            write_index(settings, connection, indexed)
     return written
 
 
@@ -119,13 +122,21 @@ def write_every_report(settings: Settings, account_id: str | None = None) -> lis
     return [*written, *write_reports(settings, account_id)]
 
 
-def write_index(settings: Settings, connection: duckdb.DuckDBPyConnection) -> Path:
-    """Write the page that links every report of every account: `<home>/reports/index.html`."""
+def write_index(
+    settings: Settings, connection: duckdb.DuckDBPyConnection, known: Mapping[str, IndexFigures] | None = None
+) -> Path:
+    """Write the page that links every report of every account: `<home>/reports/index.html`.
+
+    Args:
+        known: what was read already, by account.
+    """
+    known = known or {}
     path = index_path(settings)
     accounts = tuple(
         Indexed(*of_account, links=links_in(settings.reports / of_account[0], f"{of_account[0]}/"))
         for account_id in account_ids(connection)
-        if (settings.reports / account_id).is_dir() and (of_account := index_figures(connection, account_id))
+        if (settings.reports / account_id).is_dir()
+        and (of_account := known.get(account_id) or index_figures(connection, account_id))
     )
     write_whole(path, index_page(Index(clock.now(), accounts)).html.encode())
     return path

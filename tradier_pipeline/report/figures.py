@@ -504,6 +504,10 @@ class BrokerCard:
     available: int | None = None
 
 
+IndexFigures = tuple[str, Snapshot, DayProfit | None, tuple[Month, ...]]
+"""What the index shows of an account: its number, newest snapshot, profit of that day, and months, newest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountFigures:
     """The figures of a whole account, oldest first. `days` and `coverage` are those asked for, all others of now.
@@ -531,6 +535,11 @@ class AccountFigures:
     findings: tuple[FindingRow, ...]
     coverage: tuple[Coverage, ...]
     broker: BrokerCard | None
+
+    @property
+    def indexed(self) -> IndexFigures:
+        """What the index shows of it."""
+        return self.account_id, self.snapshot, self.closed.profit if self.closed else self.profit, self.months
 
     @property
     def newest(self) -> EquityDay | None:

@@ -31,6 +31,7 @@ from tradier_pipeline.report.figures import (
     Exposure,
     FindingRow,
     Held,
+    IndexFigures,
     Instant,
     Lag,
     LastSession,
@@ -54,12 +55,13 @@ from tradier_pipeline.report.figures import (
 )
 from tradier_pipeline.verify import CHECKS
 from tradier_pipeline.warehouse import service
+from tradier_pipeline.warehouse.at_a_glance import OF_SNAPSHOT
 from tradier_pipeline.warehouse.chain_heads import noted_head
 from tradier_pipeline.warehouse.day_profit import lines_query, profit_query
 from tradier_pipeline.warehouse.period_returns import returns_query
 from tradier_pipeline.warehouse.reads import equity_curves, require_current
 from tradier_pipeline.warehouse.realized import pnl_query
-from tradier_pipeline.warehouse.sql import bind
+from tradier_pipeline.warehouse.sql import bind, where
 
 T = TypeVar("T")
 
@@ -68,10 +70,9 @@ CARD = timedelta(days=29)  # before the newest snapshot: what the broker's card 
 
 def account_ids(connection: duckdb.DuckDBPyConnection, day: date | None = None) -> list[str]:
     """The accounts that have a snapshot or a daily value of the broker, or a snapshot of a trade date."""
-    known = bind("WHERE trade_date = ?", day) if day else "UNION SELECT account_id FROM broker_daily_balances"
-    rows = connection.execute(
-        f"SELECT account_id FROM (SELECT DISTINCT account_id FROM tradier_snapshots {known}) ORDER BY 1"
-    )
+    of_day = bind("SELECT account_id FROM snapshot_days WHERE trade_date = ?", day)
+    known = "SELECT account_id FROM newest_snapshots UNION SELECT account_id FROM broker_daily_balances"
+    rows = connection.execute(f"{of_day if day else known} ORDER BY 1")
     return [account_id for (account_id,) in rows.fetchall()]
 
 
@@ -92,7 +93,7 @@ def account_figures(
         WarehouseError: the file is of another version.
     """
     require_current(connection)
-    good, doubtful = _newest(connection, bind("account_id = ?", account_id))
+    good, doubtful = _newest(connection, _dates_of_newest(connection, account_id))
     snapshot = good or doubtful or _broker_value(connection, account_id)
     if snapshot is None:
         raise ReportError(
@@ -162,19 +163,22 @@ def _broker(connection: duckdb.DuckDBPyConnection, account_id: str, since: date,
 
 def report_days(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[date]:
     """The trade dates of an account that have a snapshot, oldest first."""
-    query = bind("SELECT DISTINCT trade_date FROM tradier_snapshots WHERE account_id = ? ORDER BY 1", account_id)
+    query = bind("SELECT trade_date FROM snapshot_days WHERE account_id = ? ORDER BY 1", account_id)
     return [day for (day,) in connection.execute(query).fetchall()]
 
 
-def index_figures(
-    connection: duckdb.DuckDBPyConnection, account_id: str
-) -> tuple[str, Snapshot, DayProfit | None, tuple[Month, ...]] | None:
+def months_of(connection: duckdb.DuckDBPyConnection, account_id: str) -> tuple[Month, ...]:
+    """The months of an account, newest first."""
+    return _months(connection, account_id, _curve(connection, account_id))
+
+
+def index_figures(connection: duckdb.DuckDBPyConnection, account_id: str) -> IndexFigures | None:
     """What the index shows of an account; None if nothing is known of it."""
-    good, doubtful = _newest(connection, bind("account_id = ?", account_id))
+    good, doubtful = _newest(connection, _dates_of_newest(connection, account_id))
     snapshot = good or doubtful or _broker_value(connection, account_id)
     if snapshot is None:
         return None
-    curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
+    curve = _curve(connection, account_id)
     profit = _profit(connection, account_id, snapshot.trade_date)
     closed = _closed(connection, account_id, snapshot, curve)
     return account_id, snapshot, closed.profit if closed else profit, _months(connection, account_id, curve)
@@ -189,7 +193,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
     """
     require_current(connection)
     of_day = bind("account_id = ? AND trade_date = ?", account_id, day)
-    good, doubtful = _newest(connection, of_day)
+    good, doubtful = _newest(connection, where(account_id, day, day))
     snapshot = good or doubtful
     if snapshot is None:
         query = bind("SELECT close FROM daily_balances WHERE account_id = ? AND trade_date = ?", account_id, day)
@@ -198,7 +202,7 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
         raise ReportError(
             f"no snapshot of {account_id} of {day} is published{only}", "See `tradier-pipeline balances --by day`."
         )
-    curve = [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
+    curve = _curve(connection, account_id)
     equity = next((one for one in curve if one.trade_date == day), None)
     before = [one for one in curve if one.trade_date < day and one.equity is not None]
     missed = connection.execute(
@@ -232,20 +236,35 @@ def day_figures(connection: duckdb.DuckDBPyConnection, account_id: str, day: dat
     )
 
 
-def _newest(connection: duckdb.DuckDBPyConnection, which: str) -> tuple[Snapshot | None, Snapshot | None]:
-    """The newest good snapshot, and a doubtful one that is newer."""
+def _dates_of_newest(connection: duckdb.DuckDBPyConnection, account_id: str) -> str:
+    """The WHERE of the last date of an account with a good snapshot, and of those after it; all if there is none.
+
+    Constants: by these DuckDB skips the files of other dates.
+    """
+    query = f"""
+        SELECT coalesce(max(trade_date) FILTER (snapshots > 0), min(trade_date)), max(trade_date)
+        FROM snapshot_days {where(account_id)}
+    """
+    return where(account_id, *(connection.execute(query).fetchone() or ()))
+
+
+def _newest(connection: duckdb.DuckDBPyConnection, asked: str) -> tuple[Snapshot | None, Snapshot | None]:
+    """The newest good snapshot, and a doubtful one that is newer.
+
+    Args:
+        asked: the WHERE of an account and of the dates on which they are.
+    """
     good, newest = (
-        _snapshot(connection, f"FROM tradier_snapshots WHERE {which} AND {verdict} QUALIFY as_of = max(as_of) OVER ()")
-        for verdict in ("verdict IS DISTINCT FROM 'doubtful'", "true")
+        _snapshot(connection, asked, verdict) for verdict in ("verdict IS DISTINCT FROM 'doubtful'", "true")
     )
     return good, newest if newest != good else None
 
 
-def _snapshot(connection: duckdb.DuckDBPyConnection, headers: str) -> Snapshot | None:
+def _snapshot(connection: duckdb.DuckDBPyConnection, asked: str, verdict: str) -> Snapshot | None:
     balances = "account_type, equity, cash, buying_power, margin_requirement, open_pl, close_pl"
     source = f"""
-        FROM (SELECT * {headers}) LEFT JOIN (SELECT snapshot_id, as_of, {balances} FROM account_balances)
-        USING (snapshot_id, as_of)
+        FROM (FROM tradier_snapshots {asked} AND {verdict} QUALIFY as_of = max(as_of) OVER ())
+        LEFT JOIN (SELECT snapshot_id, as_of, {balances} FROM account_balances {asked}) USING (snapshot_id, as_of)
     """
     return _first(_read(connection, Snapshot, source))
 
@@ -262,6 +281,10 @@ def _broker_value(connection: duckdb.DuckDBPyConnection, account_id: str) -> Sna
               WHERE {of_account} ORDER BY trade_date DESC LIMIT 1)
     """
     return _first(_read(connection, Snapshot, source))
+
+
+def _curve(connection: duckdb.DuckDBPyConnection, account_id: str) -> list[EquityDay]:
+    return [_equity_day(row) for row in equity_curves(connection, account_id).get(account_id, [])]
 
 
 def _equity_day(row: Row) -> EquityDay:
@@ -359,8 +382,7 @@ def _noted(months: dict[int, Cell]) -> str:
 def _held(connection: duckdb.DuckDBPyConnection, account_id: str, snapshot: Snapshot) -> Held:
     if snapshot.snapshot_id is None:
         return Held()
-    # by as_of, too: it lets DuckDB skip all other rows of a long history
-    of_snapshot = bind("snapshot_id = ? AND as_of = ?", snapshot.snapshot_id, snapshot.as_of)
+    of_snapshot = bind(OF_SNAPSHOT, account_id, snapshot.trade_date, snapshot.as_of)
     spread_legs = f"""
         SELECT spread_no, list({{'symbol': symbol, 'quantity': quantity}} ORDER BY leg_no) AS legs
         FROM option_spread_legs WHERE {of_snapshot} GROUP BY spread_no

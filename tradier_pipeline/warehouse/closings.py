@@ -27,8 +27,9 @@ _COVERED = """
 _TRADES = """
     SELECT trade_id, entered, legs, status, exit_reason, realized_pnl, opened_at, closed_at
     FROM trade_reconciliation
-    SEMI JOIN (SELECT snapshot_id FROM tradier_snapshots WHERE verdict = 'good') USING (snapshot_id)
-    WHERE account_id = ? AND trade_date >= ? AND legs IS NOT NULL
+    SEMI JOIN (
+        SELECT snapshot_id FROM tradier_snapshots WHERE account_id = ? AND trade_date >= ? AND verdict = 'good'
+    ) USING (snapshot_id) WHERE account_id = ? AND trade_date >= ? AND legs IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY as_of DESC) = 1 ORDER BY trade_id
 """
 _FIRST_PARTS = """
@@ -103,7 +104,7 @@ def covered_accounts(connection: duckdb.DuckDBPyConnection, day: date) -> list[s
 def closed_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> ClosedDay | None:
     """Trades and lots of a date, as they are known by now; None if no trade of the ledger is."""
     parts = dict(connection.execute(bind(_FIRST_PARTS, account_id)).fetchall())
-    rows = connection.execute(bind(_TRADES, account_id, day)).fetchall()
+    rows = connection.execute(bind(_TRADES, account_id, day, account_id, day)).fetchall()
     trades = tuple(trade for row in rows if (trade := _trade(row, day, parts)))
     if not trades:
         return None

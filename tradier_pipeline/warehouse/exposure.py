@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from typing import Final, Literal
 
 from tradier_pipeline.warehouse.schema import (
@@ -22,7 +21,6 @@ from tradier_pipeline.warehouse.schema import (
     Column,
     View,
 )
-from tradier_pipeline.warehouse.sql import where
 
 ExposureBy = Literal["underlying", "account", "expiring"]
 Each = Literal["day", "snapshot"]
@@ -277,36 +275,31 @@ _QUERIES: Final = {"underlying": _by_underlying, "account": _by_account, "expiri
 _ORDER: Final = {"underlying": ", underlying", "account": "", "expiring": ", expiration, underlying, strike, symbol"}
 
 
-def exposure_query(
-    by: ExposureBy,
-    account_id: str | None = None,
-    since: date | None = None,
-    until: date | None = None,
-    *,
-    each: Each | Literal["newest"] = "day",
-) -> str:
-    """The rows of `exposure`, `account_exposure` or `expiring_options` from one trade date to another, oldest first.
+def exposure_query(by: ExposureBy, asked: str, *, each: Each | Literal["newest"] = "day") -> str:
+    """The rows of `exposure`, `account_exposure` or `expiring_options`, oldest first.
 
     Args:
+        asked: the WHERE of an account and of dates; empty: of all.
         each: of every good `snapshot`, of the last one of each account and `day`, or of its `newest` one alone.
     """
-    rows = _QUERIES[by](good_snapshots(where(account_id, since, until), each))
+    rows = _QUERIES[by](good_snapshots(asked, each))
     return f"FROM ({rows}) ORDER BY as_of, account_id{_ORDER[by]}"
 
 
 def good_snapshots(asked: str, each: Each | Literal["newest"]) -> str:
     """The join that leaves the rows of good snapshots.
 
+    What is asked stands behind it, too: by its constants DuckDB skips the files of other dates, by a join it does not.
+
     Args:
-        asked: the condition on account and date.
-        each: as of `exposure_query`.
+        asked, each: as of `exposure_query`.
     """
     groups = {"day": "account_id, trade_date", "newest": "account_id"}
     good = f"{asked} {'AND' if asked else 'WHERE'} verdict = 'good'"
     wanted = f"SELECT account_id, as_of FROM tradier_snapshots {good}"  # noqa: S608
     if each != "snapshot":
         wanted = f"SELECT account_id, max(as_of) AS as_of FROM tradier_snapshots {good} GROUP BY {groups[each]}"  # noqa: S608
-    return f"SEMI JOIN ({wanted}) USING (account_id, as_of)"
+    return f"SEMI JOIN ({wanted}) USING (account_id, as_of) {asked}"
 
 
 def in_text(query: str, by: ExposureBy) -> str:

@@ -50,7 +50,7 @@ def connect_readonly(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         except duckdb.Error as error:
             raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0][:300]}", _remedy_of(error)) from None
         yield connection
-    except duckdb.IOException as error:
+    except duckdb.Error as error:
         if (lost := of_sealed(error)) is None:
             raise
         raise lost from None
@@ -75,7 +75,8 @@ def _remedy_of(error: duckdb.Error) -> str:
 def of_sealed(error: duckdb.Error) -> WarehouseError | None:
     """What to do about an error of reading a sealed month; None if it is of something else."""
     text = str(error).splitlines()[0][:300]
-    if not isinstance(error, duckdb.IOException) or f"/{sealed.FOLDER}/" not in text:
+    is_of_file = isinstance(error, duckdb.IOException | duckdb.InvalidInputException)  # not there, or not whole
+    if not is_of_file or f"/{sealed.FOLDER}/" not in text:
         return None
     return WarehouseError(
         f"a file of a sealed month cannot be read: {text}",
@@ -89,18 +90,21 @@ def require_current(connection: duckdb.DuckDBPyConnection) -> None:
     Raises:
         WarehouseError: the file is of another version.
     """
-    found = connection.execute("SELECT schema_version()").fetchone()
-    if found != (schema.SCHEMA_VERSION,):
+    if not _is_current(connection):
         raise WarehouseError(
             f"the warehouse has another schema version than {schema.SCHEMA_VERSION}, which this tradier-pipeline knows",
             "Take a snapshot, which completes an older one: `tradier-pipeline snapshot`.",
         )
 
 
+def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    return connection.execute("SELECT schema_version()").fetchone() == (schema.SCHEMA_VERSION,)
+
+
 def known_accounts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """The accounts of which anything is published."""
     query = """
-        SELECT account_id FROM tradier_snapshots UNION SELECT account_id FROM activity_extracts
+        SELECT account_id FROM newest_snapshots UNION SELECT account_id FROM activity_extracts
         UNION SELECT account_id FROM missed_snapshots UNION SELECT account_id FROM findings ORDER BY 1
     """
     return [account_id for (account_id,) in connection.execute(query).fetchall()]
@@ -163,12 +167,13 @@ _ACCOUNTS_NOW = """
 
 def accounts_now(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """How each account stands by its newest snapshot: balances in USD, verdict, and what the gate said of it."""
-    return rows_of(connection, _ACCOUNTS_NOW)
+    return rows_of(connection, sealed.of_now(connection, _ACCOUNTS_NOW))
 
 
 _PUBLISHED_SINCE = """
     SELECT snapshot_id, as_of, committed_at, equity, verdict, verdict_evidence
-    FROM tradier_snapshots JOIN account_balances USING (snapshot_id, account_id, as_of, trade_date)
+    FROM (FROM tradier_snapshots {dates}) JOIN (FROM account_balances {dates})
+    USING (snapshot_id, account_id, as_of, trade_date)
     WHERE committed_at > ? ORDER BY as_of, account_id
 """
 _MISSED_SINCE = """
@@ -179,7 +184,11 @@ _MISSED_SINCE = """
 
 def published_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
     """The snapshots published after an instant, oldest first, with their equity in USD and their verdict."""
-    return rows_of(connection, bind(_PUBLISHED_SINCE, instant))
+    dates = bind("SELECT min(trade_date), max(trade_date) FROM tradier_snapshots WHERE committed_at > ?", instant)
+    first, last = connection.execute(dates).fetchone() or (None, None)
+    if first is None:
+        return []
+    return rows_of(connection, bind(_PUBLISHED_SINCE.format(dates=where(None, first, last)), instant))
 
 
 def missed_since(connection: duckdb.DuckDBPyConnection, instant: datetime) -> list[dict[str, Any]]:
@@ -211,10 +220,10 @@ def findings_query(account_id: str | None, *, resolved: bool) -> str:
 
 def reconciliation(connection: duckdb.DuckDBPyConnection, snapshot_id: str) -> dict[str, list[dict[str, Any]]]:
     """What is stored of the reconciliation of a snapshot with the ledger: table -> rows; all empty without a ledger."""
-    return {
-        table.name: rows_of(connection, bind(f"FROM {table.name} WHERE snapshot_id = ?", snapshot_id))
-        for table in schema.RECONCILED
-    }
+    dates = bind("SELECT trade_date FROM tradier_snapshots WHERE snapshot_id = ?", snapshot_id)
+    (day,) = connection.execute(dates).fetchone() or (None,)
+    which = bind("trade_date = ? AND snapshot_id = ?", day, snapshot_id)
+    return {table.name: rows_of(connection, f"FROM {table.name} WHERE {which}") for table in schema.RECONCILED}
 
 
 def heartbeats(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -337,7 +346,7 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
     Raises:
         WarehouseError: there is none.
     """
-    query = f"SELECT max(trade_date) FROM tradier_snapshots {where(account_id)}"  # noqa: S608
+    query = f"SELECT max(trade_date) FROM newest_snapshots {where(account_id)}"  # noqa: S608
     (day,) = connection.execute(query).fetchone() or (None,)
     if day is None:
         of_account = f" of account {account_id}" if account_id else ""
@@ -346,14 +355,15 @@ def newest_trade_date(connection: duckdb.DuckDBPyConnection, account_id: str | N
 
 
 def newest_headers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """The header of each account's newest snapshot, and how many `snapshots` the account has."""
+    """The header of each account's newest snapshot, and how many `snapshots` the account has; also of an older file."""
+    kept = "sum(taken)::BIGINT AS snapshots FROM snapshot_days"
+    counted = kept if _is_current(connection) else "count(*) AS snapshots FROM tradier_snapshots"
     return rows_of(
         connection,
-        """
+        f"""
         SELECT newest.*, snapshots FROM newest_snapshots AS newest
-        JOIN (SELECT account_id, count(*) AS snapshots FROM tradier_snapshots GROUP BY account_id) USING (account_id)
-        ORDER BY account_id
-        """,
+        JOIN (SELECT account_id, {counted} GROUP BY account_id) USING (account_id) ORDER BY account_id
+        """,  # noqa: S608
     )
 
 
@@ -410,7 +420,7 @@ def balances_query(account_id: str | None, since: date | None, until: date | Non
                 SELECT account_id, {_PERIODS[by][1]} AS hour, arg_min(equity, as_of) AS open, max(equity) AS high,
                        min(equity) AS low, arg_max(equity, as_of) AS close, arg_max(cash, as_of) AS cash_close,
                        count(*) AS snapshots
-                FROM account_balances {schema.GOOD} {asked}
+                FROM (FROM account_balances {asked}) {schema.GOOD_OF_DAY}
                 GROUP BY account_id, hour ORDER BY hour, account_id
             """  # noqa: S608
         case "day":
@@ -464,7 +474,7 @@ def equity_lines(
         f"""
         WITH due AS (
             SELECT account_id, trade_date, as_of, equity FROM account_balances
-            {schema.GOOD}
+            {schema.GOOD_OF_DAY}
             UNION ALL
             SELECT account_id, trade_date, session_close, close FROM daily_balances JOIN sessions USING (trade_date)
             WHERE source = 'broker'

@@ -101,10 +101,12 @@ TRADIER_SNAPSHOTS = Table(
     ),
 )
 
-# Nothing is concluded from these. Few: an anti join of them costs next to nothing.
-DOUBTFUL = "(SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'doubtful')"
-GOOD = f"ANTI JOIN {DOUBTFUL} USING (account_id, as_of)"  # behind a table: the rows of its good snapshots
-# The same of views, which see what a publish has kept, with `WHERE` at its end
+# Behind a table: the rows of its good snapshots. Nothing is concluded from others, which are few: an anti join of them
+# costs next to nothing. Within a publish, by the headers as they are:
+GOOD = """ANTI JOIN (
+        SELECT account_id, as_of FROM tradier_snapshots WHERE verdict = 'doubtful'
+    ) USING (account_id, as_of)"""
+# Of what is published, by what the publish has kept, so that nobody reads the headers of years; with `WHERE` at its end
 GOOD_OF_DAY = """LEFT JOIN (
         SELECT account_id, as_of, trade_date, true AS is_doubtful FROM doubtful_snapshots
     ) USING (account_id, as_of, trade_date) WHERE is_doubtful IS NULL"""

@@ -306,11 +306,20 @@ def show(connection: duckdb.DuckDBPyConnection, root: Path, tables: Collection[s
 
 
 def show_now(connection: duckdb.DuckDBPyConnection, hot: Collection[str]) -> None:
-    """Let the views of what is so now read the hot rows alone: those of newest snapshots are never sealed."""
+    """Let the views of what is so now read the hot rows alone."""
+    for view in NOW if hot else ():
+        connection.execute(view_ddl(replace(view, name=f"main.{view.name}", query=_of_hot(view.query, hot))))
+
+
+def of_now(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    """A query of a reader about the newest snapshot of each account, or the newest good one, on the hot rows alone."""
+    return _of_hot(query, hot_tables(connection))
+
+
+def _of_hot(query: str, hot: Collection[str]) -> str:
+    """The rows of the newest snapshot of each account, and of the newest good one, are never sealed."""
     names = "|".join(table.name for table in TABLES if table.name in hot)
-    for view in NOW if names else ():
-        query = re.sub(rf"\b(FROM|JOIN) ({names})\b", rf"\1 {HOT}.\2 AS \2", view.query)
-        connection.execute(view_ddl(replace(view, name=f"main.{view.name}", query=query)))
+    return re.sub(rf"\b(FROM|JOIN) ({names})\b", rf"\1 {HOT}.\2 AS \2", query) if names else query
 
 
 def hot_first(connection: duckdb.DuckDBPyConnection) -> None:

@@ -267,30 +267,30 @@ ORDER_EVENTS = View(
     ),
     # a date is read once, and alone: what the last snapshot of the date before shows stands before its first one
     """
-    WITH steps AS NOT MATERIALIZED (
+    WITH steps AS (
         SELECT snapshot_id, account_id, as_of, trade_date, lag(as_of) OVER of_date AS previous_as_of,
                lead(as_of) OVER of_date AS next_as_of, lead(snapshot_id) OVER of_date AS next_snapshot_id
         FROM (SELECT snapshot_id, account_id, as_of, trade_date FROM tradier_snapshots WHERE verdict = 'good'
               UNION ALL
               SELECT NULL, account_id, '-infinity'::TIMESTAMPTZ, trade_date FROM snapshot_days WHERE snapshots > 0)
         WINDOW of_date AS (PARTITION BY account_id, trade_date ORDER BY as_of)
-    ), days AS NOT MATERIALIZED (
+    ), days AS (
         SELECT account_id, trade_date, lag(trade_date) OVER (PARTITION BY account_id ORDER BY trade_date) AS date_before
         FROM snapshot_days WHERE snapshots > 0
-    ), shown AS NOT MATERIALIZED (
+    ), shown AS (
         SELECT account_id, as_of, trade_date, order_id, status, exec_quantity, avg_fill_price, remaining_quantity
         FROM orders
         UNION ALL
         SELECT account_id, '-infinity'::TIMESTAMPTZ, days.trade_date, order_id, status, exec_quantity, NULL, NULL
         FROM day_end_orders AS shown_before JOIN days USING (account_id) WHERE shown_before.trade_date = date_before
-    ), listed AS NOT MATERIALIZED (
+    ), listed AS (
         SELECT steps.*, shown.* EXCLUDE (account_id, as_of, trade_date),
                coalesce(lag(as_of) OVER of_order = previous_as_of, false) AS was_shown,
                lag(status) OVER of_order AS previous_status, lag(exec_quantity) OVER of_order AS previous_exec_quantity,
                coalesce(lead(as_of) OVER of_order <> next_as_of, next_as_of IS NOT NULL) AS is_gone
         FROM steps JOIN shown USING (account_id, as_of, trade_date)
         WINDOW of_order AS (PARTITION BY account_id, trade_date, order_id ORDER BY as_of)
-    ), changed AS NOT MATERIALIZED (
+    ), changed AS (
         SELECT *, CASE WHEN snapshot_id IS NULL THEN NULL WHEN NOT was_shown THEN 'appeared'
                        WHEN coalesce(exec_quantity, 0) <> coalesce(previous_exec_quantity, 0) THEN 'fill'
                        WHEN status <> previous_status THEN 'status' END AS event

@@ -674,6 +674,27 @@ def test_a_query_that_is_not_printed_to_a_terminal_loses_no_row_and_no_column(ta
 
 
 @pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        ("balances", "--since, --until, --by day"),
+        ("balances --since 2020-01-01", "--until, --by day"),
+        ("balances --by hour", "--since, --until, --by day"),
+        ("balances --by day", "--since, --until"),
+        ("exposure --each snapshot", "--since, --until, --each day"),
+    ],
+)
+@pytest.mark.usefixtures("taken")
+def test_rows_that_are_too_many_for_text_are_narrowed_by_the_options_that_there_are(
+    command: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradier_pipeline.cli.tables.MAX_PIPED_ROWS", 0)
+    reported = error_line(run(*command.split()))
+    assert re.fullmatch(
+        f"\\d+ rows are too many for text. Choose --format csv, json or parquet, or narrow it: {remedy}.", reported
+    )
+
+
+@pytest.mark.parametrize(
     ("sql", "first_value"),
     [
         ("SELECT 1;", 1),

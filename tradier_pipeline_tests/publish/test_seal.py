@@ -26,11 +26,11 @@ from tradier_pipeline.landing.compaction import compact
 from tradier_pipeline.publish import seal as sealing
 from tradier_pipeline.publish.seal import SealError, seal, undo
 from tradier_pipeline.publish.store import store_snapshot
-from tradier_pipeline.warehouse import derived, macros, schema, sealed
+from tradier_pipeline.warehouse import derived, macros, schema, sealed, views
 from tradier_pipeline.warehouse.day_ends import DAY_ENDS
 from tradier_pipeline.warehouse.reads import connect_readonly
 from tradier_pipeline.warehouse.sql import literal
-from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
 from tradier_pipeline_tests.conftest import Home
 from tradier_pipeline_tests.support.command_line import run
 from tradier_pipeline_tests.support.reads import only_in_each
@@ -267,6 +267,29 @@ def test_of_sealed_files_those_are_opened_in_which_a_day_may_be(
         for day in chain(*files.values(), *damaged.values()):
             moment = f"(({literal(day)} + INTERVAL 86399 SECOND) AT TIME ZONE 'America/New_York')"
             assert found(f"as_of BETWEEN {moment} - INTERVAL 23 HOUR AND {moment}") == [day]
+
+
+def test_a_view_that_is_asked_about_a_day_opens_no_file_of_another_month(sealed_bulk: Warehouse) -> None:
+    """But the first of all, which tells DuckDB the columns."""
+    questions = [
+        f"SELECT * EXCLUDE age_s FROM {view.name} {of_day}"
+        if view.name == "trade_gate"
+        else f"FROM {view.name} {of_day}"
+        for view in views.VIEWS
+        if {"account_id", "trade_date"} <= {column.name for column in view.columns}
+        for of_day in (f"WHERE account_id = 'VA12345678' AND trade_date = {literal(DAYS[-1])}",)
+    ]
+
+    def answers() -> list[list[str]]:
+        return [sorted(map(repr, answered(sealed_bulk.path, question))) for question in questions]
+
+    before = answers()
+    assert sum(map(bool, before)) > 20
+    for path in (sealed_bulk.path.parent / "sealed").glob(f"*/{DAYS[1]:%Y-%m}.parquet"):
+        path.write_bytes(b"nothing that could be opened")
+    assert answers() == before
+    with pytest.raises(WarehouseError, match=r"sealed month cannot be read: .*2025-02.*rebuild"):
+        answered(sealed_bulk.path, f"FROM positions WHERE trade_date = {literal(DAYS[1])}")
 
 
 @pytest.mark.usefixtures("few_tables")
@@ -557,7 +580,7 @@ from pathlib import Path
 from tradier_pipeline.publish import seal as sealing
 from tradier_pipeline.warehouse import staging
 from tradier_pipeline.warehouse import sealed
-from tradier_pipeline.warehouse.staging import Warehouse
+from tradier_pipeline.warehouse.staging import Warehouse, WarehouseError
 sealed.TABLES = tuple(table for table in sealed.TABLES if table.name in sys.argv[3:])
 where = {"_publish_file": Warehouse, "_compact": staging}.get(sys.argv[1], sealing)
 setattr(where, sys.argv[1].removesuffix("_file"), lambda *_: os._exit(9))

@@ -126,7 +126,9 @@ def _earlier_file(
         shift = timedelta(days=364 * year)
         if first + shift <= last and end + shift > since:
             days = f"trade_date >= {literal(first + shift)} AND trade_date < {literal(end + shift)}"
-            own = f" AND trade_date < {literal(last)}" if year else ""  # its last weekday is the first of the next copy
+            # of a copy the last weekday is the first of the next one; of the year itself what is hot stays so
+            hot = f"snapshot_id NOT IN (SELECT snapshot_id FROM {sealed.HOT}.{table.name})"
+            own = f" AND trade_date < {literal(last)}" if year else f" AND {hot}"
             branches.append(_shifted(table, f"(FROM main.{table.name} WHERE {days}{own})", year))
     stem = f"{first:%Y}" if table in sealed.YEARLY else f"{first:%Y-%m}"
     path = root / table.name / f"{stem}.bulk.parquet"

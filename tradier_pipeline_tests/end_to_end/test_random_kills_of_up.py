@@ -125,7 +125,12 @@ def test_up_killed_at_random_moments_accounts_for_every_minute(home: Home, tmp_p
             lambda: True if set(due_minutes(home, begun)) <= accounted_for(home).keys() else None,
             seconds=SLOW_S,
         )
-        until("an answer to every request", lambda: None if Ledger(home.path / "ledger.sqlite").waiting() else True)
+        # a run that was about to start when its `up` was killed is waited for two minutes
+        until(
+            "an answer to every request",
+            lambda: None if Ledger(home.path / "ledger.sqlite").waiting() else True,
+            seconds=SLOW_S,
+        )
         until("the end of every run", lambda: True if not unfinished(home) else None, seconds=SLOW_S)
     assert family(home) == []
     found = accounted_for(home)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -16,6 +18,8 @@ from tradier_pipeline.warehouse.reads import connect_readonly, daily_summaries, 
 from tradier_pipeline.warehouse.sealed import reaching
 from tradier_pipeline.warehouse.sql import bind, rows_of, transaction, where
 from tradier_pipeline.warehouse.staging import Warehouse, insert
+
+T = TypeVar("T")
 
 _GOOD = "verdict = 'good'"
 _LATELY = timedelta(days=7)
@@ -126,9 +130,7 @@ def upsert_summaries(connection: duckdb.DuckDBPyConnection, account_id: str, day
 def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) -> Day:
     """What is stored of a trade date that has a snapshot."""
     (figures,) = rows_of(connection, bind(_FIGURES, account_id, day, account_id, day, day))
-    yesterday = day - timedelta(days=1)
-    before = _equity(connection, account_id, day - _LATELY, yesterday)  # mostly; else at any time before
-    before = before or _equity(connection, account_id, date.min, yesterday)
+    before = _before(day, partial(_equity, connection, account_id))
     orders = connection.execute(bind(_ORDERS, account_id, day, figures["as_of"])).fetchall()
     return Day(
         account_id=account_id,
@@ -138,6 +140,12 @@ def read_day(connection: duckdb.DuckDBPyConnection, account_id: str, day: date) 
         orders=tuple(DayOrder(*row) for row in orders),
         ledger=_read_ledger(connection, account_id, day),
     )
+
+
+def _before(day: date, found: Callable[[date, date], T | None]) -> T | None:
+    """What is found of the dates before a day: mostly in the last week; only else are the files of years opened."""
+    yesterday = day - timedelta(days=1)
+    return found(day - _LATELY, yesterday) or found(date.min, yesterday)
 
 
 def _equity(connection: duckdb.DuckDBPyConnection, account_id: str, first: date, last: date) -> tuple[Any, ...] | None:
@@ -157,9 +165,7 @@ def _read_ledger(connection: duckdb.DuckDBPyConnection, account_id: str, day: da
     as_of = _ledger_seen(connection, account_id, day, day)
     if as_of is None:
         return None
-    yesterday = day - timedelta(days=1)
-    since = _ledger_seen(connection, account_id, day - _LATELY, yesterday)  # mostly; else at any time before
-    since = since or _ledger_seen(connection, account_id, date.min, yesterday)
+    since = _before(day, partial(_ledger_seen, connection, account_id))
     before = connection.execute(bind(_BEFORE, account_id, since)).fetchall() if since else []
     seen = connection.execute(bind(_SEEN, account_id, day, account_id, day)).fetchall()
     return LedgerDay(

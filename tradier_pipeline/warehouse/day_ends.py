@@ -35,8 +35,7 @@ _KEY_COLUMNS: Final = (
 
 def _at_end(dates: str) -> str:
     """Leaves the rows of the last good snapshots; of a few dates DuckDB then reads the rows of their instants alone."""
-    days = f"(FROM snapshot_days {dates})" if dates else "snapshot_days"
-    ends = f"(SELECT account_id, last_as_of AS as_of FROM {days} WHERE snapshots > 0)"  # noqa: S608
+    ends = f"(SELECT account_id, last_as_of AS as_of FROM (FROM snapshot_days {dates}) WHERE snapshots > 0)"  # noqa: S608
     return f"SEMI JOIN {ends} USING (account_id, as_of)"
 
 
@@ -121,11 +120,11 @@ def _spread_legs(dates: str) -> str:
 
 
 def _explained_cash(dates: str) -> str:
-    days = f"(FROM snapshot_days {dates})" if dates else "snapshot_days"
     return f"""
     SELECT {_KEY}, trade_date + coalesce(as_of > last_as_of, false)::INTEGER AS counts_from,
            sum(explained)::{DECIMAL} AS explained
-    FROM (FROM conservation {dates}) LEFT JOIN (SELECT {_KEY}, last_as_of FROM {days}) USING ({_KEY})
+    FROM (FROM conservation {dates})
+    LEFT JOIN (SELECT {_KEY}, last_as_of FROM (FROM snapshot_days {dates})) USING ({_KEY})
     WHERE item = 'cash' AND explained IS NOT NULL GROUP BY ALL
     """  # noqa: S608
 

@@ -54,12 +54,12 @@ def _is_option(symbol: str) -> str:
 
 def _days(which: str) -> str:
     return f"""
-    ends AS MATERIALIZED (
-        SELECT {_KEY}, last_as_of AS as_of, last AS equity, last_cash AS cash FROM snapshot_days WHERE snapshots > 0
-    ), days AS MATERIALIZED (
+    days AS MATERIALIZED (
         SELECT *, lag(trade_date) OVER so_far AS since_date, lag(as_of) OVER so_far AS since,
                lag(equity) OVER so_far AS equity_before, lag(cash) OVER so_far AS cash_before
-        FROM ends WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
+        FROM (SELECT {_KEY}, last_as_of AS as_of, last AS equity, last_cash AS cash FROM snapshot_days
+              WHERE snapshots > 0)
+        WINDOW so_far AS (PARTITION BY account_id ORDER BY trade_date)
         QUALIFY since IS NOT NULL AND {which}
     )
     """  # noqa: S608
@@ -213,14 +213,18 @@ _REPORTED = f"""
 """  # noqa: S608
 
 
+def _parts_of(which: str) -> str:
+    return f"{_days(which)}, {_MOVES}, {_TRADING}, {_REPORTED}"
+
+
 def profit_query(which: str = "true") -> str:
     """The rows of `day_profit`.
 
     Args:
-        which: the condition on the account and the date: a condition on the view is met by each day that it has made.
+        which: the condition on account and date; a condition on the view leaves out days only once they are made.
     """
     return f"""
-    WITH {_days(which)}, {_MOVES}, {_TRADING}, {_REPORTED}
+    WITH {_parts_of(which)}
     SELECT account_id, environment, trade_date, since, as_of, equity_before, equity, change::{DECIMAL} AS change,
            profit::{DECIMAL} AS profit, {", ".join(f"{name}::{DECIMAL} AS {name}" for name in _PARTS)},
            unexplained::{DECIMAL} AS unexplained, reported,
@@ -237,7 +241,7 @@ def profit_query(which: str = "true") -> str:
 def lines_query(which: str = "true") -> str:
     """The rows of `day_profit_lines`; see `profit_query`."""
     return f"""
-    WITH {_days(which)}, {_MOVES}, {_TRADING}, {_REPORTED}, lines AS (
+    WITH {_parts_of(which)}, lines AS (
         SELECT *, 0 AS place FROM trading WHERE amount IS DISTINCT FROM 0
         UNION ALL BY NAME
         SELECT {_KEY}, kind, amount, place FROM (
